@@ -1,0 +1,40 @@
+"""`halebrain cohort`: make the virtual cohort."""
+
+from typing import Annotated
+
+import typer
+
+from halebrain.cli import options
+
+
+def cohort(
+    output: options.Output,
+    subjects: Annotated[int, typer.Option("--subjects", min=0, help="Healthy subjects.")] = 20,
+    patients: Annotated[int, typer.Option("--patients", min=0, help="Patients of each pathology.")] = 5,
+    modality: Annotated[list[str] | None, typer.Option("--modality", help="T1w, T2w, FLAIR, random.")] = None,
+    pathology: Annotated[list[str] | None, typer.Option("--pathology", help="ms, stroke, tumour, wmh.")] = None,
+    seed: options.Seed = 0,
+    spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size.")] = 2.0,
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Make a virtual cohort: healthy brains and patients with exact ground truth. Prints the manifest's path."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.data.cohort.generate import CohortConfig, clear_cohort, generate_cohort
+    from halebrain.report.figures import cohort_montage, save_figure
+
+    default = CohortConfig()
+    config = CohortConfig(
+        healthy=subjects,
+        patients=patients,
+        modalities=tuple(modality or default.modalities),
+        pathologies=tuple(pathology or default.pathologies),
+        seed=seed,
+        spacing_mm=spacing_mm,
+    )
+    if overwrite:
+        clear_cohort(output)
+    manifest = generate_cohort(output, config)
+    save_figure(cohort_montage(manifest), output / "montage.png")
+    typer.echo(output / "manifest.tsv")

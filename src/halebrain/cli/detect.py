@@ -1,0 +1,174 @@
+"""`halebrain detect`: from scans to anomaly maps."""
+
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from halebrain.cli import options
+from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
+
+if TYPE_CHECKING:
+    from halebrain.core.types import ScanResult
+    from halebrain.inference.cohort import ScanInput
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.inference.predictor import Predictor, WorkingMaps
+    from halebrain.preprocessing.pipeline import WorkingScan
+
+
+def detect(
+    source: Annotated[Path, typer.Option("--input", "-i", help="A NIfTI, a folder, a .txt list, or a manifest.")],
+    output: options.Output,
+    model: options.ModelPath,
+    brain_mask: Annotated[
+        Path | None, typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the scan is stripped.")
+    ] = None,
+    threshold: Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")] = "auto",
+    min_lesion_mm3: Annotated[float, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept.")] = 20.0,
+    seed: options.Seed = 0,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
+    batch_size: options.BatchSize = 16,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.progress import track
+    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.inference.cohort import find_scans
+    from halebrain.inference.predictor import Predictor
+    from halebrain.models.bundle import load_bundle
+
+    scans = find_scans(source, brain_mask=brain_mask)
+    bundle = load_bundle(model)
+    value, name = select_threshold(options.read_calibration(bundle), threshold)
+    predictor = Predictor(
+        bundle, device=options.find_device(device), seed=seed, draws=draws, batch_size=batch_size
+    )
+    choice = {"value": value, "name": name, "min_lesion_mm3": min_lesion_mm3}
+    single = len(scans) == 1 and not source.is_dir()
+    failed: list[tuple[str, HalebrainError]] = []
+    for scan in track(scans, description="Detecting", total=len(scans)):
+        folder = output if single else output / scan.name
+        try:
+            typer.echo(detect_scan(predictor, scan, folder, threshold=choice, overwrite=overwrite))
+        except HalebrainError as error:
+            if single:
+                raise
+            typer.echo(f"halebrain: {scan.name}: {error}", err=True)
+            failed.append((scan.name, error))
+    if failed:
+        names = ", ".join(name for name, _ in failed)
+        raise PartialFailureError(
+            "every scan should be looked at", received=f"{len(failed)} of {len(scans)} that failed: {names}"
+        )
+
+
+def detect_scan(
+    predictor: "Predictor", scan: "ScanInput", folder: Path, *, threshold: dict[str, Any], overwrite: bool
+) -> Path:
+    """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
+
+    Args:
+        predictor: The model.
+        scan: What to look at.
+        folder: Where its files go.
+        threshold: "value", "name" and "min_lesion_mm3".
+        overwrite: Replace results made otherwise.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CannotWriteError: There are results made with other settings.
+    """
+    import json
+
+    from halebrain.inference.outputs import OutputNames, file_sha256, versions
+    from halebrain.io.nifti import read_mask, read_volume
+
+    names = OutputNames(folder, scan.name)
+    volume = read_volume(scan.image)
+    mask = None if scan.brain_mask is None else read_mask(scan.brain_mask, volume)
+    asked = {
+        "input": scan.image.name,
+        "input_sha256": file_sha256(scan.image),
+        "brain_mask_sha256": None if scan.brain_mask is None else file_sha256(scan.brain_mask),
+        "model_sha256": predictor.bundle.sha256,
+        "threshold": threshold,
+        "seed": predictor.seed,
+        "draws": predictor.draws,
+        "levels": list(predictor.levels),
+        "precision": predictor.precision,
+    }
+    if names.provenance.exists() and not overwrite:
+        done = json.loads(names.provenance.read_text(encoding="utf-8"))
+        if all(done.get(key) == value for key, value in asked.items()):
+            return folder
+        raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
+    start = time.perf_counter()
+    result, working, maps = predictor.predict(volume, brain_mask=mask, space=scan.space)
+    _finish(names, result, working, maps, asked | {"versions": versions(), "device": str(predictor.device)}, start)
+    return folder
+
+
+def _finish(
+    names: "OutputNames",
+    result: "ScanResult",
+    working: "WorkingScan",
+    maps: "WorkingMaps",
+    provenance: dict[str, Any],
+    start: float,
+) -> None:
+    from halebrain.inference.lesions import lesion_table
+    from halebrain.inference.outputs import write_detection
+    from halebrain.inference.postprocess import to_mask
+
+    threshold = provenance["threshold"]
+    mask = to_mask(
+        result.score,
+        threshold=threshold["value"],
+        min_lesion_mm3=threshold["min_lesion_mm3"],
+        voxel_mm3=working.native.voxel_mm3,
+    )
+    lesions = lesion_table(mask, result.score, result.affine, working.template_to_native)
+    figure = scan_mosaic(working, maps, threshold=threshold["value"], title=names.stem)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    provenance |= {
+        "steps": working.steps,
+        "qc": result.qc,
+        "n_lesions": len(lesions),
+        "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
+        "seconds": round(time.perf_counter() - start, 2),
+        "notice": "Research use only. Not a medical device.",
+    }
+    write_detection(names, result, mask, lesions, provenance, {names.mosaic: picture.getvalue()})
+    for flag in result.qc["flags"]:
+        typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
+
+
+def scan_mosaic(
+    working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None
+) -> Any:
+    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known."""
+    from halebrain.report.figures import Panel, choose_slices, mosaic
+
+    found = (maps.score >= threshold) & working.brain_mask
+    residual = (working.image - maps.reconstruction) * working.brain_mask
+    panels = [
+        Panel("input", working.image, vmax=1.0),
+        Panel("pseudo-healthy", maps.reconstruction, vmax=1.0),
+        Panel("input − pseudo-healthy", residual, "residual", vmax=0.5),
+        Panel("segmenter probability", maps.probability, "score"),
+        Panel("anomaly score", maps.score, "score", vmax=max(2 * threshold, 0.2)),
+        Panel("found", working.image, outline=found, vmax=1.0),
+    ]
+    if truth is not None:
+        panels.append(Panel("truth", working.image, outline=truth, vmax=1.0))
+    slices = choose_slices(working.brain_mask, maps.score * found if found.any() else None)
+    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")

@@ -1,0 +1,58 @@
+"""The `halebrain` command: registers the verbs and turns errors into one line and a documented exit code.
+
+Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed), 65 bad data, 66 missing input, 69 weights or
+tool unavailable, 73 cannot write, 78 bad configuration, 130 interrupted (state saved).
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import halebrain
+from halebrain.cli.calibrate import calibrate
+from halebrain.cli.cohort import cohort
+from halebrain.cli.demo import demo
+from halebrain.cli.detect import detect
+from halebrain.cli.evaluate import evaluate
+from halebrain.cli.train import train_app
+from halebrain.core.errors import HalebrainError
+
+app = typer.Typer(
+    name="halebrain",
+    help="Find what is abnormal in a brain MRI. Research use only; not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (detect, cohort, calibrate, evaluate, demo):
+    app.command()(command)
+app.add_typer(train_app, name="train")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"halebrain {halebrain.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find what is abnormal in a brain MRI. Research use only; not a medical device."""
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    try:
+        app(standalone_mode=True)
+    except HalebrainError as error:
+        typer.echo(f"halebrain: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("halebrain: interrupted; finished work is kept", err=True)
+        sys.exit(130)

@@ -1,0 +1,92 @@
+"""Options that mean the same in every command."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halebrain.core.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from halebrain.evaluation.threshold import Calibration
+    from halebrain.models.bundle import Bundle
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
+ModelPath = Annotated[Path, typer.Option("--model", "-m", help="Model bundle: a folder or a zip.")]
+ManifestPath = Annotated[Path, typer.Option("--manifest", help="Table of scans (TSV).")]
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value; dotted keys; repeatable.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; never changes a result.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bars.")]
+
+
+def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
+    """Apply the process-wide options."""
+    from halebrain.core.progress import SETTINGS
+
+    SETTINGS.enabled = not no_progress
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+
+
+def find_device(name: str) -> "torch.device":
+    """Return the device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: The name is none.
+        UnavailableError: The device is not there.
+    """
+    import torch
+
+    from halebrain.evaluation.threshold import Calibration
+    from halebrain.models.bundle import Bundle
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError("--device takes auto, cpu, cuda, cuda:N or mps", received=repr(name)) from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UnavailableError(f"the device '{name}' must be there", remedy="use --device auto or cpu")
+    return device
+
+
+def find_config(path: Path | None, kind: str) -> Path | None:
+    """Return the configuration file: `path` itself, or the shipped one of that name ("tiny", "demo", "paper").
+
+    Args:
+        path: What the user gave.
+        kind: "reconstructor" or "segmenter".
+    """
+    if path is None or path.exists() or path.suffix:
+        return path
+    shipped = Path(__file__).parent.parent / "configs" / f"{kind}_{path}.yaml"
+    return shipped if shipped.exists() else path
+
+
+def read_calibration(bundle: "Bundle") -> "Calibration | None":
+    """Return the thresholds stored in a model, or `None` where it has none."""
+    from halebrain.core.config import parse_config
+    from halebrain.evaluation.threshold import Calibration
+
+    if not bundle.calibration:
+        return None
+    return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")

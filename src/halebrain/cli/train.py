@@ -1,0 +1,134 @@
+"""`halebrain train reconstructor|segmenter`: the two stages."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halebrain.cli import options
+from halebrain.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from halebrain.models.bundle import Bundle
+    from halebrain.training.loop import LoopConfig
+    from halebrain.training.reconstructor import ReconstructorTraining
+    from halebrain.training.segmenter import SegmenterTraining
+
+train_app = typer.Typer(help="Train the two stages.", no_args_is_help=True)
+DataOption = Annotated[Path | None, typer.Option("--manifest", help="Table of scans; the same as data.manifest.")]
+
+
+@train_app.command()
+def reconstructor(
+    output: options.Output,
+    config: options.ConfigPath = None,
+    manifest: DataOption = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Stage 1: learn healthy slices. Resumes the run in OUTPUT; the model is OUTPUT/model."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.config import load_config
+    from halebrain.training.reconstructor import ReconstructorTraining
+
+    settings = load_config(
+        ReconstructorTraining, options.find_config(config, "reconstructor"), _with_manifest(overrides, manifest)
+    )
+    typer.echo(run_reconstructor(settings, output, device=device, overwrite=overwrite))
+
+
+@train_app.command()
+def segmenter(
+    output: options.Output,
+    stage1: Annotated[Path, typer.Option("--reconstructor", help="The model of stage 1.")],
+    config: options.ConfigPath = None,
+    manifest: DataOption = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Stage 2: learn to delineate from (scan, scan − reconstruction). The model is OUTPUT/model."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.config import load_config
+    from halebrain.training.segmenter import SegmenterTraining
+
+    settings = load_config(
+        SegmenterTraining, options.find_config(config, "segmenter"), _with_manifest(overrides, manifest)
+    )
+    typer.echo(run_segmenter(settings, stage1, output, device=device, overwrite=overwrite))
+
+
+def run_reconstructor(settings: "ReconstructorTraining", output: Path, *, device: str, overwrite: bool) -> Path:
+    """Run or resume stage 1 in `output` and return the model folder."""
+    from halebrain.training.reconstructor import train_reconstructor
+
+    fabric = _start(settings.loop, output, device, overwrite)
+    bundle = train_reconstructor(settings, output, fabric=fabric)
+    return _finish(bundle, output)
+
+
+def run_segmenter(
+    settings: "SegmenterTraining", stage1: Path, output: Path, *, device: str, overwrite: bool
+) -> Path:
+    """Run or resume stage 2 in `output` on the model `stage1` and return the model folder."""
+    from halebrain.core.config import parse_config
+    from halebrain.inference.postprocess import PostprocessingConfig
+    from halebrain.models.bundle import load_bundle
+    from halebrain.training.segmenter import train_segmenter
+
+    parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
+    bundle1 = load_bundle(stage1)
+    settings = _with_preprocessing(settings, bundle1, stage1)
+    fabric = _start(settings.loop, output, device, overwrite)
+    return _finish(train_segmenter(settings, bundle1, output, fabric=fabric), output)
+
+
+def _with_manifest(overrides: list[str] | None, manifest: Path | None) -> list[str]:
+    return [*(overrides or []), *([f"data.manifest={manifest}"] if manifest else [])]
+
+
+def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: Path) -> "SegmenterTraining":
+    """Return the settings with the reconstructor's preprocessing: both stages must see the same images."""
+    from halebrain.core.config import parse_config
+    from halebrain.preprocessing.pipeline import PreprocessingConfig
+
+    own = parse_config(PreprocessingConfig, stage1.config.preprocessing, where=path)
+    if "preprocessing" in settings.data.model_fields_set and settings.data.preprocessing != own:
+        raise ConfigError("stage 2 must preprocess as its reconstructor did", where=path, remedy="remove data.preprocessing")
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"preprocessing": own})})
+
+
+def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "Fabric":
+    from lightning.fabric import Fabric
+
+    if overwrite and output.exists():
+        if any(output.iterdir()) and not (output / "log.csv").exists():
+            raise DataError("--overwrite replaces a run only", received="another folder", where=output)
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    chosen = options.find_device(device)
+    devices = [chosen.index or 0] if chosen.type == "cuda" else 1
+    fabric = Fabric(accelerator=chosen.type, devices=devices, precision=loop.precision)
+    fabric.launch()
+    return fabric
+
+
+def _finish(bundle: "Bundle", output: Path) -> Path:
+    from halebrain.core.atomic import write_text
+    from halebrain.core.config import dump_yaml
+    from halebrain.models.bundle import save_bundle
+    from halebrain.models.card import model_card
+    from halebrain.report.figures import loss_plot, save_figure
+
+    save_bundle(bundle, output / "model", card=model_card(bundle), overwrite=True)
+    write_text(output / "model_config.yaml", dump_yaml(bundle.config))
+    save_figure(loss_plot(output / "log.csv"), output / "loss.png")
+    return output / "model"

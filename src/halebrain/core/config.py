@@ -1,0 +1,113 @@
+"""Typed configuration: YAML and `key=value` overrides in, frozen pydantic models out.
+
+An unknown key is an error that names the closest valid one; a wrong type names the key, the value and the file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.core.registry import suggestion
+
+
+class Config(BaseModel):
+    """Base of every configuration section: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
+    """Read a YAML file, apply `a.b=value` overrides, and validate.
+
+    Args:
+        model: The configuration class expected.
+        path: The YAML file; `None` starts from the defaults.
+        overrides: `key=value` pairs with dotted keys; the value is read as YAML.
+
+    Raises:
+        MissingInputError: The file does not exist.
+        ConfigError: The file is no YAML mapping, or a key, type or value is wrong.
+    """
+    raw = read_yaml(path) if path is not None else {}
+    for pair in overrides:
+        _apply_override(raw, pair)
+    return parse_config(model, raw, where=path or "--set")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping from `path`."""
+    if not path.is_file():
+        raise MissingInputError("a configuration file must exist", where=path, remedy="check the path given")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first_line = " ".join(str(error).split())
+        raise ConfigError("a configuration must be valid YAML", received=first_line, where=path) from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError("a configuration must be a mapping of keys", received=type(raw).__name__, where=path)
+    return raw
+
+
+def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> C:
+    """Validate a plain mapping against `model`, turning the first problem into one clear line."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(model, error, where) from error
+
+
+def dump_yaml(config: Config) -> str:
+    """Return the resolved configuration, defaults included, as YAML in declaration order."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(raw: dict[str, Any], pair: str) -> None:
+    key, separator, text = pair.partition("=")
+    if not separator or not key:
+        raise ConfigError("--set takes key=value", received=repr(pair), remedy="for example --set steps=500")
+    *parents, leaf = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError("--set must name a section", received=repr(key), where=parent)
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("--set takes a YAML value", received=repr(text), where=key) from error
+
+
+def _explain(model: type[Config], error: ValidationError, where: object) -> ConfigError:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location) or "the configuration"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        remedy = suggestion(location[-1], known) if known else "remove it"
+        return ConfigError("a configuration takes known keys only", received=repr(key), where=where, remedy=remedy)
+    rest = len(error.errors()) - 1
+    remedy = "mend it" + (f" ({rest} more problem{'s' if rest > 1 else ''} after it)" if rest else "")
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(f"{key}: {message}", received=repr(first.get("input")), where=where, remedy=remedy)
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Return the field names of the section that `location` leads to; [] where it is a union."""
+    for part in location:
+        field = model.model_fields.get(part)
+        annotations = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        sections = [a for a in annotations if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
+    return list(model.model_fields)

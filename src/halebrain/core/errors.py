@@ -1,0 +1,72 @@
+"""The errors that a user may see, each with the exit code that the command line documents.
+
+Every message is one line of four parts: the rule, the value received, where it came from, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class HalebrainError(Exception):
+    """Base of every error that is the user's to mend.
+
+    Args:
+        rule: What must hold, as a full clause ("a scan must be three-dimensional").
+        received: What was found instead; empty when the rule says it already.
+        where: The file, key or option concerned.
+        remedy: What the user can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, rule: str, *, received: object = "", where: object = "", remedy: str = "") -> None:
+        self.rule, self.received, self.where, self.remedy = rule, str(received), str(where), remedy
+        parts = [rule]
+        if self.received:
+            parts.append(f", got {self.received}")
+        if self.where:
+            parts.append(f" in '{self.where}'")
+        if remedy:
+            parts.append(f"; {remedy}")
+        super().__init__(" ".join("".join(parts).split()))
+
+
+class UsageError(HalebrainError):
+    """An option or a combination of options that cannot be meant."""
+
+    exit_code = 2
+
+
+class PartialFailureError(HalebrainError):
+    """Some scans of a cohort failed; the others are complete."""
+
+    exit_code = 3
+
+
+class DataError(HalebrainError):
+    """A file that exists but does not hold what it should."""
+
+    exit_code = 65
+
+
+class MissingInputError(HalebrainError):
+    """A file or folder that should exist does not."""
+
+    exit_code = 66
+
+
+class UnavailableError(HalebrainError):
+    """Weights, a device or an external tool that is not there."""
+
+    exit_code = 69
+
+
+class CannotWriteError(HalebrainError):
+    """The output place cannot be written or already holds something."""
+
+    exit_code = 73
+
+
+class ConfigError(HalebrainError):
+    """A configuration with an unknown key, a wrong type or an impossible value."""
+
+    exit_code = 78

@@ -1,0 +1,61 @@
+"""What every synthetic anomaly promises: drawing its parameters is one thing, applying them another."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+
+from halebrain.core.config import Config, parse_config
+from halebrain.core.registry import Registry
+
+Params = dict[str, Any]
+"""The drawn parameters of one anomaly; JSON-able, so that it can be recorded and drawn again."""
+
+
+class AnomalySpec(Config):
+    """Which anomaly generator, and its settings."""
+
+    name: str = "perlin"
+    settings: dict[str, Any] = {}
+
+
+class AnomalyGenerator(ABC):
+    """Puts an anomaly into healthy slices and says exactly where.
+
+    A subclass names its settings class in `Settings` and takes one instance of it.
+    """
+
+    Settings: ClassVar[type[Config]]
+
+    @abstractmethod
+    def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
+        """Draw the parameters of `count` anomalies."""
+
+    @abstractmethod
+    def apply(
+        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the altered slices and the lesion mask; pure, same inputs give the same result.
+
+        Args:
+            image: Healthy slices in [0, 1], `(b, 1, h, w)`.
+            brain_mask: Where an anomaly may be, bool, same shape.
+            params: One entry a slice, from `sample_params`.
+
+        Returns:
+            Slices in [0, 1] and a bool mask, both `(b, 1, h, w)`. The mask lies inside the brain, and only where
+            the image has changed.
+        """
+
+
+ANOMALIES: Registry[type[AnomalyGenerator]] = Registry("anomaly")
+
+
+def build_anomaly(spec: AnomalySpec) -> AnomalyGenerator:
+    """Build the generator that `spec` names.
+
+    Raises:
+        ConfigError: The name or a setting is unknown or wrong.
+    """
+    kind = ANOMALIES.get(spec.name)
+    return kind(parse_config(kind.Settings, spec.settings, where="anomaly"))  # type: ignore[call-arg]

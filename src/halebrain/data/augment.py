@@ -1,0 +1,76 @@
+"""Intensity augmentation of training slices, batched on their device."""
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+
+Probability = float
+
+
+class AugmentationConfig(Config):
+    """Probability of each augmentation; defaults are the published configuration's.
+
+    Args:
+        gamma: Raise intensities to a power in [0.74, 1.35].
+        bias_field: Multiply by a smooth field.
+        blur: Gaussian blur, standard deviation up to 1 pixel.
+        ghosting: Repeat the slice faintly along the phase axis, as motion does.
+        flip: Mirror left and right (0 in the paper).
+    """
+
+    gamma: Probability = Field(default=0.5, ge=0, le=1)
+    bias_field: Probability = Field(default=0.25, ge=0, le=1)
+    blur: Probability = Field(default=0.25, ge=0, le=1)
+    ghosting: Probability = Field(default=0.5, ge=0, le=1)
+    flip: Probability = Field(default=0.0, ge=0, le=1)
+
+
+def augment(
+    image: torch.Tensor, brain_mask: torch.Tensor, config: AugmentationConfig, *, generator: torch.Generator
+) -> torch.Tensor:
+    """Return slices `(b, 1, h, w)` in [0, 1], each altered with the configured probabilities, 0 outside the brain."""
+    count, device = len(image), image.device
+
+    def chance(probability: float) -> torch.Tensor:
+        return (torch.rand(count, 1, 1, 1, generator=generator) < probability).to(device)
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return (low + (high - low) * torch.rand(count, *(shape or (1, 1, 1)), generator=generator)).to(device)
+
+    power = torch.exp(uniform(-0.3, 0.3))
+    image = torch.where(chance(config.gamma), image.clamp_min(0) ** power, image)
+    field = F.interpolate(uniform(-0.3, 0.3, 1, 4, 4), image.shape[-2:], mode="bicubic", align_corners=True)
+    image = torch.where(chance(config.bias_field), image * field.exp(), image)
+    image = torch.where(chance(config.blur), _blur(image, uniform(0.3, 1.0)), image)
+    image = torch.where(chance(config.ghosting), _ghost(image, uniform(0.02, 0.15), uniform(2, 6)), image)
+    return (image * brain_mask).clamp(0, 1)
+
+
+def flip(
+    *tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, ...]:
+    """Mirror some slices left to right (along h), the same ones in every tensor `(b, 1, h, w)`."""
+    chosen = torch.rand(len(tensors[0]), 1, 1, 1, generator=generator) < config.flip
+    return tuple(torch.where(chosen.to(tensor.device), tensor.flip(2), tensor) for tensor in tensors)
+
+
+def _blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Blur each slice with its own standard deviation in pixels, `sigma` `(b, 1, 1, 1)`."""
+    count = len(image)
+    offset = torch.arange(-3, 4, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offset / sigma.view(count, 1)) ** 2)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    rows = F.conv2d(image.transpose(0, 1), kernel.view(count, 1, 7, 1), padding=(3, 0), groups=count)
+    return F.conv2d(rows, kernel.view(count, 1, 1, 7), padding=(0, 3), groups=count).transpose(0, 1)
+
+
+def _ghost(image: torch.Tensor, strength: torch.Tensor, repeats: torch.Tensor) -> torch.Tensor:
+    """Weaken every n-th line of k-space, which lays faint copies along the last axis."""
+    spectrum = torch.fft.fft(image, dim=-1)
+    line = torch.arange(image.shape[-1], device=image.device)
+    weakened = line % repeats.round().long() == 0
+    weakened = weakened & (line > 1) & (line < image.shape[-1] - 1)
+    spectrum = torch.where(weakened, spectrum * (1 - strength * 4), spectrum)
+    return torch.fft.ifft(spectrum, dim=-1).abs()

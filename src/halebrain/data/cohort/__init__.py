@@ -1,0 +1,1 @@
+"""The virtual cohort: healthy brains and patients with exact ground truth, made from the MNI152 template."""

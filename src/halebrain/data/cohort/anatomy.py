@@ -1,0 +1,225 @@
+"""Anatomy: tissue fractions of one virtual brain, from the template's, warped and folded anew.
+
+Source of the tissue maps: ICBM 2009a Nonlinear Symmetric (Fonov et al. 2009, 2011), as nilearn ships them.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from halebrain.core.config import Config
+from halebrain.data.cohort.fields import Shape, compose, coordinates_mm, exponentiate, sample, smooth_noise, smooth_vectors
+from halebrain.preprocessing.geometry import Grid, resample, working_grid
+
+TISSUES = ("wm", "gm", "deep", "csf", "ventricle")
+"""White matter, cortex, deep grey nuclei, CSF of sulci and cisterns, CSF of the ventricles."""
+WM, GM, DEEP, CSF, VENTRICLE = range(5)
+
+
+class AnatomyParams(Config):
+    """What was drawn for one brain.
+
+    Args:
+        age: Years; widens ventricles and sulci.
+        scale: Size along each axis, as is left after registration.
+        rotation_degrees: About each axis.
+        translation_mm: Along each axis.
+        warp_mm: Amplitude of the smooth deformation.
+        ventricle_mm: How far the walls of the ventricles move outwards (negative = narrower).
+        sulcus: Shift of the balance from cortex to CSF; 0 = as the template.
+        folding: Strength of the individual folding.
+        sharpness: Power of the tissue maps; higher = crisper borders than the average brain's.
+        seed: Seed of the fields.
+    """
+
+    age: float
+    scale: tuple[float, float, float]
+    rotation_degrees: tuple[float, float, float]
+    translation_mm: tuple[float, float, float]
+    warp_mm: float
+    ventricle_mm: float
+    sulcus: float
+    folding: float
+    sharpness: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One brain on its grid.
+
+    Args:
+        tissues: Fractions `(5, i, j, k)` in the order of `TISSUES`, summing to 1 inside the brain and 0 outside.
+        brain_mask: Bool `(i, j, k)`.
+        ventricle_distance_mm: Distance to the ventricles, 0 inside them.
+        surface_distance_mm: Depth below the surface of the brain, 0 outside.
+        grid: Where it lies.
+    """
+
+    tissues: torch.Tensor
+    brain_mask: torch.Tensor
+    ventricle_distance_mm: torch.Tensor
+    surface_distance_mm: torch.Tensor
+    grid: Grid
+
+    @property
+    def spacing_mm(self) -> float:
+        """Voxel size."""
+        return self.grid.spacing_mm[0]
+
+
+def sample_anatomy(generator: torch.Generator, *, age_range: tuple[float, float] = (20, 85)) -> AnatomyParams:
+    """Draw a brain; ventricles and sulci widen with age, with spread between people."""
+    u, n = torch.rand(8, generator=generator).tolist(), torch.randn(12, generator=generator).tolist()
+    age = age_range[0] + (age_range[1] - age_range[0]) * u[0]
+    decades = (age - 45) / 10
+    return AnatomyParams(
+        age=round(age, 1),
+        scale=(1 + 0.025 * n[0], 1 + 0.025 * n[1], 1 + 0.025 * n[2]),
+        rotation_degrees=(1.5 * n[3], 0.7 * n[4], 0.7 * n[5]),
+        translation_mm=(0.8 * n[6], 1.5 * n[7], 1.5 * n[8]),
+        warp_mm=0.9 + 1.1 * u[1],
+        ventricle_mm=max(-1.0, 0.2 + 0.45 * decades + 0.8 * n[9]),
+        sulcus=0.28 * decades + 0.35 * n[10],
+        folding=0.8 + 0.5 * u[2],
+        sharpness=2.0 + 1.0 * u[3],
+        seed=int(torch.randint(2**40, (), generator=generator)),
+    )
+
+
+def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float) -> Anatomy:
+    """Return the tissues of the brain that `params` describes; pure."""
+    atlas = _load_atlas(shape, spacing_mm)
+    displacement = _displacement(params, atlas, shape, spacing_mm)
+    channels = torch.cat([atlas.tissues, atlas.brain[None], atlas.ventricle_distance_mm[None]])
+    warped = sample(channels, displacement, spacing_mm)
+    brain_mask = warped[5] > 0.5
+    distance = ndimage.distance_transform_edt(brain_mask.numpy(), sampling=spacing_mm)
+    depth = torch.from_numpy(distance.astype(np.float32))
+    tissues = _fold(warped[:5], depth, params, shape, spacing_mm) * brain_mask
+    return Anatomy(tissues, brain_mask, warped[6].clamp_min(0), depth, atlas.grid)
+
+
+def move_anatomy(anatomy: Anatomy, displacement_mm: torch.Tensor) -> Anatomy:
+    """Return the brain read at x + displacement(x), inside the same skull (mass effect)."""
+    channels = torch.cat([anatomy.tissues, anatomy.ventricle_distance_mm[None]])
+    moved = sample(channels, displacement_mm, anatomy.spacing_mm)
+    tissues = moved[:5] / moved[:5].sum(dim=0, keepdim=True).clamp_min(1e-3) * anatomy.brain_mask
+    return replace(anatomy, tissues=tissues, ventricle_distance_mm=moved[5])
+
+
+def _displacement(params: AnatomyParams, atlas: "_Atlas", shape: Shape, spacing_mm: float) -> torch.Tensor:
+    """Return where each voxel of the subject lies in the template: affine, then the invertible warp."""
+    position = coordinates_mm(shape, torch.from_numpy(atlas.grid.affine).float())
+    centre = torch.tensor([0.0, -18.0, 6.0])
+    angle = torch.deg2rad(torch.tensor(params.rotation_degrees))
+    linear = torch.linalg.matrix_exp(
+        torch.tensor([[0, -angle[2], angle[1]], [angle[2], 0, -angle[0]], [-angle[1], angle[0], 0]])
+    ) @ torch.diag(1 / torch.tensor(params.scale))
+    flat = position.flatten(1) - centre[:, None]
+    affine = (linear @ flat - flat - torch.tensor(params.translation_mm)[:, None]).view_as(position)
+    coarse = smooth_vectors(shape, wavelength_mm=45, spacing_mm=spacing_mm, seed=params.seed)
+    fine = smooth_vectors(shape, wavelength_mm=18, spacing_mm=spacing_mm, seed=params.seed + 10)
+    velocity = params.warp_mm * (coarse + 0.35 * fine)
+    # Towards the ventricles: what is read just outside the wall is then ventricle, so they grow.
+    near = torch.exp(-((atlas.ventricle_distance_mm.clamp_min(0) / 14) ** 2))
+    velocity = velocity - params.ventricle_mm * near * atlas.ventricle_gradient
+    return compose(affine, exponentiate(velocity, spacing_mm), spacing_mm)
+
+
+def _fold(
+    tissues: torch.Tensor, depth_mm: torch.Tensor, params: AnatomyParams, shape: Shape, spacing_mm: float
+) -> torch.Tensor:
+    """Return crisp fractions: the average brain's uncertainty at the cortex is settled by individual folds.
+
+    Sulci are sheets, and the zero level of a smooth random field is a set of sheets: CSF lies along it, cortex on
+    both sides, white matter in between. Where the template is sure of its tissue, nothing changes.
+    """
+    field = smooth_noise(shape, wavelength_mm=11, spacing_mm=spacing_mm, seed=params.seed + 20)
+    field = field + 0.35 * smooth_noise(shape, wavelength_mm=5, spacing_mm=spacing_mm, seed=params.seed + 21)
+    width = 0.30 * math.exp(0.4 * params.sulcus)
+    sulcus = torch.exp(-((field / width) ** 2))
+    ribbon = torch.exp(-((field / (width + 0.42)) ** 2))
+    cortical = torch.exp(-((depth_mm / 22) ** 4)) * (1 - tissues[DEEP] - tissues[VENTRICLE])
+
+    logs = params.sharpness * torch.log(tissues.clamp_min(2e-3))
+    crisp = torch.softmax(logs, dim=0)
+    outer = torch.logsumexp(logs[[GM, CSF]], dim=0)
+    not_white = torch.sigmoid(outer - logs[WM] + cortical * params.folding * (6 * ribbon - 2.5))
+    prior = logs[CSF] - logs[GM]
+    settled = prior.clamp(-2, 2) * cortical + prior * (1 - cortical)
+    fluid = torch.sigmoid(settled + cortical * (params.folding * (7 * sulcus - 1.5) + params.sulcus))
+    # Only what white matter, cortex and CSF share between them is dealt out anew.
+    shared = crisp[[WM, GM, CSF]].sum(dim=0)
+    folded = crisp.clone()
+    folded[WM] = shared * (1 - not_white)
+    folded[GM] = shared * not_white * (1 - fluid)
+    folded[CSF] = shared * not_white * fluid
+    return folded
+
+
+@dataclass(frozen=True)
+class _Atlas:
+    tissues: torch.Tensor
+    brain: torch.Tensor
+    ventricle_distance_mm: torch.Tensor
+    ventricle_gradient: torch.Tensor
+    grid: Grid
+
+
+@lru_cache(maxsize=2)
+def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
+    """Return the template's tissue fractions on the working grid, split by where they lie."""
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
+
+    grid = working_grid(shape, spacing_mm)
+
+    def load(image: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        data = np.asarray(image.get_fdata(), dtype=np.float32)  # type: ignore[attr-defined]
+        source = Grid(data.shape, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined, arg-type]
+        return resample(data, source, grid)
+
+    gm, wm = load(load_mni152_gm_template(resolution=1)), load(load_mni152_wm_template(resolution=1))
+    brain = load(load_mni152_brain_mask(resolution=1))
+    inside = brain > 0.5
+    csf = np.clip(1 - gm - wm, 0, 1) * inside
+    x, y, z = (axis.numpy() for axis in coordinates_mm(shape, torch.from_numpy(grid.affine).float()))
+    # Boxes in template space, mm: the ventricles with the third, and the basal ganglia with the thalami.
+    near_ventricles = (np.abs(x) < 40) & (y > -58) & (y < 38) & (z > -14) & (z < 34)
+    ventricles = _connected((csf > 0.5) & near_ventricles & _deep(inside, spacing_mm), (x, y, z))
+    soft = np.clip(ndimage.gaussian_filter(ventricles.astype(np.float32), 2.0 / spacing_mm) * 3, 0, 1)
+    nuclei = (np.abs(x) < 36) & (y > -36) & (y < 24) & (z > -12) & (z < 20)
+    central = ndimage.gaussian_filter(nuclei.astype(np.float32), 4.0 / spacing_mm)
+    central = central * np.clip((ndimage.distance_transform_edt(inside, sampling=spacing_mm) - 22) / 6, 0, 1)
+    tissues = np.stack([wm, gm * (1 - central), gm * central, csf * (1 - soft), csf * soft])
+    tissues = tissues / np.maximum(tissues.sum(axis=0), 1e-3)
+    outside = ndimage.distance_transform_edt(~ventricles, sampling=spacing_mm)
+    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(ventricles, sampling=spacing_mm), 1.0)
+    gradient = np.stack(np.gradient(signed, spacing_mm))
+    gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+    tensors = [torch.from_numpy(a.astype(np.float32)) for a in (tissues, brain, signed, gradient)]
+    return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
+
+
+def _deep(inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], spacing_mm: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    deep: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
+        ndimage.distance_transform_edt(inside, sampling=spacing_mm) > 20
+    )
+    return deep
+
+
+def _connected(
+    candidate: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    position: tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Return the pieces of `candidate` that reach the bodies of the lateral ventricles."""
+    x, y, z = position
+    labels, _ = ndimage.label(candidate)
+    seed_box = (np.abs(x) < 22) & (np.abs(y) < 22) & (z > 8) & (z < 26)
+    kept = np.unique(labels[seed_box & candidate])
+    connected: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = np.isin(labels, kept[kept > 0])
+    return connected

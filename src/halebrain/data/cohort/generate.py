@@ -1,0 +1,269 @@
+"""Making a virtual cohort: draws people, renders each in every modality, and writes files, manifest and montage."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import halebrain
+from halebrain.core.atomic import atomic_folder, write_text
+from halebrain.core.config import Config
+from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.progress import track
+from halebrain.core.random import make_generator
+from halebrain.core.registry import suggestion
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.cohort.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
+from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
+from halebrain.data.cohort.contrast import MODALITIES, ContrastParams, render, sample_contrast
+from halebrain.data.cohort.diseases import PATHOLOGIES
+from halebrain.data.cohort.pathology import LesionParams, build_lesions, lesion_mask, paint, push_field, sample_lesions
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import write_volume
+
+_AGES = {"ms": (20.0, 60.0), "wmh": (55.0, 88.0), "stroke": (40.0, 88.0), "tumour": (25.0, 80.0)}
+_FIELD_MM = (192, 192, 160)
+_PARAMETERS = "parameters.json"
+_FORMAT = 1
+
+
+class CohortConfig(Config):
+    """What cohort to make; the same settings give the same files.
+
+    Args:
+        healthy: Number of healthy subjects.
+        patients: Number of patients of each pathology.
+        modalities: What each subject is scanned with.
+        pathologies: Which diseases.
+        seed: Seed of everything that is drawn.
+        spacing_mm: Voxel size; 2 is the working grid of the networks.
+        split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
+    """
+
+    healthy: int = 20
+    patients: int = 5
+    modalities: tuple[str, ...] = ("T1w", "T2w", "FLAIR")
+    pathologies: tuple[str, ...] = tuple(PATHOLOGIES.names())
+    seed: int = 0
+    spacing_mm: float = 2.0
+    split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+
+
+class SubjectParams(Config):
+    """Everything that was drawn for one subject; enough to make its images again."""
+
+    subject: str
+    pathology: str
+    sex: str
+    anatomy: AnatomyParams
+    lesions: LesionParams | None
+    contrasts: tuple[ContrastParams, ...]
+    acquisitions: tuple[AcquisitionParams, ...]
+
+
+@dataclass(frozen=True)
+class SubjectImages:
+    """The images of one subject.
+
+    Args:
+        scans: Modality → image `(i, j, k)`.
+        healthy: Modality → the same acquisition of the same brain before the disease (without its mass effect).
+        lesion: Bool, or `None`.
+        brain_mask: Bool.
+        anatomy: The tissues behind them.
+    """
+
+    scans: dict[str, torch.Tensor]
+    healthy: dict[str, torch.Tensor]
+    lesion: torch.Tensor | None
+    brain_mask: torch.Tensor
+    anatomy: Anatomy
+
+
+def sample_subject(subject: str, pathology: str, config: CohortConfig) -> SubjectParams:
+    """Draw one subject; depends on the seed and the subject's label alone."""
+    generator = make_generator(config.seed, "cohort", subject)
+    anatomy_params = sample_anatomy(generator, age_range=_AGES.get(pathology, (20.0, 85.0)))
+    anatomy = build_anatomy(anatomy_params, shape=_shape(config.spacing_mm), spacing_mm=config.spacing_mm)
+    lesions = None if pathology == "healthy" else sample_lesions(pathology, anatomy, generator)
+    site = int(torch.randint(len(SITES), (), generator=generator))
+    return SubjectParams(
+        subject=subject,
+        pathology=pathology,
+        sex="F" if float(torch.rand((), generator=generator)) < 0.5 else "M",
+        anatomy=anatomy_params,
+        lesions=lesions,
+        contrasts=tuple(sample_contrast(m, generator) for m in config.modalities),
+        acquisitions=tuple(sample_acquisition(m, site, generator) for m in config.modalities),
+    )
+
+
+def render_subject(params: SubjectParams, *, spacing_mm: float) -> SubjectImages:
+    """Return the images that `params` describe; pure."""
+    anatomy = build_anatomy(params.anatomy, shape=_shape(spacing_mm), spacing_mm=spacing_mm)
+    diseased, parts, mask = anatomy, [], None
+    if params.lesions is not None:
+        push = push_field(params.lesions, anatomy)
+        diseased = anatomy if push is None else move_anatomy(anatomy, push)
+        parts = build_lesions(diseased, params.lesions)
+        mask = lesion_mask(parts, _shape(spacing_mm)) & anatomy.brain_mask
+    scans, healthy = {}, {}
+    for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True):
+        normal = render(anatomy, contrast)
+        healthy[contrast.modality] = acquire(normal, anatomy.brain_mask, acquisition, spacing_mm)
+        if params.lesions is None:
+            continue
+        ideal = normal if diseased is anatomy else render(diseased, contrast)
+        ideal = paint(ideal, parts, contrast, diseased, sign=params.lesions.sign)
+        scans[contrast.modality] = acquire(ideal, anatomy.brain_mask, acquisition, spacing_mm)
+    return SubjectImages(scans or healthy, healthy if scans else {}, mask, anatomy.brain_mask, anatomy)
+
+
+def generate_cohort(output: Path, config: CohortConfig) -> Manifest:
+    """Write the cohort to `output`, skipping subjects that are there already, and return its manifest.
+
+    Raises:
+        UsageError: A modality or pathology is unknown, or nobody is asked for.
+        CannotWriteError: `output` holds a cohort made with other settings.
+    """
+    _check(config)
+    _claim(output, config)
+    people = _people(config)
+    records: list[ScanRecord] = []
+    for subject, (pathology, split) in track(people.items(), description="Virtual cohort", total=len(people)):
+        folder = output / f"sub-{subject}"
+        if not (folder / _PARAMETERS).exists():
+            params = sample_subject(subject, pathology, config)
+            _write_subject(folder, params, render_subject(params, spacing_mm=config.spacing_mm))
+        text = (folder / _PARAMETERS).read_text(encoding="utf-8")
+        records += _records(folder, SubjectParams.model_validate_json(text), split)
+    manifest = Manifest(tuple(records), source=output / "manifest.tsv")
+    manifest.write(output / "manifest.tsv")
+    return manifest
+
+
+def _check(config: CohortConfig) -> None:
+    for kind, names, known in (
+        ("modality", config.modalities, list(MODALITIES)),
+        ("pathology", config.pathologies, PATHOLOGIES.names()),
+    ):
+        for name in names:
+            if name not in known:
+                raise UsageError(f"a {kind} must be a known one", received=repr(name), remedy=suggestion(name, known))
+    if config.healthy + config.patients * len(config.pathologies) == 0 or not config.modalities:
+        raise UsageError("a cohort needs at least one subject and one modality")
+
+
+def _claim(output: Path, config: CohortConfig) -> None:
+    """Write the data set's description, or make sure that the one there is of the same cohort."""
+    description = {
+        "Name": "HaleBrain virtual cohort",
+        "BIDSVersion": "1.11.0",
+        "DatasetType": "derivative",
+        "License": "CC0",
+        "GeneratedBy": [{"Name": "halebrain", "Version": halebrain.__version__}],
+        "Cohort": {"Format": _FORMAT, **config.model_dump(mode="json")},
+        "Description": "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.",
+        "ReferencesAndLinks": ["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
+    }
+    path = output / "dataset_description.json"
+    text = json.dumps(description, indent=2) + "\n"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("Cohort") != description["Cohort"]:
+        raise CannotWriteError(
+            "a cohort is resumed with the settings that it began with",
+            received="other settings",
+            where=path,
+            remedy="choose another folder, or --overwrite",
+        )
+    write_text(path, text)
+
+
+def _people(config: CohortConfig) -> dict[str, tuple[str, str]]:
+    """Return subject → (pathology, split); splits are drawn within each group."""
+    people: dict[str, tuple[str, str]] = {}
+    groups = {"healthy": config.healthy} | dict.fromkeys(config.pathologies, config.patients)
+    for pathology, count in groups.items():
+        splits = _splits(count, config.split_fractions)
+        order = torch.randperm(count, generator=make_generator(config.seed, "splits", pathology)).tolist()
+        for number in range(count):
+            people[f"{pathology}{number + 1:03d}"] = (pathology, splits[order[number]])
+    return people
+
+
+def _splits(count: int, fractions: Sequence[float]) -> list[str]:
+    n_val, n_test = (max(1, round(count * f)) if f > 0 and count >= 3 else 0 for f in fractions[1:])
+    return ["val"] * n_val + ["test"] * n_test + ["train"] * (count - n_val - n_test)
+
+
+def _write_subject(folder: Path, params: SubjectParams, images: SubjectImages) -> None:
+    subject, affine = params.subject, images.anatomy.grid.affine
+    with atomic_folder(folder, overwrite=True) as temporary:
+        stem = temporary / "anat" / f"sub-{subject}_space-{TEMPLATE_SPACE}"
+        for modality, image in images.scans.items():
+            _write(stem, modality, image, affine)
+        for modality, image in images.healthy.items():
+            _write(stem, f"desc-healthy_{modality}", image, affine)
+        _write(stem, "desc-brain_mask", images.brain_mask, affine)
+        if images.lesion is not None:
+            _write(stem, "label-lesion_mask", images.lesion, affine)
+        write_text(temporary / _PARAMETERS, params.model_dump_json(indent=1) + "\n")
+
+
+def _write(stem: Path, suffix: str, image: torch.Tensor, affine: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    path = stem.with_name(f"{stem.name}_{suffix}.nii.gz")
+    if image.dtype == torch.bool:
+        write_volume(path, image.numpy().astype(np.uint8), affine, dtype=np.uint8, space=TEMPLATE_SPACE)
+    else:
+        # Intensities of arbitrary units, as scanners give them.
+        write_volume(path, (image * 1000).round().numpy(), affine, dtype=np.int16, space=TEMPLATE_SPACE)
+
+
+def _records(folder: Path, params: SubjectParams, split: str) -> list[ScanRecord]:
+    stem = folder / "anat" / f"sub-{params.subject}_space-{TEMPLATE_SPACE}"
+
+    def file(suffix: str) -> Path:
+        return stem.with_name(f"{stem.name}_{suffix}.nii.gz")
+
+    is_patient = params.lesions is not None
+    return [
+        ScanRecord(
+            subject=params.subject,
+            image=file(contrast.modality),
+            modality=contrast.modality,
+            brain_mask=file("desc-brain_mask"),
+            lesion=file("label-lesion_mask") if is_patient else None,
+            healthy=file(f"desc-healthy_{contrast.modality}") if is_patient else None,
+            space=TEMPLATE_SPACE,
+            split=split,
+            pathology=params.pathology,
+            site=acquisition.site,
+            age=params.anatomy.age,
+            sex=params.sex,
+        )
+        for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True)
+    ]
+
+
+def _shape(spacing_mm: float) -> tuple[int, int, int]:
+    i, j, k = (round(n / spacing_mm) for n in _FIELD_MM)
+    return i, j, k
+
+
+def clear_cohort(output: Path) -> None:
+    """Remove a cohort that was made here before; anything else is refused.
+
+    Raises:
+        CannotWriteError: The folder holds something else.
+    """
+    if not output.exists():
+        return
+    if any(output.iterdir()) and not (output / "dataset_description.json").exists():
+        raise CannotWriteError("--overwrite replaces a cohort only", received="another folder", where=output)
+    shutil.rmtree(output)
+
+

@@ -1,0 +1,173 @@
+"""From a manifest to batches of axial slices: each scan is preprocessed once, cached, and read as a memory map.
+
+Which slices a step sees is a function of (seed, stream, step), so a run that was killed goes on with the very batches
+that it would have seen.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.config import Config
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.progress import track
+from halebrain.core.random import make_generator
+from halebrain.core.types import SLICE_AXIS
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import read_mask, read_volume
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+
+_MIN_BRAIN_PIXELS = 100
+"""A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
+_CACHE_VERSION = 1
+
+
+class DataConfig(Config):
+    """Which scans to learn from, and how they are preprocessed.
+
+    Args:
+        manifest: The table of scans.
+        modalities: Modalities to use; `None` = all.
+        pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
+        preprocessing: Settings of the preprocessing; they travel with the model.
+        cache: Folder of preprocessed slices; `None` = beside the run.
+    """
+
+    manifest: Path | None = None
+    modalities: tuple[str, ...] | None = None
+    pathologies: tuple[str, ...] | None = None
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class SliceBatch:
+    """Slices of several scans.
+
+    Args:
+        image: Intensities in [0, 1], `(b, 1, h, w)`, float32.
+        brain_mask: Bool, same shape.
+        lesion: Annotated lesion, bool, same shape; all false where there is no annotation.
+    """
+
+    image: torch.Tensor
+    brain_mask: torch.Tensor
+    lesion: torch.Tensor
+
+
+@dataclass(frozen=True)
+class SliceStore:
+    """Preprocessed slices of many scans, on disk.
+
+    Args:
+        images: One array a scan, `(n, h, w)`, float16.
+        labels: One array a scan, `(n, h, w)`, uint8: 1 = brain, 3 = brain and lesion.
+        records: The manifest rows, in the same order.
+    """
+
+    images: tuple[npt.NDArray[np.float16], ...]
+    labels: tuple[npt.NDArray[np.uint8], ...]
+    records: tuple[ScanRecord, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def lesion_slices(self) -> list[npt.NDArray[np.int64]]:
+        """For each scan, the slices that hold lesion."""
+        return [np.flatnonzero((labels > 1).any(axis=(1, 2))) for labels in self.labels]
+
+    def read(self, scan: list[int], position: list[int]) -> SliceBatch:
+        """Return the slices at `position` of the scans at `scan`."""
+        image = np.stack([self.images[s][p] for s, p in zip(scan, position, strict=True)])
+        labels = torch.from_numpy(np.stack([self.labels[s][p] for s, p in zip(scan, position, strict=True)]))
+        labels = labels[:, None]
+        return SliceBatch(torch.from_numpy(image.astype(np.float32))[:, None], labels > 0, labels > 1)
+
+
+def build_store(manifest: Manifest, config: PreprocessingConfig, cache: Path, *, description: str) -> SliceStore:
+    """Preprocess every scan of `manifest` that is not cached yet and open them all.
+
+    Raises:
+        MissingInputError: The selection holds no scan.
+        DataError: A scan cannot be used; the message names it.
+    """
+    if len(manifest) == 0:
+        raise MissingInputError(f"{description} need at least one scan", where=manifest.source or "manifest")
+    preprocessor = Preprocessor(config)
+    images, labels = [], []
+    for record in track(manifest.records, description=f"Reading {description}", total=len(manifest)):
+        key = _cache_key(record, config)
+        image_path, label_path = cache / f"{key}_image.npy", cache / f"{key}_label.npy"
+        if not label_path.exists():
+            _preprocess(record, preprocessor, image_path, label_path)
+        images.append(np.load(image_path, mmap_mode="r"))
+        labels.append(np.load(label_path, mmap_mode="r"))
+    return SliceStore(tuple(images), tuple(labels), manifest.records)
+
+
+@dataclass(frozen=True)
+class SliceSampler:
+    """Draws batches: a scan uniformly, then one of its slices.
+
+    Args:
+        store: Where from.
+        batch_size: Slices in a batch.
+        seed: The user's seed.
+        stream: What the batches are for ("train", "val"); other streams draw other slices.
+        lesion_fraction: Share of draws restricted to slices with lesion, so that the few are not wasted.
+    """
+
+    store: SliceStore
+    batch_size: int
+    seed: int
+    stream: str
+    lesion_fraction: float = 0.0
+
+    def batch(self, step: int) -> SliceBatch:
+        """Return the batch of one step; the same step gives the same batch."""
+        generator = make_generator(self.seed, self.stream, "slices", step)
+        scans = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
+        draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
+        positions = []
+        for scan, (kind, place) in zip(scans, draws, strict=True):
+            candidates = self.store.lesion_slices[scan]
+            if kind >= self.lesion_fraction or len(candidates) == 0:
+                positions.append(int(place * len(self.store.images[scan])))
+            else:
+                positions.append(int(candidates[int(place * len(candidates))]))
+        return self.store.read(scans, positions)
+
+
+def _preprocess(record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path) -> None:
+    volume = read_volume(record.image)
+    mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    if scan.qc.get("registration_failed"):
+        raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
+    labels = scan.brain_mask.astype(np.uint8)
+    if record.lesion is not None:
+        lesion = read_mask(record.lesion, volume).astype(np.float32)
+        labels[(scan.from_native(lesion, order=1) > 0.5) & scan.brain_mask] = 3
+    slices = np.moveaxis(scan.image, SLICE_AXIS, 0).astype(np.float16)
+    labels = np.moveaxis(labels, SLICE_AXIS, 0)
+    keep = (labels > 0).sum(axis=(1, 2)) >= _MIN_BRAIN_PIXELS
+    if not keep.any():
+        raise DataError("a training scan must show brain on the working grid", where=record.image)
+    for path, array in ((image_path, slices[keep]), (label_path, labels[keep])):
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            np.save(handle, array)
+
+
+def _cache_key(record: ScanRecord, config: PreprocessingConfig) -> str:
+    digest = hashlib.sha256(json.dumps([_CACHE_VERSION, record.space, config.model_dump(mode="json")]).encode())
+    for path in (record.image, record.brain_mask, record.lesion):
+        digest.update(b"-" if path is None else hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]

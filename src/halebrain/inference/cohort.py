@@ -1,0 +1,87 @@
+"""Many scans through one model: which scans an input means, and their scores one by one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.progress import track
+from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.inference.outputs import stem_of
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import SUFFIXES, read_mask, read_volume
+from halebrain.preprocessing.pipeline import WorkingScan
+
+
+@dataclass(frozen=True)
+class ScanInput:
+    """One scan to look at.
+
+    Args:
+        image: The file.
+        name: What its results are called.
+        brain_mask: Mask on its grid, or `None` where it is stripped.
+        space: "native", or the template's name.
+    """
+
+    image: Path
+    name: str
+    brain_mask: Path | None = None
+    space: str = "native"
+
+
+@dataclass(frozen=True)
+class ScoredScan:
+    """One row of a manifest with what the model says of it."""
+
+    record: ScanRecord
+    volume: Volume
+    lesion: MaskArray | None
+    result: ScanResult
+    scan: WorkingScan
+    maps: WorkingMaps
+
+
+def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInput]:
+    """Return the scans that an input means: one NIfTI, a folder of them, a text list of paths, or a manifest.
+
+    Raises:
+        MissingInputError: There is nothing, or no scan in it.
+        UsageError: A brain mask is given for several scans, or two scans would share a name.
+    """
+    if not source.exists():
+        raise MissingInputError("the input must exist", where=source, remedy="check the path given")
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
+        scans = [ScanInput(path, stem_of(path)) for path in files]
+    elif source.suffix in (".tsv", ".csv"):
+        scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space) for r in Manifest.read(source)]
+    elif source.suffix == ".txt":
+        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+        paths = [source.parent / line for line in lines if line and not line.startswith("#")]
+        scans = [ScanInput(path, stem_of(path)) for path in paths]
+    else:
+        return [ScanInput(source, stem_of(source), brain_mask)]
+    if not scans:
+        raise MissingInputError("the input must hold at least one scan", where=source, remedy="give NIfTI files")
+    if brain_mask is not None:
+        raise UsageError("--brain-mask goes with a single scan", where=source, remedy="name masks in a manifest")
+    doubled = {scan.name for scan in scans if [s.name for s in scans].count(scan.name) > 1}
+    if doubled:
+        raise UsageError("scans need different names", received=sorted(doubled)[0], where=source)
+    return scans
+
+
+def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str) -> Iterator[ScoredScan]:
+    """Yield every scan of a manifest with its maps, one at a time.
+
+    Raises:
+        DataError: A scan cannot be used; the message names it.
+    """
+    for record in track(manifest.records, description=description, total=len(manifest)):
+        volume = read_volume(record.image)
+        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+        lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+        result, scan, maps = predictor.predict(volume, brain_mask=mask, space=record.space)
+        yield ScoredScan(record, volume, lesion, result, scan, maps)

@@ -1,0 +1,82 @@
+"""The lesion table: one row for each connected piece of the anomaly mask."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy import ndimage
+
+from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.preprocessing.geometry import apply_affine
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One finding.
+
+    Args:
+        lesion: Its number, largest first, as in the label map.
+        volume_ml: Volume on the native grid.
+        peak_score: Highest score in it.
+        mean_score: Mean score in it.
+        x_mni_mm: Centre of mass in template space, to the right.
+        y_mni_mm: To the front.
+        z_mni_mm: Up.
+        i: Voxel of the peak on the native grid.
+        j: Second index.
+        k: Third index.
+    """
+
+    lesion: int
+    volume_ml: float
+    peak_score: float
+    mean_score: float
+    x_mni_mm: float
+    y_mni_mm: float
+    z_mni_mm: float
+    i: int
+    j: int
+    k: int
+
+
+def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine) -> list[Lesion]:
+    """Return the connected pieces (26-neighbours) of a native-grid mask, largest first.
+
+    Args:
+        mask: Bool `(i, j, k)`.
+        score: Same shape.
+        affine: Voxel-to-world of the native grid.
+        template_to_native: World-to-world, to say where a piece lies in the template.
+    """
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if count == 0:
+        return []
+    index = np.arange(1, count + 1)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    centres = np.array(ndimage.center_of_mass(mask, labels, index))
+    peaks = ndimage.maximum_position(score, labels, index)
+    highest, mean = ndimage.maximum(score, labels, index), ndimage.mean(score, labels, index)
+    in_template = apply_affine(np.linalg.inv(template_to_native), apply_affine(affine, centres))
+    return [
+        Lesion(
+            number + 1,
+            round(float(sizes[n]) * voxel_ml, 4),
+            round(float(highest[n]), 4),
+            round(float(mean[n]), 4),
+            *(round(float(v), 1) for v in in_template[n]),
+            *(int(v) for v in peaks[n]),
+        )
+        for number, n in enumerate(np.argsort(-sizes, kind="stable"))
+    ]
+
+
+def lesions_tsv(lesions: Sequence[Lesion]) -> str:
+    """Return the table as TSV text, with its header even where there is no row."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(f.name for f in fields(Lesion))
+    writer.writerows(list(vars(lesion).values()) for lesion in lesions)
+    return buffer.getvalue()

@@ -1,0 +1,128 @@
+"""What a detection leaves on disk: maps, lesion table and provenance, all of them or none."""
+
+import hashlib
+import json
+import platform
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import halebrain
+from halebrain.core.atomic import write_text
+from halebrain.core.errors import CannotWriteError
+from halebrain.core.types import MaskArray, ScanResult
+from halebrain.inference.lesions import Lesion, lesions_tsv
+from halebrain.io.nifti import write_volume
+
+_SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
+
+
+@dataclass(frozen=True)
+class OutputNames:
+    """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_desc-anomaly_mask.nii.gz`).
+
+    Args:
+        folder: Where they go.
+        stem: Name of the scan without its ending.
+    """
+
+    folder: Path
+    stem: str
+
+    def file(self, description: str, suffix: str, ending: str = ".nii.gz") -> Path:
+        """Return the path of one file; an empty suffix stands for the scan's own ("FLAIR")."""
+        match = _SUFFIX.match(self.stem)
+        base = match["base"] if match else self.stem
+        own = match["suffix"] if match else "image"
+        # Two modalities of a subject share a folder, so the modality stays in every name.
+        modality = f"_rec-{own}" if match and suffix else ""
+        return self.folder / f"{base}{modality}_desc-{description}_{suffix or own}{ending}"
+
+    @property
+    def provenance(self) -> Path:
+        """The JSON that says how everything was made; written last, so its presence says that all is there."""
+        return self.file("anomaly", "provenance", ".json")
+
+    @property
+    def mosaic(self) -> Path:
+        """The picture."""
+        return self.file("anomaly", "mosaic", ".png")
+
+
+def stem_of(path: Path) -> str:
+    """Return the name of a NIfTI file without `.nii` or `.nii.gz`."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_detection(
+    names: OutputNames,
+    result: ScanResult,
+    mask: MaskArray,
+    lesions: list[Lesion],
+    provenance: dict[str, Any],
+    extra: dict[Path, bytes],
+) -> list[Path]:
+    """Write every file of one scan into `names.folder`, whole or not at all; return the paths.
+
+    Args:
+        names: Where, and what the files are called.
+        result: Maps on the native grid.
+        mask: Anomaly mask on the native grid.
+        lesions: The lesion table.
+        provenance: How it was made.
+        extra: More files (the mosaic) by final path.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    try:
+        names.folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".part-", dir=names.folder))
+    except OSError as error:
+        raise CannotWriteError(
+            "the output folder must be writable", received=error.strerror or error, where=names.folder
+        ) from error
+    staged = OutputNames(staging, names.stem)
+    try:
+        _write_maps(staged, result, mask)
+        write_text(staged.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
+        for path, content in extra.items():
+            (staging / path.name).write_bytes(content)
+        write_text(staged.provenance, json.dumps(provenance, indent=2) + "\n")
+        paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
+        return [path.replace(names.folder / path.name) for path in paths]
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "halebrain": halebrain.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:
+    affine = result.affine
+    unit = 1 / 65535  # 16 bits over [0, 1]
+    write_volume(names.file("anomaly", "probseg"), result.score, affine, dtype=np.uint16, scale=unit)
+    write_volume(names.file("segmenter", "probseg"), result.probability, affine, dtype=np.uint16, scale=unit)
+    write_volume(names.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8)
+    write_volume(names.file("brain", "mask"), result.brain_mask.astype(np.uint8), affine, dtype=np.uint8)
+    write_volume(names.file("pseudohealthy", ""), result.reconstruction, affine)
+    write_volume(names.file("residual", ""), result.residual, affine)
+    write_volume(names.file("uncertainty", ""), result.uncertainty, affine)

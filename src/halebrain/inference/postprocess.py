@@ -1,0 +1,106 @@
+"""From reconstruction and probability to one anomaly score, and from the score to a mask: pure functions."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import ndimage
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+from halebrain.core.types import FloatArray, MaskArray
+
+
+class PostprocessingConfig(Config):
+    """Settings of the anomaly map.
+
+    Args:
+        residual: "ssim" = 1 − SSIM (the paper), "absolute" = |x − x̂|, "squared" = (x − x̂)².
+        residual_weight: β of β·residual + (1 − β)·probability (appendix D, equation 4); 0.5 orders voxels as the
+            paper's unweighted sum does, 1 is reconstruction alone, 0 the segmenter alone.
+        median_size: Side in voxels of the median filter on the residual map; 1 = none.
+        erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
+    """
+
+    residual: Literal["ssim", "absolute", "squared"] = "ssim"
+    residual_weight: float = Field(default=0.5, ge=0, le=1)
+    median_size: int = Field(default=5, ge=1)
+    erosion: int = Field(default=0, ge=0)
+
+
+def residual_map(image: torch.Tensor, reconstruction: torch.Tensor, kind: str) -> torch.Tensor:
+    """Return how much the reconstruction deviates, in [0, 1], higher = more, shape `(b, 1, h, w)` as the inputs."""
+    if kind == "ssim":
+        return (1 - ssim_map(image, reconstruction)).clamp(0, 1)
+    difference = (image - reconstruction).abs()
+    return difference if kind == "absolute" else difference.square()
+
+
+def ssim_map(
+    image: torch.Tensor, other: torch.Tensor, *, sigma: float = 1.0, window: int = 9, data_range: float = 1.0
+) -> torch.Tensor:
+    """Return the structural similarity at each pixel, in [−1, 1] (Wang et al. 2004, equation 13).
+
+    Gaussian window of standard deviation `sigma` pixels, K₁ = 0.01, K₂ = 0.03.
+    """
+    offset = torch.arange(window, device=image.device, dtype=image.dtype) - window // 2
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+
+    def smooth(x: torch.Tensor) -> torch.Tensor:
+        pad = window // 2
+        x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        return F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+
+    mean_a, mean_b = smooth(image), smooth(other)
+    var_a, var_b = smooth(image * image) - mean_a**2, smooth(other * other) - mean_b**2
+    covariance = smooth(image * other) - mean_a * mean_b
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+def fuse(
+    residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float
+) -> FloatArray:
+    """Return the anomaly score β·residual + (1 − β)·probability in [0, 1], 0 outside; arrays `(i, j, k)`.
+
+    Source: Behrendt et al. 2024, equations 3 and 4.
+    """
+    score = residual_weight * residual + (1 - residual_weight) * probability
+    return np.where(inside, score, 0).astype(np.float32)
+
+
+def filter_residual(residual: FloatArray, brain_mask: MaskArray, size: int) -> FloatArray:
+    """Return the residual map inside the brain, median-filtered over `size`³ voxels."""
+    masked: FloatArray = np.where(brain_mask, residual, 0).astype(np.float32)
+    if size == 1 or not brain_mask.any():
+        return masked
+    box = ndimage.find_objects(brain_mask.astype(np.uint8))[0]
+    filtered = np.zeros_like(masked)
+    filtered[box] = ndimage.median_filter(masked[box], size=size, mode="nearest")
+    return np.where(brain_mask, filtered, 0).astype(np.float32)
+
+
+def erode(brain_mask: MaskArray, steps: int) -> MaskArray:
+    """Return the mask shrunk in each axial plane by `steps` voxels."""
+    if steps == 0:
+        return brain_mask
+    cross = np.zeros((3, 3, 3), dtype=bool)
+    cross[1, :, 1] = cross[:, 1, 1] = True
+    eroded: MaskArray = ndimage.binary_erosion(brain_mask, cross, iterations=steps)
+    return eroded
+
+
+def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
+    """Return where the score reaches `threshold`, without components (26-neighbours) smaller than `min_lesion_mm3`."""
+    mask = score >= threshold
+    if min_lesion_mm3 <= 0 or not mask.any():
+        return mask
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
+    keep = sizes >= min_lesion_mm3
+    keep[0] = False
+    kept: MaskArray = keep[labels]
+    return kept

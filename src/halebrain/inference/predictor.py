@@ -1,0 +1,166 @@
+"""One scan through the model: preprocess, reconstruct and segment at each level, fuse, back to the native grid."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from halebrain.core.config import parse_config
+from halebrain.core.errors import DataError
+from halebrain.core.random import derive_seed
+from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
+from halebrain.inference.postprocess import PostprocessingConfig, erode, filter_residual, fuse, residual_map
+from halebrain.models.bundle import Bundle
+from halebrain.models.reconstruction.base import Level
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
+
+_MIN_BRAIN_PIXELS = 20
+"""Slices with less brain than this (0.8 cm² at 2 mm) are not looked at."""
+
+
+@dataclass(frozen=True)
+class WorkingMaps:
+    """Maps on the working grid, each `(i, j, k)` float32.
+
+    Args:
+        reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws.
+        probability: The segmenter's probability, mean over levels and draws; 0 without a segmenter.
+        residual: Median-filtered residual map in [0, 1] (1 − SSIM unless configured otherwise) of the mean reconstruction.
+        score: Fused anomaly score in [0, 1].
+        uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
+    """
+
+    reconstruction: FloatArray
+    probability: FloatArray
+    residual: FloatArray
+    score: FloatArray
+    uncertainty: FloatArray
+
+
+class Predictor:
+    """Runs one model over scans; the result of a scan does not depend on batch size or on what ran before.
+
+    Args:
+        bundle: The model.
+        device: Where the networks run.
+        seed: The user's seed; noise is seeded from (seed, scan content, level, draw, slice).
+        draws: Noise draws at each level.
+        batch_size: Slices at once.
+        levels: Noise levels; `None` = those of the model.
+        precision: "bf16" runs the networks in bfloat16 where the device gains by it, "fp32" in full precision.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        draws: int = 1,
+        batch_size: int = 16,
+        levels: tuple[int, ...] | None = None,
+        precision: str = "bf16",
+    ) -> None:
+        self.bundle, self.device = bundle, torch.device(device)
+        self.seed, self.draws, self.batch_size, self.precision = seed, draws, batch_size, precision
+        self.levels: tuple[Level, ...] = levels or bundle.reconstructor.levels
+        where = bundle.path or "model"
+        self.preprocessor = Preprocessor(parse_config(PreprocessingConfig, bundle.config.preprocessing, where=where))
+        self.postprocessing = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=where)
+        for network in (bundle.reconstructor, bundle.segmenter):
+            if network is not None:
+                network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def predict(
+        self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native"
+    ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
+        """Run the whole path on one scan.
+
+        Args:
+            volume: The scan, on its native grid.
+            brain_mask: Bool mask on the same grid; `None` where the scan is already stripped.
+            space: "native", or the template's name where the scan is registered already.
+
+        Returns:
+            The maps on the native grid, and the scan and the maps on the working grid.
+        """
+        scan = self.preprocessor.run(volume, brain_mask=brain_mask, space=space)
+        maps = self.predict_working(scan)
+        native_residual = scan.to_native((scan.image - maps.reconstruction) * scan.brain_mask)
+        result = ScanResult(
+            score=np.clip(scan.to_native(maps.score), 0, 1),
+            probability=np.clip(scan.to_native(maps.probability), 0, 1),
+            reconstruction=scan.reconstruction_to_native(maps.reconstruction),
+            residual_map=np.clip(scan.to_native(maps.residual), 0, 1),
+            residual=native_residual,
+            uncertainty=scan.to_native(maps.uncertainty),
+            brain_mask=scan.native_brain_mask,
+            affine=volume.affine,
+            qc=dict(scan.qc),
+        )
+        return result, scan, maps
+
+    def predict_working(self, scan: WorkingScan, *, progress: Callable[[], None] | None = None) -> WorkingMaps:
+        """Run both networks over the slices of a preprocessed scan.
+
+        Raises:
+            DataError: No slice shows enough brain.
+        """
+        image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
+        mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
+        used = (mask.sum(dim=(1, 2, 3)) >= _MIN_BRAIN_PIXELS).nonzero().flatten()
+        if len(used) == 0:
+            raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
+        content = hashlib.sha256(image.numpy().tobytes()).digest()
+        sums = torch.zeros(4, len(used), 1, *image.shape[-2:])
+        beta = self.postprocessing.residual_weight
+        for level in self.levels:
+            for draw in range(self.draws):
+                seeds = torch.tensor([derive_seed(self.seed, content, str(level), draw, int(k)) for k in used])
+                reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
+                spread = beta * (image[used] - reconstruction).abs() + (1 - beta) * probability
+                sums += torch.stack([reconstruction, probability, spread, spread.square()])
+                if progress is not None:
+                    progress()
+        mean = sums / (len(self.levels) * self.draws)
+        deviation = (mean[3] - mean[2].square()).clamp_min(0).sqrt()
+        residual = residual_map(image[used], mean[0], self.postprocessing.residual)
+        volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
+        smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
+        inside = erode(scan.brain_mask, self.postprocessing.erosion)
+        score = fuse(smooth, volumes[1], inside, residual_weight=beta)
+        return WorkingMaps(volumes[0], volumes[1], smooth, score, np.where(inside, volumes[3], 0))
+
+    @torch.inference_mode()
+    def _run_level(
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
+        reconstructions, probabilities = [], []
+        for start in range(0, len(image), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            x = image[part].to(self.device).contiguous(memory_format=torch.channels_last)
+            inside = mask[part].to(self.device)
+            with self._autocast():
+                reconstruction = self.bundle.reconstructor.reconstruct(x, level=level, seeds=seeds[part]) * inside
+                probability = torch.zeros_like(reconstruction)
+                if self.bundle.segmenter is not None:
+                    probability = self.bundle.segmenter(x, reconstruction).float().sigmoid() * inside
+            reconstructions.append(reconstruction.cpu())
+            probabilities.append(probability.cpu())
+        return torch.cat(reconstructions), torch.cat(probabilities)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _to_volume(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:
+    volume = torch.zeros(shape[SLICE_AXIS], *slices.shape[-2:])
+    volume[used] = slices[:, 0]
+    array: FloatArray = np.ascontiguousarray(np.moveaxis(volume.numpy(), 0, SLICE_AXIS))
+    return array

@@ -1,0 +1,234 @@
+"""The manifest: a typed table of scans, one row a scan, that says what each file is and which split it is in.
+
+A data set is this table and nothing else: no hidden slices, no folder names that decide. On disk it is a TSV with
+BIDS's `n/a` for what is missing, and paths relative to the table's own folder.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.registry import suggestion
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.atomic import write_text
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
+SPACES = ("native", TEMPLATE_SPACE)
+MISSING = "n/a"
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """One scan of one subject.
+
+    Args:
+        subject: Subject label without `sub-`; the unit of splitting.
+        image: The scan.
+        modality: BIDS suffix ("T1w", "T2w", "FLAIR") or another word for the contrast.
+        session: Session label, where there are several.
+        brain_mask: Mask on the image's grid; `None` where the image is already stripped.
+        lesion: Annotation on the image's grid, any value > 0 is lesion; `None` where there is none.
+        healthy: The true healthy image of a virtual patient, on the image's grid.
+        space: "native", or the template's name where the image is registered already.
+        split: "train", "val" or "test"; `None` where not assigned.
+        pathology: "healthy", or the name of the disease; `None` where unknown.
+        site: Scanner or hospital.
+        age: Age in years.
+        sex: As the data set gives it ("F", "M").
+    """
+
+    subject: str
+    image: Path
+    modality: str
+    session: str | None = None
+    brain_mask: Path | None = None
+    lesion: Path | None = None
+    healthy: Path | None = None
+    space: str = "native"
+    split: str | None = None
+    pathology: str | None = None
+    site: str | None = None
+    age: float | None = None
+    sex: str | None = None
+
+    @property
+    def scan_id(self) -> str:
+        """Name of the scan in BIDS entities: `sub-01[_ses-1]_FLAIR`."""
+        session = f"_ses-{self.session}" if self.session else ""
+        return f"sub-{self.subject}{session}_{self.modality}"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the scan is declared free of disease."""
+        return self.pathology == "healthy"
+
+
+COLUMNS = tuple(field.name for field in fields(ScanRecord))
+_REQUIRED = ("subject", "image", "modality")
+_PATHS = ("image", "brain_mask", "lesion", "healthy")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked, ordered table of scans.
+
+    Args:
+        records: The rows.
+        source: The file that it was read from, for messages.
+
+    Raises:
+        DataError: A subject stands in two splits, or two rows are the same scan.
+    """
+
+    records: tuple[ScanRecord, ...]
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._check_splits()
+        self._check_unique()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[ScanRecord]:
+        return iter(self.records)
+
+    def select(self, keep: Callable[[ScanRecord], bool]) -> "Manifest":
+        """Return the rows for which `keep` is true, in the same order."""
+        return replace(self, records=tuple(record for record in self.records if keep(record)))
+
+    def split(self, name: Split) -> "Manifest":
+        """Return the rows of one split."""
+        return self.select(lambda record: record.split == name)
+
+    def subjects(self) -> list[str]:
+        """Return the subjects, sorted, each once."""
+        return sorted({record.subject for record in self.records})
+
+    def fingerprint(self) -> str:
+        """Return a hash of which scans are in which split, whatever the order of rows or the place on disk."""
+        lines = sorted(f"{r.scan_id}\t{r.split}\t{r.pathology}" for r in self.records)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the table as TSV; paths become relative to its folder where they lie below it."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for record in self.records:
+            writer.writerow([_to_text(getattr(record, name), path.parent) for name in COLUMNS])
+        write_text(path, buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read and check a TSV (or CSV, by its suffix).
+
+        Raises:
+            MissingInputError: The table or a file that it names does not exist.
+            DataError: A column is unknown or missing, a value is impossible, or a subject is in two splits.
+        """
+        if not path.is_file():
+            raise MissingInputError("a manifest must exist", where=path, remedy="check the path given")
+        delimiter = "," if path.suffix == ".csv" else "\t"
+        try:
+            with path.open(encoding="utf-8", newline="") as handle:
+                reader = csv.DictReader(handle, delimiter=delimiter)
+                _check_columns(list(reader.fieldnames or []), path)
+                records = tuple(_parse(row, path, line) for line, row in enumerate(reader, start=2))
+        except UnicodeDecodeError as error:
+            raise DataError("a manifest must be UTF-8 text", where=path, remedy="save it as TSV") from error
+        if not records:
+            raise DataError("a manifest must hold at least one scan", received="no rows", where=path)
+        return cls(records, source=path)
+
+    def _check_splits(self) -> None:
+        seen: dict[str, set[str]] = {}
+        for record in self.records:
+            if record.split is not None:
+                seen.setdefault(record.subject, set()).add(record.split)
+        leaks = sorted(subject for subject, splits in seen.items() if len(splits) > 1)
+        if leaks:
+            named = ", ".join(f"{s} ({', '.join(sorted(seen[s]))})" for s in leaks[:5])
+            more = f" and {len(leaks) - 5} more" if len(leaks) > 5 else ""
+            raise DataError(
+                "a subject must be in one split only",
+                received=named + more,
+                where=self.source or "manifest",
+                remedy="split by subject, not by scan",
+            )
+
+    def _check_unique(self) -> None:
+        seen: set[str] = set()
+        for record in self.records:
+            if record.scan_id in seen:
+                raise DataError(
+                    "a scan must be listed once",
+                    received=f"{record.scan_id} twice",
+                    where=self.source or "manifest",
+                    remedy="remove one row or give it another session",
+                )
+            seen.add(record.scan_id)
+
+
+def _check_columns(found: list[str], path: Path) -> None:
+    for name in _REQUIRED:
+        if name not in found:
+            raise DataError(
+                f"a manifest needs the column '{name}'",
+                received=", ".join(found) or "no header",
+                where=path,
+                remedy=f"columns are {', '.join(COLUMNS)}",
+            )
+    for name in found:
+        if name not in COLUMNS:
+            raise DataError(
+                "a manifest takes known columns only",
+                received=repr(name),
+                where=path,
+                remedy=suggestion(name, list(COLUMNS)),
+            )
+
+
+def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
+    values: dict[str, object] = {}
+    where = f"{path}, line {line}"
+    for name in COLUMNS:
+        text = (row.get(name) or "").strip()
+        if text in ("", MISSING):
+            if name in _REQUIRED:
+                raise DataError(f"'{name}' must be given", where=where, remedy="fill it in or remove the row")
+            continue
+        values[name] = _parse_value(name, text, path.parent, where)
+    return ScanRecord(**values)  # type: ignore[arg-type]
+
+
+def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
+    if name in _PATHS:
+        file = folder / text
+        if not file.exists():
+            raise MissingInputError(f"the file named under '{name}' must exist", received=file, where=where)
+        return file
+    if name == "age":
+        try:
+            return float(text)
+        except ValueError as error:
+            raise DataError("'age' must be a number of years", received=repr(text), where=where) from error
+    choices = {"split": SPLITS, "space": SPACES}.get(name)
+    if choices and text not in choices:
+        raise DataError(f"'{name}' must be one of {', '.join(choices)}", received=repr(text), where=where)
+    return text.removeprefix("sub-") if name == "subject" else text
+
+
+def _to_text(value: object, folder: Path) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, Path):
+        resolved, base = value.resolve(), folder.resolve()
+        return str(resolved.relative_to(base)) if resolved.is_relative_to(base) else str(resolved)
+    return f"{value:g}" if isinstance(value, float) else str(value)

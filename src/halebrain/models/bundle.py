@@ -1,0 +1,216 @@
+"""The model bundle: one folder (or zip) that holds everything needed to run a model, checked to the byte.
+
+`model.safetensors` (weights), `config.yaml` (how to rebuild and preprocess), `card.md` (for people) and `manifest.json`
+(hashes of the other three, versions, training summary, thresholds with the split that they were chosen on). No pickle.
+"""
+
+import hashlib
+import json
+import platform
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+import yaml
+from safetensors import SafetensorError
+
+import halebrain
+from halebrain.core.atomic import atomic_folder, write_text
+from halebrain.core.config import Config, dump_yaml, parse_config
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+
+FORMAT = 1
+_WEIGHTS, _CONFIG, _CARD, _MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
+_HASHED = (_WEIGHTS, _CONFIG, _CARD)
+
+
+class ReconstructorSpec(Config):
+    """Which reconstructor, and its settings (checked by its own settings class)."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class ModelConfig(Config):
+    """Everything that rebuilds a model.
+
+    Args:
+        kind: "reconstructor" after stage 1, "detector" after stage 2.
+        reconstructor: The frozen first stage.
+        segmenter: The second stage; `None` in a reconstructor bundle.
+        preprocessing: Settings of the preprocessing that the model was trained with.
+        postprocessing: Settings of the anomaly map.
+    """
+
+    kind: Literal["reconstructor", "detector"]
+    reconstructor: ReconstructorSpec
+    segmenter: SegmenterConfig | None = None
+    preprocessing: dict[str, Any] = {}
+    postprocessing: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model in memory: networks in eval mode, without gradients.
+
+    Args:
+        config: How it was built.
+        reconstructor: Stage 1.
+        segmenter: Stage 2, or `None`.
+        training: Training summary (data, seeds, steps, hours), one entry a stage.
+        calibration: Thresholds with the split that they were chosen on; empty before `halebrain calibrate`.
+        sha256: Hash of weights and configuration; names the model in every result.
+        path: Where it was read from.
+    """
+
+    config: ModelConfig
+    reconstructor: Reconstructor
+    segmenter: Segmenter | None
+    training: dict[str, Any]
+    calibration: dict[str, Any]
+    sha256: str = ""
+    path: Path | None = None
+
+
+def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:
+    """Build both networks with fresh weights from a configuration."""
+    spec = config.reconstructor
+    reconstructor = build_reconstructor(spec.name, spec.settings, where=where)
+    return reconstructor, None if config.segmenter is None else Segmenter(config.segmenter)
+
+
+def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = False) -> str:
+    """Write a bundle folder, whole or not at all, and return its hash.
+
+    Raises:
+        CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
+    """
+    weights = {f"reconstructor.{k}": v for k, v in bundle.reconstructor.state_dict().items()}
+    if bundle.segmenter is not None:
+        weights |= {f"segmenter.{k}": v for k, v in bundle.segmenter.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    files = {
+        _WEIGHTS: safetensors.torch.save(weights),
+        _CONFIG: dump_yaml(bundle.config).encode(),
+        _CARD: card.encode(),
+    }
+    with atomic_folder(path, overwrite=overwrite) as folder:
+        for name, raw in files.items():
+            (folder / name).write_bytes(raw)
+        manifest = _manifest(files, bundle.training, bundle.calibration)
+        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return _model_hash(files)
+
+
+def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
+    """Read a bundle folder or zip; every file is checked against its hash and every weight must have its place.
+
+    Raises:
+        MissingInputError: There is nothing at `path`.
+        DataError: A file is missing, unknown or changed, or the weights do not fit the configuration.
+        ConfigError: The configuration is not one that this version understands.
+    """
+    files = _read_files(path)
+    manifest = _check_files(files, path)
+    raw = yaml.safe_load(files[_CONFIG])
+    config = parse_config(ModelConfig, raw, where=path / _CONFIG)
+    reconstructor, segmenter = build_networks(config, where=path / _CONFIG)
+    try:
+        weights = safetensors.torch.load(files[_WEIGHTS])
+    except SafetensorError as error:
+        raise DataError("weights must be a safetensors file", received=error, where=path / _WEIGHTS) from error
+    _load_strictly({"reconstructor": reconstructor, "segmenter": segmenter}, weights, path)
+    for network in (reconstructor, segmenter):
+        if network is not None:
+            network.to(device).eval().requires_grad_(False)
+    return Bundle(
+        config, reconstructor, segmenter, manifest["training"], manifest["calibration"], _model_hash(files), path
+    )
+
+
+def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
+    """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
+    manifest = _check_files(_read_files(path), path)
+    manifest["calibration"] = calibration
+    write_text(path / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def with_calibration(bundle: Bundle, calibration: dict[str, Any]) -> Bundle:
+    """Return the bundle with other thresholds."""
+    return replace(bundle, calibration=calibration)
+
+
+def _manifest(files: dict[str, bytes], training: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
+        "versions": {
+            "halebrain": halebrain.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "training": training,
+        "calibration": calibration,
+    }
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
+    if not path.exists():
+        raise MissingInputError("a model must exist", where=path, remedy="give a bundle folder or zip with --model")
+    if not zipfile.is_zipfile(path):
+        raise DataError("a model must be a bundle folder or a zip of one", where=path)
+    with zipfile.ZipFile(path) as archive:
+        return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+
+
+def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
+    expected = {*_HASHED, _MANIFEST}
+    if missing := sorted(expected - set(files)):
+        raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
+    if unknown := sorted(set(files) - expected):
+        raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
+    try:
+        manifest: dict[str, Any] = json.loads(files[_MANIFEST])
+        hashes, version = manifest["files"], manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("a bundle needs a valid manifest.json", received=repr(error), where=path) from error
+    if version != FORMAT:
+        raise DataError(f"this version reads bundle format {FORMAT}", received=version, where=path)
+    for name in _HASHED:
+        found = hashlib.sha256(files[name]).hexdigest()
+        if hashes.get(name) != found:
+            raise DataError(
+                "a bundle file must match its recorded sha256",
+                received=f"{found[:12]}… instead of {str(hashes.get(name))[:12]}…",
+                where=path / name,
+                remedy="the file was changed or damaged; copy the bundle again",
+            )
+    return manifest
+
+
+def _load_strictly(
+    networks: dict[str, Any], weights: dict[str, torch.Tensor], path: Path
+) -> None:
+    expected = {f"{p}.{k}": v.shape for p, n in networks.items() if n is not None for k, v in n.state_dict().items()}
+    wrong = sorted(set(expected) ^ set(weights)) or sorted(k for k, s in expected.items() if weights[k].shape != s)
+    if wrong:
+        raise DataError(
+            "weights must fit the configuration exactly",
+            received=f"{len(wrong)} that do not, first {wrong[0]}",
+            where=path / _WEIGHTS,
+        )
+    for prefix, network in networks.items():
+        if network is not None:
+            own = {k.removeprefix(f"{prefix}."): v for k, v in weights.items() if k.startswith(f"{prefix}.")}
+            network.load_state_dict(own, strict=True)
+
+
+def _model_hash(files: dict[str, bytes]) -> str:
+    return hashlib.sha256(files[_WEIGHTS] + files[_CONFIG]).hexdigest()

@@ -1,0 +1,48 @@
+"""The model card: what the model is, what it learned from, and what it is not for, in plain words."""
+
+from typing import Any
+
+from halebrain.models.bundle import Bundle
+
+_CITATION = (
+    "Behrendt F., Bhattacharya D., Maack L., Krüger J., Opfer R., Schlaefer A. Combining Reconstruction-based "
+    "Unsupervised Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
+)
+
+
+def model_card(bundle: Bundle) -> str:
+    """Return the card as Markdown; figures come from the training summary, none is written by hand."""
+    spec = bundle.config.reconstructor
+    lines = [
+        f"# HaleBrain {bundle.config.kind}: {spec.name}",
+        "",
+        "Research use only. Not a medical device.",
+        "",
+        f"- Reconstructor: {spec.name}, {_millions(bundle.reconstructor)} M parameters",
+    ]
+    if bundle.segmenter is not None:
+        lines.append(f"- Segmenter: {_millions(bundle.segmenter)} M parameters")
+    for stage, summary in bundle.training.items():
+        lines += ["", f"## {stage}", "", *_describe(summary)]
+    lines += ["", "## Method", "", _CITATION, ""]
+    return "\n".join(lines)
+
+
+def _describe(summary: dict[str, Any]) -> list[str]:
+    config = summary["config"]
+    lines = [
+        f"- Learned from {len(summary['train_subjects'])} subjects, validated on {len(summary['val_subjects'])} "
+        f"(manifest {summary['manifest_sha256'][:12]})",
+        f"- Modalities: {', '.join(summary['modalities'])}",
+        f"- Step {summary['step']} of {config['loop']['steps']}, batch {config['loop']['batch_size']}, "
+        f"validation loss {summary['validation_loss']:.4f}",
+        f"- {summary['seconds'] / 60:.1f} minutes on {summary['device']}, seed {config['seed']}",
+    ]
+    if "pathologies" in summary:
+        learned = ", ".join(summary["pathologies"]) or "none (synthetic anomalies only)"
+        lines.append(f"- Annotated pathologies learned: {learned}")
+    return lines
+
+
+def _millions(network: Any) -> str:
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}"

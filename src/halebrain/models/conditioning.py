@@ -1,0 +1,83 @@
+"""The encoder that describes an input slice as one vector, on which the diffusion U-Net is conditioned (cDDPM)."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+
+
+class EncoderConfig(Config):
+    """Size of a residual bottleneck encoder; the defaults are ResNet-50 (He et al. 2016), 24.6 M parameters.
+
+    Args:
+        blocks: Bottleneck blocks of each stage.
+        width: Channels inside the first stage's bottleneck; stages double it.
+        features: Length of the vector; `None` = 4 × the U-Net's first width, as published.
+        norm: "batch" as in the published ResNet-50, "group" where batches are small.
+        patch: Side of the pixels folded into channels at the stem (1 = none).
+    """
+
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    features: int | None = None
+    norm: Literal["batch", "group"] = "batch"
+    patch: int = 1
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions with a skip; four times as wide outside as inside."""
+
+    def __init__(self, width_in: int, width: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width_in, width, 1, bias=False),
+            _norm(norm, width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False),
+            _norm(norm, width),
+            nn.ReLU(),
+            nn.Conv2d(width, 4 * width, 1, bias=False),
+            _norm(norm, 4 * width),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or width_in != 4 * width:
+            shortcut = nn.Conv2d(width_in, 4 * width, 1, stride, bias=False)
+            self.skip = nn.Sequential(shortcut, _norm(norm, 4 * width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.body(x) + self.skip(x))
+
+
+class SliceEncoder(nn.Module):
+    """Maps a slice `(b, 1, h, w)` in [−1, 1] to a vector `(b, features)`."""
+
+    def __init__(self, config: EncoderConfig, *, features: int) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.patch**2, config.width, 7, 2, 3, bias=False),
+            _norm(config.norm, config.width),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        stages, width_in = [], config.width
+        for stage, count in enumerate(config.blocks):
+            width = config.width * 2**stage
+            for block in range(count):
+                stride = 2 if stage > 0 and block == 0 else 1
+                stages.append(Bottleneck(width_in, width, stride, config.norm))
+                width_in = 4 * width
+        self.stages = nn.Sequential(*stages)
+        self.project = nn.Linear(width_in, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.stages(self.stem(F.pixel_unshuffle(x, self.patch)))
+        vector: torch.Tensor = self.project(maps.mean(dim=(2, 3)))
+        return vector
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    return nn.BatchNorm2d(width) if kind == "batch" else nn.GroupNorm(8, width)

@@ -1,0 +1,59 @@
+"""What every reconstructor promises, so that training and inference never ask which one they have."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from halebrain.core.config import Config, parse_config
+from halebrain.core.registry import Registry
+
+Level = int | None
+"""How strongly a reconstructor may alter the input; `None` for those that have no such choice."""
+
+
+class Reconstructor(nn.Module, ABC):
+    """Gives back a healthy version of a slice, having seen healthy slices only.
+
+    A subclass names its settings class in `Settings`; the constructor takes one instance of it and nothing else, so
+    a model can be rebuilt from its saved configuration.
+    """
+
+    Settings: ClassVar[type[Config]]
+
+    @abstractmethod
+    def loss(self, image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        """Return the training loss, a scalar, for healthy slices `(b, 1, h, w)` in [0, 1]."""
+
+    @abstractmethod
+    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return pseudo-healthy slices in [0, 1], the shape of `image` `(b, 1, h, w)`.
+
+        Args:
+            image: Slices in [0, 1].
+            level: One of `levels`, or any other level that the reconstructor knows.
+            seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
+        """
+
+    @property
+    @abstractmethod
+    def levels(self) -> tuple[Level, ...]:
+        """The levels over which inference averages; `(None,)` where there is no such choice."""
+
+    @abstractmethod
+    def random_level(self, generator: torch.Generator) -> Level:
+        """Draw the level at which stage 2 sees a batch."""
+
+
+RECONSTRUCTORS: Registry[type[Reconstructor]] = Registry("reconstructor")
+
+
+def build_reconstructor(name: str, settings: dict[str, Any], *, where: object = "") -> Reconstructor:
+    """Build the reconstructor registered as `name` from a plain mapping of its settings.
+
+    Raises:
+        ConfigError: The name or a setting is unknown or wrong.
+    """
+    kind = RECONSTRUCTORS.get(name)
+    return kind(parse_config(kind.Settings, settings, where=where))  # type: ignore[call-arg]

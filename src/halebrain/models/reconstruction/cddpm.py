@@ -1,0 +1,18 @@
+"""cDDPM: simplex noise, conditioned on an encoder's vector of the input (Behrendt et al., arXiv 2312.04215)."""
+
+from halebrain.models.conditioning import EncoderConfig
+from halebrain.models.reconstruction.base import RECONSTRUCTORS
+from halebrain.models.reconstruction.diffusion import DiffusionReconstructor, DiffusionSettings
+
+
+class CDDPMSettings(DiffusionSettings):
+    """Diffusion settings with an encoder, ResNet-50 unless said otherwise."""
+
+    encoder: EncoderConfig | None = EncoderConfig()
+
+
+@RECONSTRUCTORS.register("cddpm")
+class CDDPM(DiffusionReconstructor):
+    """The paper's reconstructor: the vector tells the contrast and the anatomy that the noise has hidden."""
+
+    Settings = CDDPMSettings

@@ -1,0 +1,186 @@
+"""The one path from a scan to the working grid, for training and for detection alike, with the way back."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
+from halebrain.preprocessing.bias import n4_log_bias
+from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
+from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
+from halebrain.preprocessing.registration import Registration, register_to_template
+
+
+class PreprocessingConfig(Config):
+    """Settings of the path to the working grid; they travel inside the model.
+
+    Args:
+        shape: Voxels of the working grid; the paper has (96, 96, 50), which leaves out the lowest and highest slices.
+        spacing_mm: Voxel size of the working grid.
+        brain: Name of the brain extractor used where no mask is given.
+        registration: "affine" to the template, or "none" for scans that are there already.
+        bias_correction: "n4" or "none".
+        low_percentile: Percentile inside the brain that becomes 0.
+        high_percentile: Percentile inside the brain that becomes 1.
+    """
+
+    shape: tuple[int, int, int] = (96, 96, 80)
+    spacing_mm: float = Field(default=2.0, gt=0)
+    brain: str = "stripped"
+    registration: Literal["affine", "none"] = "affine"
+    bias_correction: Literal["n4", "none"] = "n4"
+    low_percentile: float = Field(default=1.0, ge=0, lt=50)
+    high_percentile: float = Field(default=99.0, gt=50, le=100)
+
+
+@dataclass(frozen=True)
+class WorkingScan:
+    """A scan on the working grid, and what is needed to bring maps back to where it came from.
+
+    Args:
+        image: Intensities in [0, 1], 0 outside the brain, `(i, j, k)`.
+        brain_mask: Bool, same shape.
+        grid: The working grid.
+        native: Grid of the input.
+        native_brain_mask: Bool, on the native grid.
+        template_to_native: World-to-world matrix, mm, RAS.
+        intensity: What became 0 and 1, after bias correction.
+        log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
+        qc: Quality-control numbers; "flags" lists what a user should look at.
+        steps: What was done, with parameters, JSON-able.
+    """
+
+    image: FloatArray
+    brain_mask: MaskArray
+    grid: Grid
+    native: Grid
+    native_brain_mask: MaskArray
+    template_to_native: Affine
+    intensity: IntensityRange
+    log_bias: FloatArray
+    qc: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
+        """Return a working-grid map on the native grid, 0 outside the brain."""
+        back = np.linalg.inv(self.template_to_native)
+        mapped = resample(data, self.grid, self.native, target_to_source=back, order=order)
+        return np.where(self.native_brain_mask, mapped, 0).astype(np.float32)
+
+    def from_native(self, data: npt.NDArray[np.generic], *, order: int = 0) -> FloatArray:
+        """Return a native map (a label, say) on the working grid."""
+        return resample(data, self.native, self.grid, target_to_source=self.template_to_native, order=order)
+
+    def reconstruction_to_native(self, reconstruction: FloatArray) -> FloatArray:
+        """Return a working-grid image on the native grid in the intensity units of the input, bias field included."""
+        return self.to_native(self.intensity.to_input_units(reconstruction) * np.exp(self.log_bias))
+
+
+class Preprocessor:
+    """Brings scans to the working grid.
+
+    Args:
+        config: What to do.
+    """
+
+    def __init__(self, config: PreprocessingConfig) -> None:
+        BRAIN_EXTRACTORS.get(config.brain)  # an unknown name is said at once, not at the first scan
+        self.config = config
+        self.grid = working_grid(config.shape, config.spacing_mm)
+
+    def run(
+        self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native"
+    ) -> WorkingScan:
+        """Preprocess one scan.
+
+        Args:
+            volume: The scan on its native grid.
+            brain_mask: Bool on the same grid; `None` = find it with the configured extractor.
+            space: The template's name where the scan lies in template space already.
+
+        Raises:
+            DataError: The scan has no usable brain, or still has its skull.
+        """
+        brain = self._find_brain(volume, brain_mask)
+        native = Grid(volume.shape, volume.affine)
+        matrix, registration = self._register(volume, brain, space)
+        masked = np.where(brain.mask, volume.data, 0)
+        image = resample(masked, native, self.grid, target_to_source=matrix)
+        coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
+        mask = coverage > 0.5
+        # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
+        image = np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32)
+        log_bias = np.zeros_like(image)
+        if self.config.bias_correction == "n4" and mask.any():
+            log_bias = n4_log_bias(image, mask)
+            image = (image * np.exp(-log_bias)).astype(np.float32)
+        scaled, intensity = scale_intensity(
+            image,
+            _not_empty(mask, volume),
+            low_percentile=self.config.low_percentile,
+            high_percentile=self.config.high_percentile,
+        )
+        qc, steps = _report(volume, brain, registration, mask, self.config)
+        return WorkingScan(
+            scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, qc, steps
+        )
+
+    def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
+        if brain_mask is not None:
+            return from_given_mask(volume, brain_mask)
+        return BRAIN_EXTRACTORS.get(self.config.brain)(volume)
+
+    def _register(
+        self, volume: Volume, brain: BrainMask, space: str
+    ) -> tuple[Affine, Registration | None]:
+        if space == TEMPLATE_SPACE or self.config.registration == "none":
+            return np.eye(4), None
+        registration = register_to_template(volume, brain.mask)
+        return registration.template_to_native, registration
+
+
+def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
+    if not mask.any():
+        raise DataError(
+            "a scan must show brain on the working grid", where=volume.name, remedy="check its header and its mask"
+        )
+    return mask
+
+
+def _report(
+    volume: Volume, brain: BrainMask, registration: Registration | None, mask: MaskArray, config: PreprocessingConfig
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    flags = []
+    qc: dict[str, Any] = {
+        "brain_method": brain.method,
+        "brain_confidence": round(brain.confidence, 3),
+        "brain_volume_ml": round(brain.volume_ml, 1),
+        "working_grid_brain_ml": round(float(mask.sum()) * config.spacing_mm**3 / 1000, 1),
+        "registration_failed": False,
+    }
+    if registration is not None:
+        qc["registration_mask_dice"] = round(registration.mask_dice, 3)
+        qc["registration_mutual_information"] = round(registration.mutual_information, 3)
+        qc["registration_scale"] = round(registration.scale, 3)
+        qc["registration_failed"] = registration.failed
+        if registration.failed:
+            flags.append("registration to the template failed: do not trust the maps")
+    if max(volume.spacing_mm) > 4:
+        flags.append(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
+    if brain.confidence < 0.9:
+        flags.append("brain mask of low confidence")
+    qc["flags"] = flags
+    steps: list[dict[str, Any]] = [
+        {"step": "brain", "method": brain.method},
+        {"step": "registration", "method": "none" if registration is None else "rigid, affine (Mattes MI)"},
+        {"step": "resample", "shape": list(config.shape), "spacing_mm": config.spacing_mm},
+        {"step": "bias correction", "method": config.bias_correction},
+        {"step": "intensity", "percentiles": [config.low_percentile, config.high_percentile]},
+    ]
+    return qc, steps

@@ -1,0 +1,178 @@
+"""Rigid, then affine registration of a brain to the template (SimpleITK, Mattes mutual information).
+
+Staged because a single affine stage lands millimetres off. Works on world points in RAS; ITK's LPS stays inside.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
+from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.template import load_template
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SEED = 20240703
+_FAILED_DICE = 0.80
+"""Below this overlap with the template's brain the registration is not to be trusted."""
+_RETRY_DICE = 0.88
+_START_PITCHES = (0.0, -0.35, 0.35)
+"""Rotations about the left–right axis, in radians, that are tried in turn: heads are nodded more than turned."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the template lies in a scan.
+
+    Args:
+        template_to_native: World-to-world matrix `(4, 4)`, mm, RAS: a point of the template to its place in the scan.
+        mask_dice: Overlap of the registered brain mask with the template's.
+        mutual_information: Mattes mutual information reached (higher = better).
+        scale: Volume of the scan's brain over the template's, by the matrix.
+        failed: Whether the result is not to be trusted.
+    """
+
+    template_to_native: Affine
+    mask_dice: float
+    mutual_information: float
+    scale: float
+    failed: bool
+
+
+def register_to_template(volume: Volume, brain_mask: MaskArray) -> Registration:
+    """Register the brain in `volume` to the template, trying other starts where the first ends badly.
+
+    Args:
+        volume: Native scan, any contrast.
+        brain_mask: Bool, on its grid.
+    """
+    moving, moving_mask = _isotropic(volume, brain_mask)
+    best: Registration | None = None
+    for pitch in _START_PITCHES:
+        found = _attempt(moving, moving_mask, pitch)
+        if best is None or found.mask_dice > best.mask_dice:
+            best = found
+        if best.mask_dice >= _RETRY_DICE:
+            break
+    assert best is not None  # the loop ran at least once
+    return best
+
+
+def _isotropic(volume: Volume, brain_mask: MaskArray) -> tuple[Volume, MaskArray]:
+    """Return brain and mask on a 2 mm RAS grid around the brain: registration needs no more, and half the time."""
+    index = np.argwhere(brain_mask)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    low, high = index.min(axis=0), index.max(axis=0)
+    box = (low + corners * (high - low)) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    start, stop = box.min(axis=0) - 8, box.max(axis=0) + 8
+    shape = tuple(int(n) for n in np.ceil((stop - start) / 2.0) + 1)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = start
+    grid = Grid((shape[0], shape[1], shape[2]), affine)
+    source = Grid(volume.shape, volume.affine)
+    data = resample(np.where(brain_mask, volume.data, 0), source, grid)
+    mask = resample(brain_mask.astype(np.float32), source, grid) > 0.5
+    low_value, high_value = np.percentile(data[mask], [0.5, 99.5])
+    scaled = np.where(mask, np.clip((data - low_value) / max(high_value - low_value, 1e-9), 0, 1) + 0.1, 0)
+    return Volume(scaled.astype(np.float32), affine), mask
+
+
+def _attempt(moving: Volume, moving_mask: MaskArray, pitch: float) -> Registration:
+    import SimpleITK as sitk  # noqa: N813
+
+    template, template_mask = load_template(2)
+    fixed_image = _to_itk(np.where(template_mask, template.data + 0.1, 0), template.affine)
+    moving_image = _to_itk(moving.data, moving.affine)
+    rigid = sitk.Euler3DTransform()
+    rigid.SetCenter(_centroid_lps(template_mask, template.affine))
+    offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
+    rigid.SetTranslation(offset.tolist())
+    rigid.SetRotation(pitch, 0.0, 0.0)
+    rigid = _optimise(fixed_image, moving_image, rigid, shrink=(4, 2), step=1.0, iterations=60)
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(rigid.GetCenter())
+    affine.SetMatrix(rigid.GetMatrix())
+    affine.SetTranslation(rigid.GetTranslation())
+    affine = _optimise(fixed_image, moving_image, affine, shrink=(2, 1), step=0.5, iterations=60)
+    return _assess(affine, fixed_image, moving_image, moving_mask, moving.affine)
+
+
+def _optimise(fixed: Any, moving: Any, transform: Any, *, shrink: tuple[int, int], step: float, iterations: int) -> Any:
+    import SimpleITK as sitk  # noqa: N813
+
+    method = sitk.ImageRegistrationMethod()
+    # Sums over threads are not bit-stable in ITK; one thread is, and at 2 mm it is quick enough.
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.25, _SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(step, 1e-3, iterations, relaxationFactor=0.6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(list(shrink))
+    method.SetSmoothingSigmasPerLevel([float(s) for s in shrink])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetInitialTransform(transform, inPlace=True)
+    method.Execute(fixed, moving)
+    return transform
+
+
+def _assess(affine: Any, fixed: Any, moving: Any, moving_mask: MaskArray, moving_affine: Affine) -> Registration:
+    import SimpleITK as sitk  # noqa: N813
+
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.25, _SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(affine)
+    information = -float(method.MetricEvaluate(fixed, moving))
+    matrix = _matrix_ras(affine)
+    template, template_mask = load_template(2)
+    warped = resample(
+        moving_mask.astype(np.float32),
+        Grid(_shape(moving_mask), moving_affine),
+        Grid(template.shape, template.affine),
+        target_to_source=matrix,
+    )
+    brain = warped > 0.5
+    dice = 2 * float((brain & template_mask).sum()) / max(float(brain.sum() + template_mask.sum()), 1.0)
+    scale = float(np.linalg.det(matrix[:3, :3]))
+    return Registration(matrix, dice, information, scale, dice < _FAILED_DICE or not 0.35 < scale < 2.0)
+
+
+def _matrix_ras(affine: Any) -> Affine:
+    """Return ITK's affine (about a centre, LPS) as one RAS matrix."""
+    linear = np.array(affine.GetMatrix()).reshape(3, 3)
+    centre, translation = np.array(affine.GetCenter()), np.array(affine.GetTranslation())
+    lps = np.eye(4)
+    lps[:3, :3] = linear
+    lps[:3, 3] = translation + centre - linear @ centre
+    matrix: Affine = _LPS @ lps @ _LPS
+    return matrix
+
+
+def _to_itk(data: FloatArray, affine: Affine) -> Any:
+    """Return an ITK image of an axis-aligned RAS array."""
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0).astype(np.float32)))
+    lps = _LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def _centroid_lps(mask: MaskArray, affine: Affine) -> list[float]:
+    centre = np.argwhere(mask).mean(axis=0)
+    world = _LPS @ affine @ np.append(centre, 1.0)
+    return [float(v) for v in world[:3]]
+
+
+def _shape(mask: MaskArray) -> tuple[int, int, int]:
+    i, j, k = mask.shape
+    return i, j, k

@@ -1,0 +1,1 @@
+"""Floor 8: figures and pages; reads tables and arrays, never runs a network."""

@@ -1,0 +1,185 @@
+"""Figures: slices side by side, the course of a training, and a cohort at a glance."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.types import SLICE_AXIS, MaskArray
+from halebrain.io.manifest import Manifest
+from halebrain.io.nifti import read_mask, read_volume
+
+Array = npt.NDArray[np.generic]
+DISCLAIMER = "Research use only. Not a medical device."
+_INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a mosaic.
+
+    Args:
+        title: Heading.
+        data: Array `(i, j, k)`.
+        kind: "scan" = grey, "residual" = signed, blue to red around 0, "score" = heat in [0, vmax].
+        outline: Mask whose border is drawn on top, or `None`.
+        vmax: Upper end of the colours; `None` = from the data.
+    """
+
+    title: str
+    data: Array
+    kind: Literal["scan", "residual", "score"] = "scan"
+    outline: MaskArray | None = None
+    vmax: float | None = None
+
+
+def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", note: str = "") -> Figure:
+    """Return axial slices (rows) of several maps (columns); front is up, the patient's left is on the right."""
+    rows, columns = len(slices), len(panels)
+    height = 1.75 * rows + 0.9
+    figure = _figure(1.75 * columns + 0.4, height)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for column, panel in enumerate(panels):
+        axes[0, column].set_title(panel.title, color=_INK, fontsize=10, pad=6)
+        for row, index in enumerate(slices):
+            _show(axes[row, column], panel, index)
+    for row in range(rows):
+        axes[row, 0].text(0.02, 0.5, "R", transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
+        axes[row, 0].text(0.94, 0.5, "L", transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
+    figure.suptitle(title, color=_INK, fontsize=11, y=1 - 0.12 / height)
+    figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=_INK, fontsize=7.5, ha="center", alpha=0.8)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02
+    )
+    return figure
+
+
+def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: int = 5) -> list[int]:
+    """Return axial slices spread over the brain, or those with most score, well apart, from low to high."""
+    area = brain_mask.sum(axis=(0, 1))
+    shown = np.flatnonzero(area > 0.25 * area.max())
+    if score is None:
+        return [int(v) for v in np.linspace(shown[0], shown[-1], count + 2)[1:-1]]
+    weight = np.asarray(score, dtype=np.float64).sum(axis=(0, 1)) * (area > 0.1 * area.max())
+    apart = max(2, len(shown) // (2 * count))
+    chosen: list[int] = []
+    for index in np.argsort(weight)[::-1]:
+        if all(abs(int(index) - other) >= apart for other in chosen):
+            chosen.append(int(index))
+        if len(chosen) == count:
+            break
+    return sorted(chosen)
+
+
+def loss_plot(log: Path) -> Figure:
+    """Return the training and validation loss of a run, from its CSV log."""
+    with log.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    figure = _figure(6.4, 3.6)
+    axes = figure.subplots()
+    _style(axes)
+    train = [(int(r["step"]), float(r["loss"])) for r in rows if r["loss"]]
+    val = [(int(r["step"]), float(r["val_loss"])) for r in rows if r["val_loss"]]
+    axes.plot(*zip(*train, strict=True), color="#6ea8fe", linewidth=1, alpha=0.8, label="training")
+    if val:
+        axes.plot(*zip(*val, strict=True), color="#ffb454", linewidth=1.6, marker="o", markersize=3, label="validation")
+    if min(value for _, value in train) > 0:
+        axes.set_yscale("log")
+    axes.set_xlabel("step", color=_INK)
+    axes.set_ylabel("loss", color=_INK)
+    axes.legend(facecolor=_PAPER, edgecolor="none", labelcolor=_INK)
+    figure.tight_layout()
+    return figure
+
+
+def cohort_montage(manifest: Manifest, *, most_rows: int = 12) -> Figure:
+    """Return one row a subject: each modality at two heights, lesions outlined."""
+    subjects = _spread(manifest, most_rows)
+    modalities = list(dict.fromkeys(r.modality for r in manifest))
+    figure = _figure(3.2 * len(modalities) + 0.3, 1.75 * len(subjects) + 0.7)
+    axes = figure.subplots(len(subjects), 2 * len(modalities), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for row, subject in enumerate(subjects):
+        for record in manifest.select(lambda r, wanted=subject: r.subject == wanted):  # type: ignore[misc]
+            volume = read_volume(record.image)
+            lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+            column = 2 * modalities.index(record.modality)
+            heights = _heights(volume.shape[SLICE_AXIS], lesion)
+            age = "" if record.age is None else f", {record.age:.0f} y"
+            panel = Panel(f"{record.subject}{age} {record.modality}", volume.data, outline=lesion)
+            for offset, index in enumerate(heights):
+                _show(axes[row, column + offset], panel, index)
+            axes[row, column].set_title(panel.title, color=_INK, fontsize=7, loc="left", pad=2)
+    figure.suptitle("Virtual cohort: synthetic images, lesions outlined", color=_INK, fontsize=10)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.985))
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
+    """Write the figure as PNG, atomically; the same figure gives the same bytes."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), facecolor=_PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(axes: Axes) -> None:
+    axes.set_facecolor(_PAPER)
+    axes.tick_params(colors=_INK, labelsize=8)
+    axes.grid(alpha=0.15)
+    for spine in axes.spines.values():
+        spine.set_color("#444a52")
+
+
+def _show(axes: Axes, panel: Panel, index: int) -> None:
+    """Draw one axial slice as radiologists hold it: front up, the patient's right on the left."""
+
+    def turned(data: Array) -> Array:
+        # Rows from front to back, columns from the patient's right to left (index i grows to the patient's right).
+        return np.asarray(data)[::-1, ::-1, index].T
+
+    axes.axis("off")
+    image = turned(panel.data)
+    if panel.kind == "residual":
+        top = panel.vmax or float(np.percentile(np.abs(panel.data), 99.8)) or 1.0
+        axes.imshow(image, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+    elif panel.kind == "score":
+        axes.imshow(image, cmap="inferno", vmin=0, vmax=panel.vmax or 1.0, interpolation="nearest")
+    else:
+        positive = panel.data[np.asarray(panel.data) > 0]
+        top = panel.vmax or (float(np.percentile(positive, 99.5)) if positive.size else 1.0)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+    if panel.outline is not None and panel.outline[..., index].any():
+        axes.contour(turned(panel.outline).astype(float), levels=[0.5], colors=_LESION, linewidths=0.9)
+
+
+def _heights(n_slices: int, lesion: MaskArray | None) -> list[int]:
+    usual = [int(n_slices * 0.42), int(n_slices * 0.58)]
+    if lesion is None or not lesion.any():
+        return usual
+    largest = int(lesion.sum(axis=(0, 1)).argmax())
+    return [largest, usual[1] if abs(usual[1] - largest) > 4 else usual[0]]
+
+
+def _spread(manifest: Manifest, most: int) -> list[str]:
+    """Return at most `most` subjects, some of each pathology."""
+    by_pathology: dict[str, list[str]] = {}
+    for record in manifest:
+        group = by_pathology.setdefault(record.pathology or "unknown", [])
+        if record.subject not in group:
+            group.append(record.subject)
+    each = max(1, most // len(by_pathology))
+    return [subject for group in by_pathology.values() for subject in group[:each]][:most]

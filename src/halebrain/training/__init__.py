@@ -1,0 +1,1 @@
+"""Floor 5: one training loop, and the two stages that it trains."""

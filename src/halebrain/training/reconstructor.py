@@ -1,0 +1,121 @@
+"""Stage 1: a reconstructor learns healthy slices, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.core.config import Config
+from halebrain.core.random import make_generator
+from halebrain.core.errors import MissingInputError
+from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.io.manifest import Manifest
+from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
+from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
+
+
+class ReconstructorTraining(Config):
+    """Everything that defines a stage-1 run.
+
+    Args:
+        data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
+        reconstructor: What to train.
+        augmentation: Intensity augmentation of training slices.
+        loop: How long and how fast.
+        seed: Seed of weights, batches, augmentation and noise.
+    """
+
+    data: DataConfig = DataConfig()
+    reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loop: LoopConfig = LoopConfig()
+    seed: int = 0
+
+
+class ReconstructorStage(Stage):
+    """Healthy slices in, reconstruction loss out."""
+
+    def __init__(
+        self, reconstructor: Reconstructor, train_store: SliceStore, val_store: SliceStore, config: ReconstructorTraining
+    ) -> None:
+        super().__init__()
+        self.trained = reconstructor
+        self.config = config
+        size = config.loop.batch_size
+        self.samplers = {
+            "train": SliceSampler(train_store, size, config.seed, "train"),
+            "val": SliceSampler(val_store, size, 0, "val"),
+        }
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        """Return the reconstruction loss of batch `step`."""
+        batch = self.samplers[split].batch(step)
+        generator = make_generator(self.config.seed, split, "stage 1", step)
+        device = next(self.trained.parameters()).device
+        image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
+        if split == "train":
+            image, brain_mask = flip(image, brain_mask, config=self.config.augmentation, generator=generator)
+            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+        reconstructor: Any = self.trained
+        loss: torch.Tensor = reconstructor.loss(image, generator=generator)
+        return loss
+
+
+def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: Fabric) -> Bundle:
+    """Run stage 1 in `folder` (resuming what is there) and return the bundle, not yet written.
+
+    Raises:
+        MissingInputError: The manifest has no healthy training or validation scan.
+    """
+    manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
+    cache = config.data.cache or folder / "cache"
+    train_store = build_store(
+        manifest.split("train"), config.data.preprocessing, cache, description="healthy training scans"
+    )
+    val_store = build_store(
+        manifest.split("val"), config.data.preprocessing, cache, description="healthy validation scans"
+    )
+    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
+    spec = config.reconstructor
+    reconstructor = build_reconstructor(spec.name, spec.settings)
+    reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = ReconstructorStage(reconstructor, train_store, val_store, config)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor")
+    reconstructor.load_state_dict(result.weights)
+    model = ModelConfig(
+        kind="reconstructor",
+        reconstructor=ReconstructorSpec(name=spec.name, settings=reconstructor.settings.model_dump(mode="json")),
+        preprocessing=config.data.preprocessing.model_dump(mode="json"),
+    )
+    summary = {"stage1": summarise(config, result, manifest, fabric)}
+    return Bundle(model, reconstructor, None, summary, {})
+
+
+def read_training_manifest(data: DataConfig) -> Manifest:
+    """Read the manifest of `data`, restricted to its modalities.
+
+    Raises:
+        MissingInputError: No manifest is named.
+    """
+    if data.manifest is None:
+        raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
+    wanted = data.modalities
+    return Manifest.read(data.manifest).select(lambda record: wanted is None or record.modality in wanted)
+
+
+def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:
+    """Return what a model card says of a run: data, steps, loss, time, device, and the resolved configuration."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "manifest_sha256": manifest.fingerprint(),
+        "train_subjects": manifest.split("train").subjects(),
+        "val_subjects": manifest.split("val").subjects(),
+        "modalities": sorted({record.modality for record in manifest}),
+        "step": result.step,
+        "validation_loss": result.validation_loss,
+        "seconds": round(result.seconds, 1),
+        "device": str(fabric.device),
+    }

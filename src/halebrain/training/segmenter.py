@@ -1,0 +1,190 @@
+"""Stage 2: the segmenter learns from pairs of a slice and its frozen reconstruction."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from pydantic import Field
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.data.anomalies import AnomalySpec, build_anomaly
+from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.reconstruction import Reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.loop import LoopConfig, Stage, train
+from halebrain.training.reconstructor import read_training_manifest, summarise
+
+Regime = Literal["synthetic", "weak", "both"]
+
+
+class SegmenterTraining(Config):
+    """Everything that defines a stage-2 run.
+
+    Args:
+        data: Which scans; healthy ones carry synthetic anomalies, annotated ones their own lesions. Where no
+            preprocessing is given, the reconstructor's is used; another one is an error.
+        regime: "synthetic" = healthy scans and generated anomalies, "weak" = annotated scans, "both" = a mixture.
+        annotated_fraction: Share of annotated scans in a batch of the regime "both".
+        lesion_fraction: Share of annotated draws restricted to slices with lesion.
+        anomaly: The generator of synthetic anomalies.
+        segmenter: Size and inputs of the network.
+        dice_weight: Weight of a soft Dice term added to the cross-entropy (0 in the paper).
+        augmentation: Intensity augmentation, before the reconstruction.
+        postprocessing: Settings of the anomaly map, stored in the model.
+        loop: How long and how fast.
+        seed: Seed of weights, batches, anomalies and noise.
+    """
+
+    data: DataConfig = DataConfig()
+    regime: Regime = "synthetic"
+    annotated_fraction: float = Field(default=0.5, gt=0, lt=1)
+    lesion_fraction: float = Field(default=0.5, ge=0, le=1)
+    anomaly: AnomalySpec = AnomalySpec()
+    segmenter: SegmenterConfig = SegmenterConfig()
+    dice_weight: float = Field(default=0.0, ge=0)
+    augmentation: AugmentationConfig = AugmentationConfig()
+    postprocessing: dict[str, Any] = {}
+    loop: LoopConfig = LoopConfig(lr=5e-5)
+    seed: int = 0
+
+
+class SegmenterStage(Stage):
+    """Slices with known lesions in, segmentation loss out; the reconstructor stays as it is."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        reconstructor: Reconstructor,
+        stores: dict[str, dict[str, SliceStore]],
+        config: SegmenterTraining,
+    ) -> None:
+        super().__init__()
+        self.trained = segmenter
+        # In a list, so that fabric, train() and the optimiser leave the frozen network alone.
+        self._frozen = [reconstructor]
+        self.config = config
+        self.anomaly = build_anomaly(config.anomaly)
+        annotated = round(config.loop.batch_size * config.annotated_fraction)
+        counts = {
+            "synthetic": {"synthetic": config.loop.batch_size},
+            "weak": {"annotated": config.loop.batch_size},
+            "both": {"synthetic": config.loop.batch_size - annotated, "annotated": annotated},
+        }[config.regime]
+        self.samplers = {
+            split: {
+                source: SliceSampler(
+                    stores[source][split],
+                    count,
+                    config.seed if split == "train" else 0,
+                    f"{split} {source}",
+                    config.lesion_fraction if source == "annotated" else 0.0,
+                )
+                for source, count in counts.items()
+                if count > 0
+            }
+            for split in ("train", "val")
+        }
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        """Return the segmentation loss of batch `step`."""
+        segmenter: Any = self.trained
+        device = next(segmenter.parameters()).device
+        generator = make_generator(self.config.seed, split, "stage 2", step)
+        image, brain_mask, lesion = self._pairs(split, step, generator, device)
+        reconstruction = self._reconstruct(image, brain_mask, generator)
+        logits = segmenter(image, reconstruction).float()
+        target = lesion.float()
+        loss = F.binary_cross_entropy_with_logits(logits, target)
+        if self.config.dice_weight > 0:
+            loss = loss + self.config.dice_weight * soft_dice_loss(logits, target)
+        return loss
+
+    def _pairs(
+        self, split: str, step: int, generator: torch.Generator, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        parts = []
+        for source, sampler in self.samplers[split].items():
+            batch = sampler.batch(step)
+            part = (batch.image.to(device), batch.brain_mask.to(device), batch.lesion.to(device))
+            if split == "train":
+                part = flip(*part, config=self.config.augmentation, generator=generator)  # type: ignore[assignment]
+            if source == "synthetic":
+                params = self.anomaly.sample_params(len(part[0]), generator=generator)
+                altered, drawn = self.anomaly.apply(part[0], part[1], params)
+                part = (altered, part[1], part[2] | drawn)
+            parts.append(part)
+        image, brain_mask, lesion = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        if split == "train":
+            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+        return image, brain_mask, lesion
+
+    def _reconstruct(
+        self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
+        reconstructor = self._frozen[0]
+        level = reconstructor.random_level(generator)
+        with torch.no_grad():
+            seeds = draw_seeds(len(image), generator)
+            return reconstructor.reconstruct(image, level=level, seeds=seeds) * brain_mask
+
+
+def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return 1 − soft Dice over the whole batch; pooled, so that slices without lesion are no special case."""
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum()
+    return 1 - (2 * overlap + 1) / (probability.sum() + target.sum() + 1)
+
+
+def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, fabric: Fabric) -> Bundle:
+    """Run stage 2 in `folder` (resuming what is there) on a trained reconstructor; return the bundle, not yet written.
+
+    Raises:
+        MissingInputError: The regime needs scans that the manifest does not have.
+    """
+    manifest = read_training_manifest(config.data)
+    wanted = config.data.pathologies
+    sources = {
+        "synthetic": manifest.select(lambda record: record.is_healthy),
+        "annotated": manifest.select(lambda record: _is_annotated(record, wanted)),
+    }
+    if config.regime != "both":
+        sources = {k: v for k, v in sources.items() if k == {"synthetic": "synthetic", "weak": "annotated"}[config.regime]}
+    stores = {
+        source: {split: _open(rows, split, source, config, folder) for split in ("train", "val")}
+        for source, rows in sources.items()
+    }
+    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
+    segmenter = Segmenter(config.segmenter).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reconstructor = stage1.reconstructor.to(fabric.device)
+    stage = SegmenterStage(segmenter, reconstructor, stores, config)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 2, segmenter")
+    segmenter.load_state_dict(result.weights)
+    model = ModelConfig(
+        kind="detector",
+        reconstructor=stage1.config.reconstructor,
+        segmenter=config.segmenter,
+        preprocessing=stage1.config.preprocessing,
+        postprocessing=config.postprocessing,
+    )
+    used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
+    pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
+    summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
+    return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {})
+
+
+def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
+    return record.lesion is not None and (wanted is None or record.pathology in wanted)
+
+
+def _open(rows: Manifest, split: Literal["train", "val"], source: str, config: SegmenterTraining, folder: Path) -> SliceStore:
+    kind = {"synthetic": "healthy", "annotated": "annotated"}[source]
+    what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
+    cache = config.data.cache or folder / "cache"
+    return build_store(rows.split(split), config.data.preprocessing, cache, description=what)
