@@ -32,7 +32,7 @@ def calibrate(
     from halebrain.io.manifest import Manifest
 
     rows = Manifest.read(manifest).split("val")
-    rows = rows.select(lambda r: (not modality or r.modality in modality))
+    rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
     calibration = run_calibration(model, rows, seed=seed, device=options.find_device(device))
     for name, threshold in calibration.thresholds.items():

@@ -88,9 +88,7 @@ def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
         f"data.modalities={json.dumps(size.modalities)}",
         f"seed={seed}",
     ]
-    config1 = load_config(
-        ReconstructorTraining, options.find_config(Path(size.config), "reconstructor"), common
-    )
+    config1 = load_config(ReconstructorTraining, options.find_config(Path(size.config), "reconstructor"), common)
     stage1 = run_reconstructor(config1, output / "stage1", device=device, overwrite=False)
     learned = [*common, f"data.pathologies={json.dumps(LEARNED)}"]
     config2 = load_config(SegmenterTraining, options.find_config(Path(size.config), "segmenter"), learned)
@@ -159,7 +157,8 @@ def _write_page(
         title="HaleBrain demo: an unseen disease, from a model trained in minutes",
         lead=(
             f"Both networks learned from virtual brains: healthy ones, synthetic anomalies, and patients with "
-            f"{' and '.join(LEARNED)}. They are judged on virtual patients with multiple sclerosis, which they never saw."
+            f"{' and '.join(LEARNED)}. They are judged on virtual patients "
+            f"with multiple sclerosis, which they never saw."
         ),
         numbers=_numbers(evaluation, scored, stages),
         sections=[
@@ -172,8 +171,8 @@ def _write_page(
             Section(
                 "How good it is",
                 text=[
-                    "Mean over scans of voxel AUPRC, with a 95 % bootstrap interval over patients. The intensity rank needs "
-                    "no training: it is what every method has to beat."
+                    "Mean over scans of voxel AUPRC, with a 95 % bootstrap interval over patients. The intensity rank "
+                    "needs no training: it is what every method has to beat."
                 ],
                 header=("modality", *_METHODS),
                 rows=_table(evaluation),

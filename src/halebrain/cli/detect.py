@@ -23,9 +23,12 @@ def detect(
     output: options.Output,
     model: options.ModelPath,
     brain_mask: Annotated[
-        Path | None, typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the scan is stripped.")
+        Path | None,
+        typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the scan is stripped."),
     ] = None,
-    threshold: Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")] = "auto",
+    threshold: Annotated[
+        str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
+    ] = "auto",
     min_lesion_mm3: Annotated[float, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept.")] = 20.0,
     seed: options.Seed = 0,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
@@ -46,9 +49,7 @@ def detect(
     scans = find_scans(source, brain_mask=brain_mask)
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
-    predictor = Predictor(
-        bundle, device=options.find_device(device), seed=seed, draws=draws, batch_size=batch_size
-    )
+    predictor = Predictor(bundle, device=options.find_device(device), seed=seed, draws=draws, batch_size=batch_size)
     choice = {"value": value, "name": name, "min_lesion_mm3": min_lesion_mm3}
     single = len(scans) == 1 and not source.is_dir()
     failed: list[tuple[str, HalebrainError]] = []
@@ -152,9 +153,7 @@ def _finish(
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 
 
-def scan_mosaic(
-    working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None
-) -> Any:
+def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None) -> Any:
     """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known."""
     from halebrain.report.figures import Panel, choose_slices, mosaic
 

@@ -38,7 +38,9 @@ def evaluate(
     from halebrain.models.bundle import load_bundle
 
     rows = Manifest.read(manifest).select(lambda r: split in ("all", r.split))
-    rows = rows.select(lambda r: (not modality or r.modality in modality) and (not pathology or r.pathology in pathology))
+    rows = rows.select(
+        lambda r: (not modality or r.modality in modality) and (not pathology or r.pathology in pathology)
+    )
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
@@ -49,9 +51,7 @@ def evaluate(
         typer.echo(path)
 
 
-def run_evaluation(
-    predictor: "Predictor", rows: "Manifest", *, threshold: float, threshold_name: str
-) -> "Evaluation":
+def run_evaluation(predictor: "Predictor", rows: "Manifest", *, threshold: float, threshold_name: str) -> "Evaluation":
     """Score every scan of `rows` that is annotated or declared healthy.
 
     Raises:
@@ -66,7 +66,8 @@ def run_evaluation(
     if len(rows) == 0:
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
     _refuse_seen(rows, predictor.bundle)
-    table, kept = [], {}
+    table = []
+    kept: dict[str, list[ScanScores]] = {}
     for scored in score_manifest(predictor, rows, description="Evaluating"):
         for method, scores in _methods(scored).items():
             table += score_scan(scores, threshold=threshold if method == "model" else None, method=method)

@@ -48,9 +48,6 @@ def find_device(name: str) -> "torch.device":
     """
     import torch
 
-    from halebrain.evaluation.threshold import Calibration
-    from halebrain.models.bundle import Bundle
-
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

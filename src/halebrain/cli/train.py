@@ -38,7 +38,9 @@ def reconstructor(
     from halebrain.training.reconstructor import ReconstructorTraining
 
     settings = load_config(
-        ReconstructorTraining, options.find_config(config, "reconstructor"), _with_manifest(overrides, manifest)
+        ReconstructorTraining,
+        options.find_config(config, "reconstructor"),
+        _with_manifest(overrides, manifest),
     )
     typer.echo(run_reconstructor(settings, output, device=device, overwrite=overwrite))
 
@@ -75,9 +77,7 @@ def run_reconstructor(settings: "ReconstructorTraining", output: Path, *, device
     return _finish(bundle, output)
 
 
-def run_segmenter(
-    settings: "SegmenterTraining", stage1: Path, output: Path, *, device: str, overwrite: bool
-) -> Path:
+def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, device: str, overwrite: bool) -> Path:
     """Run or resume stage 2 in `output` on the model `stage1` and return the model folder."""
     from halebrain.core.config import parse_config
     from halebrain.inference.postprocess import PostprocessingConfig
@@ -102,7 +102,9 @@ def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: P
 
     own = parse_config(PreprocessingConfig, stage1.config.preprocessing, where=path)
     if "preprocessing" in settings.data.model_fields_set and settings.data.preprocessing != own:
-        raise ConfigError("stage 2 must preprocess as its reconstructor did", where=path, remedy="remove data.preprocessing")
+        raise ConfigError(
+            "stage 2 must preprocess as its reconstructor did", where=path, remedy="remove data.preprocessing"
+        )
     return settings.model_copy(update={"data": settings.data.model_copy(update={"preprocessing": own})})
 
 

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 
 from halebrain.core.errors import ConfigError
 
-
 T = TypeVar("T")
 
 

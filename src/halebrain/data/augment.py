@@ -48,9 +48,7 @@ def augment(
     return (image * brain_mask).clamp(0, 1)
 
 
-def flip(
-    *tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator
-) -> tuple[torch.Tensor, ...]:
+def flip(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
     """Mirror some slices left to right (along h), the same ones in every tensor `(b, 1, h, w)`."""
     chosen = torch.rand(len(tensors[0]), 1, 1, 1, generator=generator) < config.flip
     return tuple(torch.where(chosen.to(tensor.device), tensor.flip(2), tensor) for tensor in tensors)
@@ -73,4 +71,5 @@ def _ghost(image: torch.Tensor, strength: torch.Tensor, repeats: torch.Tensor) -
     weakened = line % repeats.round().long() == 0
     weakened = weakened & (line > 1) & (line < image.shape[-1] - 1)
     spectrum = torch.where(weakened, spectrum * (1 - strength * 4), spectrum)
-    return torch.fft.ifft(spectrum, dim=-1).abs()
+    ghosted: torch.Tensor = torch.fft.ifft(spectrum, dim=-1).abs()
+    return ghosted

@@ -104,9 +104,11 @@ def score_scan(scan: ScanScores, *, threshold: float | None, method: str = "mode
     rows = []
     for name in METRICS:
         metric = METRICS.get(name)
-        if metric.needs == "mask" and threshold is None:
-            continue
-        prediction = scan.score if metric.needs == "score" else scan.score >= threshold
+        prediction: npt.NDArray[np.generic] = scan.score
+        if metric.needs == "mask":
+            if threshold is None:
+                continue
+            prediction = scan.score >= threshold
         value = metric(prediction=prediction, reference=scan.reference, spacing_mm=scan.spacing_mm)
         about = (scan.scan_id, scan.subject, scan.modality, scan.pathology or "unknown", method)
         rows.append(Row(*about, name, metric.unit, value))
@@ -158,7 +160,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def markdown_table(evaluation: Evaluation) -> str:
     """Return the macro means with 95 % intervals as a Markdown table, one line a group, method and metric."""
-    lines = ["| group | method | metric | mean [95 % interval] | scans (undefined) | pooled |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| group | method | metric | mean [95 % interval] | scans (undefined) | pooled |",
+        "|---|---|---|---|---|---|",
+    ]
     for s in evaluation.summaries:
         i = s.interval
         if i.n_scans == 0:
@@ -166,9 +171,8 @@ def markdown_table(evaluation: Evaluation) -> str:
         bounds = "" if math.isnan(i.low) else f" [{i.low:.3f}, {i.high:.3f}]"
         unit = f" {s.unit}" if s.unit else ""
         pooled = "" if s.pooled is None else f"{s.pooled:.3f}"
-        lines.append(
-            f"| {s.group} | {s.method} | {s.metric} | {i.mean:.3f}{bounds}{unit} | {i.n_scans} ({i.n_undefined}) | {pooled} |"
-        )
+        cells = (s.group, s.method, s.metric, f"{i.mean:.3f}{bounds}{unit}", f"{i.n_scans} ({i.n_undefined})", pooled)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

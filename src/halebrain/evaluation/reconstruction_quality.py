@@ -14,7 +14,7 @@ class ReconstructionQuality:
     Args:
         error_inside: Mean |reconstruction − true healthy| in the lesion.
         error_outside: Mean |reconstruction − image| in the rest of the brain.
-        lesion_removed: 1 − error_inside ÷ mean |image − true healthy| in the lesion; 1 = the lesion is gone, 0 = as it was.
+        lesion_removed: 1 − error_inside ÷ mean |image − true healthy| in the lesion; 1 = gone, 0 = as it was.
         residual_contrast: Mean |image − reconstruction| in the lesion over its 95th percentile outside.
     """
 
@@ -25,7 +25,11 @@ class ReconstructionQuality:
 
 
 def reconstruction_quality(
-    image: FloatArray, reconstruction: FloatArray, healthy: FloatArray, lesion: MaskArray, brain_mask: MaskArray
+    image: FloatArray,
+    reconstruction: FloatArray,
+    healthy: FloatArray,
+    lesion: MaskArray,
+    brain_mask: MaskArray,
 ) -> ReconstructionQuality:
     """Measure one scan; all arrays `(i, j, k)` on the same grid, intensities in [0, 1].
 

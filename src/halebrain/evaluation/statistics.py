@@ -28,7 +28,12 @@ class Interval:
 
 
 def bootstrap_mean(
-    values: Sequence[float], subjects: Sequence[str], *, seed: int, confidence: float = 0.95, resamples: int = 2000
+    values: Sequence[float],
+    subjects: Sequence[str],
+    *,
+    seed: int,
+    confidence: float = 0.95,
+    resamples: int = 2000,
 ) -> Interval:
     """Return the mean over scans with its BCa interval, resampling subjects (Efron 1987).
 
@@ -46,7 +51,7 @@ def bootstrap_mean(
     if kept.size == 0:
         return Interval(np.nan, np.nan, np.nan, 0, n_undefined)
     _, owner = np.unique(np.asarray(subjects)[defined], return_inverse=True)
-    sums, counts = np.bincount(owner, weights=kept), np.bincount(owner).astype(np.float64)
+    sums, counts = np.bincount(owner, weights=kept).astype(np.float64), np.bincount(owner).astype(np.float64)
     mean = float(kept.mean())
     if len(sums) < 3:
         return Interval(mean, np.nan, np.nan, len(kept), n_undefined)

@@ -103,5 +103,3 @@ def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[floa
             remedy=f"stored: {', '.join(known)}",
         )
     return calibration.thresholds[name].value, name
-
-

@@ -59,18 +59,16 @@ def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to
     centres = np.array(ndimage.center_of_mass(mask, labels, index))
     peaks = ndimage.maximum_position(score, labels, index)
     highest, mean = ndimage.maximum(score, labels, index), ndimage.mean(score, labels, index)
-    in_template = apply_affine(np.linalg.inv(template_to_native), apply_affine(affine, centres))
-    return [
-        Lesion(
-            number + 1,
-            round(float(sizes[n]) * voxel_ml, 4),
-            round(float(highest[n]), 4),
-            round(float(mean[n]), 4),
-            *(round(float(v), 1) for v in in_template[n]),
-            *(int(v) for v in peaks[n]),
-        )
-        for number, n in enumerate(np.argsort(-sizes, kind="stable"))
-    ]
+    back = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64)
+    in_template = apply_affine(back, apply_affine(affine, centres))
+    lesions = []
+    for number, n in enumerate(np.argsort(-sizes, kind="stable"), start=1):
+        x, y, z = (round(float(v), 1) for v in in_template[n])
+        i, j, k = (int(v) for v in peaks[n])
+        volume = round(float(sizes[n]) * voxel_ml, 4)
+        peak, average = round(float(highest[n]), 4), round(float(mean[n]), 4)
+        lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k))
+    return lesions
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:

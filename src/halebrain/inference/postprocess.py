@@ -61,9 +61,7 @@ def ssim_map(
     return similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
-def fuse(
-    residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float
-) -> FloatArray:
+def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float) -> FloatArray:
     """Return the anomaly score β·residual + (1 − β)·probability in [0, 1], 0 outside; arrays `(i, j, k)`.
 
     Source: Behrendt et al. 2024, equations 3 and 4.

@@ -28,7 +28,7 @@ class WorkingMaps:
     Args:
         reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws.
         probability: The segmenter's probability, mean over levels and draws; 0 without a segmenter.
-        residual: Median-filtered residual map in [0, 1] (1 − SSIM unless configured otherwise) of the mean reconstruction.
+        residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default).
         score: Fused anomaly score in [0, 1].
         uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
     """

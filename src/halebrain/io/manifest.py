@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.registry import suggestion
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.core.atomic import write_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)

@@ -12,7 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
+from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 _MIN_VOXELS = 8
@@ -36,11 +36,16 @@ def read_volume(path: Path) -> Volume:
         data = data[..., 0]
     if data.ndim != 3:
         raise DataError(
-            "a scan must have three dimensions", received=f"shape {data.shape}", where=path, remedy="give one volume"
+            "a scan must have three dimensions",
+            received=f"shape {data.shape}",
+            where=path,
+            remedy="give one volume",
         )
     if min(data.shape) < _MIN_VOXELS:
         raise DataError(
-            f"a scan needs at least {_MIN_VOXELS} voxels along each axis", received=f"shape {data.shape}", where=path
+            f"a scan needs at least {_MIN_VOXELS} voxels along each axis",
+            received=f"shape {data.shape}",
+            where=path,
         )
     finite = np.isfinite(data)
     if not finite.all():
@@ -127,7 +132,8 @@ def _to_bytes(image: nibabel.Nifti1Image, scale: float) -> bytes:
     if scale == 1.0:
         header["scl_slope"], header["scl_inter"] = 1, 0
     data = np.asanyarray(image.dataobj)
-    return bytes(header.binaryblock) + b"\0" * 4 + data.astype(header.get_data_dtype()).tobytes(order="F")
+    voxels: bytes = data.astype(header.get_data_dtype()).tobytes(order="F")
+    return bytes(header.binaryblock) + b"\0" * 4 + voxels
 
 
 def _load(path: Path) -> tuple[Any, npt.NDArray[Any]]:

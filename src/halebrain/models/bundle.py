@@ -15,6 +15,7 @@ from typing import Any, Literal
 import safetensors.torch
 import torch
 import yaml
+from pydantic import Field
 from safetensors import SafetensorError
 
 import halebrain
@@ -33,7 +34,7 @@ class ReconstructorSpec(Config):
     """Which reconstructor, and its settings (checked by its own settings class)."""
 
     name: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class ModelConfig(Config):
@@ -50,8 +51,8 @@ class ModelConfig(Config):
     kind: Literal["reconstructor", "detector"]
     reconstructor: ReconstructorSpec
     segmenter: SegmenterConfig | None = None
-    preprocessing: dict[str, Any] = {}
-    postprocessing: dict[str, Any] = {}
+    preprocessing: dict[str, Any] = Field(default_factory=dict)
+    postprocessing: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,13 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         if network is not None:
             network.to(device).eval().requires_grad_(False)
     return Bundle(
-        config, reconstructor, segmenter, manifest["training"], manifest["calibration"], _model_hash(files), path
+        config,
+        reconstructor,
+        segmenter,
+        manifest["training"],
+        manifest["calibration"],
+        _model_hash(files),
+        path,
     )
 
 
@@ -195,9 +202,7 @@ def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _load_strictly(
-    networks: dict[str, Any], weights: dict[str, torch.Tensor], path: Path
-) -> None:
+def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> None:
     expected = {f"{p}.{k}": v.shape for p, n in networks.items() if n is not None for k, v in n.state_dict().items()}
     wrong = sorted(set(expected) ^ set(weights)) or sorted(k for k, s in expected.items() if weights[k].shape != s)
     if wrong:

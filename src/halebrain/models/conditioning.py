@@ -48,6 +48,7 @@ class Bottleneck(nn.Module):
             self.skip = nn.Sequential(shortcut, _norm(norm, 4 * width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return features, four times as wide as the bottleneck."""
         return F.relu(self.body(x) + self.skip(x))
 
 
@@ -74,6 +75,7 @@ class SliceEncoder(nn.Module):
         self.project = nn.Linear(width_in, features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return one vector a slice."""
         maps = self.stages(self.stem(F.pixel_unshuffle(x, self.patch)))
         vector: torch.Tensor = self.project(maps.mean(dim=(2, 3)))
         return vector

@@ -21,9 +21,7 @@ def cosine_alpha_bar(n_levels: int, offset: float = 0.008, max_beta: float = 0.9
     return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), dim=0)
 
 
-def add_noise(
-    image: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alpha_bar: torch.Tensor
-) -> torch.Tensor:
+def add_noise(image: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
     r"""Return $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$ (Ho et al. 2020, equation 4).
 
     Args:

@@ -43,6 +43,7 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
 
     def forward(self, level: torch.Tensor) -> torch.Tensor:
+        """Return the embedding of the levels `(b,)`."""
         half = self.width // 2
         frequency = torch.exp(torch.arange(half, device=level.device) * (-math.log(10000) / half))
         angle = level[:, None].float() * frequency
@@ -69,6 +70,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Return the features `(b, out, h, w)`, resampled where the block says so."""
         hidden = self.conv1(_resample(F.silu(self.norm1(x)), self.resample))
         scale, shift = self.film(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
         hidden = self.conv2(F.silu(self.norm2(hidden) * (1 + scale) + shift))
@@ -88,11 +90,13 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return features of the same shape `(b, c, h, w)`."""
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x).flatten(2)).view(b, 3, self.heads, c // self.heads, h * w)
         query, key, value = qkv.transpose(3, 4).unbind(1)
         attended = F.scaled_dot_product_attention(query, key, value)  # (b, heads, h·w, c/heads)
-        return x + self.out(attended.transpose(2, 3).reshape(b, c, h * w)).view(b, c, h, w)
+        update: torch.Tensor = self.out(attended.transpose(2, 3).reshape(b, c, h * w))
+        return x + update.view(b, c, h, w)
 
 
 class DiffusionUNet(nn.Module):

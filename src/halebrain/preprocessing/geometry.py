@@ -62,7 +62,7 @@ def resample(
         data: Array on `source`, `(i, j, k)`.
         source: Grid of `data`.
         target: Grid wanted.
-        target_to_source: World-to-world matrix `(4, 4)` from the target's space to the source's; `None` = the same space.
+        target_to_source: World-to-world `(4, 4)` from the target's space to the source's; `None` = the same.
         order: 0 = nearest neighbour, 1 = trilinear.
         antialias: Smooth before going to coarser voxels (order 1 only).
     """
@@ -102,7 +102,8 @@ def _normalised_coordinates(
     ]
     parts = []
     for axis in (2, 1, 0):
-        position = sum(float(matrix[axis, n]) * axes[n] for n in range(3)) + float(matrix[axis, 3])
+        row = [float(v) for v in matrix[axis]]
+        position = row[0] * axes[0] + row[1] * axes[1] + row[2] * axes[2] + row[3]
         parts.append((position * scale[axis] - 1).float())
     return torch.stack(parts, dim=-1)
 

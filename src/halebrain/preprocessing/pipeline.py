@@ -69,7 +69,7 @@ class WorkingScan:
 
     def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
         """Return a working-grid map on the native grid, 0 outside the brain."""
-        back = np.linalg.inv(self.template_to_native)
+        back = np.asarray(np.linalg.inv(self.template_to_native), dtype=np.float64)
         mapped = resample(data, self.grid, self.native, target_to_source=back, order=order)
         return np.where(self.native_brain_mask, mapped, 0).astype(np.float32)
 
@@ -94,9 +94,7 @@ class Preprocessor:
         self.config = config
         self.grid = working_grid(config.shape, config.spacing_mm)
 
-    def run(
-        self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native"
-    ) -> WorkingScan:
+    def run(self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native") -> WorkingScan:
         """Preprocess one scan.
 
         Args:
@@ -127,18 +125,14 @@ class Preprocessor:
             high_percentile=self.config.high_percentile,
         )
         qc, steps = _report(volume, brain, registration, mask, self.config)
-        return WorkingScan(
-            scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, qc, steps
-        )
+        return WorkingScan(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, qc, steps)
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:
             return from_given_mask(volume, brain_mask)
         return BRAIN_EXTRACTORS.get(self.config.brain)(volume)
 
-    def _register(
-        self, volume: Volume, brain: BrainMask, space: str
-    ) -> tuple[Affine, Registration | None]:
+    def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
         if space == TEMPLATE_SPACE or self.config.registration == "none":
             return np.eye(4), None
         registration = register_to_template(volume, brain.mask)
@@ -148,13 +142,19 @@ class Preprocessor:
 def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
     if not mask.any():
         raise DataError(
-            "a scan must show brain on the working grid", where=volume.name, remedy="check its header and its mask"
+            "a scan must show brain on the working grid",
+            where=volume.name,
+            remedy="check its header and its mask",
         )
     return mask
 
 
 def _report(
-    volume: Volume, brain: BrainMask, registration: Registration | None, mask: MaskArray, config: PreprocessingConfig
+    volume: Volume,
+    brain: BrainMask,
+    registration: Registration | None,
+    mask: MaskArray,
+    config: PreprocessingConfig,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     flags = []
     qc: dict[str, Any] = {

@@ -56,9 +56,7 @@ def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", n
         axes[row, 0].text(0.94, 0.5, "L", transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
     figure.suptitle(title, color=_INK, fontsize=11, y=1 - 0.12 / height)
     figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=_INK, fontsize=7.5, ha="center", alpha=0.8)
-    figure.subplots_adjust(
-        left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02
-    )
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02)
     return figure
 
 
@@ -90,7 +88,14 @@ def loss_plot(log: Path) -> Figure:
     val = [(int(r["step"]), float(r["val_loss"])) for r in rows if r["val_loss"]]
     axes.plot(*zip(*train, strict=True), color="#6ea8fe", linewidth=1, alpha=0.8, label="training")
     if val:
-        axes.plot(*zip(*val, strict=True), color="#ffb454", linewidth=1.6, marker="o", markersize=3, label="validation")
+        axes.plot(
+            *zip(*val, strict=True),
+            color="#ffb454",
+            linewidth=1.6,
+            marker="o",
+            markersize=3,
+            label="validation",
+        )
     if min(value for _, value in train) > 0:
         axes.set_yscale("log")
     axes.set_xlabel("step", color=_INK)
@@ -159,7 +164,8 @@ def _show(axes: Axes, panel: Panel, index: int) -> None:
     elif panel.kind == "score":
         axes.imshow(image, cmap="inferno", vmin=0, vmax=panel.vmax or 1.0, interpolation="nearest")
     else:
-        positive = panel.data[np.asarray(panel.data) > 0]
+        values = np.asarray(panel.data, dtype=np.float32)
+        positive = values[values > 0]
         top = panel.vmax or (float(np.percentile(positive, 99.5)) if positive.size else 1.0)
         axes.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
     if panel.outline is not None and panel.outline[..., index].any():

@@ -76,7 +76,12 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def interactive_view(
-    scan: npt.NDArray[np.float32], score: npt.NDArray[np.float32], affine: Affine, *, threshold: float, title: str
+    scan: npt.NDArray[np.float32],
+    score: npt.NDArray[np.float32],
+    affine: Affine,
+    *,
+    threshold: float,
+    title: str,
 ) -> str:
     """Return a three-plane viewer of the scan with the score on top, as an HTML document that needs no network."""
     from nilearn.plotting import view_img

@@ -230,7 +230,7 @@ class _Log:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return an exponential moving average whose decay grows from 0.1 to `decay`, so that short runs forget their start."""
+    """Return a moving average whose decay grows from 0.1 to `decay`, so that short runs forget their start."""
 
     @torch.no_grad()
     def update(average: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor | int) -> None:

@@ -7,8 +7,8 @@ import torch
 from lightning.fabric import Fabric
 
 from halebrain.core.config import Config
-from halebrain.core.random import make_generator
 from halebrain.core.errors import MissingInputError
+from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig, augment, flip
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
 from halebrain.io.manifest import Manifest
@@ -39,7 +39,11 @@ class ReconstructorStage(Stage):
     """Healthy slices in, reconstruction loss out."""
 
     def __init__(
-        self, reconstructor: Reconstructor, train_store: SliceStore, val_store: SliceStore, config: ReconstructorTraining
+        self,
+        reconstructor: Reconstructor,
+        train_store: SliceStore,
+        val_store: SliceStore,
+        config: ReconstructorTraining,
     ) -> None:
         super().__init__()
         self.trained = reconstructor

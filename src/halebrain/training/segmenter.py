@@ -49,7 +49,7 @@ class SegmenterTraining(Config):
     segmenter: SegmenterConfig = SegmenterConfig()
     dice_weight: float = Field(default=0.0, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
-    postprocessing: dict[str, Any] = {}
+    postprocessing: dict[str, Any] = Field(default_factory=dict)
     loop: LoopConfig = LoopConfig(lr=5e-5)
     seed: int = 0
 
@@ -124,9 +124,7 @@ class SegmenterStage(Stage):
             image = augment(image, brain_mask, self.config.augmentation, generator=generator)
         return image, brain_mask, lesion
 
-    def _reconstruct(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _reconstruct(self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
         reconstructor = self._frozen[0]
         level = reconstructor.random_level(generator)
@@ -155,7 +153,9 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         "annotated": manifest.select(lambda record: _is_annotated(record, wanted)),
     }
     if config.regime != "both":
-        sources = {k: v for k, v in sources.items() if k == {"synthetic": "synthetic", "weak": "annotated"}[config.regime]}
+        sources = {
+            k: v for k, v in sources.items() if k == {"synthetic": "synthetic", "weak": "annotated"}[config.regime]
+        }
     stores = {
         source: {split: _open(rows, split, source, config, folder) for split in ("train", "val")}
         for source, rows in sources.items()
@@ -183,7 +183,9 @@ def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
     return record.lesion is not None and (wanted is None or record.pathology in wanted)
 
 
-def _open(rows: Manifest, split: Literal["train", "val"], source: str, config: SegmenterTraining, folder: Path) -> SliceStore:
+def _open(
+    rows: Manifest, split: Literal["train", "val"], source: str, config: SegmenterTraining, folder: Path
+) -> SliceStore:
     kind = {"synthetic": "healthy", "annotated": "annotated"}[source]
     what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
     cache = config.data.cache or folder / "cache"

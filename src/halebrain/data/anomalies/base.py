@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 
 from halebrain.core.config import Config, parse_config
 from halebrain.core.registry import Registry
@@ -16,7 +17,7 @@ class AnomalySpec(Config):
     """Which anomaly generator, and its settings."""
 
     name: str = "perlin"
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class AnomalyGenerator(ABC):

@@ -91,9 +91,7 @@ class PerlinAnomaly(AnomalyGenerator):
         return torch.where(mask, altered, image), mask
 
 
-def perlin_noise(
-    height: int, width: int, scale_powers: tuple[int, int] | list[int], *, seed: int
-) -> torch.Tensor:
+def perlin_noise(height: int, width: int, scale_powers: tuple[int, int] | list[int], *, seed: int) -> torch.Tensor:
     """Return Perlin gradient noise `(height, width)` scaled to [−1, 1], with 2^power cells along each axis."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = 2 ** scale_powers[0], 2 ** scale_powers[1]
@@ -105,7 +103,8 @@ def perlin_noise(
 
     def corner(down: int, right: int) -> torch.Tensor:
         turn = angle[top + down][:, left + right]
-        return torch.sin(turn) * (dy - down) + torch.cos(turn) * (dx - right)
+        slope: torch.Tensor = torch.sin(turn) * (dy - down) + torch.cos(turn) * (dx - right)
+        return slope
 
     fade_y, fade_x = _fade(dy), _fade(dx)
     upper = torch.lerp(corner(0, 0), corner(0, 1), fade_x.expand(height, width))
@@ -123,7 +122,8 @@ def _rotate(noise: torch.Tensor, degrees: float) -> torch.Tensor:
     cos, sin = torch.cos(angle), torch.sin(angle)
     turn = torch.stack([torch.stack([cos, -sin, 0 * cos]), torch.stack([sin, cos, 0 * cos])])
     grid = F.affine_grid(turn[None], [1, 1, *noise.shape], align_corners=False)
-    return F.grid_sample(noise[None, None], grid, padding_mode="reflection", align_corners=False)[0, 0]
+    turned = F.grid_sample(noise[None, None], grid, padding_mode="reflection", align_corners=False)
+    return turned.view(noise.shape)
 
 
 def _between(limits: tuple[float, float], u: float) -> float:

@@ -12,7 +12,15 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.config import Config
-from halebrain.data.cohort.fields import Shape, compose, coordinates_mm, exponentiate, sample, smooth_noise, smooth_vectors
+from halebrain.data.cohort.fields import (
+    Shape,
+    compose,
+    coordinates_mm,
+    exponentiate,
+    sample,
+    smooth_noise,
+    smooth_vectors,
+)
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 
 TISSUES = ("wm", "gm", "deep", "csf", "ventricle")
@@ -180,7 +188,7 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
 
     def load(image: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         data = np.asarray(image.get_fdata(), dtype=np.float32)  # type: ignore[attr-defined]
-        source = Grid(data.shape, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined, arg-type]
+        source = Grid(data.shape, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
         return resample(data, source, grid)
 
     gm, wm = load(load_mni152_gm_template(resolution=1)), load(load_mni152_wm_template(resolution=1))
@@ -205,7 +213,9 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
     return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
 
 
-def _deep(inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], spacing_mm: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _deep(
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], spacing_mm: float
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     deep: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
         ndimage.distance_transform_edt(inside, sampling=spacing_mm) > 20
     )

@@ -58,9 +58,9 @@ def sample_contrast(modality: str, generator: torch.Generator) -> ContrastParams
         means=means,
         unevenness=0.025 + 0.035 * u[0],
         gradient=0.04 * n[5],
-        cap=(0.05 + 0.30 * u[1]) if water else 0.0,
+        cap=(0.02 + 0.20 * u[1]) if water else 0.0,
         nulling=0.25 * u[2] if modality == "FLAIR" else 0.0,
-        vessel=u[3],
+        vessel=0.7 * u[3],
         seed=int(torch.randint(2**40, (), generator=generator)),
     )
 
@@ -95,9 +95,7 @@ def _caps(anatomy: Anatomy, params: ContrastParams, field: torch.Tensor) -> torc
     return params.cap * params.means[GM] * near * anatomy.tissues[WM] * (1 + 0.6 * field).clamp(0, 2)
 
 
-def _vessels(
-    anatomy: Anatomy, params: ContrastParams, field: torch.Tensor, other: torch.Tensor
-) -> torch.Tensor:
+def _vessels(anatomy: Anatomy, params: ContrastParams, field: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return small dark or bright spots: vessels in the sulci, perivascular spaces and flow voids in the depth."""
     brightest = max(params.means)
     in_csf = ((field - 1.8) * 2).clamp(0, 1) * anatomy.tissues[CSF]

@@ -3,7 +3,14 @@
 import torch
 
 from halebrain.data.cohort.anatomy import DEEP, GM, WM, Anatomy
-from halebrain.data.cohort.pathology import PATHOLOGIES, LesionParams, PartParams, new_part, pick_point, uniform
+from halebrain.data.cohort.pathology import (
+    PATHOLOGIES,
+    LesionParams,
+    PartParams,
+    new_part,
+    pick_point,
+    uniform,
+)
 
 
 @PATHOLOGIES.register("ms")
@@ -11,19 +18,17 @@ def sample_ms(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
     """Draw multiple sclerosis: many small ovoid lesions, most of them periventricular, of very different contrast."""
     white = anatomy.tissues[WM]
     ventricle, depth = anatomy.ventricle_distance_mm, anatomy.surface_distance_mm
+    # Periventricular, juxtacortical and deep white matter; the numbers below are the shares of the first two.
     places = (
-        (0.55, white * (ventricle < 12) * (ventricle > 1)),
-        (0.20, white * (depth < 14) * (depth > 5)),
-        (0.25, white * (ventricle > 8) * (depth > 10)),
+        white * (ventricle < 12) * (ventricle > 1),
+        white * (depth < 14) * (depth > 5),
+        white * (ventricle > 8) * (depth > 10),
     )
-    severity = uniform(generator, 0.45, 1.0)
+    severity = uniform(generator, 0.65, 1.15)
     parts = []
     for _ in range(int(uniform(generator, 10, 50))):
-        kind, acc = uniform(generator, 0, 1), 0.0
-        for share, weight in places:
-            acc += share
-            if kind <= acc or share == places[-1][0]:
-                break
+        kind = uniform(generator, 0, 1)
+        weight = places[0 if kind < 0.55 else 1 if kind < 0.75 else 2]
         radius = min(9.0, 2.3 * float(torch.exp(0.5 * torch.randn((), generator=generator))) + 1.0)
         long = uniform(generator, 1.0, 2.0)
         parts.append(
@@ -35,7 +40,7 @@ def sample_ms(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
                 radii_mm=(radius * long, radius * uniform(generator, 0.8, 1.4), radius),
                 irregularity=uniform(generator, 0.15, 0.45),
                 softness_mm=uniform(generator, 0.5, 1.1),
-                water=severity * uniform(generator, 0.4, 1.3),
+                water=severity * uniform(generator, 0.5, 1.2),
                 texture=uniform(generator, 0.05, 0.3),
                 avoid_grey=uniform(generator, 0.0, 0.6),
             )
@@ -46,7 +51,7 @@ def sample_ms(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
 @PATHOLOGIES.register("wmh")
 def sample_wmh(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
     """Draw white-matter hyperintensities: bands at the horns of the ventricles, confluent patches, and dots."""
-    severity = uniform(generator, 0.55, 1.1)
+    severity = uniform(generator, 0.7, 1.2)
     parts = []
     for side in (-1.0, 1.0):
         for front in (28.0, -42.0):
@@ -88,7 +93,11 @@ def sample_stroke(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
     near_surface = (anatomy.tissues[GM] + anatomy.tissues[DEEP]) * (anatomy.surface_distance_mm > 4)
     centre = pick_point(near_surface, anatomy, generator)
     size = uniform(generator, 8, 34)
-    radii = (size * uniform(generator, 0.6, 1.0), size * uniform(generator, 0.8, 1.4), size * uniform(generator, 0.7, 1.2))
+    radii = (
+        size * uniform(generator, 0.6, 1.0),
+        size * uniform(generator, 0.8, 1.4),
+        size * uniform(generator, 0.7, 1.2),
+    )
     chronic = uniform(generator, 0, 1) < 0.5
     irregularity, softness = uniform(generator, 0.25, 0.5), uniform(generator, 0.8, 1.8)
     outer = new_part(
@@ -136,7 +145,8 @@ def sample_tumour(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
         softness_mm=uniform(generator, 1.0, 2.5),
         water=uniform(generator, 0.3, 0.85),
         texture=uniform(generator, 0.1, 0.3),
-        avoid_grey=0.75,
+        avoid_grey=0.6,
+        fills_sulci=0.5,
     )
     core = new_part(
         generator,
@@ -147,6 +157,7 @@ def sample_tumour(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
         softness_mm=uniform(generator, 0.8, 1.6),
         water=uniform(generator, 0.2, 0.9),
         texture=uniform(generator, 0.3, 0.7),
+        fills_sulci=1.0,
     )
     parts: tuple[PartParams, ...] = (oedema, core)
     if uniform(generator, 0, 1) < 0.5:
@@ -160,6 +171,7 @@ def sample_tumour(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
             water=uniform(generator, 0.1, 0.6),
             fluid=uniform(generator, 0.3, 0.9),
             texture=0.2,
+            fills_sulci=1.0,
         )
         parts = (oedema, core, necrosis)
     return LesionParams(

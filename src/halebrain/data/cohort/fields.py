@@ -40,11 +40,10 @@ def sample(maps: torch.Tensor, displacement_mm: torch.Tensor, spacing_mm: float)
     """
     shape = maps.shape[1:]
     index = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
-    parts = [
-        (index[axis] + displacement_mm[axis] / spacing_mm) * (2 / (shape[axis] - 1)) - 1 for axis in (2, 1, 0)
-    ]
+    parts = [(index[axis] + displacement_mm[axis] / spacing_mm) * (2 / (shape[axis] - 1)) - 1 for axis in (2, 1, 0)]
     grid = torch.stack(parts, dim=-1)[None]
-    return F.grid_sample(maps[None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
+    read = F.grid_sample(maps[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return torch.as_tensor(read[0])
 
 
 def exponentiate(velocity_mm: torch.Tensor, spacing_mm: float, *, steps: int = 6) -> torch.Tensor:

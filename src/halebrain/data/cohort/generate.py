@@ -21,8 +21,15 @@ from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.cohort.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
 from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
 from halebrain.data.cohort.contrast import MODALITIES, ContrastParams, render, sample_contrast
-from halebrain.data.cohort.diseases import PATHOLOGIES
-from halebrain.data.cohort.pathology import LesionParams, build_lesions, lesion_mask, paint, push_field, sample_lesions
+from halebrain.data.cohort.pathology import (
+    PATHOLOGIES,
+    LesionParams,
+    build_lesions,
+    lesion_mask,
+    paint,
+    push_field,
+    sample_lesions,
+)
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 
@@ -265,5 +272,3 @@ def clear_cohort(output: Path) -> None:
     if any(output.iterdir()) and not (output / "dataset_description.json").exists():
         raise CannotWriteError("--overwrite replaces a cohort only", received="another folder", where=output)
     shutil.rmtree(output)
-
-

@@ -27,10 +27,11 @@ class PartParams(Config):
         radii_mm: Half axes.
         irregularity: How far noise moves the border, relative to the radius.
         softness_mm: Width of the border.
-        water: How much it looks like oedema or gliosis (bright on T2 and FLAIR, dark on T1), relative to tissue contrast.
+        water: How much it looks like oedema or gliosis: bright on T2 and FLAIR, dark on T1.
         fluid: How much it looks like CSF (0 to 1).
         texture: Relative unevenness inside.
         avoid_grey: How strictly it keeps to white matter (0 to 1).
+        fills_sulci: How much it replaces the CSF of sulci (0 to 1), as a growing mass does.
         seed: Seed of its noise.
     """
 
@@ -43,6 +44,7 @@ class PartParams(Config):
     fluid: float = 0.0
     texture: float = 0.1
     avoid_grey: float = 0.0
+    fills_sulci: float = 0.0
     seed: int
 
 
@@ -129,9 +131,7 @@ def paint(
     return painted
 
 
-def _alter(
-    here: torch.Tensor, p: PartParams, contrast: ContrastParams, spacing_mm: float, sign: int
-) -> torch.Tensor:
+def _alter(here: torch.Tensor, p: PartParams, contrast: ContrastParams, spacing_mm: float, sign: int) -> torch.Tensor:
     """Return what tissue looks like where it is wholly lesion: wetter, emptier, or both."""
     shape = (here.shape[0], here.shape[1], here.shape[2])
     wm, gm, _, csf, _ = contrast.means
@@ -141,7 +141,7 @@ def _alter(
     elif contrast.modality == "random":
         altered = here + sign * p.water * 0.5 * (abs(gm - wm) + 0.15) * (1 + grain)
     else:  # T2w and FLAIR: free water brightens
-        altered = here + p.water * (0.42 if contrast.modality == "FLAIR" else 0.40) * (1 + grain)
+        altered = here + p.water * (0.50 if contrast.modality == "FLAIR" else 0.42) * (1 + grain)
     return (1 - p.fluid) * altered + p.fluid * csf * (1 + grain)
 
 
@@ -154,7 +154,8 @@ def push_field(params: LesionParams, anatomy: Anatomy) -> torch.Tensor | None:
     # Largest at the tumour's edge, fading with distance and at the skull, which does not move.
     strength = (distance / params.push_reach_mm) * torch.exp(0.5 - 0.5 * (distance / params.push_reach_mm) ** 2)
     free = (anatomy.surface_distance_mm / 12).clamp(0, 1)
-    return -params.push_mm * strength * free * offset / distance
+    moved: torch.Tensor = -params.push_mm * strength * free * offset / distance
+    return moved
 
 
 def _blob(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
@@ -164,7 +165,7 @@ def _blob(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
     radius = float(torch.tensor(p.radii_mm).mean())
     reach = (offset / radii).norm(dim=0)
     extent = torch.sigmoid(((1 - reach) * radius + _border(anatomy, p, radius)) / p.softness_mm)
-    return extent * _white(anatomy, p.avoid_grey)
+    return extent * _allowed(anatomy, p)
 
 
 def _cap(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
@@ -173,7 +174,7 @@ def _cap(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
     here = torch.exp(-0.5 * (offset.norm(dim=0) / p.radii_mm[1]) ** 2)
     width = p.radii_mm[0] * here + _border(anatomy, p, p.radii_mm[0])
     extent = torch.sigmoid((width - anatomy.ventricle_distance_mm) / p.softness_mm)
-    return extent * _white(anatomy, p.avoid_grey) * (here > 0.15)
+    return extent * _allowed(anatomy, p) * (here > 0.15)
 
 
 def _territory(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
@@ -205,9 +206,11 @@ def _border(anatomy: Anatomy, p: PartParams, radius: float) -> torch.Tensor:
     return p.irregularity * radius * (0.7 * coarse + 0.4 * fine)
 
 
-def _white(anatomy: Anatomy, strictness: float) -> torch.Tensor:
-    tissue = anatomy.tissues[WM] + (1 - strictness) * (anatomy.tissues[GM] + anatomy.tissues[DEEP])
-    return tissue.clamp(0, 1)
+def _allowed(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
+    """Return how much of each voxel a piece may take."""
+    tissues = anatomy.tissues
+    grey = (1 - p.avoid_grey) * (tissues[GM] + tissues[DEEP])
+    return (tissues[WM] + grey + p.fills_sulci * tissues[CSF]).clamp(0, 1)
 
 
 def _box(anatomy: Anatomy, p: PartParams) -> Box:

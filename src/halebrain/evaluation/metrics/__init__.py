@@ -1,8 +1,6 @@
 """Metrics: one file and one line here for each family."""
 
 from halebrain.evaluation.metrics import voxelwise
-from halebrain.evaluation.metrics.base import METRICS
-from halebrain.evaluation.metrics.base import EmptyPolicy
-from halebrain.evaluation.metrics.base import Metric
+from halebrain.evaluation.metrics.base import METRICS, EmptyPolicy, Metric
 
 __all__ = ["METRICS", "EmptyPolicy", "Metric", "voxelwise"]

@@ -1,6 +1,5 @@
-"""What a metric is: a pure function with its unit, its direction, and what it says where there is nothing to measure."""
+"""What a metric is: a pure function, its unit, its direction, and what it says where there is nothing to measure."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 

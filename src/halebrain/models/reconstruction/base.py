@@ -56,4 +56,4 @@ def build_reconstructor(name: str, settings: dict[str, Any], *, where: object = 
         ConfigError: The name or a setting is unknown or wrong.
     """
     kind = RECONSTRUCTORS.get(name)
-    return kind(parse_config(kind.Settings, settings, where=where))  # type: ignore[call-arg]
+    return kind(parse_config(kind.Settings, settings, where=where))

@@ -86,4 +86,5 @@ class DiffusionReconstructor(Reconstructor):
         noise = NOISES.get(self.settings.noise)(seeds, height, width, scaled.device)
         noisy = add_noise(scaled, noise, level.to(scaled.device), self.alpha_bar)
         condition = None if self.encoder is None else self.encoder(scaled)
-        return self.unet(noisy, level.to(scaled.device), condition)
+        predicted: torch.Tensor = self.unet(noisy, level.to(scaled.device), condition)
+        return predicted

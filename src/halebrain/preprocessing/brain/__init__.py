@@ -1,8 +1,6 @@
 """Brain extraction: one file and one line here for each way to find the brain."""
 
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS
-from halebrain.preprocessing.brain.base import BrainExtractor
-from halebrain.preprocessing.brain.base import BrainMask
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
 from halebrain.preprocessing.brain.given import from_given_mask
 from halebrain.preprocessing.brain.stripped import extract_stripped
 

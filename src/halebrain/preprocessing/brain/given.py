@@ -15,7 +15,9 @@ def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
     """
     if mask.shape != volume.shape:
         raise DataError(
-            f"a brain mask must have the shape of its scan {volume.shape}", received=mask.shape, where=volume.name
+            f"a brain mask must have the shape of its scan {volume.shape}",
+            received=mask.shape,
+            where=volume.name,
         )
     size = volume_ml(mask, volume)
     if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
