@@ -51,7 +51,7 @@ def exponentiate(velocity_mm: torch.Tensor, spacing_mm: float, *, steps: int = 6
 
     The map is smooth and invertible; its inverse is the exponential of the negative field.
     """
-    displacement = velocity_mm / 2**steps
+    displacement: torch.Tensor = velocity_mm / float(2**steps)
     for _ in range(steps):
         displacement = displacement + sample(displacement, displacement, spacing_mm)
     return displacement
