@@ -1,0 +1,75 @@
+"""Voxel AUPRC of a model on two real patients, beside reconstruction alone, segmenter alone and plain intensity.
+
+The folder is the one that the tests use (HALEBRAIN_TEST_DATA): MSLUB patient 26 (multiple sclerosis, Lesjak 2017)
+and TCGA-LGG FG-6692 (glioma; mask fused from five algorithms, so silver). Neither was ever learned from.
+
+    python benchmarks/real_patients.py --data FOLDER --model demo/stage2/model --output OUT
+"""
+
+import argparse
+from pathlib import Path
+
+from halebrain.cli.evaluate import run_evaluation
+from halebrain.cli.options import find_device, read_calibration
+from halebrain.evaluation.evaluate import write_evaluation
+from halebrain.evaluation.threshold import select_threshold
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import load_bundle
+
+METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
+
+
+def real_patients(data: Path) -> Manifest:
+    """Return the annotated real scans of the folder."""
+    ms = data / "ms_mslub" / "patient26_MNI"
+    tumour = data / "tumour_tcga_lgg_FG-6692" / "sri24_1mm_bet"
+    records = []
+    for name, modality in (("FLAIR", "FLAIR"), ("T2", "T2w"), ("T1", "T1w")):
+        records.append(
+            ScanRecord(
+                subject="mslub26",
+                image=ms / f"{name}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
+                modality=modality,
+                lesion=ms / "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz",
+                pathology="ms",
+                split="test",
+            )
+        )
+    for name, modality in (("fla", "FLAIR"), ("t2", "T2w"), ("t1", "T1w")):
+        records.append(
+            ScanRecord(
+                subject="tcgaFG6692",
+                image=tumour / f"OtherEXampleFromTCIA_{name}_bet.nii.gz",
+                modality=modality,
+                lesion=tumour / "simple.nii.gz",
+                pathology="tumour",
+                split="test",
+            )
+        )
+    return Manifest(tuple(records), source=data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    bundle = load_bundle(arguments.model)
+    value, name = select_threshold(read_calibration(bundle), "auto")
+    predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
+    evaluation = run_evaluation(predictor, real_patients(arguments.data), threshold=value, threshold_name=name)
+    write_evaluation(evaluation, arguments.output)
+    print(f"| scan | {' | '.join(METHODS)} | Dice at the calibrated threshold |")
+    print("|---" * (len(METHODS) + 2) + "|")
+    for scan in dict.fromkeys(row.scan_id for row in evaluation.rows):
+        mine = [row for row in evaluation.rows if row.scan_id == scan]
+        auprc = {row.method: row.value for row in mine if row.metric == "auprc"}
+        dice = next(row.value for row in mine if row.metric == "dice")
+        print(f"| {scan} | {' | '.join(f'{auprc[m]:.3f}' for m in METHODS)} | {dice:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+import torch
+
+from halebrain.core.random import make_generator
+from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
+from halebrain.data.anomalies.perlin import perlin_noise
+
+
+@pytest.fixture(params=ANOMALIES.names())
+def anomaly(request):
+    return build_anomaly(AnomalySpec(name=request.param))
+
+
+@pytest.fixture
+def healthy():
+    image = 0.2 + 0.6 * torch.rand(24, 1, 48, 40, generator=make_generator(3))
+    brain_mask = torch.zeros_like(image, dtype=torch.bool)
+    brain_mask[..., 8:40, 8:32] = True
+    return image * brain_mask, brain_mask
+
+
+def test_the_mask_says_exactly_where_the_image_changed(anomaly, healthy):
+    image, brain_mask = healthy
+    before = image.clone()
+    altered, lesion = anomaly.apply(image, brain_mask, anomaly.sample_params(24, generator=make_generator(0)))
+    assert lesion.dtype == torch.bool
+    assert not (lesion & ~brain_mask).any()
+    assert torch.equal(altered != image, lesion)
+    assert altered.min() >= 0
+    assert altered.max() <= 1
+    assert 3 < int(lesion.flatten(1).any(dim=1).sum()) < 24  # some slices stay healthy
+    assert torch.equal(image, before)
+
+
+def test_recorded_parameters_give_the_same_anomaly(anomaly, healthy):
+    params = anomaly.sample_params(24, generator=make_generator(0))
+    assert params == anomaly.sample_params(24, generator=make_generator(0))
+    assert params != anomaly.sample_params(24, generator=make_generator(1))
+    first = anomaly.apply(*healthy, params)
+    second = anomaly.apply(*healthy, json.loads(json.dumps(params)))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_perlin_noise_reaches_one_and_is_smooth():
+    noise = perlin_noise(96, 80, (2, 3), seed=5)
+    assert noise.shape == (96, 80)
+    assert float(noise.abs().max()) == pytest.approx(1)
+    assert float(noise.diff(dim=0).abs().max()) < 0.25
+
+
+def test_probability_zero_leaves_everything_healthy(healthy):
+    anomaly = build_anomaly(AnomalySpec(name="perlin", settings={"probability": 0}))
+    altered, lesion = anomaly.apply(*healthy, anomaly.sample_params(24, generator=make_generator(0)))
+    assert not lesion.any()
+    assert torch.equal(altered, healthy[0])

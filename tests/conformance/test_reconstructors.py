@@ -1,0 +1,83 @@
+import json
+
+import pytest
+import torch
+
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.reconstruction import RECONSTRUCTORS, build_reconstructor
+
+UNET = {"channels": [8, 16], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 8}
+SETTINGS = {
+    "ddpm": {"unet": UNET},
+    "anoddpm": {"unet": UNET},
+    "cddpm": {"unet": UNET, "encoder": {"blocks": [1, 1], "width": 8, "norm": "group", "features": 12}},
+}
+
+
+@pytest.fixture(params=RECONSTRUCTORS.names())
+def reconstructor(request):
+    torch.manual_seed(0)
+    built = build_reconstructor(request.param, SETTINGS[request.param])
+    # Untrained heads are zero; noise on the weights makes the output depend on the input.
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return built.eval()
+
+
+@pytest.fixture
+def image():
+    return torch.rand(3, 1, 24, 32, generator=make_generator(1))
+
+
+def test_the_loss_is_a_finite_scalar_that_teaches(reconstructor, image):
+    loss = reconstructor.loss(image, generator=make_generator(0))
+    assert loss.shape == ()
+    loss.backward()
+    gradients = [p.grad for p in reconstructor.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients) > 0
+
+
+def test_the_same_generator_gives_the_same_loss(reconstructor, image):
+    first, second = (float(reconstructor.loss(image, generator=make_generator(7)).detach()) for _ in range(2))
+    assert first == second
+
+
+def test_a_reconstruction_has_the_shape_and_range_of_its_input(reconstructor, image):
+    before = image.clone()
+    for level in reconstructor.levels:
+        out = reconstructor.reconstruct(image, level=level, seeds=draw_seeds(3, make_generator(0)))
+        assert out.shape == image.shape
+        assert out.min() >= 0
+        assert out.max() <= 1
+    torch.testing.assert_close(image, before, rtol=0, atol=0)
+
+
+def test_a_slice_does_not_depend_on_its_batch(reconstructor, image):
+    seeds = draw_seeds(3, make_generator(0))
+    level = reconstructor.levels[0]
+    together = reconstructor.reconstruct(image, level=level, seeds=seeds)
+    alone = [reconstructor.reconstruct(image[n : n + 1], level=level, seeds=seeds[n : n + 1]) for n in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+def test_other_seeds_give_another_reconstruction(reconstructor, image):
+    level = reconstructor.levels[-1]
+    first, second = (
+        reconstructor.reconstruct(image, level=level, seeds=draw_seeds(3, make_generator(n))) for n in (0, 1)
+    )
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_it_is_rebuilt_from_its_own_settings(reconstructor):
+    name = next(n for n in RECONSTRUCTORS.names() if RECONSTRUCTORS.get(n) is type(reconstructor))
+    settings = json.loads(json.dumps(reconstructor.settings.model_dump(mode="json")))
+    again = build_reconstructor(name, settings)
+    assert again.settings == reconstructor.settings
+    again.load_state_dict(reconstructor.state_dict(), strict=True)
+
+
+def test_a_level_out_of_range_is_refused(reconstructor, image):
+    with pytest.raises(ValueError, match="noise level"):
+        reconstructor.reconstruct(image, level=1000, seeds=draw_seeds(3, make_generator(0)))

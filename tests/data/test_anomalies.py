@@ -1,0 +1,65 @@
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+from halebrain.core.errors import ConfigError
+from halebrain.core.random import make_generator
+from halebrain.data import anomalies
+from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
+from halebrain.data.anomalies.perlin import perlin_noise
+
+
+def test_every_module_is_registered_under_its_name():
+    stems = {module.name for module in pkgutil.iter_modules(anomalies.__path__)} - {"base"}
+    assert stems == set(ANOMALIES.names())
+    for stem in stems:
+        assert ANOMALIES.get(stem).__module__ == importlib.import_module(f"halebrain.data.anomalies.{stem}").__name__
+
+
+@pytest.mark.parametrize("powers", [(0, 0), (2, 5), (5, 1), (6, 6)])
+@pytest.mark.parametrize("size", [(96, 80), (33, 47)])
+def test_perlin_noise_lies_between_minus_one_and_one(powers, size):
+    noise = perlin_noise(*size, powers, seed=4)
+    assert noise.shape == size
+    assert torch.isfinite(noise).all()
+    assert float(noise.abs().max()) == pytest.approx(1, abs=1e-6)
+    assert torch.equal(noise, perlin_noise(*size, powers, seed=4))
+    assert not torch.equal(noise, perlin_noise(*size, powers, seed=5))
+
+
+def test_more_cells_vary_faster():
+    def roughness(power):
+        return sum(float(perlin_noise(64, 64, (power, power), seed=s).diff(dim=1).abs().mean()) for s in range(8))
+
+    assert roughness(1) < roughness(3) < roughness(5)
+
+
+def test_a_slice_gets_its_anomaly_whatever_its_batch():
+    anomaly = build_anomaly(AnomalySpec(settings={"probability": 1}))
+    image, brain = torch.full((5, 1, 48, 40), 0.5), torch.ones(5, 1, 48, 40, dtype=torch.bool)
+    params = anomaly.sample_params(5, generator=make_generator(2))
+    altered, lesion = anomaly.apply(image, brain, params)
+    assert lesion.flatten(1).any(dim=1).sum() >= 2
+    for n in range(5):
+        alone, mask = anomaly.apply(image[n : n + 1], brain[n : n + 1], params[n : n + 1])
+        assert torch.equal(alone[0], altered[n])
+        assert torch.equal(mask[0], lesion[n])
+
+
+def test_opacity_mixes_image_and_texture():
+    anomaly = build_anomaly(AnomalySpec(settings={"probability": 1}))
+    image, brain = torch.full((4, 1, 48, 40), 0.5), torch.ones(4, 1, 48, 40, dtype=torch.bool)
+    params = anomaly.sample_params(4, generator=make_generator(2))
+    full, mask = anomaly.apply(image, brain, [{**p, "opacity": 1.0} for p in params])
+    half, half_mask = anomaly.apply(image, brain, [{**p, "opacity": 0.5} for p in params])
+    both = mask & half_mask
+    assert both.any()
+    torch.testing.assert_close(half[both] - 0.5, 0.5 * (full[both] - 0.5))
+
+
+@pytest.mark.parametrize("spec", [{"name": "perlim"}, {"settings": {"probability": 1.5}}, {"settings": {"opacty": 1}}])
+def test_wrong_specifications_are_refused(spec):
+    with pytest.raises(ConfigError):
+        build_anomaly(AnomalySpec(**spec))

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from halebrain.core.random import make_generator
+from halebrain.data.augment import AugmentationConfig, augment, flip
+
+NOTHING = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0, "flip": 0}
+
+
+@pytest.fixture
+def slices():
+    image = torch.rand(6, 1, 40, 32, generator=make_generator(0))
+    brain = torch.zeros_like(image, dtype=torch.bool)
+    brain[..., 6:34, 5:27] = True
+    return image, brain
+
+
+def test_probability_zero_is_the_identity_inside_the_brain(slices):
+    image, brain = slices
+    out = augment(image, brain, AugmentationConfig(**NOTHING), generator=make_generator(1))
+    assert torch.equal(out, image * brain)
+
+
+@pytest.mark.parametrize("kind", ["gamma", "bias_field", "blur", "ghosting"])
+def test_each_augmentation_changes_every_slice_and_stays_in_range(slices, kind):
+    image, brain = slices
+    before = image.clone()
+    out = augment(image, brain, AugmentationConfig(**{**NOTHING, kind: 1}), generator=make_generator(1))
+    assert ((out - image * brain).abs().flatten(1).max(dim=1).values > 1e-5).all()
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert not out[~brain].any()
+    assert torch.equal(image, before)
+
+
+def test_the_generator_decides(slices):
+    first, again, other = (augment(*slices, AugmentationConfig(), generator=make_generator(n)) for n in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_blur_keeps_a_flat_slice_flat_and_lowers_variance(slices):
+    config = AugmentationConfig(**{**NOTHING, "blur": 1})
+    flat = augment(torch.full((2, 1, 20, 20), 0.5), torch.ones(2, 1, 20, 20), config, generator=make_generator(0))
+    torch.testing.assert_close(flat[..., 3:-3, 3:-3], torch.full((2, 1, 14, 14), 0.5))
+    image = slices[0]
+    rough = augment(image, torch.ones_like(image), config, generator=make_generator(0))
+    assert (rough.var(dim=(1, 2, 3)) < image.var(dim=(1, 2, 3))).all()
+
+
+def test_gamma_keeps_the_order_of_intensities(slices):
+    image, _ = slices
+    config = AugmentationConfig(**{**NOTHING, "gamma": 1})
+    out = augment(image, torch.ones_like(image), config, generator=make_generator(3))
+    for before, after in zip(image.flatten(1), out.flatten(1), strict=True):
+        assert (after[before.argsort()].diff() >= 0).all()
+
+
+def test_tensors_are_flipped_together(slices):
+    image, brain = slices
+    many, ids = image[:1].repeat(40, 1, 1, 1), torch.arange(40.0)[:, None, None, None].expand(40, 1, 40, 32)
+    lesion = many > 0.5
+    config = AugmentationConfig(**{**NOTHING, "flip": 0.5})
+    turned, mask, same = flip(many, lesion, ids, config=config, generator=make_generator(0))
+    assert torch.equal(mask, turned > 0.5)
+    assert torch.equal(same, ids)
+    mirrored = [torch.equal(slice_, image[0].flip(1)) for slice_ in turned]
+    assert 8 < sum(mirrored) < 32
+    assert all(m or torch.equal(slice_, image[0]) for m, slice_ in zip(mirrored, turned, strict=True))
+    (unturned,) = flip(brain, config=AugmentationConfig(**NOTHING), generator=make_generator(0))
+    assert torch.equal(unturned, brain)

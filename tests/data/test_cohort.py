@@ -1,0 +1,237 @@
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.random import make_generator
+from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
+from halebrain.data.cohort.contrast import render, sample_contrast
+from halebrain.data.cohort.fields import compose, exponentiate, smooth_vectors
+from halebrain.data.cohort.generate import (
+    CohortConfig,
+    SubjectParams,
+    clear_cohort,
+    generate_cohort,
+    render_subject,
+    sample_subject,
+)
+from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions
+
+SPACING, SHAPE = 4.0, (48, 48, 40)
+SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "a"
+    return folder, generate_cohort(folder, SMALL)
+
+
+@pytest.fixture(scope="module")
+def anatomy():
+    return build_anatomy(sample_anatomy(make_generator(3)), shape=SHAPE, spacing_mm=SPACING)
+
+
+def test_the_same_seed_gives_the_same_bytes(small, tmp_path):
+    folder, _ = small
+    generate_cohort(tmp_path / "b", SMALL)
+    first, second = contents(folder), contents(tmp_path / "b")
+    assert list(first) == list(second)
+    assert [name for name in first if first[name] != second[name]] == []
+    generate_cohort(tmp_path / "c", SMALL.model_copy(update={"seed": 1, "patients": 0}))
+    third = contents(tmp_path / "c")
+    image = next(name for name in third if name.endswith("_FLAIR.nii.gz"))
+    assert third[image] != first[image]
+
+
+def test_resuming_makes_only_what_is_missing(small, tmp_path):
+    folder = tmp_path / "cohort"
+    generate_cohort(folder, SMALL)
+    kept = folder / "sub-healthy001" / "parameters.json"
+    stamp = kept.stat().st_mtime_ns
+    lost = folder / "sub-wmh001" / "parameters.json"
+    lost.unlink()
+    generate_cohort(folder, SMALL)
+    assert kept.stat().st_mtime_ns == stamp
+    assert contents(folder) == contents(small[0])
+    before = contents(folder)
+    with pytest.raises(CannotWriteError, match="settings"):
+        generate_cohort(folder, SMALL.model_copy(update={"seed": 1}))
+    assert contents(folder) == before
+
+
+def test_clearing_removes_a_cohort_and_nothing_else(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(CannotWriteError):
+        clear_cohort(folder)
+    assert (folder / "thesis.txt").exists()
+    (folder / "dataset_description.json").write_text("{}")
+    clear_cohort(folder)
+    assert not folder.exists()
+    clear_cohort(folder)
+
+
+def test_a_patient_has_a_healthy_twin_on_the_same_grid(small):
+    _, manifest = small
+    patients = [r for r in manifest if r.pathology == "wmh"]
+    healthy = [r for r in manifest if r.pathology == "healthy"]
+    assert len(patients) == len(healthy) == 1
+    assert healthy[0].lesion is None
+    assert healthy[0].healthy is None
+    image, twin, lesion, brain = (
+        nib.load(p) for p in (patients[0].image, patients[0].healthy, patients[0].lesion, patients[0].brain_mask)
+    )
+    assert image.shape == twin.shape == lesion.shape == brain.shape == SHAPE
+    np.testing.assert_array_equal(image.affine, twin.affine)
+    inside = np.asarray(lesion.dataobj) > 0
+    difference = np.asarray(image.dataobj, dtype=float) - np.asarray(twin.dataobj, dtype=float)
+    assert difference[inside].mean() > 50  # FLAIR lesions are bright
+    assert not np.asarray(image.dataobj)[np.asarray(brain.dataobj) == 0].any()
+
+
+@pytest.mark.parametrize("pathology", PATHOLOGIES.names())
+def test_lesions_lie_in_the_brain_and_parameters_rebuild_the_images(pathology):
+    config = CohortConfig(modalities=("T1w", "FLAIR"), spacing_mm=SPACING)
+    params = sample_subject(f"{pathology}001", pathology, config)
+    images = render_subject(params, spacing_mm=SPACING)
+    assert images.lesion.any()
+    assert not (images.lesion & ~images.brain_mask).any()
+    assert int(images.lesion.sum()) < 0.5 * int(images.brain_mask.sum())
+    again = SubjectParams.model_validate(json.loads(params.model_dump_json()))
+    assert again == params
+    rebuilt = render_subject(again, spacing_mm=SPACING)
+    assert torch.equal(images.lesion, rebuilt.lesion)
+    for modality in config.modalities:
+        assert torch.equal(images.scans[modality], rebuilt.scans[modality])
+        assert torch.equal(images.healthy[modality], rebuilt.healthy[modality])
+        assert torch.isfinite(images.scans[modality]).all()
+        assert not images.scans[modality][~images.brain_mask].any()
+
+
+@pytest.mark.parametrize("pathology", PATHOLOGIES.names())
+def test_nothing_changes_outside_the_lesion(pathology):
+    params = sample_subject(f"{pathology}002", pathology, CohortConfig(modalities=("FLAIR",), spacing_mm=SPACING))
+    # A scanner's blur and ghosts carry a lesion further than its extent, and a mass pushes everything.
+    sharp = {"blur_mm": 0.0, "thickness_mm": 1.0, "ghost": 0.0}
+    params = params.model_copy(
+        update={
+            "lesions": params.lesions.model_copy(update={"push_mm": 0.0}),
+            "acquisitions": tuple(a.model_copy(update=sharp) for a in params.acquisitions),
+        }
+    )
+    images = render_subject(params, spacing_mm=SPACING)
+    reached = torch.zeros(SHAPE)
+    for part in build_lesions(images.anatomy, params.lesions):
+        reached[part.box] = torch.maximum(reached[part.box], part.extent)
+    difference = (images.scans["FLAIR"] - images.healthy["FLAIR"]).abs()
+    outside = (reached < 1e-4) & images.brain_mask
+    assert outside.sum() > 0.1 * images.brain_mask.sum()
+    assert difference[outside].max() < 5e-3
+    assert torch.equal(difference[reached == 0], torch.zeros_like(difference[reached == 0]))
+    assert difference[images.lesion].mean() > 0.03
+
+
+def test_a_tumour_pushes_the_tissue_around_it():
+    params = sample_subject("tumour003", "tumour", CohortConfig(modalities=("T1w",), spacing_mm=SPACING))
+    assert params.lesions.push_mm > 0
+    still = params.model_copy(update={"lesions": params.lesions.model_copy(update={"push_mm": 0.0})})
+    pushed, unpushed = (render_subject(p, spacing_mm=SPACING) for p in (params, still))
+    away = ~(pushed.lesion | unpushed.lesion) & pushed.brain_mask
+    assert (pushed.scans["T1w"] - unpushed.scans["T1w"])[away].abs().max() > 0.05
+    assert torch.equal(pushed.healthy["T1w"], unpushed.healthy["T1w"])
+
+
+def test_a_warp_is_undone_by_its_inverse():
+    velocity = 2 * smooth_vectors(SHAPE, wavelength_mm=45, spacing_mm=SPACING, seed=0)  # the largest that is drawn
+    there, back = exponentiate(velocity, SPACING), exponentiate(-velocity, SPACING)
+    assert there.norm(dim=0).mean() > 1.5
+    left = compose(there, back, SPACING)[:, 6:-6, 6:-6, 6:-6].norm(dim=0)
+    assert left.mean() < 0.05 * there.norm(dim=0).mean()
+    assert left.max() < SPACING / 4  # trilinear interpolation; halves with the spacing
+
+
+def test_tissues_share_the_brain(anatomy):
+    total = anatomy.tissues.sum(dim=0)
+    torch.testing.assert_close(total[anatomy.brain_mask], torch.ones(int(anatomy.brain_mask.sum())), atol=1e-3, rtol=0)
+    assert not total[~anatomy.brain_mask].any()
+    assert anatomy.tissues.min() >= 0
+    litres = float(anatomy.brain_mask.sum()) * SPACING**3 / 1e6
+    assert 1.2 < litres < 2.4
+
+
+def test_ventricles_widen_with_their_parameter_and_with_age():
+    params = sample_anatomy(make_generator(1))
+
+    def volume(p):
+        return float(build_anatomy(p, shape=SHAPE, spacing_mm=SPACING).tissues[VENTRICLE].sum()) * SPACING**3 / 1000
+
+    narrow, middle, wide = (volume(params.model_copy(update={"ventricle_mm": mm})) for mm in (-1.0, 1.5, 4.0))
+    assert narrow < middle < wide
+    assert wide > 1.3 * narrow
+    young, old = (
+        sum(volume(sample_anatomy(make_generator(n), age_range=ages)) for n in range(4))
+        for ages in ((20, 25), (80, 85))
+    )
+    assert old > 1.15 * young
+
+
+@pytest.mark.parametrize(
+    ("modality", "order"), [("T1w", ("wm", "gm", "csf")), ("T2w", ("csf", "gm", "wm")), ("FLAIR", ("gm", "wm", "csf"))]
+)
+def test_tissues_have_the_contrast_of_the_modality(anatomy, modality, order):
+    fluid = anatomy.tissues[CSF] + anatomy.tissues[VENTRICLE]
+    where = {"wm": anatomy.tissues[WM] > 0.8, "gm": anatomy.tissues[GM] > 0.8, "csf": fluid > 0.8}
+    means = dict.fromkeys(where, 0.0)
+    for seed in range(6):
+        image = render(anatomy, sample_contrast(modality, make_generator(seed)))
+        for tissue, mask in where.items():
+            means[tissue] += float(image[mask].mean()) / 6
+    values = [means[tissue] for tissue in order]
+    assert values[0] > 1.1 * values[1] > 1.2 * values[2], means
+
+
+def test_a_tissue_map_decides_the_image(anatomy):
+    contrast = sample_contrast("T1w", make_generator(0))
+    swapped = replace(anatomy, tissues=anatomy.tissues[[GM, WM, 2, 3, 4]])
+    white = anatomy.tissues[WM] > 0.8
+    assert render(swapped, contrast)[white].mean() < 0.8 * render(anatomy, contrast)[white].mean()
+
+
+@pytest.mark.slow
+def test_subjects_are_split_within_each_group(tmp_path):
+    config = CohortConfig(healthy=6, patients=4, modalities=("T1w", "FLAIR"), pathologies=("wmh",), spacing_mm=SPACING)
+    manifest = generate_cohort(tmp_path / "cohort", config)
+    splits = {}
+    for record in manifest:
+        splits.setdefault(record.pathology, {}).setdefault(record.subject, set()).add(record.split)
+    assert {group: len(people) for group, people in splits.items()} == {"healthy": 6, "wmh": 4}
+    for people in splits.values():
+        assert all(len(seen) == 1 for seen in people.values())
+        count = [next(iter(seen)) for seen in people.values()]
+        assert (count.count("val"), count.count("test")) == (1, 1)
+        assert count.count("train") == len(people) - 2
+
+
+@pytest.mark.parametrize(
+    ("update", "closest"), [({"pathologies": ("strok",)}, "stroke"), ({"modalities": ("FLAIRE",)}, "FLAIR")]
+)
+def test_an_unknown_name_is_refused_with_the_closest_one(tmp_path, update, closest):
+    with pytest.raises(UsageError) as error:
+        generate_cohort(tmp_path / "cohort", SMALL.model_copy(update=update))
+    assert f"did you mean '{closest}'" in str(error.value)
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_a_cohort_of_nobody_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="at least one subject"):
+        generate_cohort(tmp_path / "cohort", SMALL.model_copy(update={"healthy": 0, "patients": 0}))

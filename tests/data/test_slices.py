@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.slices import SliceSampler, build_store
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import write_volume
+from halebrain.preprocessing.geometry import working_grid
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+
+SHAPE = (32, 32, 24)
+CONFIG = PreprocessingConfig(shape=SHAPE, spacing_mm=6, bias_correction="none", registration="none")
+
+
+def write_scan(folder, name, *, lesion):
+    rng = np.random.default_rng(list(name.encode()))
+    affine = working_grid(SHAPE, 6).affine
+    brain = np.zeros(SHAPE, dtype=np.uint8)
+    brain[6:26, 5:27, 4:20] = 1
+    image = (0.3 + 0.4 * rng.random(SHAPE)) * brain
+    spot = np.zeros(SHAPE, dtype=np.uint8)
+    spot[10:16, 12:18, 8:11] = 1
+    paths = {kind: folder / f"{name}_{kind}.nii.gz" for kind in ("image", "brain", "lesion")}
+    write_volume(paths["image"], image.astype(np.float32), affine)
+    write_volume(paths["brain"], brain, affine, dtype=np.uint8)
+    write_volume(paths["lesion"], spot, affine, dtype=np.uint8)
+    return ScanRecord(
+        subject=name,
+        image=paths["image"],
+        modality="FLAIR",
+        brain_mask=paths["brain"],
+        lesion=paths["lesion"] if lesion else None,
+        space=TEMPLATE_SPACE,
+        split="train",
+    )
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    return Manifest((write_scan(tmp_path, "sick", lesion=True), write_scan(tmp_path, "well", lesion=False)))
+
+
+@pytest.fixture
+def store(manifest, tmp_path):
+    return build_store(manifest, CONFIG, tmp_path / "cache", description="scans")
+
+
+def test_a_store_holds_the_slices_with_brain_and_their_labels(store):
+    assert len(store) == 2
+    assert store.images[0].shape == store.labels[0].shape == (16, 32, 32)
+    assert store.images[0].dtype == np.float16
+    assert (store.labels[0] > 0).sum() == 16 * 20 * 22
+    assert store.lesion_slices[0].tolist() == [4, 5, 6]
+    assert store.lesion_slices[1].tolist() == []
+    batch = store.read([0, 1], [5, 0])
+    assert batch.image.shape == batch.brain_mask.shape == batch.lesion.shape == (2, 1, 32, 32)
+    assert batch.image.dtype == torch.float32
+    assert batch.image.min() >= 0
+    assert batch.image.max() <= 1
+    assert batch.lesion[0, 0, 10:16, 12:18].all()
+    assert int(batch.lesion.sum()) == 36
+    assert not batch.image[~batch.brain_mask].any()
+
+
+def test_a_cached_scan_is_not_preprocessed_again(store, manifest, tmp_path):
+    cache = tmp_path / "cache"
+    stamps = {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
+    assert len(stamps) == 4
+    again = build_store(manifest, CONFIG, cache, description="scans")
+    assert {p.name: p.stat().st_mtime_ns for p in cache.iterdir()} == stamps
+    np.testing.assert_array_equal(again.images[0], store.images[0])
+    build_store(manifest, CONFIG.model_copy(update={"high_percentile": 98.0}), cache, description="scans")
+    assert len(list(cache.iterdir())) == 8
+    write_scan(tmp_path, "sick", lesion=True)  # same bytes, later time
+    build_store(manifest, CONFIG, cache, description="scans")
+    assert len(list(cache.iterdir())) == 8
+
+
+def test_a_step_always_sees_the_same_slices(store):
+    sampler = SliceSampler(store, 8, seed=0, stream="train")
+    late = sampler.batch(7)
+    for step in range(3):
+        sampler.batch(step)
+    again = SliceSampler(store, 8, seed=0, stream="train").batch(7)
+    assert torch.equal(late.image, again.image)
+    assert torch.equal(late.lesion, again.lesion)
+    others = [
+        sampler.batch(8),
+        SliceSampler(store, 8, seed=1, stream="train").batch(7),
+        SliceSampler(store, 8, seed=0, stream="val").batch(7),
+    ]
+    assert not any(torch.equal(late.image, other.image) for other in others)
+
+
+def test_a_lesion_fraction_of_one_draws_lesion_where_there_is_any(store):
+    sampler = SliceSampler(store, 64, seed=0, stream="train", lesion_fraction=1.0)
+    batch = sampler.batch(0)
+    sick = torch.tensor([any(torch.equal(image[0], known) for known in tensors(store, 0)) for image in batch.image])
+    assert 15 < int(sick.sum()) < 49
+    assert torch.equal(batch.lesion.flatten(1).any(dim=1), sick)
+    free = SliceSampler(store, 64, seed=0, stream="train").batch(0)
+    assert 0 < int(free.lesion.flatten(1).any(dim=1).sum()) < int(sick.sum())
+
+
+def tensors(store, scan):
+    return [torch.from_numpy(s.astype(np.float32)) for s in store.images[scan]]
+
+
+def test_no_scan_and_no_brain_are_refused(manifest, tmp_path):
+    with pytest.raises(MissingInputError, match="at least one scan"):
+        build_store(Manifest(()), CONFIG, tmp_path / "cache", description="scans")
+    tiny = np.zeros(SHAPE, dtype=np.uint8)
+    tiny[14:18, 14:18, 10:14] = 1
+    write_volume(manifest.records[0].brain_mask, tiny, working_grid(SHAPE, 6).affine, dtype=np.uint8)
+    with pytest.raises(DataError):
+        build_store(manifest, CONFIG, tmp_path / "cache", description="scans")

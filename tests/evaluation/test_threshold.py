@@ -1,0 +1,83 @@
+"""Thresholds: the best by brute force, the false-positive rate kept, and the choice of a stored one."""
+
+import numpy as np
+import pytest
+
+from halebrain.core.errors import DataError, UsageError
+from halebrain.evaluation.threshold import (
+    Calibration,
+    Threshold,
+    fit_best_dice,
+    fit_false_positive_rate,
+    select_threshold,
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_best_dice_threshold_equals_brute_force(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = [(rng.integers(0, 9, n) / 9).astype(np.float32) for n in (7, 12)]
+    references = [rng.random(n) < 0.3 for n in (7, 12)]
+    references[0][0] = True
+    value, dice = fit_best_dice(scores, references)
+    score, reference = np.concatenate(scores), np.concatenate(references)
+
+    def at(threshold: float) -> float:
+        called = score >= threshold
+        return 2 * (called & reference).sum() / (called.sum() + reference.sum())
+
+    assert dice == pytest.approx(max(at(t) for t in np.unique(score)), abs=1e-12)
+    assert at(value) == pytest.approx(dice, abs=1e-12)
+
+
+def test_a_dice_threshold_needs_a_lesion() -> None:
+    with pytest.raises(DataError, match="lesions"):
+        fit_best_dice([np.ones(3, dtype=np.float32)], [np.zeros(3, dtype=bool)])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.05, 0.1, 0.5])
+@pytest.mark.parametrize("levels", [2, 7, 10**6])
+def test_false_positive_rate_is_kept_by_the_lowest_threshold(rate: float, levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    scores = [(rng.integers(0, levels, n) / levels).astype(np.float32) for n in (300, 101)]
+    value, share = fit_false_positive_rate(scores, rate)
+    together = np.concatenate(scores)
+    assert share == pytest.approx((together >= value).mean())
+    assert share <= rate
+    lower = np.nextafter(np.float32(value), np.float32(-np.inf))
+    assert (together >= lower).mean() > rate
+
+
+def test_false_positive_rate_by_hand() -> None:
+    value, share = fit_false_positive_rate([np.arange(10, dtype=np.float32) / 10], 0.2)
+    assert share == 0.2
+    assert 0.7 < value <= 0.8
+
+
+def test_a_false_positive_threshold_needs_a_healthy_scan() -> None:
+    with pytest.raises(DataError, match="healthy"):
+        fit_false_positive_rate([], 0.1)
+
+
+def stored() -> Calibration:
+    about = {"split": "val", "manifest_sha256": "0", "n_scans": 2, "achieved": 0.5, "method": "m"}
+    thresholds = {"dice": Threshold(value=0.4, **about), "fpr:0.01": Threshold(value=0.6, **about)}
+    return Calibration(default="dice", thresholds=thresholds, subjects=("a",))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [("auto", (0.4, "dice")), ("fpr:0.01", (0.6, "fpr:0.01")), ("0.25", (0.25, "fixed"))]
+)
+def test_selection(wanted: str, expected: tuple[float, str]) -> None:
+    assert select_threshold(stored(), wanted) == expected
+
+
+def test_a_number_needs_no_calibration_but_auto_does() -> None:
+    assert select_threshold(None, "0.3") == (0.3, "fixed")
+    with pytest.raises(UsageError, match="not calibrated"):
+        select_threshold(None, "auto")
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"stored: dice, fpr:0\.01"):
+        select_threshold(stored(), "best")

@@ -1,0 +1,50 @@
+"""The lesion table: volumes, places and order."""
+
+import numpy as np
+import pytest
+
+from halebrain.inference.lesions import lesion_table, lesions_tsv
+
+HEADER = "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\n"
+
+
+def test_two_boxes() -> None:
+    mask = np.zeros((30, 30, 30), dtype=bool)
+    mask[2:5, 2:5, 2:5] = True  # 27 voxels around (3, 3, 3)
+    mask[10:15, 20:25, 11:16] = True  # 125 voxels around (12, 22, 13)
+    score = np.where(mask, 0.5, 0).astype(np.float32)
+    score[4, 2, 3], score[11, 24, 12] = 0.9, 0.8
+    affine = np.diag([-2.0, 2.0, 3.0, 1.0])  # 12 mm³, first axis to the left
+    affine[:3, 3] = (50, -60, -20)
+    template_to_native = np.eye(4)
+    template_to_native[:3, 3] = (7, -4, 2)  # native = template + shift
+
+    large, small = lesion_table(mask, score, affine, template_to_native)
+    assert (large.lesion, small.lesion) == (1, 2)
+    assert large.volume_ml == pytest.approx(125 * 0.012)
+    assert small.volume_ml == pytest.approx(27 * 0.012)
+    assert (large.x_mni_mm, large.y_mni_mm, large.z_mni_mm) == (50 - 24 - 7, -60 + 44 + 4, -20 + 39 - 2)
+    assert (small.x_mni_mm, small.y_mni_mm, small.z_mni_mm) == (50 - 6 - 7, -60 + 6 + 4, -20 + 9 - 2)
+    assert (large.i, large.j, large.k) == (11, 24, 12)
+    assert (small.i, small.j, small.k) == (4, 2, 3)
+    assert large.peak_score == pytest.approx(0.8)
+    assert small.mean_score == pytest.approx((26 * 0.5 + 0.9) / 27, abs=1e-4)
+
+    table = lesions_tsv([large, small])
+    assert table.startswith(HEADER)
+    assert table.splitlines()[1] == "1\t1.5\t0.8\t0.5024\t19.0\t-12.0\t17.0\t11\t24\t12"
+    assert len(table.splitlines()) == 3
+
+
+def test_corners_join() -> None:
+    mask = np.zeros((5, 5, 5), dtype=bool)
+    mask[1, 1, 1] = mask[2, 2, 2] = True
+    mask[4, 4, 0] = True
+    assert len(lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4))) == 2
+
+
+def test_an_empty_mask_is_a_table_with_its_header() -> None:
+    mask = np.zeros((5, 5, 5), dtype=bool)
+    lesions = lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4))
+    assert lesions == []
+    assert lesions_tsv(lesions) == HEADER

@@ -1,0 +1,124 @@
+"""Residual maps, fusion, filters and masks, against values worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from halebrain.inference.postprocess import erode, filter_residual, fuse, residual_map, ssim_map, to_mask
+
+C1, C2 = 0.01**2, 0.03**2
+
+
+def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 1, 24, 20, generator=generator), torch.rand(2, 1, 24, 20, generator=generator)
+
+
+def test_ssim_of_identical_images_is_one_and_it_is_symmetric() -> None:
+    a, b = pair()
+    torch.testing.assert_close(ssim_map(a, a), torch.ones_like(a))
+    torch.testing.assert_close(ssim_map(a, b), ssim_map(b, a))
+    assert ssim_map(a, b).mean() < 0.5
+
+
+def test_ssim_of_flat_images_by_hand() -> None:
+    a, b = torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.6)
+    expected = (2 * 0.2 * 0.6 + C1) / (0.2**2 + 0.6**2 + C1)
+    torch.testing.assert_close(ssim_map(a, b), torch.full_like(a, expected), atol=1e-3, rtol=0)
+
+
+def test_ssim_at_a_pixel_by_hand() -> None:
+    a, b = (t.double() for t in pair(1))
+    offset = np.arange(9) - 4
+    kernel = np.exp(-0.5 * offset**2)
+    weight = np.outer(kernel, kernel) / kernel.sum() ** 2
+    x, y = (t[1, 0, 8:17, 5:14].numpy() for t in (a, b))  # the window around pixel (12, 9)
+    mx, my = (weight * x).sum(), (weight * y).sum()
+    vx, vy = (weight * (x - mx) ** 2).sum(), (weight * (y - my) ** 2).sum()
+    cov = (weight * (x - mx) * (y - my)).sum()
+    expected = (2 * mx * my + C1) * (2 * cov + C2) / ((mx**2 + my**2 + C1) * (vx + vy + C2))
+    assert float(ssim_map(a, b)[1, 0, 12, 9]) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("absolute", 0.4), ("squared", 0.16)])
+def test_plain_residuals(kind: str, expected: float) -> None:
+    a, b = torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.6)
+    torch.testing.assert_close(residual_map(a, b, kind), torch.full_like(a, expected))
+
+
+def test_ssim_residual_is_clipped() -> None:
+    a, _ = pair()
+    residual = residual_map(a, 1 - a, "ssim")  # anticorrelated: 1 − SSIM exceeds 1
+    assert float(residual.max()) == 1.0
+    assert float(residual_map(a, a, "ssim").max()) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_fusion_closed_form(weight: float) -> None:
+    residual = np.array([[[0.2, 0.8, 0.5]]], dtype=np.float32)
+    probability = np.array([[[1.0, 0.1, 0.9]]], dtype=np.float32)
+    inside = np.array([[[True, True, False]]])
+    score = fuse(residual, probability, inside, residual_weight=weight)
+    expected = [weight * 0.2 + (1 - weight) * 1.0, weight * 0.8 + (1 - weight) * 0.1, 0]
+    np.testing.assert_allclose(score[0, 0], expected, atol=1e-6)
+    assert score.dtype == np.float32
+
+
+def test_median_filter_removes_one_voxel_and_keeps_a_block() -> None:
+    residual = np.zeros((20, 20, 20), dtype=np.float32)
+    residual[4, 4, 4] = 1
+    residual[10:16, 10:16, 10:16] = 1
+    brain = np.ones_like(residual, dtype=bool)
+    filtered = filter_residual(residual, brain, 5)
+    assert filtered[4, 4, 4] == 0
+    assert filtered[12:14, 12:14, 12:14].all()
+    np.testing.assert_array_equal(filter_residual(residual, brain, 1), residual)
+
+
+def test_median_filter_stays_in_the_brain() -> None:
+    residual = np.ones((12, 12, 12), dtype=np.float32)
+    brain = np.zeros_like(residual, dtype=bool)
+    brain[3:9, 3:9, 3:9] = True
+    filtered = filter_residual(residual, brain, 3)
+    assert not filtered[~brain].any()
+    assert filtered[6, 6, 6] == 1
+    assert not filter_residual(residual, np.zeros_like(brain), 3).any()
+
+
+def test_erosion_is_in_plane_only() -> None:
+    brain = np.zeros((11, 11, 6), dtype=bool)
+    brain[2:9, 2:9, 1:5] = True
+    eroded = erode(brain, 1)
+    expected = np.zeros_like(brain)
+    expected[3:8, 3:8, 1:5] = True
+    np.testing.assert_array_equal(eroded, expected)
+    assert erode(brain, 2).sum() == 3 * 3 * 4
+    np.testing.assert_array_equal(erode(brain, 0), brain)
+
+
+def test_erosion_of_a_single_slice_keeps_it() -> None:
+    brain = np.zeros((9, 9, 5), dtype=bool)
+    brain[2:7, 2:7, 2] = True
+    assert erode(brain, 1)[..., 2].sum() == 9
+
+
+def test_mask_reaches_the_threshold() -> None:
+    score = np.array([[[0.1, 0.5, 0.9]]], dtype=np.float32)
+    mask = to_mask(score, threshold=0.5, min_lesion_mm3=0, voxel_mm3=1)
+    assert mask.tolist() == [[[False, True, True]]]
+
+
+@pytest.mark.parametrize(("least", "kept"), [(5.9, 2), (6.0, 2), (6.1, 1), (24.1, 0)])
+def test_small_pieces_are_dropped_by_volume(least: float, kept: int) -> None:
+    score = np.zeros((12, 12, 12), dtype=np.float32)
+    score[1, 1, 1] = score[2, 2, 2] = score[3, 3, 3] = 1  # touches by corners: one piece of three voxels
+    score[6:9, 6:8, 6:8] = 1  # twelve voxels
+    mask = to_mask(score, threshold=0.5, min_lesion_mm3=least, voxel_mm3=2.0)
+    assert ndimage.label(mask, structure=np.ones((3, 3, 3)))[1] == kept
+
+
+def test_nothing_above_the_threshold() -> None:
+    mask = to_mask(np.zeros((4, 4, 4), dtype=np.float32), threshold=0.5, min_lesion_mm3=20, voxel_mm3=1)
+    assert mask.dtype == bool
+    assert not mask.any()

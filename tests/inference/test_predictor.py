@@ -1,0 +1,181 @@
+"""The predictor: the same maps whatever the batch size, reproducible noise, and scores where the brain is."""
+
+import numpy as np
+import pytest
+import torch
+
+from halebrain.core.errors import DataError
+from halebrain.core.types import Volume
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks
+from halebrain.models.segmentation import SegmenterConfig
+from halebrain.preprocessing.pipeline import WorkingScan
+
+SETTINGS = {
+    "unet": {"channels": [16, 16], "blocks_per_level": 1, "patch": 4, "norm_groups": 8, "attention_head_channels": 0},
+    "encoder": {"blocks": [1, 1], "width": 8, "features": 16, "norm": "group", "patch": 4},
+}
+MAPS = ("reconstruction", "probability", "residual", "score")
+
+
+def make_bundle(*, segmenter: bool = True, postprocessing: dict | None = None, levels: tuple = (250, 500)) -> Bundle:
+    config = ModelConfig(
+        kind="detector" if segmenter else "reconstructor",
+        reconstructor={"name": "cddpm", "settings": SETTINGS | {"test_levels": list(levels)}},
+        segmenter=SegmenterConfig(channels=(8, 16), patch=2) if segmenter else None,
+        preprocessing={
+            "shape": [32, 32, 24],
+            "spacing_mm": 6.0,
+            "registration": "none",
+            "bias_correction": "none",
+        },
+        postprocessing=postprocessing or {},
+    )
+    torch.manual_seed(0)
+    networks = build_networks(config)
+    with torch.no_grad():
+        for network in networks:
+            if network is not None:
+                network.eval().requires_grad_(False)
+                for parameter in network.parameters():  # fresh blocks are the identity: make them do something
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+    return Bundle(config, *networks, {}, {})
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    """An ellipsoid of noise-textured tissue around the middle of template space, stripped, 5 mm voxels."""
+    shape, spacing = (36, 44, 34), 5.0
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.array([0, -18, 6]) - spacing * (np.array(shape) - 1) / 2
+    grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij"), axis=-1) * spacing
+    inside = ((grid / (65, 80, 60)) ** 2).sum(axis=-1) < 1
+    data = np.where(inside, 100 + 30 * np.random.default_rng(0).random(shape), 0).astype(np.float32)
+    return Volume(data, affine, name="ellipsoid")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return make_bundle()
+
+
+@pytest.fixture(scope="module")
+def scan(bundle: Bundle, volume: Volume) -> WorkingScan:
+    return Predictor(bundle).preprocessor.run(volume)
+
+
+@pytest.fixture(scope="module")
+def maps(bundle: Bundle, scan: WorkingScan) -> WorkingMaps:
+    return Predictor(bundle).predict_working(scan)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_batch_size_changes_nothing(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps, batch_size: int) -> None:
+    other = Predictor(bundle, batch_size=batch_size, precision="fp32").predict_working(scan)
+    for name in MAPS:
+        np.testing.assert_allclose(getattr(other, name), getattr(maps, name), atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(other.uncertainty, maps.uncertainty, atol=1e-3)
+
+
+def test_the_seed_decides(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
+    again = Predictor(bundle).predict_working(scan)
+    for name in (*MAPS, "uncertainty"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(maps, name))
+    other = Predictor(bundle, seed=1).predict_working(scan)
+    assert np.abs(other.reconstruction - maps.reconstruction).max() > 1e-3
+
+
+def test_what_ran_before_does_not_matter(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
+    predictor = Predictor(bundle)
+    torch.manual_seed(99)
+    predictor.predict_working(scan)
+    np.testing.assert_array_equal(predictor.predict_working(scan).score, maps.score)
+
+
+def test_scores_lie_in_the_unit_interval_and_in_the_brain(scan: WorkingScan, maps: WorkingMaps) -> None:
+    for name in MAPS:
+        values = getattr(maps, name)
+        assert values.dtype == np.float32
+        assert values.shape == scan.image.shape == (32, 32, 24)
+        assert np.isfinite(values).all()
+        assert values.min() >= 0
+        assert values.max() <= 1
+        assert not values[~scan.brain_mask].any(), name
+        assert values[scan.brain_mask].std() > 1e-4, name
+
+
+def test_the_score_is_the_mixture_of_its_parts(scan: WorkingScan, maps: WorkingMaps) -> None:
+    expected = np.where(scan.brain_mask, 0.5 * maps.residual + 0.5 * maps.probability, 0)
+    np.testing.assert_allclose(maps.score, expected, atol=1e-6)
+    for weight, part in ((0.0, "probability"), (1.0, "residual")):
+        alone = Predictor(make_bundle(postprocessing={"residual_weight": weight})).predict_working(scan)
+        np.testing.assert_allclose(alone.score, getattr(maps, part) * scan.brain_mask, atol=1e-6)
+
+
+def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:
+    eroded = Predictor(make_bundle(postprocessing={"erosion": 1})).predict_working(scan)
+    scored = eroded.score > 0
+    assert 0 < scored.sum() < (maps.score > 0).sum()
+    np.testing.assert_array_equal(eroded.score[scored], maps.score[scored])
+
+
+def test_without_a_segmenter_there_is_no_probability(scan: WorkingScan) -> None:
+    maps = Predictor(make_bundle(segmenter=False)).predict_working(scan)
+    assert not maps.probability.any()
+    np.testing.assert_allclose(maps.score, 0.5 * maps.residual, atol=1e-6)
+    assert maps.score.any()
+
+
+def test_levels_are_averaged(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
+    parts = [Predictor(bundle, levels=(level,)).predict_working(scan) for level in (250, 500)]
+    np.testing.assert_allclose(maps.reconstruction, (parts[0].reconstruction + parts[1].reconstruction) / 2, atol=1e-6)
+    np.testing.assert_allclose(maps.probability, (parts[0].probability + parts[1].probability) / 2, atol=1e-6)
+    # Of two values, the standard deviation is half their distance.
+    spread = [0.5 * np.abs(scan.image - part.reconstruction) + 0.5 * part.probability for part in parts]
+    expected = np.abs(spread[0] - spread[1])[scan.brain_mask] / 2
+    np.testing.assert_allclose(maps.uncertainty[scan.brain_mask], expected, atol=1e-3)
+
+
+def test_draws_give_uncertainty(bundle: Bundle, scan: WorkingScan) -> None:
+    once = Predictor(bundle, levels=(500,)).predict_working(scan)
+    twice = Predictor(bundle, levels=(500,), draws=2).predict_working(scan)
+    assert not once.uncertainty.any()
+    assert twice.uncertainty[scan.brain_mask].mean() > 1e-4
+    assert not twice.uncertainty[~scan.brain_mask].any()
+
+
+def test_progress_is_told_once_a_pass(bundle: Bundle, scan: WorkingScan) -> None:
+    calls = []
+    Predictor(bundle, draws=2).predict_working(scan, progress=lambda: calls.append(1))
+    assert len(calls) == 4
+
+
+def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> None:
+    result, scan, maps = Predictor(bundle).predict(volume)
+    inside = volume.data > 0
+    for name in ("score", "probability", "reconstruction", "residual", "residual_map", "uncertainty"):
+        values = getattr(result, name)
+        assert values.shape == volume.shape, name
+        assert not values[~result.brain_mask].any(), name
+    np.testing.assert_array_equal(result.affine, volume.affine)
+    assert 2 * (result.brain_mask & inside).sum() / (result.brain_mask.sum() + inside.sum()) > 0.95
+    assert 0 <= result.score.min() <= result.score.max() <= 1
+
+    # Centres of mass in the world agree, so nothing is flipped or shifted on the way back.
+    def centre(values: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        index = np.stack(np.nonzero(values > 0), axis=1)
+        weight = values[values > 0]
+        return affine[:3, :3] @ ((index * weight[:, None]).sum(axis=0) / weight.sum()) + affine[:3, 3]
+
+    np.testing.assert_allclose(centre(result.score, volume.affine), centre(maps.score, scan.grid.affine), atol=3.0)
+    # In the units of the input, the residual is input minus reconstruction, scaled by the intensity range.
+    core = np.zeros_like(inside)
+    core[14:22, 18:26, 14:20] = True
+    assert abs(float(result.reconstruction[core].mean())) > 1
+
+
+def test_a_scan_without_brain_is_refused(bundle: Bundle, scan: WorkingScan) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(DataError, match="show brain"):
+        Predictor(bundle).predict_working(replace(scan, brain_mask=np.zeros_like(scan.brain_mask)))

@@ -1,0 +1,59 @@
+from dataclasses import replace
+
+import pytest
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.io.manifest import Manifest, ScanRecord
+
+
+@pytest.fixture
+def records(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz", "m.nii.gz"):
+        (tmp_path / name).touch()
+    first = ScanRecord("01", tmp_path / "a.nii.gz", "T1w", split="train", pathology="healthy", age=40.5, sex="F")
+    second = ScanRecord("02", tmp_path / "b.nii.gz", "FLAIR", lesion=tmp_path / "m.nii.gz", split="test", session="1")
+    return first, second
+
+
+def test_a_manifest_survives_the_round_trip_and_a_move(tmp_path, records):
+    Manifest(records).write(tmp_path / "m.tsv")
+    assert Manifest.read(tmp_path / "m.tsv").records == records
+    assert str(tmp_path) not in (tmp_path / "m.tsv").read_text()
+
+
+def test_a_subject_in_two_splits_is_an_error_that_names_it(records):
+    first, second = records
+    with pytest.raises(DataError, match=r"01 \(test, train\)"):
+        Manifest((first, replace(second, subject="01")))
+
+
+def test_a_scan_twice_is_an_error(records):
+    with pytest.raises(DataError, match="sub-01_T1w twice"):
+        Manifest((records[0], records[0]))
+
+
+def test_the_fingerprint_depends_on_splits_and_not_on_order(records):
+    first, second = records
+    assert Manifest((first, second)).fingerprint() == Manifest((second, first)).fingerprint()
+    assert Manifest((first, second)).fingerprint() != Manifest((replace(first, split="val"), second)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "word"),
+    [
+        ("subject\timage\tmodality\tsplt\n1\ta.nii.gz\tT1w\ttrain\n", DataError, "did you mean 'split'"),
+        ("subject\tmodality\n1\tT1w\n", DataError, "column 'image'"),
+        ("subject\timage\tmodality\n1\tno.nii.gz\tT1w\n", MissingInputError, "line 2"),
+        ("subject\timage\tmodality\tage\n1\ta.nii.gz\tT1w\told\n", DataError, "'old'"),
+        ("subject\timage\tmodality\tsplit\n1\ta.nii.gz\tT1w\ttraining\n", DataError, "train, val, test"),
+        ("subject\timage\tmodality\nn/a\ta.nii.gz\tT1w\n", DataError, "'subject' must be given"),
+        ("subject\timage\tmodality\n", DataError, "no rows"),
+    ],
+)
+def test_refuses_bad_tables(tmp_path, text, kind, word):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "m.tsv").write_text(text)
+    with pytest.raises(kind) as caught:
+        Manifest.read(tmp_path / "m.tsv")
+    assert word in str(caught.value)
+    assert "m.tsv" in str(caught.value)

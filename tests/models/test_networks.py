@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+import halebrain
+from halebrain.core.config import load_config
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.reconstruction import build_reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.segmenter import SegmenterTraining, soft_dice_loss
+
+CONFIGS = Path(halebrain.__file__).parent / "configs"
+
+
+def millions(network):
+    return sum(p.numel() for p in network.parameters()) / 1e6
+
+
+@pytest.fixture(scope="module")
+def paper():
+    config = load_config(ReconstructorTraining, CONFIGS / "reconstructor_paper.yaml")
+    return build_reconstructor(config.reconstructor.name, config.reconstructor.settings)
+
+
+def paper_segmenter(name):
+    return Segmenter(load_config(SegmenterTraining, CONFIGS / f"{name}.yaml").segmenter)
+
+
+def test_the_paper_setting_has_the_published_sizes(paper):
+    assert millions(paper.encoder) == pytest.approx(24.6, rel=0.02)
+    assert millions(paper.unet) == pytest.approx(44.0, rel=0.02)
+    assert millions(paper_segmenter("segmenter_paper")) == pytest.approx(16.7, rel=0.02)
+    three = paper_segmenter("segmenter_paper3")
+    assert [block[0].out_channels for block in three.encoder] == [64, 128, 256]
+
+
+@pytest.mark.slow
+def test_the_paper_setting_takes_a_step_of_both_stages(paper):
+    image = torch.rand(1, 1, 96, 96)
+    optimizer = torch.optim.Adam(paper.parameters(), lr=1e-4)
+    before = paper.unet.stem.weight.detach().clone()
+    # The head starts at zero, so the layers below it get their first gradient in the second step.
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = paper.train().loss(image.repeat(2, 1, 1, 1), generator=make_generator(0))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[1] < losses[0]
+    assert not torch.equal(before, paper.unet.stem.weight)
+    segmenter = paper_segmenter("segmenter_paper")
+    with torch.no_grad():
+        reconstruction = paper.eval().reconstruct(image, level=500, seeds=draw_seeds(1, make_generator(0)))
+    optimizer = torch.optim.Adam(segmenter.parameters(), lr=5e-5)
+    target = (image > 0.5).float()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(segmenter(image, reconstruction), target)
+    loss.backward()
+    optimizer.step()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in segmenter.parameters())
+
+
+@pytest.mark.parametrize("inputs", ["pair", "image"])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_segmenter_treats_slices_one_by_one(inputs, patch):
+    torch.manual_seed(0)
+    segmenter = Segmenter(SegmenterConfig(channels=(8, 16, 24), patch=patch, inputs=inputs)).eval()
+    image, reconstruction = torch.rand(2, 3, 1, 32, 24)
+    together = segmenter(image, reconstruction)
+    assert together.shape == image.shape
+    alone = torch.cat([segmenter(image[n : n + 1], reconstruction[n : n + 1]) for n in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    other = segmenter(image, reconstruction.flip(0))
+    assert torch.allclose(together, other) == (inputs == "image")
+
+
+def test_soft_dice_of_a_perfect_and_a_wrong_answer():
+    target = torch.zeros(1, 1, 10, 10)
+    target[..., :5] = 1
+    sure = torch.where(target > 0, 30.0, -30.0)
+    assert float(soft_dice_loss(sure, target)) == pytest.approx(0, abs=1e-6)
+    assert float(soft_dice_loss(-sure, target)) == pytest.approx(1 - 1 / 101, abs=1e-6)

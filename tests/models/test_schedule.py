@@ -1,0 +1,29 @@
+import math
+
+import pytest
+import torch
+
+from halebrain.models.schedule import add_noise, cosine_alpha_bar
+
+
+@pytest.mark.parametrize("t", [0, 250, 499, 750])
+def test_alpha_bar_has_its_closed_form(t):
+    def f(u):
+        return math.cos((u / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    assert float(cosine_alpha_bar(1000)[t]) == pytest.approx(f(t + 1) / f(0), rel=1e-9)
+
+
+def test_alpha_bar_falls_from_one_to_nothing():
+    alpha_bar = cosine_alpha_bar(1000)
+    assert (alpha_bar.diff() < 0).all()
+    assert alpha_bar[0] > 0.9999
+    assert 0 < alpha_bar[-1] < 1e-4
+
+
+def test_noise_is_mixed_so_that_variance_is_kept():
+    alpha_bar = torch.tensor([0.25, 0.64], dtype=torch.float64)
+    image, noise = torch.full((2, 1, 2, 2), 1.0), torch.full((2, 1, 2, 2), -1.0)
+    mixed = add_noise(image, noise, torch.tensor([0, 1]), alpha_bar)
+    assert mixed[0, 0, 0, 0] == pytest.approx(0.5 - math.sqrt(0.75))
+    assert mixed[1, 0, 0, 0] == pytest.approx(0.8 - 0.6)

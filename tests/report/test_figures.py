@@ -1,0 +1,91 @@
+"""Figures: the right side on the left, the slices that matter, and the same bytes each time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halebrain.report.figures import Panel, choose_slices, loss_plot, mosaic, save_figure
+
+SHAPE = (20, 24, 10)
+
+
+def block(where: tuple[slice, slice]) -> np.ndarray:
+    data = np.full(SHAPE, 0.1, dtype=np.float32)
+    data[where] = 1.0
+    return data
+
+
+@pytest.mark.parametrize("kind", ["scan", "residual", "score"])
+def test_the_patients_right_is_on_the_left_and_front_is_up(kind: str) -> None:
+    right_front = block((slice(15, 19), slice(18, 23)))  # high i = right, high j = front
+    figure = mosaic([Panel("x", right_front, kind)], slices=[5])  # type: ignore[arg-type]
+    axes = figure.axes[0]
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.shape == (24, 20)
+    rows, columns = np.nonzero(shown > 0.9)
+    assert (columns.min(), columns.max()) == (1, 4)
+    assert (rows.min(), rows.max()) == (1, 5)
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    assert left < right  # columns run to the right, and row 0 is at the top
+    assert bottom > top
+    labels = {t.get_text(): t.get_position()[0] for t in axes.texts}
+    assert labels["R"] < 0.5 < labels["L"]
+
+
+def test_a_mosaic_has_a_row_a_slice_and_a_column_a_map() -> None:
+    data = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    panels = [Panel("a", data), Panel("b", data - 0.5, "residual"), Panel("c", data, "score", outline=data > 0.8)]
+    figure = mosaic(panels, slices=[2, 5], title="name", note="Note.")
+    assert len(figure.axes) == 6
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", "c"]
+    for row, index in enumerate([2, 5]):
+        np.testing.assert_array_equal(figure.axes[3 * row].images[0].get_array(), data[::-1, ::-1, index].T)
+    assert figure.axes[1].images[0].get_clim()[0] == -figure.axes[1].images[0].get_clim()[1]
+    texts = " ".join(text.get_text() for text in figure.texts)
+    assert "Note." in texts
+    assert "Not a medical device" in texts
+
+
+def test_slices_are_spread_or_follow_the_score() -> None:
+    brain = np.zeros((10, 10, 40), dtype=bool)
+    brain[2:8, 2:8, 5:36] = True
+    spread = choose_slices(brain, count=5)
+    assert len(spread) == 5
+    assert spread == sorted(spread)
+    assert spread[0] > 5
+    assert spread[-1] < 35
+    score = np.zeros(brain.shape, dtype=np.float32)
+    score[4, 4, 20], score[4, 4, 30] = 1.0, 0.8
+    chosen = choose_slices(brain, score, count=2)
+    assert chosen == [20, 30]
+
+
+def test_slices_without_brain_are_never_chosen_first() -> None:
+    brain = np.zeros((10, 10, 20), dtype=bool)
+    brain[2:8, 2:8, 8:16] = True
+    score = np.zeros(brain.shape, dtype=np.float32)
+    score[..., 1], score[4, 4, 12] = 1.0, 0.5
+    assert choose_slices(brain, score, count=1) == [12]
+
+
+@pytest.mark.parametrize(("first", "scale"), [(0.5, "log"), (-0.5, "linear")])
+def test_loss_plot(tmp_path: Path, first: float, scale: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"step,loss,val_loss,lr\n1,{first},,1\n2,0.4,0.45,1\n3,0.3,,1\n", encoding="utf-8")
+    axes = loss_plot(log).axes[0]
+    training, validation = axes.lines
+    np.testing.assert_allclose(training.get_xydata(), [[1, first], [2, 0.4], [3, 0.3]])
+    np.testing.assert_allclose(validation.get_xydata(), [[2, 0.45]])
+    assert axes.get_yscale() == scale
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
+    data = block((slice(3, 9), slice(3, 9)))
+    for name in ("a.png", "b.png"):
+        save_figure(mosaic([Panel("x", data, outline=data > 0.5)], slices=[4]), tmp_path / name)
+    raw = (tmp_path / "a.png").read_bytes()
+    assert raw.startswith(b"\x89PNG")
+    assert raw == (tmp_path / "b.png").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]

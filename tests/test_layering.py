@@ -1,0 +1,105 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "halebrain"
+ALLOWED = {
+    "core": set(),
+    "io": {"core"},
+    "preprocessing": {"core", "io"},
+    "data": {"core", "io", "preprocessing"},
+    "models": {"core"},
+    "training": {"core", "io", "data", "models"},
+    "inference": {"core", "io", "preprocessing", "models"},
+    "evaluation": {"core", "io"},
+    "report": {"core", "io", "evaluation"},
+    "cli": {"core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation", "report"},
+}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def imported(path):
+    """Return every halebrain module that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("halebrain"):
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("halebrain")}
+    return names
+
+
+def module_name(path):
+    parts = ["halebrain", *path.relative_to(SOURCE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down_only(path):
+    floor = path.relative_to(SOURCE).parts[0]
+    if floor == "__init__.py":
+        return
+    used = {name.split(".")[1] for name in imported(path) if name.count(".") >= 1}
+    used &= set(ALLOWED)
+    assert used - ALLOWED[floor] - {floor} == set()
+
+
+def test_there_is_no_import_cycle():
+    known = {module_name(path): path for path in MODULES}
+    # A package's __init__ gathers its own modules; the cycle that matters is between modules.
+    graph = {
+        name: {m for m in imported(path) if m in known and known[m].name != "__init__.py"}
+        for name, path in known.items()
+        if path.name != "__init__.py"
+    }
+    done, active = set(), []
+
+    def visit(name):
+        assert name not in active, f"cycle: {' → '.join([*active[active.index(name) :], name])}"
+        if name in done:
+            return
+        active.append(name)
+        for other in sorted(graph[name]):
+            visit(other)
+        active.pop()
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+def test_the_command_line_loads_no_heavy_library():
+    heavy = ["torch", "SimpleITK", "nilearn", "lightning", "matplotlib", "nibabel", "scipy", "pydantic"]
+    code = f"import sys, halebrain.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("folder", "exempt"),
+    [
+        ("models/reconstruction", {"base", "diffusion"}),
+        ("data/anomalies", {"base"}),
+        ("preprocessing/brain", {"base", "given"}),
+    ],
+)
+def test_every_extension_file_is_registered_under_its_name(folder, exempt):
+    from halebrain.data.anomalies import ANOMALIES
+    from halebrain.models.reconstruction import RECONSTRUCTORS
+    from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
+
+    registry = {
+        "models/reconstruction": RECONSTRUCTORS,
+        "data/anomalies": ANOMALIES,
+        "preprocessing/brain": BRAIN_EXTRACTORS,
+    }[folder]
+    stems = {path.stem for path in (SOURCE / folder).glob("*.py")} - {"__init__"} - exempt
+    assert stems == set(registry.names())

@@ -1,0 +1,78 @@
+"""Real patients through an untrained model: geometry, registration and refusals do not depend on what was learned."""
+
+import json
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from halebrain.cli.main import main
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle
+
+pytestmark = [pytest.mark.slow, pytest.mark.real_data]
+
+UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+PATIENTS = {
+    "ms": "ms_mslub/patient26_MNI/FLAIR_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
+    "tumour": "tumour_tcga_lgg_FG-6692/sri24_1mm_bet/OtherEXampleFromTCIA_t2_bet.nii.gz",
+    "stroke": "stroke_cstar_nomask/FLAIR.nii.gz",
+    "healthy": "healthy_t1_2mm_ds002748/sub-05_space-orig_res-2mm_desc-brain_T1w.nii.gz",
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = {"unet": UNET, "noise": "gaussian", "test_levels": [500]}
+    config = ModelConfig(
+        kind="detector",
+        reconstructor={"name": "ddpm", "settings": settings},
+        segmenter={"channels": [8, 16], "patch": 2},
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
+    return folder
+
+
+def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path) -> int:
+    arguments = ["-i", image, "-o", out, "--model", model, "--threshold", "0.3", "--device", "cpu", "--no-progress"]
+    monkeypatch.setattr(sys, "argv", ["halebrain", "detect", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize("patient", PATIENTS)
+def test_a_real_patient(
+    real_data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: str
+) -> None:
+    image = real_data / PATIENTS[patient]
+    assert detect(monkeypatch, image, tmp_path, model) == 0
+    native = nibabel.load(image)
+    maps = sorted(tmp_path.glob("*.nii.gz"))
+    assert len(maps) == 7
+    for path in maps:
+        found = nibabel.load(path)
+        assert found.shape == native.shape[:3], path.name
+        np.testing.assert_allclose(found.affine, native.affine, atol=1e-3)
+        assert np.isfinite(np.asarray(found.dataobj)).all(), path.name
+    qc = json.loads(next(tmp_path.glob("*provenance.json")).read_text())["qc"]
+    assert qc["registration_failed"] is False
+    assert qc["registration_mask_dice"] > 0.85
+    assert 900 < qc["brain_volume_ml"] < 2000
+
+
+def test_a_whole_head_is_refused(
+    real_data: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = real_data / "healthy_wholehead_t1_t2_ds000011" / "sub-01_T1w.nii.gz"
+    assert detect(monkeypatch, image, tmp_path / "out", model) == 65
+    assert "skull-stripped" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

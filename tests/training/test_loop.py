@@ -1,0 +1,204 @@
+"""The loop: exact resume, refusal of other settings, moving average, learning rate, interruption."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from halebrain.core.errors import ConfigError
+from halebrain.training.loop import CHECKPOINT, LOG, LoopConfig, Stage, train
+
+# Lightning warns about the machine (worker counts, a calling context that it cannot see), not about the run.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+
+TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+class Toy(Stage):
+    """Linear regression whose batches depend on the step alone."""
+
+    def __init__(self, *, fail_at: int | None = None, error: type[BaseException] = RuntimeError) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.trained = nn.Linear(3, 1)
+        self.fail_at, self.error = fail_at, error
+        self.validation_losses: list[float] | None = None
+        self.validations = 0
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        if split == "train" and step == self.fail_at:
+            raise self.error("killed")
+        generator = torch.Generator().manual_seed(step + (10_000 if split == "val" else 0))
+        x = torch.randn(16, 3, generator=generator)
+        y = x @ TRUTH.T + 1 + 0.1 * torch.randn(16, 1, generator=generator)
+        loss = (self.trained(x) - y).square().mean()
+        if split == "val" and self.validation_losses is not None:
+            self.validations += 1
+            return loss * 0 + self.validation_losses[self.validations - 1]
+        return loss
+
+
+def config(**changes: object) -> LoopConfig:
+    settings = {
+        "steps": 8, "batch_size": 16, "lr": 0.05, "warmup_steps": 2, "lr_schedule": "cosine", "ema_decay": 0.9,
+        "precision": "32-true", "validate_every": 2, "validation_batches": 2, "checkpoint_every": 4, "log_every": 1,
+        "weight_decay": 0.01,
+    }  # fmt: skip
+    return LoopConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+def go(stage: Stage, settings: LoopConfig, folder: Path):
+    folder.mkdir(exist_ok=True)
+    return train(stage, settings, folder, fabric=Fabric(accelerator="cpu", devices=1, precision="32-true"), name="t")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / LOG).open(newline="") as handle:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(handle)]
+
+
+def checkpoint(folder: Path) -> dict:
+    return torch.load(folder / CHECKPOINT, weights_only=True)
+
+
+def assert_same_state(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_killed_and_resumed_is_the_unbroken_run_to_the_bit(tmp_path: Path, keep: str) -> None:
+    whole = go(Toy(), config(keep=keep), tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        go(Toy(fail_at=6), config(keep=keep), tmp_path / "broken")
+    assert checkpoint(tmp_path / "broken")["step"] == 4
+    assert [r["step"] for r in rows(tmp_path / "broken")] == ["1", "2", "3", "4", "5", "6"]
+    resumed = go(Toy(), config(keep=keep), tmp_path / "broken")
+
+    assert_same_state(whole.weights, resumed.weights)
+    assert (whole.step, whole.validation_loss) == (resumed.step, resumed.validation_loss)
+    a, b = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "broken")
+    for part in ("trained", "average"):
+        assert_same_state(a[part], b[part])
+    for moments_a, moments_b in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
+        assert_same_state(moments_a, moments_b)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    assert [r["step"] for r in rows(tmp_path / "whole")] == [str(n) for n in range(1, 9)]
+
+
+def test_the_end_of_a_finished_run_is_returned_without_another_step(tmp_path: Path) -> None:
+    first = go(Toy(), config(), tmp_path)
+    log = (tmp_path / LOG).read_text()
+    again = go(Toy(fail_at=0), config(), tmp_path)
+    assert_same_state(first.weights, again.weights)
+    assert (tmp_path / LOG).read_text() == log
+
+
+def test_without_a_checkpoint_an_old_log_is_not_continued(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        go(Toy(fail_at=2), config(), tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+    go(Toy(), config(), tmp_path)
+    assert [r["step"] for r in rows(tmp_path)] == [str(n) for n in range(1, 9)]
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr", 0.01), ("ema_decay", 0.5), ("steps", 9)])
+def test_other_settings_are_refused_by_name(tmp_path: Path, key: str, value: float) -> None:
+    go(Toy(), config(), tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(ConfigError, match=rf"another {key}\b") as caught:
+        go(Toy(), config(**{key: value}), tmp_path)
+    assert caught.value.exit_code == 78
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_an_interrupt_saves_the_state_and_the_run_goes_on_exactly(tmp_path: Path) -> None:
+    whole = go(Toy(), config(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        go(Toy(fail_at=3, error=KeyboardInterrupt), config(), tmp_path / "broken")
+    assert checkpoint(tmp_path / "broken")["step"] == 3
+    resumed = go(Toy(), config(), tmp_path / "broken")
+    assert_same_state(whole.weights, resumed.weights)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+def test_moving_average_follows_its_closed_form(tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watched(Toy):
+        def forward(self, split: str, step: int) -> torch.Tensor:
+            if split == "train":
+                seen.append(self.trained.weight.detach().clone())  # the weights after `step` updates
+            return super().forward(split, step)
+
+    stage = Watched()
+    result = go(stage, config(keep="last", ema_decay=0.15, validate_every=8), tmp_path)
+    seen.append(checkpoint(tmp_path)["trained"]["weight"])
+    average = seen[1]  # torch copies at the first update, then averages
+    for count, current in enumerate(seen[2:], start=1):
+        decay = min(0.15, (1 + count) / (10 + count))
+        average = decay * average + (1 - decay) * current
+    torch.testing.assert_close(result.weights["weight"], average, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(result.weights["weight"], seen[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("keep", "step", "loss"), [("best", 4, 1.0), ("last", 8, 3.0)])
+def test_the_weights_of_the_chosen_step_are_kept(tmp_path: Path, keep: str, step: int, loss: float) -> None:
+    stage = Toy()
+    stage.validation_losses = [2.0, 1.0, 5.0, 3.0]  # at steps 2, 4, 6, 8
+    result = go(stage, config(keep=keep, validation_batches=1), tmp_path / "whole")
+    assert (result.step, result.validation_loss) == (step, loss)
+    with pytest.raises(RuntimeError):
+        again = Toy(fail_at=step if step < 8 else None)
+        again.validation_losses = stage.validation_losses
+        go(again, config(keep=keep, validation_batches=1, checkpoint_every=1), tmp_path / "until")
+        raise RuntimeError
+    average = {
+        k.removeprefix("module."): v
+        for k, v in checkpoint(tmp_path / "until")["average"].items()
+        if k.startswith("module.")
+    }
+    assert_same_state(result.weights, average)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_learning_rate_closed_form(tmp_path: Path, schedule: str, warmup: int) -> None:
+    go(Toy(), config(steps=10, lr=0.02, warmup_steps=warmup, lr_schedule=schedule), tmp_path)
+    expected = []
+    for step in range(10):
+        lr = 0.02 * (min(1, (step + 1) / warmup) if warmup else 1)
+        if schedule == "cosine":
+            lr *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / 10))
+        expected.append(lr)
+    assert [float(r["lr"]) for r in rows(tmp_path)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_learns_and_nothing_is_nan(tmp_path: Path) -> None:
+    settings = config(steps=300, lr_schedule="constant", weight_decay=0, clip_norm=10, validate_every=50)
+    result = go(Toy(), settings, tmp_path)
+    log = rows(tmp_path)
+    assert all(math.isfinite(float(r[k])) for r in log for k in ("loss", "lr", "gradient_norm"))
+    assert [r["step"] for r in log if r["val_loss"]] == ["50", "100", "150", "200", "250", "300"]
+    torch.testing.assert_close(result.weights["weight"], TRUTH, atol=0.1, rtol=0)
+    assert result.validation_loss < 0.03
+    assert result.validation_loss == pytest.approx(min(float(r["val_loss"]) for r in log if r["val_loss"]), rel=1e-4)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    """With SGD-like single steps Adam hides the scale, so its first moment is read: (1 − β₁) × clipped gradient."""
+    go(Toy(), config(steps=1, clip_norm=0.01), tmp_path)
+    moments = [s["exp_avg"] for s in checkpoint(tmp_path)["optimizer"]["state"].values()]
+    norm = math.sqrt(sum(float(m.square().sum()) for m in moments))
+    assert norm == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert float(rows(tmp_path)[0]["gradient_norm"]) > 0.1
+
+
+def test_a_stage_must_say_its_loss() -> None:
+    with pytest.raises(TypeError, match="Stage must say"):
+        Stage()("train", 0)

@@ -1,0 +1,163 @@
+"""The two stages: what is learned, what stays frozen, and what a batch is made of."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.augment import AugmentationConfig
+from halebrain.data.slices import SliceStore, build_store
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import write_volume
+from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.preprocessing.geometry import working_grid
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.training.loop import LoopConfig, train
+from halebrain.training.segmenter import SegmenterStage, SegmenterTraining, soft_dice_loss
+
+# Lightning warns about the machine, not about the run.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+
+PLAIN = AugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
+SIZE = SegmenterConfig(channels=(8, 16), patch=2)
+
+
+def reconstructor() -> Reconstructor:
+    unet = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+    torch.manual_seed(1)
+    built = build_reconstructor("ddpm", {"unet": unet, "noise": "gaussian"})
+    return built.eval().requires_grad_(False)
+
+
+def flat_store(value: float, *, lesion: bool) -> SliceStore:
+    labels = np.zeros((6, 32, 32), dtype=np.uint8)
+    labels[:, 4:28, 4:28] = 1
+    if lesion:
+        labels[:, 10:16, 10:16] = 3
+    images = (value * (labels > 0)).astype(np.float16)
+    record = ScanRecord(subject="x", image=Path("x.nii"), modality="T1w")
+    return SliceStore((images,), (labels,), (record,))
+
+
+def make_stage(regime: str, *, batch_size: int = 8, fraction: float = 0.25) -> SegmenterStage:
+    config = SegmenterTraining(
+        regime=regime,
+        annotated_fraction=fraction,
+        segmenter=SIZE,
+        augmentation=PLAIN,
+        loop=LoopConfig(batch_size=batch_size, precision="32-true"),
+    )
+    healthy, annotated = flat_store(0.3, lesion=False), flat_store(0.75, lesion=True)
+    stores = {
+        "synthetic": {"train": healthy, "val": healthy},
+        "annotated": {"train": annotated, "val": annotated},
+    }
+    torch.manual_seed(0)
+    return SegmenterStage(Segmenter(SIZE), reconstructor(), stores, config)
+
+
+@pytest.mark.parametrize(("regime", "annotated"), [("synthetic", 0), ("weak", 8), ("both", 2)])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_batch_is_made_as_configured(regime: str, annotated: int, split: str) -> None:
+    stage = make_stage(regime)
+    seen: list[torch.Tensor] = []
+    stage.trained.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for step in range(3):
+        assert torch.isfinite(stage(split, step))
+    for image in seen:
+        assert image.shape == (8, 1, 32, 32)
+        corner = image[:, 0, 12:14, 12:14]  # in the lesion of the annotated scan, which is as bright as its brain
+        untouched = (image[:, 0] - 0.75 * (image[:, 0] > 0)).abs().amax(dim=(1, 2)) < 1e-3
+        assert int(untouched.sum()) == annotated, corner
+    if regime != "weak":
+        altered = [float((i[:, 0, 4:28, 4:28] - 0.3).abs().amax(dim=(1, 2)).min()) for i in seen]
+        assert max(altered) > 0.01 or any((i - 0.3).abs().max() > 0.05 for i in seen)
+
+
+def test_same_step_same_loss_and_other_steps_differ() -> None:
+    one, two = make_stage("both"), make_stage("both")
+    assert float(one("train", 3)) == float(two("train", 3))
+    assert float(one("train", 3)) != float(one("train", 4))
+
+
+def test_the_reconstructor_stays_as_it_is(tmp_path: Path) -> None:
+    stage = make_stage("both")
+    frozen = stage._frozen[0]
+    before = {k: v.clone() for k, v in frozen.state_dict().items()}
+    start = {k: v.clone() for k, v in stage.trained.state_dict().items()}
+    trained = {id(p) for p in stage.parameters()}
+    settings = LoopConfig(steps=3, batch_size=8, lr=1e-2, precision="32-true", validation_batches=1)
+    train(stage, settings, tmp_path, fabric=Fabric(accelerator="cpu", devices=1, precision="32-true"), name="t")
+    assert not trained & {id(p) for p in frozen.parameters()}
+    assert all(p.grad is None and not p.requires_grad for p in frozen.parameters())
+    assert not frozen.training
+    for key, value in frozen.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert any(not torch.equal(v, start[k]) for k, v in stage.trained.state_dict().items())
+
+
+def test_soft_dice_by_hand() -> None:
+    target = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
+    assert float(soft_dice_loss(torch.zeros_like(target), target)) == pytest.approx(1 - 3 / 5)
+    assert float(soft_dice_loss(100 * (target - 0.5), target)) == pytest.approx(0, abs=1e-6)
+    assert float(soft_dice_loss(-100 * torch.ones(1, 1, 1, 4), torch.zeros(1, 1, 1, 4))) == pytest.approx(0)
+
+
+def test_the_dice_term_is_added() -> None:
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        stage = make_stage("weak")
+        stage.config = stage.config.model_copy(update={"dice_weight": weight})
+        losses.append(float(stage("train", 0).detach()))
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+    assert 0 < losses[1] - losses[0] < 1
+
+
+def write_blobs(folder: Path, config: PreprocessingConfig) -> Manifest:
+    grid = working_grid(config.shape, config.spacing_mm)
+    i, j, k = np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij")
+    brain = (i - 15.5) ** 2 + (j - 15.5) ** 2 < 13**2
+    records = []
+    for number, (x, y) in enumerate([(11, 12), (20, 19)]):
+        lesion = ((i - x) ** 2 + (j - y) ** 2 < 6**2) & (k > 0)
+        noise = np.random.default_rng(number).random(grid.shape)
+        paths = [folder / f"{number}_{what}.nii.gz" for what in ("image", "brain", "lesion")]
+        write_volume(paths[0], brain * (100 + 10 * noise + 80 * lesion), grid.affine, space=TEMPLATE_SPACE)
+        write_volume(paths[1], brain, grid.affine, dtype=np.uint8)
+        write_volume(paths[2], lesion & brain, grid.affine, dtype=np.uint8)
+        records.append(
+            ScanRecord(
+                subject=str(number),
+                image=paths[0],
+                modality="FLAIR",
+                brain_mask=paths[1],
+                lesion=paths[2],
+                split="train",
+                pathology="ms",
+            )  # fmt: skip
+        )
+    return Manifest(tuple(records))
+
+
+def test_the_segmenter_learns_two_blobs(tmp_path: Path) -> None:
+    preprocessing = PreprocessingConfig(shape=(32, 32, 8), spacing_mm=6.0, registration="none", bias_correction="none")
+    store = build_store(write_blobs(tmp_path, preprocessing), preprocessing, tmp_path / "cache", description="blobs")
+    assert len(store) == 2
+    assert all(len(slices) >= 6 for slices in store.lesion_slices)
+    loop = LoopConfig(
+        steps=60, batch_size=8, lr=1e-2, precision="32-true", log_every=1, validate_every=60, validation_batches=1
+    )
+    config = SegmenterTraining(regime="weak", lesion_fraction=1.0, segmenter=SIZE, augmentation=PLAIN, loop=loop)
+    torch.manual_seed(0)
+    stores = {"annotated": {"train": store, "val": store}}
+    stage = SegmenterStage(Segmenter(SIZE), reconstructor(), stores, config)
+    train(stage, loop, tmp_path, fabric=Fabric(accelerator="cpu", devices=1, precision="32-true"), name="t")
+    with (tmp_path / "log.csv").open() as handle:
+        losses = [float(row["loss"]) for row in csv.DictReader(handle)]
+    assert len(losses) == 60
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
