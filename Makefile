@@ -10,13 +10,13 @@ demo: $(STAMP)
 	$(BIN)/halebrain demo -o demo
 
 test: $(STAMP)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow"
 
 format: $(STAMP)
 	$(BIN)/ruff format src tests benchmarks

@@ -8,7 +8,8 @@ import torch
 from halebrain.core.progress import SETTINGS
 
 SETTINGS.enabled = False
-torch.set_num_threads(2)
+# Tests run two at a time; more threads than cores would wait for each other.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def viewer() -> str:
     score = np.zeros((20, 20, 20), dtype=np.float32)
     score[8:12, 8:12, 8:12] = 0.8
     return interactive_view(
-        rng.random((20, 20, 20)).astype(np.float32), score, np.diag([4.0, 4, 4, 1]), threshold=0.3, title=EVIL
+        rng.random((20, 20, 20)).astype(np.float32), score, np.diag([4.0, 4, 4, 1]), threshold=0.3, title="a scan"
     )
 
 

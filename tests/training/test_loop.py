@@ -1,5 +1,6 @@
 """The loop: exact resume, refusal of other settings, moving average, learning rate, interruption."""
 
+import contextlib
 import csv
 import math
 from pathlib import Path
@@ -153,11 +154,11 @@ def test_the_weights_of_the_chosen_step_are_kept(tmp_path: Path, keep: str, step
     stage.validation_losses = [2.0, 1.0, 5.0, 3.0]  # at steps 2, 4, 6, 8
     result = go(stage, config(keep=keep, validation_batches=1), tmp_path / "whole")
     assert (result.step, result.validation_loss) == (step, loss)
-    with pytest.raises(RuntimeError):
-        again = Toy(fail_at=step if step < 8 else None)
-        again.validation_losses = stage.validation_losses
+    again = Toy(fail_at=step)  # step 8 is never taken, so that run ends by itself
+    again.validation_losses = stage.validation_losses
+    with contextlib.suppress(RuntimeError):
         go(again, config(keep=keep, validation_batches=1, checkpoint_every=1), tmp_path / "until")
-        raise RuntimeError
+    assert checkpoint(tmp_path / "until")["step"] == step
     average = {
         k.removeprefix("module."): v
         for k, v in checkpoint(tmp_path / "until")["average"].items()

@@ -31,7 +31,7 @@ class DemoSize:
     config: str
 
 
-FULL = DemoSize(healthy=44, patients=10, modalities=("T1w", "T2w", "FLAIR"), config="demo")
+FULL = DemoSize(healthy=48, patients=12, modalities=("FLAIR",), config="demo")
 QUICK = DemoSize(healthy=6, patients=3, modalities=("FLAIR",), config="tiny")
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from halebrain.core.atomic import write_text
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.metrics.voxelwise import average_precision, best_dice
+from halebrain.evaluation.metrics.voxelwise import average_precision
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
 
 
@@ -91,12 +91,12 @@ class Evaluation:
 
 
 def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray[np.float32]:
-    """Return the plain baseline: the rank of each voxel's intensity in its brain, in (0, 1].
+    """Return the plain baseline: the rank of each voxel's intensity in its brain, in [0, 1].
 
     Lesions are bright on T2 and FLAIR and dark on T1, where the rank is turned over.
     """
     rank = stats.rankdata(image, method="average") / image.size
-    return (1 - rank if modality.startswith("T1") else rank).astype(np.float32)
+    return (1 - rank if modality.upper().startswith("T1") else rank).astype(np.float32)
 
 
 def score_scan(scan: ScanScores, *, threshold: float | None, method: str = "model") -> list[Row]:
@@ -121,7 +121,7 @@ def pooled_values(scans: Sequence[ScanScores], *, threshold: float | None) -> di
     reference = np.concatenate([scan.reference for scan in scans])
     if not reference.any():
         return {}
-    values = {"auprc": average_precision(score, reference), "dice_oracle": best_dice(score, reference)[0]}
+    values = {"auprc": average_precision(score, reference)}
     if threshold is not None:
         predicted = score >= threshold
         values["dice"] = 2 * int((predicted & reference).sum()) / int(predicted.sum() + reference.sum())

@@ -76,7 +76,9 @@ def _bca(
     deviation = left_out.mean() - left_out
     spread = (deviation**2).sum() ** 1.5
     acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
-    below = np.clip((means < mean).mean(), 1 / resamples, 1 - 1 / resamples)
+    # Ties count half: metrics with many equal values (false-positive volumes of 0) would else be biased low.
+    tied = np.isclose(means, mean, rtol=0, atol=1e-12)
+    below = np.clip(((means < mean) & ~tied).mean() + tied.mean() / 2, 1 / resamples, 1 - 1 / resamples)
     bias = stats.norm.ppf(below)
     bounds = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):

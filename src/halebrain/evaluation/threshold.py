@@ -1,5 +1,6 @@
 """Thresholds with a birth certificate: how each was chosen, on which split, from which scans."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -66,10 +67,12 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
     Raises:
         DataError: There is no healthy scan.
     """
-    if not scores:
+    if not sum(score.size for score in scores):
         raise DataError("a false-positive threshold needs healthy validation scans", received="none")
     ordered = np.sort(np.concatenate(scores))
-    allowed = int(rate * len(ordered))
+    allowed = math.floor(rate * len(ordered) + 1e-9)
+    if allowed >= len(ordered):
+        return float(ordered[0]), 1.0
     value = float(np.nextafter(ordered[len(ordered) - allowed - 1], np.float32(np.inf)))
     return value, float((ordered >= value).mean())
 

@@ -25,7 +25,7 @@ _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
 
 @dataclass(frozen=True)
 class OutputNames:
-    """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_desc-anomaly_mask.nii.gz`).
+    """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_rec-FLAIR_desc-anomaly_mask.nii.gz`).
 
     Args:
         folder: Where they go.
@@ -100,6 +100,8 @@ def write_detection(
         for path, content in extra.items():
             (staging / path.name).write_bytes(content)
         write_text(staged.provenance, json.dumps(provenance, indent=2) + "\n")
+        # Until all is there again, an older result must not pass for a complete one.
+        names.provenance.unlink(missing_ok=True)
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
         return [path.replace(names.folder / path.name) for path in paths]
     finally:

@@ -69,7 +69,8 @@ def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: i
     weight = np.asarray(score, dtype=np.float64).sum(axis=(0, 1)) * (area > 0.1 * area.max())
     apart = max(2, len(shown) // (2 * count))
     chosen: list[int] = []
-    for index in np.argsort(weight)[::-1]:
+    # Where fewer slices than asked for hold any score, the largest slices of the brain fill the rows.
+    for index in np.lexsort((area, weight))[::-1]:
         if all(abs(int(index) - other) >= apart for other in chosen):
             chosen.append(int(index))
         if len(chosen) == count:

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,23 +90,33 @@ def interactive_view(
 
     background = nibabel.Nifti1Image(np.asarray(scan, dtype=np.float32), affine)
     overlay = nibabel.Nifti1Image(np.asarray(score, dtype=np.float32), affine)
-    # The viewer must never be asked to show less than it has, or it warns and shows nothing.
-    shown = min(threshold, 0.95 * float(score.max())) if score.max() > 0 else 1e-6
+    # Nothing below the threshold is shown: where no voxel reaches it the overlay is emptied, and the title says so.
+    reached = bool(score.max() > 0 and score.max() >= threshold)
+    centre = None
+    if not reached:
+        middle = np.append((np.array(scan.shape) - 1) / 2, 1)
+        centre = tuple(float(v) for v in (affine @ middle)[:3])
+        title = f"nothing ≥ {threshold:.3f}"
+        overlay = nibabel.Nifti1Image(np.zeros(score.shape, dtype=np.float32), affine)
     view = view_img(
         overlay,
         bg_img=background,
-        threshold=max(shown, 1e-6),
+        threshold=threshold if reached else 0,
+        cut_coords=centre,
         cmap="inferno",
         symmetric_cmap=False,
         vmin=0,
         vmax=max(float(score.max()), 1e-3),
         black_bg=True,
         dim=0,
-        title=title,
+        # nilearn pastes the title into HTML and into JavaScript as it stands.
+        title=escape(title),
+        # Not radiological=True: nilearn 0.14.1 then mirrors the picture but not its x, and shows the other hemisphere.
         opacity=0.65,
         resampling_interpolation="nearest",
     )
-    return str(view.get_standalone())
+    # The viewer's only outside address is its icon.
+    return re.sub(r"<link[^>]*href=\"https?:[^>]*>", "", str(view.get_standalone()))
 
 
 def _png(figure: Figure | None) -> str:

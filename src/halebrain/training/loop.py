@@ -6,6 +6,8 @@ depends on the seed and the step alone, so a run that was killed continues to th
 
 import csv
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,7 +119,7 @@ def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, nam
     run.restore()
 
     log = _Log(folder / LOG, first_step=run.step)
-    with ProgressBar(name, config.steps, completed=run.step) as bar:
+    with ProgressBar(name, config.steps, completed=run.step) as bar, _SignalWatch() as watch:
         try:
             while run.step < config.steps:
                 _set_lr(optimizer, config, run.step)
@@ -137,6 +139,8 @@ def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, nam
                 if run.step % config.checkpoint_every == 0 or run.step == config.steps:
                     run.save()
                 bar.advance(f"loss {float(loss.detach()):.4f}")
+                if watch.asked_to_stop:
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             run.save()
             raise
@@ -177,6 +181,7 @@ class _Run:
         self.trained.load_state_dict(state["trained"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.best_step = state["step"], state["best_step"]
         self.best_loss, self.best_weights = state["best_loss"], state["best_weights"]
         self.seconds = _stopwatch(state["seconds"])
@@ -191,6 +196,7 @@ class _Run:
             "best_step": self.best_step,
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
+            "precision": self.fabric.strategy.precision.state_dict(),
             "seconds": self.seconds(),
             "config": self.config.model_dump(mode="json"),
         }
@@ -209,6 +215,27 @@ class _Run:
     def result(self) -> TrainingResult:
         """Return what the run ends with."""
         return TrainingResult(self.best_weights, self.best_step, self.best_loss, self.seconds())
+
+
+class _SignalWatch:
+    """Notes an interrupt or a request to end, so that the loop stops between two steps and never within one."""
+
+    def __init__(self) -> None:
+        self.asked_to_stop = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "_SignalWatch":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.asked_to_stop = True
 
 
 class _Log:

@@ -17,7 +17,13 @@ def precision_recall_counts(
     """Return, for each distinct score from high to low, the score, true and false positives at that threshold.
 
     Exact: ties enter together, nothing is binned or thinned.
+
+    Raises:
+        ValueError: There is no voxel, or a score is NaN.
     """
+    if prediction.size == 0 or np.isnan(prediction).any():
+        # NaN would sort as the highest score and pass silently.
+        raise ValueError(f"scores must be finite and not empty, got {prediction.size} voxels")
     order = np.argsort(prediction, kind="stable")[::-1]
     scores, hits = prediction[order], reference[order]
     last_of_tie = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
