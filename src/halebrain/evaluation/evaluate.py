@@ -95,8 +95,8 @@ def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray
 
     Lesions are bright on T2 and FLAIR and dark on T1, where the rank is turned over.
     """
-    rank = stats.rankdata(image, method="average") / image.size
-    return (1 - rank if modality.upper().startswith("T1") else rank).astype(np.float32)
+    rank: npt.NDArray[np.float32] = np.asarray(stats.rankdata(image, method="average") / image.size, dtype=np.float32)
+    return np.float32(1) - rank if modality.upper().startswith("T1") else rank
 
 
 def score_scan(scan: ScanScores, *, threshold: float | None, method: str = "model") -> list[Row]:
