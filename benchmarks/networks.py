@@ -2,7 +2,8 @@
 
 Prints parameters, GFLOP a slice (multiply and add counted apart), slices a second for one reconstruction and for a
 training step of stage 1, the time of both networks over a scan (50 slices, three levels), and the time of 32
-simplex fields. Medians of several repeats; ratios are to `paper`.
+simplex fields. Training in bfloat16, inference in float32, as the commands run them. Medians of several repeats;
+ratios are to `paper`.
 
     python benchmarks/networks.py [--skip-paper-training]
 """
@@ -88,11 +89,11 @@ def measure(name: str, *, repeats: int, batch: int, train: bool) -> Measured:
     reconstructor.eval()
 
     def reconstruct() -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
             return reconstructor.reconstruct(image, level=500, seeds=seeds)
 
     def both() -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
             return segmenter(image, reconstructor.reconstruct(image, level=500, seeds=seeds))
 
     one = image[:1]
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--skip-paper-training", action="store_true", help="save a minute and 7 GB")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, bfloat16, {SIDE} × {SIDE} slices")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {SIDE} × {SIDE} slices")
     results = {
         "demo": measure("demo", repeats=7, batch=16, train=True),
         "paper": measure("paper", repeats=3, batch=4, train=not arguments.skip_paper_training),

@@ -1,7 +1,10 @@
 """The whole method at toy size: the demo, its resumption, and detection on scans as other scanners store them."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -34,7 +37,7 @@ class Demo:
 
     def patient(self) -> ScanRecord:
         manifest = Manifest.read(self.folder / "cohort" / "manifest.tsv")
-        return next(r for r in manifest if r.pathology == "ms" and r.modality == "FLAIR")
+        return next(r for r in manifest if r.pathology == "tumour" and r.modality == "FLAIR")
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +167,38 @@ def test_one_bad_file_does_not_stop_the_others(
     assert list((out / "sub-b_FLAIR").glob("*provenance.json"))
     assert len(list((out / "sub-b_FLAIR").iterdir())) == 10  # 7 maps, table, picture, provenance
     assert not (out / "sub-a_FLAIR").exists()
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = [(kind, text) for kind, text in re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)]
+BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
+
+
+@pytest.fixture
+def newcomer(ran: Demo, tmp_path: Path) -> Path:
+    """A folder with the files that the README speaks of."""
+    (tmp_path / "demo").symlink_to(ran.folder)
+    (tmp_path / "benchmarks").symlink_to(Path(__file__).parents[1] / "benchmarks")
+    for path in (ran.folder / "cohort").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    scan = tmp_path / "sub-01_FLAIR.nii.gz"
+    image = stored_otherwise(ran.patient(), scan)
+    brain = (np.asarray(image.dataobj) > 0).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(brain, image.affine), tmp_path / "mask.nii.gz")
+    (tmp_path / "folder_of_scans").mkdir()
+    shutil.copy(scan, tmp_path / "folder_of_scans" / "sub-02_FLAIR.nii.gz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("kind", "block"), BLOCKS, ids=[text.split("\n")[0][:40] for _, text in BLOCKS])
+def test_the_commands_of_the_readme_work_as_written(
+    newcomer: Path, request: pytest.FixtureRequest, kind: str, block: str
+) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if "HALEBRAIN_TEST_DATA" in block:
+        environment["HALEBRAIN_TEST_DATA"] = str(request.getfixturevalue("real_data"))
+    # The published networks need a GPU; everything else runs as it stands.
+    quick = block.replace("-c paper", "-c tiny")
+    run = ["bash", "-euo", "pipefail", "-c", quick] if kind == "sh" else [sys.executable, "-c", quick]
+    done = subprocess.run(run, cwd=newcomer, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

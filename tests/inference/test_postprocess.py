@@ -47,6 +47,12 @@ def test_plain_residuals(kind: str, expected: float) -> None:
     torch.testing.assert_close(residual_map(a, b, kind), torch.full_like(a, expected))
 
 
+def test_the_positive_residual_knows_brighter_only() -> None:
+    dark, bright = torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.6)
+    torch.testing.assert_close(residual_map(bright, dark, "positive"), torch.full_like(dark, 0.4))
+    assert not residual_map(dark, bright, "positive").any()
+
+
 def test_ssim_residual_is_clipped() -> None:
     a, _ = pair()
     residual = residual_map(a, 1 - a, "ssim")  # anticorrelated: 1 − SSIM exceeds 1

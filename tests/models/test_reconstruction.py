@@ -44,6 +44,8 @@ def test_random_levels_cover_the_range():
     built = build_reconstructor("ddpm", {"unet": UNET, "n_levels": 10, "test_levels": [5]})
     generator = make_generator(0)
     assert {built.random_level(generator) for _ in range(300)} == set(range(10))
+    narrow = build_reconstructor("ddpm", {"unet": UNET, "n_levels": 10, "train_levels": [3, 6], "test_levels": [5]})
+    assert {narrow.random_level(generator) for _ in range(100)} == {3, 4, 5}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,8 @@ def test_random_levels_cover_the_range():
         ("ddpm", {"noise": "perlin"}),
         ("ddpm", {"test_levels": [1000]}),
         ("ddpm", {"test_levels": []}),
+        ("ddpm", {"train_levels": [500, 1001]}),
+        ("ddpm", {"train_levels": [300, 300]}),
         ("ddpm", {"nlevels": 10}),
     ],
 )

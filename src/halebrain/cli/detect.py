@@ -169,5 +169,7 @@ def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float
     ]
     if truth is not None:
         panels.append(Panel("truth", working.image, outline=truth, vmax=1.0))
-    slices = choose_slices(working.brain_mask, maps.score * found if found.any() else None)
+    # With the truth at hand its largest slices are shown, so that misses are seen too.
+    weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
+    slices = choose_slices(working.brain_mask, weight if weight.any() else None)
     return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")

@@ -90,13 +90,14 @@ def run_evaluation(predictor: "Predictor", rows: "Manifest", *, threshold: float
 
 
 def _methods(scored: "ScoredScan") -> dict[str, "ScanScores"]:
-    """Return the scan as each method scores it, over the voxels of its brain."""
+    """Return the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
     import numpy as np
 
     from halebrain.evaluation.evaluate import ScanScores, intensity_rank
 
-    inside = scored.result.brain_mask
-    lesion = np.zeros(inside.shape, dtype=bool) if scored.lesion is None else scored.lesion
+    brain_mask = scored.result.brain_mask
+    lesion = np.zeros(brain_mask.shape, dtype=bool) if scored.lesion is None else scored.lesion
+    inside = brain_mask | lesion
     record = scored.record
     maps = {
         "model": scored.result.score[inside],

@@ -70,8 +70,9 @@ def segmenter(
 
 def run_reconstructor(settings: "ReconstructorTraining", output: Path, *, device: str, overwrite: bool) -> Path:
     """Run or resume stage 1 in `output` and return the model folder."""
-    from halebrain.training.reconstructor import train_reconstructor
+    from halebrain.training.reconstructor import read_training_manifest, train_reconstructor
 
+    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
     fabric = _start(settings.loop, output, device, overwrite)
     bundle = train_reconstructor(settings, output, fabric=fabric)
     return _finish(bundle, output)
@@ -82,8 +83,10 @@ def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, 
     from halebrain.core.config import parse_config
     from halebrain.inference.postprocess import PostprocessingConfig
     from halebrain.models.bundle import load_bundle
+    from halebrain.training.reconstructor import read_training_manifest
     from halebrain.training.segmenter import train_segmenter
 
+    read_training_manifest(settings.data)
     parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
     bundle1 = load_bundle(stage1)
     settings = _with_preprocessing(settings, bundle1, stage1)
@@ -109,14 +112,17 @@ def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: P
 
 
 def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "Fabric":
+    import logging
+
     from lightning.fabric import Fabric
 
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # what the precision is stands in the card
+    chosen = options.find_device(device)
     if overwrite and output.exists():
         if any(output.iterdir()) and not (output / "log.csv").exists():
             raise DataError("--overwrite replaces a run only", received="another folder", where=output)
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
-    chosen = options.find_device(device)
     devices = [chosen.index or 0] if chosen.type == "cuda" else 1
     fabric = Fabric(accelerator=chosen.type, devices=devices, precision=loop.precision)
     fabric.launch()

@@ -16,14 +16,15 @@ class PostprocessingConfig(Config):
     """Settings of the anomaly map.
 
     Args:
-        residual: "ssim" = 1 − SSIM (the paper), "absolute" = |x − x̂|, "squared" = (x − x̂)².
+        residual: "ssim" = 1 − SSIM (the paper), "absolute" = |x − x̂|, "squared" = (x − x̂)², "positive" =
+            max(x − x̂, 0): brighter than healthy only, as lesions are on FLAIR and T2.
         residual_weight: β of β·residual + (1 − β)·probability (appendix D, equation 4); 0.5 orders voxels as the
             paper's unweighted sum does, 1 is reconstruction alone, 0 the segmenter alone.
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
     """
 
-    residual: Literal["ssim", "absolute", "squared"] = "ssim"
+    residual: Literal["ssim", "absolute", "squared", "positive"] = "ssim"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
     median_size: int = Field(default=5, ge=1)
     erosion: int = Field(default=0, ge=0)
@@ -33,8 +34,10 @@ def residual_map(image: torch.Tensor, reconstruction: torch.Tensor, kind: str) -
     """Return how much the reconstruction deviates, in [0, 1], higher = more, shape `(b, 1, h, w)` as the inputs."""
     if kind == "ssim":
         return (1 - ssim_map(image, reconstruction)).clamp(0, 1)
-    difference = (image - reconstruction).abs()
-    return difference if kind == "absolute" else difference.square()
+    difference = image - reconstruction
+    if kind == "positive":
+        return difference.clamp_min(0)
+    return difference.abs() if kind == "absolute" else difference.square()
 
 
 def ssim_map(

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,9 +42,15 @@ class Panel:
 
 
 def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", note: str = "") -> Figure:
-    """Return axial slices (rows) of several maps (columns); front is up, the patient's left is on the right."""
+    """Return axial slices (rows) of several maps (columns), cropped to what the first one shows.
+
+    Front is up, the patient's left is on the right.
+    """
+    panels = _cropped(panels)
     rows, columns = len(slices), len(panels)
-    height = 1.75 * rows + 0.9
+    across, along = panels[0].data.shape[:2]
+    cell = 1.75 * along / across
+    height = cell * rows + 0.9
     figure = _figure(1.75 * columns + 0.4, height)
     axes = figure.subplots(rows, columns, squeeze=False)
     for column, panel in enumerate(panels):
@@ -52,12 +58,27 @@ def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", n
         for row, index in enumerate(slices):
             _show(axes[row, column], panel, index)
     for row in range(rows):
-        axes[row, 0].text(0.02, 0.5, "R", transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
-        axes[row, 0].text(0.94, 0.5, "L", transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
+        for side, letter in ((0.03, "R"), (0.91, "L")):
+            axes[row, 0].text(side, 0.03, letter, transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
     figure.suptitle(title, color=_INK, fontsize=11, y=1 - 0.12 / height)
     figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=_INK, fontsize=7.5, ha="center", alpha=0.8)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02)
     return figure
+
+
+def _cropped(panels: Sequence[Panel]) -> list[Panel]:
+    """Return the panels without the columns and rows that are empty in every slice of the first."""
+    shown = panels[0].data != 0
+    if not shown.any():
+        return list(panels)
+    box = tuple(
+        slice(max(int(inside[0]) - 2, 0), int(inside[-1]) + 3)
+        for inside in (np.flatnonzero(shown.any(axis=(1, 2))), np.flatnonzero(shown.any(axis=(0, 2))))
+    )
+    return [
+        replace(panel, data=panel.data[box], outline=None if panel.outline is None else panel.outline[box])
+        for panel in panels
+    ]
 
 
 def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: int = 5) -> list[int]:
@@ -161,7 +182,8 @@ def _show(axes: Axes, panel: Panel, index: int) -> None:
     image = turned(panel.data)
     if panel.kind == "residual":
         top = panel.vmax or float(np.percentile(np.abs(panel.data), 99.8)) or 1.0
-        axes.imshow(image, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+        # Blue over black to red: no difference is as dark as the background, where nothing is drawn.
+        axes.imshow(np.ma.masked_equal(image, 0), cmap="berlin", vmin=-top, vmax=top, interpolation="nearest")
     elif panel.kind == "score":
         axes.imshow(image, cmap="inferno", vmin=0, vmax=panel.vmax or 1.0, interpolation="nearest")
     else:

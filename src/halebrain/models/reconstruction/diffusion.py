@@ -22,6 +22,8 @@ class DiffusionSettings(Config):
         encoder: The encoder of the condition vector; `None` = unconditioned.
         noise: "simplex" or "gaussian".
         n_levels: Number T of noise levels.
+        train_levels: Range [low, high) from which both stages draw their levels; `None` = [0, T) as in the paper.
+            A small network spends its steps better on the levels at which it is used.
         test_levels: Levels over which reconstructions are averaged.
     """
 
@@ -29,6 +31,7 @@ class DiffusionSettings(Config):
     encoder: EncoderConfig | None = None
     noise: str = "simplex"
     n_levels: int = Field(default=1000, ge=2)
+    train_levels: tuple[int, int] | None = None
     test_levels: tuple[int, ...] = (250, 500, 750)
 
     def model_post_init(self, _: Any, /) -> None:
@@ -36,12 +39,21 @@ class DiffusionSettings(Config):
         NOISES.get(self.noise)
         if not self.test_levels or not all(0 <= level < self.n_levels for level in self.test_levels):
             raise ValueError(f"test_levels must lie in [0, {self.n_levels})")
+        low, high = self.level_range
+        if not 0 <= low < high <= self.n_levels:
+            raise ValueError(f"train_levels must be a range within [0, {self.n_levels}]")
+
+    @property
+    def level_range(self) -> tuple[int, int]:
+        """The range [low, high) of the levels drawn in training."""
+        return self.train_levels or (0, self.n_levels)
 
 
 class DiffusionReconstructor(Reconstructor):
     r"""Noises the input to level t and predicts $x_0$ in one step, optionally knowing a vector of the input.
 
-    Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), t uniform in [0, T).
+    Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), t uniform in [0, T) unless
+    `train_levels` narrows it.
     """
 
     Settings = DiffusionSettings
@@ -63,13 +75,13 @@ class DiffusionReconstructor(Reconstructor):
         return self.settings.test_levels
 
     def random_level(self, generator: torch.Generator) -> Level:
-        """Draw a noise level uniformly from [0, T)."""
-        return int(torch.randint(self.settings.n_levels, (), generator=generator))
+        """Draw a noise level uniformly from the range of training."""
+        return int(torch.randint(*self.settings.level_range, (), generator=generator))
 
     def loss(self, image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         """Return the L1 distance of the prediction to the healthy slices, both in [−1, 1]."""
         count = len(image)
-        level = torch.randint(self.settings.n_levels, (count,), generator=generator)
+        level = torch.randint(*self.settings.level_range, (count,), generator=generator)
         predicted = self._predict(image * 2 - 1, level, draw_seeds(count, generator))
         return (predicted.float() - (image * 2 - 1)).abs().mean()
 

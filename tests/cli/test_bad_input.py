@@ -1,0 +1,279 @@
+"""Every kind of bad input, through the command line: one clear line, the documented exit code, nothing half-written."""
+
+import gzip
+import shutil
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from halebrain.cli.main import main
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle, store_calibration
+
+UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    settings = {"unet": UNET, "noise": "gaussian", "test_levels": [500]}
+    config = ModelConfig(
+        kind="detector",
+        reconstructor={"name": "ddpm", "settings": settings},
+        segmenter={"channels": [8, 16], "patch": 2},
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; return its exit code and what it printed to stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["halebrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def ball(shape=(48, 48, 48)):
+    index = np.indices(shape)
+    radius = np.sqrt(sum(((x - (n - 1) / 2) * 4.0) ** 2 for x, n in zip(index, shape, strict=True)))
+    return np.where(radius < 70, 100 + 0.5 * radius, 0).astype(np.float32)
+
+
+def save(path, data, affine=AFFINE, code=1):
+    image = nibabel.Nifti1Image(data, affine)
+    image.set_sform(affine, code=code)
+    image.set_qform(affine if code else None, code=code)
+    nibabel.save(image, path)
+    return path
+
+
+def one_line(message, *words):
+    lines = [line for line in message.splitlines() if line.strip()]
+    assert len(lines) == 1, message
+    assert lines[0].startswith("halebrain: ")
+    for word in words:
+        assert word in lines[0], message
+
+
+def not_a_nifti(folder):
+    path = folder / "scan.nii.gz"
+    path.write_bytes(b"PK\x03\x04 something else")
+    return path
+
+
+def wrong_suffix(folder):
+    path = folder / "scan.png"
+    path.write_bytes(b"\x89PNG")
+    return path
+
+
+def truncated(folder):
+    whole = save(folder / "whole.nii", np.random.default_rng(0).random((32, 32, 32), np.float32))
+    path = folder / "scan.nii.gz"
+    packed = gzip.compress(whole.read_bytes())
+    whole.unlink()
+    path.write_bytes(packed[: len(packed) // 2])
+    return path
+
+
+def four_dimensional(folder):
+    return save(folder / "scan.nii.gz", np.repeat(ball()[..., None], 3, axis=3))
+
+
+def empty(folder):
+    return save(folder / "scan.nii.gz", np.zeros((48, 48, 48), np.float32))
+
+
+def constant(folder):
+    return save(folder / "scan.nii.gz", np.full((48, 48, 48), 7, np.float32))
+
+
+def nan(folder):
+    data = ball()
+    data[24, 24, 24] = np.nan
+    return save(folder / "scan.nii.gz", data)
+
+
+def infinite(folder):
+    data = ball()
+    data[24, 24, 20:24] = np.inf
+    return save(folder / "scan.nii.gz", data)
+
+
+def singular(folder):
+    path = save(folder / "scan.nii", ball())
+    image = nibabel.load(path)
+    raw = bytearray(path.read_bytes())
+    header = image.header.copy()
+    header["srow_y"] = header["srow_x"]
+    header["qform_code"] = 0
+    raw[:348] = header.binaryblock
+    path.write_bytes(bytes(raw))
+    return path
+
+
+def no_affine(folder):
+    return save(folder / "scan.nii.gz", ball(), code=0)
+
+
+def whole_head(folder):
+    head = np.abs(np.random.default_rng(0).normal(0, 3, (72, 72, 72))).astype(np.float32)
+    index = np.indices(head.shape) - 35.5
+    head += 100 * (np.sqrt((index**2).sum(axis=0)) < 32)
+    return save(folder / "scan.nii.gz", head)
+
+
+SCANS = {
+    not_a_nifti: (65, "readable NIfTI"),
+    wrong_suffix: (65, "NIfTI"),
+    truncated: (65, "readable NIfTI"),
+    four_dimensional: (65, "three dimensions"),
+    empty: (65, "all zero"),
+    constant: (65, "constant (7)"),
+    nan: (65, "1 NaN or infinite"),
+    infinite: (65, "4 NaN or infinite"),
+    singular: (65, "invertible"),
+    no_affine: (65, "needs an affine"),
+    whole_head: (65, "skull-stripped"),
+}
+
+
+@pytest.mark.parametrize("make", SCANS, ids=lambda f: f.__name__)
+def test_a_bad_scan(make, run, model, tmp_path):
+    code, word = SCANS[make]
+    scan, out = make(tmp_path), tmp_path / "out"
+    found, message = run("detect", "-i", scan, "-o", out, "-m", model, "--threshold", 0.3, "--no-progress")
+    assert found == code
+    one_line(message, word, scan.name)
+    assert not out.exists()
+
+
+def test_a_scan_that_is_not_there(run, model, tmp_path):
+    code, message = run("detect", "-i", tmp_path / "no.nii.gz", "-o", tmp_path / "out", "-m", model)
+    assert code == 66
+    one_line(message, "no.nii.gz")
+
+
+def test_a_mask_on_another_grid(run, model, tmp_path):
+    scan = save(tmp_path / "scan.nii.gz", ball())
+    shifted = AFFINE.copy()
+    shifted[0, 3] = 4.0
+    mask = save(tmp_path / "mask.nii.gz", (ball() > 0).astype(np.uint8), shifted)
+    arguments = ("-i", scan, "-o", tmp_path / "out", "-m", model, "--brain-mask", mask, "--no-progress")
+    code, message = run("detect", *arguments, "--threshold", 0.3)
+    assert code == 65
+    one_line(message, "grid of its scan", "another affine", "mask.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"), [("loop.stepz=5", "did you mean 'steps'"), ("loop.steps=soon", "'soon'"), ("loop.lr=-1", "lr")]
+)
+def test_a_wrong_key_or_type_in_a_config(run, tmp_path, setting, word):
+    arguments = ("-c", "tiny", "--manifest", tmp_path / "m.tsv", "-o", tmp_path / "out", "--set", setting)
+    code, message = run("train", "reconstructor", *arguments)
+    assert code == 78
+    one_line(message, word)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_is_no_yaml(run, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("loop: [steps: 3\n")
+    code, message = run("train", "reconstructor", "-c", path, "-o", tmp_path / "out")
+    assert code == 78
+    one_line(message, "broken.yaml")
+
+
+def test_a_subject_in_two_splits(run, tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.nii.gz", ball())
+    rows = "subject\tsession\timage\tmodality\tsplit\tpathology\n"
+    rows += "s1\tone\ta.nii.gz\tFLAIR\ttrain\thealthy\ns1\ttwo\tb.nii.gz\tFLAIR\tval\thealthy\n"
+    (tmp_path / "manifest.tsv").write_text(rows)
+    arguments = ("-c", "tiny", "--manifest", tmp_path / "manifest.tsv", "-o", tmp_path / "out")
+    code, message = run("train", "reconstructor", *arguments)
+    assert code == 65
+    one_line(message, "s1", "manifest.tsv")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yaml"])
+def test_a_bundle_with_a_changed_byte(run, model, tmp_path, name):
+    changed = tmp_path / "model"
+    shutil.copytree(model, changed)
+    raw = bytearray((changed / name).read_bytes())
+    raw[-1] ^= 1
+    (changed / name).write_bytes(bytes(raw))
+    scan = save(tmp_path / "scan.nii.gz", ball())
+    code, message = run("detect", "-i", scan, "-o", tmp_path / "out", "-m", changed, "--threshold", 0.3)
+    assert code == 65
+    one_line(message, name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there(run, tmp_path):
+    scan = save(tmp_path / "scan.nii.gz", ball())
+    code, message = run("detect", "-i", scan, "-o", tmp_path / "out", "-m", tmp_path / "nowhere")
+    assert code == 66
+    one_line(message, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "wanted", "words"),
+    [(False, "auto", ["not calibrated"]), (True, "fpr:0.5", ["'fpr:0.5'", "stored: dice"]), (True, "hi", ["'hi'"])],
+)
+def test_a_threshold_that_the_model_does_not_have(run, model, tmp_path, calibrated, wanted, words):
+    own = tmp_path / "model"
+    shutil.copytree(model, own)
+    if calibrated:
+        about = {"value": 0.5, "method": "m", "split": "val", "manifest_sha256": "0", "n_scans": 1, "achieved": 0.1}
+        store_calibration(own, {"default": "dice", "thresholds": {"dice": about}, "subjects": ["s1"]})
+    scan = save(tmp_path / "scan.nii.gz", ball())
+    code, message = run("detect", "-i", scan, "-o", tmp_path / "out", "-m", own, "--threshold", wanted)
+    assert code == 2
+    one_line(message, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_none(run, model, tmp_path):
+    scan = save(tmp_path / "scan.nii.gz", ball())
+    code, message = run(
+        "detect", "-i", scan, "-o", tmp_path / "out", "-m", model, "--threshold", "0.3", "--device", "gpu"
+    )
+    assert code == 2
+    one_line(message, "'gpu'")
+
+
+def test_a_folder_with_bad_scans_lists_them_and_keeps_none_of_them(run, model, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    empty(folder).rename(folder / "one.nii.gz")
+    not_a_nifti(folder).rename(folder / "two.nii.gz")
+    code, message = run(
+        "detect", "-i", folder, "-o", tmp_path / "out", "-m", model, "--threshold", "0.3", "--no-progress"
+    )
+    assert code == 3
+    last = message.strip().splitlines()[-1]
+    assert "2 of 2" in last
+    assert "one" in last
+    assert "two" in last
+    assert not list(tmp_path.glob("out/*/*"))
+
+
+def test_an_output_that_cannot_be_written(run, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    code, message = run("cohort", "-o", blocked / "cohort", "--subjects", 1, "--patients", 0, "--no-progress")
+    assert code == 73
+    one_line(message, "writ")

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.types import Volume
+from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, from_given_mask
+from halebrain.preprocessing.brain.stripped import extract_stripped
+from halebrain.preprocessing.template import load_template
+
+
+@pytest.fixture
+def stripped(rng):
+    template, mask = load_template(2)
+    noisy = template.data + rng.normal(0, 0.02, template.shape)
+    return Volume(np.where(mask, noisy.clip(0.01), 0).astype(np.float32), template.affine, name="x.nii.gz"), mask
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("background", [0.0, -5.0])
+def test_a_stripped_scan_shows_its_own_brain(stripped, background):
+    volume, mask = stripped
+    data = np.where(mask, volume.data, background).astype(np.float32)
+    found = extract_stripped(Volume(data, volume.affine))
+    assert dice(found.mask, mask) > 0.98
+    assert found.confidence > 0.95
+    assert found.volume_ml == pytest.approx(mask.sum() * 8 / 1000, rel=0.05)
+
+
+def test_a_whole_head_is_refused(stripped, rng):
+    volume, mask = stripped
+    # A shell of fat around the brain, and scanner noise in the air.
+    index = np.indices(mask.shape).reshape(3, -1).T
+    radius = np.linalg.norm((index - np.array(mask.shape) / 2) / (np.array(mask.shape) / 2), axis=1)
+    shell = ((radius > 0.85) & (radius < 0.98)).reshape(mask.shape)
+    head = volume.data + shell * 1.0 + np.abs(rng.normal(0, 0.01, mask.shape))
+    with pytest.raises(DataError, match="skull-stripped"):
+        extract_stripped(Volume(head.astype(np.float32), volume.affine, name="head.nii.gz"))
+
+
+def test_a_scrap_of_tissue_is_refused(stripped):
+    volume, mask = stripped
+    scrap = np.where(mask, volume.data, 0)
+    middle = [n // 2 for n in mask.shape]
+    scrap[:, :, middle[2] :] = 0
+    scrap[: middle[0]] = 0
+    scrap[:, : middle[1]] = 0
+    with pytest.raises(DataError, match="too little tissue"):
+        extract_stripped(Volume(scrap.astype(np.float32), volume.affine))
+
+
+def test_a_given_mask_is_taken_as_it_is(stripped):
+    volume, mask = stripped
+    found = from_given_mask(volume, mask)
+    np.testing.assert_array_equal(found.mask, mask)
+    assert (found.method, found.confidence) == ("given", 1.0)
+
+
+@pytest.mark.parametrize("wrong", ["shape", "small", "full"])
+def test_a_mask_that_cannot_be_a_brain_is_refused(stripped, wrong):
+    volume, mask = stripped
+    masks = {"shape": mask[1:], "small": np.zeros_like(mask), "full": np.ones_like(mask)}
+    with pytest.raises(DataError):
+        from_given_mask(volume, masks[wrong])
+
+
+def test_an_unknown_extractor_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'stripped'"):
+        BRAIN_EXTRACTORS.get("striped")

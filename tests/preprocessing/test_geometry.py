@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample, working_grid
+
+
+def oblique(shape, spacing, degrees, flips, centre=(0.0, -18.0, 6.0)):
+    """Return a grid of any orientation whose middle voxel lies at `centre`."""
+    linear = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(np.multiply(spacing, flips))
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = np.asarray(centre) - linear @ ((np.asarray(shape) - 1) / 2)
+    return Grid(shape, affine)
+
+
+def world(grid):
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    return apply_affine(grid.affine, index.astype(float)).reshape(*grid.shape, 3)
+
+
+def test_the_working_grid_is_centred_on_the_template_brain():
+    grid = working_grid((96, 96, 80), 2.0)
+    assert grid.spacing_mm == (2.0, 2.0, 2.0)
+    assert grid.voxel_mm3 == pytest.approx(8.0)
+    middle = apply_affine(grid.affine, np.array([[47.5, 47.5, 39.5]]))
+    np.testing.assert_allclose(middle, [[0.0, -18.0, 6.0]])
+
+
+def test_the_same_grid_changes_nothing(rng):
+    grid = oblique((9, 10, 11), (1.0, 1.2, 3.0), (10, -20, 30), (1, -1, 1))
+    data = rng.random((9, 10, 11)).astype(np.float32)
+    np.testing.assert_allclose(resample(data, grid, grid), data, atol=1e-5)
+
+
+def test_a_linear_ramp_is_resampled_exactly():
+    source = oblique((40, 40, 40), (2.0, 2.0, 2.0), (5, 10, -15), (1, 1, -1))
+    target = oblique((12, 13, 14), (1.7, 1.5, 1.9), (-20, 8, 3), (-1, 1, 1))
+    slope = np.array([0.5, -0.25, 1.0])
+    ramp = (world(source) @ slope).astype(np.float32)
+    np.testing.assert_allclose(resample(ramp, source, target, antialias=False), world(target) @ slope, atol=1e-3)
+
+
+def test_values_never_leave_their_range_and_outside_is_zero(rng):
+    source = oblique((20, 20, 20), (1.0, 1.0, 1.0), (0, 0, 0), (1, 1, 1))
+    data = rng.uniform(0.2, 0.9, (20, 20, 20)).astype(np.float32)
+    out = resample(data, source, oblique((30, 30, 30), (2.0, 2.0, 2.0), (20, 0, 10), (1, 1, 1)))
+    assert out.min() == 0
+    assert out.max() <= data.max()
+    assert out[0, 0, 0] == 0
+
+
+def test_coarser_voxels_average_instead_of_picking():
+    source = Grid((64, 64, 64), np.eye(4))
+    stripes = np.zeros((64, 64, 64), np.float32)
+    stripes[::2] = 1.0
+    target = Grid((16, 16, 16), np.diag([4.0, 4.0, 4.0, 1.0]))
+    inner = (slice(3, -3),) * 3
+    assert resample(stripes, source, target)[inner].std() < 0.02
+    assert set(np.unique(resample(stripes, source, target, order=0)[inner])) <= {0.0, 1.0}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    spacing=st.tuples(*[st.floats(0.8, 3.0)] * 2, st.floats(0.8, 5.0)),
+    degrees=st.tuples(*[st.floats(-40, 40)] * 3),
+    flips=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    place=st.tuples(*[st.floats(-25, 25)] * 3),
+)
+def test_a_label_lands_within_half_a_voxel_on_any_native_grid(spacing, degrees, flips, place):
+    working = working_grid((96, 96, 80), 2.0)
+    shape = tuple(int(180 / s) for s in spacing)
+    native = oblique(shape, spacing, degrees, flips)
+    centre = np.array([0.0, -18.0, 6.0]) + place
+    ball = np.linalg.norm(world(working) - centre, axis=-1) <= 12.0
+    back = resample(ball.astype(np.float32), working, native) > 0.5
+    found = np.argwhere(back).mean(axis=0)
+    expected = apply_affine(np.linalg.inv(native.affine), centre[None])[0]
+    assert np.abs(found - expected).max() <= 0.5
+    there = resample(back.astype(np.float32), native, working) > 0.5
+    centroid = np.argwhere(there).mean(axis=0)
+    assert np.abs(centroid - apply_affine(np.linalg.inv(working.affine), centre[None])[0]).max() <= 0.5
+
+
+def test_a_transform_between_spaces_is_followed():
+    working = working_grid((64, 64, 64), 2.0)
+    move = np.eye(4)
+    move[:3, 3] = (10.0, -4.0, 6.0)
+    ball = np.linalg.norm(world(working) - (10.0, -22.0, 12.0), axis=-1) <= 10
+    shifted = resample(ball.astype(np.float32), working, working, target_to_source=move)
+    expected = apply_affine(np.linalg.inv(working.affine), np.array([[0.0, -18.0, 6.0]]))[0]
+    np.testing.assert_allclose(np.argwhere(shifted > 0.5).mean(axis=0), expected, atol=0.05)
