@@ -127,19 +127,23 @@ def loss_plot(log: Path) -> Figure:
     return figure
 
 
-def cohort_montage(manifest: Manifest, *, most_rows: int = 12) -> Figure:
-    """Return one row a subject: each modality at two heights, lesions outlined."""
-    subjects = _spread(manifest, most_rows)
+def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
+    """Return each modality of some subjects at two heights, lesions outlined; wide enough to fill a page."""
+    subjects = _spread(manifest, most)
     modalities = list(dict.fromkeys(r.modality for r in manifest))
-    figure = _figure(3.2 * len(modalities) + 0.3, 1.75 * len(subjects) + 0.7)
-    axes = figure.subplots(len(subjects), 2 * len(modalities), squeeze=False)
+    width = 2 * len(modalities)  # cells of one subject
+    abreast = max(1, 6 // width)
+    rows = -(-len(subjects) // abreast)
+    figure = _figure(1.6 * width * abreast + 0.3, 1.75 * rows + 0.7)
+    axes = figure.subplots(rows, width * abreast, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for row, subject in enumerate(subjects):
+    for place, subject in enumerate(subjects):
+        row, start = divmod(place, abreast)
         for record in manifest.select(lambda r, wanted=subject: r.subject == wanted):  # type: ignore[misc]
             volume = read_volume(record.image)
             lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-            column = 2 * modalities.index(record.modality)
+            column = start * width + 2 * modalities.index(record.modality)
             heights = _heights(volume.shape[SLICE_AXIS], lesion)
             age = "" if record.age is None else f", {record.age:.0f} y"
             panel = Panel(f"{record.subject}{age} {record.modality}", volume.data, outline=lesion)
