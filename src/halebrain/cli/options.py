@@ -73,7 +73,7 @@ def find_config(path: Path | None, kind: str) -> Path | None:
         path: What the user gave.
         kind: "reconstructor" or "segmenter".
     """
-    if path is None or path.exists() or path.suffix:
+    if path is None or path.is_file() or path.suffix:
         return path
     shipped = Path(__file__).parent.parent / "configs" / f"{kind}_{path}.yaml"
     return shipped if shipped.exists() else path
