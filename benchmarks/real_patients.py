@@ -24,29 +24,24 @@ def real_patients(data: Path) -> Manifest:
     """Return the annotated real scans of the folder."""
     ms = data / "ms_mslub" / "patient26_MNI"
     tumour = data / "tumour_tcga_lgg_FG-6692" / "sri24_1mm_bet"
-    records = []
-    for name, modality in (("FLAIR", "FLAIR"), ("T2", "T2w"), ("T1", "T1w")):
-        records.append(
-            ScanRecord(
-                subject="mslub26",
-                image=ms / f"{name}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
-                modality=modality,
-                lesion=ms / "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz",
-                pathology="ms",
-                split="test",
-            )
+    ms_lesion = ms / "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz"
+    files = [
+        (
+            "mslub26",
+            "ms",
+            ms / f"{name}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz",
+            modality,
+            ms_lesion,
         )
-    for name, modality in (("fla", "FLAIR"), ("t2", "T2w"), ("t1", "T1w")):
-        records.append(
-            ScanRecord(
-                subject="tcgaFG6692",
-                image=tumour / f"OtherEXampleFromTCIA_{name}_bet.nii.gz",
-                modality=modality,
-                lesion=tumour / "simple.nii.gz",
-                pathology="tumour",
-                split="test",
-            )
-        )
+        for name, modality in (("FLAIR", "FLAIR"), ("T2", "T2w"), ("T1", "T1w"))
+    ] + [
+        ("tcgaFG6692", "tumour", tumour / f"OtherEXampleFromTCIA_{name}_bet.nii.gz", modality, tumour / "simple.nii.gz")
+        for name, modality in (("fla", "FLAIR"), ("t2", "T2w"), ("t1", "T1w"))
+    ]
+    records = [
+        ScanRecord(subject=subject, image=image, modality=modality, lesion=lesion, pathology=pathology, split="test")
+        for subject, pathology, image, modality, lesion in files
+    ]
     return Manifest(tuple(records), source=data)
 
 

@@ -24,3 +24,20 @@ def real_data():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory):
+    """A small model bundle with random weights: enough for geometry, refusals and formats."""
+    from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle
+
+    unet = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+    config = ModelConfig(
+        kind="detector",
+        reconstructor={"name": "ddpm", "settings": {"unet": unet, "noise": "gaussian", "test_levels": [500]}},
+        segmenter={"channels": [8, 16], "patch": 2},
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
+    return folder

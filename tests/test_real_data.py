@@ -7,10 +7,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 
 from halebrain.cli.main import main
-from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 
@@ -23,20 +21,6 @@ PATIENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = {"unet": UNET, "noise": "gaussian", "test_levels": [500]}
-    config = ModelConfig(
-        kind="detector",
-        reconstructor={"name": "ddpm", "settings": settings},
-        segmenter={"channels": [8, 16], "patch": 2},
-    )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "model"
-    save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
-    return folder
-
-
 def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path) -> int:
     arguments = ["-i", image, "-o", out, "--model", model, "--threshold", "0.3", "--device", "cpu", "--no-progress"]
     monkeypatch.setattr(sys, "argv", ["halebrain", "detect", *map(str, arguments)])
@@ -47,10 +31,10 @@ def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path)
 
 @pytest.mark.parametrize("patient", PATIENTS)
 def test_a_real_patient(
-    real_data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: str
+    real_data: Path, untrained_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: str
 ) -> None:
     image = real_data / PATIENTS[patient]
-    assert detect(monkeypatch, image, tmp_path, model) == 0
+    assert detect(monkeypatch, image, tmp_path, untrained_model) == 0
     native = nibabel.load(image)
     maps = sorted(tmp_path.glob("*.nii.gz"))
     assert len(maps) == 7
@@ -67,12 +51,12 @@ def test_a_real_patient(
 
 def test_a_whole_head_is_refused(
     real_data: Path,
-    model: Path,
+    untrained_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     image = real_data / "healthy_wholehead_t1_t2_ds000011" / "sub-01_T1w.nii.gz"
-    assert detect(monkeypatch, image, tmp_path / "out", model) == 65
+    assert detect(monkeypatch, image, tmp_path / "out", untrained_model) == 65
     assert "skull-stripped" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -7,27 +7,17 @@ import sys
 import nibabel
 import numpy as np
 import pytest
-import torch
 
 from halebrain.cli.main import main
-from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle, store_calibration
+from halebrain.models.bundle import store_calibration
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    settings = {"unet": UNET, "noise": "gaussian", "test_levels": [500]}
-    config = ModelConfig(
-        kind="detector",
-        reconstructor={"name": "ddpm", "settings": settings},
-        segmenter={"channels": [8, 16], "patch": 2},
-    )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "model"
-    save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
-    return folder
+@pytest.fixture
+def model(untrained_model):
+    return untrained_model
 
 
 @pytest.fixture

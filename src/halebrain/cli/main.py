@@ -18,6 +18,7 @@ from halebrain.cli.evaluate import evaluate
 from halebrain.cli.train import train_app
 from halebrain.core.errors import HalebrainError
 
+_INTERRUPTED = 130
 app = typer.Typer(
     name="halebrain",
     help="Find what is abnormal in a brain MRI. Research use only; not a medical device.",
@@ -53,6 +54,8 @@ def main() -> None:
     except HalebrainError as error:
         typer.echo(f"halebrain: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("halebrain: interrupted; finished work is kept", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # The command-line library turns an interrupt into this code without a word.
+        if stop.code == _INTERRUPTED:
+            typer.echo("halebrain: interrupted; finished work is kept, the same command goes on from it", err=True)
+        raise

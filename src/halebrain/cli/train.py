@@ -116,7 +116,8 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
 
     from lightning.fabric import Fabric
 
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # what the precision is stands in the card
+    for name in ("lightning.fabric", "lightning.pytorch"):  # what they would tell stands in the card
+        logging.getLogger(name).setLevel(logging.WARNING)
     chosen = options.find_device(device)
     if overwrite and output.exists():
         if any(output.iterdir()) and not (output / "log.csv").exists():
