@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halebrain.cli.evaluate import run_evaluation
 from halebrain.cli.options import find_device, read_calibration
-from halebrain.evaluation.evaluate import write_evaluation
+from halebrain.evaluation.tables import write_evaluation
 from halebrain.evaluation.threshold import select_threshold
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord

@@ -27,6 +27,30 @@ def rng():
 
 
 @pytest.fixture(scope="session")
+def make_case():
+    """Make a case from small arrays; 1-D ones become a row of voxels, and every voxel counts."""
+    from halebrain.evaluation.case import Case
+
+    def solid(array, dtype):
+        array = np.asarray(array, dtype=dtype)
+        return array.reshape(-1, 1, 1) if array.ndim == 1 else array
+
+    def make(reference, *, score=None, mask=None, region=None, spacing_mm=(1.0, 1.0, 1.0), **about):
+        reference = solid(reference, bool)
+        about = {"scan_id": "sub-a_FLAIR", "subject": "a", "modality": "FLAIR", "pathology": "ms"} | about
+        return Case(
+            reference=reference,
+            region=np.ones(reference.shape, bool) if region is None else solid(region, bool),
+            spacing_mm=spacing_mm,
+            score=None if score is None else solid(score, np.float32),
+            mask=None if mask is None else solid(mask, bool),
+            **about,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory):
     """A small model bundle with random weights: enough for geometry, refusals and formats."""
     from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle

@@ -10,85 +10,103 @@ import pytest
 
 from halebrain.cli.evaluate import _refuse_seen
 from halebrain.core.errors import DataError
-from halebrain.evaluation.evaluate import (
-    Evaluation,
-    ScanScores,
-    intensity_rank,
-    pooled_values,
-    score_scan,
-    summarise,
-    write_evaluation,
-)
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, intensity_rank, score_case
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 
-
-def scan(subject: str, modality: str = "FLAIR", pathology: str | None = "ms", shift: float = 0.0) -> ScanScores:
-    score = np.array([0.9, 0.8 + shift, 0.3, 0.1], dtype=np.float32)
-    reference = np.array([True, False, True, False]) if pathology != "healthy" else np.zeros(4, dtype=bool)
-    return ScanScores(f"sub-{subject}_{modality}", subject, modality, pathology, score, reference, (1.0, 1.0, 1.0))
+SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
 
 
-def test_rows_by_hand() -> None:
-    rows = {row.metric: row for row in score_scan(scan("a"), threshold=0.5)}
+@pytest.fixture
+def scan(make_case):
+    def make(subject, modality="FLAIR", pathology="ms", shift=0.0, threshold=0.5, **about):
+        score = SCORE + np.array([0, shift, 0, 0], np.float32)
+        reference = [True, False, True, False] if pathology != "healthy" else [False] * 4
+        mask = None if threshold is None else score >= np.float32(threshold)
+        about |= {"scan_id": f"sub-{subject}_{modality}", "subject": subject}
+        return make_case(reference, score=score, mask=mask, modality=modality, pathology=pathology, **about)
+
+    return make
+
+
+def test_rows_by_hand(scan):
+    rows = {row.metric: row for row in score_case(scan("a"))}
     assert set(rows) == set(METRICS)
     assert rows["auprc"].value == pytest.approx(5 / 6)
     assert rows["dice"].value == pytest.approx(0.5)
-    assert rows["dice"].pathology == "ms"
-    assert score_scan(scan("a", pathology=None), threshold=0.5)[0].pathology == "unknown"
+    assert rows["dice"].lesion_ml == pytest.approx(0.002)
 
 
-def test_without_a_threshold_only_graded_metrics() -> None:
-    names = {row.metric for row in score_scan(scan("a"), threshold=None)}
+def test_without_a_threshold_only_graded_metrics(scan):
+    names = {row.metric for row in score_case(scan("a", threshold=None))}
     assert names == {name for name in METRICS if METRICS.get(name).needs == "score"}
     assert names
 
 
-def test_the_threshold_is_reached_not_passed() -> None:
-    rows = {row.metric: row.value for row in score_scan(scan("a"), threshold=float(np.float32(0.3)))}
-    assert rows["recall"] == 1.0
+@pytest.fixture
+def evaluation(scan) -> Evaluation:
+    evaluator = Evaluator(seed=1)
+    cases = [
+        scan("a", site="x", age=33.0),
+        scan("b", shift=0.15, site="x"),
+        scan("c"),
+        scan("a", "T1w", site="x", age=33.0),
+        scan("d", pathology="healthy", site="y", sex="F"),
+    ]
+    for case in cases:
+        evaluator.add("model", case)
+        evaluator.add("other", scan(case.subject, case.modality, case.pathology, threshold=None))
+    return evaluator.finish({"model_sha256": "abc", "seed": 1})
 
 
-def test_pooled_by_hand() -> None:
-    pooled = pooled_values([scan("a"), scan("b", pathology="healthy")], threshold=0.5)
-    assert pooled["dice"] == pytest.approx(2 * 1 / (4 + 2))
-    assert "dice" not in pooled_values([scan("a")], threshold=None)
-    assert pooled_values([scan("b", pathology="healthy")], threshold=0.5) == {}
-
-
-def evaluation() -> Evaluation:
-    scans = [scan("a"), scan("b", shift=0.15), scan("c"), scan("a", "T1w"), scan("d", pathology="healthy")]
-    rows = [row for s in scans for row in score_scan(s, threshold=0.5)]
-    pooled = {"model": pooled_values(scans, threshold=0.5)}
-    return Evaluation(rows, summarise(rows, seed=1, pooled=pooled), {"model_sha256": "abc", "seed": 1})
-
-
-def test_groups() -> None:
-    found = evaluation()
-    groups = {s.group for s in found.summaries}
-    assert groups == {"all", "FLAIR", "T1w", "ms", "healthy", "ms FLAIR", "ms T1w", "healthy FLAIR"}
-    everything = found.mean("auprc")
+def test_groups(evaluation):
+    groups = {s.group for s in evaluation.summaries}
+    assert {"all", "FLAIR", "T1w", "ms", "healthy", "ms FLAIR", "site=x", "age=20-39", "size=0-0.1ml"} <= groups
+    assert {"healthy site=y", "healthy sex=F"} <= groups
+    assert "healthy size=0-0.1ml" not in groups
+    everything = evaluation.mean("auprc")
     values = [5 / 6, 0.5 * 1 / 2 + 0.5 * 2 / 3, 5 / 6, 5 / 6]
     assert everything.mean == pytest.approx(np.mean(values), abs=1e-6)
     assert (everything.n_scans, everything.n_undefined) == (4, 1)
-    assert found.mean("auprc", group="T1w").n_scans == 1
-    assert math.isnan(found.mean("auprc", group="healthy").mean)
-    assert found.mean("false_positive_volume", group="healthy").mean == pytest.approx(0.002)
-    assert all(s.pooled is None for s in found.summaries if s.group != "all")
+    assert math.isnan(evaluation.mean("auprc", group="healthy").mean)
+    assert evaluation.mean("false_positive_volume", group="healthy site=y").mean == pytest.approx(0.002)
     with pytest.raises(KeyError, match="no summary of nothing"):
-        found.mean("nothing")
+        evaluation.mean("nothing")
 
 
-def test_files(tmp_path: Path) -> None:
-    found = evaluation()
-    table, summary, text = write_evaluation(found, tmp_path / "new")
+def test_the_set_as_a_whole_by_hand(evaluation):
+    assert evaluation.of_set("micro_dice") == pytest.approx(2 * 4 / (10 + 8))  # 4 hits, 10 called, 8 true
+    # Of four scans with a lesion one scores higher than the healthy one, three the same.
+    assert evaluation.of_set("scan_auroc") == pytest.approx((1 + 3 / 2) / 4)
+    assert evaluation.of_set("dice_oracle_set", method="other") == pytest.approx(2 * 8 / (15 + 8))
+    assert "micro_dice" not in {v.metric for v in evaluation.set_values if v.method == "other"}
+    with pytest.raises(KeyError, match="no micro_dice"):
+        evaluation.of_set("micro_dice", method="other")
+
+
+def test_methods_are_compared_by_subject(evaluation):
+    found = {c.metric: c for c in evaluation.comparisons}
+    assert set(found) == {"auprc", "dice_oracle_per_scan"}
+    assert found["auprc"].n_subjects == 3
+
+
+def test_files(evaluation, tmp_path):
+    table, summary, text, tex = write_evaluation(evaluation, tmp_path / "new")
     lines = table.read_text().splitlines()
-    assert lines[0] == "scan_id\tsubject\tmodality\tpathology\tmethod\tmetric\tunit\tvalue"
-    assert len(lines) == 1 + len(found.rows)
-    assert "sub-a_FLAIR\ta\tFLAIR\tms\tmodel\tauprc\t\t0.833333" in lines
-    assert any(
-        line.startswith("sub-d_FLAIR\td\tFLAIR\thealthy\tmodel\tauprc") and line.endswith("n/a") for line in lines
-    )
+    assert lines[0].split("\t")[:8] == [
+        "scan_id",
+        "subject",
+        "modality",
+        "pathology",
+        "site",
+        "age",
+        "sex",
+        "lesion_ml",
+    ]
+    assert len(lines) == 1 + len(evaluation.rows)
+    assert "sub-a_FLAIR\ta\tFLAIR\tms\tx\t33\tn/a\t0.002\tmodel\tauprc\t\t0.833333" in lines
+    assert any(line.startswith("sub-d_FLAIR\td\tFLAIR\thealthy") and line.endswith("auprc\t\tn/a") for line in lines)
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -96,12 +114,14 @@ def test_files(tmp_path: Path) -> None:
     payload = json.loads(summary.read_text(), parse_constant=refuse)
     assert payload["provenance"] == {"model_sha256": "abc", "seed": 1}
     entry = next(s for s in payload["summaries"] if (s["group"], s["metric"]) == ("all", "dice"))
-    assert entry["pooled"] == pytest.approx(2 * 4 / (10 + 8), abs=1e-6)  # 4 hits, 10 called, 8 true
     assert entry["n_scans"] == 4
+    assert {s["metric"] for s in payload["set"]} >= {"micro_auprc", "micro_dice", "dice_oracle_set"}
     healthy = next(s for s in payload["summaries"] if (s["group"], s["metric"]) == ("healthy", "auprc"))
     assert healthy["mean"] is None
     assert "| all | model | auprc | " in text.read_text()
     assert "nan" not in text.read_text()
+    assert r"\begin{tabular}{lcccccc}" in tex.read_text()
+    assert tex.read_text().count(r"\\") == 3
 
 
 def test_intensity_rank_is_turned_over_on_t1() -> None:

@@ -13,7 +13,8 @@ from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import ScanResult
 from halebrain.inference import outputs
 from halebrain.inference.lesions import lesion_table
-from halebrain.inference.outputs import OutputNames, file_sha256, stem_of, versions, write_detection
+from halebrain.inference.outputs import OutputNames, stem_of, versions, write_detection
+from halebrain.io.checksum import file_sha256
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

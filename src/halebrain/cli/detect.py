@@ -89,7 +89,8 @@ def detect_scan(
     """
     import json
 
-    from halebrain.inference.outputs import OutputNames, file_sha256, versions
+    from halebrain.inference.outputs import OutputNames, versions
+    from halebrain.io.checksum import file_sha256
     from halebrain.io.nifti import read_mask, read_volume
 
     names = OutputNames(folder, scan.name)

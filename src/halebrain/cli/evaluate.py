@@ -1,64 +1,152 @@
 """`halebrain evaluate`: how well a model does on annotated scans."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from halebrain.evaluation.evaluate import Evaluation, ScanScores
+    from collections.abc import Iterator
+
+    from halebrain.evaluation.case import Case
+    from halebrain.evaluation.evaluate import Evaluation
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import Bundle
 
 
+class Grid(StrEnum):
+    """Where voxels are counted."""
+
+    native = "native"
+    working = "working"
+
+
+class Protocol(StrEnum):
+    """Whose definition of the numbers."""
+
+    behrendt2024 = "behrendt2024"
+
+
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model bundle.")],
-    manifest: options.ManifestPath,
     output: options.Output,
+    model: Annotated[Path | None, typer.Argument(help="Model bundle, scored on a manifest.")] = None,
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="Table of scans (TSV), with MODEL.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Folder of anyone's anomaly maps or masks, instead of MODEL.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option("--references", help="Folder of true lesions.")] = None,
+    brain_masks: Annotated[
+        Path | None, typer.Option("--brain-masks", help="Folder of brain masks; without it every voxel counts.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Values of the references that are lesion: all, or 1,4.")
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="train, val, test, or all.")] = "test",
     modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
     pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
     threshold: Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name.")] = "auto",
+    grid: Annotated[Grid, typer.Option("--grid", help="native, or the model's working grid (2 mm).")] = Grid.native,
+    protocol: Annotated[
+        Protocol | None, typer.Option("--protocol", help="behrendt2024: the paper's own numbers, on its grid.")
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Score MODEL on annotated scans, on their own grids, beside reconstruction alone and plain intensity."""
+    """Score MODEL on the annotated scans of a manifest, or a folder of anyone's results against references."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.evaluation.evaluate import markdown_table, write_evaluation
+    from halebrain.evaluation.tables import headline, write_evaluation
+
+    if (model is None) == (predictions is None):
+        raise UsageError("evaluate takes either MODEL and --manifest, or --predictions and --references")
+    if model is not None:
+        if manifest is None:
+            raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
+        chosen = {"split": split, "modality": modality, "pathology": pathology}
+        working = grid is Grid.working or protocol is not None
+        evaluation = _evaluate_model(
+            model, manifest, chosen, threshold, working=working, protocol=protocol, seed=seed, device=device
+        )
+    else:
+        assert predictions is not None  # one of the two is given
+        if references is None:
+            raise UsageError("predictions are evaluated against references", remedy="give --references")
+        evaluation = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
+    paths = write_evaluation(evaluation, output)
+    typer.echo(headline(evaluation), nl=False)
+    for path in paths:
+        typer.echo(path)
+
+
+def _evaluate_model(
+    model: Path,
+    manifest: Path,
+    chosen: dict[str, Any],
+    threshold: str,
+    *,
+    working: bool,
+    protocol: "Protocol | None",
+    seed: int,
+    device: str,
+) -> "Evaluation":
+    from halebrain.evaluation.protocols import behrendt2024
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import load_bundle
 
-    rows = Manifest.read(manifest).select(lambda r: split in ("all", r.split))
-    rows = rows.select(
-        lambda r: (not modality or r.modality in modality) and (not pathology or r.pathology in pathology)
-    )
+    rows = Manifest.read(manifest).select(lambda r: chosen["split"] in ("all", r.split))
+    rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
+    rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name)
-    paths = write_evaluation(evaluation, output)
-    typer.echo(markdown_table(evaluation), nl=False)
-    for path in paths:
-        typer.echo(path)
+    evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, working=working)
+    return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
 
-def run_evaluation(predictor: "Predictor", rows: "Manifest", *, threshold: float, threshold_name: str) -> "Evaluation":
+def _evaluate_folders(
+    predictions: Path, references: Path, brain_masks: Path | None, labels: str | None, threshold: str, seed: int
+) -> "Evaluation":
+    from halebrain.evaluation.folders import evaluate_pairs
+    from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels
+    from halebrain.evaluation.threshold import select_threshold
+
+    value = None if threshold == "auto" else select_threshold(None, threshold)[0]
+    pairs = find_pairs(predictions, references, brain_masks)
+    wanted = PairOptions(labels=parse_labels(labels), threshold=value)
+    evaluation, notes = evaluate_pairs(pairs, wanted, method=predictions.name, seed=seed)
+    for note in notes:
+        typer.echo(f"halebrain: {note}", err=True)
+    if value is None and evaluation.curves:
+        typer.echo("halebrain: no --threshold given for graded maps: metrics on masks are left out", err=True)
+    return evaluation
+
+
+def run_evaluation(
+    predictor: "Predictor", rows: "Manifest", *, threshold: float, threshold_name: str, working: bool = False
+) -> "Evaluation":
     """Score every scan of `rows` that is annotated or declared healthy.
+
+    Args:
+        predictor: The model.
+        rows: The scans.
+        threshold: Frozen before.
+        threshold_name: Where it comes from.
+        working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
 
     Raises:
         MissingInputError: There is no such scan.
         DataError: A subject took part in training or in the choice of the threshold.
     """
-    from halebrain.evaluation.evaluate import Evaluation, pooled_values, score_scan, summarise
+    from halebrain.evaluation.evaluate import Evaluator
     from halebrain.inference.cohort import score_manifest
     from halebrain.inference.outputs import versions
 
@@ -66,49 +154,64 @@ def run_evaluation(predictor: "Predictor", rows: "Manifest", *, threshold: float
     if len(rows) == 0:
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
     _refuse_seen(rows, predictor.bundle)
-    table = []
-    kept: dict[str, list[ScanScores]] = {}
+    evaluator = Evaluator(seed=predictor.seed)
     for scored in score_manifest(predictor, rows, description="Evaluating"):
-        for method, scores in _methods(scored).items():
-            table += score_scan(scores, threshold=threshold if method == "model" else None, method=method)
-            kept.setdefault(method, []).append(scores)
-    pooled = {
-        method: pooled_values(scans, threshold=threshold if method == "model" else None)
-        for method, scans in kept.items()
-    }
+        for method, case in _methods(scored, threshold, working=working):
+            evaluator.add(method, case)
     provenance: dict[str, Any] = {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
         "threshold": {"value": threshold, "name": threshold_name},
         "seed": predictor.seed,
         "levels": list(predictor.levels),
-        "grid": "native",
+        "grid": "working grid, resampled labels" if working else "native, original labels",
         "interval": "95 % BCa bootstrap of the mean over scans, subjects drawn whole",
         "versions": versions(),
     }
-    return Evaluation(table, summarise(table, seed=predictor.seed, pooled=pooled), provenance)
+    return evaluator.finish(provenance)
 
 
-def _methods(scored: "ScoredScan") -> dict[str, "ScanScores"]:
-    """Return the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
+def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Iterator[tuple[str, Case]]":
+    """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
     import numpy as np
 
-    from halebrain.evaluation.evaluate import ScanScores, intensity_rank
+    from halebrain.evaluation.case import Case, axial_axis
+    from halebrain.evaluation.evaluate import intensity_rank
 
-    brain_mask = scored.result.brain_mask
-    lesion = np.zeros(brain_mask.shape, dtype=bool) if scored.lesion is None else scored.lesion
-    inside = brain_mask | lesion
-    record = scored.record
-    maps = {
-        "model": scored.result.score[inside],
-        "reconstruction alone": scored.result.residual_map[inside],
-        "segmenter alone": scored.result.probability[inside],
-        "intensity rank": intensity_rank(scored.volume.data[inside], record.modality),
-    }
-    about = (record.scan_id, record.subject, record.modality, record.pathology)
-    return {
-        method: ScanScores(*about, score, lesion[inside], scored.volume.spacing_mm) for method, score in maps.items()
-    }
+    result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
+    lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
+    if working:
+        lesion = scan.from_native(lesion.astype(np.float32), order=1) > 0.5
+        image, brain_mask, affine, spacing_mm = scan.image, scan.brain_mask, scan.grid.affine, scan.grid.spacing_mm
+        found = {"model": maps.score, "segmenter alone": maps.probability, "reconstruction alone": maps.residual}
+    else:
+        image, brain_mask = scored.volume.data, result.brain_mask
+        affine, spacing_mm = scored.volume.affine, scored.volume.spacing_mm
+        found = {
+            "model": result.score,
+            "segmenter alone": result.probability,
+            "reconstruction alone": result.residual_map,
+        }
+    region = brain_mask | lesion
+    rank = np.zeros(region.shape, dtype=np.float32)
+    rank[region] = intensity_rank(image[region], record.modality)
+    for method, score in (found | {"intensity rank": rank}).items():
+        case = Case(
+            scan_id=record.scan_id,
+            subject=record.subject,
+            modality=record.modality,
+            pathology=record.pathology or "unknown",
+            reference=lesion,
+            region=region,
+            spacing_mm=spacing_mm,
+            score=score,
+            mask=score >= threshold if method == "model" else None,
+            axial_axis=axial_axis(affine),
+            site=record.site,
+            age=record.age,
+            sex=record.sex,
+        )
+        yield method, case
 
 
 def _refuse_seen(rows: "Manifest", bundle: "Bundle") -> None:

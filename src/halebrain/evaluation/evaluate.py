@@ -1,55 +1,30 @@
-"""From maps and references to a tidy table, a summary with intervals, and the files that hold them."""
+"""From cases to a tidy table, set-level values and summaries with intervals; scans stream through, one at a time."""
 
-import csv
-import io
-import json
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from halebrain.core.atomic import write_text
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.compare import Comparison, compare_methods
+from halebrain.evaluation.curve import Curve, PooledCurve
+from halebrain.evaluation.imagewise import ImageLevel
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.metrics.voxelwise import average_precision
+from halebrain.evaluation.reliability import Reliability
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
+from halebrain.evaluation.strata import About, groups_of
+
+COMPARED = ("auprc", "dice_oracle_per_scan")
+"""Metrics on which methods are compared: those that every method has, without a threshold."""
 
 
 @dataclass(frozen=True)
-class ScanScores:
-    """One scan to be scored, over the voxels of its brain.
-
-    Args:
-        scan_id: Name of the scan.
-        subject: Whose it is.
-        modality: Its contrast.
-        pathology: "healthy" or the disease; `None` where unknown.
-        score: Graded map, 1-D, higher = more anomalous.
-        reference: Bool, 1-D.
-        spacing_mm: Voxel size of the grid that they lie on.
-    """
-
-    scan_id: str
-    subject: str
-    modality: str
-    pathology: str | None
-    score: npt.NDArray[np.float32]
-    reference: npt.NDArray[np.bool_]
-    spacing_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Row:
+class Row(About):
     """One value of one scan."""
 
-    scan_id: str
-    subject: str
-    modality: str
-    pathology: str
     method: str
     metric: str
     unit: str
@@ -58,14 +33,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over a group of scans: macro mean with interval, and pooled (micro) where it has a meaning."""
+    """The mean over scans (macro) of one metric in one group of scans, with its interval."""
 
     group: str
     method: str
     metric: str
     unit: str
     interval: Interval
-    pooled: float | None = None
+
+
+@dataclass(frozen=True)
+class SetValue:
+    """One value of the whole set: voxels of all scans together (micro), or slices and scans as units."""
+
+    method: str
+    metric: str
+    value: float
+    says: str
 
 
 @dataclass
@@ -74,12 +58,20 @@ class Evaluation:
 
     Args:
         rows: Tidy table, one row a scan, method and metric.
-        summaries: Groups: everything, each modality, each pathology.
+        summaries: Means over scans, of everything and of each stratum.
+        set_values: Values of the whole set.
+        comparisons: Paired tests between methods.
+        curves: Method → curve over all voxels.
+        reliability: Method → counts over bins of the score.
         provenance: Model, configuration, split, seed, threshold.
     """
 
     rows: list[Row] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
+    set_values: list[SetValue] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    reliability: dict[str, Reliability] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def mean(self, metric: str, *, group: str = "all", method: str = "model") -> Interval:
@@ -88,6 +80,92 @@ class Evaluation:
             if (summary.group, summary.method, summary.metric) == (group, method, metric):
                 return summary.interval
         raise KeyError(f"no summary of {metric} for {method} in {group}")
+
+    def of_set(self, metric: str, *, method: str = "model") -> float:
+        """Return one value of the whole set."""
+        for value in self.set_values:
+            if (value.method, value.metric) == (method, metric):
+                return value.value
+        raise KeyError(f"no {metric} of the set for {method}")
+
+
+class Evaluator:
+    """Takes in scans one at a time; what it keeps of each is a few numbers, and its lesion's scores.
+
+    Args:
+        seed: Seed of the bootstrap.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self.seed = seed
+        self._rows: list[Row] = []
+        self._sets: dict[str, _SetLevel] = {}
+
+    def add(self, method: str, case: Case) -> list[Row]:
+        """Score one scan as one method sees it, and return its rows."""
+        rows = score_case(case, method=method)
+        self._rows += rows
+        self._sets.setdefault(method, _SetLevel()).add(case)
+        return rows
+
+    def finish(self, provenance: dict[str, Any]) -> Evaluation:
+        """Return everything that was found."""
+        values, curves, reliability = [], {}, {}
+        for method, level in self._sets.items():
+            if level.pooled.has_lesion:
+                curves[method] = level.pooled.finish()
+            if level.reliability.count.any():
+                reliability[method] = level.reliability
+            values += level.values(method, curves.get(method))
+        return Evaluation(
+            rows=self._rows,
+            summaries=summarise(self._rows, seed=self.seed),
+            set_values=values,
+            comparisons=[c for metric in COMPARED for c in compare_methods(metric, _by_subject(self._rows, metric))],
+            curves=curves,
+            reliability=reliability,
+            provenance=provenance,
+        )
+
+
+@dataclass
+class _SetLevel:
+    """What one method's scans add up to."""
+
+    pooled: PooledCurve = field(default_factory=PooledCurve)
+    reliability: Reliability = field(default_factory=Reliability)
+    images: ImageLevel = field(default_factory=ImageLevel)
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
+    masks: int = 0
+
+    def add(self, case: Case) -> None:
+        if case.score is not None:
+            self.pooled.add(case.values, case.labels)
+            self.images.add(case)
+            if case.values.size and case.values.min() >= 0 and case.values.max() <= 1:
+                self.reliability.add(case.values, case.labels)
+        if case.mask is not None:
+            self.counts += np.array(case.counts)
+            self.masks += 1
+
+    def values(self, method: str, curve: Curve | None) -> list[SetValue]:
+        found: dict[str, tuple[float, str]] = {}
+        if curve is not None:
+            dice, threshold = curve.best_dice
+            found["micro_auprc"] = (curve.average_precision, "over the voxels of all scans together")
+            found["micro_auroc"] = (curve.auroc, "over the voxels of all scans together")
+            says = f"over all voxels, at the threshold {threshold:.4g} that is best for this very set: an upper bound"
+            found["dice_oracle_set"] = (dice, says)
+        if self.masks:
+            true, false, missed, _ = (int(v) for v in self.counts)
+            if true + missed:
+                says = "over all voxels, at the frozen threshold"
+                found["micro_dice"] = (2 * true / (2 * true + false + missed), says)
+        if self.reliability.count.any():
+            found["expected_calibration_error"] = (self.reliability.expected_error, "15 equal bins of the score")
+        for name, value in self.images.finish().items():
+            found[name] = (value, f"{name.split('_')[0]}s as units")
+        return [SetValue(method, name, value, says) for name, (value, says) in found.items()]
 
 
 def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray[np.float32]:
@@ -99,110 +177,34 @@ def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray
     return np.float32(1) - rank if modality.upper().startswith("T1") else rank
 
 
-def score_scan(scan: ScanScores, *, threshold: float | None, method: str = "model") -> list[Row]:
-    """Return every metric of one scan; those on masks only where there is a threshold."""
+def score_case(case: Case, *, method: str = "model") -> list[Row]:
+    """Return every metric that the case allows: those on masks only where there is a mask."""
+    lesion_ml = float(case.labels.sum()) * case.voxel_ml
+    about = (case.scan_id, case.subject, case.modality, case.pathology, case.site, case.age, case.sex, lesion_ml)
     rows = []
     for name in METRICS:
         metric = METRICS.get(name)
-        prediction: npt.NDArray[np.generic] = scan.score
-        if metric.needs == "mask":
-            if threshold is None:
-                continue
-            prediction = scan.score >= threshold
-        value = metric(prediction=prediction, reference=scan.reference, spacing_mm=scan.spacing_mm)
-        about = (scan.scan_id, scan.subject, scan.modality, scan.pathology or "unknown", method)
-        rows.append(Row(*about, name, metric.unit, value))
+        if (case.score if metric.needs == "score" else case.mask) is not None:
+            rows.append(Row(*about, method, name, metric.unit, metric(case)))
     return rows
 
 
-def pooled_values(scans: Sequence[ScanScores], *, threshold: float | None) -> dict[str, float]:
-    """Return metrics over the voxels of all scans together (micro), exact."""
-    score = np.concatenate([scan.score for scan in scans])
-    reference = np.concatenate([scan.reference for scan in scans])
-    if not reference.any():
-        return {}
-    values = {"auprc": average_precision(score, reference)}
-    if threshold is not None:
-        predicted = score >= threshold
-        values["dice"] = 2 * int((predicted & reference).sum()) / int(predicted.sum() + reference.sum())
-    return values
-
-
-def summarise(rows: Iterable[Row], *, seed: int, pooled: dict[str, dict[str, float]] | None = None) -> list[Summary]:
-    """Return macro means with bootstrap intervals, for all scans, each modality, pathology, and pair of them.
-
-    Args:
-        rows: The tidy table.
-        seed: Seed of the bootstrap.
-        pooled: Method → metric → value over all voxels of all scans.
-    """
+def summarise(rows: Iterable[Row], *, seed: int) -> list[Summary]:
+    """Return macro means with bootstrap intervals, for all scans and for each stratum of `groups_of`."""
     cells: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
-        groups = ("all", row.modality, row.pathology, f"{row.pathology} {row.modality}")
-        for group in groups:
+        for group in groups_of(row):
             cells.setdefault((group, row.method, row.metric, row.unit), []).append(row)
-    summaries = []
-    for (group, method, metric, unit), members in cells.items():
-        interval = bootstrap_mean([r.value for r in members], [r.subject for r in members], seed=seed)
-        micro = (pooled or {}).get(method, {}).get(metric) if group == "all" else None
-        summaries.append(Summary(group, method, metric, unit, interval, micro))
-    return summaries
-
-
-def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write `scans.tsv` (tidy), `summary.json` (with provenance) and `summary.md`; return the paths."""
-    paths = [folder / "scans.tsv", folder / "summary.json", folder / "summary.md"]
-    writers: list[Callable[[Evaluation], str]] = [_tsv, _json, markdown_table]
-    for path, writer in zip(paths, writers, strict=True):
-        write_text(path, writer(evaluation))
-    return paths
-
-
-def markdown_table(evaluation: Evaluation) -> str:
-    """Return the macro means with 95 % intervals as a Markdown table, one line a group, method and metric."""
-    lines = [
-        "| group | method | metric | mean [95 % interval] | scans (undefined) | pooled |",
-        "|---|---|---|---|---|---|",
+    return [
+        Summary(*key, bootstrap_mean([r.value for r in members], [r.subject for r in members], seed=seed))
+        for key, members in cells.items()
     ]
-    for s in evaluation.summaries:
-        i = s.interval
-        if i.n_scans == 0:
-            continue
-        bounds = "" if math.isnan(i.low) else f" [{i.low:.3f}, {i.high:.3f}]"
-        unit = f" {s.unit}" if s.unit else ""
-        pooled = "" if s.pooled is None else f"{s.pooled:.3f}"
-        cells = (s.group, s.method, s.metric, f"{i.mean:.3f}{bounds}{unit}", f"{i.n_scans} ({i.n_undefined})", pooled)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
-def _tsv(evaluation: Evaluation) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(Row.__dataclass_fields__)
-    for row in evaluation.rows:
-        value = "n/a" if math.isnan(row.value) else f"{row.value:.6g}"
-        writer.writerow([*list(vars(row).values())[:-1], value])
-    return buffer.getvalue()
-
-
-def _json(evaluation: Evaluation) -> str:
-    def clean(value: float | None) -> float | None:
-        return None if value is None or math.isnan(value) else round(value, 6)
-
-    summaries = [
-        {
-            "group": s.group,
-            "method": s.method,
-            "metric": s.metric,
-            "unit": s.unit,
-            "mean": clean(s.interval.mean),
-            "low": clean(s.interval.low),
-            "high": clean(s.interval.high),
-            "n_scans": s.interval.n_scans,
-            "n_undefined": s.interval.n_undefined,
-            "pooled": clean(s.pooled),
-        }
-        for s in evaluation.summaries
-    ]
-    return json.dumps({"provenance": evaluation.provenance, "summaries": summaries}, indent=2) + "\n"
+def _by_subject(rows: Iterable[Row], metric: str) -> dict[str, dict[str, float]]:
+    """Return method → subject → mean over the subject's scans."""
+    kept: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.metric == metric and not np.isnan(row.value):
+            kept.setdefault(row.method, {}).setdefault(row.subject, []).append(row.value)
+    return {method: {s: float(np.mean(v)) for s, v in subjects.items()} for method, subjects in kept.items()}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from halebrain.core.config import Config
 from halebrain.core.errors import DataError, UsageError
-from halebrain.evaluation.metrics.voxelwise import best_dice
+from halebrain.evaluation.curve import PooledCurve
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -49,15 +49,17 @@ class Calibration(Config):
 
 
 def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:
-    """Return the threshold with the best pooled Dice, and that Dice; exact, from one sort.
+    """Return the threshold with the best pooled Dice, and that Dice; exact.
 
     Raises:
         DataError: No scan has a lesion.
     """
-    reference = np.concatenate(references)
-    if not reference.any():
+    pooled = PooledCurve()
+    for score, reference in zip(scores, references, strict=True):
+        pooled.add(score, reference)
+    if not pooled.has_lesion:
         raise DataError("a Dice threshold needs validation scans with lesions", received="none")
-    dice, value = best_dice(np.concatenate(scores), reference)
+    dice, value = pooled.finish().best_dice
     return value, dice
 
 

@@ -1,6 +1,5 @@
 """What a detection leaves on disk: maps, lesion table and provenance, all of them or none."""
 
-import hashlib
 import json
 import platform
 import re
@@ -58,11 +57,6 @@ class OutputNames:
 def stem_of(path: Path) -> str:
     """Return the name of a NIfTI file without `.nii` or `.nii.gz`."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_detection(

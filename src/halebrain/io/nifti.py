@@ -61,6 +61,22 @@ def read_volume(path: Path) -> Volume:
     return Volume(np.ascontiguousarray(data, dtype=np.float32), affine, name=str(path))
 
 
+def read_array(path: Path) -> tuple[npt.NDArray[np.float32], Affine]:
+    """Read any three-dimensional NIfTI, a map or a label image, with its affine; empty and constant ones too.
+
+    Raises:
+        MissingInputError: There is no such file.
+        DataError: It is no NIfTI, damaged, not 3-D, or its affine is missing or singular.
+    """
+    image, data = _load(path)
+    affine = _checked_affine(image, path)
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise DataError("an image must have three dimensions", received=f"shape {data.shape}", where=path)
+    return np.ascontiguousarray(data, dtype=np.float32), affine
+
+
 def read_mask(path: Path, like: Volume) -> MaskArray:
     """Read a mask (any value > 0) that lies on the grid of `like`.
 

@@ -1,26 +1,13 @@
-"""What a metric is: a pure function, its unit, its direction, and what it says where there is nothing to measure."""
+"""What a metric is: a pure function of a case, its unit, its direction, and what it says where nothing is there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from halebrain.core.registry import Registry
+from halebrain.evaluation.case import Case
 
-
-class MetricFunction(Protocol):
-    """A metric of one scan; keyword-only, so that nobody swaps the arguments."""
-
-    def __call__(
-        self,
-        *,
-        prediction: npt.NDArray[np.generic],
-        reference: npt.NDArray[np.bool_],
-        spacing_mm: tuple[float, float, float],
-    ) -> float:
-        """Return the value; both arrays are 1-D, over the voxels of the brain."""
-        ...
+UNDEFINED = float("nan")
 
 
 @dataclass(frozen=True)
@@ -40,16 +27,23 @@ class EmptyPolicy:
     neither: float | None
 
 
+NO_LESION = EmptyPolicy(no_reference=UNDEFINED, no_prediction=0.0, neither=UNDEFINED)
+"""Undefined on a healthy scan; 0 where the lesion was missed altogether."""
+ALWAYS = EmptyPolicy(no_reference=None, no_prediction=None, neither=None)
+"""Defined on every scan."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """One metric.
 
     Args:
         name: As in tables.
-        unit: "" for a pure number.
+        unit: "" for a pure number in [0, 1].
         higher_is_better: Direction; `None` where neither is.
-        needs: "score" = graded map, "mask" = binary map.
+        needs: "score" = graded map, "mask" = binary map at a threshold that was frozen before.
         on_empty: What it says where there is nothing to measure.
+        says: What it is, in a line, with its source.
         fn: The function.
     """
 
@@ -58,26 +52,33 @@ class Metric:
     higher_is_better: bool | None
     needs: Literal["score", "mask"]
     on_empty: EmptyPolicy
-    fn: MetricFunction
+    says: str
+    fn: Callable[[Case], float]
 
-    def __call__(
-        self,
-        *,
-        prediction: npt.NDArray[np.generic],
-        reference: npt.NDArray[np.bool_],
-        spacing_mm: tuple[float, float, float],
-    ) -> float:
+    def __call__(self, case: Case) -> float:
         """Return the value for one scan, the empty cases by policy."""
-        has_reference = bool(reference.any())
-        has_prediction = self.needs == "score" or bool(prediction.any())
+        has_prediction = self.needs == "score" or bool(case.predicted.any())
         value: float | None = None  # measured, unless a policy below says otherwise
-        if not has_reference:
+        if not case.has_reference:
             value = self.on_empty.no_reference if has_prediction else self.on_empty.neither
         elif not has_prediction:
             value = self.on_empty.no_prediction
-        if value is not None:
-            return value
-        return float(self.fn(prediction=prediction, reference=reference, spacing_mm=spacing_mm))
+        return float(self.fn(case)) if value is None else value
 
 
 METRICS: Registry[Metric] = Registry("metric")
+
+
+def define(
+    name: str,
+    says: str,
+    fn: Callable[[Case], float],
+    *,
+    needs: Literal["score", "mask"],
+    unit: str = "",
+    better: Literal["higher", "lower", "nearer to 0"] = "higher",
+    on_empty: EmptyPolicy = NO_LESION,
+) -> None:
+    """Register a metric."""
+    direction = {"higher": True, "lower": False, "nearer to 0": None}[better]
+    METRICS.register(name)(Metric(name, unit, direction, needs, on_empty, says, fn))

@@ -1,0 +1,48 @@
+"""The evaluation of two folders: the same numbers for any tool's results."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.progress import track
+from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.pairs import Pair, PairOptions, are_graded, read_case
+from halebrain.io.checksum import file_sha256
+
+
+def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed: int) -> tuple[Evaluation, list[str]]:
+    """Score every pair, one at a time.
+
+    Args:
+        pairs: What to score.
+        options: How to read it; whether the predictions are graded is found out here.
+        method: What the tables call the predictions.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        What was found, and notes on predictions that had to be turned.
+
+    Raises:
+        DataError: A pair cannot be compared; the message names it.
+    """
+    options = replace(options, graded=are_graded(pairs))
+    evaluator, notes = Evaluator(seed=seed), []
+    for pair in track(pairs, description="Evaluating", total=len(pairs)):
+        case, said = read_case(pair, options)
+        evaluator.add(method, case)
+        notes += said
+    provenance: dict[str, Any] = {
+        "predictions": [_about(pair.prediction) for pair in pairs],
+        "references": [_about(pair.reference) for pair in pairs],
+        "options": asdict(options),
+        "region": "whole image" if pairs[0].brain_mask is None else "brain masks",
+        "grid": "native (of the references)",
+        "seed": seed,
+        "interval": "95 % BCa bootstrap of the mean over scans, subjects drawn whole",
+        "notes": notes,
+    }
+    return evaluator.finish(provenance), notes
+
+
+def _about(path: Path) -> dict[str, str]:
+    return {"name": path.name, "sha256": file_sha256(path)}

@@ -1,0 +1,121 @@
+"""An evaluation as files: tidy TSV, JSON, Markdown and LaTeX."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from halebrain.core.atomic import write_text
+from halebrain.evaluation.evaluate import Evaluation, Row, Summary
+from halebrain.evaluation.statistics import Interval
+
+HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write `scans.tsv` (tidy), `summary.json` (with provenance), `summary.md` and `summary.tex`; return the paths."""
+    writers: dict[str, Callable[[Evaluation], str]] = {
+        "scans.tsv": _tsv,
+        "summary.json": _json,
+        "summary.md": markdown,
+        "summary.tex": latex,
+    }
+    for name, writer in writers.items():
+        write_text(folder / name, writer(evaluation))
+    return [folder / name for name in writers]
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Return set values, macro means with 95 % intervals, and the comparisons, as Markdown tables."""
+    lines = ["## The set as a whole", "", "| method | metric | value | what it is |", "|---|---|---|---|"]
+    lines += [f"| {v.method} | {v.metric} | {v.value:.3f} | {v.says} |" for v in evaluation.set_values]
+    lines += ["", "## Means over scans (macro) with 95 % intervals", ""]
+    lines += ["| group | method | metric | mean [interval] | scans (undefined) |", "|---|---|---|---|---|"]
+    for s in evaluation.summaries:
+        count = f"{s.interval.n_scans} ({s.interval.n_undefined})"
+        lines.append(f"| {s.group} | {s.method} | {s.metric} | {with_interval(s.interval, s.unit)} | {count} |")
+    if evaluation.comparisons:
+        lines += ["", "## Methods compared (Wilcoxon signed-rank over subjects, Holm)", ""]
+        lines += [
+            "| metric | first | second | median difference | subjects | p | p (Holm) |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for c in evaluation.comparisons:
+            cells = (c.metric, c.first, c.second, f"{c.median_difference:+.3f}", c.n_subjects, f"{c.p:.2g}")
+            lines.append(f"| {' | '.join(map(str, cells))} | {c.p_holm:.2g} |")
+    return "\n".join(lines) + "\n"
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Return what fits a terminal: the whole set, and the headline metrics over all scans, as tab-separated lines."""
+    lines = [f"{v.method}\t{v.metric}\t{v.value:.3f}" for v in evaluation.set_values]
+    for s in evaluation.summaries:
+        if s.group == "all" and s.metric in HEADLINE:
+            lines.append(f"{s.method}\t{s.metric}, mean over scans\t{with_interval(s.interval, s.unit)}")
+    return "\n".join(lines) + "\n"
+
+
+def latex(evaluation: Evaluation) -> str:
+    """Return the headline metrics of each method over all scans as a LaTeX table (booktabs)."""
+    methods = list(dict.fromkeys(s.method for s in evaluation.summaries))
+    cells: dict[tuple[str, str], Summary] = {
+        (s.method, s.metric): s for s in evaluation.summaries if s.group == "all" and s.metric in HEADLINE
+    }
+    shown = [name for name in HEADLINE if any((m, name) in cells for m in methods)]
+    units = {name: next(cells[m, name].unit for m in methods if (m, name) in cells) for name in shown}
+    heads = [name.replace("_", r"\_") + (f" [{units[name]}]" if units[name] else "") for name in shown]
+    lines = [
+        r"\begin{tabular}{l" + "c" * len(shown) + "}",
+        r"\toprule",
+        " & ".join(["method", *heads]) + r" \\",
+        r"\midrule",
+    ]
+    for method in methods:
+        values = [with_interval(cells[method, n].interval) if (method, n) in cells else "--" for n in shown]
+        lines.append(" & ".join([method.replace("_", r"\_"), *values]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str:
+    """Return "0.512 [0.401, 0.620] ml", or the mean alone where there is no interval, or n/a."""
+    if math.isnan(interval.mean):
+        return "n/a"
+    bounds = "" if math.isnan(interval.low) else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{interval.mean:.{digits}f}{bounds}" + (f" {unit}" if unit else "")
+
+
+def _tsv(evaluation: Evaluation) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(f.name for f in fields(Row))
+    for row in evaluation.rows:
+        writer.writerow(_cell(getattr(row, f.name)) for f in fields(Row))
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _json(evaluation: Evaluation) -> str:
+    def clean(value: object) -> object:
+        if isinstance(value, float):
+            return None if math.isnan(value) else round(value, 6)
+        return value
+
+    def flat(item: Summary) -> dict[str, object]:
+        about = asdict(item)
+        return {k: clean(v) for k, v in {**about, **about.pop("interval")}.items() if k != "interval"}
+
+    content = {
+        "provenance": evaluation.provenance,
+        "set": [{k: clean(v) for k, v in asdict(value).items()} for value in evaluation.set_values],
+        "summaries": [flat(s) for s in evaluation.summaries],
+        "comparisons": [{k: clean(v) for k, v in asdict(c).items()} for c in evaluation.comparisons],
+    }
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,163 @@
+"""Anyone's files: how they are matched, read, turned and refused."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.evaluation.folders import evaluate_pairs
+from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.pairs import PairOptions, are_graded, find_pairs, parse_labels, read_case
+
+AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
+SHAPE = (12, 14, 10)
+
+
+@pytest.fixture
+def folders(tmp_path, rng):
+    for name in ("maps", "truth"):
+        (tmp_path / name).mkdir()
+    for subject in ("01", "02", "03"):
+        truth = np.zeros(SHAPE, np.uint8)
+        truth[3:6, 3:7, 4:6] = subject != "03"
+        write(tmp_path / "truth" / f"sub-{subject}_dseg.nii.gz", truth)
+        score = np.clip(0.5 * truth + rng.random(SHAPE) * 0.6, 0, 1).astype(np.float32)
+        write(tmp_path / "maps" / f"sub-{subject}_rec-x_probseg.nii.gz", score)
+    return tmp_path
+
+
+def write(path, data, affine=AFFINE):
+    image = nibabel.Nifti1Image(data, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    nibabel.save(image, path)
+    return image
+
+
+def pairs_of(folder):
+    return find_pairs(folder / "maps", folder / "truth")
+
+
+def test_files_are_matched_by_subject_and_session(folders):
+    pairs = pairs_of(folders)
+    assert [p.scan_id for p in pairs] == ["sub-01", "sub-02", "sub-03"]
+    assert [p.subject for p in pairs] == ["01", "02", "03"]
+    for pair in pairs:
+        assert pair.prediction.name.startswith(pair.scan_id)
+
+
+def test_files_without_entities_are_matched_by_name(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "case7.nii", np.zeros(SHAPE, np.uint8))
+    (pair,) = find_pairs(tmp_path / "a", tmp_path / "b")
+    assert (pair.scan_id, pair.subject) == ("case7", "case7")
+
+
+def test_a_file_without_partner_is_named(folders):
+    (folders / "truth" / "sub-02_dseg.nii.gz").unlink()
+    with pytest.raises(MissingInputError, match="1 without: sub-02"):
+        pairs_of(folders)
+
+
+def test_two_files_of_one_scan_are_refused(folders):
+    write(folders / "maps" / "sub-01_rec-y_probseg.nii.gz", np.zeros(SHAPE, np.float32))
+    with pytest.raises(DataError, match="one file a scan"):
+        pairs_of(folders)
+
+
+def test_empty_and_missing_folders_are_said(tmp_path):
+    with pytest.raises(MissingInputError, match="must exist"):
+        find_pairs(tmp_path / "no", tmp_path)
+    with pytest.raises(MissingInputError, match="must hold NIfTI"):
+        find_pairs(tmp_path, tmp_path)
+
+
+def test_the_same_place_in_another_orientation_is_turned_and_said(folders):
+    path = folders / "maps" / "sub-01_rec-x_probseg.nii.gz"
+    before, _ = read_case(pairs_of(folders)[0], PairOptions())
+    image = nibabel.load(path)
+    image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    wanted = nibabel.orientations.axcodes2ornt("PSR")
+    turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted))
+    write(path, np.asarray(turned.dataobj), turned.affine)
+    after, notes = read_case(pairs_of(folders)[0], PairOptions())
+    np.testing.assert_array_equal(after.score, before.score)
+    assert notes == ["sub-01_rec-x_probseg.nii.gz: turned to the orientation of sub-01_dseg.nii.gz"]
+
+
+@pytest.mark.parametrize("change", ["shift", "shape", "spacing"])
+def test_another_place_is_refused(folders, change):
+    affine, data = AFFINE.copy(), np.zeros(SHAPE, np.float32)
+    if change == "shift":
+        affine[0, 3] = 1.0
+    elif change == "spacing":
+        affine[2, 2] = 2.1
+    else:
+        data = data[:-1]
+    write(folders / "maps" / "sub-01_rec-x_probseg.nii.gz", data, affine)
+    with pytest.raises(DataError, match="grid of its reference"):
+        read_case(pairs_of(folders)[0], PairOptions())
+
+
+def test_several_labels_must_be_named(folders):
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[2], truth[5], truth[8] = 1, 2, 4
+    write(folders / "truth" / "sub-01_dseg.nii.gz", truth)
+    pair = pairs_of(folders)[0]
+    with pytest.raises(DataError, match=r"got 1, 2, 4 .*--labels"):
+        read_case(pair, PairOptions())
+    counts = {
+        labels: int(read_case(pair, PairOptions(labels=labels))[0].reference.sum())
+        for labels in ("all", (1,), (2, 4), (9,))
+    }
+    layer = SHAPE[1] * SHAPE[2]
+    assert counts == {"all": 3 * layer, (1,): layer, (2, 4): 2 * layer, (9,): 0}
+
+
+def test_labels_are_parsed():
+    assert (parse_labels(None), parse_labels("all"), parse_labels("1,4")) == (None, "all", (1, 4))
+    with pytest.raises(UsageError, match="'core'"):
+        parse_labels("core")
+
+
+def test_maps_that_are_not_finite_are_refused(folders):
+    data = np.zeros(SHAPE, np.float32)
+    data[0, 0, 0] = np.inf
+    write(folders / "maps" / "sub-01_rec-x_probseg.nii.gz", data)
+    with pytest.raises(DataError, match="finite"):
+        read_case(pairs_of(folders)[0], PairOptions())
+
+
+def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
+    assert are_graded(pairs_of(folders))
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    assert {r.metric for r in found.rows} == {n for n in METRICS if METRICS.get(n).needs == "score"}
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0)
+    assert {r.metric for r in found.rows} == set(METRICS)
+    assert 0 < found.mean("dice", method="mine").mean < 1
+    for path in (folders / "maps").iterdir():
+        write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.uint8))
+    assert not are_graded(pairs_of(folders))
+    masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
+    assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
+
+
+def test_brain_masks_say_where_voxels_count(folders):
+    (folders / "brains").mkdir()
+    brain = np.zeros(SHAPE, np.uint8)
+    brain[:, :, :5] = 1
+    for subject in ("01", "02", "03"):
+        write(folders / "brains" / f"sub-{subject}_mask.nii.gz", brain)
+    pair = find_pairs(folders / "maps", folders / "truth", folders / "brains")[0]
+    case, _ = read_case(pair, PairOptions())
+    np.testing.assert_array_equal(case.region, (brain > 0) | case.reference)
+    assert case.has_reference
+
+
+def test_provenance_names_every_file(folders):
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=3)
+    assert [p["name"] for p in found.provenance["references"]] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
+    assert all(len(p["sha256"]) == 64 for p in found.provenance["predictions"])
+    assert found.provenance["seed"] == 3
