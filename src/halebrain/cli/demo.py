@@ -111,6 +111,7 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     from halebrain.inference.cohort import ScanInput, score_manifest
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
+    from halebrain.report.evaluation_page import write_evaluation_page
 
     bundle = load_bundle(model)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
@@ -119,6 +120,7 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     evaluation = run_evaluation(predictor, unseen, threshold=value, threshold_name=name)
     write_evaluation(evaluation, output / "evaluation")
+    write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space)

@@ -63,6 +63,7 @@ def evaluate(
     """Score MODEL on the annotated scans of a manifest, or a folder of anyone's results against references."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.evaluation.tables import headline, write_evaluation
+    from halebrain.report.evaluation_page import write_evaluation_page
 
     if (model is None) == (predictions is None):
         raise UsageError("evaluate takes either MODEL and --manifest, or --predictions and --references")
@@ -79,7 +80,8 @@ def evaluate(
         if references is None:
             raise UsageError("predictions are evaluated against references", remedy="give --references")
         evaluation = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
-    paths = write_evaluation(evaluation, output)
+    paths = [*write_evaluation(evaluation, output), output / "index.html"]
+    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {(model or predictions or output).name}")
     typer.echo(headline(evaluation), nl=False)
     for path in paths:
         typer.echo(path)
@@ -157,7 +159,8 @@ def run_evaluation(
     evaluator = Evaluator(seed=predictor.seed)
     for scored in score_manifest(predictor, rows, description="Evaluating"):
         for method, case in _methods(scored, threshold, working=working):
-            evaluator.add(method, case)
+            image = scored.scan.image if working else scored.volume.data
+            evaluator.add(method, case, image=image, show=method == "model")
     provenance: dict[str, Any] = {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),

@@ -8,14 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.compare import Comparison, compare_methods
 from halebrain.evaluation.curve import Curve, PooledCurve
+from halebrain.evaluation.froc import RATES as FROC_RATES
+from halebrain.evaluation.froc import Froc
 from halebrain.evaluation.imagewise import ImageLevel
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reliability import Reliability
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
 from halebrain.evaluation.strata import About, groups_of
+from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
 COMPARED = ("auprc", "dice_oracle_per_scan")
 """Metrics on which methods are compared: those that every method has, without a threshold."""
@@ -63,6 +67,8 @@ class Evaluation:
         comparisons: Paired tests between methods.
         curves: Method → curve over all voxels.
         reliability: Method → counts over bins of the score.
+        thumbnails: A slice of each scan that came with one.
+        froc: Method → lesions and false candidates.
         provenance: Model, configuration, split, seed, threshold.
     """
 
@@ -72,6 +78,8 @@ class Evaluation:
     comparisons: list[Comparison] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     reliability: dict[str, Reliability] = field(default_factory=dict)
+    thumbnails: list[Thumbnail] = field(default_factory=list)
+    froc: dict[str, Froc] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def mean(self, metric: str, *, group: str = "all", method: str = "model") -> Interval:
@@ -100,12 +108,23 @@ class Evaluator:
         self.seed = seed
         self._rows: list[Row] = []
         self._sets: dict[str, _SetLevel] = {}
+        self._thumbnails: list[Thumbnail] = []
 
-    def add(self, method: str, case: Case) -> list[Row]:
-        """Score one scan as one method sees it, and return its rows."""
+    def add(self, method: str, case: Case, *, image: FloatArray | None = None, show: bool = False) -> list[Row]:
+        """Score one scan as one method sees it, and return its rows.
+
+        Args:
+            method: Its name.
+            case: The scan.
+            image: The scan's intensities, for the figure of best and worst.
+            show: Whether that figure shows this method.
+        """
         rows = score_case(case, method=method)
         self._rows += rows
         self._sets.setdefault(method, _SetLevel()).add(case)
+        if show:
+            values = {row.metric: row.value for row in rows}
+            self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
         return rows
 
     def finish(self, provenance: dict[str, Any]) -> Evaluation:
@@ -117,6 +136,7 @@ class Evaluator:
             if level.reliability.count.any():
                 reliability[method] = level.reliability
             values += level.values(method, curves.get(method))
+            values += _volume_correlation([row for row in self._rows if row.method == method])
         return Evaluation(
             rows=self._rows,
             summaries=summarise(self._rows, seed=self.seed),
@@ -124,6 +144,8 @@ class Evaluator:
             comparisons=[c for metric in COMPARED for c in compare_methods(metric, _by_subject(self._rows, metric))],
             curves=curves,
             reliability=reliability,
+            thumbnails=self._thumbnails,
+            froc={method: level.froc for method, level in self._sets.items() if level.froc.found},
             provenance=provenance,
         )
 
@@ -137,6 +159,7 @@ class _SetLevel:
     images: ImageLevel = field(default_factory=ImageLevel)
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
     masks: int = 0
+    froc: Froc = field(default_factory=Froc)
 
     def add(self, case: Case) -> None:
         if case.score is not None:
@@ -147,6 +170,8 @@ class _SetLevel:
         if case.mask is not None:
             self.counts += np.array(case.counts)
             self.masks += 1
+            if case.score is not None:
+                self.froc.add(case)
 
     def values(self, method: str, curve: Curve | None) -> list[SetValue]:
         found: dict[str, tuple[float, str]] = {}
@@ -163,9 +188,25 @@ class _SetLevel:
                 found["micro_dice"] = (2 * true / (2 * true + false + missed), says)
         if self.reliability.count.any():
             found["expected_calibration_error"] = (self.reliability.expected_error, "15 equal bins of the score")
+        if self.froc.found:
+            for rate in FROC_RATES:
+                says = (
+                    f"share of lesions found at {rate:g} false ones a scan (FROC), candidates of the frozen threshold"
+                )
+                found[f"froc_sensitivity_{rate:g}"] = (self.froc.sensitivity_at(rate), says)
         for name, value in self.images.finish().items():
             found[name] = (value, f"{name.split('_')[0]}s as units")
         return [SetValue(method, name, value, says) for name, (value, says) in found.items()]
+
+
+def _volume_correlation(rows: list[Row]) -> list[SetValue]:
+    errors = [row for row in rows if row.metric == "volume_error"]
+    true = [row.lesion_ml for row in errors]
+    predicted = [row.lesion_ml + row.value for row in errors]
+    if len(errors) < 3 or np.ptp(true) == 0 or np.ptp(predicted) == 0:
+        return []
+    value = float(stats.spearmanr(true, predicted).statistic)
+    return [SetValue(rows[0].method, "volume_correlation", value, "Spearman's rank correlation of volumes over scans")]
 
 
 def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray[np.float32]:

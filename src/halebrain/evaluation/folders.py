@@ -29,7 +29,7 @@ def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed
     evaluator, notes = Evaluator(seed=seed), []
     for pair in track(pairs, description="Evaluating", total=len(pairs)):
         case, said = read_case(pair, options)
-        evaluator.add(method, case)
+        evaluator.add(method, case, show=True)
         notes += said
     provenance: dict[str, Any] = {
         "predictions": [_about(pair.prediction) for pair in pairs],

@@ -19,7 +19,7 @@ from halebrain.io.nifti import read_mask, read_volume
 
 Array = npt.NDArray[np.generic]
 DISCLAIMER = "Research use only. Not a medical device."
-_INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
+INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", n
     across, along = panels[0].data.shape[:2]
     cell = 1.75 * along / across
     height = cell * rows + 0.9
-    figure = _figure(1.75 * columns + 0.4, height)
+    figure = new_figure(1.75 * columns + 0.4, height)
     axes = figure.subplots(rows, columns, squeeze=False)
     for column, panel in enumerate(panels):
-        axes[0, column].set_title(panel.title, color=_INK, fontsize=10, pad=6)
+        axes[0, column].set_title(panel.title, color=INK, fontsize=10, pad=6)
         for row, index in enumerate(slices):
             _show(axes[row, column], panel, index)
     for row in range(rows):
         for side, letter in ((0.03, "R"), (0.91, "L")):
-            axes[row, 0].text(side, 0.03, letter, transform=axes[row, 0].transAxes, color=_INK, fontsize=7, alpha=0.7)
-    figure.suptitle(title, color=_INK, fontsize=11, y=1 - 0.12 / height)
-    figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=_INK, fontsize=7.5, ha="center", alpha=0.8)
+            axes[row, 0].text(side, 0.03, letter, transform=axes[row, 0].transAxes, color=INK, fontsize=7, alpha=0.7)
+    figure.suptitle(title, color=INK, fontsize=11, y=1 - 0.12 / height)
+    figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02)
     return figure
 
@@ -103,9 +103,9 @@ def loss_plot(log: Path) -> Figure:
     """Return the training and validation loss of a run, from its CSV log."""
     with log.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    figure = _figure(6.4, 3.6)
+    figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
-    _style(axes)
+    style(axes)
     train = [(int(r["step"]), float(r["loss"])) for r in rows if r["loss"]]
     val = [(int(r["step"]), float(r["val_loss"])) for r in rows if r["val_loss"]]
     axes.plot(*zip(*train, strict=True), color="#6ea8fe", linewidth=1, alpha=0.8, label="training")
@@ -120,9 +120,9 @@ def loss_plot(log: Path) -> Figure:
         )
     if min(value for _, value in train) > 0:
         axes.set_yscale("log")
-    axes.set_xlabel("step", color=_INK)
-    axes.set_ylabel("loss", color=_INK)
-    axes.legend(facecolor=_PAPER, edgecolor="none", labelcolor=_INK)
+    axes.set_xlabel("step", color=INK)
+    axes.set_ylabel("loss", color=INK)
+    axes.legend(facecolor=_PAPER, edgecolor="none", labelcolor=INK)
     figure.tight_layout()
     return figure
 
@@ -134,7 +134,7 @@ def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
     width = 2 * len(modalities)  # cells of one subject
     abreast = max(1, 6 // width)
     rows = -(-len(subjects) // abreast)
-    figure = _figure(1.6 * width * abreast + 0.3, 1.75 * rows + 0.7)
+    figure = new_figure(1.6 * width * abreast + 0.3, 1.75 * rows + 0.7)
     axes = figure.subplots(rows, width * abreast, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -149,8 +149,8 @@ def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
             panel = Panel(f"{record.subject}{age} {record.modality}", volume.data, outline=lesion)
             for offset, index in enumerate(heights):
                 _show(axes[row, column + offset], panel, index)
-            axes[row, column].set_title(panel.title, color=_INK, fontsize=7, loc="left", pad=2)
-    figure.suptitle("Virtual cohort: synthetic images, lesions outlined", color=_INK, fontsize=10)
+            axes[row, column].set_title(panel.title, color=INK, fontsize=7, loc="left", pad=2)
+    figure.suptitle("Virtual cohort: synthetic images, lesions outlined", color=INK, fontsize=10)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.985))
     return figure
 
@@ -161,15 +161,17 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
         figure.savefig(temporary, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure in the house's colours; sizes in inches."""
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """Give axes the house's colours."""
     axes.set_facecolor(_PAPER)
-    axes.tick_params(colors=_INK, labelsize=8)
+    axes.tick_params(colors=INK, labelsize=8)
     axes.grid(alpha=0.15)
     for spine in axes.spines.values():
         spine.set_color("#444a52")

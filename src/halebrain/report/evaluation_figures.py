@@ -1,0 +1,135 @@
+"""Figures of an evaluation: curves, reliability, Dice by lesion size, agreement of volumes, best to worst."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from halebrain.evaluation.curve import Curve
+from halebrain.evaluation.evaluate import Row
+from halebrain.evaluation.froc import Froc
+from halebrain.evaluation.reliability import Reliability
+from halebrain.evaluation.thumbnails import Thumbnail
+from halebrain.report.figures import INK, new_figure, style
+
+_COLOURS = ("#6ea8fe", "#ffb454", "#7ee0a3", "#c792ea", "#ff8a80", "#9aa4af")
+
+
+def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
+    """Return the precision–recall curves over the voxels of all scans, one a method."""
+    figure = new_figure(6.4, 4.4)
+    axes = figure.subplots()
+    for colour, (method, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        recall, precision = curve.points()
+        label = f"{method}: {curve.average_precision:.2f}"
+        axes.plot(recall, precision, color=colour, linewidth=1.6, label=label)
+    if curves:
+        first = next(iter(curves.values()))
+        prevalence = first.true[-1] / (first.true[-1] + first.n_negative)
+        axes.axhline(prevalence, color=INK, linewidth=0.8, linestyle=":", label=f"chance: {prevalence:.3f}")
+    _finish(figure, axes, "recall", "precision", limits=True)
+    return figure
+
+
+def reliability_figure(reliability: Mapping[str, Reliability]) -> Figure:
+    """Return the share of lesion among voxels of each score; on the diagonal a score is a probability."""
+    figure = new_figure(6.4, 4.4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+    for colour, (method, counts) in zip(_cycle(len(reliability)), reliability.items(), strict=True):
+        score, share, _ = counts.curve()
+        label = f"{method}: error {counts.expected_error:.3f}"
+        axes.plot(score, share, color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
+    _finish(figure, axes, "mean score of the bin", "share of lesion", limits=True)
+    return figure
+
+
+def froc_figure(froc: Mapping[str, Froc]) -> Figure:
+    """Return the share of lesions found over the number of false ones a scan."""
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    for colour, (method, counts) in zip(_cycle(len(froc)), froc.items(), strict=True):
+        rate, sensitivity = counts.curve()
+        axes.step(rate, sensitivity, where="post", color=colour, linewidth=1.6, label=method)
+    axes.set_ylim(-0.01, 1.01)
+    _finish(figure, axes, "false lesions a scan", "share of lesions found")
+    return figure
+
+
+def dice_by_size_figure(rows: Sequence[Row]) -> Figure | None:
+    """Return Dice at the frozen threshold over the lesion volume of each scan, or `None` where no scan has both."""
+    kept = [r for r in rows if r.metric == "dice" and r.lesion_ml > 0 and not np.isnan(r.value)]
+    if not kept:
+        return None
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    pathologies = list(dict.fromkeys(r.pathology for r in kept))
+    for colour, pathology in zip(_cycle(len(pathologies)), pathologies, strict=True):
+        own = [r for r in kept if r.pathology == pathology]
+        axes.scatter(
+            [r.lesion_ml for r in own], [r.value for r in own], s=22, color=colour, alpha=0.85, label=pathology
+        )
+    axes.set_xscale("log")
+    axes.set_ylim(-0.02, 1.02)
+    _finish(figure, axes, "lesion volume of the scan [ml]", "Dice at the frozen threshold")
+    return figure
+
+
+def volume_agreement_figure(rows: Sequence[Row]) -> Figure | None:
+    """Return a Bland–Altman plot of predicted and true volumes, with the limits of agreement (1.96 s.d.)."""
+    kept = [r for r in rows if r.metric == "volume_error" and not np.isnan(r.value)]
+    if len(kept) < 2:
+        return None
+    error = np.array([r.value for r in kept])
+    mean = np.array([r.lesion_ml for r in kept]) + error / 2
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    axes.scatter(mean, error, s=22, color=_COLOURS[0], alpha=0.85)
+    bias, spread = float(error.mean()), float(error.std(ddof=1))
+    for value, label in ((bias, f"bias {bias:+.1f} ml"), (bias - 1.96 * spread, ""), (bias + 1.96 * spread, "")):
+        axes.axhline(value, color=_COLOURS[1], linewidth=1.2 if label else 0.8, linestyle="-" if label else "--")
+        if label:
+            axes.plot([], [], color=_COLOURS[1], label=f"{label}, limits ± {1.96 * spread:.1f} ml")
+    _finish(figure, axes, "mean of predicted and true volume [ml]", "predicted − true [ml]")
+    return figure
+
+
+def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure | None:
+    """Return the worst, median and best scans by Dice (else AUPRC): image, score, called and true outlines."""
+    ranked = sorted((t for t in thumbnails if not np.isnan(t.value)), key=lambda t: t.value)
+    if not ranked:
+        return None
+    middle = max(0, len(ranked) // 2 - each // 2)
+    groups = {"worst": ranked[:each], "median": ranked[middle : middle + each], "best": ranked[-each:]}
+    columns = list({t.scan_id: (name, t) for name, group in groups.items() for t in group}.values())
+    figure = new_figure(1.7 * len(columns) + 0.3, 4.2)
+    axes = figure.subplots(2, len(columns), squeeze=False)
+    for column, (name, t) in enumerate(columns):
+        axes[0, column].set_title(f"{name}\n{t.scan_id}\n{t.value:.2f}", color=INK, fontsize=7)
+        axes[0, column].imshow(t.image, cmap="gray", vmin=0, vmax=255)
+        axes[1, column].imshow(t.score, cmap="inferno", vmin=0, vmax=255)
+        for axis in axes[:, column]:
+            axis.axis("off")
+            for mask, colour in ((t.reference, "#7ee0a3"), (t.called, "#ff4d4d")):
+                if mask.any():
+                    axis.contour(mask.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
+    figure.suptitle("true in green, called in red; the slice with most lesion", color=INK, fontsize=9, y=0.99)
+    figure.tight_layout(pad=0.4, rect=(0, 0, 1, 0.97))
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+
+
+def _finish(figure: Figure, axes: Axes, x: str, y: str, *, limits: bool = False) -> None:
+    style(axes)
+    if limits:
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.01)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(facecolor=figure.get_facecolor(), edgecolor="none", labelcolor=INK, fontsize=8)
+    figure.tight_layout()

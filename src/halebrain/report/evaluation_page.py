@@ -1,0 +1,157 @@
+"""The page of an evaluation."""
+
+from pathlib import Path
+
+from halebrain.evaluation.evaluate import Evaluation, Summary
+from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.tables import HEADLINE, with_interval
+from halebrain.report.evaluation_figures import (
+    dice_by_size_figure,
+    froc_figure,
+    gallery_figure,
+    precision_recall_figure,
+    reliability_figure,
+    volume_agreement_figure,
+)
+from halebrain.report.page import Page, Section, write_page
+
+_CONFOUNDED = (
+    "Read with care: where the healthy and the ill come from different scanners, these values measure the scanner too. "
+    "The false positives of healthy scans by site, age and sex show how much."
+)
+
+
+def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> None:
+    """Write the page, one self-contained HTML file."""
+    method = evaluation.rows[0].method
+    rows = [r for r in evaluation.rows if r.method == method]
+    sections = [
+        _means(evaluation),
+        Section("Worst, median and best", figure=gallery_figure(evaluation.thumbnails)),
+        _whole_set(evaluation),
+    ]
+    if evaluation.curves:
+        sections.append(
+            Section(
+                "Precision and recall",
+                figure=precision_recall_figure(evaluation.curves),
+                caption="Over the voxels of all scans together; in the legend the area under each curve.",
+            )
+        )
+    if evaluation.reliability:
+        sections.append(Section("Is the score a probability?", figure=reliability_figure(evaluation.reliability)))
+    if evaluation.froc:
+        sections.append(
+            Section(
+                "Lesions found against false ones",
+                figure=froc_figure(evaluation.froc),
+                caption="Candidates are the lesions called at the frozen threshold, ranked by their peak score.",
+            )
+        )
+    sections += [
+        Section("Dice by lesion size", figure=dice_by_size_figure(rows)),
+        Section("Agreement of volumes", figure=volume_agreement_figure(rows)),
+        _strata(evaluation, method),
+        _comparisons(evaluation),
+    ]
+    kept = [s for s in sections if s.figure is not None or s.rows]
+    page = Page(
+        title=title,
+        lead=f"{len({r.scan_id for r in rows})} scans of {len({r.subject for r in rows})} subjects, "
+        f"grid: {evaluation.provenance.get('grid', 'as given')}.",
+        numbers=_numbers(evaluation, method),
+        sections=kept,
+        provenance=evaluation.provenance,
+    )
+    write_page(page, path)
+
+
+def _numbers(evaluation: Evaluation, method: str) -> list[tuple[str, str]]:
+    found = []
+    for summary in evaluation.summaries:
+        if (summary.group, summary.method) == ("all", method) and summary.metric in HEADLINE[:4]:
+            value = with_interval(summary.interval, summary.unit, digits=2)
+            found.append((value, f"{summary.metric}, mean over {summary.interval.n_scans} scans"))
+    return found
+
+
+def _means(evaluation: Evaluation) -> Section:
+    chosen = [s for s in evaluation.summaries if s.group == "all"]
+    methods = list(dict.fromkeys(s.method for s in chosen))
+    cells = {(s.metric, s.method): s for s in chosen}
+    names = list(dict.fromkeys(s.metric for s in chosen))
+    return Section(
+        "Means over scans",
+        text=["Macro means with 95 % bootstrap intervals; whole subjects are drawn. Undefined scans are counted."],
+        header=("metric", *methods, "scans (undefined)", "what it is"),
+        rows=[
+            [
+                name,
+                *(_cell(cells.get((name, m))) for m in methods),
+                _count(next(cells[name, m] for m in methods if (name, m) in cells)),
+                METRICS.get(name).says,
+            ]
+            for name in names
+        ],
+    )
+
+
+def _whole_set(evaluation: Evaluation) -> Section:
+    return Section(
+        "The set as a whole",
+        text=[_CONFOUNDED] if any(v.metric.startswith("scan_") for v in evaluation.set_values) else [],
+        header=("method", "metric", "value", "what it is"),
+        rows=[[v.method, v.metric, f"{v.value:.3f}", v.says] for v in evaluation.set_values],
+    )
+
+
+def _strata(evaluation: Evaluation, method: str) -> Section:
+    wanted = [m for m in (*HEADLINE, "lesion_sensitivity") if m != "auroc"]
+    chosen = [s for s in evaluation.summaries if s.method == method and s.group != "all" and s.metric in wanted]
+    groups = list(dict.fromkeys(s.group for s in chosen))
+    shown = [name for name in wanted if any(s.metric == name for s in chosen)]
+    cells = {(s.group, s.metric): s for s in chosen}
+    return Section(
+        f"By group: {method}",
+        header=("group", "scans", *shown),
+        rows=[
+            [
+                group,
+                str(max(_all_scans(cells[k]) for k in cells if k[0] == group)),
+                *(_cell(cells.get((group, m))) for m in shown),
+            ]
+            for group in groups
+        ],
+    )
+
+
+def _comparisons(evaluation: Evaluation) -> Section:
+    return Section(
+        "Methods compared",
+        text=["Wilcoxon signed-rank tests over subjects, corrected for their number (Holm)."],
+        header=("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)"),
+        rows=[
+            [
+                c.metric,
+                c.first,
+                c.second,
+                f"{c.median_difference:+.3f}",
+                str(c.n_subjects),
+                f"{c.p:.2g}",
+                f"{c.p_holm:.2g}",
+            ]
+            for c in evaluation.comparisons
+        ],
+    )
+
+
+def _cell(summary: Summary | None) -> str:
+    return "" if summary is None else with_interval(summary.interval, summary.unit)
+
+
+def _count(summary: Summary) -> str:
+    return f"{summary.interval.n_scans} ({summary.interval.n_undefined})"
+
+
+def _all_scans(summary: Summary) -> int:
+    return summary.interval.n_scans + summary.interval.n_undefined
