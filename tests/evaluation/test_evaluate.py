@@ -10,7 +10,7 @@ import pytest
 
 from halebrain.cli.evaluate import _refuse_seen
 from halebrain.core.errors import DataError
-from halebrain.evaluation.evaluate import Evaluation, Evaluator, intensity_rank, score_case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, intensity_rank, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -83,6 +83,16 @@ def test_the_set_as_a_whole_by_hand(evaluation):
     assert "micro_dice" not in {v.metric for v in evaluation.set_values if v.method == "other"}
     with pytest.raises(KeyError, match="no micro_dice"):
         evaluation.of_set("micro_dice", method="other")
+
+
+def test_sites_are_drawn_whole_where_there_are_enough(scan):
+    def rows(sites):
+        cases = [scan(f"s{i}", site=site) for i, site in enumerate(sites)]
+        return [row for case in cases for row in score_case(case) if row.metric == "dice"]
+
+    assert clusters_of(rows("vwxyzz")) == list("vwxyzz")
+    assert clusters_of(rows("xxyyzz")) == [f"s{i}" for i in range(6)]
+    assert clusters_of(rows(["v", "w", "x", "y", "z", None])) == [f"s{i}" for i in range(6)]
 
 
 def test_methods_are_compared_by_subject(evaluation):

@@ -129,6 +129,16 @@ def test_maps_that_are_not_finite_are_refused(folders):
         read_case(pairs_of(folders)[0], PairOptions())
 
 
+def test_scores_that_are_no_probabilities_are_said(folders):
+    for path in (folders / "maps").iterdir():
+        write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
+    found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    assert len(notes) == 3
+    assert "no probabilities" in notes[0]
+    assert not found.reliability
+    assert "micro_auprc" in {v.metric for v in found.set_values}
+
+
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     assert are_graded(pairs_of(folders))
     found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)

@@ -81,3 +81,14 @@ def test_a_number_needs_no_calibration_but_auto_does() -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UsageError, match=r"stored: dice, fpr:0\.01"):
         select_threshold(stored(), "best")
+
+
+def test_thresholds_of_a_data_set_stand_beside_the_others() -> None:
+    other = Calibration(default="dice", thresholds={"dice": stored().thresholds["fpr:0.01"]}, subjects=("b", "a"))
+    both = other.named("siteB", beside=stored())
+    assert (both.default, both.subjects) == ("dice", ("a", "b"))
+    assert select_threshold(both, "auto") == (0.4, "dice")
+    assert select_threshold(both, "dice@siteB") == (0.6, "dice@siteB")
+    alone = other.named("siteB", beside=None)
+    assert select_threshold(alone, "auto") == (0.6, "dice@siteB")
+    assert set(both.named("siteB", beside=both).thresholds) >= set(both.thresholds)

@@ -22,6 +22,10 @@ def calibrate(
     manifest: options.ManifestPath,
     modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
     pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of a data set: its thresholds are kept beside the others, as dice@NAME."),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -34,13 +38,22 @@ def calibrate(
     rows = Manifest.read(manifest).split("val")
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
-    calibration = run_calibration(model, rows, seed=seed, device=options.find_device(device))
-    for name, threshold in calibration.thresholds.items():
-        typer.echo(f"{name}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
+    calibration = run_calibration(model, rows, name=name, seed=seed, device=options.find_device(device))
+    for stored, threshold in calibration.thresholds.items():
+        typer.echo(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
 
 
-def run_calibration(model: Path, rows: "Manifest", *, seed: int, device: "torch.device") -> "Calibration":
+def run_calibration(
+    model: Path, rows: "Manifest", *, seed: int, device: "torch.device", name: str | None = None
+) -> "Calibration":
     """Fit every threshold on `rows` and store them in the bundle.
+
+    Args:
+        model: The bundle.
+        rows: Validation scans.
+        seed: The user's seed.
+        device: Where the networks run.
+        name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
 
     Raises:
         MissingInputError: There is no validation scan.
@@ -82,5 +95,7 @@ def run_calibration(model: Path, rows: "Manifest", *, seed: int, device: "torch.
         raise MissingInputError("calibration needs healthy or annotated scans", where=rows.source or "manifest")
     default = "dice" if "dice" in thresholds else next(iter(thresholds))
     calibration = Calibration(default=default, thresholds=thresholds, subjects=tuple(rows.subjects()))
+    if name is not None:
+        calibration = calibration.named(name, beside=options.read_calibration(predictor.bundle))
     store_calibration(model, calibration.model_dump(mode="json"))
     return calibration

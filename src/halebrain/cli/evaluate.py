@@ -149,6 +149,7 @@ def run_evaluation(
         DataError: A subject took part in training or in the choice of the threshold.
     """
     from halebrain.evaluation.evaluate import Evaluator
+    from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest
     from halebrain.inference.outputs import versions
 
@@ -168,7 +169,7 @@ def run_evaluation(
         "seed": predictor.seed,
         "levels": list(predictor.levels),
         "grid": "working grid, resampled labels" if working else "native, original labels",
-        "interval": "95 % BCa bootstrap of the mean over scans, subjects drawn whole",
+        "interval": INTERVAL,
         "versions": versions(),
     }
     return evaluator.finish(provenance)

@@ -24,6 +24,8 @@ from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 COMPARED = ("auprc", "dice_oracle_per_scan")
 """Metrics on which methods are compared: those that every method has, without a threshold."""
 
+_ENOUGH_SITES = 5
+
 
 @dataclass(frozen=True)
 class Row(About):
@@ -179,8 +181,9 @@ class _SetLevel:
             dice, threshold = curve.best_dice
             found["micro_auprc"] = (curve.average_precision, "over the voxels of all scans together")
             found["micro_auroc"] = (curve.auroc, "over the voxels of all scans together")
-            says = f"over all voxels, at the threshold {threshold:.4g} that is best for this very set: an upper bound"
+            says = "over all voxels, at the threshold that is best for this very set: an upper bound, not a result"
             found["dice_oracle_set"] = (dice, says)
+            found["dice_oracle_set_threshold"] = (threshold, "the threshold that is best for this very set")
         if self.masks:
             true, false, missed, _ = (int(v) for v in self.counts)
             if true + missed:
@@ -237,9 +240,21 @@ def summarise(rows: Iterable[Row], *, seed: int) -> list[Summary]:
         for group in groups_of(row):
             cells.setdefault((group, row.method, row.metric, row.unit), []).append(row)
     return [
-        Summary(*key, bootstrap_mean([r.value for r in members], [r.subject for r in members], seed=seed))
+        Summary(*key, bootstrap_mean([r.value for r in members], clusters_of(members), seed=seed))
         for key, members in cells.items()
     ]
+
+
+def clusters_of(rows: list[Row]) -> list[str]:
+    """Return what is drawn together: sites where every scan has one and there are five or more, else subjects.
+
+    Scans of one scanner resemble each other, so drawing subjects alone makes intervals too narrow; from fewer sites
+    than five no interval can be had by drawing them.
+    """
+    sites = {row.site for row in rows}
+    if None not in sites and len(sites) >= _ENOUGH_SITES:
+        return [str(row.site) for row in rows]
+    return [row.subject for row in rows]
 
 
 def _by_subject(rows: Iterable[Row], metric: str) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Any
 from halebrain.core.progress import track
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.pairs import Pair, PairOptions, are_graded, read_case
+from halebrain.evaluation.statistics import INTERVAL
 from halebrain.io.checksum import file_sha256
 
 
@@ -38,7 +39,7 @@ def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed
         "region": "whole image" if pairs[0].brain_mask is None else "brain masks",
         "grid": "native (of the references)",
         "seed": seed,
-        "interval": "95 % BCa bootstrap of the mean over scans, subjects drawn whole",
+        "interval": INTERVAL,
         "notes": notes,
     }
     return evaluator.finish(provenance), notes

@@ -117,6 +117,8 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
         region = (_on_grid(pair.brain_mask, truth.shape, affine, pair.reference, notes) > 0) | truth
     if not np.isfinite(prediction).all():
         raise DataError("a prediction must be finite", received="NaN or infinite voxels", where=pair.prediction)
+    if options.graded and (prediction[region].min() < 0 or prediction[region].max() > 1):
+        notes.append(f"{pair.prediction.name}: scores outside [0, 1] are no probabilities; calibration error left out")
     mask = None if options.graded else prediction > 0
     if options.graded and options.threshold is not None:
         mask = prediction >= options.threshold

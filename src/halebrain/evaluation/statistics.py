@@ -1,4 +1,4 @@
-"""Uncertainty over scans: the bias-corrected and accelerated bootstrap, whole subjects drawn together."""
+"""Uncertainty over scans: the bias-corrected and accelerated bootstrap, whole subjects or sites drawn together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+INTERVAL = "95 % BCa bootstrap of the mean over scans; subjects drawn whole, or sites where there are five or more"
+"""What the intervals of an evaluation are, for provenance."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -14,8 +17,8 @@ class Interval:
 
     Args:
         mean: Mean over scans; NaN where no scan defines the metric.
-        low: Lower bound; NaN with fewer than three subjects.
-        high: Upper bound; NaN with fewer than three subjects.
+        low: Lower bound; NaN with fewer than three clusters.
+        high: Upper bound; NaN with fewer than three clusters.
         n_scans: Scans that define the metric.
         n_undefined: Scans left out because the metric is undefined there.
     """
@@ -29,17 +32,17 @@ class Interval:
 
 def bootstrap_mean(
     values: Sequence[float],
-    subjects: Sequence[str],
+    clusters: Sequence[str],
     *,
     seed: int,
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
-    """Return the mean over scans with its BCa interval, resampling subjects (Efron 1987).
+    """Return the mean over scans with its BCa interval, resampling clusters (Efron 1987; Field & Welsh 2007).
 
     Args:
         values: One value a scan; NaN = undefined, counted and left out.
-        subjects: Whose scan each value is; a subject's scans are drawn together.
+        clusters: What each value belongs to, a subject or a site; its scans are drawn together.
         seed: Seed of the resampling.
         confidence: Coverage of the interval.
         resamples: Number of resamples.
@@ -50,7 +53,7 @@ def bootstrap_mean(
     n_undefined = int((~defined).sum())
     if kept.size == 0:
         return Interval(np.nan, np.nan, np.nan, 0, n_undefined)
-    _, owner = np.unique(np.asarray(subjects)[defined], return_inverse=True)
+    _, owner = np.unique(np.asarray(clusters)[defined], return_inverse=True)
     sums, counts = np.bincount(owner, weights=kept).astype(np.float64), np.bincount(owner).astype(np.float64)
     mean = float(kept.mean())
     if len(sums) < 3:

@@ -39,13 +39,21 @@ class Calibration(Config):
 
     Args:
         default: Name of the one that is used unless said otherwise.
-        thresholds: By name: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1".
+        thresholds: By name: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1"; those of a data set end in "@NAME".
         subjects: Subjects that took part; evaluating on one of them is an error.
     """
 
     default: str
     thresholds: dict[str, Threshold]
     subjects: tuple[str, ...]
+
+    def named(self, name: str, *, beside: "Calibration | None") -> "Calibration":
+        """Return these thresholds under the name of a data set, beside the ones that were there before."""
+        own = {f"{key}@{name}": threshold for key, threshold in self.thresholds.items()}
+        if beside is None:
+            return Calibration(default=f"{self.default}@{name}", thresholds=own, subjects=self.subjects)
+        subjects = tuple(dict.fromkeys((*beside.subjects, *self.subjects)))
+        return Calibration(default=beside.default, thresholds={**beside.thresholds, **own}, subjects=subjects)
 
 
 def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:

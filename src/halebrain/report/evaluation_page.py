@@ -97,11 +97,19 @@ def _means(evaluation: Evaluation) -> Section:
 
 
 def _whole_set(evaluation: Evaluation) -> Section:
+    methods = list(dict.fromkeys(v.method for v in evaluation.set_values))
+    cells = {(v.metric, v.method): v for v in evaluation.set_values}
+    names = list(dict.fromkeys(v.metric for v in evaluation.set_values))
+    rows = []
+    for name in names:
+        own = [cells.get((name, m)) for m in methods]
+        says = next(v.says for v in own if v is not None)
+        rows.append([name, *("" if v is None else f"{v.value:.3f}" for v in own), says])
     return Section(
         "The set as a whole",
-        text=[_CONFOUNDED] if any(v.metric.startswith("scan_") for v in evaluation.set_values) else [],
-        header=("method", "metric", "value", "what it is"),
-        rows=[[v.method, v.metric, f"{v.value:.3f}", v.says] for v in evaluation.set_values],
+        text=[_CONFOUNDED] if any(name.startswith("scan_") for name in names) else [],
+        header=("metric", *methods, "what it is"),
+        rows=rows,
     )
 
 
@@ -146,7 +154,8 @@ def _comparisons(evaluation: Evaluation) -> Section:
 
 
 def _cell(summary: Summary | None) -> str:
-    return "" if summary is None else with_interval(summary.interval, summary.unit)
+    # Non-breaking spaces keep an interval on one line.
+    return "" if summary is None else with_interval(summary.interval, summary.unit).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _count(summary: Summary) -> str:
