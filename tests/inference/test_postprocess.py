@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from halebrain.inference.postprocess import erode, filter_residual, fuse, residual_map, ssim_map, to_mask
+from halebrain.core.similarity import ssim_map
+from halebrain.inference.postprocess import erode, filter_residual, fuse, residual_map, to_mask
 
 C1, C2 = 0.01**2, 0.03**2
 

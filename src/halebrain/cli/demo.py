@@ -193,37 +193,22 @@ def _write_page(
 
 
 def _numbers(evaluation: "Evaluation", scored: "ScoredScan", stages: dict[str, Any]) -> list[tuple[str, str]]:
+    from halebrain.evaluation.reconstruction_quality import reconstruction_quality
+
     auprc, dice = evaluation.mean("auprc", group="FLAIR"), evaluation.mean("dice", group="FLAIR")
     numbers = [
         (f"{auprc.mean:.2f}", f"voxel AUPRC on FLAIR, {auprc.n_scans} patients"),
         (f"{dice.mean:.2f}", "Dice on FLAIR at the calibrated threshold"),
         (f"{sum(s['seconds'] for s in stages.values()) / 60:.1f} min", "training, both stages"),
     ]
-    if scored.record.healthy is not None and scored.lesion is not None:
-        quality = _quality(scored)
-        if quality is not None:
-            numbers.append((f"{quality:.0%}", "of the shown lesion's signal removed by the reconstruction"))
+    lesion, healthy = scored.lesion_working() & scored.scan.brain_mask, scored.healthy_working()
+    if healthy is not None and lesion.any():
+        quality = reconstruction_quality(
+            scored.scan.image, scored.maps.reconstruction, lesion, scored.scan.brain_mask, healthy=healthy
+        )
+        removed = "of the shown lesion's signal removed by the reconstruction"
+        numbers.append((f"{quality.lesion_removed:.0%}", removed))
     return numbers
-
-
-def _quality(scored: "ScoredScan") -> float | None:
-    """Return the share of the lesion's signal that the reconstruction removed, against the true healthy image."""
-    import numpy as np
-
-    from halebrain.evaluation.reconstruction_quality import reconstruction_quality
-    from halebrain.io.nifti import read_volume
-
-    assert scored.record.healthy is not None
-    assert scored.lesion is not None
-    native = scored.scan.from_native(read_volume(scored.record.healthy).data, order=1)
-    span = scored.scan.intensity
-    healthy = np.clip((native * np.exp(-scored.scan.log_bias) - span.low) / (span.high - span.low), 0, 1)
-    lesion = scored.scan.from_native(scored.lesion) > 0.5
-    if not (lesion & scored.scan.brain_mask).any():
-        return None
-    return reconstruction_quality(
-        scored.scan.image, scored.maps.reconstruction, healthy, lesion, scored.scan.brain_mask
-    ).lesion_removed
 
 
 def _table(evaluation: "Evaluation") -> list[list[str]]:

@@ -1,5 +1,6 @@
 """`halebrain evaluate`: how well a model does on annotated scans."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from halebrain.evaluation.case import Case
     from halebrain.evaluation.evaluate import Evaluation
+    from halebrain.evaluation.reconstruction_quality import LevelQuality
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
@@ -55,6 +57,9 @@ def evaluate(
     protocol: Annotated[
         Protocol | None, typer.Option("--protocol", help="behrendt2024: the paper's own numbers, on its grid.")
     ] = None,
+    reconstruction: Annotated[
+        bool, typer.Option("--reconstruction", help="Judge the reconstruction too, at each noise level.")
+    ] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -70,11 +75,9 @@ def evaluate(
     if model is not None:
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
-        chosen = {"split": split, "modality": modality, "pathology": pathology}
-        working = grid is Grid.working or protocol is not None
-        evaluation = _evaluate_model(
-            model, manifest, chosen, threshold, working=working, protocol=protocol, seed=seed, device=device
-        )
+        chosen = {"split": split, "modality": modality, "pathology": pathology, "reconstruction": reconstruction}
+        chosen["working"] = grid is Grid.working or protocol is not None
+        evaluation = _evaluate_model(model, manifest, chosen, threshold, protocol=protocol, seed=seed, device=device)
     else:
         assert predictions is not None  # one of the two is given
         if references is None:
@@ -93,7 +96,6 @@ def _evaluate_model(
     chosen: dict[str, Any],
     threshold: str,
     *,
-    working: bool,
     protocol: "Protocol | None",
     seed: int,
     device: str,
@@ -110,7 +112,8 @@ def _evaluate_model(
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, working=working)
+    how = {key: bool(chosen[key]) for key in ("working", "reconstruction")}
+    evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, **how)
     return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
 
@@ -133,7 +136,13 @@ def _evaluate_folders(
 
 
 def run_evaluation(
-    predictor: "Predictor", rows: "Manifest", *, threshold: float, threshold_name: str, working: bool = False
+    predictor: "Predictor",
+    rows: "Manifest",
+    *,
+    threshold: float,
+    threshold_name: str,
+    working: bool = False,
+    reconstruction: bool = False,
 ) -> "Evaluation":
     """Score every scan of `rows` that is annotated or declared healthy.
 
@@ -143,6 +152,7 @@ def run_evaluation(
         threshold: Frozen before.
         threshold_name: Where it comes from.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
+        reconstruction: Measure the quality of the reconstruction at each level too.
 
     Raises:
         MissingInputError: There is no such scan.
@@ -157,11 +167,13 @@ def run_evaluation(
     if len(rows) == 0:
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
     _refuse_seen(rows, predictor.bundle)
-    evaluator = Evaluator(seed=predictor.seed)
+    evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
         for method, case in _methods(scored, threshold, working=working):
             image = scored.scan.image if working else scored.volume.data
             evaluator.add(method, case, image=image, show=method == "model")
+        if reconstruction:
+            levels += _levels(predictor, scored)
     provenance: dict[str, Any] = {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
@@ -172,7 +184,26 @@ def run_evaluation(
         "interval": INTERVAL,
         "versions": versions(),
     }
-    return evaluator.finish(provenance)
+    return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _levels(predictor: "Predictor", scored: "ScoredScan") -> "list[LevelQuality]":
+    """Return the quality of one scan's reconstruction at each level; nothing where it has no lesion."""
+    from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
+
+    scan, lesion = scored.scan, scored.lesion_working()
+    if not (lesion & scan.brain_mask).any():
+        return []
+    healthy = scored.healthy_working()
+    return [
+        LevelQuality(
+            scored.record.scan_id,
+            scored.record.subject,
+            level,
+            reconstruction_quality(scan.image, found, lesion, scan.brain_mask, healthy=healthy),
+        )
+        for level, found in predictor.reconstruct_levels(scan).items()
+    ]
 
 
 def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Iterator[tuple[str, Case]]":
@@ -185,7 +216,7 @@ def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Itera
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
     lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
     if working:
-        lesion = scan.from_native(lesion.astype(np.float32), order=1) > 0.5
+        lesion = scored.lesion_working()
         image, brain_mask, affine, spacing_mm = scan.image, scan.brain_mask, scan.grid.affine, scan.grid.spacing_mm
         found = {"model": maps.score, "segmenter alone": maps.probability, "reconstruction alone": maps.residual}
     else:

@@ -16,6 +16,7 @@ from halebrain.evaluation.froc import RATES as FROC_RATES
 from halebrain.evaluation.froc import Froc
 from halebrain.evaluation.imagewise import ImageLevel
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.reliability import Reliability
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
 from halebrain.evaluation.strata import About, groups_of
@@ -71,6 +72,7 @@ class Evaluation:
         reliability: Method → counts over bins of the score.
         thumbnails: A slice of each scan that came with one.
         froc: Method → lesions and false candidates.
+        reconstruction: Quality of the reconstruction, one entry a scan and level; empty where it was not asked for.
         provenance: Model, configuration, split, seed, threshold.
     """
 
@@ -82,6 +84,7 @@ class Evaluation:
     reliability: dict[str, Reliability] = field(default_factory=dict)
     thumbnails: list[Thumbnail] = field(default_factory=list)
     froc: dict[str, Froc] = field(default_factory=dict)
+    reconstruction: list[LevelQuality] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def mean(self, metric: str, *, group: str = "all", method: str = "model") -> Interval:

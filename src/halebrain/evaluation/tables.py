@@ -10,19 +10,25 @@ from pathlib import Path
 
 from halebrain.core.atomic import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
+from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import Interval
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write `scans.tsv` (tidy), `summary.json` (with provenance), `summary.md` and `summary.tex`; return the paths."""
+    """Write `scans.tsv` (tidy), `summary.json` (with provenance), `summary.md` and `summary.tex`; return the paths.
+
+    `reconstruction.tsv` is there where the quality of the reconstruction was measured.
+    """
     writers: dict[str, Callable[[Evaluation], str]] = {
         "scans.tsv": _tsv,
         "summary.json": _json,
         "summary.md": markdown,
         "summary.tex": latex,
     }
+    if evaluation.reconstruction:
+        writers["reconstruction.tsv"] = _levels_tsv
     for name, writer in writers.items():
         write_text(folder / name, writer(evaluation))
     return [folder / name for name in writers]
@@ -93,6 +99,17 @@ def _tsv(evaluation: Evaluation) -> str:
     writer.writerow(f.name for f in fields(Row))
     for row in evaluation.rows:
         writer.writerow(_cell(getattr(row, f.name)) for f in fields(Row))
+    return buffer.getvalue()
+
+
+def _levels_tsv(evaluation: Evaluation) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    measures = [f.name for f in fields(ReconstructionQuality)]
+    writer.writerow(["scan_id", "subject", "level", *measures])
+    for entry in evaluation.reconstruction:
+        values = (_cell(getattr(entry.quality, name)) for name in measures)
+        writer.writerow([entry.scan_id, entry.subject, entry.level, *values])
     return buffer.getvalue()
 
 

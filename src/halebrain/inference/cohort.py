@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.progress import track
-from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import stem_of
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -41,6 +43,21 @@ class ScoredScan:
     result: ScanResult
     scan: WorkingScan
     maps: WorkingMaps
+
+    def lesion_working(self) -> MaskArray:
+        """Return the annotated lesion on the working grid; all false where there is none."""
+        if self.lesion is None:
+            return np.zeros_like(self.scan.brain_mask)
+        return self.scan.from_native(self.lesion.astype(np.float32), order=1) > 0.5
+
+    def healthy_working(self) -> FloatArray | None:
+        """Return the true healthy image as the networks would see it, in [0, 1]; `None` where it is not known."""
+        if self.record.healthy is None:
+            return None
+        native = self.scan.from_native(read_volume(self.record.healthy).data, order=1)
+        span = self.scan.intensity
+        scaled = (native * np.exp(-self.scan.log_bias) - span.low) / (span.high - span.low)
+        return np.where(self.scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
 
 
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInput]:

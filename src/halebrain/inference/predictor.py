@@ -111,17 +111,12 @@ class Predictor:
         Raises:
             DataError: No slice shows enough brain.
         """
-        image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
-        mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
-        used = (mask.sum(dim=(1, 2, 3)) >= _MIN_BRAIN_PIXELS).nonzero().flatten()
-        if len(used) == 0:
-            raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
-        content = hashlib.sha256(image.numpy().tobytes()).digest()
+        image, mask, used = _slices(scan)
         sums = torch.zeros(4, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
-                seeds = torch.tensor([derive_seed(self.seed, content, str(level), draw, int(k)) for k in used])
+                seeds = self._seeds(image, level, draw, used)
                 reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
                 spread = beta * (image[used] - reconstruction).abs() + (1 - beta) * probability
                 sums += torch.stack([reconstruction, probability, spread, spread.square()])
@@ -135,6 +130,27 @@ class Predictor:
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
         score = fuse(smooth, volumes[1], inside, residual_weight=beta)
         return WorkingMaps(volumes[0], volumes[1], smooth, score, np.where(inside, volumes[3], 0))
+
+    def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
+        """Return the pseudo-healthy scan at each level, and their mean under "ensemble"; `(i, j, k)` in [0, 1].
+
+        Raises:
+            DataError: No slice shows enough brain.
+        """
+        image, mask, used = _slices(scan)
+        found = {}
+        for level in self.levels:
+            draws = [
+                self._run_level(image[used], mask[used], level, self._seeds(image, level, draw, used))[0]
+                for draw in range(self.draws)
+            ]
+            found[str(level)] = _to_volume(torch.stack(draws).mean(dim=0), used, scan.image.shape)
+        return found | {"ensemble": np.mean(list(found.values()), axis=0, dtype=np.float32)}
+
+    def _seeds(self, image: torch.Tensor, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
+        """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""
+        content = hashlib.sha256(image.numpy().tobytes()).digest()
+        return torch.tensor([derive_seed(self.seed, content, str(level), draw, int(k)) for k in used])
 
     @torch.inference_mode()
     def _run_level(
@@ -159,6 +175,16 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return axial slices and their brain masks `(n, 1, h, w)`, and the indices of those that show enough brain."""
+    image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
+    mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
+    used = (mask.sum(dim=(1, 2, 3)) >= _MIN_BRAIN_PIXELS).nonzero().flatten()
+    if len(used) == 0:
+        raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
+    return image, mask, used
 
 
 def _to_volume(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:

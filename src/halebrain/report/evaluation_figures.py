@@ -10,6 +10,7 @@ from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.froc import Froc
 from halebrain.evaluation.reliability import Reliability
+from halebrain.evaluation.statistics import Interval
 from halebrain.evaluation.thumbnails import Thumbnail
 from halebrain.report.figures import INK, new_figure, style
 
@@ -54,6 +55,29 @@ def froc_figure(froc: Mapping[str, Froc]) -> Figure:
         axes.step(rate, sensitivity, where="post", color=colour, linewidth=1.6, label=method)
     axes.set_ylim(-0.01, 1.01)
     _finish(figure, axes, "false lesions a scan", "share of lesions found")
+    return figure
+
+
+def levels_figure(means: Mapping[tuple[str, str], Interval]) -> Figure | None:
+    """Return the share of the lesion's signal removed over the error kept elsewhere, a point a level.
+
+    `None` where the true healthy image is not known. Up and to the left is better.
+    """
+    levels = [level for level, measure in means if measure == "lesion_removed"]
+    known = [level for level in levels if not np.isnan(means[level, "lesion_removed"].mean)]
+    if not known:
+        return None
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    noise = [level for level in known if level != "ensemble"]
+    points = {level: (means[level, "error_outside"].mean, means[level, "lesion_removed"].mean) for level in known}
+    if noise:
+        axes.plot(*zip(*(points[level] for level in noise), strict=True), color=_COLOURS[0], marker="o", linewidth=1.2)
+    for level, (x, y) in points.items():
+        if level == "ensemble":
+            axes.plot([x], [y], color=_COLOURS[1], marker="D", linestyle="none")
+        axes.annotate(level, (x, y), textcoords="offset points", xytext=(6, 5), color=INK, fontsize=8)
+    _finish(figure, axes, "error outside the lesion (lower = the rest is kept)", "share of the lesion removed")
     return figure
 
 

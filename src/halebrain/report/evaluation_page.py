@@ -4,11 +4,13 @@ from pathlib import Path
 
 from halebrain.evaluation.evaluate import Evaluation, Summary
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.reconstruction_quality import summarise_levels
 from halebrain.evaluation.tables import HEADLINE, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
     froc_figure,
     gallery_figure,
+    levels_figure,
     precision_recall_figure,
     reliability_figure,
     volume_agreement_figure,
@@ -48,6 +50,8 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
                 caption="Candidates are the lesions called at the frozen threshold, ranked by their peak score.",
             )
         )
+    if evaluation.reconstruction:
+        sections.append(_reconstruction(evaluation))
     sections += [
         Section("Dice by lesion size", figure=dice_by_size_figure(rows)),
         Section("Agreement of volumes", figure=volume_agreement_figure(rows)),
@@ -110,6 +114,25 @@ def _whole_set(evaluation: Evaluation) -> Section:
         text=[_CONFOUNDED] if any(name.startswith("scan_") for name in names) else [],
         header=("metric", *methods, "what it is"),
         rows=rows,
+    )
+
+
+def _reconstruction(evaluation: Evaluation) -> Section:
+    means = summarise_levels(evaluation.reconstruction, seed=int(evaluation.provenance.get("seed", 0)))
+    levels = list(dict.fromkeys(level for level, _ in means))
+    measures = [m for m in dict.fromkeys(m for _, m in means) if any(means[level, m].n_scans for level in levels)]
+    return Section(
+        "The reconstruction: does it remove the lesion and keep the rest?",
+        text=[
+            "Against the true healthy image where it is known, on the working grid, intensities in [0, 1]. A residual "
+            "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain."
+        ],
+        figure=levels_figure(means),
+        header=("level", *measures),
+        rows=[
+            [level, *(with_interval(means[level, m]).replace(" ", "\N{NO-BREAK SPACE}") for m in measures)]
+            for level in levels
+        ],
     )
 
 
