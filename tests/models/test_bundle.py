@@ -7,7 +7,15 @@ import torch
 
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
 from halebrain.core.random import draw_seeds, make_generator
-from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle, store_calibration
+from halebrain.models.bundle import (
+    Bundle,
+    ModelConfig,
+    build_networks,
+    load_bundle,
+    model_sha256,
+    save_bundle,
+    store_calibration,
+)
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}
 CONFIG = ModelConfig.model_validate(
@@ -58,6 +66,31 @@ def test_a_changed_byte_is_refused(saved, name):
         load_bundle(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"seconds": 1', '"seconds": 2'), ('"training"', '"trained"'), ('"calibration": {}', '"calibration": {"a": 1}')],
+)
+def test_a_changed_manifest_is_refused(saved, old, new):
+    path, _, _ = saved
+    text = (path / "manifest.json").read_text()
+    assert old in text
+    (path / "manifest.json").write_text(text.replace(old, new))
+    with pytest.raises(DataError, match="manifest"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
+def test_a_changed_byte_in_a_zip_is_refused(saved, tmp_path, place):
+    path, _, _ = saved
+    archive = tmp_path / "packed.zip"
+    shutil.make_archive(str(archive.with_suffix("")), "zip", path)
+    raw = bytearray(archive.read_bytes())
+    raw[int(place * len(raw))] ^= 255
+    archive.write_bytes(bytes(raw))
+    with pytest.raises(DataError):
+        load_bundle(archive)
+
+
 def test_missing_and_unknown_files_are_refused(saved):
     path, _, _ = saved
     (path / "weights.pkl").write_bytes(b"")
@@ -90,6 +123,11 @@ def test_calibration_changes_the_manifest_only(saved):
     assert loaded.calibration == {"default": "dice"}
     assert loaded.sha256 == sha
     assert json.loads(after["manifest.json"])["training"] == {"stage1": {"seconds": 1}}
+
+
+def test_the_hash_is_known_before_writing(saved):
+    _, bundle, sha = saved
+    assert model_sha256(bundle) == sha
 
 
 def test_an_existing_folder_is_not_replaced_unasked(saved):

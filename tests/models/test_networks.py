@@ -4,10 +4,13 @@ import pytest
 import torch
 
 import halebrain
-from halebrain.core.config import load_config
+from halebrain.core.config import load_config, parse_config
+from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.conditioning import EncoderConfig
 from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.models.unet import UNetConfig
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter import SegmenterTraining, soft_dice_loss
 
@@ -82,3 +85,17 @@ def test_soft_dice_of_a_perfect_and_a_wrong_answer():
     sure = torch.where(target > 0, 30.0, -30.0)
     assert float(soft_dice_loss(sure, target)) == pytest.approx(0, abs=1e-6)
     assert float(soft_dice_loss(-sure, target)) == pytest.approx(1 - 1 / 101, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "word"),
+    [
+        (UNetConfig, {"channels": [16, 20], "norm_groups": 8, "attention_head_channels": 0}, "20"),
+        (UNetConfig, {"channels": [16, 48], "norm_groups": 8, "attention_head_channels": 32}, "48"),
+        (SegmenterConfig, {"channels": [12], "norm_groups": 8}, "12"),
+        (EncoderConfig, {"width": 12, "norm": "group"}, "12"),
+    ],
+)
+def test_sizes_that_cannot_be_built_are_refused_as_settings(kind, settings, word):
+    with pytest.raises(ConfigError, match=word):
+        parse_config(kind, settings)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,18 @@ class Bundle:
     sha256: str = ""
     path: Path | None = None
 
+    def seen_subjects(self, *kinds: str) -> dict[str, str]:
+        """Return which subjects the stages saw, and in which stage.
+
+        Args:
+            kinds: "train_subjects", "val_subjects" or both.
+        """
+        return {s: stage for stage, summary in self.training.items() for kind in kinds for s in summary[kind]}
+
+    def calibration_subjects(self) -> dict[str, str]:
+        """Return the subjects on which thresholds were chosen."""
+        return dict.fromkeys(self.calibration.get("subjects", ()), "calibration")
+
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:
     """Build both networks with fresh weights from a configuration."""
@@ -91,21 +104,18 @@ def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = Fals
     Raises:
         CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
     """
-    weights = {f"reconstructor.{k}": v for k, v in bundle.reconstructor.state_dict().items()}
-    if bundle.segmenter is not None:
-        weights |= {f"segmenter.{k}": v for k, v in bundle.segmenter.state_dict().items()}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    files = {
-        _WEIGHTS: safetensors.torch.save(weights),
-        _CONFIG: dump_yaml(bundle.config).encode(),
-        _CARD: card.encode(),
-    }
+    files = {**_model_files(bundle), _CARD: card.encode()}
     with atomic_folder(path, overwrite=overwrite) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)
         manifest = _manifest(files, bundle.training, bundle.calibration)
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (folder / _MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
     return _model_hash(files)
+
+
+def model_sha256(bundle: Bundle) -> str:
+    """Return the hash that the bundle would have on disk, whatever its thresholds."""
+    return _model_hash(_model_files(bundle))
 
 
 def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
@@ -144,12 +154,32 @@ def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
     manifest = _check_files(_read_files(path), path)
     manifest["calibration"] = calibration
-    write_text(path / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    write_text(path / _MANIFEST, _sealed(manifest))
 
 
 def with_calibration(bundle: Bundle, calibration: dict[str, Any]) -> Bundle:
     """Return the bundle with other thresholds."""
     return replace(bundle, calibration=calibration)
+
+
+def _model_files(bundle: Bundle) -> dict[str, bytes]:
+    weights = {f"reconstructor.{k}": v for k, v in bundle.reconstructor.state_dict().items()}
+    if bundle.segmenter is not None:
+        weights |= {f"segmenter.{k}": v for k, v in bundle.segmenter.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return {_WEIGHTS: safetensors.torch.save(weights), _CONFIG: dump_yaml(bundle.config).encode()}
+
+
+def _sealed(manifest: dict[str, Any]) -> str:
+    """Return the manifest as JSON with a hash of its own content: thresholds and training subjects count too."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return json.dumps({**content, "sha256": _content_hash(content)}, indent=2) + "\n"
+
+
+def _content_hash(content: dict[str, Any]) -> str:
+    # Through JSON, so that what is hashed is what will be read back.
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _manifest(files: dict[str, bytes], training: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +203,11 @@ def _read_files(path: Path) -> dict[str, bytes]:
         raise MissingInputError("a model must exist", where=path, remedy="give a bundle folder or zip with --model")
     if not zipfile.is_zipfile(path):
         raise DataError("a model must be a bundle folder or a zip of one", where=path)
-    with zipfile.ZipFile(path) as archive:
-        return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError("a bundle zip must be whole", received=error, where=path, remedy="copy it again") from error
 
 
 def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
@@ -186,10 +219,18 @@ def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(files[_MANIFEST])
         hashes, version = manifest["files"], manifest["format"]
+        sealed = {key: manifest[key] for key in ("format", "files", "versions", "training", "calibration")}
+        changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("a bundle needs a valid manifest.json", received=repr(error), where=path) from error
     if version != FORMAT:
         raise DataError(f"this version reads bundle format {FORMAT}", received=version, where=path)
+    if changed:
+        raise DataError(
+            "a bundle's manifest.json must match its own sha256",
+            where=path / _MANIFEST,
+            remedy="the file was changed or damaged; copy the bundle again",
+        )
     for name in _HASHED:
         found = hashlib.sha256(files[name]).hexdigest()
         if hashes.get(name) != found:
