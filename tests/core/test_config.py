@@ -32,6 +32,7 @@ def test_the_resolved_configuration_loads_again(tmp_path):
         (["nme=b"], "did you mean 'name'"),
         (["loop.stps=1"], "did you mean 'steps'"),
         (["loop.steps=many"], "'many'"),
+        (["loop.steps=true"], "number"),
         (["loop"], "key=value"),
         (["name.x=1", "loop=3"], "name"),
     ],

@@ -75,7 +75,11 @@ def test_clearing_removes_a_cohort_and_nothing_else(tmp_path):
     with pytest.raises(CannotWriteError):
         clear_cohort(folder)
     assert (folder / "thesis.txt").exists()
-    (folder / "dataset_description.json").write_text("{}")
+    (folder / "dataset_description.json").write_text('{"Name": "my own BIDS data set", "BIDSVersion": "1.8.0"}')
+    with pytest.raises(CannotWriteError):
+        clear_cohort(folder)
+    assert (folder / "thesis.txt").exists()
+    (folder / "dataset_description.json").write_text('{"Cohort": {"seed": 0}}')
     clear_cohort(folder)
     assert not folder.exists()
     clear_cohort(folder)

@@ -3,17 +3,17 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from halebrain.cli.evaluate import _refuse_seen
+from halebrain.cli.options import refuse_seen
 from halebrain.core.errors import DataError
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, intensity_rank, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle
 
 SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
 
@@ -141,18 +141,15 @@ def test_intensity_rank_is_turned_over_on_t1() -> None:
     assert intensity_rank(image, "T2w").argmax() == 0
 
 
-@pytest.mark.parametrize(
-    ("training", "calibration", "named"),
-    [
-        ({"stage1": {"train_subjects": ["a"], "val_subjects": []}}, {}, r"a \(stage1\)"),
-        ({"stage2": {"train_subjects": [], "val_subjects": ["b"]}}, {}, r"b \(stage2\)"),
-        ({}, {"subjects": ["b"]}, r"b \(calibration\)"),
-    ],
-)
-def test_seen_subjects_are_refused(training: dict, calibration: dict, named: str) -> None:
-    rows = Manifest(tuple(ScanRecord(subject=s, image=Path(s), modality="T1w") for s in "abc"))
-    with pytest.raises(DataError, match=named) as caught:
-        _refuse_seen(rows, SimpleNamespace(training=training, calibration=calibration))
-    assert caught.value.exit_code == 65
-    rest = rows.select(lambda r: r.subject == "c")
-    assert _refuse_seen(rest, SimpleNamespace(training=training, calibration=calibration)) is None
+def test_seen_subjects_are_refused():
+    stages = {"stage1": {"train_subjects": ["a"], "val_subjects": ["b"]}}
+    bundle = Bundle(None, None, None, stages, {"subjects": ["c"]})
+    everything = bundle.seen_subjects("train_subjects", "val_subjects") | bundle.calibration_subjects()
+    assert everything == {"a": "stage1", "b": "stage1", "c": "calibration"}
+    assert bundle.seen_subjects("train_subjects") == {"a": "stage1"}
+    rows = Manifest(tuple(ScanRecord(subject=s, image=Path(s), modality="T1w") for s in "abcd"))
+    for name in "abc":
+        with pytest.raises(DataError, match=rf"{name} \(") as caught:
+            refuse_seen(rows.select(lambda r, name=name: r.subject in (name, "d")), everything, "evaluated")
+        assert caught.value.exit_code == 65
+    refuse_seen(rows.select(lambda r: r.subject == "d"), everything, "evaluated")

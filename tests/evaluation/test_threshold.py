@@ -78,6 +78,12 @@ def test_a_number_needs_no_calibration_but_auto_does() -> None:
         select_threshold(None, "auto")
 
 
+@pytest.mark.parametrize("wanted", ["0", "-0.1", "nan", "inf"])
+def test_a_threshold_that_would_call_everything_or_nothing_is_refused(wanted: str) -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        select_threshold(None, wanted)
+
+
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UsageError, match=r"stored: dice, fpr:0\.01"):
         select_threshold(stored(), "best")

@@ -158,3 +158,11 @@ def test_reads_a_mask_as_bool(tmp_path, data):
     volume = read_volume(image(tmp_path, data))
     labels = (data > 100).astype(np.int16) * 4
     np.testing.assert_array_equal(read_mask(image(tmp_path, labels, name="m.nii.gz"), volume), data > 100)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "complex"])
+def test_refuses_voxels_that_are_no_numbers(tmp_path, kind):
+    dtype = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]) if kind == "rgb" else np.complex64
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 9, 9), dtype), np.eye(4)), tmp_path / "x.nii")
+    with pytest.raises(DataError, match="one real number"):
+        read_volume(tmp_path / "x.nii")

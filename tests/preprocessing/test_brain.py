@@ -69,3 +69,10 @@ def test_a_mask_that_cannot_be_a_brain_is_refused(stripped, wrong):
 def test_an_unknown_extractor_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'stripped'"):
         BRAIN_EXTRACTORS.get("striped")
+
+
+def test_a_scan_standardised_inside_its_brain_shows_all_of_it(stripped):
+    volume, mask = stripped
+    inside = volume.data[mask]
+    data = np.where(mask, (volume.data - inside.mean()) / inside.std(), 0).astype(np.float32)
+    assert dice(extract_stripped(Volume(data, volume.affine)).mask, mask) > 0.97

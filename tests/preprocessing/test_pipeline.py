@@ -91,3 +91,32 @@ def test_a_given_mask_replaces_the_search(rng):
 def test_an_unknown_extractor_is_said_before_the_first_scan():
     with pytest.raises(ConfigError, match="brain extractor"):
         Preprocessor(PreprocessingConfig(brain="hdbet-2"))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_intensities_may_be_standardised(rng, given):
+    volume, brain = scan(rng)
+    inside = volume.data[brain]
+    mean, deviation = float(inside.mean()), float(inside.std())
+    standard = Volume(np.where(brain, (volume.data - mean) / deviation, 0).astype(np.float32), volume.affine)
+    pipeline = Preprocessor(PreprocessingConfig())
+    plain = pipeline.run(volume, brain_mask=brain, space=TEMPLATE_SPACE)
+    other = pipeline.run(standard, brain_mask=brain if given else None, space=TEMPLATE_SPACE)
+    assert np.abs(plain.image - other.image)[plain.brain_mask & other.brain_mask].mean() < 0.02
+    native = other.reconstruction_to_native(other.image)
+    assert np.corrcoef(native[brain], standard.data[brain])[0, 1] > 0.95
+    assert np.median(native[brain] - standard.data[brain]) == pytest.approx(0, abs=0.05)
+
+
+def test_the_number_of_threads_does_not_matter(rng):
+    import SimpleITK as sitk  # noqa: N813
+
+    volume, brain = scan(rng)
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    results = []
+    for threads in (1, 2):
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+        results.append(Preprocessor(PreprocessingConfig()).run(volume, brain_mask=brain))
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    np.testing.assert_array_equal(results[0].image, results[1].image)
+    assert results[0].content == results[1].content

@@ -52,9 +52,10 @@ def config(**changes: object) -> LoopConfig:
     return LoopConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
-def go(stage: Stage, settings: LoopConfig, folder: Path):
+def go(stage: Stage, settings: LoopConfig, folder: Path, identity: str = ""):
     folder.mkdir(exist_ok=True)
-    return train(stage, settings, folder, fabric=Fabric(accelerator="cpu", devices=1, precision="32-true"), name="t")
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    return train(stage, settings, folder, fabric=fabric, name="t", identity=identity)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -98,6 +99,22 @@ def test_the_end_of_a_finished_run_is_returned_without_another_step(tmp_path: Pa
     again = go(Toy(fail_at=0), config(), tmp_path)
     assert_same_state(first.weights, again.weights)
     assert (tmp_path / LOG).read_text() == log
+
+
+def test_other_data_or_seeds_are_refused(tmp_path: Path) -> None:
+    go(Toy(), config(), tmp_path, "one manifest, seed 0")
+    with pytest.raises(ConfigError, match="another manifest, seed"):
+        go(Toy(), config(), tmp_path, "another manifest, seed 0")
+    go(Toy(), config(), tmp_path, "one manifest, seed 0")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    class Broken(Toy):
+        def forward(self, split: str, step: int) -> torch.Tensor:
+            return super().forward(split, step) * (math.inf if step == 2 else 1)
+
+    with pytest.raises(RuntimeError, match="non-finite"):
+        go(Broken(), config(), tmp_path)
 
 
 def test_without_a_checkpoint_an_old_log_is_not_continued(tmp_path: Path) -> None:

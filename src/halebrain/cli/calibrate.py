@@ -57,6 +57,7 @@ def run_calibration(
 
     Raises:
         MissingInputError: There is no validation scan.
+        DataError: The model was trained on one of them.
     """
     from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
     from halebrain.inference.cohort import score_manifest
@@ -65,11 +66,13 @@ def run_calibration(
 
     if len(rows) == 0:
         raise MissingInputError('calibration needs scans of the split "val"', where=rows.source or "manifest")
-    predictor = Predictor(load_bundle(model), device=device, seed=seed)
+    bundle = load_bundle(model)
+    options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
+    predictor = Predictor(bundle, device=device, seed=seed)
     healthy, scores, references = [], [], []
     for scored in score_manifest(predictor, rows, description="Calibrating"):
         score = scored.result.score[scored.result.brain_mask]
-        if scored.lesion is not None:
+        if scored.lesion is not None and not scored.record.is_healthy:
             scores.append(score)
             references.append(scored.lesion[scored.result.brain_mask])
         elif scored.record.is_healthy:

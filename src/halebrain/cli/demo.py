@@ -47,11 +47,9 @@ def demo(
 ) -> None:
     """Cohort, both trainings, calibration, evaluation on an unseen disease, detection, page. Prints the page's path."""
     options.set_up(threads=threads, no_progress=no_progress)
-    import shutil
-
     start = time.monotonic()
-    if overwrite and (output / "cohort").exists():
-        shutil.rmtree(output)
+    if overwrite:
+        _clear(output)
     size = QUICK if quick else FULL
     manifest = _cohort(output, size, seed)
     model = _train(output, size, seed, device)
@@ -59,6 +57,21 @@ def demo(
     page = _evaluate(model, manifest, output, seed, device)
     typer.echo(f"The demo took {(time.monotonic() - start) / 60:.1f} minutes.", err=True)
     typer.echo(page)
+
+
+def _clear(output: Path) -> None:
+    """Remove an earlier demo: what it made, and nothing else."""
+    import shutil
+
+    from halebrain.data.cohort.generate import clear_cohort, is_cohort
+
+    if not is_cohort(output / "cohort"):
+        return
+    clear_cohort(output / "cohort")
+    for name in ("cache", "stage1", "stage2", "evaluation", "detection"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    for name in ("index.html", "mosaic.png"):
+        (output / name).unlink(missing_ok=True)
 
 
 def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
@@ -84,8 +97,8 @@ def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
     from halebrain.training.segmenter import SegmenterTraining
 
     common = [
-        f"data.manifest={output / 'cohort' / 'manifest.tsv'}",
-        f"data.cache={output / 'cache'}",
+        f"data.manifest={json.dumps(str(output / 'cohort' / 'manifest.tsv'))}",
+        f"data.cache={json.dumps(str(output / 'cache'))}",
         f"data.modalities={json.dumps(size.modalities)}",
         f"seed={seed}",
     ]

@@ -131,7 +131,7 @@ def _finish(
     from halebrain.inference.postprocess import to_mask
 
     threshold = provenance["threshold"]
-    mask = to_mask(
+    mask = result.brain_mask & to_mask(
         result.score,
         threshold=threshold["value"],
         min_lesion_mm3=threshold["min_lesion_mm3"],

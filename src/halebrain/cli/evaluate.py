@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
-    from halebrain.models.bundle import Bundle
 
 
 class Grid(StrEnum):
@@ -166,7 +165,8 @@ def run_evaluation(
     rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
     if len(rows) == 0:
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
-    _refuse_seen(rows, predictor.bundle)
+    seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
+    options.refuse_seen(rows, seen, "evaluated")
     evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
         for method, case in _methods(scored, threshold, working=working):
@@ -247,19 +247,3 @@ def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Itera
             sex=record.sex,
         )
         yield method, case
-
-
-def _refuse_seen(rows: "Manifest", bundle: "Bundle") -> None:
-    """Stop where a subject was learned from or calibrated on: its score would flatter."""
-    seen: dict[str, str] = dict.fromkeys(bundle.calibration.get("subjects", ()), "calibration")
-    for stage, summary in bundle.training.items():
-        seen |= dict.fromkeys([*summary["train_subjects"], *summary["val_subjects"]], stage)
-    taken = [subject for subject in rows.subjects() if subject in seen]
-    if taken:
-        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
-        raise DataError(
-            "a scan that took part in training or calibration must not be evaluated",
-            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
-            where=rows.source or "manifest",
-            remedy="evaluate the split 'test', or rename subjects that are other people",
-        )

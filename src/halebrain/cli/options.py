@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.core.errors import UnavailableError, UsageError
+from halebrain.core.errors import DataError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
     from halebrain.evaluation.threshold import Calibration
+    from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import Bundle
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
@@ -40,7 +41,9 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
 
 
 def find_device(name: str) -> "torch.device":
-    """Return the device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+    """Return the device called `name`; "auto" takes CUDA where it is there, else the CPU.
+
+    MPS is taken on request only: it has no sparse matrices, on which the simplex noise rests.
 
     Raises:
         UsageError: The name is none.
@@ -51,7 +54,7 @@ def find_device(name: str) -> "torch.device":
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -77,6 +80,28 @@ def find_config(path: Path | None, kind: str) -> Path | None:
         return path
     shipped = Path(__file__).parent.parent / "configs" / f"{kind}_{path}.yaml"
     return shipped if shipped.exists() else path
+
+
+def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
+    """Stop where a subject took part in what made the model: its score would flatter.
+
+    Args:
+        rows: The scans that are asked for.
+        seen: Subject → in what it took part.
+        purpose: What must not happen to them ("evaluated").
+
+    Raises:
+        DataError: One of them was seen.
+    """
+    taken = [subject for subject in rows.subjects() if subject in seen]
+    if taken:
+        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
+        raise DataError(
+            f"a scan that took part in training or calibration must not be {purpose}",
+            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
+            where=rows.source or "manifest",
+            remedy="take scans of another split, or rename subjects that are other people",
+        )
 
 
 def read_calibration(bundle: "Bundle") -> "Calibration | None":

@@ -1,5 +1,6 @@
 """`halebrain train reconstructor|segmenter`: the two stages."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +96,8 @@ def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, 
 
 
 def _with_manifest(overrides: list[str] | None, manifest: Path | None) -> list[str]:
-    return [*(overrides or []), *([f"data.manifest={manifest}"] if manifest else [])]
+    # As JSON, which YAML reads as a string whatever is in it.
+    return [*(overrides or []), *([f"data.manifest={json.dumps(str(manifest))}"] if manifest else [])]
 
 
 def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: Path) -> "SegmenterTraining":
@@ -120,7 +122,8 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
         logging.getLogger(name).setLevel(logging.WARNING)
     chosen = options.find_device(device)
     if overwrite and output.exists():
-        if any(output.iterdir()) and not (output / "log.csv").exists():
+        ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
+        if any(output.iterdir()) and not ours:
             raise DataError("--overwrite replaces a run only", received="another folder", where=output)
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -133,11 +136,14 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
 def _finish(bundle: "Bundle", output: Path) -> Path:
     from halebrain.core.atomic import write_text
     from halebrain.core.config import dump_yaml
-    from halebrain.models.bundle import save_bundle
+    from halebrain.models.bundle import load_bundle, model_sha256, save_bundle
     from halebrain.models.card import model_card
     from halebrain.report.figures import loss_plot, save_figure
 
-    save_bundle(bundle, output / "model", card=model_card(bundle), overwrite=True)
+    model = output / "model"
+    if model.exists() and load_bundle(model).sha256 == model_sha256(bundle):
+        return model  # a finished run asked for again: its model stays, with the thresholds that it was given
+    save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
     write_text(output / "model_config.yaml", dump_yaml(bundle.config))
     save_figure(loss_plot(output / "log.csv"), output / "loss.png")
-    return output / "model"
+    return model

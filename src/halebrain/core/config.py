@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.core.registry import suggestion
@@ -18,6 +18,15 @@ class Config(BaseModel):
     """Base of every configuration section: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python counts with True as 1, so `steps: true` would pass as one step.
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and wanted in (int, float):
+            raise ValueError("input should be a number")
+        return value
 
 
 C = TypeVar("C", bound=Config)

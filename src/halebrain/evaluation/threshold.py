@@ -87,6 +87,13 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
     return value, float((ordered >= value).mean())
 
 
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[float, str]:
     """Return the value of the threshold that the user means, and its name.
 
@@ -97,10 +104,12 @@ def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[floa
     Raises:
         UsageError: The model is not calibrated, or the name is unknown.
     """
-    try:
-        return float(wanted), "fixed"
-    except ValueError:
-        pass
+    value = _number(wanted)
+    if value is not None:
+        if not (math.isfinite(value) and value > 0):
+            # At 0 the empty air around the brain would be called too.
+            raise UsageError("a threshold must be a number above 0", received=wanted)
+        return value, "fixed"
     if calibration is None:
         raise UsageError(
             "a threshold must be known",

@@ -54,8 +54,8 @@ class ScoredScan:
         """Return the true healthy image as the networks would see it, in [0, 1]; `None` where it is not known."""
         if self.record.healthy is None:
             return None
-        native = self.scan.from_native(read_volume(self.record.healthy).data, order=1)
         span = self.scan.intensity
+        native = self.scan.from_native(read_volume(self.record.healthy).data - span.offset, order=1)
         scaled = (native * np.exp(-self.scan.log_bias) - span.low) / (span.high - span.low)
         return np.where(self.scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
 

@@ -1,6 +1,5 @@
 """One scan through the model: preprocess, reconstruct and segment at each level, fuse, back to the native grid."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -116,7 +115,7 @@ class Predictor:
         beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
-                seeds = self._seeds(image, level, draw, used)
+                seeds = self._seeds(scan, level, draw, used)
                 reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
                 spread = beta * (image[used] - reconstruction).abs() + (1 - beta) * probability
                 sums += torch.stack([reconstruction, probability, spread, spread.square()])
@@ -141,16 +140,15 @@ class Predictor:
         found = {}
         for level in self.levels:
             draws = [
-                self._run_level(image[used], mask[used], level, self._seeds(image, level, draw, used))[0]
+                self._run_level(image[used], mask[used], level, self._seeds(scan, level, draw, used))[0]
                 for draw in range(self.draws)
             ]
             found[str(level)] = _to_volume(torch.stack(draws).mean(dim=0), used, scan.image.shape)
         return found | {"ensemble": np.mean(list(found.values()), axis=0, dtype=np.float32)}
 
-    def _seeds(self, image: torch.Tensor, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
+    def _seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
         """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""
-        content = hashlib.sha256(image.numpy().tobytes()).digest()
-        return torch.tensor([derive_seed(self.seed, content, str(level), draw, int(k)) for k in used])
+        return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
 
     @torch.inference_mode()
     def _run_level(

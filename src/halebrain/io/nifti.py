@@ -18,7 +18,7 @@ SUFFIXES = (".nii", ".nii.gz")
 _MIN_VOXELS = 8
 """Fewer voxels than this along an axis are a localiser or a mistake, not a scan."""
 _GRID_TOLERANCE_MM = 1e-3
-_UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
+_UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError, TypeError, OverflowError)
 
 
 def read_volume(path: Path) -> Volume:
@@ -159,6 +159,9 @@ def _load(path: Path) -> tuple[Any, npt.NDArray[Any]]:
         raise DataError("a scan must be NIfTI (.nii or .nii.gz)", received=repr(path.suffix), where=path)
     try:
         image = nibabel.load(path)
+        kind = image.get_data_dtype()
+        if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
+            raise DataError("a scan must hold one real number a voxel", received=f"data type {kind}", where=path)
         data = np.asanyarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__

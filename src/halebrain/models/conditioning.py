@@ -1,12 +1,14 @@
 """The encoder that describes an input slice as one vector, on which the diffusion U-Net is conditioned (cDDPM)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
+
+_GROUPS = 8
 
 
 class EncoderConfig(Config):
@@ -25,6 +27,11 @@ class EncoderConfig(Config):
     features: int | None = None
     norm: Literal["batch", "group"] = "batch"
     patch: int = 1
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that the groups of the norm divide the width."""
+        if self.norm == "group" and self.width % _GROUPS:
+            raise ValueError(f"width must divide by {_GROUPS} with group norm, got {self.width}")
 
 
 class Bottleneck(nn.Module):
@@ -82,4 +89,4 @@ class SliceEncoder(nn.Module):
 
 
 def _norm(kind: str, width: int) -> nn.Module:
-    return nn.BatchNorm2d(width) if kind == "batch" else nn.GroupNorm(8, width)
+    return nn.BatchNorm2d(width) if kind == "batch" else nn.GroupNorm(_GROUPS, width)

@@ -30,5 +30,5 @@ def add_noise(image: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alp
         level: t of each sample, shape `(b,)`, int64, in [0, T).
         alpha_bar: $\bar\alpha$, shape `(T,)`.
     """
-    kept = alpha_bar.to(image.device)[level].to(image.dtype)[:, None, None, None]
+    kept = alpha_bar[level.cpu()].to(image.dtype).to(image.device)[:, None, None, None]
     return kept.sqrt() * image + (1 - kept).sqrt() * noise

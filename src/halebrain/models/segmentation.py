@@ -1,6 +1,6 @@
 """The segmenter: a U-Net whose one encoder sees the residual and the image, and whose decoder sees both."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,6 +23,11 @@ class SegmenterConfig(Config):
     norm_groups: int = 8
     patch: int = 1
     inputs: Literal["pair", "image"] = "pair"
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that groups divide the widths."""
+        if wrong := [width for width in self.channels if width % self.norm_groups]:
+            raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
 
 
 class Segmenter(nn.Module):

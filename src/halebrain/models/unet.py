@@ -5,6 +5,7 @@ and networks of one or two million that a laptop can train.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +33,13 @@ class UNetConfig(Config):
     patch: int = 1
     norm_groups: int = 32
     attention_head_channels: int = 64
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that groups and heads divide the widths."""
+        if wrong := [width for width in self.channels if width % self.norm_groups]:
+            raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
+        if self.attention_head_channels and self.channels[-1] % self.attention_head_channels:
+            raise ValueError(f"attention_head_channels must divide the last width {self.channels[-1]}")
 
 
 class TimeEmbedding(nn.Module):

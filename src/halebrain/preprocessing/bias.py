@@ -3,6 +3,7 @@
 import numpy as np
 
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.preprocessing.itk import one_itk_thread
 
 
 def n4_log_bias(image: FloatArray, brain_mask: MaskArray, *, iterations: int = 30) -> FloatArray:
@@ -20,7 +21,8 @@ def n4_log_bias(image: FloatArray, brain_mask: MaskArray, *, iterations: int = 3
     mask = sitk.GetImageFromArray(np.ascontiguousarray(brain_mask.astype(np.uint8)))
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations([iterations] * 3)
-    # At 8 mm the field is as good (differs by 0.6 % on average) and found in a fifth of the time.
-    corrector.Execute(sitk.Shrink(fixed, [4] * 3), sitk.Shrink(mask, [4] * 3))
-    field: FloatArray = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(fixed)).astype(np.float32)
+    with one_itk_thread():
+        # At 8 mm the field is as good (differs by 0.6 % on average) and found in a fifth of the time.
+        corrector.Execute(sitk.Shrink(fixed, [4] * 3), sitk.Shrink(mask, [4] * 3))
+        field: FloatArray = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(fixed)).astype(np.float32)
     return field - float(field[brain_mask].mean())

@@ -13,17 +13,14 @@ class IntensityRange:
     """The intensities that became 0 and 1.
 
     Args:
-        low: Intensity of 0.
-        high: Intensity of 1.
+        low: Intensity of 0, above `offset`.
+        high: Intensity of 1, above `offset`.
+        offset: What was subtracted from the scan before, where it had negative intensities.
     """
 
     low: float
     high: float
-
-    def to_input_units(self, scaled: FloatArray) -> FloatArray:
-        """Return intensities in the units of the input."""
-        restored: FloatArray = (scaled * (self.high - self.low) + self.low).astype(np.float32)
-        return restored
+    offset: float = 0.0
 
 
 def scale_intensity(
@@ -39,6 +36,10 @@ def scale_intensity(
     inside = image[brain_mask]
     low, high = (float(v) for v in np.percentile(inside, [low_percentile, high_percentile]))
     if not high > low:
-        raise DataError("intensities inside the brain must vary", received=f"{low:g} at both percentiles")
+        raise DataError(
+            "intensities inside the brain must vary",
+            received=f"{low:g} at both percentiles",
+            remedy="check the scan and its brain mask",
+        )
     scaled = np.clip((image - low) / (high - low), 0, 1)
     return np.where(brain_mask, scaled, 0).astype(np.float32), IntensityRange(low, high)

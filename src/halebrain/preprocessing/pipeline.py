@@ -1,6 +1,7 @@
 """The one path from a scan to the working grid, for training and for detection alike, with the way back."""
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +55,7 @@ class WorkingScan:
         native_brain_mask: Bool, on the native grid.
         template_to_native: World-to-world matrix, mm, RAS.
         intensity: What became 0 and 1, after bias correction.
+        content: Hash of the input's voxels and affine, before anything was done to them; seeds go by it.
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
         qc: Quality-control numbers; "flags" lists what a user should look at.
         steps: What was done, with parameters, JSON-able.
@@ -67,6 +69,7 @@ class WorkingScan:
     template_to_native: Affine
     intensity: IntensityRange
     log_bias: FloatArray
+    content: bytes
     qc: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,7 +85,9 @@ class WorkingScan:
 
     def reconstruction_to_native(self, reconstruction: FloatArray) -> FloatArray:
         """Return a working-grid image on the native grid in the intensity units of the input, bias field included."""
-        return self.to_native(self.intensity.to_input_units(reconstruction) * np.exp(self.log_bias))
+        span = self.intensity
+        scaled = (reconstruction * (span.high - span.low) + span.low) * np.exp(self.log_bias)
+        return np.where(self.native_brain_mask, self.to_native(scaled) + span.offset, 0).astype(np.float32)
 
 
 class Preprocessor:
@@ -111,7 +116,9 @@ class Preprocessor:
         brain = self._find_brain(volume, brain_mask)
         native = Grid(volume.shape, volume.affine)
         matrix, registration = self._register(volume, brain, space)
-        masked = np.where(brain.mask, volume.data, 0).astype(np.float32)
+        # Standardised scans have negative intensities; a bias field multiplies what starts at 0.
+        offset = min(0.0, float(volume.data[brain.mask].min()))
+        masked = np.where(brain.mask, volume.data - offset, 0).astype(np.float32)
         if self.config.denoising_iterations:
             smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
             masked = np.where(brain.mask, smoothed, 0).astype(np.float32)
@@ -130,8 +137,10 @@ class Preprocessor:
             low_percentile=self.config.low_percentile,
             high_percentile=self.config.high_percentile,
         )
+        intensity = replace(intensity, offset=offset)
+        content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         qc, steps = _report(volume, brain, registration, mask, self.config)
-        return WorkingScan(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, qc, steps)
+        return WorkingScan(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content, qc, steps)
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:

@@ -3,8 +3,6 @@
 Staged because a single affine stage lands millimetres off. Works on world points in RAS; ITK's LPS stays inside.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.itk import one_itk_thread
 from halebrain.preprocessing.template import load_template
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -52,7 +51,7 @@ def register_to_template(volume: Volume, brain_mask: MaskArray) -> Registration:
     moving, moving_mask = _isotropic(volume, brain_mask)
     best: Registration | None = None
     for pitch in _START_PITCHES:
-        with _one_thread():
+        with one_itk_thread():
             found = _attempt(moving, moving_mask, pitch)
         if best is None or found.mask_dice > best.mask_dice:
             best = found
@@ -99,19 +98,6 @@ def _attempt(moving: Volume, moving_mask: MaskArray, pitch: float) -> Registrati
     affine.SetTranslation(rigid.GetTranslation())
     affine = _optimise(fixed_image, moving_image, affine, shrink=(2, 1), step=0.5, iterations=60)
     return _assess(affine, fixed_image, moving_image, moving_mask, moving.affine)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep ITK to one thread: its sums over several are not bit-stable, and at 2 mm one is nearly as quick."""
-    import SimpleITK as sitk  # noqa: N813
-
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _optimise(fixed: Any, moving: Any, transform: Any, *, shrink: tuple[int, int], step: float, iterations: int) -> Any:

@@ -96,7 +96,9 @@ class TrainingResult:
     seconds: float
 
 
-def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, name: str) -> TrainingResult:
+def train(
+    stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, name: str, identity: str = ""
+) -> TrainingResult:
     """Train `stage.trained`, continuing from the checkpoint in `folder` where there is one.
 
     Args:
@@ -105,9 +107,10 @@ def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, nam
         folder: Where the checkpoint and the log go.
         fabric: Launched.
         name: What the progress bar calls the run.
+        identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
 
     Raises:
-        ConfigError: The checkpoint belongs to a run with another configuration.
+        ConfigError: The checkpoint belongs to a run with another configuration, or on other data.
     """
     average = AveragedModel(stage.trained, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True)
     average.to(fabric.device).requires_grad_(False)
@@ -115,7 +118,7 @@ def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, nam
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
     model, optimizer = fabric.setup(stage, optimizer)
-    run = _Run(trained, average, optimizer, config, folder, fabric)
+    run = _Run(trained, average, optimizer, config, folder, fabric, identity)
     run.restore()
 
     log = _Log(folder / LOG, first_step=run.step)
@@ -125,7 +128,9 @@ def train(stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, nam
                 _set_lr(optimizer, config, run.step)
                 loss = model("train", run.step)
                 fabric.backward(loss)
-                norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip_norm)
+                # With 16-bit gradients an overflow now and then is normal: the scaler skips that step.
+                finite = config.precision != "16-mixed"
+                norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip_norm, error_if_nonfinite=finite)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 average.update_parameters(trained)
@@ -158,7 +163,9 @@ class _Run:
         config: LoopConfig,
         folder: Path,
         fabric: Fabric,
+        identity: str,
     ) -> None:
+        self.identity = identity
         self.trained, self.average, self.optimizer = trained, average, optimizer
         self.config, self.path, self.fabric = config, folder / CHECKPOINT, fabric
         self.step, self.best_step, self.best_loss = 0, 0, math.nan
@@ -177,6 +184,13 @@ class _Run:
                 received=f"another {', '.join(changed)}",
                 where=self.path,
                 remedy="restore them, or start anew with --overwrite",
+            )
+        if state["identity"] != self.identity:
+            raise ConfigError(
+                "a run is resumed on the data and with the settings that it began with",
+                received="another manifest, seed, network, augmentation or reconstructor",
+                where=self.path,
+                remedy="restore them, choose another folder, or start anew with --overwrite",
             )
         self.trained.load_state_dict(state["trained"])
         self.average.load_state_dict(state["average"])
@@ -199,6 +213,7 @@ class _Run:
             "precision": self.fabric.strategy.precision.state_dict(),
             "seconds": self.seconds(),
             "config": self.config.model_dump(mode="json"),
+            "identity": self.identity,
         }
         if self.fabric.is_global_zero:
             with atomic_path(self.path) as temporary:

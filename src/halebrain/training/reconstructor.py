@@ -1,5 +1,7 @@
 """Stage 1: a reconstructor learns healthy slices, and nothing else."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = ReconstructorStage(reconstructor, train_store, val_store, config)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor")
+    identity = run_identity(config, manifest)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)
     reconstructor.load_state_dict(result.weights)
     model = ModelConfig(
         kind="reconstructor",
@@ -108,6 +111,20 @@ def read_training_manifest(data: DataConfig) -> Manifest:
         raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
     wanted = data.modalities
     return Manifest.read(data.manifest).select(lambda record: wanted is None or record.modality in wanted)
+
+
+def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
+    """Return a hash of all that a run depends on, whatever the place of its files on disk.
+
+    Args:
+        config: The resolved configuration.
+        manifest: The scans that the run sees.
+        others: Hashes of whatever else goes in, such as a frozen model.
+    """
+    settings = config.model_dump(mode="json")
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in ("manifest", "cache")}
+    text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import LoopConfig, Stage, train
-from halebrain.training.reconstructor import read_training_manifest, summarise
+from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
 Regime = Literal["synthetic", "weak", "both"]
 
@@ -164,7 +164,9 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     segmenter = Segmenter(config.segmenter).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     reconstructor = stage1.reconstructor.to(fabric.device)
     stage = SegmenterStage(segmenter, reconstructor, stores, config)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 2, segmenter")
+    used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
+    identity = run_identity(config, used, stage1.sha256)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 2, segmenter", identity=identity)
     segmenter.load_state_dict(result.weights)
     model = ModelConfig(
         kind="detector",
@@ -173,14 +175,14 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         preprocessing=stage1.config.preprocessing,
         postprocessing=config.postprocessing,
     )
-    used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
     return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {})
 
 
 def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
-    return record.lesion is not None and (wanted is None or record.pathology in wanted)
+    # A healthy scan may carry an empty mask; it has no lesion to learn from.
+    return not record.is_healthy and record.lesion is not None and (wanted is None or record.pathology in wanted)
 
 
 def _open(

@@ -269,6 +269,18 @@ def clear_cohort(output: Path) -> None:
     """
     if not output.exists():
         return
-    if any(output.iterdir()) and not (output / "dataset_description.json").exists():
+    if any(output.iterdir()) and not is_cohort(output):
         raise CannotWriteError("--overwrite replaces a cohort only", received="another folder", where=output)
     shutil.rmtree(output)
+
+
+def is_cohort(folder: Path) -> bool:
+    """Return whether the folder is a virtual cohort made here, and not somebody's own BIDS data set."""
+    path = folder / "dataset_description.json"
+    if not path.is_file():
+        return False
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(description, dict) and "Cohort" in description

@@ -40,7 +40,8 @@ def _foreground(volume: Volume) -> tuple[MaskArray, float]:
     """Return the largest piece above background, holes filled, and the share of the background that is one value."""
     data = volume.data
     background = float(np.median(np.concatenate([data[[0, -1]].ravel(), data[:, [0, -1]].ravel()])))
-    above = data - background
+    # By its distance: a scan that was standardised inside the brain is darker than its background in half of it.
+    above = np.abs(data - background)
     positive = above[above > 0]
     if positive.size == 0:
         raise DataError("a scan must be brighter than its background", where=volume.name)
