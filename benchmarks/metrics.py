@@ -2,16 +2,19 @@
 
 Prints the time of all metrics together with the memory that they took, then for each that a library has too its value,
 the relative difference, and how many times as fast ours is (medians of several repeats). MONAI is needed for its half
-only: `pip install monai --no-deps`.
+only (`pip install -c constraints.txt -e ".[bench]"`). Last, many scans are streamed, to show that memory does not grow
+with their number.
 
-    python benchmarks/metrics.py
+    python benchmarks/metrics.py [--scans N]
 """
 
+import argparse
 import importlib.util
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -84,7 +87,7 @@ def against_scikit_learn(case: Case) -> None:
 
 def against_monai(case: Case) -> None:
     if importlib.util.find_spec("monai") is None:
-        print("MONAI is not installed: pip install monai --no-deps")
+        print('MONAI is not installed: pip install -c constraints.txt -e ".[bench]"')
         return
     from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 
@@ -103,11 +106,30 @@ def against_monai(case: Case) -> None:
     )
 
 
+def stream(case: Case, scans: int) -> None:
+    """Evaluate many scans and print how much memory each added."""
+    evaluator = Evaluator(seed=0)
+    evaluator.add("model", fresh(case))
+    before, start = peak_gb(), time.perf_counter()
+    for number in range(scans):
+        evaluator.add("model", replace(fresh(case), scan_id=f"scan{number}", subject=f"subject{number}"))
+    evaluator.finish({})
+    seconds = (time.perf_counter() - start) / scans
+    print(f"{scans} more scans streamed: {peak_gb() - before:.3f} GB more at the peak, {seconds:.2f} s a scan")
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scans", type=int, default=20, help="how many scans are streamed")
+    scans = parser.parse_args().scans
     case = make_case()
     lesions = case.reference_lesions[1]
     print(f"{np.prod(SHAPE) / 1e6:.1f} million voxels, {lesions} lesions, {case.reference.sum() / 1000:.0f} ml")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gb()
     alone = median_s(lambda: score_case(fresh(case)), 3)
 
     def whole_set() -> None:
@@ -116,7 +138,7 @@ def main() -> None:
         evaluator.finish({})
 
     together = median_s(whole_set, 3)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2
+    grown = peak_gb() - before
     print(
         f"all {len(METRICS.names())} metrics of a scan: {alone:.2f} s; with the values of the set: {together:.2f} s;",
         end=" ",
@@ -126,6 +148,7 @@ def main() -> None:
         print(f"    {name:28} {median_s(lambda name=name: METRICS.get(name)(fresh(case)), 1):.2f} s alone")
     against_scikit_learn(case)
     against_monai(case)
+    stream(case, scans)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from halebrain.cli.demo import demo
 from halebrain.cli.main import main
@@ -169,16 +170,19 @@ def test_one_bad_file_does_not_stop_the_others(
     assert not (out / "sub-a_FLAIR").exists()
 
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = [(kind, text) for kind, text in re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)]
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    b for page in PAGES for b in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+]
 BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
 
 
 @pytest.fixture
 def newcomer(ran: Demo, tmp_path: Path) -> Path:
-    """A folder with the files that the README speaks of."""
-    (tmp_path / "demo").symlink_to(ran.folder)
-    (tmp_path / "benchmarks").symlink_to(Path(__file__).parents[1] / "benchmarks")
+    """A folder with the files that the documents speak of."""
+    shutil.copytree(ran.folder, tmp_path / "demo")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     for path in (ran.folder / "cohort").iterdir():
         (tmp_path / path.name).symlink_to(path)
     scan = tmp_path / "sub-01_FLAIR.nii.gz"
@@ -187,11 +191,27 @@ def newcomer(ran: Demo, tmp_path: Path) -> Path:
     nibabel.save(nibabel.Nifti1Image(brain, image.affine), tmp_path / "mask.nii.gz")
     (tmp_path / "folder_of_scans").mkdir()
     shutil.copy(scan, tmp_path / "folder_of_scans" / "sub-02_FLAIR.nii.gz")
+    for record in Manifest.read(ran.folder / "cohort" / "manifest.tsv"):
+        if record.lesion is None:
+            continue
+        lesion = nibabel.load(record.lesion)
+        values = np.asarray(lesion.dataobj)
+        parts = {
+            "truth": values,
+            "masks": np.roll(values, 1, axis=0),
+            "maps": ndimage.gaussian_filter(values.astype(np.float32), 1.5),
+            "brains": np.asarray(nibabel.load(record.image).dataobj) > 0,
+        }
+        for name, data in parts.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            dtype = np.float32 if name == "maps" else np.uint8
+            image = nibabel.Nifti1Image(data.astype(dtype), lesion.affine)
+            nibabel.save(image, tmp_path / name / f"sub-{record.subject}_{name}.nii.gz")
     return tmp_path
 
 
 @pytest.mark.parametrize(("kind", "block"), BLOCKS, ids=[text.split("\n")[0][:40] for _, text in BLOCKS])
-def test_the_commands_of_the_readme_work_as_written(
+def test_the_commands_of_the_documents_work_as_written(
     newcomer: Path, request: pytest.FixtureRequest, kind: str, block: str
 ) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

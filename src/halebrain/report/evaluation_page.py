@@ -15,6 +15,7 @@ from halebrain.report.evaluation_figures import (
     reliability_figure,
     volume_agreement_figure,
 )
+from halebrain.report.figures import save_figure
 from halebrain.report.page import Page, Section, write_page
 
 _CONFOUNDED = (
@@ -24,7 +25,7 @@ _CONFOUNDED = (
 
 
 def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> None:
-    """Write the page, one self-contained HTML file."""
+    """Write the page, one self-contained HTML file, and each figure as a PNG in `figures/` beside it."""
     method = evaluation.rows[0].method
     rows = [r for r in evaluation.rows if r.method == method]
     sections = [
@@ -68,6 +69,10 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
         provenance=evaluation.provenance,
     )
     write_page(page, path)
+    for section in kept:
+        if section.figure is not None:
+            name = "".join(c if c.isalnum() else "_" for c in section.title.lower()).strip("_")
+            save_figure(section.figure, path.parent / "figures" / f"{name}.png", dpi=150)
 
 
 def _numbers(evaluation: Evaluation, method: str) -> list[tuple[str, str]]:

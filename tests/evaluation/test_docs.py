@@ -1,0 +1,11 @@
+"""The page about evaluation names every metric there is."""
+
+from pathlib import Path
+
+from halebrain.evaluation.metrics import METRICS
+
+TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_is_documented():
+    assert [name for name in METRICS if f"`{name}`" not in TEXT] == []
