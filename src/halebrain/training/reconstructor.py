@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.fabric import Fabric
 from halebrain.core.config import Config
 from halebrain.core.errors import MissingInputError
 from halebrain.core.random import make_generator
+from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig, augment, flip
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
 from halebrain.io.manifest import Manifest
@@ -25,6 +27,7 @@ class ReconstructorTraining(Config):
     Args:
         data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
         reconstructor: What to train.
+        anomaly: The synthetic anomalies that a restoring reconstructor learns to undo; others do not use it.
         augmentation: Intensity augmentation of training slices.
         loop: How long and how fast.
         seed: Seed of weights, batches, augmentation and noise.
@@ -32,6 +35,7 @@ class ReconstructorTraining(Config):
 
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
+    anomaly: AnomalySpec = AnomalySpec()
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
     seed: int = 0
@@ -50,6 +54,7 @@ class ReconstructorStage(Stage):
         super().__init__()
         self.trained = reconstructor
         self.config = config
+        self.anomaly = build_anomaly(config.anomaly)
         size = config.loop.batch_size
         self.samplers = {
             "train": SliceSampler(train_store, size, config.seed, "train"),
@@ -66,8 +71,14 @@ class ReconstructorStage(Stage):
             image, brain_mask = flip(image, brain_mask, config=self.config.augmentation, generator=generator)
             image = augment(image, brain_mask, self.config.augmentation, generator=generator)
         reconstructor: Any = self.trained
-        loss: torch.Tensor = reconstructor.loss(image, generator=generator)
+        corrupt = partial(self._corrupt, brain_mask) if reconstructor.needs_corruption else None
+        loss: torch.Tensor = reconstructor.loss(image, generator=generator, corrupt=corrupt)
         return loss
+
+    def _corrupt(self, brain_mask: torch.Tensor, healthy: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the slices with synthetic anomalies."""
+        params = self.anomaly.sample_params(len(healthy), generator=generator)
+        return self.anomaly.apply(healthy, brain_mask, params)[0]
 
 
 def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: Fabric) -> Bundle:

@@ -1,6 +1,7 @@
 """What every reconstructor promises, so that training and inference never ask which one they have."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,10 @@ Level = int | None
 """How strongly a reconstructor may alter the input; `None` for those that have no such choice."""
 
 
+Corruption = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+"""Puts synthetic anomalies into healthy slices `(b, 1, h, w)` in [0, 1], for reconstructors that learn to undo them."""
+
+
 class Reconstructor(nn.Module, ABC):
     """Gives back a healthy version of a slice, having seen healthy slices only.
 
@@ -21,10 +26,22 @@ class Reconstructor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[Config]]
+    needs_corruption: ClassVar[bool] = False
+    """Whether training needs synthetic anomalies to undo."""
+    gives_image: ClassVar[bool] = True
+    """Whether `reconstruct` gives a picture; a method that compares features has an `anomaly_map` alone."""
 
     @abstractmethod
-    def loss(self, image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
-        """Return the training loss, a scalar, for healthy slices `(b, 1, h, w)` in [0, 1]."""
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the training loss, a scalar.
+
+        Args:
+            image: Healthy slices in [0, 1], `(b, 1, h, w)`.
+            generator: All randomness comes from it.
+            corrupt: Given where `needs_corruption`; others leave it alone.
+        """
 
     @abstractmethod
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
@@ -35,6 +52,13 @@ class Reconstructor(nn.Module, ABC):
             level: One of `levels`, or any other level that the reconstructor knows.
             seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
         """
+
+    def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor | None:
+        """Return the method's own anomaly map in [0, 1], `(b, 1, h, w)`, higher = more anomalous.
+
+        `None`, as here, where the residual between slice and reconstruction is the map.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -9,7 +9,7 @@ from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
 from halebrain.models.conditioning import EncoderConfig, SliceEncoder
 from halebrain.models.noise import NOISES
-from halebrain.models.reconstruction.base import Level, Reconstructor
+from halebrain.models.reconstruction.base import Corruption, Level, Reconstructor
 from halebrain.models.schedule import add_noise, cosine_alpha_bar
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
@@ -78,7 +78,9 @@ class DiffusionReconstructor(Reconstructor):
         """Draw a noise level uniformly from the range of training."""
         return int(torch.randint(*self.settings.level_range, (), generator=generator))
 
-    def loss(self, image: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
         """Return the L1 distance of the prediction to the healthy slices, both in [−1, 1]."""
         count = len(image)
         level = torch.randint(*self.settings.level_range, (count,), generator=generator)
