@@ -10,6 +10,7 @@ UNET = {"channels": [8, 16], "blocks_per_level": 1, "patch": 2, "norm_groups": 4
 SETTINGS = {
     "ddpm": {"unet": UNET},
     "anoddpm": {"unet": UNET},
+    "pddpm": {"unet": UNET, "patch_size": 16, "stride": 8},
     "cddpm": {"unet": UNET, "encoder": {"blocks": [1, 1], "width": 8, "norm": "group", "features": 12}},
 }
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from halebrain.models.schedule import add_noise, cosine_alpha_bar
+from halebrain.models.schedule import add_noise, cosine_alpha_bar, ddim_path, predicted_image, predicted_noise
 
 
 @pytest.mark.parametrize("t", [0, 250, 499, 750])
@@ -27,3 +27,19 @@ def test_noise_is_mixed_so_that_variance_is_kept():
     mixed = add_noise(image, noise, torch.tensor([0, 1]), alpha_bar)
     assert mixed[0, 0, 0, 0] == pytest.approx(0.5 - math.sqrt(0.75))
     assert mixed[1, 0, 0, 0] == pytest.approx(0.8 - 0.6)
+
+
+@pytest.mark.parametrize("t", [0, 400, 999])
+def test_image_and_noise_are_told_apart_again(t):
+    alpha_bar, level = cosine_alpha_bar(1000), torch.tensor([t])
+    image, noise = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.randn(1, 1, 4, 4, dtype=torch.float64)
+    noisy = add_noise(image, noise, level, alpha_bar)
+    torch.testing.assert_close(predicted_image(noisy, noise, level, alpha_bar), image, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(predicted_noise(noisy, image, level, alpha_bar), noise, rtol=1e-6, atol=1e-6)
+
+
+def test_a_chain_goes_down_evenly_and_stops_above_the_image():
+    assert ddim_path(500, 1) == [500]
+    assert ddim_path(500, 5) == [500, 400, 300, 200, 100]
+    assert ddim_path(3, 10) == [3, 2, 1]
+    assert ddim_path(0, 4) == [0]

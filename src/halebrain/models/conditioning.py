@@ -1,4 +1,4 @@
-"""The encoder that describes an input slice as one vector, on which the diffusion U-Net is conditioned (cDDPM)."""
+"""The encoder that describes an input slice, on which the diffusion U-Net is conditioned (cDDPM)."""
 
 from typing import Any, Literal
 
@@ -7,6 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
+
+Conditioning = Literal["none", "vector", "film", "cross_attention"]
+"""How a network may be told of the noise-free slice: not at all; by a vector beside the time embedding (the paper); by
+a scale and shift of its own in every block; by attending to the encoder's map of features."""
 
 _GROUPS = 8
 
@@ -60,11 +64,17 @@ class Bottleneck(nn.Module):
 
 
 class SliceEncoder(nn.Module):
-    """Maps a slice `(b, 1, h, w)` in [−1, 1] to a vector `(b, features)`."""
+    """Maps a slice `(b, 1, h, w)` in [−1, 1] to a vector `(b, features)`, or to one at each place of its last map.
 
-    def __init__(self, config: EncoderConfig, *, features: int) -> None:
+    Args:
+        config: Size of the encoder.
+        features: Length of the vectors.
+        spatial: Give a vector a place, `(b, n, features)`, for cross-attention.
+    """
+
+    def __init__(self, config: EncoderConfig, *, features: int, spatial: bool = False) -> None:
         super().__init__()
-        self.patch = config.patch
+        self.patch, self.spatial = config.patch, spatial
         self.stem = nn.Sequential(
             nn.Conv2d(config.patch**2, config.width, 7, 2, 3, bias=False),
             _norm(config.norm, config.width),
@@ -82,9 +92,10 @@ class SliceEncoder(nn.Module):
         self.project = nn.Linear(width_in, features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return one vector a slice."""
+        """Return one vector a slice `(b, features)`; where `spatial`, one a place `(b, n, features)`."""
         maps = self.stages(self.stem(F.pixel_unshuffle(x, self.patch)))
-        vector: torch.Tensor = self.project(maps.mean(dim=(2, 3)))
+        pooled = maps.flatten(2).transpose(1, 2) if self.spatial else maps.mean(dim=(2, 3))
+        vector: torch.Tensor = self.project(pooled)
         return vector
 
 

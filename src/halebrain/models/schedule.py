@@ -30,5 +30,34 @@ def add_noise(image: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alp
         level: t of each sample, shape `(b,)`, int64, in [0, T).
         alpha_bar: $\bar\alpha$, shape `(T,)`.
     """
-    kept = alpha_bar[level.cpu()].to(image.dtype).to(image.device)[:, None, None, None]
+    kept = _kept(alpha_bar, level, image)
     return kept.sqrt() * image + (1 - kept).sqrt() * noise
+
+
+def predicted_image(
+    noisy: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alpha_bar: torch.Tensor
+) -> torch.Tensor:
+    r"""Return $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}$; the inverse of `add_noise`."""
+    kept = _kept(alpha_bar, level, noisy)
+    return (noisy - (1 - kept).sqrt() * noise) / kept.sqrt()
+
+
+def predicted_noise(
+    noisy: torch.Tensor, image: torch.Tensor, level: torch.Tensor, alpha_bar: torch.Tensor
+) -> torch.Tensor:
+    r"""Return $\epsilon = (x_t - \sqrt{\bar\alpha_t}\,x_0) / \sqrt{1-\bar\alpha_t}$; the inverse of `add_noise`."""
+    kept = _kept(alpha_bar, level, noisy)
+    return (noisy - kept.sqrt() * image) / (1 - kept).sqrt()
+
+
+def ddim_path(level: int, steps: int) -> list[int]:
+    """Return the levels that a chain of `steps` network passes visits: from `level` down, evenly, without the image.
+
+    A level below `steps` is visited once each.
+    """
+    steps = max(1, min(steps, level))
+    return [round(level * (steps - n) / steps) for n in range(steps)]
+
+
+def _kept(alpha_bar: torch.Tensor, level: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return alpha_bar[level.cpu()].to(like.dtype).to(like.device)[:, None, None, None]

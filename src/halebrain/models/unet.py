@@ -5,6 +5,7 @@ and networks of one or two million that a laptop can train.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
+from halebrain.models.conditioning import Conditioning
 
 
 class UNetConfig(Config):
@@ -63,12 +65,20 @@ class ResidualBlock(nn.Module):
     """Norm–SiLU–conv twice with a skip; the embedding scales and shifts the second norm (FiLM).
 
     Args:
+        width: Channels in.
+        out: Channels out.
+        embedding: Length of the embedding.
+        groups: Groups of the norms.
         resample: "down" and "up" halve and double the size inside the block; "none" keeps it.
+        condition: Length of a condition vector with a scale and shift of its own; 0 = none.
     """
 
-    def __init__(self, width: int, out: int, embedding: int, groups: int, *, resample: str = "none") -> None:
+    def __init__(
+        self, width: int, out: int, embedding: int, groups: int, *, resample: str = "none", condition: int = 0
+    ) -> None:
         super().__init__()
         self.resample = resample
+        self.condition_film = nn.Linear(condition, 2 * out) if condition else None
         self.norm1, self.conv1 = nn.GroupNorm(groups, width), nn.Conv2d(width, out, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * out)
         self.norm2, self.conv2 = nn.GroupNorm(groups, out), nn.Conv2d(out, out, 3, padding=1)
@@ -77,11 +87,15 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         """Return the features `(b, out, h, w)`, resampled where the block says so."""
         hidden = self.conv1(_resample(F.silu(self.norm1(x)), self.resample))
         scale, shift = self.film(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
-        hidden = self.conv2(F.silu(self.norm2(hidden) * (1 + scale) + shift))
+        hidden = self.norm2(hidden) * (1 + scale) + shift
+        if self.condition_film is not None and condition is not None:
+            scale, shift = self.condition_film(condition)[:, :, None, None].chunk(2, dim=1)
+            hidden = hidden * (1 + scale) + shift
+        hidden = self.conv2(F.silu(hidden))
         total: torch.Tensor = self.skip(_resample(x, self.resample)) + hidden
         return total
 
@@ -107,18 +121,51 @@ class Attention(nn.Module):
         return x + update.view(b, c, h, w)
 
 
+class CrossAttention(nn.Module):
+    """Every position asks the encoder's map of the noise-free slice, with a skip."""
+
+    def __init__(self, width: int, context: int, head_channels: int, groups: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // head_channels)
+        self.norm = nn.GroupNorm(groups, width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(context, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Return features of the same shape `(b, c, h, w)`; `context` is `(b, n, features)`."""
+        b, c, h, w = x.shape
+
+        def split(tokens: torch.Tensor) -> torch.Tensor:
+            return tokens.view(b, -1, self.heads, c // self.heads).transpose(1, 2)
+
+        query = split(self.query(self.norm(x).flatten(2).transpose(1, 2)))
+        key, value = (split(part) for part in self.key_value(context).chunk(2, dim=2))
+        attended = F.scaled_dot_product_attention(query, key, value)  # (b, heads, h·w, c/heads)
+        update: torch.Tensor = self.out(attended.transpose(1, 2).reshape(b, h * w, c))
+        return x + update.transpose(1, 2).reshape(b, c, h, w)
+
+
 class DiffusionUNet(nn.Module):
-    """Predicts an image from a noisy one, its noise level, and a condition vector.
+    """Predicts an image (or its noise) from a noisy one, its noise level, and a condition.
 
     Args:
         config: Size of the network.
-        condition_features: Length of the condition vector, concatenated to the time embedding; 0 = none.
+        condition_features: Length of the condition's vectors; 0 = none.
+        conditioning: "vector" = concatenated to the time embedding (the paper), "film" = a scale and shift of its own
+            in every block, "cross_attention" = asked for in the middle, after self-attention.
     """
 
-    def __init__(self, config: UNetConfig, *, condition_features: int = 0) -> None:
+    def __init__(
+        self, config: UNetConfig, *, condition_features: int = 0, conditioning: Conditioning = "vector"
+    ) -> None:
         super().__init__()
         widths, groups, folded = config.channels, config.norm_groups, config.patch**2
-        embedding = 4 * widths[0] + condition_features
+        self.conditioning = conditioning if condition_features else "none"
+        embedding = 4 * widths[0] + (condition_features if self.conditioning == "vector" else 0)
+        film = condition_features if self.conditioning == "film" else 0
+        block = partial(ResidualBlock, embedding=embedding, groups=groups, condition=film)
         self.patch = config.patch
         self.time = TimeEmbedding(widths[0])
         self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
@@ -126,22 +173,25 @@ class DiffusionUNet(nn.Module):
         skips, width = [widths[0]], widths[0]
         for level, out in enumerate(widths):
             for _ in range(config.blocks_per_level):
-                self.down.append(ResidualBlock(width, out, embedding, groups))
+                self.down.append(block(width, out))
                 width = out
                 skips.append(width)
             if level < len(widths) - 1:
-                self.down.append(ResidualBlock(width, width, embedding, groups, resample="down"))
+                self.down.append(block(width, width, resample="down"))
                 skips.append(width)
-        self.middle1 = ResidualBlock(width, width, embedding, groups)
+        self.middle1 = block(width, width)
         heads = config.attention_head_channels
         self.attention = Attention(width, heads, groups) if heads else nn.Identity()
-        self.middle2 = ResidualBlock(width, width, embedding, groups)
+        self.cross_attention: CrossAttention | None = None
+        if self.conditioning == "cross_attention":
+            self.cross_attention = CrossAttention(width, condition_features, heads or 32, groups)
+        self.middle2 = block(width, width)
         for level, out in reversed(list(enumerate(widths))):
             for _ in range(config.blocks_per_level + 1):
-                self.up.append(ResidualBlock(width + skips.pop(), out, embedding, groups))
+                self.up.append(block(width + skips.pop(), out))
                 width = out
             if level > 0:
-                self.up.append(ResidualBlock(width, width, embedding, groups, resample="up"))
+                self.up.append(block(width, width, resample="up"))
         self.norm, self.head = nn.GroupNorm(groups, width), nn.Conv2d(width, folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -152,19 +202,22 @@ class DiffusionUNet(nn.Module):
         Args:
             x: Noisy image `(b, 1, h, w)`.
             level: Noise level of each sample `(b,)`.
-            condition: Condition vector `(b, f)`, or `None` where the network takes none.
+            condition: Condition vector `(b, f)`, for cross-attention `(b, n, f)`; `None` where the network takes none.
         """
         embedding = self.time(level)
-        if condition is not None:
+        if self.conditioning == "vector" and condition is not None:
             embedding = torch.cat([embedding, condition], dim=1)
         x = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = [x]
         for block in self.down:
-            x = block(x, embedding)
+            x = block(x, embedding, condition)
             skips.append(x)
-        x = self.middle2(self.attention(self.middle1(x, embedding)), embedding)
+        x = self.attention(self.middle1(x, embedding, condition))
+        if self.cross_attention is not None and condition is not None:
+            x = self.cross_attention(x, condition)
+        x = self.middle2(x, embedding, condition)
         for block in self.up:
-            x = block(x if block.resample == "up" else torch.cat([x, skips.pop()], dim=1), embedding)
+            x = block(x if block.resample == "up" else torch.cat([x, skips.pop()], dim=1), embedding, condition)
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
 
 

@@ -4,5 +4,6 @@ from halebrain.models.reconstruction.anoddpm import AnoDDPM
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.reconstruction.cddpm import CDDPM
 from halebrain.models.reconstruction.ddpm import DDPM
+from halebrain.models.reconstruction.pddpm import PDDPM
 
-__all__ = ["CDDPM", "DDPM", "RECONSTRUCTORS", "AnoDDPM", "Reconstructor", "build_reconstructor"]
+__all__ = ["CDDPM", "DDPM", "PDDPM", "RECONSTRUCTORS", "AnoDDPM", "Reconstructor", "build_reconstructor"]

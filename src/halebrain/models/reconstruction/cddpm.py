@@ -1,13 +1,14 @@
 """cDDPM: simplex noise, conditioned on an encoder's vector of the input (Behrendt et al., arXiv 2312.04215)."""
 
-from halebrain.models.conditioning import EncoderConfig
+from halebrain.models.conditioning import Conditioning, EncoderConfig
 from halebrain.models.reconstruction.base import RECONSTRUCTORS
 from halebrain.models.reconstruction.diffusion import DiffusionReconstructor, DiffusionSettings
 
 
 class CDDPMSettings(DiffusionSettings):
-    """Diffusion settings with an encoder, ResNet-50 unless said otherwise."""
+    """Diffusion settings with an encoder, ResNet-50 unless said otherwise, whose vector joins the time embedding."""
 
+    conditioning: Conditioning = "vector"
     encoder: EncoderConfig | None = EncoderConfig()
 
 

@@ -1,16 +1,16 @@
 """The diffusion family: one class, of which DDPM, AnoDDPM and cDDPM are settings."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
-from halebrain.models.conditioning import EncoderConfig, SliceEncoder
+from halebrain.models.conditioning import Conditioning, EncoderConfig, SliceEncoder
 from halebrain.models.noise import NOISES
 from halebrain.models.reconstruction.base import Corruption, Level, Reconstructor
-from halebrain.models.schedule import add_noise, cosine_alpha_bar
+from halebrain.models.schedule import add_noise, cosine_alpha_bar, ddim_path, predicted_image, predicted_noise
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 
@@ -19,24 +19,33 @@ class DiffusionSettings(Config):
 
     Args:
         unet: Size of the denoising network.
-        encoder: The encoder of the condition vector; `None` = unconditioned.
+        conditioning: How the network is told of the noise-free slice; "none" = not at all.
+        encoder: What describes that slice; needed by every conditioning but "none".
+        predicts: "image" = $x_0$ with an L1 loss (the paper), "noise" = ε with an L2 loss (Ho et al. 2020).
         noise: "simplex" or "gaussian".
         n_levels: Number T of noise levels.
         train_levels: Range [low, high) from which both stages draw their levels; `None` = [0, T) as in the paper.
             A small network spends its steps better on the levels at which it is used.
         test_levels: Levels over which reconstructions are averaged.
+        sampling_steps: Network passes of a reconstruction: 1 = one step (the paper), more = a deterministic chain
+            from the level down to the image (DDIM).
     """
 
     unet: UNetConfig = UNetConfig()
+    conditioning: Conditioning = "none"
     encoder: EncoderConfig | None = None
+    predicts: Literal["image", "noise"] = "image"
     noise: str = "simplex"
     n_levels: int = Field(default=1000, ge=2)
     train_levels: tuple[int, int] | None = None
     test_levels: tuple[int, ...] = (250, 500, 750)
+    sampling_steps: int = Field(default=1, ge=1)
 
     def model_post_init(self, _: Any, /) -> None:
         """Check what the fields cannot say alone."""
         NOISES.get(self.noise)
+        if (self.conditioning == "none") != (self.encoder is None):
+            raise ValueError(f"conditioning '{self.conditioning}' and encoder must be given together, or neither")
         if not self.test_levels or not all(0 <= level < self.n_levels for level in self.test_levels):
             raise ValueError(f"test_levels must lie in [0, {self.n_levels})")
         low, high = self.level_range
@@ -50,10 +59,10 @@ class DiffusionSettings(Config):
 
 
 class DiffusionReconstructor(Reconstructor):
-    r"""Noises the input to level t and predicts $x_0$ in one step, optionally knowing a vector of the input.
+    r"""Noises the input to level t and gives back $x_0$, optionally knowing a description of the input.
 
-    Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), t uniform in [0, T) unless
-    `train_levels` narrows it.
+    Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), or $(\epsilon - \hat\epsilon)^2$ where
+    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it.
     """
 
     Settings = DiffusionSettings
@@ -65,8 +74,9 @@ class DiffusionReconstructor(Reconstructor):
         self.encoder: SliceEncoder | None = None
         if settings.encoder is not None:
             features = settings.encoder.features or 4 * settings.unet.channels[0]
-            self.encoder = SliceEncoder(settings.encoder, features=features)
-        self.unet = DiffusionUNet(settings.unet, condition_features=features)
+            spatial = settings.conditioning == "cross_attention"
+            self.encoder = SliceEncoder(settings.encoder, features=features, spatial=spatial)
+        self.unet = DiffusionUNet(settings.unet, condition_features=features, conditioning=settings.conditioning)
         self.alpha_bar = cosine_alpha_bar(settings.n_levels)
 
     @property
@@ -81,24 +91,56 @@ class DiffusionReconstructor(Reconstructor):
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
-        """Return the L1 distance of the prediction to the healthy slices, both in [−1, 1]."""
-        count = len(image)
-        level = torch.randint(*self.settings.level_range, (count,), generator=generator)
-        predicted = self._predict(image * 2 - 1, level, draw_seeds(count, generator))
-        return (predicted.float() - (image * 2 - 1)).abs().mean()
+        """Return the distance of the prediction to the healthy slices in [−1, 1], or to the noise."""
+        level = torch.randint(*self.settings.level_range, (len(image),), generator=generator)
+        return self._error(image * 2 - 1, level, draw_seeds(len(image), generator)).mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the one-step reconstruction at one noise level, clipped to [0, 1]."""
+        """Return the reconstruction from one noise level, clipped to [0, 1]."""
+        return ((self._restore(image * 2 - 1, self._checked(level), seeds).float() + 1) / 2).clamp(0, 1)
+
+    def _error(
+        self, scaled: torch.Tensor, level: torch.Tensor, seeds: torch.Tensor, inside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the error of each pixel `(b, 1, h, w)`; with `inside`, only there is noise."""
+        noise = self._noise(scaled, seeds)
+        noisy = _only(add_noise(scaled, noise, level, self.alpha_bar), scaled, inside)
+        output: torch.Tensor = self.unet(noisy, level.to(scaled.device), self._condition(scaled)).float()
+        return (output - noise).square() if self.settings.predicts == "noise" else (output - scaled).abs()
+
+    def _restore(
+        self, scaled: torch.Tensor, level: int, seeds: torch.Tensor, inside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return $x_0$ in [−1, 1] after `sampling_steps` passes (Song et al. 2021, equation 12 with η = 0)."""
+        condition = self._condition(scaled)
+        path = ddim_path(level, self.settings.sampling_steps)
+        at = [torch.full((len(scaled),), value, device=scaled.device) for value in path]
+        x = _only(add_noise(scaled, self._noise(scaled, seeds), at[0], self.alpha_bar), scaled, inside)
+        for current, following in zip(at, [*at[1:], None], strict=True):
+            output: torch.Tensor = self.unet(x, current, condition)
+            image = predicted_image(x, output, current, self.alpha_bar) if self.settings.predicts == "noise" else output
+            image = image.clamp(-1, 1)
+            if following is not None:
+                noise = predicted_noise(x, image, current, self.alpha_bar)
+                x = _only(add_noise(image, noise, following, self.alpha_bar), scaled, inside)
+        return image
+
+    def _noise(self, scaled: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        height, width = scaled.shape[-2:]
+        return NOISES.get(self.settings.noise)(seeds, height, width, scaled.device)
+
+    def _condition(self, scaled: torch.Tensor) -> torch.Tensor | None:
+        if self.encoder is None:
+            return None
+        condition: torch.Tensor = self.encoder(scaled)
+        return condition
+
+    def _checked(self, level: Level) -> int:
         if level is None or not 0 <= level < self.settings.n_levels:
             raise ValueError(f"a noise level must lie in [0, {self.settings.n_levels}), got {level}")
-        levels = torch.full((len(image),), level)
-        predicted = self._predict(image * 2 - 1, levels, seeds)
-        return ((predicted.float() + 1) / 2).clamp(0, 1)
+        return level
 
-    def _predict(self, scaled: torch.Tensor, level: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        height, width = scaled.shape[-2:]
-        noise = NOISES.get(self.settings.noise)(seeds, height, width, scaled.device)
-        noisy = add_noise(scaled, noise, level.to(scaled.device), self.alpha_bar)
-        condition = None if self.encoder is None else self.encoder(scaled)
-        predicted: torch.Tensor = self.unet(noisy, level.to(scaled.device), condition)
-        return predicted
+
+def _only(altered: torch.Tensor, image: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+    """Return `altered` inside and `image` outside; all of `altered` where there is no `inside`."""
+    return altered if inside is None else torch.where(inside, altered, image)

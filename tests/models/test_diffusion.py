@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from halebrain.core.errors import ConfigError
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.noise import NOISES
+from halebrain.models.reconstruction import build_reconstructor
+
+UNET = {"channels": [8, 16], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 8}
+ENCODER = {"blocks": [1, 1], "width": 8, "norm": "group", "features": 12}
+
+
+def awake(network):
+    """Zero-initialised layers hide what lies below them; move every weight away from zero."""
+    generator = make_generator(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network.eval()
+
+
+class Oracle(torch.nn.Module):
+    """A network that knows the answer: one fixed output, and how often it was asked."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer, self.levels = answer, []
+
+    def forward(self, x, level, condition):
+        self.levels.append(int(level[0]))
+        return self.answer.expand_as(x)
+
+
+@pytest.fixture
+def image():
+    return torch.rand(2, 1, 32, 24, generator=make_generator(1))
+
+
+@pytest.mark.parametrize("conditioning", ["vector", "film", "cross_attention"])
+def test_every_conditioning_tells_the_network_of_the_slice(conditioning, image):
+    built = awake(build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "conditioning": conditioning}))
+    x, level = torch.randn(2, 1, 32, 24, generator=make_generator(2)), torch.tensor([500, 500])
+    out = built.unet(x, level, built.encoder(image * 2 - 1))
+    other = built.unet(x, level, built.encoder(1 - image * 2))
+    assert (out - other).abs().max() > 1e-4
+    alone = built.unet(x[:1], level[:1], built.encoder(image[:1] * 2 - 1))
+    torch.testing.assert_close(out[:1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_cross_attention_sees_where_things_are():
+    settings = {"unet": UNET, "encoder": ENCODER, "conditioning": "cross_attention"}
+    tokens = build_reconstructor("cddpm", settings).encoder(torch.zeros(2, 1, 32, 24))
+    assert tokens.shape == (2, 4 * 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("cddpm", {"conditioning": "none"}),
+        ("cddpm", {"encoder": None}),
+        ("ddpm", {"conditioning": "film"}),
+        ("cddpm", {"conditioning": "concat"}),
+        ("ddpm", {"sampling_steps": 0}),
+    ],
+)
+def test_conditioning_and_encoder_go_together(name, settings):
+    with pytest.raises(ConfigError):
+        build_reconstructor(name, {"unet": UNET} | settings)
+
+
+@pytest.mark.parametrize("predicts", ["image", "noise"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_network_that_knows_the_answer_gives_the_healthy_slice_back(predicts, steps, image):
+    built = build_reconstructor("ddpm", {"unet": UNET, "predicts": predicts, "sampling_steps": steps})
+    seeds = draw_seeds(2, make_generator(0))
+    noise = NOISES.get("gaussian")(seeds, 32, 24, torch.device("cpu"))
+    built.unet = Oracle(image * 2 - 1 if predicts == "image" else noise)
+    out = built.reconstruct(image, level=400, seeds=seeds)
+    torch.testing.assert_close(out, image, atol=1e-4, rtol=1e-4)
+    assert built.unet.levels == [400, 300, 200, 100][:steps]
+
+
+def test_predicting_the_noise_is_judged_on_the_noise(image):
+    built = build_reconstructor("ddpm", {"unet": UNET, "predicts": "noise"})
+    fresh = float(built.loss(image, generator=make_generator(0)).detach())  # a fresh network says 0
+    assert fresh == pytest.approx(1, abs=0.1)
+
+
+def test_patches_cover_the_slice_and_only_they_are_noised(image):
+    built = build_reconstructor("pddpm", {"unet": UNET, "patch_size": 16, "stride": 12})
+    assert [p.start for p in built._cover(40)] == [0, 12, 24]
+    assert [p.start for p in built._cover(32)] == [0, 8, 16]
+    assert [p.start for p in built._cover(10)] == [0]
+    seen = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, x, level, condition):
+            seen.append(x)
+            return x
+
+    built.unet = Watch()
+    out = built.reconstruct(image, level=300, seeds=draw_seeds(2, make_generator(0)))
+    assert len(seen) == 3 * 2
+    touched = sum((x != image * 2 - 1).int() for x in seen)
+    assert touched.min() >= 1
+    assert max(int((x != image * 2 - 1)[0].sum()) for x in seen) <= 16 * 16
+    assert out.shape == image.shape
+
+
+def test_the_patch_loss_looks_into_the_patch_alone(image):
+    built = build_reconstructor("pddpm", {"unet": UNET, "patch_size": 16})
+    answer = image * 2 - 1
+    built.unet = Oracle(answer)
+    assert float(built.loss(image, generator=make_generator(0))) == 0
+    built.unet = Oracle(answer + 1)
+    assert float(built.loss(image, generator=make_generator(0))) == pytest.approx(1, rel=1e-5)
