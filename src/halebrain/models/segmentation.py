@@ -1,4 +1,7 @@
-"""The segmenter: a U-Net whose one encoder sees the residual and the image, and whose decoder sees both."""
+"""The segmenter: a U-Net whose encoder sees views of a slice and its reconstruction, and whose decoder joins them.
+
+Source: Behrendt et al. 2024, section 3.1 and appendix B.1; U-Net after Kascenas et al. 2022.
+"""
 
 from typing import Any, Literal
 
@@ -7,6 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
+from halebrain.core.similarity import ssim_map
+
+Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
+"""One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, or 1 − SSIM(x, x̂)."""
 
 
 class SegmenterConfig(Config):
@@ -16,42 +23,51 @@ class SegmenterConfig(Config):
         channels: Width of each level; the paper's text has three levels (64, 128, 256), its code four.
         norm_groups: Groups of each group norm.
         patch: Side of the pixels folded into channels at the stem; 1 = none.
-        inputs: "pair" = residual and image (Unet_res in the paper), "image" = the image alone (Unet).
+        streams: What the network sees, in this order. ("residual", "image") is Unet_res in the paper, ("image",) is
+            Unet.
+        encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own.
+        deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
     patch: int = 1
-    inputs: Literal["pair", "image"] = "pair"
+    streams: tuple[Stream, ...] = ("residual", "image")
+    encoder: Literal["shared", "separate"] = "shared"
+    deep_supervision: bool = False
 
     def model_post_init(self, _: Any, /) -> None:
-        """Check that groups divide the widths."""
+        """Check that groups divide the widths and that there is something to see."""
         if wrong := [width for width in self.channels if width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
+        if not self.streams or len(set(self.streams)) < len(self.streams):
+            raise ValueError("streams must name at least one view, and each once")
+
+    @property
+    def needs_reconstruction(self) -> bool:
+        """Whether any stream depends on the reconstruction."""
+        return self.streams != ("image",)
 
 
 class Segmenter(nn.Module):
-    """Delineates what deviates: `(image, reconstruction) -> logits`.
-
-    Source: Behrendt et al. 2024, section 3.1 and appendix B.1; U-Net after Kascenas et al. 2022.
-    """
+    """Delineates what deviates: `(image, reconstruction) -> logits`."""
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
-        widths, groups = config.channels, config.norm_groups
-        self.inputs, self.patch = config.inputs, config.patch
-        streams = 2 if config.inputs == "pair" else 1
-        folded = config.patch**2
-        self.encoder = nn.ModuleList(
-            [_double_conv(width_in, out, groups) for width_in, out in zip((folded, *widths), widths, strict=False)]
-        )
-        self.ascents, self.decoder = nn.ModuleList(), nn.ModuleList()
-        width = streams * widths[-1]
-        for out in reversed(widths[:-1]):
-            # Features of both streams are concatenated, so the decoder is as many times as wide.
-            self.ascents.append(nn.ConvTranspose2d(width, streams * out, 2, 2))
-            self.decoder.append(_double_conv(2 * streams * out, streams * out, groups))
-            width = streams * out
+        self.config = config
+        widths, groups, folded = config.channels, config.norm_groups, config.patch**2
+        count = len(config.streams)
+        encoders = [_encoder(folded, widths, groups) for _ in range(1 if config.encoder == "shared" else count)]
+        self.encoders = nn.ModuleList(encoders)
+        self.ascents, self.decoder, self.aside = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        width = count * widths[-1]
+        for level, out in reversed(list(enumerate(widths[:-1]))):
+            # Features of all streams are concatenated, so the decoder is as many times as wide.
+            self.ascents.append(nn.ConvTranspose2d(width, count * out, 2, 2))
+            self.decoder.append(_double_conv(2 * count * out, count * out, groups))
+            width = count * out
+            if config.deep_supervision and level > 0:
+                self.aside.append(nn.Conv2d(width, folded, 1))
         self.head = nn.Conv2d(width, folded, 1)
 
     def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
@@ -61,17 +77,49 @@ class Segmenter(nn.Module):
             image: Slices in [0, 1], `(b, 1, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
             reconstruction: Pseudo-healthy slices in [0, 1], same shape.
         """
-        streams = [image - reconstruction, image] if self.inputs == "pair" else [image]
-        # One pass over the stacked streams: the encoder is shared, so they are just a longer batch.
-        x = F.pixel_unshuffle(torch.cat(streams), self.patch)
-        features = []
-        for level, block in enumerate(self.encoder):
+        return self.all_logits(image, reconstruction)[0]
+
+    def all_logits(self, image: torch.Tensor, reconstruction: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits, and with deep supervision those of each coarser level, from fine to coarse."""
+        views = [_view(name, image, reconstruction) for name in self.config.streams]
+        skips = self._encode(views)
+        x, found = skips.pop(), []
+        for number, (ascent, block) in enumerate(zip(self.ascents, self.decoder, strict=True)):
+            x = block(torch.cat([ascent(x), skips.pop()], dim=1))
+            if number < len(self.aside):
+                found.append(F.pixel_shuffle(self.aside[number](x), self.config.patch))
+        return [F.pixel_shuffle(self.head(x), self.config.patch), *reversed(found)]
+
+    def _encode(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the features of all streams side by side, a tensor for each level."""
+        if self.config.encoder == "shared":
+            # One pass over the stacked streams: the encoder is shared, so they are just a longer batch.
+            levels = self._descend(self.encoders[0], torch.cat(views))
+            return [torch.cat(x.chunk(len(views)), dim=1) for x in levels]
+        each = [self._descend(encoder, view) for encoder, view in zip(self.encoders, views, strict=True)]
+        return [torch.cat(level, dim=1) for level in zip(*each, strict=True)]
+
+    def _descend(self, encoder: Any, x: torch.Tensor) -> list[torch.Tensor]:
+        x, found = F.pixel_unshuffle(x, self.config.patch), []
+        for level, block in enumerate(encoder):
             x = block(F.max_pool2d(x, 2) if level else x)
-            features.append(torch.cat(x.chunk(len(streams)), dim=1))
-        x = features.pop()
-        for ascent, block in zip(self.ascents, self.decoder, strict=True):
-            x = block(torch.cat([ascent(x), features.pop()], dim=1))
-        return F.pixel_shuffle(self.head(x), self.patch)
+            found.append(x)
+        return found
+
+
+def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    if name == "image":
+        return image
+    if name == "reconstruction":
+        return reconstruction
+    if name == "ssim":
+        return 1 - ssim_map(image, reconstruction)
+    residual = image - reconstruction
+    return residual.abs() if name == "absolute_residual" else residual
+
+
+def _encoder(width: int, widths: tuple[int, ...], groups: int) -> nn.ModuleList:
+    return nn.ModuleList(_double_conv(a, b, groups) for a, b in zip((width, *widths), widths, strict=False))
 
 
 def _double_conv(width: int, out: int, groups: int) -> nn.Sequential:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import torch
 from lightning.fabric import Fabric
 from pydantic import Field
-from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds, make_generator
@@ -18,6 +17,7 @@ from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import LoopConfig, Stage, train
+from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
 Regime = Literal["synthetic", "weak", "both"]
@@ -34,7 +34,7 @@ class SegmenterTraining(Config):
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
-        dice_weight: Weight of a soft Dice term added to the cross-entropy (0 in the paper).
+        loss: Weights of cross-entropy, soft Dice and focal loss.
         augmentation: Intensity augmentation, before the reconstruction.
         postprocessing: Settings of the anomaly map, stored in the model.
         loop: How long and how fast.
@@ -47,7 +47,7 @@ class SegmenterTraining(Config):
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)
     anomaly: AnomalySpec = AnomalySpec()
     segmenter: SegmenterConfig = SegmenterConfig()
-    dice_weight: float = Field(default=0.0, ge=0)
+    loss: LossConfig = LossConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     postprocessing: dict[str, Any] = Field(default_factory=dict)
     loop: LoopConfig = LoopConfig(lr=5e-5)
@@ -98,12 +98,7 @@ class SegmenterStage(Stage):
         generator = make_generator(self.config.seed, split, "stage 2", step)
         image, brain_mask, lesion = self._pairs(split, step, generator, device)
         reconstruction = self._reconstruct(image, brain_mask, generator)
-        logits = segmenter(image, reconstruction).float()
-        target = lesion.float()
-        loss = F.binary_cross_entropy_with_logits(logits, target)
-        if self.config.dice_weight > 0:
-            loss = loss + self.config.dice_weight * soft_dice_loss(logits, target)
-        return loss
+        return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
 
     def _pairs(
         self, split: str, step: int, generator: torch.Generator, device: torch.device
@@ -127,17 +122,12 @@ class SegmenterStage(Stage):
     def _reconstruct(self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
         reconstructor = self._frozen[0]
+        if not self.config.segmenter.needs_reconstruction:
+            return image
         level = reconstructor.random_level(generator)
         with torch.no_grad():
             seeds = draw_seeds(len(image), generator)
             return reconstructor.reconstruct(image, level=level, seeds=seeds) * brain_mask
-
-
-def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return 1 − soft Dice over the whole batch; pooled, so that slices without lesion are no special case."""
-    probability = logits.sigmoid()
-    overlap = (probability * target).sum()
-    return 1 - (2 * overlap + 1) / (probability.sum() + target.sum() + 1)
 
 
 def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, fabric: Fabric) -> Bundle:
