@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -57,3 +58,20 @@ def test_refuses_bad_tables(tmp_path, text, kind, word):
         Manifest.read(tmp_path / "m.tsv")
     assert word in str(caught.value)
     assert "m.tsv" in str(caught.value)
+
+
+def test_subsets_are_nested_seeded_and_keep_all_scans_of_a_subject(tmp_path):
+    image = tmp_path / "a.nii.gz"
+    rows = tuple(
+        ScanRecord(f"{n:02}", image, modality, split="train") for n in range(12) for modality in ("T1w", "FLAIR")
+    )
+    manifest = Manifest(rows)
+    subsets = [set(manifest.subset(n, seed=3).subjects()) for n in (1, 2, 5, 12)]
+    assert [len(s) for s in subsets] == [1, 2, 5, 12]
+    assert all(small < large for small, large in itertools.pairwise(subsets))
+    assert len(manifest.subset(5, seed=3)) == 10
+    assert any(set(manifest.subset(1, seed=s).subjects()) != subsets[0] for s in range(4, 9))
+    without = Manifest(tuple(r for r in rows if r.subject not in subsets[0]))
+    assert set(without.subset(4, seed=3).subjects()) == subsets[2] - subsets[0]
+    with pytest.raises(DataError, match="13 of 12"):
+        manifest.subset(13, seed=3)

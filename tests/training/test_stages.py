@@ -19,7 +19,7 @@ from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.training.loop import LoopConfig, train
 from halebrain.training.losses import LossConfig
-from halebrain.training.segmenter import SegmenterStage, SegmenterTraining
+from halebrain.training.segmenter import SegmenterStage, SegmenterTraining, _sources
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -114,6 +114,32 @@ def test_the_dice_term_is_added() -> None:
         losses.append(float(stage("train", 0).detach()))
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
     assert 0 < losses[1] - losses[0] < 1
+
+
+def test_few_annotated_scans_are_nested_and_leave_validation_alone(tmp_path: Path) -> None:
+    def record(n: int, split: str, pathology: str) -> ScanRecord:
+        lesion = None if pathology == "healthy" else tmp_path / "l.nii"
+        return ScanRecord(
+            f"{pathology}{n}", tmp_path / "i.nii", "FLAIR", lesion=lesion, split=split, pathology=pathology
+        )
+
+    rows = [
+        record(n, split, p)
+        for p in ("healthy", "ms")
+        for split, r in (("train", range(8)), ("val", range(8, 11)))
+        for n in r
+    ]
+    manifest = Manifest(tuple(rows))
+    found = {}
+    for regime, count in (("weak", 2), ("weak", 5), ("both", 5), ("synthetic", 5), ("weak", None)):
+        config = SegmenterTraining(regime=regime, n_annotated=count)
+        found[regime, count] = {
+            k: (len(m.split("train")), len(m.split("val"))) for k, m in _sources(config, manifest).items()
+        }
+    assert found["weak", 2] == {"annotated": (2, 3)}
+    assert found["both", 5] == {"synthetic": (8, 3), "annotated": (5, 3)}
+    assert found["synthetic", 5] == {"synthetic": (8, 3)}
+    assert found["weak", None] == {"annotated": (8, 3)}
 
 
 def write_blobs(folder: Path, config: PreprocessingConfig) -> Manifest:

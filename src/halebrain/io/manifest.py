@@ -116,6 +116,23 @@ class Manifest:
         lines = sorted(f"{r.scan_id}\t{r.split}\t{r.pathology}" for r in self.records)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+    def subset(self, count: int, *, seed: int) -> "Manifest":
+        """Return the scans of `count` subjects, drawn by the seed; a smaller subset lies within each larger one.
+
+        Raises:
+            DataError: There are fewer subjects.
+        """
+        # Each subject's place depends on its own name alone, so that adding others does not shuffle the rest.
+        subjects = sorted(self.subjects(), key=lambda name: hashlib.sha256(f"{seed}\t{name}".encode()).digest())
+        if count > len(subjects):
+            raise DataError(
+                "a subset cannot have more subjects than there are",
+                received=f"{count} of {len(subjects)}",
+                where=self.source or "manifest",
+            )
+        chosen = set(subjects[:count])
+        return self.select(lambda record: record.subject in chosen)
+
     def write(self, path: Path) -> None:
         """Write the table as TSV; paths become relative to its folder where they lie below it."""
         buffer = io.StringIO()

@@ -29,6 +29,9 @@ class SegmenterTraining(Config):
     Args:
         data: Which scans; healthy ones carry synthetic anomalies, annotated ones their own lesions. Where no
             preprocessing is given, the reconstructor's is used; another one is an error.
+        n_annotated: Annotated subjects to learn from; `None` = all. Subsets are nested: those of 5 are among those of
+            10. Validation uses every annotated subject of the split "val".
+        subset_seed: Which subjects those are.
         regime: "synthetic" = healthy scans and generated anomalies, "weak" = annotated scans, "both" = a mixture.
         annotated_fraction: Share of annotated scans in a batch of the regime "both".
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
@@ -42,6 +45,8 @@ class SegmenterTraining(Config):
     """
 
     data: DataConfig = DataConfig()
+    n_annotated: int | None = Field(default=None, ge=1)
+    subset_seed: int = 0
     regime: Regime = "synthetic"
     annotated_fraction: float = Field(default=0.5, gt=0, lt=1)
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)
@@ -137,15 +142,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         MissingInputError: The regime needs scans that the manifest does not have.
     """
     manifest = read_training_manifest(config.data)
-    wanted = config.data.pathologies
-    sources = {
-        "synthetic": manifest.select(lambda record: record.is_healthy),
-        "annotated": manifest.select(lambda record: _is_annotated(record, wanted)),
-    }
-    if config.regime != "both":
-        sources = {
-            k: v for k, v in sources.items() if k == {"synthetic": "synthetic", "weak": "annotated"}[config.regime]
-        }
+    sources = _sources(config, manifest)
     stores = {
         source: {split: _open(rows, split, source, config, folder) for split in ("train", "val")}
         for source, rows in sources.items()
@@ -168,6 +165,20 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
     return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {})
+
+
+def _sources(config: SegmenterTraining, manifest: Manifest) -> dict[str, Manifest]:
+    """Return the scans of each kind that the regime learns from."""
+    sources = {}
+    if config.regime != "weak":
+        sources["synthetic"] = manifest.select(lambda record: record.is_healthy)
+    if config.regime != "synthetic":
+        annotated = manifest.select(lambda record: _is_annotated(record, config.data.pathologies))
+        if config.n_annotated is not None:
+            few = set(annotated.split("train").subset(config.n_annotated, seed=config.subset_seed).subjects())
+            annotated = annotated.select(lambda record: record.split != "train" or record.subject in few)
+        sources["annotated"] = annotated
+    return sources
 
 
 def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
