@@ -30,6 +30,7 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     rows = [r for r in evaluation.rows if r.method == method]
     sections = [
         _means(evaluation),
+        _own(evaluation, method),
         Section("Worst, median and best", figure=gallery_figure(evaluation.thumbnails)),
         _whole_set(evaluation),
     ]
@@ -85,22 +86,42 @@ def _numbers(evaluation: Evaluation, method: str) -> list[tuple[str, str]]:
 
 
 def _means(evaluation: Evaluation) -> Section:
+    """Return the metrics that several methods have, side by side."""
     chosen = [s for s in evaluation.summaries if s.group == "all"]
     methods = list(dict.fromkeys(s.method for s in chosen))
     cells = {(s.metric, s.method): s for s in chosen}
-    names = list(dict.fromkeys(s.metric for s in chosen))
+    names = [n for n in dict.fromkeys(s.metric for s in chosen) if all((n, m) in cells for m in methods)]
     return Section(
         "Means over scans",
-        text=["Macro means with 95 % bootstrap intervals; whole subjects are drawn. Undefined scans are counted."],
-        header=("metric", *methods, "scans (undefined)", "what it is"),
+        text=[
+            "Macro means with 95 % bootstrap intervals; whole subjects are drawn. Undefined scans are counted.",
+            *(f"{name}: {METRICS.get(name).says}." for name in names if len(methods) > 1),
+        ],
+        header=("metric", *methods, "scans (undefined)", *(["what it is"] if len(methods) == 1 else [])),
         rows=[
             [
                 name,
-                *(_cell(cells.get((name, m))) for m in methods),
-                _count(next(cells[name, m] for m in methods if (name, m) in cells)),
-                METRICS.get(name).says,
+                *(_cell(cells[name, m]) for m in methods),
+                _count(cells[name, methods[0]]),
+                *([METRICS.get(name).says] if len(methods) == 1 else []),
             ]
             for name in names
+        ],
+    )
+
+
+def _own(evaluation: Evaluation, method: str) -> Section:
+    """Return the metrics that `method` alone has, because it alone has a threshold."""
+    chosen = [s for s in evaluation.summaries if s.group == "all"]
+    shared = {s.metric for s in chosen if s.method != method}
+    several = bool(shared)
+    return Section(
+        f"At the frozen threshold: {method}",
+        header=("metric", "mean [95 % interval]", "scans (undefined)", "what it is"),
+        rows=[
+            [s.metric, _cell(s), _count(s), METRICS.get(s.metric).says]
+            for s in chosen
+            if several and s.method == method and s.metric not in shared
         ],
     )
 
@@ -133,10 +154,10 @@ def _reconstruction(evaluation: Evaluation) -> Section:
             "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain."
         ],
         figure=levels_figure(means),
-        header=("level", *measures),
+        header=("mean [95 % interval]", *(f"level {level}" if level.isdigit() else level for level in levels)),
         rows=[
-            [level, *(with_interval(means[level, m]).replace(" ", "\N{NO-BREAK SPACE}") for m in measures)]
-            for level in levels
+            [m, *(with_interval(means[level, m]).replace(" ", "\N{NO-BREAK SPACE}") for level in levels)]
+            for m in measures
         ],
     )
 

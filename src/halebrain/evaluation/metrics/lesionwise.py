@@ -44,11 +44,18 @@ def _sensitivity_of_size(case: Case, low: float, high: float) -> float:
     return float(found[chosen].mean()) if chosen.any() else UNDEFINED
 
 
-define("lesion_sensitivity", "share of the true lesions that were found", _sensitivity, needs="mask")
-define("lesion_f1", "F1 of lesions: found, missed, false", _f1, needs="mask")
+define(
+    "lesion_sensitivity",
+    "share of the true lesions (26-neighbour components) that share a voxel with the prediction",
+    _sensitivity,
+    needs="mask",
+)
+define(
+    "lesion_f1", "F1 of lesions: found, missed, false; found = shares a voxel with the prediction", _f1, needs="mask"
+)
 define(
     "false_lesions",
-    "predicted lesions that touch no true one",
+    "predicted lesions that share no voxel with a true one",
     lambda c: float(count_false_lesions(c)),
     needs="mask",
     unit="lesions",
