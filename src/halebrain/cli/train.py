@@ -1,4 +1,4 @@
-"""`halebrain train reconstructor|segmenter`: the two stages."""
+"""`halebrain train encoder|reconstructor|segmenter`: the two stages, and what may come before them."""
 
 import json
 import shutil
@@ -44,6 +44,39 @@ def reconstructor(
         _with_manifest(overrides, manifest),
     )
     typer.echo(run_reconstructor(settings, output, device=device, overwrite=overwrite))
+
+
+@train_app.command()
+def encoder(
+    output: options.Output,
+    config: options.ConfigPath = None,
+    manifest: DataOption = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Before stage 1, optional: pretrain the condition encoder by masked-image modelling.
+
+    Writes OUTPUT/encoder.safetensors, from which a reconstructor starts with --set encoder_weights=PATH.
+    """
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.config import load_config
+    from halebrain.models.encoder_file import save_encoder
+    from halebrain.report.figures import loss_plot, masked_example, save_figure
+    from halebrain.training.encoder import EncoderTraining, train_encoder
+    from halebrain.training.reconstructor import read_training_manifest
+
+    settings = load_config(EncoderTraining, options.find_config(config, "encoder"), _with_manifest(overrides, manifest))
+    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
+    fabric = _start(settings.loop, output, device, overwrite)
+    run = train_encoder(settings, output, fabric=fabric)
+    path = output / "encoder.safetensors"
+    save_encoder(run.network.encoder, settings.masked.encoder, run.summary, path)
+    save_figure(loss_plot(output / "log.csv"), output / "loss.png")
+    save_figure(masked_example(run.example.numpy()), output / "examples.png")
+    typer.echo(path)
 
 
 @train_app.command()

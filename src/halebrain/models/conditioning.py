@@ -43,6 +43,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int, norm: str) -> None:
         super().__init__()
+        self.stride = stride
         self.body = nn.Sequential(
             nn.Conv2d(width_in, width, 1, bias=False),
             _norm(norm, width),

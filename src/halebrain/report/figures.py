@@ -127,6 +127,18 @@ def loss_plot(log: Path) -> Figure:
     return figure
 
 
+def masked_example(slices: npt.NDArray[np.float32]) -> Figure:
+    """Return slices as they are, with hidden cells, and as painted: `(3, n, i, j)` in [0, 1]; a column a slice."""
+    figure = new_figure(1.8 * slices.shape[1] + 0.8, 6.2)
+    axes = figure.subplots(3, slices.shape[1], squeeze=False)
+    for row, name in enumerate(("slice", "visible", "painted")):
+        axes[row, 0].set_ylabel(name, color=INK)
+        for column in range(slices.shape[1]):
+            axes[row, column].imshow(np.rot90(slices[row, column]), cmap="gray", vmin=0, vmax=1)
+            axes[row, column].set(xticks=[], yticks=[])
+    return figure
+
+
 def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
     """Return each modality of some subjects at two heights, lesions outlined; wide enough to fill a page."""
     subjects = _spread(manifest, most)

@@ -10,13 +10,15 @@ import torch
 from lightning.fabric import Fabric
 
 from halebrain.core.config import Config
-from halebrain.core.errors import MissingInputError
+from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig, augment, flip
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
+from halebrain.models.conditioning import SliceEncoder
+from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
 
@@ -27,6 +29,7 @@ class ReconstructorTraining(Config):
     Args:
         data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
         reconstructor: What to train.
+        encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from nothing.
         anomaly: The synthetic anomalies that a restoring reconstructor learns to undo; others do not use it.
         augmentation: Intensity augmentation of training slices.
         loop: How long and how fast.
@@ -35,6 +38,7 @@ class ReconstructorTraining(Config):
 
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
+    encoder_weights: Path | None = None
     anomaly: AnomalySpec = AnomalySpec()
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
@@ -99,8 +103,9 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    others = _start_encoder(reconstructor, config.encoder_weights)
     stage = ReconstructorStage(reconstructor, train_store, val_store, config)
-    identity = run_identity(config, manifest)
+    identity = run_identity(config.model_copy(update={"encoder_weights": None}), manifest, *others)
     result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)
     reconstructor.load_state_dict(result.weights)
     model = ModelConfig(
@@ -110,6 +115,22 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     )
     summary = {"stage1": summarise(config, result, manifest, fabric)}
     return Bundle(model, reconstructor, None, summary, {})
+
+
+def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]:
+    """Start the reconstructor's encoder from a pretrained one, and return the hash of its file.
+
+    Raises:
+        ConfigError: The reconstructor has no encoder, or one of another size.
+    """
+    if path is None:
+        return []
+    encoder, settings = getattr(reconstructor, "encoder", None), reconstructor.settings
+    if not isinstance(encoder, SliceEncoder):
+        raise ConfigError("encoder_weights need a reconstructor with an encoder", where=path, remedy="use cddpm")
+    pretrained = load_encoder(path)
+    start_from(encoder, settings.encoder, pretrained, where=path)  # type: ignore[union-attr,arg-type]
+    return [pretrained.sha256]
 
 
 def read_training_manifest(data: DataConfig) -> Manifest:

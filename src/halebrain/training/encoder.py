@@ -1,0 +1,113 @@
+"""Stage 0, optional: the condition encoder learns healthy slices by painting what is hidden (SparK)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.core.config import Config
+from halebrain.core.random import make_generator
+from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
+from halebrain.training.loop import LoopConfig, Stage, train
+from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
+
+
+class EncoderTraining(Config):
+    """Everything that defines a pretraining run.
+
+    Args:
+        data: Which scans; healthy ones only.
+        masked: Size of the encoder, and how much is hidden.
+        augmentation: Intensity augmentation of training slices.
+        loop: How long and how fast.
+        seed: Seed of weights, batches, augmentation and hidden cells.
+    """
+
+    data: DataConfig = DataConfig()
+    masked: MaskedEncoderConfig = MaskedEncoderConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loop: LoopConfig = LoopConfig()
+    seed: int = 0
+
+
+class EncoderStage(Stage):
+    """Healthy slices with hidden cells in, error of the painted cells out."""
+
+    def __init__(self, network: MaskedAutoencoder, stores: dict[str, SliceStore], config: EncoderTraining) -> None:
+        super().__init__()
+        self.trained = network
+        self.config = config
+        size = config.loop.batch_size
+        self.samplers = {
+            "train": SliceSampler(stores["train"], size, config.seed, "train"),
+            "val": SliceSampler(stores["val"], size, 0, "val"),
+        }
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        """Return the loss of batch `step`."""
+        batch = self.samplers[split].batch(step)
+        generator = make_generator(self.config.seed, split, "stage 0", step)
+        network: Any = self.trained
+        device = next(network.parameters()).device
+        image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
+        if split == "train":
+            image, brain_mask = flip(image, brain_mask, config=self.config.augmentation, generator=generator)
+            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+        loss: torch.Tensor = network.loss(image, brain_mask, generator=generator)
+        return loss
+
+
+@dataclass(frozen=True)
+class EncoderRun:
+    """What a pretraining ends with.
+
+    Args:
+        network: Encoder and decoder.
+        summary: Data, steps, loss, time, device and configuration.
+        example: Validation slices as they are, with hidden cells, and as painted; `(3, b, h, w)` in [0, 1].
+    """
+
+    network: MaskedAutoencoder
+    summary: dict[str, Any]
+    example: torch.Tensor
+
+
+def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> EncoderRun:
+    """Run the pretraining in `folder` (resuming what is there).
+
+    Raises:
+        MissingInputError: The manifest has no healthy training or validation scan.
+    """
+    manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
+    cache = config.data.cache or folder / "cache"
+    stores = {
+        split: build_store(
+            manifest.split(split),  # type: ignore[arg-type]
+            config.data.preprocessing,
+            cache,
+            description=f"healthy {what} scans",
+        )
+        for split, what in (("train", "training"), ("val", "validation"))
+    }
+    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
+    network = MaskedAutoencoder(config.masked).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = EncoderStage(network, stores, config)
+    identity = run_identity(config, manifest)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Encoder", identity=identity)
+    network.load_state_dict(result.weights)
+    return EncoderRun(network, summarise(config, result, manifest, fabric), _example(network, stage))
+
+
+@torch.no_grad()
+def _example(network: MaskedAutoencoder, stage: EncoderStage, count: int = 4) -> torch.Tensor:
+    batch = stage.samplers["val"].batch(0)
+    device = next(network.parameters()).device
+    image = batch.image[:count].to(device)
+    network.eval()
+    visible = network.draw_visible(image, make_generator(0, "example"))
+    painted = torch.where(visible, image, network.in_contrast_of(image, network.paint(image, visible).float()))
+    return torch.stack([image, image * visible, painted])[:, :, 0].clamp(0, 1).cpu()
