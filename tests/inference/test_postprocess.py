@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.similarity import ssim_map
-from halebrain.inference.postprocess import erode, filter_residual, fuse, residual_map, to_mask
+from halebrain.inference.postprocess import erode, filter_residual, fuse, to_mask
+from halebrain.inference.residuals import residual_map
 
 C1, C2 = 0.01**2, 0.03**2
 

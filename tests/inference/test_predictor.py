@@ -179,3 +179,13 @@ def test_a_scan_without_brain_is_refused(bundle: Bundle, scan: WorkingScan) -> N
 
     with pytest.raises(DataError, match="show brain"):
         Predictor(bundle).predict_working(replace(scan, brain_mask=np.zeros_like(scan.brain_mask)))
+
+
+def test_the_mahalanobis_map_takes_the_spread_over_levels(scan: WorkingScan) -> None:
+    settings = {"residual": "mahalanobis", "median_size": 1}
+    found = Predictor(make_bundle(postprocessing=settings)).predict_working(scan).residual
+    levels = Predictor(make_bundle()).reconstruct_levels(scan)
+    stack = np.stack([levels["250"], levels["500"]])
+    squares = (scan.image - stack.mean(axis=0)) ** 2
+    expected = squares / (squares + stack.var(axis=0) + 0.05**2)
+    np.testing.assert_allclose(found[scan.brain_mask], expected[scan.brain_mask], atol=1e-4)

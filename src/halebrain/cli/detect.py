@@ -29,7 +29,7 @@ def detect(
     threshold: Annotated[
         str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
     ] = "auto",
-    min_lesion_mm3: Annotated[float, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept.")] = 20.0,
+    min_lesion_mm3: options.MinLesion = None,
     seed: options.Seed = 0,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
     batch_size: options.BatchSize = 16,
@@ -50,7 +50,8 @@ def detect(
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed, draws=draws, batch_size=batch_size)
-    choice = {"value": value, "name": name, "min_lesion_mm3": min_lesion_mm3}
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
+    choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
     single = len(scans) == 1 and not source.is_dir()
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):

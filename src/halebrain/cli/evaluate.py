@@ -52,6 +52,7 @@ def evaluate(
     modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
     pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
     threshold: Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name.")] = "auto",
+    min_lesion_mm3: options.MinLesion = None,
     grid: Annotated[Grid, typer.Option("--grid", help="native, or the model's working grid (2 mm).")] = Grid.native,
     protocol: Annotated[
         Protocol | None, typer.Option("--protocol", help="behrendt2024: the paper's own numbers, on its grid.")
@@ -74,8 +75,14 @@ def evaluate(
     if model is not None:
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
-        chosen = {"split": split, "modality": modality, "pathology": pathology, "reconstruction": reconstruction}
+        chosen: dict[str, Any] = {
+            "split": split,
+            "modality": modality,
+            "pathology": pathology,
+            "reconstruction": reconstruction,
+        }
         chosen["working"] = grid is Grid.working or protocol is not None
+        chosen["min_lesion_mm3"] = min_lesion_mm3
         evaluation = _evaluate_model(model, manifest, chosen, threshold, protocol=protocol, seed=seed, device=device)
     else:
         assert predictions is not None  # one of the two is given
@@ -111,7 +118,7 @@ def _evaluate_model(
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    how = {key: bool(chosen[key]) for key in ("working", "reconstruction")}
+    how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
     evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, **how)
     return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
@@ -142,6 +149,7 @@ def run_evaluation(
     threshold_name: str,
     working: bool = False,
     reconstruction: bool = False,
+    min_lesion_mm3: float | None = None,
 ) -> "Evaluation":
     """Score every scan of `rows` that is annotated or declared healthy.
 
@@ -152,6 +160,7 @@ def run_evaluation(
         threshold_name: Where it comes from.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
+        min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
 
     Raises:
         MissingInputError: There is no such scan.
@@ -167,9 +176,10 @@ def run_evaluation(
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
     options.refuse_seen(rows, seen, "evaluated")
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
-        for method, case in _methods(scored, threshold, working=working):
+        for method, case in _methods(scored, threshold, smallest, working=working):
             image = scored.scan.image if working else scored.volume.data
             evaluator.add(method, case, image=image, show=method == "model")
         if reconstruction:
@@ -178,6 +188,7 @@ def run_evaluation(
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
         "threshold": {"value": threshold, "name": threshold_name},
+        "min_lesion_mm3": smallest,
         "seed": predictor.seed,
         "levels": list(predictor.levels),
         "grid": "working grid, resampled labels" if working else "native, original labels",
@@ -206,12 +217,15 @@ def _levels(predictor: "Predictor", scored: "ScoredScan") -> "list[LevelQuality]
     ]
 
 
-def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Iterator[tuple[str, Case]]":
+def _methods(
+    scored: "ScoredScan", threshold: float, min_lesion_mm3: float, *, working: bool
+) -> "Iterator[tuple[str, Case]]":
     """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
     import numpy as np
 
     from halebrain.evaluation.case import Case, axial_axis
     from halebrain.evaluation.evaluate import intensity_rank
+    from halebrain.inference.postprocess import to_mask
 
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
     lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
@@ -230,6 +244,8 @@ def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Itera
     region = brain_mask | lesion
     rank = np.zeros(region.shape, dtype=np.float32)
     rank[region] = intensity_rank(image[region], record.modality)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    kept = to_mask(found["model"], threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
     for method, score in (found | {"intensity rank": rank}).items():
         case = Case(
             scan_id=record.scan_id,
@@ -240,7 +256,7 @@ def _methods(scored: "ScoredScan", threshold: float, *, working: bool) -> "Itera
             region=region,
             spacing_mm=spacing_mm,
             score=score,
-            mask=score >= threshold if method == "model" else None,
+            mask=kept if method == "model" else None,
             axial_axis=axial_axis(affine),
             site=record.site,
             age=record.age,

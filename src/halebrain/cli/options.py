@@ -24,6 +24,9 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is dr
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; never changes a result.")]
+MinLesion = Annotated[
+    float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept; default: the model's own.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bars.")]
 

@@ -1,43 +1,40 @@
 """From reconstruction and probability to one anomaly score, and from the score to a mask: pure functions."""
 
-from typing import Literal
-
 import numpy as np
-import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy import ndimage
 
 from halebrain.core.config import Config
-from halebrain.core.similarity import ssim_map
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.inference.residuals import RESIDUALS
 
 
 class PostprocessingConfig(Config):
     """Settings of the anomaly map.
 
     Args:
-        residual: "ssim" = 1 − SSIM (the paper), "absolute" = |x − x̂|, "squared" = (x − x̂)², "positive" =
-            max(x − x̂, 0): brighter than healthy only, as lesions are on FLAIR and T2.
+        residual: Name of a map in `RESIDUALS`: "ssim" = 1 − SSIM (the paper), "ssim_multi" = over several kernel sizes,
+            "absolute" = |x − x̂|, "squared" = (x − x̂)², "positive" = max(x − x̂, 0): brighter than healthy only, as
+            lesions are on FLAIR and T2, "negative" = darker, as on T1, "mahalanobis" = in units of the spread over
+            levels and draws.
         residual_weight: β of β·residual + (1 − β)·probability (appendix D, equation 4); 0.5 orders voxels as the
             paper's unweighted sum does, 1 is reconstruction alone, 0 the segmenter alone.
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
+        min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
     """
 
-    residual: Literal["ssim", "absolute", "squared", "positive"] = "ssim"
+    residual: str = "ssim"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
     median_size: int = Field(default=5, ge=1)
     erosion: int = Field(default=0, ge=0)
+    min_lesion_mm3: float = Field(default=0.0, ge=0)
 
-
-def residual_map(image: torch.Tensor, reconstruction: torch.Tensor, kind: str) -> torch.Tensor:
-    """Return how much the reconstruction deviates, in [0, 1], higher = more, shape `(b, 1, h, w)` as the inputs."""
-    if kind == "ssim":
-        return (1 - ssim_map(image, reconstruction)).clamp(0, 1)
-    difference = image - reconstruction
-    if kind == "positive":
-        return difference.clamp_min(0)
-    return difference.abs() if kind == "absolute" else difference.square()
+    @field_validator("residual")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        RESIDUALS.get(value)
+        return value
 
 
 def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float) -> FloatArray:

@@ -12,7 +12,8 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
 from halebrain.core.random import derive_seed
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
-from halebrain.inference.postprocess import PostprocessingConfig, erode, filter_residual, fuse, residual_map
+from halebrain.inference.postprocess import PostprocessingConfig, erode, filter_residual, fuse
+from halebrain.inference.residuals import residual_map
 from halebrain.models.bundle import Bundle
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
@@ -111,19 +112,20 @@ class Predictor:
             DataError: No slice shows enough brain.
         """
         image, mask, used = _slices(scan)
-        sums = torch.zeros(4, len(used), 1, *image.shape[-2:])
+        sums = torch.zeros(5, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self._seeds(scan, level, draw, used)
                 reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
                 spread = beta * (image[used] - reconstruction).abs() + (1 - beta) * probability
-                sums += torch.stack([reconstruction, probability, spread, spread.square()])
+                sums += torch.stack([reconstruction, probability, spread, spread.square(), reconstruction.square()])
                 if progress is not None:
                     progress()
         mean = sums / (len(self.levels) * self.draws)
         deviation = (mean[3] - mean[2].square()).clamp_min(0).sqrt()
-        residual = residual_map(image[used], mean[0], self.postprocessing.residual)
+        variance = (mean[4] - mean[0].square()).clamp_min(0)
+        residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
         volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
