@@ -29,6 +29,12 @@ def model_card(bundle: Bundle) -> str:
 
 
 def _describe(summary: dict[str, Any]) -> list[str]:
+    if "tuned_for" in summary:
+        subjects = len(summary["val_subjects"])
+        return [
+            f"- Residual weighs {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
+            f"on {subjects} validation subjects (manifest {summary['manifest_sha256'][:12]})"
+        ]
     config = summary["config"]
     lines = [
         f"- Learned from {len(summary['train_subjects'])} subjects, validated on {len(summary['val_subjects'])} "

@@ -11,6 +11,7 @@ from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.froc import Froc
 from halebrain.evaluation.reliability import Reliability
 from halebrain.evaluation.statistics import Interval
+from halebrain.evaluation.sweep import SweepPoint, best_point
 from halebrain.evaluation.thumbnails import Thumbnail
 from halebrain.report.figures import INK, new_figure, style
 
@@ -140,6 +141,22 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
                     axis.contour(mask.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
     figure.suptitle("true in green, called in red; the slice with most lesion", color=INK, fontsize=9, y=0.99)
     figure.tight_layout(pad=0.4, rect=(0, 0, 1, 0.97))
+    return figure
+
+
+def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
+    """Return AUPRC over the weight of the residual, a line a group, its best weight marked."""
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    groups = list(dict.fromkeys(point.group for point in points))
+    for colour, group in zip(_cycle(len(groups)), groups, strict=True):
+        own = [point for point in points if point.group == group]
+        label = f"{group} pathologies, {own[0].n_scans} scans"
+        axes.plot([p.weight for p in own], [p.auprc for p in own], color=colour, marker="o", linewidth=1.6, label=label)
+        best = best_point(points, group)
+        if best is not None:
+            axes.axvline(best.weight, color=colour, linewidth=0.8, linestyle=":")
+    _finish(figure, axes, "β: the segmenter alone … the residual alone", "AUPRC over all voxels")
     return figure
 
 

@@ -1,0 +1,178 @@
+"""`halebrain tune`: choose how much the residual weighs against the segmenter, on validation scans."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halebrain.cli import options
+from halebrain.core.errors import DataError, MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from halebrain.core.types import FloatArray, MaskArray
+    from halebrain.evaluation.sweep import SweepPoint
+    from halebrain.inference.cohort import ScoredScan
+    from halebrain.inference.predictor import Predictor
+    from halebrain.io.manifest import Manifest
+    from halebrain.models.bundle import Bundle
+
+
+class Group(StrEnum):
+    """Pathologies that the segmenter learned from, or others."""
+
+    seen = "seen"
+    unseen = "unseen"
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(help="Model bundle (a folder or a zip) with a segmenter.")],
+    manifest: options.ManifestPath,
+    output: options.Output,
+    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
+    pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
+    store: Annotated[
+        Group | None, typer.Option("--store", help="Write a new model with the weight that is best for this group.")
+    ] = None,
+    output_model: Annotated[
+        Path | None, typer.Option("--output-model", help="Where that model goes; MODEL stays as it is.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Score the split "val" with β·residual + (1 − β)·probability for β = 0, 0.1 … 1 (appendix D of the paper)."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    if (store is None) != (output_model is None):
+        raise UsageError("--store and --output-model go together")
+    from halebrain.evaluation.sweep import best_point
+    from halebrain.inference.predictor import Predictor
+    from halebrain.io.manifest import Manifest
+    from halebrain.models.bundle import load_bundle
+
+    if output_model is not None and output_model.exists():
+        raise UsageError("the output model must not exist yet", where=output_model, remedy="choose another")
+    rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
+    rows = rows.select(lambda r: not modality or r.modality in modality)
+    rows = rows.select(lambda r: not pathology or r.pathology in pathology)
+    bundle = load_bundle(model)
+    points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
+    paths = _write(points, rows, bundle, output, seed)
+    for group in Group:
+        best = best_point(points, group)
+        if best is not None:
+            typer.echo(f"{group}\tweight={best.weight:g}\tauprc={best.auprc:.4f}\tn={best.n_scans}")
+    if store is not None and output_model is not None:
+        chosen = best_point(points, store)
+        if chosen is None:
+            raise MissingInputError(f'--store {store} needs validation scans of a pathology that is "{store}"')
+        paths.append(store_weight(bundle, chosen, rows, output_model))
+    for path in paths:
+        typer.echo(path)
+
+
+def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
+    """Run the networks once over each scan and score every weight, on the working grid.
+
+    Args:
+        predictor: The model.
+        rows: Annotated validation scans.
+
+    Raises:
+        MissingInputError: There is no such scan, or no lesion in any.
+        DataError: The model has no segmenter, or was trained on one of the subjects.
+    """
+    from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep
+    from halebrain.inference.cohort import score_manifest
+
+    bundle, where = predictor.bundle, rows.source or "manifest"
+    if len(rows) == 0:
+        raise MissingInputError('tuning needs annotated scans of the split "val"', where=where)
+    if bundle.segmenter is None:
+        raise DataError("tuning needs a model with a segmenter", where=bundle.path or "model")
+    options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
+    learned = bundle.training.get("stage2", {}).get("pathologies", ())
+    sweep = FusionSweep()
+    for scored in score_manifest(predictor, rows, description="Tuning"):
+        # As evaluation counts them: lesion that the brain mask missed is missed.
+        lesion = scored.lesion_working()
+        region = scored.scan.brain_mask | lesion
+        fused = _fuser(scored, region, predictor.postprocessing.erosion)
+        sweep.add(SEEN if (scored.record.pathology or "unknown") in learned else UNSEEN, fused, lesion[region])
+    points = sweep.finish()
+    if not points:
+        raise MissingInputError("tuning needs lesions on the working grid", where=where)
+    return points
+
+
+def _fuser(scored: "ScoredScan", region: "MaskArray", erosion: int) -> "Callable[[float], FloatArray]":
+    """Return β → score of the voxels of `region`, `(m,)`; the networks' maps are fused anew, not made anew."""
+    from halebrain.inference.postprocess import erode, fuse
+
+    inside = erode(scored.scan.brain_mask, erosion)[region]
+    residual, probability = scored.maps.residual[region], scored.maps.probability[region]
+    return lambda weight: fuse(residual, probability, inside, residual_weight=weight)
+
+
+def store_weight(bundle: "Bundle", chosen: "SweepPoint", rows: "Manifest", path: Path) -> Path:
+    """Write the model with another weight to `path`, and return it.
+
+    Thresholds go, as they were chosen on other scores; the subjects stay on record, so that none is evaluated on.
+    """
+    from dataclasses import replace
+
+    from halebrain.models.bundle import save_bundle
+    from halebrain.models.card import model_card
+
+    settings = {**bundle.config.postprocessing, "residual_weight": chosen.weight}
+    before = bundle.training.get("tuning", {}).get("val_subjects", [])
+    tuning = {
+        "train_subjects": [],
+        "val_subjects": sorted({*before, *rows.subjects()}),
+        "manifest_sha256": rows.fingerprint(),
+        "tuned_for": chosen.group,
+        "residual_weight": chosen.weight,
+    }
+    tuned = replace(
+        bundle,
+        config=bundle.config.model_copy(update={"postprocessing": settings}),
+        training={**bundle.training, "tuning": tuning},
+        calibration={},
+    )
+    save_bundle(tuned, path, card=model_card(tuned))
+    return path
+
+
+def _write(points: "list[SweepPoint]", rows: "Manifest", bundle: "Bundle", output: Path, seed: int) -> list[Path]:
+    """Write the table, the JSON with its provenance, and the figure; return their paths."""
+    import json
+    from dataclasses import asdict
+
+    from halebrain.core.atomic import write_text
+    from halebrain.evaluation.sweep import best_point, sweep_tsv
+    from halebrain.inference.outputs import versions
+    from halebrain.report.evaluation_figures import sweep_figure
+    from halebrain.report.figures import save_figure
+
+    best = {group.value: best_point(points, group) for group in Group}
+    content = {
+        "points": [asdict(point) for point in points],
+        "chosen": {group: None if point is None else point.weight for group, point in best.items()},
+        "provenance": {
+            "model_sha256": bundle.sha256,
+            "manifest_sha256": rows.fingerprint(),
+            "subjects": rows.subjects(),
+            "split": "val",
+            "grid": "working grid, resampled labels",
+            "seed": seed,
+            "versions": versions(),
+        },
+    }
+    paths = [output / f"sweep.{ending}" for ending in ("tsv", "json", "png")]
+    write_text(paths[0], sweep_tsv(points))
+    write_text(paths[1], json.dumps(content, indent=2) + "\n")
+    save_figure(sweep_figure(points), paths[2])
+    return paths

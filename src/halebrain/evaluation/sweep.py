@@ -1,0 +1,85 @@
+"""Which weight of the residual is best: exact pooled curves at each β, for seen and unseen pathologies apart.
+
+Source: Behrendt et al. 2024 (MIDL), appendix D: β ≤ 0.6 for a seen pathology, 0.7 to 0.9 for an unseen one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from halebrain.evaluation.curve import Labels, PooledCurve, Scores
+
+WEIGHTS = tuple(step / 10 for step in range(11))
+"""β = 0, 0.1 … 1: the segmenter alone to the residual alone."""
+SEEN, UNSEEN = "seen", "unseen"
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """How well one weight does on one group of scans.
+
+    Args:
+        group: "seen" or "unseen": whether the segmenter learned from annotations of the pathology.
+        weight: β of β·residual + (1 − β)·probability.
+        auprc: Average precision over the voxels of all scans together, in (0, 1]; higher = better.
+        best_dice: Dice over the same voxels at the threshold that is best for them.
+        n_scans: Scans in the group.
+    """
+
+    group: str
+    weight: float
+    auprc: float
+    best_dice: float
+    n_scans: int
+
+
+class FusionSweep:
+    """Takes in scans one at a time, each fused with every weight.
+
+    Args:
+        weights: β to try.
+    """
+
+    def __init__(self, weights: Sequence[float] = WEIGHTS) -> None:
+        self.weights = tuple(weights)
+        self._curves: dict[str, list[PooledCurve]] = {}
+        self._scans: dict[str, int] = {}
+
+    def add(self, group: str, fused: Callable[[float], Scores], reference: Labels) -> None:
+        """Take in the voxels of one scan.
+
+        Args:
+            group: "seen" or "unseen".
+            fused: β → scores `(m,)` of the voxels that count.
+            reference: Which of them are lesion, `(m,)`.
+        """
+        curves = self._curves.setdefault(group, [PooledCurve() for _ in self.weights])
+        for weight, curve in zip(self.weights, curves, strict=True):
+            curve.add(fused(weight), reference)
+        self._scans[group] = self._scans.get(group, 0) + 1
+
+    def finish(self) -> list[SweepPoint]:
+        """Return one point a group and weight; groups without a lesion voxel are left out."""
+        points = []
+        for group in sorted(self._curves):
+            for weight, pooled in zip(self.weights, self._curves[group], strict=True):
+                if pooled.has_lesion:
+                    curve = pooled.finish()
+                    dice = curve.best_dice[0]
+                    points.append(SweepPoint(group, weight, curve.average_precision, dice, self._scans[group]))
+        return points
+
+
+def best_point(points: Sequence[SweepPoint], group: str) -> SweepPoint | None:
+    """Return the point of a group with the highest AUPRC, the one nearest to β = 0.5 among equals; `None` = no scan."""
+    own = [point for point in points if point.group == group]
+    return max(own, key=lambda point: (round(point.auprc, 9), -abs(point.weight - 0.5)), default=None)
+
+
+def sweep_tsv(points: Sequence[SweepPoint]) -> str:
+    """Return the sweep as a table, one row a group and weight."""
+    names = [field.name for field in fields(SweepPoint)]
+    rows = [[getattr(point, name) for name in names] for point in points]
+    cells = [[f"{v:.6g}" if isinstance(v, float | np.floating) else str(v) for v in row] for row in rows]
+    return "\n".join("\t".join(row) for row in [names, *cells]) + "\n"

@@ -1,0 +1,70 @@
+"""`halebrain tune`: what it writes, what it refuses, and that the stored model is a new one."""
+
+import json
+
+import pytest
+
+from halebrain.models.bundle import load_bundle
+
+ROWS = [
+    ("a", "FLAIR", "val", "ms"),
+    ("b", "FLAIR", "val", "stroke"),
+    ("c", "FLAIR", "val", "healthy"),
+    ("d", "FLAIR", "test", "ms"),
+]
+
+
+@pytest.fixture
+def tuned(command, small_model, small_cohort, tmp_path):
+    manifest = small_cohort(ROWS)
+
+    def call(*more):
+        return command("tune", small_model, "--manifest", manifest, "-o", tmp_path / "out", "--no-progress", *more)
+
+    return call
+
+
+def test_seen_and_unseen_are_swept_apart(tuned, tmp_path, small_model):
+    before = load_bundle(small_model)
+    code, said = tuned()
+    assert code == 0, said.err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"sweep.tsv", "sweep.json", "sweep.png"}
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert len(found["points"]) == 22
+    assert found["provenance"]["subjects"] == ["a", "b"]
+    assert [line.split("\t")[0] for line in said.out.splitlines()[:2]] == ["seen", "unseen"]
+    assert load_bundle(small_model).sha256 == before.sha256
+
+
+def test_storing_writes_a_new_model_without_thresholds(tuned, tmp_path, small_model, command):
+    code, said = tuned("--store", "unseen", "--output-model", tmp_path / "new")
+    assert code == 0, said.err
+    old, new = load_bundle(small_model), load_bundle(tmp_path / "new")
+    chosen = json.loads((tmp_path / "out" / "sweep.json").read_text())["chosen"]["unseen"]
+    assert new.config.postprocessing == {**old.config.postprocessing, "residual_weight": chosen}
+    assert new.calibration == {}
+    assert old.calibration != {}
+    assert new.sha256 != old.sha256
+    # Whoever took part is known to evaluation from now on, as are those of an earlier tuning.
+    assert set(new.seen_subjects("val_subjects")) == {"a", "b", "earlier"}
+    code, said = command(
+        "evaluate", tmp_path / "new", "--manifest", tmp_path / "cohort" / "manifest.tsv", "--split", "val",
+        "--threshold", 0.5, "-o", tmp_path / "eval", "--no-progress",
+    )  # fmt: skip
+    assert code == 65
+    assert "must not be evaluated, got a (tuning)" in said.err
+
+
+def test_refusals(command, tuned, tmp_path, small_model, small_cohort):
+    assert tuned("--store", "seen")[0] == 2
+    code, said = tuned("--pathology", "tumour")
+    assert code == 66
+    assert 'split "val"' in said.err
+    code, said = tuned("--pathology", "ms", "--store", "unseen", "--output-model", tmp_path / "new")
+    assert code == 66
+    assert not (tmp_path / "new").exists()
+    learned = small_cohort([("learned", "FLAIR", "val", "ms")], "other")
+    code, said = command("tune", small_model, "--manifest", learned, "-o", tmp_path / "none")
+    assert code == 65
+    assert "must not be tuned on, got learned" in said.err
+    assert not (tmp_path / "none").exists()
