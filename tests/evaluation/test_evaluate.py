@@ -9,7 +9,7 @@ import pytest
 
 from halebrain.cli.options import refuse_seen
 from halebrain.core.errors import DataError
-from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, intensity_rank, score_case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -132,13 +132,6 @@ def test_files(evaluation, tmp_path):
     assert "nan" not in text.read_text()
     assert r"\begin{tabular}{lcccccc}" in tex.read_text()
     assert tex.read_text().count(r"\\") == 3
-
-
-def test_intensity_rank_is_turned_over_on_t1() -> None:
-    image = np.array([3.0, 1.0, 2.0, 2.0], dtype=np.float32)
-    np.testing.assert_allclose(intensity_rank(image, "FLAIR"), [1, 0.25, 0.625, 0.625])
-    assert intensity_rank(image, "T1w").argmax() == 1
-    assert intensity_rank(image, "T2w").argmax() == 0
 
 
 def test_seen_subjects_are_refused():

@@ -13,6 +13,7 @@ from halebrain.core.errors import MissingInputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from halebrain.evaluation.baselines import AtlasModel
     from halebrain.evaluation.case import Case
     from halebrain.evaluation.evaluate import Evaluation
     from halebrain.evaluation.reconstruction_quality import LevelQuality
@@ -60,6 +61,9 @@ def evaluate(
     reconstruction: Annotated[
         bool, typer.Option("--reconstruction", help="Judge the reconstruction too, at each noise level.")
     ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="More rows that need no network; atlas of the healthy training scans.")
+    ] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -82,7 +86,7 @@ def evaluate(
             "reconstruction": reconstruction,
         }
         chosen["working"] = grid is Grid.working or protocol is not None
-        chosen["min_lesion_mm3"] = min_lesion_mm3
+        chosen |= {"min_lesion_mm3": min_lesion_mm3, "baselines": baselines}
         evaluation = _evaluate_model(model, manifest, chosen, threshold, protocol=protocol, seed=seed, device=device)
     else:
         assert predictions is not None  # one of the two is given
@@ -106,19 +110,22 @@ def _evaluate_model(
     seed: int,
     device: str,
 ) -> "Evaluation":
+    from halebrain.cli.baselines import fit_atlases
     from halebrain.evaluation.protocols import behrendt2024
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import load_bundle
 
-    rows = Manifest.read(manifest).select(lambda r: chosen["split"] in ("all", r.split))
+    table = Manifest.read(manifest)
+    rows = table.select(lambda r: chosen["split"] in ("all", r.split))
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
+    how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None
     evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, **how)
     return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
@@ -150,6 +157,7 @@ def run_evaluation(
     working: bool = False,
     reconstruction: bool = False,
     min_lesion_mm3: float | None = None,
+    atlases: "dict[str, AtlasModel] | None" = None,
 ) -> "Evaluation":
     """Score every scan of `rows` that is annotated or declared healthy.
 
@@ -161,6 +169,7 @@ def run_evaluation(
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
+        atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
 
     Raises:
         MissingInputError: There is no such scan.
@@ -179,7 +188,7 @@ def run_evaluation(
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
-        for method, case in _methods(scored, threshold, smallest, working=working):
+        for method, case in _methods(scored, threshold, smallest, working=working, atlases=atlases):
             image = scored.scan.image if working else scored.volume.data
             evaluator.add(method, case, image=image, show=method == "model")
         if reconstruction:
@@ -193,6 +202,7 @@ def run_evaluation(
         "levels": list(predictor.levels),
         "grid": "working grid, resampled labels" if working else "native, original labels",
         "interval": INTERVAL,
+        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
         "versions": versions(),
     }
     return replace(evaluator.finish(provenance), reconstruction=levels)
@@ -218,13 +228,18 @@ def _levels(predictor: "Predictor", scored: "ScoredScan") -> "list[LevelQuality]
 
 
 def _methods(
-    scored: "ScoredScan", threshold: float, min_lesion_mm3: float, *, working: bool
+    scored: "ScoredScan",
+    threshold: float,
+    min_lesion_mm3: float,
+    *,
+    working: bool,
+    atlases: "dict[str, AtlasModel] | None",
 ) -> "Iterator[tuple[str, Case]]":
     """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
     import numpy as np
 
+    from halebrain.cli.baselines import baseline_scores
     from halebrain.evaluation.case import Case, axial_axis
-    from halebrain.evaluation.evaluate import intensity_rank
     from halebrain.inference.postprocess import to_mask
 
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
@@ -242,11 +257,10 @@ def _methods(
             "reconstruction alone": result.residual_map,
         }
     region = brain_mask | lesion
-    rank = np.zeros(region.shape, dtype=np.float32)
-    rank[region] = intensity_rank(image[region], record.modality)
+    found |= baseline_scores(scored, image, region, working=working, atlases=atlases)
     voxel_mm3 = float(np.prod(spacing_mm))
     kept = to_mask(found["model"], threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
-    for method, score in (found | {"intensity rank": rank}).items():
+    for method, score in found.items():
         case = Case(
             scan_id=record.scan_id,
             subject=record.subject,

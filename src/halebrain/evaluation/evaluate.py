@@ -215,15 +215,6 @@ def _volume_correlation(rows: list[Row]) -> list[SetValue]:
     return [SetValue(rows[0].method, "volume_correlation", value, "Spearman's rank correlation of volumes over scans")]
 
 
-def intensity_rank(image: npt.NDArray[np.float32], modality: str) -> npt.NDArray[np.float32]:
-    """Return the plain baseline: the rank of each voxel's intensity in its brain, in [0, 1].
-
-    Lesions are bright on T2 and FLAIR and dark on T1, where the rank is turned over.
-    """
-    rank: npt.NDArray[np.float32] = np.asarray(stats.rankdata(image, method="average") / image.size, dtype=np.float32)
-    return np.float32(1) - rank if modality.upper().startswith("T1") else rank
-
-
 def score_case(case: Case, *, method: str = "model") -> list[Row]:
     """Return every metric that the case allows: those on masks only where there is a mask."""
     lesion_ml = float(case.labels.sum()) * case.voxel_ml

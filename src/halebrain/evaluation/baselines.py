@@ -1,0 +1,155 @@
+"""Anomaly scores without a network: what a model must beat to have learned anything.
+
+Sources: intensity after histogram equalisation: Meissen et al. 2021, "Challenging current semi-supervised anomaly
+segmentation methods for brain MRI". Atlas of healthy scans: the voxel-wise z-score of morphometry.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, stats
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.registry import Registry
+from halebrain.core.types import FloatArray, MaskArray
+
+Moments = npt.NDArray[np.float64]
+Baseline = Callable[[FloatArray, str], FloatArray]
+"""(intensities of the voxels that count `(m,)`, in any unit; modality) → score `(m,)` in [0, 1], higher = anomalous."""
+
+BASELINES: Registry[Baseline] = Registry("baseline")
+DEFAULT = "intensity rank"
+"""The one that stands beside every evaluation."""
+_BINS = 256
+_LEAST_STD = 0.02
+"""Floor of the atlas's standard deviation, in units of the normalised intensity."""
+
+
+def lesions_are_dark(modality: str) -> bool:
+    """Return whether lesions are darker than tissue: on T1, and on no other contrast."""
+    return modality.upper().startswith("T1")
+
+
+@BASELINES.register("intensity rank bright")
+def intensity_rank_bright(values: FloatArray, _modality: str) -> FloatArray:
+    """Return the rank of each voxel's intensity in its brain, in (0, 1], ties in the middle."""
+    return np.asarray(stats.rankdata(values, method="average") / values.size, dtype=np.float32)
+
+
+@BASELINES.register("intensity rank dark")
+def intensity_rank_dark(values: FloatArray, modality: str) -> FloatArray:
+    """Return the rank turned over, in [0, 1)."""
+    turned: FloatArray = np.float32(1) - intensity_rank_bright(values, modality)
+    return turned
+
+
+@BASELINES.register(DEFAULT)
+def intensity_rank(values: FloatArray, modality: str) -> FloatArray:
+    """Return the rank of each voxel's intensity in its brain, in [0, 1].
+
+    Lesions are bright on T2 and FLAIR and dark on T1, where the rank is turned over.
+    """
+    return (intensity_rank_dark if lesions_are_dark(modality) else intensity_rank_bright)(values, modality)
+
+
+@BASELINES.register("histogram-equalised intensity")
+def equalised_intensity(values: FloatArray, modality: str) -> FloatArray:
+    """Return the cumulative histogram (256 bins between the extremes) at each intensity, in [0, 1]; T1 turned over.
+
+    Coarser than the rank: where a few voxels are very bright, most tissue shares few bins. Differs from paper: turned
+    over on T1 (theirs is FLAIR only).
+    """
+    counts, edges = np.histogram(values, bins=_BINS)
+    share = np.cumsum(counts) / values.size
+    equalised = np.interp(values, (edges[:-1] + edges[1:]) / 2, share).astype(np.float32)
+    turned: FloatArray = np.float32(1) - equalised
+    return turned if lesions_are_dark(modality) else equalised
+
+
+@dataclass(frozen=True)
+class AtlasModel:
+    """Mean and spread of healthy intensities at each voxel of the working grid, for one modality.
+
+    Args:
+        mean: Mean intensity in [0, 1], `(i, j, k)`; 0 where no scan shows brain.
+        std: Standard deviation (population), same shape; infinite where fewer than two scans show brain.
+        n_scans: How many scans it was fitted on.
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    n_scans: int
+
+    @classmethod
+    def fit(cls, scans: Iterable[tuple[FloatArray, MaskArray]], *, smoothing_voxels: float = 1.0) -> "AtlasModel":
+        """Return the atlas of healthy scans, which stream through one at a time (Welford).
+
+        Args:
+            scans: Intensities in [0, 1] `(i, j, k)` and the brain, same shape, of each.
+            smoothing_voxels: Standard deviation of the Gaussian neighbourhood over which the moments are pooled, since
+                no registration is exact; 0 = each voxel for itself.
+
+        Raises:
+            ValueError: There is no scan.
+        """
+        count: Moments = np.zeros(1)
+        mean: Moments = np.zeros(1)
+        squares: Moments = np.zeros(1)
+        n_scans = 0
+        for image, mask in scans:
+            count = count + mask
+            change = np.where(mask, image - mean, 0.0)
+            mean = mean + change / np.maximum(count, 1)
+            squares = squares + change * np.where(mask, image - mean, 0.0)
+            n_scans += 1
+        if n_scans == 0:
+            raise ValueError("an atlas needs at least one scan")
+        variance = squares / np.maximum(count, 1)
+        if smoothing_voxels > 0:
+            mean, variance = _pool(count, mean, variance, smoothing_voxels)
+        std = np.where(count > 1, np.sqrt(np.maximum(variance, 0)), np.inf)
+        return cls(mean.astype(np.float32), std.astype(np.float32), n_scans)
+
+    def z(self, image: FloatArray) -> FloatArray:
+        """Return how many standard deviations an image lies above the mean, `(i, j, k)`; 0 where none is known."""
+        return np.asarray((image - self.mean) / np.maximum(self.std, _LEAST_STD), dtype=np.float32)
+
+    def score(self, image: FloatArray, *, signed: bool = False, modality: str = "") -> FloatArray:
+        """Return z / (1 + z) in [0, 1), with z the absolute deviation, or the one in the direction of lesions.
+
+        Args:
+            image: Intensities in [0, 1] on the working grid.
+            signed: Count only what is brighter than healthy, or darker on T1.
+            modality: Contrast of the image; matters with `signed`.
+        """
+        z = self.z(image)
+        z = np.maximum(-z if lesions_are_dark(modality) else z, 0) if signed else np.abs(z)
+        return np.asarray(z / (1 + z), dtype=np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write the atlas as `.npz`, atomically."""
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            np.savez_compressed(handle, mean=self.mean, std=self.std, n_scans=np.int64(self.n_scans))
+
+    @classmethod
+    def load(cls, path: Path) -> "AtlasModel":
+        """Read an atlas from `.npz`."""
+        with np.load(path) as stored:
+            return cls(stored["mean"], stored["std"], int(stored["n_scans"]))
+
+
+def _pool(count: Moments, mean: Moments, variance: Moments, sigma: float) -> tuple[Moments, Moments]:
+    """Return mean and variance over scans and a Gaussian neighbourhood; voxels weigh by how many scans show brain."""
+
+    def smooth(moment: Moments) -> Moments:
+        blurred: Moments = ndimage.gaussian_filter(moment * count, sigma, mode="constant")
+        return blurred
+
+    weight = np.maximum(smooth(np.ones_like(count)), 1e-9)
+    pooled = np.where(count > 0, smooth(mean) / weight, 0)
+    # The variance of all is the mean of the variances and the variance of the means.
+    spread = smooth(variance + mean**2) / weight - (smooth(mean) / weight) ** 2
+    return pooled, np.where(count > 0, spread, 0)

@@ -1,0 +1,67 @@
+"""`halebrain evaluate MODEL`: its baselines, and the smallest lesion kept."""
+
+import csv
+import json
+
+import pytest
+
+PATIENTS = [("p", "FLAIR", "test", "ms"), ("q", "FLAIR", "test", "ms")]
+HEALTHY = [(f"h{n}", "FLAIR", "train", "healthy") for n in range(3)]
+
+
+@pytest.fixture
+def evaluated(command, small_model, small_cohort, tmp_path):
+    def call(rows, *more, threshold=0.05):
+        manifest = small_cohort(rows)
+        code, said = command(
+            "evaluate", small_model, "--manifest", manifest, "--threshold", threshold, "-o", tmp_path / "out",
+            "--no-progress", *more,
+        )  # fmt: skip
+        assert code == 0, said.err
+        with (tmp_path / "out" / "scans.tsv").open() as handle:
+            table = list(csv.DictReader(handle, delimiter="\t"))
+        return table, json.loads((tmp_path / "out" / "summary.json").read_text()), said
+
+    return call
+
+
+def methods(table):
+    return {row["method"] for row in table}
+
+
+def auprc(table, method):
+    return [float(r["value"]) for r in table if r["method"] == method and r["metric"] == "auprc"]
+
+
+def test_one_baseline_by_default(evaluated):
+    table, _, _ = evaluated([*PATIENTS, *HEALTHY])
+    assert methods(table) == {"model", "segmenter alone", "reconstruction alone", "intensity rank"}
+
+
+@pytest.mark.parametrize("grid", ["native", "working"])
+def test_all_baselines_on_request(evaluated, grid):
+    table, _, _ = evaluated([*PATIENTS, *HEALTHY], "--baselines", "--grid", grid)
+    assert methods(table) >= {
+        "intensity rank",
+        "intensity rank bright",
+        "intensity rank dark",
+        "histogram-equalised intensity",
+        "atlas z-score",
+        "atlas z-score signed",
+    }
+    # A lesion far brighter than tissue stands out from healthy scans, and is anything but dark.
+    assert min(auprc(table, "atlas z-score signed")) > 0.7
+    assert max(auprc(table, "intensity rank dark")) < 0.2
+
+
+def test_without_healthy_training_scans_there_is_no_atlas(evaluated):
+    table, _, said = evaluated([*PATIENTS, HEALTHY[0]], "--baselines")
+    assert "no atlas of FLAIR" in said.err
+    assert "atlas z-score" not in methods(table)
+    assert "intensity rank dark" in methods(table)
+
+
+def test_small_lesions_are_dropped_on_request(evaluated):
+    table, summary, _ = evaluated(PATIENTS, "--min-lesion-mm3", 1e9)
+    assert summary["provenance"]["min_lesion_mm3"] == 1e9
+    assert {float(r["value"]) for r in table if r["method"] == "model" and r["metric"] == "dice"} == {0.0}
