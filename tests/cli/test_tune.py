@@ -63,6 +63,8 @@ def test_refusals(command, tuned, tmp_path, small_model, small_cohort):
     code, said = tuned("--pathology", "ms", "--store", "unseen", "--output-model", tmp_path / "new")
     assert code == 66
     assert not (tmp_path / "new").exists()
+    code, said = tuned("--store", "seen", "--output-model", small_model)
+    assert code == 73
     learned = small_cohort([("learned", "FLAIR", "val", "ms")], "other")
     code, said = command("tune", small_model, "--manifest", learned, "-o", tmp_path / "none")
     assert code == 65

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def tune(
     from halebrain.models.bundle import load_bundle
 
     if output_model is not None and output_model.exists():
-        raise UsageError("the output model must not exist yet", where=output_model, remedy="choose another")
+        raise CannotWriteError("the output model must not exist yet", where=output_model, remedy="choose another")
     rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: not pathology or r.pathology in pathology)
