@@ -15,6 +15,7 @@ from halebrain.cli.cohort import cohort
 from halebrain.cli.demo import demo
 from halebrain.cli.detect import detect
 from halebrain.cli.evaluate import evaluate
+from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.core.errors import HalebrainError
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, cohort, calibrate, tune, evaluate, demo):
+for command in (detect, cohort, calibrate, tune, evaluate, demo, export_nnunet):
     app.command()(command)
 app.add_typer(train_app, name="train")
 

@@ -1,0 +1,61 @@
+"""`halebrain export-nnunet`: the manifest's scans in nnU-Net v2's raw format."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from halebrain.cli import options
+
+
+class ExportGrid(StrEnum):
+    """Where the voxels of the export lie."""
+
+    working = "working"
+    native = "native"
+
+
+def export_nnunet(
+    manifest: options.ManifestPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="nnUNet_raw: where the data set's folder goes.")],
+    dataset_id: Annotated[int, typer.Option("--dataset-id", help="Number of the data set, 1 to 999.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the data set.")],
+    modality: Annotated[
+        list[str] | None, typer.Option("--modality", help="Channels, in order; default: all of the manifest.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only train, val or test; repeatable.")] = None,
+    grid: Annotated[
+        ExportGrid, typer.Option("--grid", help="working: preprocessed as for a model; native: as it is.")
+    ] = ExportGrid.working,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Preprocess as this model does; default: the defaults.")
+    ] = None,
+    threads: options.Threads = None,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Write DatasetNNN_NAME with images, labels, dataset.json and splits_final.json. Prints its path.
+
+    Copy splits_final.json to nnUNet_preprocessed/DatasetNNN_NAME, and train fold 0.
+    """
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.config import parse_config
+    from halebrain.core.errors import UsageError
+    from halebrain.data import nnunet
+    from halebrain.io.manifest import SPLITS, Manifest
+    from halebrain.models.bundle import load_bundle
+    from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+
+    folder = output / nnunet.dataset_name(dataset_id, name)
+    for wanted in split or ():
+        if wanted not in SPLITS:
+            raise UsageError("--split takes train, val or test", received=repr(wanted))
+    rows = Manifest.read(manifest).select(lambda r: not split or r.split in split)
+    modalities, cases = nnunet.find_cases(rows, modality or ())
+    preprocessor = None
+    if grid is ExportGrid.working:
+        own = {} if model is None else load_bundle(model).config.preprocessing
+        preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=model or "defaults"))
+    elif model is not None:
+        raise UsageError("--model goes with --grid working")
+    typer.echo(nnunet.export_nnunet(cases, modalities, folder, preprocessor=preprocessor))

@@ -1,0 +1,165 @@
+"""A manifest as a data set of nnU-Net v2, so that its supervised upper bound is trained on the very same scans.
+
+Layout: `DatasetNNN_NAME/{imagesTr,labelsTr,imagesTs,labelsTs}/CASE_0000.nii.gz`, `dataset.json`, `splits_final.json`.
+Source: nnU-Net v2's documentation of its data set format (Isensee et al. 2021, Nature Methods).
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halebrain.core.atomic import atomic_folder
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.progress import track
+from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import read_mask, read_volume, write_volume
+from halebrain.preprocessing.pipeline import Preprocessor
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class NnunetCase:
+    """One case: all modalities of a subject in a session.
+
+    Args:
+        name: `sub-01[_ses-1]`.
+        split: "train", "val" or "test".
+        channels: One row of the manifest a modality, in the order of the channels.
+    """
+
+    name: str
+    split: str
+    channels: tuple[ScanRecord, ...]
+
+
+@dataclass(frozen=True)
+class _Scan:
+    image: FloatArray
+    lesion: MaskArray
+    affine: Affine
+
+
+def dataset_name(number: int, name: str) -> str:
+    """Return the name of the folder, `DatasetNNN_NAME`.
+
+    Raises:
+        UsageError: The number is not one of three digits, or the name has other letters.
+    """
+    if not 1 <= number <= 999:
+        raise UsageError("--dataset-id takes 1 to 999", received=number)
+    if not _NAME.fullmatch(name):
+        raise UsageError("--name takes letters, digits, '-' and '_'", received=repr(name))
+    return f"Dataset{number:03d}_{name}"
+
+
+def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tuple[str, ...], list[NnunetCase]]:
+    """Return the modalities in the order of the channels, and the cases that have a truth: annotated or healthy.
+
+    Args:
+        manifest: The scans.
+        modalities: The channels wanted, in order; empty = all that are there, sorted.
+
+    Raises:
+        MissingInputError: There is no such scan.
+        DataError: A scan is in no split, or a case lacks a modality.
+    """
+    rows = manifest.select(lambda r: r.lesion is not None or r.is_healthy)
+    wanted = tuple(dict.fromkeys(modalities)) or tuple(sorted({record.modality for record in rows}))
+    rows = rows.select(lambda r: r.modality in wanted)
+    where = manifest.source or "manifest"
+    if len(rows) == 0:
+        raise MissingInputError("an export needs annotated or healthy scans", where=where)
+    grouped: dict[str, dict[str, ScanRecord]] = {}
+    for record in rows:
+        if record.split is None:
+            remedy = "assign train, val or test"
+            raise DataError("a scan must be in a split", received=record.scan_id, where=where, remedy=remedy)
+        grouped.setdefault(record.scan_id.removesuffix(f"_{record.modality}"), {})[record.modality] = record
+    lacking = {name: [m for m in wanted if m not in own] for name, own in grouped.items()}
+    first = next((f"{name} without {', '.join(missing)}" for name, missing in lacking.items() if missing), None)
+    if first is not None:
+        raise DataError(
+            "every case must have every modality",
+            received=f"{sum(map(bool, lacking.values()))} that do not, first {first}",
+            where=where,
+            remedy=f"choose one with --modality ({', '.join(wanted)})",
+        )
+    cases = [
+        NnunetCase(name, str(own[wanted[0]].split), tuple(own[m] for m in wanted)) for name, own in grouped.items()
+    ]
+    return wanted, cases
+
+
+def export_nnunet(
+    cases: Sequence[NnunetCase], modalities: Sequence[str], path: Path, *, preprocessor: Preprocessor | None
+) -> Path:
+    """Write the data set, whole or not at all, and return its folder; splits only where there is "train" and "val".
+
+    Args:
+        cases: What to write; those of "train" and "val" become Tr, those of "test" Ts.
+        modalities: Names of the channels.
+        path: `DatasetNNN_NAME`, which must not exist yet.
+        preprocessor: To the working grid; `None` = each scan's own grid, stripped where it has a brain mask.
+
+    Raises:
+        CannotWriteError: `path` exists, or cannot be written.
+        DataError: A scan cannot be used, or the channels of a case lie on several grids.
+    """
+    if path.exists():
+        raise CannotWriteError("the data set must not exist yet", where=path, remedy="choose another --dataset-id")
+    with atomic_folder(path) as folder:
+        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+            (folder / part).mkdir()
+        for case in track(cases, description="Exporting", total=len(cases)):
+            _write_case(case, folder, preprocessor)
+        learned = {split: sorted(c.name for c in cases if c.split == split) for split in ("train", "val")}
+        about = {
+            "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
+            "labels": {"background": 0, "lesion": 1},
+            "numTraining": sum(map(len, learned.values())),
+            "file_ending": ".nii.gz",
+        }
+        (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        # Without a validation split of our own, nnU-Net draws its usual five folds.
+        if all(learned.values()):
+            (folder / "splits_final.json").write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_case(case: NnunetCase, folder: Path, preprocessor: Preprocessor | None) -> None:
+    scans = [_read(record, preprocessor) for record in case.channels]
+    first = scans[0]
+    for scan, record in zip(scans, case.channels, strict=True):
+        if scan.image.shape != first.image.shape or not np.allclose(scan.affine, first.affine, atol=1e-3):
+            raise DataError(
+                "the channels of a case must lie on one grid",
+                received=f"shapes {first.image.shape} and {scan.image.shape}",
+                where=record.image,
+                remedy="use --grid working, or choose one with --modality",
+            )
+    end = "Ts" if case.split == "test" else "Tr"
+    for channel, scan in enumerate(scans):
+        write_volume(folder / f"images{end}" / f"{case.name}_{channel:04d}.nii.gz", scan.image, scan.affine)
+    # Where each modality was annotated on its own, what any of them shows is lesion.
+    lesion = np.any([scan.lesion for scan in scans], axis=0).astype(np.uint8)
+    write_volume(folder / f"labels{end}" / f"{case.name}.nii.gz", lesion, first.affine, dtype=np.uint8)
+
+
+def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
+    """Return image and lesion on the grid that is exported; lesion outside the brain mask stays lesion."""
+    volume = read_volume(record.image)
+    mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+    lesion = np.zeros(volume.shape, bool) if record.lesion is None else read_mask(record.lesion, volume)
+    if preprocessor is None:
+        image = volume.data if mask is None else np.where(mask, volume.data, 0).astype(np.float32)
+        return _Scan(image, lesion, volume.affine)
+    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    if scan.qc["registration_failed"]:
+        raise DataError("an exported scan must register to the template", where=record.image, remedy="check it")
+    return _Scan(scan.image, scan.from_native(lesion.astype(np.float32), order=1) > 0.5, scan.grid.affine)

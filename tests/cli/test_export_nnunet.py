@@ -1,0 +1,105 @@
+"""`halebrain export-nnunet`: the tree that nnU-Net v2 reads, and nothing half-written."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+ROWS = [
+    *[("a", modality, "train", "ms") for modality in ("T1w", "FLAIR")],
+    *[("b", modality, "val", "healthy") for modality in ("T1w", "FLAIR")],
+    *[("c", modality, "test", "ms") for modality in ("T1w", "FLAIR")],
+]
+TREE = {
+    "dataset.json",
+    "splits_final.json",
+    *[f"images{end}/sub-{case}_000{c}.nii.gz" for end, case in (("Tr", "a"), ("Tr", "b"), ("Ts", "c")) for c in (0, 1)],
+    *[f"labels{end}/sub-{case}.nii.gz" for end, case in (("Tr", "a"), ("Tr", "b"), ("Ts", "c"))],
+}
+
+
+@pytest.fixture
+def export(command, small_cohort, tmp_path, small_model):
+    def call(rows, *more, where="raw"):
+        manifest = tmp_path / "cohort" / "manifest.tsv"
+        manifest = manifest if manifest.exists() else small_cohort(rows)
+        code, said = command(
+            "export-nnunet", "--manifest", manifest, "-o", tmp_path / where, "--dataset-id", 7, "--name", "Hale",
+            "--no-progress", *more,
+        )  # fmt: skip
+        return code, said, tmp_path / where / "Dataset007_Hale"
+
+    return call
+
+
+def files(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def read(path):
+    image = nibabel.load(path)
+    return np.asarray(image.dataobj), image.affine
+
+
+def test_the_tree_on_the_working_grid(export, small_model):
+    code, said, folder = export(ROWS, "--model", small_model)
+    assert code == 0, said.err
+    assert said.out.strip() == str(folder)
+    assert files(folder) == TREE
+    assert json.loads((folder / "dataset.json").read_text()) == {
+        "channel_names": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": ["sub-a"], "val": ["sub-b"]}]
+    image, affine = read(folder / "imagesTr" / "sub-a_0001.nii.gz")
+    label, of_label = read(folder / "labelsTr" / "sub-a.nii.gz")
+    assert image.shape == label.shape == (32, 32, 24)
+    assert 0 <= image.min() < image.max() <= 1
+    np.testing.assert_allclose(affine, of_label)
+    assert sorted(np.unique(label)) == [0, 1]
+    assert image[label > 0].mean() > image[(label == 0) & (image > 0)].mean()
+    assert not read(folder / "labelsTr" / "sub-b.nii.gz")[0].any()
+
+
+def test_the_native_grid_keeps_the_voxels(export, tmp_path):
+    code, said, folder = export(ROWS, "--grid", "native", "--modality", "T1w", "--split", "train")
+    assert code == 0, said.err
+    assert files(folder) == {
+        "dataset.json",
+        "imagesTr/sub-a_0000.nii.gz",
+        "labelsTr/sub-a.nii.gz",
+    }
+    source = tmp_path / "cohort"
+    for written, original in (("imagesTr/sub-a_0000", "sub-a_T1w"), ("labelsTr/sub-a", "sub-a_T1w_mask")):
+        found, affine = read(folder / f"{written}.nii.gz")
+        expected, of_original = read(source / f"{original}.nii.gz")
+        np.testing.assert_allclose(found, expected)
+        np.testing.assert_allclose(affine, of_original)
+
+
+def test_a_lacking_modality_is_named(export):
+    code, said, folder = export(ROWS[:-1], "--grid", "native")
+    assert code == 65
+    assert "first sub-c without FLAIR" in said.err
+    assert "--modality" in said.err
+    assert not folder.exists()
+    assert export(ROWS[:-1], "--grid", "native", "--modality", "T1w")[0] == 0
+
+
+def test_refusals_leave_nothing(export, tmp_path):
+    code, _, folder = export(ROWS, "--grid", "native")
+    assert code == 0
+    before = files(folder)
+    code, said, _ = export(ROWS, "--grid", "native")
+    assert code == 73
+    assert "must not exist yet" in said.err
+    assert files(folder) == before
+    assert export(ROWS, "--split", "dev", where="other")[0] == 2
+    assert export(ROWS, "--name", "a/b", where="other")[0] == 2
+    assert export(ROWS, "--dataset-id", 1000, where="other")[0] == 2
+    (tmp_path / "cohort" / "sub-c_T1w.nii.gz").write_bytes(b"nothing")
+    assert export(ROWS, "--grid", "native", where="other")[0] == 65
+    assert not any((tmp_path / "other").iterdir())
