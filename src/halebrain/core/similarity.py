@@ -14,8 +14,15 @@ def ssim_map(
 ) -> torch.Tensor:
     """Return the structural similarity at each pixel, in [−1, 1] (Wang et al. 2004, equation 13).
 
-    Gaussian window of standard deviation `sigma` pixels, K₁ = 0.01, K₂ = 0.03.
+    Gaussian window of standard deviation `sigma` pixels, K₁ = 0.01, K₂ = 0.03. Always in full precision: variances
+    are differences of squares, of which half precision leaves nothing.
     """
+    full = torch.promote_types(image.dtype, torch.float32)
+    with torch.autocast(image.device.type, enabled=False):
+        return _ssim(image.to(full), other.to(full), sigma, window, data_range)
+
+
+def _ssim(image: torch.Tensor, other: torch.Tensor, sigma: float, window: int, data_range: float) -> torch.Tensor:
     offset = torch.arange(window, device=image.device, dtype=image.dtype) - window // 2
     kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
     kernel = kernel / kernel.sum()

@@ -1,9 +1,27 @@
 """Reconstructors: networks that give back a pseudo-healthy slice. One file and one line here for each."""
 
+from halebrain.models.reconstruction.ae import AE
 from halebrain.models.reconstruction.anoddpm import AnoDDPM
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.reconstruction.cddpm import CDDPM
+from halebrain.models.reconstruction.dae import DAE
 from halebrain.models.reconstruction.ddpm import DDPM
+from halebrain.models.reconstruction.disyre import Disyre
 from halebrain.models.reconstruction.pddpm import PDDPM
+from halebrain.models.reconstruction.restoration import Restoration
+from halebrain.models.reconstruction.vae import VAE
 
-__all__ = ["CDDPM", "DDPM", "PDDPM", "RECONSTRUCTORS", "AnoDDPM", "Reconstructor", "build_reconstructor"]
+__all__ = [
+    "AE",
+    "CDDPM",
+    "DAE",
+    "DDPM",
+    "PDDPM",
+    "RECONSTRUCTORS",
+    "VAE",
+    "AnoDDPM",
+    "Disyre",
+    "Reconstructor",
+    "Restoration",
+    "build_reconstructor",
+]
