@@ -94,7 +94,9 @@ def test_degrees_go_from_healthy_to_the_whole_anomaly(image):
     whole = built.loss(image, generator=make_generator(0), corrupt=lambda x, _: x * 0)
     assert float(whole.detach()) == pytest.approx(float(2 * image.mean()), rel=1e-5)  # in [−1, 1]
     fine = build_reconstructor("disyre", {"unet": UNET, "n_levels": 1000})
-    losses = [float(fine.loss(image, generator=make_generator(n), corrupt=lambda x, _: x * 0)) for n in range(40)]
+    losses = [
+        float(fine.loss(image, generator=make_generator(n), corrupt=lambda x, _: x * 0).detach()) for n in range(40)
+    ]
     assert sum(losses) / 40 == pytest.approx(float(image.mean()), rel=0.25)  # half of it on average
 
 

@@ -1,4 +1,4 @@
-"""`halebrain train encoder|reconstructor|segmenter`: the two stages, and what may come before them."""
+"""`halebrain train encoder|reconstructor|segmenter|joint`: the two stages, what may come before, and a peer."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from halebrain.models.bundle import Bundle
+    from halebrain.training.joint import JointTraining
     from halebrain.training.loop import LoopConfig
     from halebrain.training.reconstructor import ReconstructorTraining
     from halebrain.training.segmenter import SegmenterTraining
@@ -100,6 +101,39 @@ def segmenter(
         SegmenterTraining, options.find_config(config, "segmenter"), _with_manifest(overrides, manifest)
     )
     typer.echo(run_segmenter(settings, stage1, output, device=device, overwrite=overwrite))
+
+
+@train_app.command()
+def joint(
+    output: options.Output,
+    config: options.ConfigPath = None,
+    manifest: DataOption = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Both networks at once on synthetic anomalies (DRAEM-Net), a peer to compare with. The model is OUTPUT/model."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.core.config import load_config
+    from halebrain.training.joint import JointTraining
+
+    settings = load_config(JointTraining, options.find_config(config, "joint"), _with_manifest(overrides, manifest))
+    typer.echo(run_joint(settings, output, device=device, overwrite=overwrite))
+
+
+def run_joint(settings: "JointTraining", output: Path, *, device: str, overwrite: bool) -> Path:
+    """Run or resume a joint training in `output` and return the model folder."""
+    from halebrain.core.config import parse_config
+    from halebrain.inference.postprocess import PostprocessingConfig
+    from halebrain.training.joint import train_joint
+    from halebrain.training.reconstructor import read_training_manifest
+
+    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
+    parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
+    fabric = _start(settings.loop, output, device, overwrite)
+    return _finish(train_joint(settings, output, fabric=fabric), output)
 
 
 def run_reconstructor(settings: "ReconstructorTraining", output: Path, *, device: str, overwrite: bool) -> Path:

@@ -1,0 +1,147 @@
+"""Both networks at once, on synthetic anomalies alone: DRAEM-Net (Zavrtanik et al., ICCV 2021), a peer of the method.
+
+The reconstructor learns to undo a synthetic anomaly while the segmenter learns to delineate it from the pair, and the
+segmenter's error teaches the reconstructor too. In the two stages of the method the reconstructor is frozen instead.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from pydantic import Field
+from torch import nn
+
+from halebrain.core.config import Config
+from halebrain.core.errors import ConfigError
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.data.anomalies import AnomalySpec, build_anomaly
+from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
+from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.loop import LoopConfig, Stage, train
+from halebrain.training.losses import LossConfig, segmentation_loss
+from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
+
+
+class JointTraining(Config):
+    """Everything that defines a joint run; the defaults are DRAEM-Net's.
+
+    Args:
+        data: Which scans; healthy ones only.
+        reconstructor: One that learns to undo synthetic anomalies.
+        segmenter: Size and inputs of the segmenter.
+        anomaly: The synthetic anomalies.
+        loss: Weights of the segmenter's loss.
+        reconstruction_weight: Weight of the reconstructor's loss beside it.
+        augmentation: Intensity augmentation, before the anomaly.
+        postprocessing: Settings of the anomaly map: the segmenter alone, as published.
+        loop: How long and how fast.
+        seed: Seed of weights, batches and anomalies.
+    """
+
+    data: DataConfig = DataConfig()
+    reconstructor: ReconstructorSpec = ReconstructorSpec(name="restoration")
+    segmenter: SegmenterConfig = SegmenterConfig(streams=("image", "reconstruction"))
+    anomaly: AnomalySpec = AnomalySpec()
+    loss: LossConfig = LossConfig(cross_entropy=0, focal=1)
+    reconstruction_weight: float = Field(default=1.0, gt=0)
+    augmentation: AugmentationConfig = AugmentationConfig()
+    postprocessing: dict[str, Any] = Field(default_factory=lambda: {"residual_weight": 0.0})
+    loop: LoopConfig = LoopConfig()
+    seed: int = 0
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that the reconstructor is of the right kind."""
+        if not RECONSTRUCTORS.get(self.reconstructor.name).needs_corruption:
+            raise ValueError(f"reconstructor '{self.reconstructor.name}' does not learn to undo anomalies")
+
+
+class JointNetwork(nn.Module):
+    """Reconstructor and segmenter as one, so that both are trained, averaged and kept together."""
+
+    def __init__(self, reconstructor: Reconstructor, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.reconstructor, self.segmenter = reconstructor, segmenter
+
+
+class JointStage(Stage):
+    """Healthy slices in, error of restoring and delineating their synthetic anomalies out."""
+
+    def __init__(self, network: JointNetwork, stores: dict[str, SliceStore], config: JointTraining) -> None:
+        super().__init__()
+        self.trained = network
+        self.config = config
+        self.anomaly = build_anomaly(config.anomaly)
+        size = config.loop.batch_size
+        self.samplers = {
+            "train": SliceSampler(stores["train"], size, config.seed, "train"),
+            "val": SliceSampler(stores["val"], size, 0, "val"),
+        }
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        """Return the sum of both losses of batch `step`."""
+        batch = self.samplers[split].batch(step)
+        generator = make_generator(self.config.seed, split, "joint", step)
+        network: Any = self.trained
+        device = next(network.parameters()).device
+        healthy, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
+        if split == "train":
+            healthy, brain_mask = flip(healthy, brain_mask, config=self.config.augmentation, generator=generator)
+            healthy = augment(healthy, brain_mask, self.config.augmentation, generator=generator)
+        params = self.anomaly.sample_params(len(healthy), generator=generator)
+        altered, lesion = self.anomaly.apply(healthy, brain_mask, params)
+        own = network.reconstructor.loss(healthy, generator=generator, corrupt=partial(_given, altered))
+        level = network.reconstructor.random_level(generator)
+        seeds = draw_seeds(len(altered), generator)
+        reconstruction = network.reconstructor.reconstruct(altered, level=level, seeds=seeds) * brain_mask
+        logits = network.segmenter.all_logits(altered, reconstruction)
+        total: torch.Tensor = self.config.reconstruction_weight * own
+        return total + segmentation_loss(logits, lesion.float(), self.config.loss)
+
+
+def _given(altered: torch.Tensor, _healthy: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+    # Both networks must see the same anomaly.
+    return altered
+
+
+def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundle:
+    """Run the joint training in `folder` (resuming what is there); return the bundle, not yet written.
+
+    Raises:
+        MissingInputError: The manifest has no healthy training or validation scan.
+        ConfigError: The reconstructor's picture is no picture.
+    """
+    manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
+    cache = config.data.cache or folder / "cache"
+    stores = {
+        name: build_store(rows, config.data.preprocessing, cache, description=f"healthy {what} scans")
+        for name, rows, what in (
+            ("train", manifest.split("train"), "training"),
+            ("val", manifest.split("val"), "validation"),
+        )
+    }
+    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
+    spec = config.reconstructor
+    reconstructor = build_reconstructor(spec.name, spec.settings)
+    if not reconstructor.gives_image:
+        raise ConfigError("a segmenter needs a reconstruction", received=spec.name)
+    network = JointNetwork(reconstructor, Segmenter(config.segmenter))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = JointStage(network, stores, config)
+    identity = run_identity(config, manifest)
+    result = train(stage, config.loop, folder, fabric=fabric, name="Both networks", identity=identity)
+    network.load_state_dict(result.weights)
+    settings: Any = reconstructor.settings
+    model = ModelConfig(
+        kind="detector",
+        reconstructor=ReconstructorSpec(name=spec.name, settings=settings.model_dump(mode="json")),
+        segmenter=config.segmenter,
+        preprocessing=config.data.preprocessing.model_dump(mode="json"),
+        postprocessing=config.postprocessing,
+    )
+    summary = {"joint": summarise(config, result, manifest, fabric)}
+    return Bundle(model, network.reconstructor, network.segmenter, summary, {})

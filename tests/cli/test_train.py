@@ -1,0 +1,63 @@
+"""The training commands from end to end at toy size, on the small cohort."""
+
+import json
+
+import pytest
+
+from halebrain.models.bundle import load_bundle
+from halebrain.models.encoder_file import load_encoder
+
+# Lightning warns about the machine, not about the run.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+
+GRID = "data.preprocessing={shape: [32, 32, 24], spacing_mm: 6.0, registration: none, bias_correction: none}"
+QUICK = ["--set", "loop.steps=2", "--set", "loop.validate_every=2", "--device", "cpu", "--no-progress"]
+
+
+@pytest.fixture
+def manifest(small_cohort):
+    rows = [("h1", "FLAIR", "train", "healthy"), ("h2", "FLAIR", "val", "healthy")]
+    return small_cohort([*rows, ("p1", "FLAIR", "train", "ms"), ("p2", "FLAIR", "val", "ms")])
+
+
+def train(command, what, manifest, out, *more):
+    arguments = ["train", what, "-c", "tiny", "--manifest", manifest, "-o", out, *QUICK, *more]
+    return command(*arguments)
+
+
+def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp_path):
+    code, said = train(command, "encoder", manifest, tmp_path / "e", "--set", GRID, "--set", "masked.cell=8")
+    assert code == 0
+    path = tmp_path / "e" / "encoder.safetensors"
+    assert said.out.strip() == str(path)
+    assert (tmp_path / "e" / "examples.png").stat().st_size > 1000
+    assert load_encoder(path).training["train_subjects"] == ["h1"]
+    # With no step taken, the encoder of the model is the pretrained one; its last layer is not in the file.
+    start = ["--set", f"encoder_weights={json.dumps(str(path))}", "--set", "loop.lr=1e-30", "--set", "loop.ema_decay=0"]
+    code, _ = train(command, "reconstructor", manifest, tmp_path / "r", "--set", GRID, *start)
+    assert code == 0
+    own = load_bundle(tmp_path / "r" / "model").reconstructor.encoder.state_dict()
+    for name, value in load_encoder(path).weights.items():
+        assert (own[name] - value).abs().max() < 1e-6, name
+    code, said = train(
+        command, "reconstructor", manifest, tmp_path / "r2", "--set", GRID, *start, "--set", "reconstructor={name: ae}"
+    )
+    assert code == 78
+    assert "encoder" in said.err
+
+
+def test_both_networks_at_once(command, manifest, tmp_path):
+    code, said = train(command, "joint", manifest, tmp_path / "j", "--set", GRID)
+    assert code == 0, said.err
+    bundle = load_bundle(tmp_path / "j" / "model")
+    assert bundle.config.segmenter.streams == ("image", "reconstruction")
+    assert bundle.config.postprocessing == {"residual_weight": 0.0}
+    assert bundle.seen_subjects("train_subjects") == {"h1": "joint"}
+    assert (tmp_path / "j" / "model" / "card.md").read_text().count("Research use only") == 1
+
+
+def test_a_joint_training_needs_a_restorer(command, manifest, tmp_path):
+    code, said = train(command, "joint", manifest, tmp_path / "j", "--set", "reconstructor.name=ddpm")
+    assert code == 78
+    assert "ddpm" in said.err
+    assert not (tmp_path / "j").exists()
