@@ -181,12 +181,8 @@ def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: P
 
 
 def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "Fabric":
-    import logging
+    from halebrain.training.fabric import launch
 
-    from lightning.fabric import Fabric
-
-    for name in ("lightning.fabric", "lightning.pytorch"):  # what they would tell stands in the card
-        logging.getLogger(name).setLevel(logging.WARNING)
     chosen = options.find_device(device)
     if overwrite and output.exists():
         ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
@@ -194,10 +190,7 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
             raise DataError("--overwrite replaces a run only", received="another folder", where=output)
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
-    devices = [chosen.index or 0] if chosen.type == "cuda" else 1
-    fabric = Fabric(accelerator=chosen.type, devices=devices, precision=loop.precision)
-    fabric.launch()
-    return fabric
+    return launch(loop, chosen)
 
 
 def _finish(bundle: "Bundle", output: Path) -> Path:

@@ -142,7 +142,7 @@ class Predictor:
         found = {}
         for level in self.levels:
             draws = [
-                self._run_level(image[used], mask[used], level, self._seeds(scan, level, draw, used))[0]
+                self._reconstruct_slices(image[used], mask[used], level, self._seeds(scan, level, draw, used))
                 for draw in range(self.draws)
             ]
             found[str(level)] = _to_volume(torch.stack(draws).mean(dim=0), used, scan.image.shape)
@@ -152,24 +152,43 @@ class Predictor:
         """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""
         return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
 
-    @torch.inference_mode()
     def _run_level(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
-        reconstructions, probabilities = [], []
-        for start in range(0, len(image), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            x = image[part].to(self.device).contiguous(memory_format=torch.channels_last)
-            inside = mask[part].to(self.device)
+        reconstruction = self._reconstruct_slices(image, mask, level, seeds)
+        return reconstruction, self._segment_slices(image, mask, reconstruction)
+
+    def _reconstruct_slices(
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+    ) -> torch.Tensor:
+        reconstructor = self.bundle.reconstructor
+
+        def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            return reconstructor.reconstruct(x, level=level, seeds=own.cpu()).float() * inside
+
+        return self._in_batches(run, image, mask, seeds)
+
+    def _segment_slices(self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        segmenter = self.bundle.segmenter
+        if segmenter is None:
+            return torch.zeros_like(reconstruction)
+
+        def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
+            probability: torch.Tensor = segmenter(x, healthy).float().sigmoid() * inside
+            return probability
+
+        return self._in_batches(run, image, mask, reconstruction)
+
+    @torch.inference_mode()
+    def _in_batches(self, run: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
+        """Return what `run` gives for each batch of slices on the device, together and on the CPU."""
+        found = []
+        for start in range(0, len(tensors[0]), self.batch_size):
+            first, *others = (tensor[start : start + self.batch_size].to(self.device) for tensor in tensors)
             with self._autocast():
-                reconstruction = self.bundle.reconstructor.reconstruct(x, level=level, seeds=seeds[part]) * inside
-                probability = torch.zeros_like(reconstruction)
-                if self.bundle.segmenter is not None:
-                    probability = self.bundle.segmenter(x, reconstruction).float().sigmoid() * inside
-            reconstructions.append(reconstruction.cpu())
-            probabilities.append(probability.cpu())
-        return torch.cat(reconstructions), torch.cat(probabilities)
+                found.append(run(first.contiguous(memory_format=torch.channels_last), *others).cpu())
+        return torch.cat(found)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
