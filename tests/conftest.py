@@ -1,11 +1,14 @@
 import os
+import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 
 from halebrain.core.progress import SETTINGS
+from halebrain.io.manifest import Manifest, ScanRecord
 
 SETTINGS.enabled = False
 # Tests run two at a time; more threads than cores would wait for each other.
@@ -65,3 +68,102 @@ def untrained_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
     save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
     return folder
+
+
+AFFINE = np.diag([5.0, 5.0, 5.0, 1.0])
+AFFINE[:3, 3] = [-90, -128, -74]
+SHAPE = (36, 44, 34)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line; return its exit code and what it printed."""
+
+    from halebrain.cli.main import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["halebrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def small_model(tmp_path):
+    """A detector with random weights on a coarse grid, without registration; it learned from "ms"."""
+    import torch
+
+    from halebrain.models.bundle import Bundle, ModelConfig, build_networks, save_bundle
+
+    unet = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+    config = ModelConfig(
+        kind="detector",
+        reconstructor={"name": "ddpm", "settings": {"unet": unet, "noise": "gaussian", "test_levels": [500]}},
+        segmenter={"channels": [8, 16], "patch": 2},
+        preprocessing={"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"},
+        postprocessing={"residual": "positive", "median_size": 1},
+    )
+    torch.manual_seed(0)
+    stage2 = {
+        "config": {"loop": {"steps": 1, "batch_size": 1}, "seed": 0},
+        "train_subjects": ["learned"],
+        "val_subjects": [],
+        "manifest_sha256": "0" * 64,
+        "modalities": ["FLAIR"],
+        "pathologies": ["ms"],
+        "step": 1,
+        "validation_loss": 0.5,
+        "seconds": 1.0,
+        "device": "cpu",
+    }
+    tuning = {
+        "train_subjects": [],
+        "val_subjects": ["earlier"],
+        "manifest_sha256": "0" * 64,
+        "tuned_for": "seen",
+        "residual_weight": 0.5,
+    }
+    thresholds = {"default": "dice", "thresholds": {}, "subjects": []}
+    bundle = Bundle(config, *build_networks(config), {"stage2": stage2, "tuning": tuning}, thresholds)
+    save_bundle(bundle, tmp_path / "small_model", card="small")
+    return tmp_path / "small_model"
+
+
+@pytest.fixture
+def small_cohort(tmp_path):
+    """Make ellipsoids of noise in template space with bright cubes; return the path of their manifest."""
+
+    def make(rows, folder="cohort"):
+        """Take `(subject, modality, split, pathology)` tuples."""
+        root = tmp_path / folder
+        root.mkdir()
+        records = [_scan(root, number, *row) for number, row in enumerate(rows)]
+        Manifest(tuple(records)).write(root / "manifest.tsv")
+        return root / "manifest.tsv"
+
+    return make
+
+
+def _scan(root, number, subject, modality, split, pathology):
+    middle = [(n - 1) / 2 for n in SHAPE]
+    index = np.stack(np.meshgrid(*[np.arange(n) - m for n, m in zip(SHAPE, middle, strict=True)], indexing="ij"), -1)
+    inside = ((index * 5 / (65, 80, 60)) ** 2).sum(axis=-1) < 1
+    data = np.where(inside, 100 + 30 * np.random.default_rng(number).random(SHAPE), 0).astype(np.float32)
+    lesion = None
+    if pathology != "healthy":
+        truth = np.zeros(SHAPE, np.uint8)
+        truth[14:20, 18:24, 14:19] = 1
+        data[truth > 0] += 60
+        lesion = _save(root / f"sub-{subject}_{modality}_mask.nii.gz", truth)
+    image = _save(root / f"sub-{subject}_{modality}.nii.gz", data)
+    return ScanRecord(subject=subject, image=image, modality=modality, split=split, pathology=pathology, lesion=lesion)
+
+
+def _save(path, data):
+    image = nibabel.Nifti1Image(data, AFFINE)
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(AFFINE, code=1)
+    nibabel.save(image, path)
+    return path

@@ -1,6 +1,6 @@
 """From cases to a tidy table, set-level values and summaries with intervals; scans stream through, one at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,12 +215,18 @@ def _volume_correlation(rows: list[Row]) -> list[SetValue]:
     return [SetValue(rows[0].method, "volume_correlation", value, "Spearman's rank correlation of volumes over scans")]
 
 
-def score_case(case: Case, *, method: str = "model") -> list[Row]:
-    """Return every metric that the case allows: those on masks only where there is a mask."""
+def score_case(case: Case, *, method: str = "model", only: Collection[str] | None = None) -> list[Row]:
+    """Return every metric that the case allows, those on masks only where there is a mask.
+
+    Args:
+        case: The scan.
+        method: Whose result it is.
+        only: Names of the metrics wanted; `None` = all.
+    """
     lesion_ml = float(case.labels.sum()) * case.voxel_ml
     about = (case.scan_id, case.subject, case.modality, case.pathology, case.site, case.age, case.sex, lesion_ml)
     rows = []
-    for name in METRICS:
+    for name in METRICS if only is None else only:
         metric = METRICS.get(name)
         if (case.score if metric.needs == "score" else case.mask) is not None:
             rows.append(Row(*about, method, name, metric.unit, metric(case)))

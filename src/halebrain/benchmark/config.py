@@ -1,0 +1,114 @@
+"""What a benchmark compares: the file behind `halebrain benchmark -c FILE`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.data.cohort.generate import CohortConfig
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+
+Score = Literal["fused", "segmenter"]
+Settings = dict[str, Any]
+
+
+class ReconstructorEntry(Config):
+    """A reconstructor, trained once a seed.
+
+    Args:
+        settings: Of stage 1, over the defaults; at least `reconstructor`.
+        row: Name of its own row, scored by the residual alone; `None` = it serves segmenters only.
+    """
+
+    settings: Settings
+    row: str | None = None
+
+
+class SegmenterEntry(Config):
+    """A segmenter, trained once a seed and, where asked, once for each training pathology and number of scans.
+
+    Args:
+        on: The reconstructor that it is trained on, a key of `reconstructors`; `None` = both at once (DRAEM-Net).
+        settings: Of stage 2 (or of the joint training), over the defaults.
+        rows: Name of the row for each way to score: "segmenter" = its probability alone, "fused" = with the residual.
+        block: Heading under which the rows stand.
+        trained_on: What its anomalies are called in the table where they are synthetic ("DRAEM").
+        each_pathology: Train once on each of these annotated pathologies.
+        each_count: Train once on each of these numbers of annotated subjects; `None` among them = all.
+    """
+
+    on: str | None
+    settings: Settings = Field(default_factory=dict)
+    rows: dict[Score, str]
+    block: str
+    trained_on: str = ""
+    each_pathology: tuple[str, ...] = ()
+    each_count: tuple[int | None, ...] = (None,)
+
+
+class MatrixConfig(Config):
+    """A benchmark.
+
+    Args:
+        manifest: The scans; `None` = a virtual cohort, made as `cohort` says.
+        cohort: That cohort.
+        modality: The contrast that everything is trained and tested on.
+        pathologies: Columns of the table: annotated scans of the split "test".
+        preprocessing: The same for every method.
+        seeds: Every training is done once with each.
+        folds: Manifests to run instead of one, each a fold with its own splits; empty = `manifest` alone.
+        reconstructor_defaults: Settings of stage 1 shared by all.
+        segmenter_defaults: Settings of stage 2 shared by all.
+        joint_defaults: Settings of a joint training.
+        postprocessing: Settings of the anomaly map, the same for every method.
+        reconstructors: By name.
+        segmenters: By name.
+        baselines: Training-free rows, names of `BASELINES`.
+        reference: The row that every other one is compared with.
+        published: Row → column → (⌈Dice⌉, AUPRC) in %, printed beside ours.
+    """
+
+    manifest: Path | None = None
+    cohort: CohortConfig = CohortConfig()
+    modality: str = "FLAIR"
+    pathologies: tuple[str, ...] = ("tumour", "stroke", "ms", "wmh")
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folds: tuple[Path, ...] = ()
+    reconstructor_defaults: Settings = Field(default_factory=dict)
+    segmenter_defaults: Settings = Field(default_factory=dict)
+    joint_defaults: Settings = Field(default_factory=dict)
+    postprocessing: Settings = Field(default_factory=dict)
+    reconstructors: dict[str, ReconstructorEntry]
+    segmenters: dict[str, SegmenterEntry] = Field(default_factory=dict)
+    baselines: tuple[str, ...] = ("intensity rank",)
+    reference: str
+    published: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check what the fields cannot say alone."""
+        for name, entry in self.segmenters.items():
+            if entry.on is not None and entry.on not in self.reconstructors:
+                raise ValueError(f"segmenter '{name}' stands on '{entry.on}', which is no reconstructor here")
+            if not entry.rows:
+                raise ValueError(f"segmenter '{name}' has no row")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must be given, each once")
+        if self.manifest is not None and self.folds:
+            raise ValueError("give a manifest or folds, not both")
+
+
+def merged(*settings: Settings) -> Settings:
+    """Return settings laid over each other, the last on top, section by section.
+
+    Example:
+        >>> merged({"loop": {"steps": 5, "lr": 1}}, {"loop": {"steps": 9}})
+        {'loop': {'steps': 9, 'lr': 1}}
+    """
+    result: Settings = {}
+    for layer in settings:
+        for key, value in layer.items():
+            below = result.get(key)
+            result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result

@@ -1,0 +1,140 @@
+"""From a benchmark's file to its trainings and the rows that they give."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from halebrain.benchmark.config import MatrixConfig, SegmenterEntry, Settings, merged
+from halebrain.core.config import parse_config
+from halebrain.core.errors import ConfigError
+from halebrain.core.registry import suggestion
+from halebrain.evaluation.baselines import BASELINES
+from halebrain.training.joint import JointTraining
+from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.segmenter import SegmenterTraining
+
+ATLAS = ("atlas z-score", "atlas z-score signed")
+"""Baselines that are fitted on the healthy training scans first."""
+Kind = Literal["reconstructor", "segmenter", "joint", "baseline"]
+
+
+@dataclass(frozen=True)
+class RowLabel:
+    """A row of the table: a method and what it learned from.
+
+    Args:
+        name: Of the method ("SADM_res").
+        block: Heading under which it stands.
+        trained_on: "–", the kind of synthetic anomalies, or the pathology of the annotated scans.
+        n_annotated: Annotated subjects that it learned from; `None` = all, or none needed.
+    """
+
+    name: str
+    block: str
+    trained_on: str = "–"
+    n_annotated: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The row in one line, unique in the table."""
+        count = "" if self.n_annotated is None else f", {self.n_annotated}"
+        return self.name if self.trained_on == "–" else f"{self.name} ({self.trained_on}{count})"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training, or one baseline, with one seed on one fold, and the rows that it gives.
+
+    Args:
+        key: Its name and its folder, unique.
+        kind: What is trained.
+        seed: Seed of the training.
+        fold: Index of the fold.
+        settings: Of the training.
+        rows: Way to score ("residual", "fused", "segmenter", or the baseline's name) → row.
+        needs: Key of the cell whose reconstructor it stands on.
+    """
+
+    key: str
+    kind: Kind
+    seed: int
+    fold: int
+    settings: Settings = field(default_factory=dict)
+    rows: dict[str, RowLabel] = field(default_factory=dict)
+    needs: str | None = None
+
+
+def plan(config: MatrixConfig) -> list[Cell]:
+    """Return every cell, those that others need before them.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, or a name is: nothing has been trained by then.
+    """
+    cells: list[Cell] = []
+    for fold in range(max(1, len(config.folds))):
+        for name in set(config.baselines) - set(ATLAS):
+            BASELINES.get(name)
+        rows = {name: RowLabel(name, "Training-free") for name in config.baselines}
+        cells.append(Cell(f"fold{fold}/baselines", "baseline", 0, fold, rows=rows))
+        for seed in config.seeds:
+            cells += _of_seed(config, fold, seed)
+    titles = [row.title for cell in cells for row in cell.rows.values()]
+    names = {row.name for cell in cells for row in cell.rows.values()} | set(titles)
+    if config.reference not in names:
+        raise ConfigError(
+            "the reference must be a row", received=config.reference, remedy=suggestion(config.reference, sorted(names))
+        )
+    once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
+    if once:
+        raise ConfigError("every row needs a title of its own", received=sorted(once)[0])
+    return cells
+
+
+def reference_title(config: MatrixConfig, cells: list[Cell]) -> str:
+    """Return the title of the reference row; its name is enough where only one row has it."""
+    titles = [row.title for cell in cells for row in cell.rows.values()]
+    if config.reference in titles:
+        return config.reference
+    return next(row.title for cell in cells for row in cell.rows.values() if row.name == config.reference)
+
+
+def _of_seed(config: MatrixConfig, fold: int, seed: int) -> list[Cell]:
+    place, cells = f"fold{fold}/seed{seed}", []
+    data = {"modalities": [config.modality], "preprocessing": config.preprocessing.model_dump(mode="json")}
+    for name, entry in config.reconstructors.items():
+        settings = merged(config.reconstructor_defaults, entry.settings, {"seed": seed, "data": data})
+        parse_config(ReconstructorTraining, settings, where=f"reconstructors.{name}")
+        rows = {} if entry.row is None else {"residual": RowLabel(entry.row, "I unsupervised")}
+        cells.append(Cell(f"{place}/{name}", "reconstructor", seed, fold, settings, rows))
+        for segmenter, other in config.segmenters.items():
+            if other.on == name:
+                cells += _segmenters(config, place, segmenter, other, data, fold, seed)
+    for name, other in config.segmenters.items():
+        if other.on is None:
+            settings = merged(config.joint_defaults, other.settings, {"seed": seed, "data": data})
+            parse_config(JointTraining, settings, where=f"segmenters.{name}")
+            labels = {
+                str(score): RowLabel(row, other.block, other.trained_on or "–") for score, row in other.rows.items()
+            }
+            cells.append(Cell(f"{place}/{name}", "joint", seed, fold, settings, labels))
+    return cells
+
+
+def _segmenters(
+    config: MatrixConfig, place: str, name: str, entry: SegmenterEntry, data: Settings, fold: int, seed: int
+) -> list[Cell]:
+    cells = []
+    for pathology in entry.each_pathology or (None,):
+        for count in entry.each_count:
+            own: Settings = {"seed": seed, "subset_seed": seed, "n_annotated": count, "data": dict(data)}
+            if pathology is not None:
+                own["data"]["pathologies"] = [pathology]
+            settings = merged(config.segmenter_defaults, entry.settings, own)
+            parse_config(SegmenterTraining, settings, where=f"segmenters.{name}")
+            trained_on = " + ".join(part for part in (entry.trained_on, pathology) if part) or "–"
+            tag = "".join(f"-{part}" for part in (pathology, count and f"n{count}") if part)
+            rows: dict[str, RowLabel] = {
+                score: RowLabel(row, entry.block, trained_on, count) for score, row in entry.rows.items()
+            }
+            needs = f"{place}/{entry.on}"
+            cells.append(Cell(f"{place}/{name}{tag}", "segmenter", seed, fold, settings, rows, needs))
+    return cells

@@ -1,0 +1,206 @@
+"""Running a benchmark: cell after cell, each finished one kept, each failed one named."""
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from halebrain.benchmark.config import MatrixConfig
+from halebrain.benchmark.plan import ATLAS, Cell, plan
+from halebrain.benchmark.scans import PreparedScan, judged, prepare
+from halebrain.benchmark.score import (
+    CellResult,
+    Score,
+    SharingPredictor,
+    baseline_scores,
+    model_scores,
+    score_cell,
+)
+from halebrain.benchmark.train import identity, train_cell
+from halebrain.core.atomic import atomic_path, write_text
+from halebrain.core.errors import ConfigError, HalebrainError
+from halebrain.core.types import SLICE_AXIS, FloatArray
+from halebrain.data.cohort.generate import generate_cohort
+from halebrain.evaluation.baselines import AtlasModel
+from halebrain.io.manifest import Manifest
+from halebrain.preprocessing.pipeline import Preprocessor
+
+PICTURES = "pictures.npz"
+_RESULT = "result.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What a benchmark came to.
+
+    Args:
+        results: Finished cells.
+        failures: Key of a cell → why it has no result.
+        empty: Columns of a fold without a test lesion.
+    """
+
+    results: list[tuple[Cell, CellResult]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Fold:
+    """The scans of one fold, and what is shared between its cells."""
+
+    path: Path
+    manifest: Manifest
+    val: list[PreparedScan]
+    test: list[PreparedScan]
+    reconstructions: dict[Any, torch.Tensor] = field(default_factory=dict)
+    shared_by: str = ""
+
+
+def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -> Outcome:
+    """Run every cell that has no result yet, in `output`.
+
+    A cell that fails takes those that stand on it along; the rest goes on.
+
+    Raises:
+        ConfigError: A setting of any cell is wrong; nothing has been trained by then.
+    """
+    cells, outcome = plan(config), Outcome()
+    done: dict[str, tuple[str, Path]] = {}
+    for number, path in enumerate(manifests(config, output)):
+        fold: _Fold | None = None
+        manifest = Manifest.read(path).select(lambda r: r.modality == config.modality)
+        outcome.empty += _without_lesion(manifest, config, number)
+        for cell in [c for c in cells if c.fold == number]:
+            if cell.needs is not None and cell.needs not in done:
+                outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
+                continue
+            own = identity(cell, manifest, _settings_of(config) + (done[cell.needs][0] if cell.needs else ""))
+            folder = output / "cells" / f"{cell.key}-{own[:8]}"
+            done[cell.key] = (own, folder)
+            result = _read(folder, own)
+            if result is None:
+                fold = fold or _open(config, path, manifest)
+                try:
+                    result = _run_cell(cell, config, fold, folder, own, output / "cache", done, device)
+                except (HalebrainError, RuntimeError, ValueError, OSError) as error:
+                    log.warning("%s failed: %s", cell.key, error)
+                    outcome.failures[cell.key] = str(error).splitlines()[0]
+                    del done[cell.key]
+                    continue
+            outcome.results.append((cell, result))
+    return outcome
+
+
+def _run_cell(
+    cell: Cell,
+    config: MatrixConfig,
+    fold: _Fold,
+    folder: Path,
+    own: str,
+    cache: Path,
+    done: dict[str, tuple[str, Path]],
+    device: torch.device,
+) -> CellResult:
+    """Train the cell's model where it has one, judge it, and write its result."""
+    sha256 = ""
+    if cell.kind == "baseline":
+        score: Score = baseline_scores(list(cell.rows), _atlas(cell, config, fold))
+    else:
+        stage1 = None if cell.needs is None else done[cell.needs][1] / "model"
+        bundle = train_cell(cell, folder, fold.path, cache, stage1, device=device)
+        sha256 = bundle.sha256
+        bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": config.postprocessing}))
+        if fold.shared_by != (cell.needs or cell.key):
+            fold.reconstructions, fold.shared_by = {}, cell.needs or cell.key
+        predictor = SharingPredictor(fold.reconstructions, bundle=bundle, device=device, seed=0)
+        score = model_scores(predictor, {way: label.title for way, label in cell.rows.items()})
+    result, maps = CellResult([], {}, {}), dict[str, list[FloatArray]]()
+    if cell.rows:
+        result, maps = score_cell(score, fold.val, fold.test, name=cell.key)
+    provenance = {"identity": own, "model_sha256": sha256, "manifest_sha256": fold.manifest.fingerprint()}
+    result = replace(result, provenance=provenance)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_pictures(maps, fold.test, config.pathologies, folder / PICTURES)
+    write_text(folder / _RESULT, json.dumps(result.to_json()))
+    return result
+
+
+def manifests(config: MatrixConfig, output: Path) -> list[Path]:
+    """Return the table of scans of each fold; a virtual cohort is made where none is named."""
+    if config.folds:
+        return list(config.folds)
+    if config.manifest is not None:
+        return [config.manifest]
+    cohort = config.cohort.model_copy(update={"modalities": (config.modality,)})
+    generate_cohort(output / "cohort", cohort)
+    return [output / "cohort" / "manifest.tsv"]
+
+
+def _settings_of(config: MatrixConfig) -> str:
+    """Return what every cell depends on beside its own settings."""
+    shared = (config.modality, config.pathologies, config.preprocessing.model_dump(mode="json"), config.postprocessing)
+    return json.dumps(shared, sort_keys=True)
+
+
+def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
+    preprocessor = Preprocessor(config.preprocessing)
+    rows = judged(manifest, config.pathologies)
+    val, test = (
+        prepare(rows.split(split), preprocessor, description=f"Reading {what} scans")  # type: ignore[arg-type]
+        for split, what in (("val", "validation"), ("test", "test"))
+    )
+    if not val or not test:
+        raise ConfigError('a benchmark needs scans of the splits "val" and "test"', where=path)
+    return _Fold(path, manifest, val, test)
+
+
+def _without_lesion(manifest: Manifest, config: MatrixConfig, fold: int) -> list[str]:
+    found = {r.pathology for r in judged(manifest, config.pathologies).split("test") if not r.is_healthy}
+    return [f"fold {fold}: no annotated test scan of {name}" for name in config.pathologies if name not in found]
+
+
+def _atlas(cell: Cell, config: MatrixConfig, fold: _Fold) -> AtlasModel | None:
+    if not set(cell.rows) & set(ATLAS):
+        return None
+    healthy = fold.manifest.split("train").select(lambda r: r.is_healthy)
+    scans = prepare(healthy, Preprocessor(config.preprocessing), description="Atlas of healthy scans")
+    return AtlasModel.fit((s.scan.image, s.scan.brain_mask) for s in scans)
+
+
+def _read(folder: Path, own: str) -> CellResult | None:
+    if not (folder / _RESULT).is_file():
+        return None
+    result = CellResult.from_json(json.loads((folder / _RESULT).read_text(encoding="utf-8")))
+    return result if result.provenance.get("identity") == own else None
+
+
+def _write_pictures(
+    maps: dict[str, list[FloatArray]], test: list[PreparedScan], pathologies: tuple[str, ...], path: Path
+) -> None:
+    """Keep one slice of one scan a pathology: the scan of median lesion volume, whatever the methods say of it."""
+    arrays: dict[str, npt.NDArray[np.float16]] = {}
+    for pathology in pathologies:
+        chosen = example_scan(test, pathology)
+        if chosen is None:
+            continue
+        prepared = test[chosen]
+        height = int(prepared.lesion.sum(axis=(0, 1)).argmax())
+        for title, values in maps.items():
+            arrays[f"{title}|{pathology}"] = np.take(values[chosen], height, axis=SLICE_AXIS).astype(np.float16)
+        arrays[f"image|{pathology}"] = np.take(prepared.scan.image, height, axis=SLICE_AXIS).astype(np.float16)
+        arrays[f"lesion|{pathology}"] = np.take(prepared.lesion, height, axis=SLICE_AXIS).astype(np.float16)
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+
+def example_scan(test: list[PreparedScan], pathology: str) -> int | None:
+    """Return the index of the test scan with the median lesion volume, or `None` where no scan has a lesion."""
+    volumes = [(int(p.lesion.sum()), n) for n, p in enumerate(test) if p.record.pathology == pathology]
+    volumes = sorted(v for v in volumes if v[0] > 0)
+    return volumes[len(volumes) // 2][1] if volumes else None

@@ -1,0 +1,76 @@
+"""The scans of a benchmark, preprocessed once and kept: every method is judged on the same arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from halebrain.core.errors import DataError
+from halebrain.core.progress import track
+from halebrain.core.types import MaskArray
+from halebrain.evaluation.case import Case
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import read_mask, read_volume
+from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan on the working grid with its lesion.
+
+    Args:
+        record: Its row of the manifest.
+        scan: Image and brain mask.
+        lesion: Annotated lesion on the working grid; all false for a healthy scan.
+    """
+
+    record: ScanRecord
+    scan: WorkingScan
+    lesion: MaskArray
+
+    @property
+    def region(self) -> MaskArray:
+        """Voxels that count: the brain, and lesion outside its mask, which counts as missed."""
+        return self.scan.brain_mask | self.lesion
+
+    def case(self, score: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", threshold: float | None) -> Case:
+        """Return the case of one method's score `(i, j, k)` on the working grid."""
+        record = self.record
+        return Case(
+            scan_id=record.scan_id,
+            subject=record.subject,
+            modality=record.modality,
+            pathology=record.pathology or "unknown",
+            reference=self.lesion,
+            region=self.region,
+            spacing_mm=self.scan.grid.spacing_mm,
+            score=score,
+            mask=None if threshold is None else score >= threshold,
+            site=record.site,
+            age=record.age,
+            sex=record.sex,
+        )
+
+
+def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
+    """Return the scans on which methods are judged: healthy ones, and annotated ones of the given pathologies."""
+    return manifest.select(lambda r: r.is_healthy or (r.lesion is not None and r.pathology in pathologies))
+
+
+def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[PreparedScan]:
+    """Return every scan of the manifest on the working grid.
+
+    Raises:
+        DataError: A scan cannot be used; the message names it.
+    """
+    found = []
+    for record in track(manifest.records, description=description, total=len(manifest)):
+        volume = read_volume(record.image)
+        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+        scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+        if scan.qc.get("registration_failed"):
+            raise DataError("a scan of a benchmark must register to the template", where=record.image)
+        lesion = np.zeros_like(scan.brain_mask)
+        if record.lesion is not None and not record.is_healthy:
+            lesion = scan.from_native(read_mask(record.lesion, volume).astype(np.float32), order=1) > 0.5
+        found.append(PreparedScan(record, scan, lesion))
+    return found

@@ -1,0 +1,161 @@
+"""One trained model over the scans of a benchmark: threshold from validation, then every metric on the test scans."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from halebrain.benchmark.scans import PreparedScan
+from halebrain.core.progress import track
+from halebrain.core.types import FloatArray
+from halebrain.evaluation.baselines import BASELINES, AtlasModel
+from halebrain.evaluation.curve import PooledCurve
+from halebrain.evaluation.evaluate import Row, score_case
+from halebrain.inference.postprocess import erode
+from halebrain.inference.predictor import Predictor
+from halebrain.models.reconstruction.base import Level
+
+WANTED = ("auprc", "dice", "dice_oracle_per_scan", "lesion_f1", "specificity", "false_positive_volume")
+"""Metrics of a scan that the tables use."""
+
+Maps = dict[str, FloatArray]
+Score = Callable[[PreparedScan], Maps]
+"""Scan → map `(i, j, k)` in [0, 1] for each row title, 0 outside the brain."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What one cell found; JSON-able.
+
+    Args:
+        rows: One a test scan, row title and metric.
+        pooled: Row title → column → {"auprc", "dice_oracle_set"} over all voxels of the column's scans together: the
+            paper's AUPRC and ⌈Dice⌉.
+        thresholds: Row title → best Dice on the validation scans.
+        provenance: Identity of the training, hash of the model.
+    """
+
+    rows: list[Row]
+    pooled: dict[str, dict[str, dict[str, float]]]
+    thresholds: dict[str, float]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "pooled": self.pooled,
+            "thresholds": self.thresholds,
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "CellResult":
+        """Read what `to_json` gave."""
+        return cls([Row(**row) for row in raw["rows"]], raw["pooled"], raw["thresholds"], raw["provenance"])
+
+
+class SharingPredictor(Predictor):
+    """A predictor that takes reconstructions from a store, where another segmenter has had them made before.
+
+    Args:
+        store: (scan, level, draw seeds) → reconstruction; filled here.
+        predictor: What `Predictor` takes.
+    """
+
+    def __init__(self, store: dict[Any, torch.Tensor], **predictor: Any) -> None:
+        super().__init__(**predictor)
+        self._store = store
+
+    def _reconstruct_slices(
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+    ) -> torch.Tensor:
+        # The seeds go by scan, level, draw and slice, so they name the reconstruction.
+        key = (level, tuple(seeds.tolist()))
+        if key not in self._store:
+            self._store[key] = super()._reconstruct_slices(image, mask, level, seeds)
+        return self._store[key]
+
+
+def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
+    """Return the maps of a model's rows.
+
+    Args:
+        predictor: The model.
+        titles: Way to score ("residual", "segmenter", "fused") → row title.
+    """
+
+    def score(prepared: PreparedScan) -> Maps:
+        maps = predictor.predict_working(prepared.scan)
+        found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
+        inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
+        return {title: np.where(inside, found[way], 0).astype(np.float32) for way, title in titles.items()}
+
+    return score
+
+
+def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
+    """Return the maps of the training-free rows; those that start with "atlas" need `atlas`."""
+
+    def score(prepared: PreparedScan) -> Maps:
+        image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.modality
+        found = {}
+        for name in names:
+            if name.startswith("atlas"):
+                assert atlas is not None
+                found[name] = atlas.score(image, signed=name.endswith("signed"), modality=modality) * inside
+                continue
+            found[name] = np.zeros(image.shape, dtype=np.float32)
+            found[name][inside] = BASELINES.get(name)(image[inside], modality)
+        return found
+
+    return score
+
+
+def score_cell(
+    score: Score, val: Sequence[PreparedScan], test: Sequence[PreparedScan], *, name: str
+) -> tuple[CellResult, dict[str, list[FloatArray]]]:
+    """Judge every row of one cell.
+
+    Args:
+        score: The rows' maps.
+        val: Validation scans; thresholds are chosen on them.
+        test: Test scans.
+        name: What the progress bar says.
+
+    Returns:
+        The result, and the maps of the test scans by row title, in the order of `test`.
+    """
+    curves: dict[str, PooledCurve] = {}
+    for prepared, maps in _scored(score, val, f"{name}: validation"):
+        for title, values in maps.items():
+            curves.setdefault(title, PooledCurve()).add(values[prepared.region], prepared.lesion[prepared.region])
+    # Without a lesion in validation there is no threshold, and no metric on masks.
+    thresholds = {t: curve.finish().best_dice[1] for t, curve in curves.items() if curve.has_lesion}
+    rows: list[Row] = []
+    pooled: dict[tuple[str, str], PooledCurve] = {}
+    pictures: dict[str, list[FloatArray]] = {}
+    for prepared, maps in _scored(score, test, f"{name}: test"):
+        for title, values in maps.items():
+            case = prepared.case(values, thresholds.get(title))
+            rows += score_case(case, method=title, only=WANTED)
+            pooled.setdefault((title, case.pathology), PooledCurve()).add(case.values, case.labels)
+            pictures.setdefault(title, []).append(values)
+    return CellResult(rows, _set_values(pooled), thresholds), pictures
+
+
+def _scored(score: Score, scans: Sequence[PreparedScan], description: str) -> Iterator[tuple[PreparedScan, Maps]]:
+    for prepared in track(scans, description=description, total=len(scans)):
+        yield prepared, score(prepared)
+
+
+def _set_values(pooled: dict[tuple[str, str], PooledCurve]) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (title, pathology), values in pooled.items():
+        if values.has_lesion:
+            curve = values.finish()
+            own = {"auprc": curve.average_precision, "dice_oracle_set": curve.best_dice[0]}
+            found.setdefault(title, {})[pathology] = own
+    return found

@@ -1,0 +1,104 @@
+"""`halebrain benchmark`: many methods, trained and judged in the same frame."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from halebrain.cli import options
+
+if TYPE_CHECKING:
+    from halebrain.benchmark.config import MatrixConfig
+    from halebrain.benchmark.run import Outcome
+    from halebrain.evaluation.matrix import MethodRun
+
+_SOME_FAILED = 3
+
+
+def benchmark(
+    output: options.Output,
+    config: options.ConfigPath = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Train and judge every method of a file on seen and unseen diseases; the same command goes on where it stopped."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.benchmark.config import MatrixConfig
+    from halebrain.benchmark.run import run_benchmark
+    from halebrain.core.config import load_config
+    from halebrain.core.errors import UsageError
+
+    found = options.find_config(config, "matrix")
+    if found is None:
+        raise UsageError("a benchmark needs a file", remedy="give -c FILE, or -c cpu for the shipped one")
+    settings = load_config(MatrixConfig, found, overrides or [])
+    outcome = run_benchmark(settings, output, device=options.find_device(device))
+    for path in write_results(settings, outcome, output):
+        typer.echo(path)
+    for key, reason in outcome.failures.items():
+        typer.echo(f"halebrain: {key} failed: {reason}", err=True)
+    for note in outcome.empty:
+        typer.echo(f"halebrain: {note}", err=True)
+    if outcome.failures:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> list[Path]:
+    """Write tables, figures and the page of what has finished, and return their paths.
+
+    Raises:
+        DataError: Nothing has.
+    """
+    from halebrain.benchmark.plan import plan, reference_title
+    from halebrain.benchmark.results import collect_pictures, method_runs, training_subjects
+    from halebrain.core.atomic import write_text
+    from halebrain.core.errors import DataError
+    from halebrain.evaluation.matrix import build_matrix
+    from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+    from halebrain.report.matrix_page import write_matrix_page
+
+    runs = method_runs(outcome)
+    if not runs:
+        raise DataError("a benchmark needs one cell that works", received=f"{len(outcome.failures)} failed")
+    reference = reference_title(config, plan(config))
+    table = build_matrix(runs, config.pathologies, reference=reference)
+    provenance = _provenance(config, outcome, runs)
+    paths = {name: output / name for name in ("results.tsv", "matrix.tsv", "matrix.md", "matrix.json", "index.html")}
+    write_text(paths["results.tsv"], runs_tsv(runs))
+    write_text(paths["matrix.tsv"], matrix_tsv(table))
+    whole = [row for row in table if row.n_annotated is None]
+    first = to_markdown(*paper_rows(whole, config.pathologies, config.published))
+    second = to_markdown(*interval_rows(whole, config.pathologies, reference=reference))
+    write_text(paths["matrix.md"], f"{first}\n{second}")
+    write_text(paths["matrix.json"], json.dumps(provenance, indent=2) + "\n")
+    write_matrix_page(
+        table,
+        config.pathologies,
+        paths["index.html"],
+        title="Benchmark",
+        reference=reference,
+        pictures=collect_pictures(config, outcome, output),
+        most=training_subjects(config, output),
+        notes=[f"{key}: {why}" for key, why in outcome.failures.items()] + outcome.empty,
+        provenance=provenance,
+        published=config.published,
+    )
+    return list(paths.values())
+
+
+def _provenance(config: "MatrixConfig", outcome: "Outcome", runs: "list[MethodRun]") -> dict[str, Any]:
+    from halebrain.evaluation.statistics import INTERVAL
+    from halebrain.inference.outputs import versions
+
+    return {
+        "config": config.model_dump(mode="json"),
+        "cells": {cell.key: result.provenance for cell, result in outcome.results},
+        "failures": outcome.failures,
+        "runs": sorted({run.run for run in runs}),
+        "grid": "working grid, resampled labels",
+        "interval": INTERVAL,
+        "versions": versions(),
+    }

@@ -1,0 +1,104 @@
+"""Figures of a benchmark: what every method says of one scan, seen against unseen, and the worth of annotated scans."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from halebrain.evaluation.matrix import MatrixRow
+from halebrain.report.figures import INK, new_figure, style
+
+Pictures = Mapping[str, npt.NDArray[np.floating]]
+"""Slices `(i, j)` by "image|column", "lesion|column" and "row title|column"."""
+
+
+def examples_figure(pictures: Pictures, column: str, titles: Sequence[str], *, per_line: int = 8) -> Figure:
+    """Return one test scan of a disease with its lesion, and the score of every method, each on its own colours."""
+    shown = [title for title in titles if f"{title}|{column}" in pictures]
+    count = len(shown) + 1
+    lines = -(-count // per_line)
+    figure = new_figure(1.6 * min(per_line, count) + 0.2, 2.2 * lines + 0.2)
+    axes = figure.subplots(lines, min(per_line, count), squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    lesion = _turned(pictures[f"lesion|{column}"])
+    axes[0].imshow(_turned(pictures[f"image|{column}"]), cmap="gray", vmin=0, vmax=1)
+    axes[0].set_title(f"{column}: scan", color=INK, fontsize=7)
+    for axis, title in zip(axes[1:], shown, strict=False):
+        score = _turned(pictures[f"{title}|{column}"])
+        axis.imshow(score, cmap="inferno", vmin=0, vmax=max(float(score.max()), 1e-3))
+        axis.set_title(title.replace(" (", "\n("), color=INK, fontsize=7)
+    for axis in axes[:count]:
+        if lesion.any():
+            axis.contour(lesion, levels=[0.5], colors="#4dff88", linewidths=0.6)
+    return figure
+
+
+def transfer_figure(table: Sequence[MatrixRow]) -> Figure:
+    """Return AUPRC on the disease that a method learned from against the mean AUPRC on the others, a point a row.
+
+    Rows that learned from no disease lie on the line where both are the same.
+    """
+    figure = new_figure(8.2, 6.2)
+    axes = figure.subplots()
+    style(axes)
+    markers = dict(zip(dict.fromkeys(row.block for row in table), "os^Dv*P", strict=False))
+    for row in table:
+        seen = [e.auprc.mean for e in row.entries.values() if e.seen]
+        unseen = [e.auprc.mean for e in row.entries.values() if not e.seen]
+        if row.n_annotated is not None or not unseen:
+            continue
+        across = float(np.mean(seen)) if seen else float(np.mean(unseen))
+        axes.scatter(across, float(np.mean(unseen)), marker=markers[row.block], s=36)
+        where = (across, float(np.mean(unseen)))
+        axes.annotate(row.title, where, color=INK, fontsize=7, xytext=(4, 3), textcoords="offset points")
+    axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
+    axes.set_xlabel("mean AUPRC over scans, disease learned from")
+    axes.set_ylabel("mean AUPRC over scans, the other diseases")
+    return figure
+
+
+def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int]) -> Figure | None:
+    """Return AUPRC over the number of annotated subjects, seen and unseen apart; `None` where none was varied.
+
+    Args:
+        table: The rows.
+        most: Disease → subjects that there are for training: where "all" stands on the axis.
+    """
+    lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
+    for row in table:
+        name = row.title.split(" (")[0]
+        if row.trained_on not in most:
+            continue
+        count = most[row.trained_on] if row.n_annotated is None else row.n_annotated
+        seen = [e.auprc.mean for e in row.entries.values() if e.seen]
+        unseen = [e.auprc.mean for e in row.entries.values() if not e.seen]
+        if seen and unseen:
+            point = (count, float(np.mean(seen)), float(np.mean(unseen)))
+            lines.setdefault((name, row.trained_on), []).append(point)
+    lines = {key: sorted(points) for key, points in lines.items() if len(points) > 1}
+    if not lines:
+        return None
+    figure = new_figure(8.2, 5.2)
+    axes = figure.subplots()
+    style(axes)
+    for number, ((name, disease), points) in enumerate(lines.items()):
+        counts, seen_line, unseen_line = zip(*points, strict=True)
+        colour = f"C{number}"
+        axes.plot(counts, seen_line, "o-", color=colour, label=f"{name}, learned from {disease}: {disease}")
+        axes.plot(counts, unseen_line, "s--", color=colour, label=f"{name}, learned from {disease}: the others")
+    axes.set_xscale("log")
+    ticks = sorted({count for points in lines.values() for count, *_ in points})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("annotated subjects learned from")
+    axes.set_ylabel("mean AUPRC over scans")
+    axes.legend(labelcolor=INK, fontsize=8, frameon=False)
+    return figure
+
+
+def _turned(data: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    # As radiologists hold it: front up, the patient's right on the left.
+    return np.asarray(data, dtype=np.float32)[::-1, ::-1].T

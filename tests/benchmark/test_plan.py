@@ -1,0 +1,83 @@
+import pytest
+
+from halebrain.benchmark.config import MatrixConfig, merged
+from halebrain.benchmark.plan import plan, reference_title
+from halebrain.core.config import parse_config
+from halebrain.core.errors import ConfigError
+
+RAW = {
+    "seeds": [0, 1],
+    "reconstructors": {
+        "ddpm": {"settings": {"reconstructor": {"name": "ddpm"}}, "row": "DDPM"},
+        "ae": {"settings": {"reconstructor": {"name": "ae"}}, "row": "AE"},
+    },
+    "segmenters": {
+        "pair": {
+            "on": "ddpm",
+            "settings": {"regime": "weak"},
+            "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
+            "block": "III",
+            "each_pathology": ["stroke", "tumour"],
+            "each_count": [1, None],
+        },
+        "draem": {"on": None, "rows": {"segmenter": "DRAEM-Net"}, "block": "II", "trained_on": "DRAEM"},
+    },
+    "baselines": ["intensity rank", "atlas z-score"],
+    "reference": "DDPM",
+}
+
+
+def config(**changes):
+    return parse_config(MatrixConfig, merged(RAW, changes))
+
+
+def test_the_cells_of_a_small_benchmark():
+    cells = plan(config())
+    assert len(cells) == 1 + 2 * (2 + 4 + 1)
+    assert len({cell.key for cell in cells}) == len(cells)
+    keys = [cell.key for cell in cells]
+    for cell in cells:
+        if cell.needs is not None:
+            assert keys.index(cell.needs) < keys.index(cell.key)
+    titles = {row.title for cell in cells for row in cell.rows.values()}
+    assert {"DDPM", "AE", "DRAEM-Net (DRAEM)", "SADM_res (stroke)", "SADM_res (stroke, 1)"} <= titles
+    weak = next(cell for cell in cells if cell.key == "fold0/seed1/pair-tumour-n1")
+    assert weak.settings["data"]["pathologies"] == ["tumour"]
+    assert (weak.settings["n_annotated"], weak.settings["seed"], weak.settings["subset_seed"]) == (1, 1, 1)
+
+
+def test_folds_multiply_everything(tmp_path):
+    folds = [str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]
+    cells = plan(config(folds=folds))
+    assert len(cells) == 2 * (1 + 2 * 7)
+    assert {cell.fold for cell in cells} == {0, 1}
+
+
+def test_the_reference_is_found_by_name_or_title():
+    assert reference_title(config(), plan(config())) == "DDPM"
+    title = config(reference="SADM_res (tumour)")
+    assert reference_title(title, plan(title)) == "SADM_res (tumour)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"reference": "DPM"}, "did you mean 'DDPM'"),
+        ({"baselines": ["intensity rnk"]}, "intensity rank"),
+        ({"segmenters": {"pair": {"on": "cddpm"}}}, "no reconstructor"),
+        ({"segmenters": {"pair": {"rows": {"sum": "x"}}}}, "rows"),
+        ({"segmenters": {"pair": {"settings": {"regimes": "weak"}}}}, "regime"),
+        ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),
+        ({"reconstructors": {"ae": {"row": "DDPM"}}}, "title of its own"),
+        ({"seeds": [1, 1]}, "seeds"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
+    with pytest.raises(ConfigError, match=word):
+        plan(config(**changes))
+
+
+def test_settings_lie_over_each_other():
+    below = {"loop": {"steps": 5, "lr": 1}, "seed": 0}
+    assert merged(below, {"loop": {"steps": 9}}, {"seed": 3}) == {"loop": {"steps": 9, "lr": 1}, "seed": 3}
+    assert below == {"loop": {"steps": 5, "lr": 1}, "seed": 0}

@@ -1,0 +1,148 @@
+"""A whole benchmark at toy size: everything is written, a finished cell stays, a failed one is named."""
+
+import json
+
+import pytest
+import yaml
+
+GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
+UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+LOOP = {"steps": 2, "batch_size": 2, "validate_every": 2, "validation_batches": 1, "precision": "32-true"}
+
+# Lightning warns about the machine, not about the run.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+
+
+@pytest.fixture
+def matrix(tmp_path, small_cohort):
+    rows = [(f"h{n}", "FLAIR", split, "healthy") for n, split in enumerate(("train", "train", "val", "test"))]
+    for pathology in ("ms", "stroke"):
+        rows += [(f"{pathology}{n}", "FLAIR", s, pathology) for n, s in enumerate(("train", "val", "test", "test"))]
+    config = {
+        "manifest": str(small_cohort(rows)),
+        "pathologies": ["ms", "stroke"],
+        "preprocessing": GRID,
+        "seeds": [0, 1],
+        "postprocessing": {"residual": "positive", "median_size": 1},
+        "reconstructor_defaults": {"loop": LOOP},
+        "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
+        "joint_defaults": {
+            "loop": LOOP,
+            "reconstructor": {"name": "restoration", "settings": {"unet": UNET}},
+            "segmenter": {"channels": [8, 16], "patch": 2},
+        },
+        "reconstructors": {
+            "ae": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}, "row": "AE"},
+            "ddpm": {
+                "settings": {"reconstructor": {"name": "ddpm", "settings": {"unet": UNET, "test_levels": [300, 500]}}},
+                "row": "DDPM",
+            },
+        },
+        "segmenters": {
+            "pair": {
+                "on": "ddpm",
+                "settings": {"regime": "weak"},
+                "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
+                "block": "III weakly supervised",
+                "each_pathology": ["ms"],
+            },
+            "draem": {
+                "on": None,
+                "rows": {"segmenter": "DRAEM-Net"},
+                "block": "II self-supervised",
+                "trained_on": "DRAEM",
+            },
+        },
+        "baselines": ["intensity rank", "atlas z-score"],
+        "reference": "DDPM",
+        "published": {"DDPM": {"ms": [48.65, 46.93]}},
+    }
+
+    def write(**changes):
+        path = tmp_path / "matrix.yaml"
+        path.write_text(yaml.safe_dump(config | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(command, tmp_path):
+    def call(path):
+        out = tmp_path / "out"
+        code, said = command("benchmark", "-c", path, "-o", out, "--device", "cpu", "--no-progress")
+        return code, said, out
+
+    return call
+
+
+def stamps(out):
+    return {path: path.stat().st_mtime_ns for path in out.glob("cells/**/result.json")}
+
+
+def test_the_matrix_from_end_to_end_and_again(matrix, run):
+    code, said, out = run(matrix())
+    assert code == 0, said.err
+    assert [line.rsplit("/", 1)[1] for line in said.out.split()] == [
+        *("results.tsv", "matrix.tsv", "matrix.md", "matrix.json", "index.html"),
+    ]
+    lines = [line.split("\t") for line in (out / "matrix.tsv").read_text().splitlines()]
+    titles = {line[0] for line in lines[1:]}
+    assert titles == {
+        "intensity rank",
+        "atlas z-score",
+        "AE",
+        "DDPM",
+        "DRAEM-Net (DRAEM)",
+        "Unet_res (ms)",
+        "SADM_res (ms)",
+    }
+    assert len(lines) == 1 + 7 * 2
+    seen = {(line[0], line[5]) for line in lines[1:] if line[6] == "yes"}
+    assert seen == {("Unet_res (ms)", "ms"), ("SADM_res (ms)", "ms")}
+    runs = {line[0]: line[4] for line in lines[1:]}
+    assert runs["DDPM"] == "2"
+    assert runs["intensity rank"] == "1"
+    page = (out / "index.html").read_text()
+    assert "[48.6 / 46.9]" in page or "[48.7 / 46.9]" in page
+    assert "★" in page
+    assert (out / "figures" / "example_ms.png").stat().st_size > 1000
+    provenance = json.loads((out / "matrix.json").read_text())
+    assert len(provenance["cells"]) == 1 + 2 * 4
+
+    before = stamps(out)
+    assert run(matrix())[0] == 0
+    assert stamps(out) == before
+    # One cell lost is one cell done again, to the same numbers.
+    lost = next(out.glob("cells/fold0/seed0/pair-ms-*/result.json"))
+    text = lost.read_text()
+    lost.unlink()
+    assert run(matrix())[0] == 0
+    assert lost.read_text() == text
+    assert {p for p, t in stamps(out).items() if before[p] != t} == {lost}
+
+
+def test_a_cell_that_fails_is_named_and_the_rest_goes_on(matrix, run):
+    path = matrix()
+    config = yaml.safe_load(path.read_text())
+    config["segmenters"]["pair"]["each_pathology"] = ["ms", "glioma"]
+    config["pathologies"] = ["ms", "stroke", "glioma"]
+    path.write_text(yaml.safe_dump(config))
+    code, said, out = run(path)
+    assert code == 3
+    assert "fold0/seed1/pair-glioma failed: annotated training scans need at least one scan" in said.err
+    assert "no annotated test scan of glioma" in said.err
+    assert "SADM_res (ms)" in (out / "matrix.md").read_text()
+    assert "glioma failed" not in (out / "matrix.md").read_text()
+    assert "pair-glioma" in (out / "index.html").read_text()
+
+
+def test_what_stands_on_a_failed_cell_is_named_too(matrix, run, monkeypatch):
+    path = matrix()
+    config = yaml.safe_load(path.read_text())
+    config["reconstructors"]["ddpm"]["settings"]["loop"] = {"lr": 1e30}
+    path.write_text(yaml.safe_dump(config))
+    code, said, _ = run(path)
+    assert code == 3
+    assert "fold0/seed0/ddpm failed" in said.err
+    assert "needs fold0/seed0/ddpm, which failed" in said.err
