@@ -91,7 +91,7 @@ def test_the_command_line_loads_no_heavy_library():
     ("folder", "exempt"),
     [
         ("models/reconstruction", {"base", "diffusion"}),
-        ("data/anomalies", {"base"}),
+        ("data/anomalies", {"base", "shapes"}),
         ("preprocessing/brain", {"base", "given"}),
     ],
 )

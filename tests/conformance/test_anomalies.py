@@ -44,6 +44,23 @@ def test_recorded_parameters_give_the_same_anomaly(anomaly, healthy):
     assert torch.equal(first[1], second[1])
 
 
+def test_a_slice_without_brain_and_a_lone_slice_are_no_special_case(anomaly, healthy):
+    image, brain_mask = healthy
+    params = anomaly.sample_params(24, generator=make_generator(0))
+    altered, lesion = anomaly.apply(image, torch.zeros_like(brain_mask), params)
+    assert not lesion.any()
+    assert torch.equal(altered, image)
+    found = [anomaly.apply(image[n : n + 1], brain_mask[n : n + 1], params[n : n + 1])[1].any() for n in range(24)]
+    assert any(found)
+    assert not all(found)
+
+
+def test_anomalies_differ_from_slice_to_slice(anomaly, healthy):
+    _, lesion = anomaly.apply(*healthy, anomaly.sample_params(24, generator=make_generator(0)))
+    shapes = {tuple(m.flatten().tolist()) for m in lesion if m.any()}
+    assert len(shapes) == int(lesion.flatten(1).any(dim=1).sum())
+
+
 def test_perlin_noise_reaches_one_and_is_smooth():
     noise = perlin_noise(96, 80, (2, 3), seed=5)
     assert noise.shape == (96, 80)

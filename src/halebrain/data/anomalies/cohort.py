@@ -1,0 +1,130 @@
+"""The virtual cohort's diseases as anomalies on any healthy slice: real shapes and places, painted into real tissue."""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+from halebrain.core.random import make_generator
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
+from halebrain.data.anomalies.shapes import between, put_in
+from halebrain.data.cohort.anatomy import build_anatomy, sample_anatomy
+from halebrain.data.cohort.fields import smooth_noise
+from halebrain.data.cohort.pathology import PATHOLOGIES, LesionPart, build_lesions, sample_lesions
+
+_SHAPE, _SPACING_MM = (96, 96, 80), 2.0
+_LEAST_PIXELS = 12
+"""Slices with less lesion are not kept."""
+
+
+class CohortAnomalySettings(Config):
+    """Settings of the simulated diseases.
+
+    Args:
+        probability: Share of slices that get an anomaly.
+        diseases: Names of simulators; all by default.
+        patients: Patients of each disease whose lesions are drawn once and used again, moved and mirrored.
+        sign: "bright" as on FLAIR and T2, "dark" as on T1, or "both".
+        change: Range of the strongest change of intensity.
+        library_seed: Which patients.
+    """
+
+    probability: float = Field(default=0.5, ge=0, le=1)
+    diseases: tuple[str, ...] = ("ms", "stroke", "tumour", "wmh")
+    patients: int = Field(default=8, ge=1)
+    sign: Literal["bright", "dark", "both"] = "bright"
+    change: tuple[float, float] = (0.15, 0.6)
+    library_seed: int = 0
+
+    @field_validator("diseases")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            PATHOLOGIES.get(name)
+        return value
+
+
+@ANOMALIES.register("cohort")
+class CohortAnomaly(AnomalyGenerator):
+    """Takes an axial slice of a simulated patient's lesions, moves, mirrors and scales it, and paints it in."""
+
+    Settings = CohortAnomalySettings
+
+    def __init__(self, settings: CohortAnomalySettings) -> None:
+        self.settings = settings
+
+    def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
+        """Draw the lesion slice, where it goes, and how strong it is."""
+        s = self.settings
+        return [
+            {
+                "present": u[0] < s.probability,
+                "slice": u[1],
+                "mirrored": u[2] < 0.5,
+                "zoom": 0.8 + 0.45 * u[3],
+                "shift": [12 * u[4] - 6, 12 * u[5] - 6],
+                "sign": {"bright": 1.0, "dark": -1.0, "both": 1.0 if u[6] < 0.5 else -1.0}[s.sign],
+                "change": between(s.change, u[7]),
+                "fluid": 0.3 * u[8],
+            }
+            for u in torch.rand(count, 9, generator=generator).tolist()
+        ]
+
+    def apply(
+        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return slices with lesions and their masks."""
+        s = self.settings
+        lesions = lesion_library(s.diseases, s.patients, s.library_seed)
+
+        def column(key: str) -> torch.Tensor:
+            return torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
+
+        chosen = lesions[[int(p["slice"] * len(lesions)) for p in params]].to(image.device)
+        height, width = image.shape[-2:]
+        # Pixels are 2 mm in both; the grid says where in the library's slice each pixel of ours is read.
+        rows = (torch.arange(height, device=image.device) - (height - 1) / 2)[None, :, None]
+        columns = (torch.arange(width, device=image.device) - (width - 1) / 2)[None, None, :]
+        shift = torch.tensor([p["shift"] for p in params], device=image.device)
+        mirror = 1 - 2 * column("mirrored")[:, 0].float()
+        y = mirror * (rows - shift[:, 0, None, None]) / column("zoom")[:, 0] / (_SHAPE[0] / 2)
+        x = (columns - shift[:, 1, None, None]) / column("zoom")[:, 0] / (_SHAPE[1] / 2)
+        grid = torch.stack([x + 0 * y, y + 0 * x], dim=-1)
+        maps = F.grid_sample(chosen, grid, mode="bilinear", align_corners=False)
+        wet = image + column("sign") * column("change") * maps[:, :1]
+        altered = torch.lerp(wet, column("fluid").expand_as(wet), maps[:, 1:].clamp(0, 1))
+        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+
+
+@lru_cache(maxsize=4)
+def lesion_library(diseases: tuple[str, ...], patients: int, seed: int) -> torch.Tensor:
+    """Return axial slices of simulated lesions on the 2 mm grid, `(n, 2, 96, 96)`: how wet and how fluid, about [0, 1].
+
+    Made once a process, in seconds.
+    """
+    found = []
+    for disease in diseases:
+        # One brain a disease: slices are moved and mirrored anyway, and brains cost more than lesions.
+        generator = make_generator(seed, "lesion library", disease)
+        anatomy = build_anatomy(sample_anatomy(generator), shape=_SHAPE, spacing_mm=_SPACING_MM)
+        for _ in range(patients):
+            parts = build_lesions(anatomy, sample_lesions(disease, anatomy, generator))
+            maps = _maps(parts)
+            shows = (maps.amax(dim=0) > 0.3).sum(dim=(0, 1)) >= _LEAST_PIXELS
+            found += [maps[..., k] for k in shows.nonzero().flatten().tolist()[::3]]
+    return torch.stack(found)
+
+
+def _maps(parts: list[LesionPart]) -> torch.Tensor:
+    """Return wetness and fluid `(2, i, j, k)`; later parts lie on top of earlier ones, as the cohort paints them."""
+    maps = torch.zeros(2, *_SHAPE)
+    for part in parts:
+        p, box = part.params, (slice(None), *part.box)
+        size = part.extent.shape
+        grain = p.texture * smooth_noise((size[0], size[1], size[2]), wavelength_mm=7, spacing_mm=2, seed=p.seed + 5)
+        wanted = torch.stack([p.water * (1 + grain), torch.full_like(part.extent, p.fluid)])
+        maps[box] = torch.lerp(maps[box], wanted, part.extent)
+    return maps

@@ -1,0 +1,71 @@
+"""Smooth deformation: tissue pushed away from a place or drawn into it, as a mass or a loss of tissue does.
+
+Source: the source and sink deformations of Pinaya et al. and of the MOOD challenge's synthetic cases.
+"""
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
+from halebrain.data.anomalies.shapes import between, centres, offsets, put_in
+
+
+class DeformationSettings(Config):
+    """Settings of the deformation.
+
+    Args:
+        probability: Share of slices that get an anomaly.
+        radius: Range of the radius in pixels within which tissue moves.
+        strength: Range of the largest displacement, as a share of the radius; below 1/2 nothing folds.
+    """
+
+    probability: float = Field(default=0.5, ge=0, le=1)
+    radius: tuple[float, float] = (8.0, 24.0)
+    strength: tuple[float, float] = (0.15, 0.45)
+
+
+@ANOMALIES.register("deformation")
+class DeformationAnomaly(AnomalyGenerator):
+    """Moves pixels along the radius, most at a third of it and not at all at the centre and the rim."""
+
+    Settings = DeformationSettings
+
+    def __init__(self, settings: DeformationSettings) -> None:
+        self.settings = settings
+
+    def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
+        """Draw place, radius, strength, and whether tissue comes or goes."""
+        s = self.settings
+        return [
+            {
+                "present": u[0] < s.probability,
+                "place": u[1],
+                "radius": between(s.radius, u[2]),
+                "strength": between(s.strength, u[3]) * (1 if u[4] < 0.5 else -1),
+            }
+            for u in torch.rand(count, 5, generator=generator).tolist()
+        ]
+
+    def apply(
+        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return deformed slices and where they changed."""
+        centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
+        rows, columns = offsets(image.shape, centre, torch.zeros(len(params)))
+        radius, strength = (
+            torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
+            for key in ("radius", "strength")
+        )
+        inside = (rows.square() + columns.square()).sqrt() / radius
+        # r ↦ r (1 − s (1 − r)²): smooth at the rim, the identity outside, monotone for |s| < 1.
+        scale = 1 - strength * (1 - inside).clamp(0, 1).square()
+        height, width = image.shape[-2:]
+        y = (rows * scale + centre[:, 0, None, None, None] + 0.5) / height * 2 - 1
+        x = (columns * scale + centre[:, 1, None, None, None] + 0.5) / width * 2 - 1
+        moved = F.grid_sample(
+            image, torch.stack([x, y], dim=-1)[:, 0], mode="bilinear", padding_mode="border", align_corners=False
+        )
+        altered = torch.where(inside < 1, moved, image)
+        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))

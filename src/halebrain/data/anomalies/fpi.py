@@ -1,0 +1,72 @@
+"""FPI: a patch mixed with the same place of another slice (Tan et al. 2020, arXiv 2011.04197)."""
+
+import torch
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
+from halebrain.data.anomalies.shapes import between, centres, ellipse, foreign, put_in, rectangle
+
+
+class FpiSettings(Config):
+    """Settings of foreign-patch interpolation.
+
+    Args:
+        probability: Share of slices that get an anomaly.
+        size: Range of the sides in pixels.
+        factor: Range of α, the share of the foreign slice.
+        round_share: Share of patches that are ellipses; the rest are rectangles, as published.
+    """
+
+    probability: float = Field(default=0.5, ge=0, le=1)
+    size: tuple[float, float] = (10.0, 40.0)
+    factor: tuple[float, float] = (0.05, 0.95)
+    round_share: float = Field(default=0.5, ge=0, le=1)
+
+
+@ANOMALIES.register("fpi")
+class FpiAnomaly(AnomalyGenerator):
+    r"""$(1 - \alpha) I + \alpha I_{foreign}$ within a patch.
+
+    Differs from paper: the target is the mask where something changed, not α, so that every anomaly has one kind of
+    label; ellipses beside rectangles.
+    """
+
+    Settings = FpiSettings
+
+    def __init__(self, settings: FpiSettings) -> None:
+        self.settings = settings
+
+    def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
+        """Draw place, sides, shape, factor and the foreign slice."""
+        s = self.settings
+        return [
+            {
+                "present": u[0] < s.probability,
+                "place": u[1],
+                "size": [between(s.size, u[2]), between(s.size, u[3])],
+                "round": u[4] < s.round_share,
+                "factor": between(s.factor, u[5]),
+                "offset": int(u[6] * 10_000),
+            }
+            for u in torch.rand(count, 7, generator=generator).tolist()
+        ]
+
+    def apply(
+        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return slices with a mixed patch and their masks."""
+        patch = patches(image, brain_mask, params)
+        factor = torch.tensor([p["factor"] for p in params], device=image.device)[:, None, None, None]
+        other = foreign(image, torch.tensor([p["offset"] for p in params]))
+        mixed = torch.where(patch, torch.lerp(image, other, factor), image)
+        return put_in(image, mixed, brain_mask, torch.tensor([p["present"] for p in params]))
+
+
+def patches(image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
+    """Return the patch of each slice from its "place", "size" and "round", bool `(b, 1, h, w)`."""
+    centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
+    size, angle = torch.tensor([p["size"] for p in params]), torch.zeros(len(params))
+    inside = ellipse(image.shape, centre, size, angle) <= 1
+    is_round = torch.tensor([p["round"] for p in params], device=image.device)[:, None, None, None]
+    return torch.where(is_round, inside, rectangle(image.shape, centre, size, angle))
