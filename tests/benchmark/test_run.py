@@ -53,6 +53,7 @@ def matrix(tmp_path, small_cohort):
                 "trained_on": "DRAEM",
             },
         },
+        "synthetic": {"name": "blobs", "settings": {"probability": 1, "size": [3, 10]}},
         "baselines": ["intensity rank", "atlas z-score"],
         "reference": "DDPM",
         "published": {"DDPM": {"ms": [48.65, 46.93]}},
@@ -97,7 +98,7 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
         "Unet_res (ms)",
         "SADM_res (ms)",
     }
-    assert len(lines) == 1 + 7 * 2
+    assert len(lines) == 1 + 7 * 3
     seen = {(line[0], line[5]) for line in lines[1:] if line[6] == "yes"}
     assert seen == {("Unet_res (ms)", "ms"), ("SADM_res (ms)", "ms")}
     runs = {line[0]: line[4] for line in lines[1:]}
@@ -106,6 +107,7 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     page = (out / "index.html").read_text()
     assert "[48.6 / 46.9]" in page or "[48.7 / 46.9]" in page
     assert "★" in page
+    assert (out / "figures" / "example_synthetic.png").stat().st_size > 1000
     assert (out / "figures" / "example_ms.png").stat().st_size > 1000
     provenance = json.loads((out / "matrix.json").read_text())
     assert len(provenance["cells"]) == 1 + 2 * 4

@@ -6,9 +6,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from halebrain.core.config import Config
+from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.cohort.generate import CohortConfig
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 
+SYNTHETIC = "synthetic"
+"""The column of healthy test scans with synthetic anomalies."""
 Score = Literal["fused", "segmenter"]
 Settings = dict[str, Any]
 
@@ -55,6 +58,8 @@ class MatrixConfig(Config):
         cohort: That cohort.
         modality: The contrast that everything is trained and tested on.
         pathologies: Columns of the table: annotated scans of the split "test".
+        synthetic: Anomalies put into the healthy validation and test scans, for one more column, "synthetic", as the
+            paper has it; `None` = no such column.
         preprocessing: The same for every method.
         seeds: Every training is done once with each.
         folds: Manifests to run instead of one, each a fold with its own splits; empty = `manifest` alone.
@@ -73,6 +78,7 @@ class MatrixConfig(Config):
     cohort: CohortConfig = CohortConfig()
     modality: str = "FLAIR"
     pathologies: tuple[str, ...] = ("tumour", "stroke", "ms", "wmh")
+    synthetic: AnomalySpec | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: tuple[Path, ...] = ()
@@ -95,8 +101,15 @@ class MatrixConfig(Config):
                 raise ValueError(f"segmenter '{name}' has no row")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds must be given, each once")
+        if self.synthetic is not None and SYNTHETIC in self.pathologies:
+            raise ValueError(f"'{SYNTHETIC}' is the column of synthetic anomalies, and no pathology")
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return (*self.pathologies, SYNTHETIC) if self.synthetic is not None else self.pathologies
 
 
 def merged(*settings: Settings) -> Settings:

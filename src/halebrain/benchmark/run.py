@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from halebrain.benchmark.config import MatrixConfig
+from halebrain.benchmark.config import SYNTHETIC, MatrixConfig
 from halebrain.benchmark.plan import ATLAS, Cell, plan
-from halebrain.benchmark.scans import PreparedScan, judged, prepare
+from halebrain.benchmark.scans import PreparedScan, judged, prepare, with_anomalies
 from halebrain.benchmark.score import (
     CellResult,
     Score,
@@ -25,6 +25,7 @@ from halebrain.benchmark.train import identity, train_cell
 from halebrain.core.atomic import atomic_path, write_text
 from halebrain.core.errors import ConfigError, HalebrainError
 from halebrain.core.types import SLICE_AXIS, FloatArray
+from halebrain.data.anomalies import build_anomaly
 from halebrain.data.cohort.generate import generate_cohort
 from halebrain.evaluation.baselines import AtlasModel
 from halebrain.io.manifest import Manifest
@@ -126,7 +127,7 @@ def _run_cell(
     provenance = {"identity": own, "model_sha256": sha256, "manifest_sha256": fold.manifest.fingerprint()}
     result = replace(result, provenance=provenance)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_pictures(maps, fold.test, config.pathologies, folder / PICTURES)
+    _write_pictures(maps, fold.test, config.columns, folder / PICTURES)
     write_text(folder / _RESULT, json.dumps(result.to_json()))
     return result
 
@@ -144,7 +145,13 @@ def manifests(config: MatrixConfig, output: Path) -> list[Path]:
 
 def _settings_of(config: MatrixConfig) -> str:
     """Return what every cell depends on beside its own settings."""
-    shared = (config.modality, config.pathologies, config.preprocessing.model_dump(mode="json"), config.postprocessing)
+    shared = (
+        config.modality,
+        config.columns,
+        None if config.synthetic is None else config.synthetic.model_dump(mode="json"),
+        config.preprocessing.model_dump(mode="json"),
+        config.postprocessing,
+    )
     return json.dumps(shared, sort_keys=True)
 
 
@@ -157,6 +164,11 @@ def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
     )
     if not val or not test:
         raise ConfigError('a benchmark needs scans of the splits "val" and "test"', where=path)
+    if config.synthetic is not None:
+        anomaly = build_anomaly(config.synthetic)
+        for scans in (val, test):
+            healthy = [prepared for prepared in scans if prepared.record.is_healthy]
+            scans += [with_anomalies(prepared, anomaly, pathology=SYNTHETIC) for prepared in healthy]
     return _Fold(path, manifest, val, test)
 
 

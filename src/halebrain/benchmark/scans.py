@@ -1,12 +1,15 @@
 """The scans of a benchmark, preprocessed once and kept: every method is judged on the same arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from halebrain.core.errors import DataError
 from halebrain.core.progress import track
-from halebrain.core.types import MaskArray
+from halebrain.core.random import make_generator
+from halebrain.core.types import SLICE_AXIS, MaskArray
+from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.evaluation.case import Case
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
@@ -74,3 +77,25 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
             lesion = scan.from_native(read_mask(record.lesion, volume).astype(np.float32), order=1) > 0.5
         found.append(PreparedScan(record, scan, lesion))
     return found
+
+
+def with_anomalies(prepared: PreparedScan, anomaly: AnomalyGenerator, *, pathology: str) -> PreparedScan:
+    """Return a healthy scan with synthetic anomalies in its slices, the same ones each time.
+
+    Args:
+        prepared: The scan.
+        anomaly: What is put in.
+        pathology: What the new scan is said to have.
+    """
+    scan = prepared.scan
+    image, brain_mask = (
+        torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, SLICE_AXIS, 0)))[:, None]
+        for array in (scan.image, scan.brain_mask)
+    )
+    generator = make_generator("synthetic column", prepared.record.scan_id)
+    altered, lesion = anomaly.apply(image, brain_mask, anomaly.sample_params(len(image), generator=generator))
+    volumes = [np.ascontiguousarray(np.moveaxis(x[:, 0].numpy(), 0, SLICE_AXIS)) for x in (altered, lesion)]
+    record = replace(prepared.record, pathology=pathology)
+    # Noise goes by content, and this is no longer the healthy scan.
+    changed = replace(scan, image=volumes[0].astype(np.float32), content=scan.content + pathology.encode())
+    return PreparedScan(record, changed, volumes[1])

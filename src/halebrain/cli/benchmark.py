@@ -64,19 +64,19 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
     if not runs:
         raise DataError("a benchmark needs one cell that works", received=f"{len(outcome.failures)} failed")
     reference = reference_title(config, plan(config))
-    table = build_matrix(runs, config.pathologies, reference=reference)
+    table = build_matrix(runs, config.columns, reference=reference)
     provenance = _provenance(config, outcome, runs)
     paths = {name: output / name for name in ("results.tsv", "matrix.tsv", "matrix.md", "matrix.json", "index.html")}
     write_text(paths["results.tsv"], runs_tsv(runs))
     write_text(paths["matrix.tsv"], matrix_tsv(table))
     whole = [row for row in table if row.n_annotated is None]
-    first = to_markdown(*paper_rows(whole, config.pathologies, config.published))
-    second = to_markdown(*interval_rows(whole, config.pathologies, reference=reference))
+    first = to_markdown(*paper_rows(whole, config.columns, config.published))
+    second = to_markdown(*interval_rows(whole, config.columns, reference=reference))
     write_text(paths["matrix.md"], f"{first}\n{second}")
     write_text(paths["matrix.json"], json.dumps(provenance, indent=2) + "\n")
     write_matrix_page(
         table,
-        config.pathologies,
+        config.columns,
         paths["index.html"],
         title="Benchmark",
         reference=reference,
