@@ -13,14 +13,14 @@ RAW = {
     },
     "segmenters": {
         "pair": {
-            "on": "ddpm",
+            "reconstructor": "ddpm",
             "settings": {"regime": "weak"},
             "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
             "block": "III",
             "each_pathology": ["stroke", "tumour"],
             "each_count": [1, None],
         },
-        "draem": {"on": None, "rows": {"segmenter": "DRAEM-Net"}, "block": "II", "trained_on": "DRAEM"},
+        "draem": {"reconstructor": None, "rows": {"segmenter": "DRAEM-Net"}, "block": "II", "trained_on": "DRAEM"},
     },
     "baselines": ["intensity rank", "atlas z-score"],
     "reference": "DDPM",
@@ -64,7 +64,7 @@ def test_the_reference_is_found_by_name_or_title():
     [
         ({"reference": "DPM"}, "did you mean 'DDPM'"),
         ({"baselines": ["intensity rnk"]}, "intensity rank"),
-        ({"segmenters": {"pair": {"on": "cddpm"}}}, "no reconstructor"),
+        ({"segmenters": {"pair": {"reconstructor": "cddpm"}}}, "no reconstructor"),
         ({"segmenters": {"pair": {"rows": {"sum": "x"}}}}, "rows"),
         ({"segmenters": {"pair": {"settings": {"regimes": "weak"}}}}, "regime"),
         ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),

@@ -40,14 +40,14 @@ def matrix(tmp_path, small_cohort):
         },
         "segmenters": {
             "pair": {
-                "on": "ddpm",
+                "reconstructor": "ddpm",
                 "settings": {"regime": "weak"},
                 "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
                 "block": "III weakly supervised",
                 "each_pathology": ["ms"],
             },
             "draem": {
-                "on": None,
+                "reconstructor": None,
                 "rows": {"segmenter": "DRAEM-Net"},
                 "block": "II self-supervised",
                 "trained_on": "DRAEM",

@@ -32,7 +32,7 @@ class SegmenterEntry(Config):
     """A segmenter, trained once a seed and, where asked, once for each training pathology and number of scans.
 
     Args:
-        on: The reconstructor that it is trained on, a key of `reconstructors`; `None` = both at once (DRAEM-Net).
+        reconstructor: The one that it is trained on, a key of `reconstructors`; `None` = both at once (DRAEM-Net).
         settings: Of stage 2 (or of the joint training), over the defaults.
         rows: Name of the row for each way to score: "segmenter" = its probability alone, "fused" = with the residual.
         block: Heading under which the rows stand.
@@ -41,7 +41,7 @@ class SegmenterEntry(Config):
         each_count: Train once on each of these numbers of annotated subjects; `None` among them = all.
     """
 
-    on: str | None
+    reconstructor: str | None
     settings: Settings = Field(default_factory=dict)
     rows: dict[Score, str]
     block: str
@@ -95,8 +95,10 @@ class MatrixConfig(Config):
     def model_post_init(self, _: Any, /) -> None:
         """Check what the fields cannot say alone."""
         for name, entry in self.segmenters.items():
-            if entry.on is not None and entry.on not in self.reconstructors:
-                raise ValueError(f"segmenter '{name}' stands on '{entry.on}', which is no reconstructor here")
+            if entry.reconstructor is not None and entry.reconstructor not in self.reconstructors:
+                raise ValueError(
+                    f"segmenter '{name}' stands on '{entry.reconstructor}', which is no reconstructor here"
+                )
             if not entry.rows:
                 raise ValueError(f"segmenter '{name}' has no row")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

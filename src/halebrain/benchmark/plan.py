@@ -106,10 +106,10 @@ def _of_seed(config: MatrixConfig, fold: int, seed: int) -> list[Cell]:
         rows = {} if entry.row is None else {"residual": RowLabel(entry.row, "I unsupervised")}
         cells.append(Cell(f"{place}/{name}", "reconstructor", seed, fold, settings, rows))
         for segmenter, other in config.segmenters.items():
-            if other.on == name:
+            if other.reconstructor == name:
                 cells += _segmenters(config, place, segmenter, other, data, fold, seed)
     for name, other in config.segmenters.items():
-        if other.on is None:
+        if other.reconstructor is None:
             settings = merged(config.joint_defaults, other.settings, {"seed": seed, "data": data})
             parse_config(JointTraining, settings, where=f"segmenters.{name}")
             labels = {
@@ -135,6 +135,6 @@ def _segmenters(
             rows: dict[str, RowLabel] = {
                 score: RowLabel(row, entry.block, trained_on, count) for score, row in entry.rows.items()
             }
-            needs = f"{place}/{entry.on}"
+            needs = f"{place}/{entry.reconstructor}"
             cells.append(Cell(f"{place}/{name}{tag}", "segmenter", seed, fold, settings, rows, needs))
     return cells
