@@ -90,7 +90,7 @@ def test_the_command_line_loads_no_heavy_library():
 @pytest.mark.parametrize(
     ("folder", "exempt"),
     [
-        ("models/reconstruction", {"base", "diffusion"}),
+        ("models/reconstruction", {"base", "diffusion", "features"}),
         ("data/anomalies", {"base", "shapes"}),
         ("preprocessing/brain", {"base", "given"}),
     ],

@@ -14,6 +14,8 @@ SETTINGS = {
     "dae": {"unet": UNET},
     "restoration": {"unet": UNET},
     "disyre": {"unet": UNET},
+    "fae": {"backbone_width": 8, "channels": [16, 16]},
+    "rd": {"backbone": "resnet18", "backbone_width": 8},
     "ddpm": {"unet": UNET},
     "anoddpm": {"unet": UNET},
     "pddpm": {"unet": UNET, "patch_size": 16, "stride": 8},
@@ -50,7 +52,7 @@ def test_the_loss_is_a_finite_scalar_that_teaches(reconstructor, image):
     loss = loss_of(reconstructor, image, make_generator(0))
     assert loss.shape == ()
     loss.backward()
-    gradients = [p.grad for p in reconstructor.parameters()]
+    gradients = [p.grad for p in reconstructor.parameters() if p.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     assert sum(float(g.abs().sum()) for g in gradients) > 0
 
@@ -68,6 +70,21 @@ def test_a_reconstruction_has_the_shape_and_range_of_its_input(reconstructor, im
         assert out.min() >= 0
         assert out.max() <= 1
     torch.testing.assert_close(image, before, rtol=0, atol=0)
+
+
+def test_a_method_without_pictures_has_a_map_instead(reconstructor, image):
+    seeds, level = draw_seeds(3, make_generator(0)), reconstructor.levels[0]
+    if reconstructor.gives_image:
+        with pytest.raises(TypeError, match="residual"):
+            reconstructor.anomaly_map(image, level=level, seeds=seeds)
+        return
+    found = reconstructor.anomaly_map(image, level=level, seeds=seeds)
+    assert found.shape == image.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    alone = [reconstructor.anomaly_map(image[n : n + 1], level=level, seeds=seeds[n : n + 1]) for n in range(3)]
+    torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-3)
+    assert torch.equal(reconstructor.reconstruct(image, level=level, seeds=seeds), image)
 
 
 def test_a_slice_does_not_depend_on_its_batch(reconstructor, image):
@@ -90,7 +107,7 @@ def test_seeds_matter_exactly_where_there_are_noise_levels(reconstructor, image)
 def test_it_learns_one_batch(reconstructor, image):
     torch.manual_seed(0)
     built = build_reconstructor(registered_name(reconstructor), reconstructor.settings.model_dump(mode="json"))
-    optimizer = torch.optim.Adam(built.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=3e-3)
     smooth = torch.nn.functional.interpolate(image[..., ::8, ::8], image.shape[-2:], mode="bilinear")
 
     def validation():

@@ -14,7 +14,11 @@ ENCODER = {"blocks": [1, 1], "width": 8, "norm": "group"}
 
 
 def test_every_module_is_registered_under_its_name():
-    stems = {module.name for module in pkgutil.iter_modules(reconstruction.__path__)} - {"base", "diffusion"}
+    stems = {module.name for module in pkgutil.iter_modules(reconstruction.__path__)} - {
+        "base",
+        "diffusion",
+        "features",
+    }
     assert stems == set(RECONSTRUCTORS.names())
     for stem in stems:
         module = importlib.import_module(f"halebrain.models.reconstruction.{stem}")

@@ -10,7 +10,12 @@ _SIGMAS = (0.5, 1.0, 2.0, 3.0)
 
 
 def ssim_map(
-    image: torch.Tensor, other: torch.Tensor, *, sigma: float = 1.0, window: int = 9, data_range: float = 1.0
+    image: torch.Tensor,
+    other: torch.Tensor,
+    *,
+    sigma: float = 1.0,
+    window: int = 9,
+    data_range: float | torch.Tensor = 1.0,
 ) -> torch.Tensor:
     """Return the structural similarity at each pixel, in [−1, 1] (Wang et al. 2004, equation 13).
 
@@ -22,7 +27,9 @@ def ssim_map(
         return _ssim(image.to(full), other.to(full), sigma, window, data_range)
 
 
-def _ssim(image: torch.Tensor, other: torch.Tensor, sigma: float, window: int, data_range: float) -> torch.Tensor:
+def _ssim(
+    image: torch.Tensor, other: torch.Tensor, sigma: float, window: int, data_range: float | torch.Tensor
+) -> torch.Tensor:
     offset = torch.arange(window, device=image.device, dtype=image.dtype) - window // 2
     kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
     kernel = kernel / kernel.sum()

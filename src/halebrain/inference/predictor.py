@@ -112,20 +112,25 @@ class Predictor:
             DataError: No slice shows enough brain.
         """
         image, mask, used = _slices(scan)
-        sums = torch.zeros(5, len(used), 1, *image.shape[-2:])
+        sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self._seeds(scan, level, draw, used)
                 reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
-                spread = beta * (image[used] - reconstruction).abs() + (1 - beta) * probability
-                sums += torch.stack([reconstruction, probability, spread, spread.square(), reconstruction.square()])
+                own = self._own_map(image[used], mask[used], level, seeds)
+                deviation = (image[used] - reconstruction).abs() if own is None else own
+                spread = beta * deviation + (1 - beta) * probability
+                moments = [reconstruction, probability, spread, spread.square(), reconstruction.square(), deviation]
+                sums += torch.stack(moments)
                 if progress is not None:
                     progress()
         mean = sums / (len(self.levels) * self.draws)
         deviation = (mean[3] - mean[2].square()).clamp_min(0).sqrt()
         variance = (mean[4] - mean[0].square()).clamp_min(0)
-        residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
+        residual = mean[5]
+        if self.bundle.reconstructor.gives_image:
+            residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
         volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
@@ -166,6 +171,19 @@ class Predictor:
 
         def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
             return reconstructor.reconstruct(x, level=level, seeds=own.cpu()).float() * inside
+
+        return self._in_batches(run, image, mask, seeds)
+
+    def _own_map(
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return the anomaly map of a method that gives no image; `None` for all others."""
+        reconstructor = self.bundle.reconstructor
+        if reconstructor.gives_image:
+            return None
+
+        def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            return reconstructor.anomaly_map(x, level=level, seeds=own.cpu()).float() * inside
 
         return self._in_batches(run, image, mask, seeds)
 

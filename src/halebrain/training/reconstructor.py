@@ -103,14 +103,17 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    others = _start_encoder(reconstructor, config.encoder_weights)
+    others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
+    built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
+    spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
     stage = ReconstructorStage(reconstructor, train_store, val_store, config)
-    identity = run_identity(config.model_copy(update={"encoder_weights": None}), manifest, *others)
+    known = config.model_copy(update={"encoder_weights": None, "reconstructor": spec})
+    identity = run_identity(known, manifest, *others)
     result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)
     reconstructor.load_state_dict(result.weights)
     model = ModelConfig(
         kind="reconstructor",
-        reconstructor=ReconstructorSpec(name=spec.name, settings=reconstructor.settings.model_dump(mode="json")),
+        reconstructor=spec,
         preprocessing=config.data.preprocessing.model_dump(mode="json"),
     )
     summary = {"stage1": summarise(config, result, manifest, fabric)}

@@ -8,6 +8,7 @@ from lightning.fabric import Fabric
 from pydantic import Field
 
 from halebrain.core.config import Config
+from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig, augment, flip
@@ -139,8 +140,15 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     """Run stage 2 in `folder` (resuming what is there) on a trained reconstructor; return the bundle, not yet written.
 
     Raises:
+        ConfigError: The reconstructor has no picture to show.
         MissingInputError: The regime needs scans that the manifest does not have.
     """
+    if config.segmenter.needs_reconstruction and not stage1.reconstructor.gives_image:
+        raise ConfigError(
+            "a segmenter of pairs needs a reconstruction",
+            received=f"{stage1.config.reconstructor.name}, which compares features",
+            remedy="choose another reconstructor, or segmenter.streams=[image]",
+        )
     manifest = read_training_manifest(config.data)
     sources = _sources(config, manifest)
     stores = {

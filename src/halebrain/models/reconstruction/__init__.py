@@ -7,7 +7,9 @@ from halebrain.models.reconstruction.cddpm import CDDPM
 from halebrain.models.reconstruction.dae import DAE
 from halebrain.models.reconstruction.ddpm import DDPM
 from halebrain.models.reconstruction.disyre import Disyre
+from halebrain.models.reconstruction.fae import FAE
 from halebrain.models.reconstruction.pddpm import PDDPM
+from halebrain.models.reconstruction.rd import RD
 from halebrain.models.reconstruction.restoration import Restoration
 from halebrain.models.reconstruction.vae import VAE
 
@@ -16,7 +18,9 @@ __all__ = [
     "CDDPM",
     "DAE",
     "DDPM",
+    "FAE",
     "PDDPM",
+    "RD",
     "RECONSTRUCTORS",
     "VAE",
     "AnoDDPM",

@@ -31,6 +31,13 @@ class Reconstructor(nn.Module, ABC):
     gives_image: ClassVar[bool] = True
     """Whether `reconstruct` gives a picture; a method that compares features has an `anomaly_map` alone."""
 
+    def prepare(self) -> str:
+        """Bring in what training starts from, once, before it; return a hash of it, "" where there is nothing.
+
+        Loading a saved model never needs it: whatever was brought in is in the model.
+        """
+        return ""
+
     @abstractmethod
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
@@ -53,12 +60,12 @@ class Reconstructor(nn.Module, ABC):
             seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
         """
 
-    def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor | None:
+    def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the method's own anomaly map in [0, 1], `(b, 1, h, w)`, higher = more anomalous.
 
-        `None`, as here, where the residual between slice and reconstruction is the map.
+        Asked only of methods that give no image; for others the residual of slice and reconstruction is the map.
         """
-        return None
+        raise TypeError(f"{type(self).__name__} has no anomaly map of its own: its residual is the map")
 
     @property
     @abstractmethod

@@ -1,0 +1,61 @@
+"""What methods share that compare features of a pretrained backbone and give no picture."""
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from halebrain.core.config import Config
+from halebrain.models.backbone import Backbone, BackboneName, load_backbone
+from halebrain.models.reconstruction.base import Level, Reconstructor
+
+
+class FeatureSettings(Config):
+    """Settings of a method on features.
+
+    Args:
+        backbone: Which pretrained network.
+        weights: Its file; needed to train, and kept in the model from then on.
+        backbone_width: Channels of its first stage; 64 as published.
+    """
+
+    backbone: BackboneName = "resnet18"
+    weights: Path | None = None
+    backbone_width: int = 64
+
+
+class FeatureReconstructor(Reconstructor):
+    """Reconstructs features, not the slice: `reconstruct` gives the slice itself, and `anomaly_map` is the result."""
+
+    Settings = FeatureSettings
+    gives_image = False
+    settings: FeatureSettings
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.backbone = Backbone(settings.backbone, width=settings.backbone_width)
+
+    def prepare(self) -> str:
+        """Load the backbone's weights; from here on they are the model's own, wherever the file is."""
+        sha256 = load_backbone(self.backbone, self.settings.weights)
+        self.settings = self.settings.model_copy(update={"weights": None})
+        return sha256
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """There is no choice of level."""
+        return (None,)
+
+    def random_level(self, generator: torch.Generator) -> Level:
+        """Return the one level there is."""
+        return None
+
+    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the slice as it is: these methods have no picture of a healthy one."""
+        return image.clone()
+
+
+def at_size(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return maps at the size of `like`, bilinear."""
+    return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
