@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 
+import halebrain
 from halebrain.benchmark.config import MatrixConfig, merged
 from halebrain.benchmark.plan import plan, reference_title
-from halebrain.core.config import parse_config
+from halebrain.core.config import load_config, parse_config
 from halebrain.core.errors import ConfigError
 
+CONFIGS = Path(halebrain.__file__).parent / "configs"
 RAW = {
     "seeds": [0, 1],
     "reconstructors": {
@@ -81,3 +85,25 @@ def test_settings_lie_over_each_other():
     below = {"loop": {"steps": 5, "lr": 1}, "seed": 0}
     assert merged(below, {"loop": {"steps": 9}}, {"seed": 3}) == {"loop": {"steps": 9, "lr": 1}, "seed": 3}
     assert below == {"loop": {"steps": 5, "lr": 1}, "seed": 0}
+
+
+@pytest.mark.parametrize("name", ["tiny", "cpu", "paper"])
+def test_the_shipped_files_can_be_run_as_they_are(name):
+    config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
+    cells = plan(config)
+    titles = {row.title for cell in cells for row in cell.rows.values()}
+    assert set(config.published) <= titles
+    if name == "paper":
+        assert len(titles - {"intensity rank"}) == 22
+        assert set(config.published) == titles - {"intensity rank"}
+
+
+def test_the_file_of_the_paper_says_what_the_paper_says():
+    cells = {cell.key: cell for cell in plan(load_config(MatrixConfig, CONFIGS / "matrix_paper.yaml"))}
+    assert cells["fold0/seed0/cDDPM"].settings["loop"]["lr"] == 1e-5
+    assert cells["fold0/seed0/stage1"].settings["loop"]["lr"] == 1e-4
+    assert cells["fold0/seed0/DRAEM-pair"].settings["loop"]["lr"] == 5e-5
+    pair = cells["fold0/seed0/weak-pair-stroke"].settings
+    assert pair["segmenter"]["streams"] == ["residual", "image"]
+    assert pair["segmenter"]["channels"] == [64, 128, 256]
+    assert pair["data"]["pathologies"] == ["stroke"]

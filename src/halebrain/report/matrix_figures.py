@@ -19,6 +19,7 @@ def examples_figure(pictures: Pictures, column: str, titles: Sequence[str], *, p
     count = len(shown) + 1
     lines = -(-count // per_line)
     figure = new_figure(1.6 * min(per_line, count) + 0.2, 2.2 * lines + 0.2)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.86, wspace=0.04)
     axes = figure.subplots(lines, min(per_line, count), squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -54,8 +55,8 @@ def transfer_figure(table: Sequence[MatrixRow]) -> Figure:
         where = (across, float(np.mean(unseen)))
         axes.annotate(row.title, where, color=INK, fontsize=7, xytext=(4, 3), textcoords="offset points")
     axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
-    axes.set_xlabel("mean AUPRC over scans, disease learned from")
-    axes.set_ylabel("mean AUPRC over scans, the other diseases")
+    axes.set_xlabel("mean AUPRC over scans, disease learned from", color=INK)
+    axes.set_ylabel("mean AUPRC over scans, the other diseases", color=INK)
     return figure
 
 
@@ -93,8 +94,8 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int]) -> Figure
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("annotated subjects learned from")
-    axes.set_ylabel("mean AUPRC over scans")
+    axes.set_xlabel("annotated subjects learned from", color=INK)
+    axes.set_ylabel("mean AUPRC over scans", color=INK)
     axes.legend(labelcolor=INK, fontsize=8, frameon=False)
     return figure
 
