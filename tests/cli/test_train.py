@@ -61,3 +61,32 @@ def test_a_joint_training_needs_a_restorer(command, manifest, tmp_path):
     assert code == 78
     assert "ddpm" in said.err
     assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.parametrize(
+    ("variant", "streams", "weight"),
+    [
+        ("unet", ("image",), 0),
+        ("unet_res", ("residual", "image"), 0),
+        ("sadm", ("image",), 0.7),
+        ("sadm_res", None, 0.7),
+    ],
+)
+def test_the_papers_variants_go_by_name(command, manifest, small_model, tmp_path, variant, streams, weight):
+    more = ["--reconstructor", small_model, "--variant", variant, "--set", "regime=weak"]
+    code, said = train(
+        command, "segmenter", manifest, tmp_path / "s", *more, "--set", "postprocessing.residual_weight=0.7"
+    )
+    if weight == 0:  # what is said on the command line goes last
+        train(command, "segmenter", manifest, tmp_path / "t", *more)
+    assert code == 0, said.err
+    bundle = load_bundle(tmp_path / ("s" if weight else "t") / "model")
+    assert bundle.config.segmenter.streams == (streams or ("residual", "image"))
+    assert bundle.config.postprocessing.get("residual_weight") == weight
+
+
+def test_the_variants_are_the_segmenters():
+    from halebrain.cli.train import Variant
+    from halebrain.models.segmentation import VARIANTS
+
+    assert {v.value for v in Variant} == set(VARIANTS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from halebrain.training.loop import LoopConfig
     from halebrain.training.reconstructor import ReconstructorTraining
     from halebrain.training.segmenter import SegmenterTraining
+
+
+class Variant(StrEnum):
+    """The four of the paper's Table 1."""
+
+    unet = "unet"
+    unet_res = "unet_res"
+    sadm = "sadm"
+    sadm_res = "sadm_res"
+
 
 train_app = typer.Typer(help="Train the two stages.", no_args_is_help=True)
 DataOption = Annotated[Path | None, typer.Option("--manifest", help="Table of scans; the same as data.manifest.")]
@@ -84,6 +95,9 @@ def encoder(
 def segmenter(
     output: options.Output,
     stage1: Annotated[Path, typer.Option("--reconstructor", help="The model of stage 1.")],
+    variant: Annotated[
+        Variant | None, typer.Option("--variant", help="One of the paper's four; sets inputs and fusion.")
+    ] = None,
     config: options.ConfigPath = None,
     manifest: DataOption = None,
     overrides: options.Overrides = None,
@@ -98,7 +112,9 @@ def segmenter(
     from halebrain.training.segmenter import SegmenterTraining
 
     settings = load_config(
-        SegmenterTraining, options.find_config(config, "segmenter"), _with_manifest(overrides, manifest)
+        SegmenterTraining,
+        options.find_config(config, "segmenter"),
+        [*_of_variant(variant), *_with_manifest(overrides, manifest)],
     )
     typer.echo(run_segmenter(settings, stage1, output, device=device, overwrite=overwrite))
 
@@ -160,6 +176,16 @@ def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, 
     settings = _with_preprocessing(settings, bundle1, stage1)
     fabric = _start(settings.loop, output, device, overwrite)
     return _finish(train_segmenter(settings, bundle1, output, fabric=fabric), output)
+
+
+def _of_variant(variant: Variant | None) -> list[str]:
+    """Return the settings of one of the paper's variants; the weight of a fused one is left to the configuration."""
+    from halebrain.models.segmentation import VARIANTS
+
+    if variant is None:
+        return []
+    streams, fused = VARIANTS[variant]
+    return [f"segmenter.streams={json.dumps(streams)}", *([] if fused else ["postprocessing.residual_weight=0"])]
 
 
 def _with_manifest(overrides: list[str] | None, manifest: Path | None) -> list[str]:

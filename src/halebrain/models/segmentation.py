@@ -16,6 +16,15 @@ Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ss
 """One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, or 1 − SSIM(x, x̂)."""
 
 
+VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
+    "unet": (("image",), False),
+    "unet_res": (("residual", "image"), False),
+    "sadm": (("image",), True),
+    "sadm_res": (("residual", "image"), True),
+}
+"""The paper's four: what the segmenter sees, and whether its probability is fused with the residual map."""
+
+
 class SegmenterConfig(Config):
     """Size and inputs of the segmenter; the defaults are the published code's (16.7 M parameters).
 
