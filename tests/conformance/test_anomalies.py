@@ -55,6 +55,19 @@ def test_a_slice_without_brain_and_a_lone_slice_are_no_special_case(anomaly, hea
     assert not all(found)
 
 
+def test_a_cropped_view_gives_what_its_copy_gives(anomaly, healthy):
+    image, brain_mask = (x[..., 4:44, 4:36] for x in healthy)
+    params = anomaly.sample_params(24, generator=make_generator(0))
+    viewed, copied = anomaly.apply(image, brain_mask, params), anomaly.apply(image.clone(), brain_mask.clone(), params)
+    turned = (
+        anomaly.apply(image.mT, brain_mask.mT, params),
+        anomaly.apply(image.mT.contiguous(), brain_mask.mT.contiguous(), params),
+    )
+    for first, second in ((viewed, copied), turned):
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1], second[1])
+
+
 def test_anomalies_differ_from_slice_to_slice(anomaly, healthy):
     _, lesion = anomaly.apply(*healthy, anomaly.sample_params(24, generator=make_generator(0)))
     shapes = {tuple(m.flatten().tolist()) for m in lesion if m.any()}

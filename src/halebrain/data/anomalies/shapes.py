@@ -36,7 +36,7 @@ def centres(brain_mask: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         place: Which one, in [0, 1), `(b,)`: brain pixels are counted row by row.
     """
     count, (height, width) = len(brain_mask), brain_mask.shape[-2:]
-    flat = brain_mask.view(count, -1)
+    flat = brain_mask.reshape(count, height * width)
     total = flat.sum(dim=1)
     wanted = (place.to(flat.device) * total).long() + 1
     index = torch.searchsorted(flat.cumsum(dim=1), wanted[:, None])[:, 0].clamp_max(height * width - 1)
