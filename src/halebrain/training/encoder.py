@@ -9,9 +9,10 @@ from lightning.fabric import Fabric
 
 from halebrain.core.config import Config
 from halebrain.core.random import make_generator
-from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.data.augment import AugmentationConfig
+from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
+from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, train
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
@@ -40,23 +41,14 @@ class EncoderStage(Stage):
     def __init__(self, network: MaskedAutoencoder, stores: dict[str, SliceStore], config: EncoderTraining) -> None:
         super().__init__()
         self.trained = network
-        self.config = config
-        size = config.loop.batch_size
-        self.samplers = {
-            "train": SliceSampler(stores["train"], size, config.seed, "train"),
-            "val": SliceSampler(stores["val"], size, 0, "val"),
-        }
+        self.slices = HealthySlices(
+            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="stage 0"
+        )
 
     def forward(self, split: str, step: int) -> torch.Tensor:
         """Return the loss of batch `step`."""
-        batch = self.samplers[split].batch(step)
-        generator = make_generator(self.config.seed, split, "stage 0", step)
         network: Any = self.trained
-        device = next(network.parameters()).device
-        image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
-        if split == "train":
-            image, brain_mask = flip(image, brain_mask, config=self.config.augmentation, generator=generator)
-            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+        image, brain_mask, generator = self.slices.draw(split, step, next(network.parameters()).device)
         loss: torch.Tensor = network.loss(image, brain_mask, generator=generator)
         return loss
 
@@ -83,16 +75,7 @@ def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> E
         MissingInputError: The manifest has no healthy training or validation scan.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    cache = config.data.cache or folder / "cache"
-    stores = {
-        split: build_store(
-            manifest.split(split),  # type: ignore[arg-type]
-            config.data.preprocessing,
-            cache,
-            description=f"healthy {what} scans",
-        )
-        for split, what in (("train", "training"), ("val", "validation"))
-    }
+    stores = open_healthy(manifest, config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     network = MaskedAutoencoder(config.masked).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = EncoderStage(network, stores, config)
@@ -104,7 +87,7 @@ def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> E
 
 @torch.no_grad()
 def _example(network: MaskedAutoencoder, stage: EncoderStage, count: int = 4) -> torch.Tensor:
-    batch = stage.samplers["val"].batch(0)
+    batch = stage.slices.samplers["val"].batch(0)
     device = next(network.parameters()).device
     image = batch.image[:count].to(device)
     network.eval()

@@ -15,13 +15,14 @@ from torch import nn
 
 from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
-from halebrain.core.random import draw_seeds, make_generator
+from halebrain.core.random import draw_seeds
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
-from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.data.augment import AugmentationConfig
+from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, train
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
@@ -76,22 +77,14 @@ class JointStage(Stage):
         self.trained = network
         self.config = config
         self.anomaly = build_anomaly(config.anomaly)
-        size = config.loop.batch_size
-        self.samplers = {
-            "train": SliceSampler(stores["train"], size, config.seed, "train"),
-            "val": SliceSampler(stores["val"], size, 0, "val"),
-        }
+        self.slices = HealthySlices(
+            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="joint"
+        )
 
     def forward(self, split: str, step: int) -> torch.Tensor:
         """Return the sum of both losses of batch `step`."""
-        batch = self.samplers[split].batch(step)
-        generator = make_generator(self.config.seed, split, "joint", step)
         network: Any = self.trained
-        device = next(network.parameters()).device
-        healthy, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
-        if split == "train":
-            healthy, brain_mask = flip(healthy, brain_mask, config=self.config.augmentation, generator=generator)
-            healthy = augment(healthy, brain_mask, self.config.augmentation, generator=generator)
+        healthy, brain_mask, generator = self.slices.draw(split, step, next(network.parameters()).device)
         params = self.anomaly.sample_params(len(healthy), generator=generator)
         altered, lesion = self.anomaly.apply(healthy, brain_mask, params)
         own = network.reconstructor.loss(healthy, generator=generator, corrupt=partial(_given, altered))
@@ -116,14 +109,7 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
         ConfigError: The reconstructor's picture is no picture.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    cache = config.data.cache or folder / "cache"
-    stores = {
-        name: build_store(rows, config.data.preprocessing, cache, description=f"healthy {what} scans")
-        for name, rows, what in (
-            ("train", manifest.split("train"), "training"),
-            ("val", manifest.split("val"), "validation"),
-        )
-    }
+    stores = open_healthy(manifest, config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)

@@ -11,15 +11,15 @@ from lightning.fabric import Fabric
 
 from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError, MissingInputError
-from halebrain.core.random import make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
-from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.data.augment import AugmentationConfig
+from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
 
 
@@ -49,31 +49,18 @@ class ReconstructorStage(Stage):
     """Healthy slices in, reconstruction loss out."""
 
     def __init__(
-        self,
-        reconstructor: Reconstructor,
-        train_store: SliceStore,
-        val_store: SliceStore,
-        config: ReconstructorTraining,
+        self, reconstructor: Reconstructor, stores: dict[str, SliceStore], config: ReconstructorTraining
     ) -> None:
         super().__init__()
         self.trained = reconstructor
-        self.config = config
         self.anomaly = build_anomaly(config.anomaly)
-        size = config.loop.batch_size
-        self.samplers = {
-            "train": SliceSampler(train_store, size, config.seed, "train"),
-            "val": SliceSampler(val_store, size, 0, "val"),
-        }
+        self.slices = HealthySlices(
+            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="stage 1"
+        )
 
     def forward(self, split: str, step: int) -> torch.Tensor:
         """Return the reconstruction loss of batch `step`."""
-        batch = self.samplers[split].batch(step)
-        generator = make_generator(self.config.seed, split, "stage 1", step)
-        device = next(self.trained.parameters()).device
-        image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
-        if split == "train":
-            image, brain_mask = flip(image, brain_mask, config=self.config.augmentation, generator=generator)
-            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+        image, brain_mask, generator = self.slices.draw(split, step, next(self.trained.parameters()).device)
         reconstructor: Any = self.trained
         corrupt = partial(self._corrupt, brain_mask) if reconstructor.needs_corruption else None
         loss: torch.Tensor = reconstructor.loss(image, generator=generator, corrupt=corrupt)
@@ -92,13 +79,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         MissingInputError: The manifest has no healthy training or validation scan.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    cache = config.data.cache or folder / "cache"
-    train_store = build_store(
-        manifest.split("train"), config.data.preprocessing, cache, description="healthy training scans"
-    )
-    val_store = build_store(
-        manifest.split("val"), config.data.preprocessing, cache, description="healthy validation scans"
-    )
+    stores = open_healthy(manifest, config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)
@@ -106,7 +87,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
-    stage = ReconstructorStage(reconstructor, train_store, val_store, config)
+    stage = ReconstructorStage(reconstructor, stores, config)
     known = config.model_copy(update={"encoder_weights": None, "reconstructor": spec})
     identity = run_identity(known, manifest, *others)
     result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
-from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, Reconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
 
 _GRID = 6
 """Side of the coarsest map, whatever the slice's size: that of 96 × 96 pixels after four halvings."""
@@ -32,7 +32,7 @@ class AESettings(Config):
 
 
 @RECONSTRUCTORS.register("ae")
-class AE(Reconstructor):
+class AE(OneLevelReconstructor):
     """Convolutions down to one vector and up again; loss: L1."""
 
     Settings = AESettings
@@ -49,15 +49,6 @@ class AE(Reconstructor):
         back = tuple(reversed(widths))
         self.up = nn.Sequential(*(_double(a, b, groups) for a, b in zip(back, (*back[1:], back[-1]), strict=True)))
         self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """There is no choice of level."""
-        return (None,)
-
-    def random_level(self, generator: torch.Generator) -> Level:
-        """Return the one level there is."""
-        return None
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None

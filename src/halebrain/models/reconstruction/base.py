@@ -77,6 +77,19 @@ class Reconstructor(nn.Module, ABC):
         """Draw the level at which stage 2 sees a batch."""
 
 
+class OneLevelReconstructor(Reconstructor):
+    """A reconstructor without a choice of level."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """There is no choice of level."""
+        return (None,)
+
+    def random_level(self, generator: torch.Generator) -> Level:
+        """Return the one level there is."""
+        return None
+
+
 RECONSTRUCTORS: Registry[type[Reconstructor]] = Registry("reconstructor")
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
-from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, Reconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 
@@ -26,7 +26,7 @@ class DAESettings(Config):
 
 
 @RECONSTRUCTORS.register("dae")
-class DAE(Reconstructor):
+class DAE(OneLevelReconstructor):
     """Loss: L2 to the clean slice. At test time the slice goes in as it is."""
 
     Settings = DAESettings
@@ -35,15 +35,6 @@ class DAE(Reconstructor):
         super().__init__()
         self.settings = settings
         self.unet = DiffusionUNet(settings.unet)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """There is no choice of level."""
-        return (None,)
-
-    def random_level(self, generator: torch.Generator) -> Level:
-        """Return the one level there is."""
-        return None
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.models.backbone import Backbone, BackboneName, load_backbone
-from halebrain.models.reconstruction.base import Level, Reconstructor
+from halebrain.models.reconstruction.base import Level, OneLevelReconstructor
 
 
 class FeatureSettings(Config):
@@ -24,7 +24,7 @@ class FeatureSettings(Config):
     backbone_width: int = 64
 
 
-class FeatureReconstructor(Reconstructor):
+class FeatureReconstructor(OneLevelReconstructor):
     """Reconstructs features, not the slice: `reconstruct` gives the slice itself, and `anomaly_map` is the result."""
 
     Settings = FeatureSettings
@@ -41,15 +41,6 @@ class FeatureReconstructor(Reconstructor):
         sha256 = load_backbone(self.backbone, self.settings.weights)
         self.settings = self.settings.model_copy(update={"weights": None})
         return sha256
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """There is no choice of level."""
-        return (None,)
-
-    def random_level(self, generator: torch.Generator) -> Level:
-        """Return the one level there is."""
-        return None
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the slice as it is: these methods have no picture of a healthy one."""

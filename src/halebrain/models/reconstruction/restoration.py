@@ -5,7 +5,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.core.similarity import ssim_map
-from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, Reconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 
@@ -22,7 +22,7 @@ class RestorationSettings(Config):
 
 
 @RECONSTRUCTORS.register("restoration")
-class Restoration(Reconstructor):
+class Restoration(OneLevelReconstructor):
     """Loss: L2 + 1 − SSIM to the healthy slice, from the slice with a synthetic anomaly."""
 
     Settings = RestorationSettings
@@ -32,15 +32,6 @@ class Restoration(Reconstructor):
         super().__init__()
         self.settings = settings
         self.unet = DiffusionUNet(settings.unet)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """There is no choice of level."""
-        return (None,)
-
-    def random_level(self, generator: torch.Generator) -> Level:
-        """Return the one level there is."""
-        return None
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None

@@ -1,0 +1,61 @@
+"""Healthy slices for the trainings that learn from nothing else."""
+
+from pathlib import Path
+
+import torch
+
+from halebrain.core.random import make_generator
+from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.io.manifest import Manifest
+
+
+class HealthySlices:
+    """Batches of augmented healthy slices; a batch is a function of (seed, split, step) alone.
+
+    Args:
+        stores: Slices of the splits "train" and "val".
+        batch_size: Slices in a batch.
+        augmentation: Of the training slices.
+        seed: The user's seed; validation batches are the same for each.
+        purpose: What draws from the generator ("stage 1"); others draw other noise.
+    """
+
+    def __init__(
+        self,
+        stores: dict[str, SliceStore],
+        batch_size: int,
+        augmentation: AugmentationConfig,
+        *,
+        seed: int,
+        purpose: str,
+    ) -> None:
+        self.augmentation, self.seed, self.purpose = augmentation, seed, purpose
+        self.samplers = {
+            "train": SliceSampler(stores["train"], batch_size, seed, "train"),
+            "val": SliceSampler(stores["val"], batch_size, 0, "val"),
+        }
+
+    def draw(self, split: str, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
+        """Return slices in [0, 1] and their brain masks, `(b, 1, h, w)`, and the generator for all that follows."""
+        batch = self.samplers[split].batch(step)
+        generator = make_generator(self.seed, split, self.purpose, step)
+        image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
+        if split == "train":
+            image, brain_mask = flip(image, brain_mask, config=self.augmentation, generator=generator)
+            image = augment(image, brain_mask, self.augmentation, generator=generator)
+        return image, brain_mask, generator
+
+
+def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str, SliceStore]:
+    """Return the slices of the healthy scans of "train" and "val", preprocessed where they are not yet.
+
+    Raises:
+        MissingInputError: One of the splits has no healthy scan.
+    """
+    cache = data.cache or folder / "cache"
+    parts = (("train", manifest.split("train"), "training"), ("val", manifest.split("val"), "validation"))
+    return {
+        name: build_store(rows, data.preprocessing, cache, description=f"healthy {what} scans")
+        for name, rows, what in parts
+    }
