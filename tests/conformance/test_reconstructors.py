@@ -31,7 +31,13 @@ def reconstructor(request):
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
-    return built.eval()
+    return loaded(built).eval()
+
+
+def loaded(built):
+    """As a saved model would be: a backbone runs with loaded weights only."""
+    built.load_state_dict(built.state_dict())
+    return built
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ def test_seeds_matter_exactly_where_there_are_noise_levels(reconstructor, image)
 
 def test_it_learns_one_batch(reconstructor, image):
     torch.manual_seed(0)
-    built = build_reconstructor(registered_name(reconstructor), reconstructor.settings.model_dump(mode="json"))
+    built = loaded(build_reconstructor(registered_name(reconstructor), reconstructor.settings.model_dump(mode="json")))
     optimizer = torch.optim.Adam([p for p in built.parameters() if p.requires_grad], lr=3e-3)
     smooth = torch.nn.functional.interpolate(image[..., ::8, ::8], image.shape[-2:], mode="bilinear")
 

@@ -83,6 +83,9 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 
 def test_it_is_frozen_whatever_one_does():
     backbone = Backbone("resnet18", width=8).train()
+    with pytest.raises(RuntimeError, match="loaded"):
+        backbone(torch.rand(2, 1, 64, 48))
+    backbone.load_state_dict(backbone.state_dict())
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     levels = backbone(torch.rand(2, 1, 64, 48))
     assert [tuple(x.shape) for x in levels] == [(2, 8, 16, 12), (2, 16, 8, 6), (2, 32, 4, 3)]

@@ -43,6 +43,7 @@ def test_training_needs_the_file_and_a_saved_model_does_not(name, weights, tmp_p
 def test_what_was_never_seen_stands_out(name):
     torch.manual_seed(0)
     built = build_reconstructor(name, SETTINGS[name])
+    built.load_state_dict(built.state_dict())  # a stand-in for the file
     frozen = {k: v.clone() for k, v in built.backbone.state_dict().items()}
     rows = torch.linspace(0.2, 0.6, 64)[:, None].expand(64, 64)
     healthy = torch.stack([rows.roll(n, 0) for n in range(0, 64, 16)])[:, None]

@@ -174,12 +174,19 @@ def run_evaluation(
     Raises:
         MissingInputError: There is no such scan.
         DataError: A subject took part in training or in the choice of the threshold.
+        UsageError: The model has no reconstruction to measure.
     """
     from halebrain.evaluation.evaluate import Evaluator
     from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest
     from halebrain.inference.outputs import versions
 
+    if reconstruction and not predictor.bundle.reconstructor.gives_image:
+        raise UsageError(
+            "--reconstruction needs a model that gives a pseudo-healthy picture",
+            received=predictor.bundle.config.reconstructor.name,
+            remedy="leave the option out",
+        )
     rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
     if len(rows) == 0:
         raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")

@@ -67,6 +67,8 @@ class Backbone(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.loaded = False
+        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
         self.requires_grad_(False)
         self.eval()
 
@@ -75,7 +77,13 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Return the features after each of three stages, at 1/4, 1/8 and 1/16 of the slice's size."""
+        """Return the features after each of three stages, at 1/4, 1/8 and 1/16 of the slice's size.
+
+        Raises:
+            RuntimeError: No weights were loaded: features of a random network look like some, and are none.
+        """
+        if not self.loaded:
+            raise RuntimeError("a backbone must be loaded before it is used")
         x = (image.expand(-1, 3, -1, -1) - self.mean) / self.std
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         found = []
@@ -83,6 +91,10 @@ class Backbone(nn.Module):
             x = stage(x)
             found.append(x)
         return found
+
+
+def _note_loaded(backbone: Backbone, _: object) -> None:
+    backbone.loaded = True
 
 
 class _Block(nn.Module):

@@ -79,7 +79,6 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         MissingInputError: The manifest has no healthy training or validation scan.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    stores = open_healthy(manifest, config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)
@@ -87,6 +86,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
+    stores = open_healthy(manifest, config.data, folder)
     stage = ReconstructorStage(reconstructor, stores, config)
     known = config.model_copy(update={"encoder_weights": None, "reconstructor": spec})
     identity = run_identity(known, manifest, *others)
