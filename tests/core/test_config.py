@@ -1,6 +1,6 @@
 import pytest
 
-from halebrain.core.config import Config, dump_yaml, load_config
+from halebrain.core.config import Config, dump_yaml, load_config, merged, read_yaml
 from halebrain.core.errors import ConfigError, MissingInputError
 
 
@@ -51,3 +51,25 @@ def test_missing_and_malformed_files(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(Outer, tmp_path / "bad.yaml")
+
+
+def test_settings_lie_over_each_other():
+    below = {"loop": {"steps": 5, "lr": 1}, "seed": 0}
+    assert merged(below, {"loop": {"steps": 9}}, {"seed": 3}) == {"loop": {"steps": 9, "lr": 1}, "seed": 3}
+    assert below == {"loop": {"steps": 5, "lr": 1}, "seed": 0}
+
+
+def test_a_file_may_extend_another_one(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.yaml").write_text("a: {b: 1, c: 2}\nd: 3\n")
+    (tmp_path / "sub" / "more.yaml").write_text("extends: ../base.yaml\na: {c: 5}\n")
+    assert read_yaml(tmp_path / "sub" / "more.yaml") == {"a": {"b": 1, "c": 5}, "d": 3}
+    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n")
+    with pytest.raises(ConfigError, match="extend itself"):
+        read_yaml(tmp_path / "loop.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(MissingInputError, match=r"nowhere\.yaml"):
+        read_yaml(tmp_path / "lost.yaml")
+    (tmp_path / "odd.yaml").write_text("extends: [a]\n")
+    with pytest.raises(ConfigError, match="must name a file"):
+        read_yaml(tmp_path / "odd.yaml")

@@ -112,18 +112,3 @@ class MatrixConfig(Config):
     def columns(self) -> tuple[str, ...]:
         """The columns of the table."""
         return (*self.pathologies, SYNTHETIC) if self.synthetic is not None else self.pathologies
-
-
-def merged(*settings: Settings) -> Settings:
-    """Return settings laid over each other, the last on top, section by section.
-
-    Example:
-        >>> merged({"loop": {"steps": 5, "lr": 1}}, {"loop": {"steps": 9}})
-        {'loop': {'steps': 9, 'lr': 1}}
-    """
-    result: Settings = {}
-    for layer in settings:
-        for key, value in layer.items():
-            below = result.get(key)
-            result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return result

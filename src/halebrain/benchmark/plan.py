@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from halebrain.benchmark.config import MatrixConfig, SegmenterEntry, Settings, merged
-from halebrain.core.config import parse_config
+from halebrain.benchmark.config import MatrixConfig, SegmenterEntry, Settings
+from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import BASELINES

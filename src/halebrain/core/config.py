@@ -30,6 +30,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+_EXTENDS = "extends"
 
 
 def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
@@ -51,7 +52,28 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from `path`."""
+    """Read a YAML mapping from `path`; `extends: FILE` in it lays it over another one, relative to its own place.
+
+    Raises:
+        MissingInputError: The file, or the one that it extends, does not exist.
+        ConfigError: It is no YAML mapping, or extends itself.
+    """
+    return _read_extending(path, ())
+
+
+def _read_extending(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in before:
+        raise ConfigError("a configuration must not extend itself", where=path)
+    raw = _read_one(path)
+    base = raw.pop(_EXTENDS, None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ConfigError("extends must name a file", received=repr(base), where=path)
+    return merged(_read_extending(path.parent / base, (*before, path.resolve())), raw)
+
+
+def _read_one(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError("a configuration file must exist", where=path, remedy="check the path given")
     try:
@@ -64,6 +86,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError("a configuration must be a mapping of keys", received=type(raw).__name__, where=path)
     return raw
+
+
+def merged(*settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings laid over each other, the last on top, section by section.
+
+    Example:
+        >>> merged({"loop": {"steps": 5, "lr": 1}}, {"loop": {"steps": 9}})
+        {'loop': {'steps': 9, 'lr': 1}}
+    """
+    result: dict[str, Any] = {}
+    for layer in settings:
+        for key, value in layer.items():
+            below = result.get(key)
+            result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
 
 
 def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> C:
