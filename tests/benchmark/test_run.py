@@ -115,6 +115,14 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     before = stamps(out)
     assert run(matrix())[0] == 0
     assert stamps(out) == before
+    # Another anomaly map: every model is judged again, none is trained again.
+    models = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/model.safetensors")}
+    assert len(models) == 8
+    assert run(matrix(postprocessing={"residual": "absolute", "median_size": 1}))[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cells/**/model.safetensors")} == models
+    assert all(time > before[path] for path, time in stamps(out).items())
+    assert run(matrix())[0] == 0
+    before = stamps(out)
     # One cell lost is one cell done again, to the same numbers.
     lost = next(out.glob("cells/fold0/seed0/pair-ms-*/result.json"))
     text = lost.read_text()

@@ -30,7 +30,7 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
     for cell, result in outcome.results:
         if cell.fold > 0 or cell.seed not in (config.seeds[0], 0):
             continue
-        path = output / "cells" / f"{cell.key}-{result.provenance['identity'][:8]}" / PICTURES
+        path = (output / "cells" / cell.key).with_name(result.provenance["folder"]) / PICTURES
         with np.load(path) as stored:
             found |= {name: stored[name] for name in stored.files if name not in found}
     return found

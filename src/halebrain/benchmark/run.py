@@ -1,5 +1,6 @@
 """Running a benchmark: cell after cell, each finished one kept, each failed one named."""
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from halebrain.benchmark.score import (
     model_scores,
     score_cell,
 )
-from halebrain.benchmark.train import identity, train_cell
+from halebrain.benchmark.train import train_cell, training_identity
 from halebrain.core.atomic import atomic_path, write_text
 from halebrain.core.errors import ConfigError, HalebrainError
 from halebrain.core.types import SLICE_AXIS, FloatArray
@@ -81,14 +82,15 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
             if cell.needs is not None and cell.needs not in done:
                 outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
                 continue
-            own = identity(cell, manifest, _settings_of(config) + (done[cell.needs][0] if cell.needs else ""))
-            folder = output / "cells" / f"{cell.key}-{own[:8]}"
-            done[cell.key] = (own, folder)
-            result = _read(folder, own)
+            trained = training_identity(cell, manifest, done[cell.needs][0] if cell.needs else "")
+            # A model is trained once, however it is judged: with another anomaly map it is only judged again.
+            folder, judged_as = output / "cells" / f"{cell.key}-{trained[:8]}", _judged_as(config, cell, trained)
+            done[cell.key] = (trained, folder)
+            result = _read(folder, judged_as)
             if result is None:
                 fold = fold or _open(config, path, manifest)
                 try:
-                    result = _run_cell(cell, config, fold, folder, own, output / "cache", done, device)
+                    result = _run_cell(cell, config, fold, folder, judged_as, output / "cache", done, device)
                 except (HalebrainError, RuntimeError, ValueError, OSError) as error:
                     log.warning("%s failed: %s", cell.key, error)
                     outcome.failures[cell.key] = str(error).splitlines()[0]
@@ -103,7 +105,7 @@ def _run_cell(
     config: MatrixConfig,
     fold: _Fold,
     folder: Path,
-    own: str,
+    judged_as: str,
     cache: Path,
     done: dict[str, tuple[str, Path]],
     device: torch.device,
@@ -124,7 +126,12 @@ def _run_cell(
     result, maps = CellResult([], {}, {}), dict[str, list[FloatArray]]()
     if cell.rows:
         result, maps = score_cell(score, fold.val, fold.test, name=cell.key)
-    provenance = {"identity": own, "model_sha256": sha256, "manifest_sha256": fold.manifest.fingerprint()}
+    provenance = {
+        "identity": judged_as,
+        "folder": folder.name,
+        "model_sha256": sha256,
+        "manifest_sha256": fold.manifest.fingerprint(),
+    }
     result = replace(result, provenance=provenance)
     folder.mkdir(parents=True, exist_ok=True)
     _write_pictures(maps, fold.test, config.columns, folder / PICTURES)
@@ -143,16 +150,17 @@ def manifests(config: MatrixConfig, output: Path) -> list[Path]:
     return [output / "cohort" / "manifest.tsv"]
 
 
-def _settings_of(config: MatrixConfig) -> str:
-    """Return what every cell depends on beside its own settings."""
-    shared = (
-        config.modality,
+def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
+    """Return a hash of all that a cell's result depends on: its model, and how it is judged."""
+    how = (
+        trained,
+        {way: label.title for way, label in cell.rows.items()},
         config.columns,
         None if config.synthetic is None else config.synthetic.model_dump(mode="json"),
         config.preprocessing.model_dump(mode="json"),
         config.postprocessing,
     )
-    return json.dumps(shared, sort_keys=True)
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
 
 
 def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
@@ -185,11 +193,11 @@ def _atlas(cell: Cell, config: MatrixConfig, fold: _Fold) -> AtlasModel | None:
     return AtlasModel.fit((s.scan.image, s.scan.brain_mask) for s in scans)
 
 
-def _read(folder: Path, own: str) -> CellResult | None:
+def _read(folder: Path, judged_as: str) -> CellResult | None:
     if not (folder / _RESULT).is_file():
         return None
     result = CellResult.from_json(json.loads((folder / _RESULT).read_text(encoding="utf-8")))
-    return result if result.provenance.get("identity") == own else None
+    return result if result.provenance.get("identity") == judged_as else None
 
 
 def _write_pictures(

@@ -19,16 +19,15 @@ from halebrain.training.reconstructor import ReconstructorTraining, train_recons
 from halebrain.training.segmenter import SegmenterTraining, train_segmenter
 
 
-def identity(cell: Cell, manifest: Manifest, needed: str) -> str:
-    """Return a hash of all that a cell's result depends on.
+def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:
+    """Return a hash of all that a cell's model depends on.
 
     Args:
         cell: The cell.
-        manifest: All scans, those that it is judged on too.
-        needed: Identity of the cell that it stands on; "" where there is none.
+        manifest: All scans.
+        needed: The same of the cell that it stands on; "" where there is none.
     """
-    rows = {way: label.title for way, label in cell.rows.items()}
-    text = json.dumps([cell.kind, cell.seed, cell.settings, rows, manifest.fingerprint(), needed], sort_keys=True)
+    text = json.dumps([cell.kind, cell.seed, cell.settings, manifest.fingerprint(), needed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
