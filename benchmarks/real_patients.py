@@ -9,8 +9,8 @@ and TCGA-LGG FG-6692 (glioma; mask fused from five algorithms, so silver). Neith
 import argparse
 from pathlib import Path
 
-from halebrain.cli.evaluate import run_evaluation
 from halebrain.cli.options import find_device, read_calibration
+from halebrain.cli.scoring import run_evaluation
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.evaluation.threshold import select_threshold
 from halebrain.inference.predictor import Predictor

@@ -118,7 +118,7 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
 
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
     from halebrain.cli.detect import detect_scan
-    from halebrain.cli.evaluate import run_evaluation
+    from halebrain.cli.scoring import run_evaluation
     from halebrain.evaluation.tables import write_evaluation
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.cohort import ScanInput, score_manifest

@@ -1,0 +1,156 @@
+"""Scoring every annotated scan of a manifest with one model, beside what it must beat."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from halebrain.cli import options
+from halebrain.core.errors import MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from halebrain.evaluation.baselines import AtlasModel
+    from halebrain.evaluation.case import Case
+    from halebrain.evaluation.evaluate import Evaluation
+    from halebrain.evaluation.reconstruction_quality import LevelQuality
+    from halebrain.inference.cohort import ScoredScan
+    from halebrain.inference.predictor import Predictor
+    from halebrain.io.manifest import Manifest
+
+
+def run_evaluation(
+    predictor: "Predictor",
+    rows: "Manifest",
+    *,
+    threshold: float,
+    threshold_name: str,
+    working: bool = False,
+    reconstruction: bool = False,
+    min_lesion_mm3: float | None = None,
+    atlases: "dict[str, AtlasModel] | None" = None,
+) -> "Evaluation":
+    """Score every scan of `rows` that is annotated or declared healthy.
+
+    Args:
+        predictor: The model.
+        rows: The scans.
+        threshold: Frozen before.
+        threshold_name: Where it comes from.
+        working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
+        reconstruction: Measure the quality of the reconstruction at each level too.
+        min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
+        atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
+
+    Raises:
+        MissingInputError: There is no such scan.
+        DataError: A subject took part in training or in the choice of the threshold.
+        UsageError: The model has no reconstruction to measure.
+    """
+    from halebrain.evaluation.evaluate import Evaluator
+    from halebrain.evaluation.statistics import INTERVAL
+    from halebrain.inference.cohort import score_manifest
+    from halebrain.inference.outputs import versions
+
+    if reconstruction and not predictor.bundle.reconstructor.gives_image:
+        raise UsageError(
+            "--reconstruction needs a model that gives a pseudo-healthy picture",
+            received=predictor.bundle.config.reconstructor.name,
+            remedy="leave the option out",
+        )
+    rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
+    if len(rows) == 0:
+        raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
+    seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
+    options.refuse_seen(rows, seen, "evaluated")
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
+    evaluator, levels = Evaluator(seed=predictor.seed), []
+    for scored in score_manifest(predictor, rows, description="Evaluating"):
+        for method, case in _methods(scored, threshold, smallest, working=working, atlases=atlases):
+            image = scored.scan.image if working else scored.volume.data
+            evaluator.add(method, case, image=image, show=method == "model")
+        if reconstruction:
+            levels += _levels(predictor, scored)
+    provenance: dict[str, Any] = {
+        "model_sha256": predictor.bundle.sha256,
+        "manifest_sha256": rows.fingerprint(),
+        "threshold": {"value": threshold, "name": threshold_name},
+        "min_lesion_mm3": smallest,
+        "seed": predictor.seed,
+        "levels": list(predictor.levels),
+        "grid": "working grid, resampled labels" if working else "native, original labels",
+        "interval": INTERVAL,
+        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
+        "versions": versions(),
+    }
+    return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _levels(predictor: "Predictor", scored: "ScoredScan") -> "list[LevelQuality]":
+    """Return the quality of one scan's reconstruction at each level; nothing where it has no lesion."""
+    from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
+
+    scan, lesion = scored.scan, scored.lesion_working()
+    if not (lesion & scan.brain_mask).any():
+        return []
+    healthy = scored.healthy_working()
+    return [
+        LevelQuality(
+            scored.record.scan_id,
+            scored.record.subject,
+            level,
+            reconstruction_quality(scan.image, found, lesion, scan.brain_mask, healthy=healthy),
+        )
+        for level, found in predictor.reconstruct_levels(scan).items()
+    ]
+
+
+def _methods(
+    scored: "ScoredScan",
+    threshold: float,
+    min_lesion_mm3: float,
+    *,
+    working: bool,
+    atlases: "dict[str, AtlasModel] | None",
+) -> "Iterator[tuple[str, Case]]":
+    """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
+    import numpy as np
+
+    from halebrain.cli.baselines import baseline_scores
+    from halebrain.evaluation.case import Case, axial_axis
+    from halebrain.inference.postprocess import to_mask
+
+    result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
+    lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
+    if working:
+        lesion = scored.lesion_working()
+        image, brain_mask, affine, spacing_mm = scan.image, scan.brain_mask, scan.grid.affine, scan.grid.spacing_mm
+        found = {"model": maps.score, "segmenter alone": maps.probability, "reconstruction alone": maps.residual}
+    else:
+        image, brain_mask = scored.volume.data, result.brain_mask
+        affine, spacing_mm = scored.volume.affine, scored.volume.spacing_mm
+        found = {
+            "model": result.score,
+            "segmenter alone": result.probability,
+            "reconstruction alone": result.residual_map,
+        }
+    region = brain_mask | lesion
+    found |= baseline_scores(scored, image, region, working=working, atlases=atlases)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    kept = to_mask(found["model"], threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
+    for method, score in found.items():
+        case = Case(
+            scan_id=record.scan_id,
+            subject=record.subject,
+            modality=record.modality,
+            pathology=record.pathology or "unknown",
+            reference=lesion,
+            region=region,
+            spacing_mm=spacing_mm,
+            score=score,
+            mask=kept if method == "model" else None,
+            axial_axis=axial_axis(affine),
+            site=record.site,
+            age=record.age,
+            sex=record.sex,
+        )
+        yield method, case
