@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from halebrain.core.config import Config
 from halebrain.core.random import derive_seed, draw_seeds
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-
-_MIN_CHANGE = 0.01
-"""An alteration smaller than this share of the intensity range is not an anomaly that anyone could see."""
+from halebrain.data.anomalies.shapes import LEAST_CHANGE
 
 
 class PerlinSettings(Config):
@@ -87,7 +85,7 @@ class PerlinAnomaly(AnomalyGenerator):
         opacity = torch.tensor([p["opacity"] for p in params], device=image.device)[:, None, None, None]
         mask = torch.stack(shapes)[:, None].to(image.device) & brain_mask & present
         altered = (1 - opacity) * image + opacity * torch.stack(textures)[:, None].to(image.device)
-        mask = mask & ((altered - image).abs() > _MIN_CHANGE)
+        mask = mask & ((altered - image).abs() > LEAST_CHANGE)
         return torch.where(mask, altered, image), mask
 
 
