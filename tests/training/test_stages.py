@@ -9,8 +9,8 @@ import torch
 from lightning.fabric import Fabric
 
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import SliceStore, build_store
+from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
@@ -24,7 +24,7 @@ from halebrain.training.segmenter import SegmenterStage, SegmenterTraining, _sou
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 
-PLAIN = AugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
+PLAIN = PairAugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
 SIZE = SegmenterConfig(channels=(8, 16), patch=2)
 
 
@@ -82,6 +82,30 @@ def test_a_batch_is_made_as_configured(regime: str, annotated: int, split: str) 
     if regime != "weak":
         changed = [((image[:, 0, 6:26, 6:26] - 0.3).abs() > 0.02) & (image[:, 0, 6:26, 6:26] < 0.749) for image in seen]
         assert any(c.any() for c in changed)
+
+
+@pytest.mark.parametrize(("split", "moves"), [("train", True), ("val", False)])
+def test_pairs_are_warped_after_the_reconstruction_and_in_training_only(
+    split: str, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("weak")
+    stage.config = stage.config.model_copy(update={"augmentation": PLAIN.model_copy(update={"warp": 1.0})})
+    given: list[torch.Tensor] = []
+
+    def copy_input(image: torch.Tensor, **_others: object) -> torch.Tensor:
+        given.append(image.clone())
+        return image
+
+    monkeypatch.setattr(stage._frozen[0], "reconstruct", copy_input)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    real = stage.trained.all_logits
+    stage.trained.all_logits = lambda image, healthy: (seen.append((image, healthy)), real(image, healthy))[1]
+    stage(split, 0)
+    still = flat_store(0.75, lesion=True)
+    assert bool((given[0][:, 0, 6:26, 6:26] == torch.from_numpy(still.images[0][0, 6:26, 6:26].astype("f4"))).all())
+    image, reconstruction = seen[0]
+    assert torch.equal(image, reconstruction), "both are moved alike"
+    assert torch.equal(image, given[0]) is not moves
 
 
 def test_same_step_same_loss_and_other_steps_differ() -> None:

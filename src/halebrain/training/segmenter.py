@@ -11,8 +11,9 @@ from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
-from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.augment import augment, flip
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.data.warp import PairAugmentationConfig, warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
@@ -39,7 +40,7 @@ class SegmenterTraining(Config):
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
         loss: Weights of cross-entropy, soft Dice and focal loss.
-        augmentation: Intensity augmentation, before the reconstruction.
+        augmentation: Of intensities before the reconstruction, of shapes after it.
         postprocessing: Settings of the anomaly map, stored in the model.
         loop: How long and how fast.
         seed: Seed of weights, batches, anomalies and noise.
@@ -54,7 +55,7 @@ class SegmenterTraining(Config):
     anomaly: AnomalySpec = AnomalySpec()
     segmenter: SegmenterConfig = SegmenterConfig()
     loss: LossConfig = LossConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: PairAugmentationConfig = PairAugmentationConfig()
     postprocessing: dict[str, Any] = Field(default_factory=dict)
     loop: LoopConfig = LoopConfig(lr=5e-5)
     seed: int = 0
@@ -104,6 +105,10 @@ class SegmenterStage(Stage):
         generator = make_generator(self.config.seed, split, "stage 2", step)
         image, brain_mask, lesion = self._pairs(split, step, generator, device)
         reconstruction = self._reconstruct(image, brain_mask, generator)
+        if split == "train":
+            image, reconstruction, lesion = warp(
+                image, reconstruction, lesion, config=self.config.augmentation, generator=generator
+            )
         return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
 
     def _pairs(
