@@ -60,25 +60,15 @@ def transfer_figure(table: Sequence[MatrixRow]) -> Figure:
     return figure
 
 
-def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int]) -> Figure | None:
+def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, reference: str) -> Figure | None:
     """Return AUPRC over the number of annotated subjects, seen and unseen apart; `None` where none was varied.
 
     Args:
         table: The rows.
         most: Disease → subjects that there are for training: where "all" stands on the axis.
+        reference: Title of the row that learned from none: a level line of each kind.
     """
-    lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
-    for row in table:
-        name = row.title.split(" (")[0]
-        if row.trained_on not in most:
-            continue
-        count = most[row.trained_on] if row.n_annotated is None else row.n_annotated
-        seen = [e.auprc.mean for e in row.entries.values() if e.seen]
-        unseen = [e.auprc.mean for e in row.entries.values() if not e.seen]
-        if seen and unseen:
-            point = (count, float(np.mean(seen)), float(np.mean(unseen)))
-            lines.setdefault((name, row.trained_on), []).append(point)
-    lines = {key: sorted(points) for key, points in lines.items() if len(points) > 1}
+    lines = _counts_lines(table, most)
     if not lines:
         return None
     figure = new_figure(8.2, 5.2)
@@ -89,6 +79,11 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int]) -> Figure
         colour = f"C{number}"
         axes.plot(counts, seen_line, "o-", color=colour, label=f"{name}, learned from {disease}: {disease}")
         axes.plot(counts, unseen_line, "s--", color=colour, label=f"{name}, learned from {disease}: the others")
+    alone = [row for row in table if row.title == reference]
+    for row, disease in ((row, disease) for row in alone for disease in dict.fromkeys(key[1] for key in lines)):
+        others = float(np.mean([e.auprc.mean for name, e in row.entries.items() if name != disease]))
+        axes.axhline(row.entries[disease].auprc.mean, color=INK, lw=0.9, ls="-", label=f"{reference}: {disease}")
+        axes.axhline(others, color=INK, lw=0.9, ls="--", label=f"{reference}: the others than {disease}")
     axes.set_xscale("log")
     ticks = sorted({count for points in lines.values() for count, *_ in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -98,6 +93,24 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int]) -> Figure
     axes.set_ylabel("mean AUPRC over scans", color=INK)
     axes.legend(labelcolor=INK, fontsize=8, frameon=False)
     return figure
+
+
+def _counts_lines(
+    table: Sequence[MatrixRow], most: Mapping[str, int]
+) -> dict[tuple[str, str], list[tuple[int, float, float]]]:
+    """Return (row, disease) → (subjects, AUPRC on it, mean AUPRC on the others), where the number was varied."""
+    lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
+    for row in table:
+        if row.trained_on not in most:
+            continue
+        count = most[row.trained_on] if row.n_annotated is None else row.n_annotated
+        seen = [e.auprc.mean for e in row.entries.values() if e.seen]
+        unseen = [e.auprc.mean for e in row.entries.values() if not e.seen]
+        if seen and unseen:
+            point = (count, float(np.mean(seen)), float(np.mean(unseen)))
+            lines.setdefault((row.title.split(" (")[0], row.trained_on), []).append(point)
+    # Only where few were tried, or a method that learned from all of them alone would be a line of one point.
+    return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
 
 
 def _turned(data: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -59,7 +59,7 @@ def write_matrix_page(
     sections.append(Section("With intervals", text=[_INTERVALS], header=header, rows=cells))
     figures = {"seen_and_unseen": transfer_figure(table)}
     sections.append(Section("Seen and unseen", figure=figures["seen_and_unseen"]))
-    counts = counts_figure(table, most)
+    counts = counts_figure(table, most, reference=reference)
     if counts is not None:
         figures["annotated_subjects"] = counts
         sections.append(Section("How many annotated subjects?", figure=counts))

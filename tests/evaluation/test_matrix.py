@@ -1,0 +1,107 @@
+"""The matrix of a benchmark, against values worked out by hand."""
+
+import math
+
+import pytest
+
+from halebrain.evaluation.evaluate import Row
+from halebrain.evaluation.matrix import MatrixRow, MethodRun, build_matrix
+from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+
+N = 10
+
+
+def make_row(title: str, subject: str, pathology: str, metric: str, value: float) -> Row:
+    return Row(
+        scan_id=f"sub-{subject}",
+        subject=subject,
+        modality="FLAIR",
+        pathology=pathology,
+        site=None,
+        age=None,
+        sex=None,
+        lesion_ml=0.0 if pathology == "healthy" else 1.0,
+        method=title,
+        metric=metric,
+        unit="1",
+        value=value,
+    )
+
+
+def make_run(title: str, trained_on: str, run: str, ms: float, stroke: float, *, count: int | None = None) -> MethodRun:
+    rows = [make_row(title, "h", "healthy", "specificity", 0.99)]
+    for n in range(N):
+        for pathology, value in (("ms", ms), ("stroke", stroke)):
+            rows.append(make_row(title, f"{pathology}{n}", pathology, "auprc", value + 0.001 * n))
+            rows.append(make_row(title, f"{pathology}{n}", pathology, "dice", value / 2))
+    pooled = {name: {"auprc": x, "dice_oracle_set": x + 0.1} for name, x in (("ms", ms), ("stroke", stroke))}
+    return MethodRun(title, "block", trained_on, count, run, rows, pooled)
+
+
+@pytest.fixture
+def table() -> list[MatrixRow]:
+    runs = [
+        make_run("alone", "–", "seed0", 0.2, 0.3),
+        make_run("alone", "–", "seed1", 0.4, 0.3),
+        make_run("pair (ms)", "ms", "seed0", 0.5, 0.2),
+        make_run("pair (ms)", "ms", "seed1", 0.7, 0.2),
+        make_run("both (ms)", "DAG + ms", "seed0", 0.3, 0.3),
+    ]
+    return build_matrix(runs, ["ms", "stroke"], reference="alone")
+
+
+def test_runs_are_averaged_and_their_spread_is_told(table: list[MatrixRow]) -> None:
+    pair = table[1]
+    assert (pair.title, pair.n_runs) == ("pair (ms)", 2)
+    ms = pair.entries["ms"]
+    assert ms.pooled_auprc.mean == pytest.approx(0.6)
+    assert ms.pooled_auprc.std == pytest.approx(math.sqrt(0.02))
+    assert ms.best_dice.mean == pytest.approx(0.7)
+    # Over scans: 0.6 + the mean of 0, 0.001 … 0.009.
+    assert ms.auprc.mean == pytest.approx(0.6045)
+    assert ms.dice.mean == pytest.approx(0.3)
+    assert ms.auprc.low < 0.6045 < ms.auprc.high
+    assert pair.false_positive_rate is not None
+    assert pair.false_positive_rate.mean == pytest.approx(0.01)
+
+
+def test_what_was_learned_from_is_marked(table: list[MatrixRow]) -> None:
+    seen = {row.title: [column for column, entry in row.entries.items() if entry.seen] for row in table}
+    assert seen == {"alone": [], "pair (ms)": ["ms"], "both (ms)": ["ms"]}
+
+
+def test_differences_are_paired_and_corrected(table: list[MatrixRow]) -> None:
+    alone, pair, both = table
+    assert math.isnan(alone.entries["ms"].difference)
+    assert pair.entries["ms"].difference == pytest.approx(0.3)
+    assert pair.entries["stroke"].difference == pytest.approx(-0.1)
+    # Ten differences of one sign: p = 2 / 2^10, doubled by Holm, as two rows are tested.
+    assert pair.entries["ms"].p_holm == pytest.approx(2 * 2 / 2**N)
+    assert both.entries["stroke"].p_holm == 1
+
+
+def test_tables_say_the_same(table: list[MatrixRow]) -> None:
+    published = {"pair (ms)": {"stroke": (12.3, 4.5)}}
+    header, cells = paper_rows(table, ["ms", "stroke", "wmh"], published)
+    assert header[3:6] == ["ms", "stroke", "wmh"]
+    assert cells[1][3:] == ["70.0 ± 14.1 / 60.0 ± 14.1 ★", "30.0 ± 0.0 / 20.0 ± 0.0 [12.3 / 4.5]", "–", "1.00"]
+    assert cells[2][3] == "40.0 / 30.0 ★", "one run has no spread"
+    _, cells = interval_rows(table, ["ms", "stroke"], reference="alone")
+    assert cells[0][0] == "alone (reference)"
+    assert cells[1][1].endswith("★ *↑")
+    assert cells[1][2].endswith("*↓")
+    assert "*" not in cells[2][2]
+    assert to_markdown(["a|b"], [["c\nd"]]) == "| a|b |\n|---|\n| c d |\n"
+
+
+def test_files_are_tidy(table: list[MatrixRow]) -> None:
+    lines = [line.split("\t") for line in matrix_tsv(table).splitlines()]
+    assert len(lines) == 1 + 3 * 2
+    assert len({len(line) for line in lines}) == 1
+    first = dict(zip(lines[0], lines[3], strict=True))
+    assert (first["row"], first["column"], first["seen"], first["runs"]) == ("pair (ms)", "ms", "yes", "2")
+    assert float(first["healthy_false_positive_rate"]) == pytest.approx(0.01)
+    run = make_run("pair (ms)", "ms", "seed0", 0.5, 0.2, count=2)
+    lines = [line.split("\t") for line in runs_tsv([run]).splitlines()]
+    assert len(lines) == 1 + len(run.rows)
+    assert lines[1][:5] == ["seed0", "pair (ms)", "block", "ms", "2"]

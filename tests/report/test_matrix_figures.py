@@ -1,0 +1,65 @@
+"""Figures of a benchmark: what is drawn is what the table says."""
+
+import numpy as np
+import pytest
+
+from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
+from halebrain.evaluation.statistics import Interval
+from halebrain.report.matrix_figures import counts_figure, examples_figure, transfer_figure
+
+NAN = float("nan")
+
+
+def make_row(title: str, trained_on: str, auprc: dict[str, float], *, count: int | None = None) -> MatrixRow:
+    entries = {
+        name: MatrixEntry(
+            best_dice=Spread(value, NAN, 1),
+            pooled_auprc=Spread(value, NAN, 1),
+            auprc=Interval(value, value, value, 5, 0),
+            dice=Interval(value, value, value, 5, 0),
+            difference=NAN,
+            p_holm=NAN,
+            seen=name == trained_on,
+        )
+        for name, value in auprc.items()
+    }
+    return MatrixRow(title, "block", trained_on, count, 1, entries)
+
+
+TABLE = [
+    make_row("alone", "–", {"ms": 0.2, "stroke": 0.3, "wmh": 0.1}),
+    make_row("pair (ms)", "ms", {"ms": 0.6, "stroke": 0.3, "wmh": 0.2}),
+    make_row("pair (ms, n = 2)", "ms", {"ms": 0.4, "stroke": 0.2, "wmh": 0.2}, count=2),
+    make_row("pair (stroke)", "stroke", {"ms": 0.4, "stroke": 0.5, "wmh": 0.2}),
+]
+
+
+def test_counts_are_drawn_in_order_with_the_reference_beside_them() -> None:
+    figure = counts_figure(TABLE, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
+    assert figure is not None
+    lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    assert np.allclose(lines["pair, learned from ms: ms"], [[2, 0.4], [20, 0.6]])
+    assert np.allclose(lines["pair, learned from ms: the others"], [[2, 0.2], [20, 0.25]])
+    assert np.allclose(lines["alone: ms"][:, 1], 0.2)
+    assert np.allclose(lines["alone: the others than ms"][:, 1], 0.2)
+    assert not any("stroke" in str(label) for label in lines), "only one number of subjects was tried there"
+
+
+def test_without_a_choice_of_counts_there_is_no_figure() -> None:
+    assert counts_figure(TABLE[:2], {"ms": 20}, reference="alone") is None
+
+
+def test_transfer_shows_every_whole_row_once() -> None:
+    axes = transfer_figure(TABLE).axes[0]
+    points = {text.get_text(): tuple(text.xy) for text in axes.texts}
+    assert points["pair (ms)"] == pytest.approx((0.6, 0.25))
+    assert points["alone"] == pytest.approx((0.2, 0.2))
+    assert set(points) == {"alone", "pair (ms)", "pair (stroke)"}
+
+
+def test_examples_show_the_methods_that_have_a_map() -> None:
+    slice_ = np.zeros((12, 10), dtype=np.float16)
+    slice_[4:6, 4:6] = 1
+    pictures = {"image|ms": slice_, "lesion|ms": slice_, "alone|ms": slice_, "pair (ms)|ms": slice_}
+    figure = examples_figure(pictures, "ms", ["alone", "pair (ms)", "absent"])
+    assert [axis.get_title() for axis in figure.axes] == ["ms: scan", "alone", "pair\n(ms)"]
