@@ -63,3 +63,15 @@ def test_opacity_mixes_image_and_texture():
 def test_wrong_specifications_are_refused(spec):
     with pytest.raises(ConfigError):
         build_anomaly(AnomalySpec(**spec))
+
+
+@pytest.mark.parametrize(("grain", "flat"), [(0.0, True), (0.4, False)])
+def test_perlin_fillings_are_flat_unless_a_grain_is_asked_for(grain, flat):
+    settings = {"probability": 1.0, "opacity": (1.0, 1.0), "grain": grain, "threshold": (0.45, 0.45)}
+    perlin = build_anomaly(AnomalySpec(name="perlin", settings=settings))
+    image = torch.rand(6, 1, 48, 48, generator=make_generator(1))
+    params = perlin.sample_params(6, generator=make_generator(2))
+    altered, mask = perlin.apply(image, torch.ones_like(image, dtype=torch.bool), params)
+    spreads = [float(a[m].std()) for a, m in zip(altered, mask, strict=True) if int(m.sum()) > 20]
+    assert spreads
+    assert all(spread < 1e-6 for spread in spreads) is flat

@@ -1,4 +1,4 @@
-"""Perlin-noise anomalies after DRAEM: a noise blob filled with an altered texture.
+"""Perlin-noise anomalies after DRAEM: a noise blob filled with one intensity, or with an altered texture.
 
 Source: Zavrtanik et al., ICCV 2021; Behrendt et al. 2024, appendix C.
 """
@@ -22,14 +22,17 @@ class PerlinSettings(Config):
         probability: Share of slices that get an anomaly; the rest stay healthy, as in DRAEM.
         max_scale_power: Noise scales are 2^0 … 2^max along each axis.
         threshold: Range of the uniformly drawn threshold on the noise, scaled to [−1, 1] (the paper's
-            text draws it, its code has 0.5).
+            text draws it, its code has 0.5); masks like those of its figure 4 need more than 0.4.
         opacity: Range of the opacity γ.
+        grain: Largest contrast of the noise texture of the filling; 0 = flat fillings, as in the paper's figure 4,
+            0.4 = coarse textures, nearer to DRAEM's own.
     """
 
     probability: float = Field(default=0.5, ge=0, le=1)
     max_scale_power: int = Field(default=5, ge=0, le=6)
-    threshold: tuple[float, float] = (0.35, 0.75)
+    threshold: tuple[float, float] = (0.45, 0.8)
     opacity: tuple[float, float] = (0.2, 1.0)
+    grain: float = Field(default=0.0, ge=0, le=1)
 
 
 @ANOMALIES.register("perlin")
@@ -60,7 +63,7 @@ class PerlinAnomaly(AnomalyGenerator):
                 "threshold": _between(s.threshold, u[4]),
                 "opacity": _between(s.opacity, u[5]),
                 "texture_mean": u[6],
-                "texture_contrast": 0.4 * u[7],
+                "texture_contrast": s.grain * u[7],
                 "alterations": [names[i] for i in order],
                 "seed": seed,
             }
@@ -76,11 +79,7 @@ class PerlinAnomaly(AnomalyGenerator):
         for p in params:
             noise = perlin_noise(height, width, p["scale_powers"], seed=p["seed"])
             shapes.append(_rotate(noise, p["rotation_degrees"]) > p["threshold"])
-            grain = perlin_noise(height, width, (5, 5), seed=derive_seed(p["seed"], "texture"))
-            texture = (p["texture_mean"] + p["texture_contrast"] * grain).clamp(0, 1)
-            for name in p["alterations"]:
-                texture = _ALTERATIONS[name](texture)
-            textures.append(texture)
+            textures.append(_fill(height, width, p))
         present = torch.tensor([p["present"] for p in params], device=image.device)[:, None, None, None]
         opacity = torch.tensor([p["opacity"] for p in params], device=image.device)[:, None, None, None]
         mask = torch.stack(shapes)[:, None].to(image.device) & brain_mask & present
@@ -109,6 +108,19 @@ def perlin_noise(height: int, width: int, scale_powers: tuple[int, int] | list[i
     lower = torch.lerp(corner(1, 0), corner(1, 1), fade_x.expand(height, width))
     noise = torch.lerp(upper, lower, fade_y.expand(height, width))
     return noise / noise.abs().max().clamp_min(1e-6)
+
+
+def _fill(height: int, width: int, p: Params) -> torch.Tensor:
+    """Return what the mask is filled with, `(height, width)` in [0, 1]."""
+    texture = torch.full((height, width), float(p["texture_mean"]))
+    if p["texture_contrast"] == 0:
+        # What the three alterations make of one intensity is one intensity, which is drawn at once.
+        return texture
+    grain = perlin_noise(height, width, (5, 5), seed=derive_seed(p["seed"], "texture"))
+    texture = (texture + p["texture_contrast"] * grain).clamp(0, 1)
+    for name in p["alterations"]:
+        texture = _ALTERATIONS[name](texture)
+    return texture
 
 
 def _fade(t: torch.Tensor) -> torch.Tensor:
