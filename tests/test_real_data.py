@@ -21,9 +21,9 @@ PATIENTS = {
 }
 
 
-def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path) -> int:
+def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path, *more: str) -> int:
     arguments = ["-i", image, "-o", out, "--model", model, "--threshold", "0.3", "--device", "cpu", "--no-progress"]
-    monkeypatch.setattr(sys, "argv", ["halebrain", "detect", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["halebrain", "detect", *map(str, arguments), *more])
     with pytest.raises(SystemExit) as caught:
         main()
     return int(caught.value.code or 0)
@@ -49,7 +49,7 @@ def test_a_real_patient(
     assert 900 < qc["brain_volume_ml"] < 2000
 
 
-def test_a_whole_head_is_refused(
+def test_a_whole_head_is_stripped(
     real_data: Path,
     untrained_model: Path,
     tmp_path: Path,
@@ -57,6 +57,22 @@ def test_a_whole_head_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     image = real_data / "healthy_wholehead_t1_t2_ds000011" / "sub-01_T1w.nii.gz"
-    assert detect(monkeypatch, image, tmp_path / "out", untrained_model) == 65
+    assert detect(monkeypatch, image, tmp_path, untrained_model) == 0
+    assert "skull stripped by registration" in capsys.readouterr().err
+    qc = json.loads(next(tmp_path.glob("*provenance.json")).read_text())["qc"]
+    assert qc["brain_method"] == "atlas"
+    assert 1100 < qc["brain_volume_ml"] < 1800
+    assert qc["registration_mask_dice"] > 0.93
+
+
+def test_a_whole_head_is_refused_where_a_stripped_one_is_said_to_come(
+    real_data: Path,
+    untrained_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = real_data / "healthy_wholehead_t1_t2_ds000011" / "sub-01_T1w.nii.gz"
+    assert detect(monkeypatch, image, tmp_path / "out", untrained_model, "--brain", "stripped") == 65
     assert "skull-stripped" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

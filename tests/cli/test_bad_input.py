@@ -116,7 +116,7 @@ def no_affine(folder):
     return save(folder / "scan.nii.gz", ball(), code=0)
 
 
-def whole_head(folder):
+def ball_in_noise(folder):
     head = np.abs(np.random.default_rng(0).normal(0, 3, (72, 72, 72))).astype(np.float32)
     index = np.indices(head.shape) - 35.5
     head += 100 * (np.sqrt((index**2).sum(axis=0)) < 32)
@@ -134,7 +134,7 @@ SCANS = {
     infinite: (65, "4 NaN or infinite"),
     singular: (65, "invertible"),
     no_affine: (65, "needs an affine"),
-    whole_head: (65, "skull-stripped"),
+    ball_in_noise: (65, "brain must be found"),
 }
 
 

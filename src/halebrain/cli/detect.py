@@ -24,8 +24,12 @@ def detect(
     model: options.ModelPath,
     brain_mask: Annotated[
         Path | None,
-        typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the scan is stripped."),
+        typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the brain is found."),
     ] = None,
+    brain: Annotated[
+        str,
+        typer.Option("--brain", help="How: auto (stripped scans as they are, else atlas), stripped, or atlas."),
+    ] = "auto",
     threshold: Annotated[
         str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
     ] = "auto",
@@ -49,7 +53,8 @@ def detect(
     scans = find_scans(source, brain_mask=brain_mask)
     bundle = load_bundle(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
-    predictor = Predictor(bundle, device=options.find_device(device), seed=seed, draws=draws, batch_size=batch_size)
+    where = options.find_device(device)
+    predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
     single = len(scans) == 1 and not source.is_dir()
@@ -101,6 +106,7 @@ def detect_scan(
         "input": scan.image.name,
         "input_sha256": file_sha256(scan.image),
         "brain_mask_sha256": None if scan.brain_mask is None else file_sha256(scan.brain_mask),
+        "brain": predictor.preprocessor.config.brain,
         "model_sha256": predictor.bundle.sha256,
         "threshold": threshold,
         "seed": predictor.seed,

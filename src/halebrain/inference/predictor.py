@@ -53,6 +53,7 @@ class Predictor:
         levels: Noise levels; `None` = those of the model.
         precision: "fp32", or "bf16" for wide networks: faster, but its results depend on the batch size in the third
             decimal.
+        brain: Name of the brain extractor for scans without a mask; `None` = the model's.
     """
 
     def __init__(
@@ -65,12 +66,16 @@ class Predictor:
         batch_size: int = 16,
         levels: tuple[int, ...] | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
+        brain: str | None = None,
     ) -> None:
         self.bundle, self.device = bundle, torch.device(device)
         self.seed, self.draws, self.batch_size, self.precision = seed, draws, batch_size, precision
         self.levels: tuple[Level, ...] = levels or bundle.reconstructor.levels
         where = bundle.path or "model"
-        self.preprocessor = Preprocessor(parse_config(PreprocessingConfig, bundle.config.preprocessing, where=where))
+        preprocessing = parse_config(PreprocessingConfig, bundle.config.preprocessing, where=where)
+        if brain is not None:
+            preprocessing = preprocessing.model_copy(update={"brain": brain})
+        self.preprocessor = Preprocessor(preprocessing)
         self.postprocessing = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=where)
         for network in (bundle.reconstructor, bundle.segmenter):
             if network is not None:

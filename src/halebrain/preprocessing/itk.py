@@ -1,9 +1,16 @@
-"""What every use of ITK needs here: results that do not depend on the number of threads, and errors of our own."""
+"""What every use of ITK needs here: one thread, errors of our own, and the way between its LPS and our RAS."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
 
 from halebrain.core.errors import DataError
+from halebrain.core.types import Affine, FloatArray
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""RAS world to ITK's, and back."""
 
 
 @contextmanager
@@ -24,3 +31,27 @@ def one_itk_thread() -> Iterator[None]:
         raise DataError("a scan must register and have its bias field fitted", received=reason) from error
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def matrix_ras(affine: Any) -> Affine:
+    """Return ITK's affine (about a centre, LPS) as one RAS matrix."""
+    linear = np.array(affine.GetMatrix()).reshape(3, 3)
+    centre, translation = np.array(affine.GetCenter()), np.array(affine.GetTranslation())
+    lps = np.eye(4)
+    lps[:3, :3] = linear
+    lps[:3, 3] = translation + centre - linear @ centre
+    matrix: Affine = LPS @ lps @ LPS
+    return matrix
+
+
+def to_itk(data: FloatArray, affine: Affine) -> Any:
+    """Return an ITK image of an axis-aligned RAS array."""
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0).astype(np.float32)))
+    lps = LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image

@@ -189,7 +189,9 @@ def _report(
     if max(volume.spacing_mm) > 4:
         flags.append(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
     if brain.confidence < 0.9:
-        flags.append("brain mask of low confidence")
+        flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): look at it, or give --brain-mask")
+    elif brain.method == "atlas":
+        flags.append("skull stripped by registration to the template: look at the brain mask")
     qc["flags"] = flags
     steps: list[dict[str, Any]] = [
         {"step": "brain", "method": brain.method},

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
+from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
-from halebrain.preprocessing.itk import one_itk_thread
+from halebrain.preprocessing.itk import LPS, matrix_ras, one_itk_thread, to_itk
 from halebrain.preprocessing.template import load_template
 
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SEED = 20240703
 _FAILED_DICE = 0.80
 """Below this overlap with the template's brain the registration is not to be trusted."""
@@ -84,8 +83,8 @@ def _attempt(moving: Volume, moving_mask: MaskArray, pitch: float) -> Registrati
     import SimpleITK as sitk  # noqa: N813
 
     template, template_mask = load_template(2)
-    fixed_image = _to_itk(np.where(template_mask, template.data + 0.1, 0), template.affine)
-    moving_image = _to_itk(moving.data, moving.affine)
+    fixed_image = to_itk(np.where(template_mask, template.data + 0.1, 0), template.affine)
+    moving_image = to_itk(moving.data, moving.affine)
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(_centroid_lps(template_mask, template.affine))
     offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
@@ -128,7 +127,7 @@ def _assess(affine: Any, fixed: Any, moving: Any, moving_mask: MaskArray, moving
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(affine)
     information = -float(method.MetricEvaluate(fixed, moving))
-    matrix = _matrix_ras(affine)
+    matrix = matrix_ras(affine)
     template, template_mask = load_template(2)
     warped = resample(
         moving_mask.astype(np.float32),
@@ -142,33 +141,9 @@ def _assess(affine: Any, fixed: Any, moving: Any, moving_mask: MaskArray, moving
     return Registration(matrix, dice, information, scale, dice < _FAILED_DICE or not 0.35 < scale < 2.0)
 
 
-def _matrix_ras(affine: Any) -> Affine:
-    """Return ITK's affine (about a centre, LPS) as one RAS matrix."""
-    linear = np.array(affine.GetMatrix()).reshape(3, 3)
-    centre, translation = np.array(affine.GetCenter()), np.array(affine.GetTranslation())
-    lps = np.eye(4)
-    lps[:3, :3] = linear
-    lps[:3, 3] = translation + centre - linear @ centre
-    matrix: Affine = _LPS @ lps @ _LPS
-    return matrix
-
-
-def _to_itk(data: FloatArray, affine: Affine) -> Any:
-    """Return an ITK image of an axis-aligned RAS array."""
-    import SimpleITK as sitk  # noqa: N813
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0).astype(np.float32)))
-    lps = _LPS @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    return image
-
-
 def _centroid_lps(mask: MaskArray, affine: Affine) -> list[float]:
     centre = np.argwhere(mask).mean(axis=0)
-    world = _LPS @ affine @ np.append(centre, 1.0)
+    world = LPS @ affine @ np.append(centre, 1.0)
     return [float(v) for v in world[:3]]
 
 

@@ -1,0 +1,83 @@
+"""The brain in a head, without weights: the template's surface, brought in by outline and by registration, refined.
+
+Good enough for an adult's T1, T2 or FLAIR; learned extractors (HD-BET, SynthStrip) are better where they are at hand.
+"""
+
+import numpy as np
+
+from halebrain.core.errors import DataError
+from halebrain.core.types import MaskArray, Volume
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
+from halebrain.preprocessing.brain.head import align_outline, head_mask, isotropic
+from halebrain.preprocessing.brain.prior import load_prior
+from halebrain.preprocessing.brain.surface import Surface, fit_surface
+from halebrain.preprocessing.itk import one_itk_thread
+from halebrain.preprocessing.registration import Registration, register_to_template
+
+_TURNS = 4
+_SETTLED = 0.985
+"""Dice of two masks in a row above which another turn changes nothing that matters."""
+_PLAUSIBLE_ML = (800.0, 2000.0)
+_LEAST_CONFIDENCE = 0.3
+
+
+@BRAIN_EXTRACTORS.register("atlas")
+def extract_by_atlas(volume: Volume) -> BrainMask:
+    """Return the brain of an adult's whole head.
+
+    The outline of the head gives the first place of the template in it; there the surface is fitted; the brain so found
+    is registered to the template, the surface fitted again from the better place, until the mask stays.
+
+    Raises:
+        DataError: No brain was found that one could trust.
+    """
+    prior = load_prior()
+    small = isotropic(volume)
+    head = head_mask(small)
+    if not head.any():
+        raise _failed(volume, "no head against the background")
+    with one_itk_thread():
+        place = align_outline(small, head, prior)
+    surface = fit_surface(volume, prior, place, prior_sigma_mm=6.0)
+    mask = surface.mask(volume, prior, place)
+    registration: Registration | None = None
+    for _ in range(_TURNS):
+        if not mask.any():
+            raise _failed(volume, "the head does not hold the template's brain")
+        registration = register_to_template(volume, mask)
+        surface = fit_surface(volume, prior, registration.template_to_native, prior_sigma_mm=4.0)
+        before, mask = mask, surface.mask(volume, prior, registration.template_to_native)
+        if _dice(before, mask) > _SETTLED:
+            break
+    assert registration is not None  # the loop ran at least once
+    size = volume_ml(mask, volume)
+    confidence = _confidence(registration, surface, size, head_ml=volume_ml(head, small))
+    if confidence < _LEAST_CONFIDENCE:
+        raise _failed(volume, f"a brain of {size:.0f} ml with confidence {confidence:.2f}")
+    return BrainMask(mask, "atlas", confidence, size)
+
+
+def _confidence(registration: Registration, surface: Surface, size_ml: float, *, head_ml: float) -> float:
+    """Return how far the mask is to be trusted, in [0, 1].
+
+    It must fit the template, have an edge, a brain's volume, and a head around it (in adults about twice as large).
+    """
+    fits = np.interp(registration.mask_dice, [0.85, 0.95], [0.0, 1.0])
+    has_edge = np.interp(float(np.median(surface.contrast)), [0.15, 0.35], [0.0, 1.0])
+    low, high = _PLAUSIBLE_ML
+    plausible = np.interp(size_ml, [0.8 * low, low, high, 1.2 * high], [0.0, 1.0, 1.0, 0.0])
+    around = np.interp(head_ml / max(size_ml, 1.0), [1.2, 1.5], [0.0, 1.0])
+    return float(fits * has_edge * plausible * around * (not registration.failed))
+
+
+def _dice(one: MaskArray, other: MaskArray) -> float:
+    return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
+
+
+def _failed(volume: Volume, found: str) -> DataError:
+    return DataError(
+        "the brain must be found in the head",
+        received=found,
+        where=volume.name,
+        remedy="strip it first (HD-BET, SynthStrip) or give --brain-mask",
+    )

@@ -1,0 +1,117 @@
+"""Where a head is, and a first guess of where the template's brain lies in it: by the head's outline alone.
+
+The outline (skin against air) is there in every contrast, so this step does not ask which one it is.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from halebrain.core.types import Affine, MaskArray, Volume
+from halebrain.preprocessing.brain.prior import BrainPrior
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample
+from halebrain.preprocessing.itk import LPS, matrix_ras, to_itk
+
+_Point = npt.NDArray[np.float64]
+_SEED = 20240703
+_SKIN_MM = 13.0
+"""From the surface of the brain to the skin: CSF, skull and scalp of an adult above the ears."""
+_LOWEST_MM = -20.0
+"""Below this height in template space the outline is face and neck, whose shape says nothing."""
+_SCALE = 0.93
+"""An adult's brain against the template's, along an axis."""
+_PITCHES = (0.0, -0.3, 0.3)
+"""Rotations about the left–right axis, in radians, from which is started."""
+
+
+def isotropic(volume: Volume, spacing_mm: float = 2.0) -> Volume:
+    """Return the whole field of view on an axis-aligned RAS grid."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (np.array(volume.shape) - 1)
+    box = apply_affine(volume.affine, corners.astype(float))
+    low, high = box.min(axis=0), box.max(axis=0)
+    i, j, k = (int(n) for n in np.ceil((high - low) / spacing_mm) + 1)
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = low
+    data = resample(volume.data, Grid(volume.shape, volume.affine), Grid((i, j, k), affine))
+    return Volume(data, affine, name=volume.name)
+
+
+def head_mask(volume: Volume) -> MaskArray:
+    """Return the head of a scan on a 2 mm grid: the largest piece above noise, with its inside filled; may be empty."""
+    data = volume.data
+    positive = data[data > 0]
+    if positive.size == 0:
+        return np.zeros(volume.shape, dtype=bool)
+    bright = float(np.percentile(positive, 98))
+    border = np.concatenate([data[[0, -1]].ravel(), data[:, [0, -1]].ravel()])
+    border = border[border > 0]
+    noise = float(np.percentile(border, 90)) if border.size > 50 else 0.0
+    opened = ndimage.binary_opening(data > min(max(0.1 * bright, 1.5 * noise), 0.3 * bright))
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        return np.zeros(volume.shape, dtype=bool)
+    largest = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    # Air in sinuses and ears is open to the outside in one slice and closed in the next.
+    closed = ndimage.binary_closing(np.pad(largest, 6), iterations=5)[6:-6, 6:-6, 6:-6]
+    filled = np.stack([ndimage.binary_fill_holes(closed[:, :, k]) for k in range(closed.shape[2])], axis=2)
+    return np.asarray(filled, dtype=bool)
+
+
+def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior) -> Affine:
+    """Return template-to-native (world, mm, RAS) of the best similarity between the template's outline and the head.
+
+    Args:
+        head: The scan on the grid of `isotropic`.
+        mask: The head on that grid.
+        prior: The template.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    height = prior.affine[2, 3] + prior.affine[2, 2] * np.arange(prior.distance_mm.shape[2])
+    region = (prior.distance_mm < 30) & (height > _LOWEST_MM)[None, None, :]
+    fixed = to_itk(np.clip(0.5 - (prior.distance_mm - _SKIN_MM) / 8, 0, 1).astype(np.float32), prior.affine)
+    fixed_region = sitk.Cast(to_itk(region.astype(np.float32), prior.affine), sitk.sitkUInt8)
+    moving = to_itk(ndimage.gaussian_filter(mask.astype(np.float32), 1.5), head.affine)
+    centre, target = _centres(prior, head, mask)
+    best: tuple[float, Any] | None = None
+    for pitch in _PITCHES:
+        start = sitk.Similarity3DTransform()
+        start.SetCenter((LPS[:3, :3] @ centre).tolist())
+        start.SetTranslation((LPS[:3, :3] @ (target - centre)).tolist())
+        start.SetRotation([1.0, 0.0, 0.0], pitch)
+        start.SetScale(_SCALE)
+        method = _method(fixed_region, start)
+        method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-2, 60, relaxationFactor=0.6)
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.Execute(fixed, moving)
+        error = float(_method(fixed_region, start).MetricEvaluate(fixed, moving))
+        if best is None or error < best[0]:
+            best = (error, start)
+    assert best is not None  # the loop ran at least once
+    return matrix_ras(best[1])
+
+
+def _method(region: Any, transform: Any) -> Any:
+    import SimpleITK as sitk  # noqa: N813
+
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMeanSquares()
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.05, _SEED)
+    method.SetMetricFixedMask(region)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(transform, inPlace=True)
+    return method
+
+
+def _centres(prior: BrainPrior, head: Volume, mask: MaskArray) -> tuple[_Point, _Point]:
+    """Return the middle of the template's brain, and where it is expected in the head: so far below the vertex."""
+    brain = apply_affine(prior.affine, np.argwhere(prior.distance_mm < 0).astype(float))
+    points = apply_affine(head.affine, np.argwhere(mask).astype(float))
+    vertex = float(np.percentile(points[:, 2], 99.9))
+    target = np.median(points[points[:, 2] > vertex - 150], axis=0)
+    centre = brain.mean(axis=0)
+    target[2] = vertex - _SKIN_MM - _SCALE * (float(brain[:, 2].max()) - centre[2])
+    return centre, target

@@ -1,0 +1,119 @@
+"""Moving the template's brain surface onto the edge that the scan shows: bright inside, dark outside.
+
+Along the normal of every point of the surface, the intensities of the scan are read, and the offset is sought at which
+tissue ends: in T1 and FLAIR at the dark rim of CSF and skull, in T2 at the skull below the bright CSF. Neighbours
+pull on each other, and what lies beyond a dark gap (the scalp) is not reached. In the spirit of BET (Smith 2002), with
+the template's surface for its sphere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
+from halebrain.preprocessing.brain.prior import BrainPrior
+from halebrain.preprocessing.geometry import Grid, resample
+
+_STEPS_MM = np.arange(-16.0, 14.5, 1.0)
+"""Offsets from the template's surface that are tried."""
+_REACH = 6
+"""Steps beyond them that are read, to see what lies inside and outside of the last ones."""
+_NEIGHBOURS = 40
+_PLATEAU = 0.8
+"""Share of the brain's median from which all is alike: white against grey matter is no edge, bright CSF is inside."""
+_STIFFNESS = 0.3
+_SCALE_MM = 3.0
+_EDGE_SHIFT_MM = 0.6
+"""The sharpest drop lies between two steps."""
+_BAND_MM = 20.0
+_GAP, _GAP_FROM_MM = 0.45, -14.0
+"""Share of the brain's median below which a gap begins; how far inside one looks for it."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A brain surface in template space.
+
+    Args:
+        distance_mm: Signed distance to it, negative inside, on the prior's grid, cut at ± 20.
+        contrast: Drop of intensity across it at each point, as a share of the brain's median.
+    """
+
+    distance_mm: FloatArray
+    contrast: npt.NDArray[np.float64]
+
+    def mask(self, volume: Volume, prior: BrainPrior, template_to_native: Affine) -> MaskArray:
+        """Return the brain on the grid of a scan, bool."""
+        # What the prior's grid does not reach is outside; resampling fills with 0.
+        inside = (_BAND_MM - self.distance_mm).astype(np.float32)
+        native = Grid(volume.shape, volume.affine)
+        back = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64)
+        return resample(inside, prior.grid, native, target_to_source=back, antialias=False) > _BAND_MM
+
+
+def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *, prior_sigma_mm: float) -> Surface:
+    """Return the surface of the brain in a scan.
+
+    Args:
+        volume: The scan with its head on.
+        prior: The template.
+        template_to_native: World-to-world matrix, mm, RAS.
+        prior_sigma_mm: How far from the template's surface it is expected to lie.
+    """
+    native = Grid(volume.shape, volume.affine)
+    image = resample(volume.data, native, prior.grid, target_to_source=template_to_native)
+    within = image[(prior.distance_mm < -8) & (image > 0)]
+    median = float(np.median(within)) if within.size else 1.0
+    cost, edge = _costs(np.clip(image / (_PLATEAU * median), 0, 1).astype(np.float32), prior, prior_sigma_mm)
+    tree = cKDTree(prior.points)
+    neighbours = tree.query(prior.points, k=_NEIGHBOURS)[1]
+    offset = _relax(cost, neighbours)
+    chosen = np.abs(_STEPS_MM[None] - offset[:, None]).argmin(axis=1)
+    contrast = edge[np.arange(len(offset)), chosen]
+    return Surface(_moved(prior, tree, offset + _EDGE_SHIFT_MM), contrast)
+
+
+def _costs(
+    image: FloatArray, prior: BrainPrior, prior_sigma_mm: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the cost of each offset at each point, and the drop of intensity there; both `(n, offsets)`."""
+    spacing = float(np.linalg.norm(prior.affine[:3, 0]))
+    read = np.arange(_STEPS_MM[0] - _REACH, _STEPS_MM[-1] + _REACH + 0.5, 1.0)
+    places = prior.points[:, None] + prior.normals[:, None] * (read[None, :, None] / spacing)
+    profile = ndimage.map_coordinates(image, places.reshape(-1, 3).T, order=1).reshape(len(prior.points), -1)
+    first = int(np.searchsorted(read, _GAP_FROM_MM))
+    darkest = np.minimum.accumulate(ndimage.uniform_filter1d(profile, 3, axis=1)[:, first:], axis=1)
+    edges, gaps = [], []
+    for step in range(len(_STEPS_MM)):
+        here = _REACH + step
+        edges.append(profile[:, here - 5 : here].mean(axis=1) - profile[:, here + 1 : here + 4].min(axis=1))
+        gaps.append(darkest[:, max(here - 1 - first, 0)])
+    edge = np.stack(edges, axis=1).astype(np.float64)
+    gap = np.clip(_GAP - np.stack(gaps, axis=1), 0, 1)
+    return -edge + 2 * gap + 0.1 * (_STEPS_MM[None] / prior_sigma_mm) ** 2, edge
+
+
+def _relax(cost: npt.NDArray[np.float64], neighbours: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the offset of each point, mm: cheap, and near those of its neighbours."""
+    offset: npt.NDArray[np.float64] = _STEPS_MM[cost.argmin(axis=1)]
+    for turn in range(20):
+        # The median first, which the scalp's false edges do not move.
+        around = np.median(offset[neighbours], axis=1) if turn < 5 else offset[neighbours].mean(axis=1)
+        pull = _STIFFNESS * ((_STEPS_MM[None] - around[:, None]) / _SCALE_MM) ** 2
+        offset = _STEPS_MM[(cost + pull).argmin(axis=1)]
+    smooth: npt.NDArray[np.float64] = offset[neighbours].mean(axis=1)
+    return smooth
+
+
+def _moved(prior: BrainPrior, tree: cKDTree, offset: npt.NDArray[np.float64]) -> FloatArray:
+    """Return the signed distance to the prior's surface moved by `offset` along its normals."""
+    near = np.abs(prior.distance_mm) < _BAND_MM
+    far, index = tree.query(np.argwhere(near), k=6)
+    weight = 1 / (far + 0.5)
+    shift = (offset[index] * weight).sum(axis=1) / weight.sum(axis=1)
+    distance = np.clip(prior.distance_mm, -_BAND_MM, _BAND_MM)
+    distance[near] = np.clip(prior.distance_mm[near] - shift, -_BAND_MM, _BAND_MM)
+    return distance.astype(np.float32)

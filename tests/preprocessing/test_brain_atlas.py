@@ -1,0 +1,91 @@
+"""The brain in a head without weights: found in heads whose truth is known, refused where there is none."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from halebrain.core.errors import DataError
+from halebrain.core.types import MaskArray, Volume
+from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, extract_automatically, extract_by_atlas
+from halebrain.preprocessing.brain.head import head_mask, isotropic
+from halebrain.preprocessing.brain.prior import load_prior
+from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.template import load_template
+
+TISSUE = {"T1w": (0.25, 0.05, 1.2), "T2w": (1.6, 0.05, 0.9)}
+"""CSF, skull and scalp as shares of the brain's intensity."""
+
+
+def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArray]:
+    """Return a head around the template's brain, nodded, moved and smaller than the template, with its true mask."""
+    template, _ = load_template(2)
+    prior = load_prior()
+    csf, skull, scalp = TISSUE[contrast]
+    distance = prior.distance_mm
+    brain = resample(template.data, Grid(template.shape, template.affine), prior.grid)
+    brain = brain / np.median(brain[distance < 0])
+    if contrast == "T2w":
+        brain = np.where(brain > 0, 1.8 - 0.8 * brain, 0)
+    layers = [distance < 0, distance < 2.5, distance < 8, distance < 14]
+    head = np.select(layers, [brain, np.full_like(brain, csf), np.full_like(brain, skull), np.full_like(brain, scalp)])
+    nod = np.eye(4)
+    cos, sin = np.cos(0.2), np.sin(0.2)
+    nod[1:3, 1:3] = [[cos, -sin], [sin, cos]]
+    size = np.diag([1.08, 1.06, 1.07, 1.0])  # native → template: the head is smaller
+    shift = np.eye(4)
+    shift[:3, 3] = [6, -14, 9]
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = [-120, -150, -110]
+    native = Grid((120, 130, 75), affine)
+    to_template = shift @ nod @ size
+    image = resample(head.astype(np.float32), prior.grid, native, target_to_source=to_template)
+    truth = resample((distance < 0).astype(np.float32), prior.grid, native, target_to_source=to_template) > 0.5
+    noisy = np.abs(image + rng.normal(0, 0.02, image.shape))
+    return Volume(noisy.astype(np.float32), affine, name=f"{contrast}.nii.gz"), truth
+
+
+@pytest.mark.parametrize("contrast", list(TISSUE))
+def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -> None:
+    volume, truth = make_head(contrast, rng)
+    found = extract_automatically(volume)
+    assert found.method == "atlas"
+    overlap = 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum())
+    assert overlap > 0.95
+    assert found.confidence > 0.8
+    # In T2 the CSF around the brain is as bright as the brain: a rim of it is taken in.
+    assert found.volume_ml == pytest.approx(truth.sum() * 12 / 1000, rel=0.05 if contrast == "T1w" else 0.12)
+
+
+def test_a_stripped_scan_is_left_as_it_is() -> None:
+    template, mask = load_template(2)
+    volume = Volume(np.where(mask, template.data, 0).astype(np.float32), template.affine)
+    assert extract_automatically(volume).method == "stripped"
+
+
+@pytest.mark.parametrize("what", ["noise", "ball", "dark"])
+def test_what_is_no_head_is_refused(what: str, rng: np.random.Generator) -> None:
+    shape = (70, 80, 60)
+    distance = np.linalg.norm(np.indices(shape).T - np.array(shape) / 2, axis=-1).T
+    data = {
+        "noise": np.abs(rng.normal(100, 20, shape)),
+        "ball": 100.0 * (distance < 25) + np.abs(rng.normal(0, 1, shape)),
+        "dark": -np.abs(rng.normal(100, 20, shape)),
+    }[what]
+    volume = Volume(data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), name=f"{what}.nii.gz")
+    with pytest.raises(DataError, match=f"{what}.nii.gz"):
+        extract_by_atlas(volume)
+
+
+def test_the_head_is_what_stands_out_of_the_noise(rng: np.random.Generator) -> None:
+    volume, truth = make_head("T1w", rng)
+    small = isotropic(volume)
+    head = head_mask(small)
+    brain = resample(truth.astype(np.float32), Grid(volume.shape, volume.affine), Grid(small.shape, small.affine)) > 0.5
+    assert (head & brain).sum() > 0.99 * brain.sum()
+    # The scalp ends 14 mm from the brain.
+    far = ndimage.distance_transform_edt(~brain) * 2 > 17
+    assert (head & far).sum() < 0.01 * head.sum()
+
+
+def test_extractors_are_known_by_name() -> None:
+    assert set(BRAIN_EXTRACTORS.names()) >= {"auto", "atlas", "stripped"}
