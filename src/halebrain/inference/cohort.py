@@ -9,10 +9,9 @@ import numpy as np
 from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
-from halebrain.inference.outputs import stem_of
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import SUFFIXES, read_mask, read_volume
+from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
 
 

@@ -1,0 +1,229 @@
+"""What is read of DICOM headers: where each frame lies and how its pixels are to be taken, nothing of the person.
+
+Everything else stays unread on disk; messages count files instead of naming them, as names of files are often names of
+people.
+"""
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from halebrain.core.errors import DataError
+
+_TAGS = [
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality"),
+    *("ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+    *("EchoTime", "InversionTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+]
+_MODALITIES = {
+    *("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "SC", "US", "XA"),
+    *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
+}
+"""What may be repeated in a message; anything else in that field could be anything."""
+_MAGIC = b"DICM"
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One plane of pixels.
+
+    Args:
+        file: Where it is.
+        index: Number within a multi-frame file; `None` for the only one.
+        uid: What tells it from all others; never shown.
+        series_uid: The series that it belongs to; never shown.
+        number: Series number, where it is given.
+        modality: "MR", "CT", …, or "unknown" for what the standard does not list.
+        image_type: Values of ImageType (and of FrameType), upper case.
+        contrast: Echo and inversion time and the part of a complex image, by which one series may hold several images.
+        shape: Rows and columns.
+        grey: Whether a pixel is one number, more being brighter.
+        position: Centre of the first pixel in mm, LPS `(3,)`; `None` where it is not given.
+        orientation: Direction along a row, then along a column, LPS `(2, 3)`; `None` where it is not given.
+        spacing: Distance between rows and between columns in mm.
+        slope: What a stored unit is worth.
+        intercept: What a stored zero is worth.
+    """
+
+    file: Path
+    index: int | None
+    uid: str
+    series_uid: str
+    number: int | None
+    modality: str
+    image_type: tuple[str, ...]
+    contrast: tuple[object, ...]
+    shape: tuple[int, int]
+    grey: bool
+    position: Numbers | None
+    orientation: Numbers | None
+    spacing: Numbers | None
+    slope: float
+    intercept: float
+
+    @property
+    def placed(self) -> bool:
+        """Whether the header says where the frame lies."""
+        return self.position is not None and self.orientation is not None and self.spacing is not None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom from warning and logging: its messages quote values."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Return every DICOM file below a folder (known by its content), sorted; hidden ones are left out.
+
+    Raises:
+        DataError: A symbolic link leads out of the folder or nowhere.
+    """
+    found = []
+    root = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        paths = [Path(place) / name for name in [*folders, *sorted(names)] if not name.startswith(".")]
+        for path in paths:
+            if path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(root)):
+                raise outside(path)
+        found += [path for path in paths if path.is_file() and _has_magic(path)]
+    return found
+
+
+def outside(link: Path) -> DataError:
+    """Return the error for a symbolic link that is not followed."""
+    return DataError(
+        "a link must stay inside the folder given",
+        received="one that leads nowhere" if not link.exists() else "one that leads out",
+        where=link,
+        remedy="copy the files, or give the folder that they are in",
+    )
+
+
+def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
+    """Return the frames of all images among DICOM files, each once, and the number of other objects.
+
+    Raises:
+        DataError: A header is damaged; the message says how many are.
+    """
+    frames: dict[str, Frame] = {}
+    others = damaged = 0
+    with quiet():
+        for file in files:
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+                found = list(_frames(header, file))
+            except Exception:  # pydicom fails on a bad header in ways that it does not list
+                damaged += 1
+                continue
+            others += not found
+            for frame in found:
+                frames.setdefault(frame.uid, frame)
+    if damaged:
+        raise DataError(
+            "every DICOM header must be readable",
+            received=f"{damaged} of {len(files)} files that are not",
+            where=where,
+            remedy="export them again",
+        )
+    return list(frames.values()), others
+
+
+def _has_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(132)[128:] == _MAGIC
+    except OSError:
+        return False
+
+
+def _frames(header: Any, file: Path) -> Iterator[Frame]:
+    if "Rows" not in header or "Columns" not in header:
+        return
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    count = int(header.get("NumberOfFrames") or 1)
+    if per_frame is None:
+        for index in range(count):
+            yield _frame(header, [header], file, index if count > 1 else None, enhanced=False)
+        return
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    for index, groups in enumerate(per_frame):
+        yield _frame(header, [groups, *shared], file, index, enhanced=True)
+
+
+def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enhanced: bool) -> Frame:
+    modality = str(header.get("Modality", ""))
+    kinds = [str(v).upper() for v in _values(header.get("ImageType"))]
+    kinds += [str(v).upper() for v in _values(_find(places, "MRImageFrameTypeSequence", "FrameType", enhanced))]
+    orientation = _floats(_find(places, "PlaneOrientationSequence", "ImageOrientationPatient", enhanced), 6)
+    echo = _find(places, "MREchoSequence", "EffectiveEchoTime", True) if enhanced else header.get("EchoTime")
+    slope = _find(places, "PixelValueTransformationSequence", "RescaleSlope", enhanced)
+    intercept = _find(places, "PixelValueTransformationSequence", "RescaleIntercept", enhanced)
+    number = header.get("SeriesNumber")
+    series = str(header.get("SeriesInstanceUID", ""))
+    uid = str(header.get("SOPInstanceUID", "")) or hashlib.sha256(str(file).encode()).hexdigest()
+    part = next((kind for kind in kinds[2:] if kind in ("P", "R", "I", "PHASE", "REAL", "IMAGINARY")), "M")
+    return Frame(
+        file=file,
+        index=index,
+        uid=f"{uid}/{index or 0}",
+        series_uid=series,
+        number=None if number in (None, "") else int(number),
+        modality=modality if modality in _MODALITIES else "unknown",
+        image_type=tuple(kinds),
+        contrast=(_rounded(echo), _rounded(header.get("InversionTime")), part[0]),
+        shape=(int(header.Rows), int(header.Columns)),
+        grey=int(header.get("SamplesPerPixel") or 1) == 1
+        and str(header.get("PhotometricInterpretation", "MONOCHROME2")) == "MONOCHROME2",
+        position=_floats(_find(places, "PlanePositionSequence", "ImagePositionPatient", enhanced), 3),
+        orientation=None if orientation is None else orientation.reshape(2, 3),
+        spacing=_floats(_find(places, "PixelMeasuresSequence", "PixelSpacing", enhanced), 2),
+        slope=1.0 if slope in (None, "") else float(slope),
+        intercept=0.0 if intercept in (None, "") else float(intercept),
+    )
+
+
+def _find(places: list[Any], group: str, name: str, enhanced: bool) -> Any:
+    """Return a value from the frame's own functional groups, else from the shared ones, else from the header."""
+    for place in places:
+        holder = (place.get(group) or [None])[0] if enhanced else place
+        if holder is not None and holder.get(name) is not None:
+            return holder.get(name)
+    return None
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _floats(value: Any, count: int) -> Numbers | None:
+    numbers = np.array([float(v) for v in _values(value)])
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _rounded(value: Any) -> float | None:
+    return None if value in (None, "") else round(float(value), 1)
