@@ -6,6 +6,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
+from halebrain.io.files import is_dicom
 from halebrain.io.formats import FORMATS, Image, ScanFormat
 from halebrain.io.selection import split_selection
 
@@ -95,15 +96,6 @@ def stem_of(path: Path) -> str:
     name = place.name or place.resolve().name
     suffix = "" if place.is_dir() else _suffix_of(name)
     return name[: len(name) - len(suffix)] + (f"-series{series}" if series else "")
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file says of itself that it is DICOM; its name does not matter."""
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def format_of(path: Path) -> ScanFormat:

@@ -6,7 +6,6 @@ people.
 
 import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +30,6 @@ _MODALITIES = {
     *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
 }
 """What may be repeated in a message; anything else in that field could be anything."""
-_MAGIC = b"DICM"
 
 Numbers = npt.NDArray[np.float64]
 
@@ -94,34 +92,6 @@ def quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """Return every DICOM file below a folder (known by its content), sorted; hidden ones are left out.
-
-    Raises:
-        DataError: A symbolic link leads out of the folder or nowhere.
-    """
-    found = []
-    root = folder.resolve()
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        paths = [Path(place) / name for name in [*folders, *sorted(names)] if not name.startswith(".")]
-        for path in paths:
-            if path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(root)):
-                raise outside(path)
-        found += [path for path in paths if path.is_file() and _has_magic(path)]
-    return found
-
-
-def outside(link: Path) -> DataError:
-    """Return the error for a symbolic link that is not followed."""
-    return DataError(
-        "a link must stay inside the folder given",
-        received="one that leads nowhere" if not link.exists() else "one that leads out",
-        where=link,
-        remedy="copy the files, or give the folder that they are in",
-    )
-
-
 def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
     """Return the frames of all images among DICOM files, each once, and the number of other objects.
 
@@ -151,12 +121,28 @@ def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
     return list(frames.values()), others
 
 
-def _has_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == _MAGIC
-    except OSError:
-        return False
+def is_multi_frame(file: Path) -> bool:
+    """Return whether a DICOM file holds more than one frame; `False` where its header is damaged."""
+    with quiet():
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+            return int(header.get("NumberOfFrames") or 1) > 1
+        except Exception:  # reading it as a scan will tell
+            return False
+
+
+def series_uids(files: list[Path]) -> set[str]:
+    """Return the series that DICOM files belong to, to compare and never to show; damaged files are left out."""
+    found = set()
+    with quiet():
+        for file in files:
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Rows"])
+            except Exception:  # reading it as a scan will tell
+                continue
+            if "Rows" in header:
+                found.add(str(header.get("SeriesInstanceUID", "")))
+    return found - {""}
 
 
 def _frames(header: Any, file: Path) -> Iterator[Frame]:

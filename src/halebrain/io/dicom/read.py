@@ -12,9 +12,10 @@ from halebrain.core.types import Affine, FloatArray, Volume
 from halebrain.io.dicom.archive import unpacked
 from halebrain.io.dicom.converter import chosen_converter, convert
 from halebrain.io.dicom.geometry import sorted_grid
-from halebrain.io.dicom.headers import Frame, dicom_files, read_frames
+from halebrain.io.dicom.headers import Frame, read_frames
 from halebrain.io.dicom.pixels import read_pixels
 from halebrain.io.dicom.series import SeriesInfo, choose, group_series
+from halebrain.io.files import dicom_files
 
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 

@@ -40,25 +40,44 @@ def read_pair(path: Path) -> Image:
     return _read_analyze(path, raw, files)
 
 
+def is_pair(path: Path) -> bool:
+    """Return whether a name is that of a header or an image of a pair."""
+    return path.name.lower().endswith(_HEADERS + _IMAGES)
+
+
+def has_header(path: Path) -> bool:
+    """Return whether a file of a pair is a header or has one beside it."""
+    base, suffix = _split(path)
+    return suffix in _HEADERS or _beside(path, base, _HEADERS) is not None
+
+
 def pair_of(path: Path) -> tuple[Path, Path]:
     """Return the header and the image that a file of a pair belongs to.
 
     Raises:
         MissingInputError: One of them is not there.
     """
-    suffix = next(s for s in sorted(_HEADERS + _IMAGES, key=len, reverse=True) if path.name.lower().endswith(s))
-    base = path.name[: -len(suffix)]
+    base, suffix = _split(path)
     wanted, kind = (_IMAGES, "image") if suffix in _HEADERS else (_HEADERS, "header")
-    for ending in (*wanted, *(s.upper() for s in wanted)):
-        other = path.with_name(base + ending)
-        if other.exists():
-            return (path, other) if suffix in _HEADERS else (other, path)
-    raise MissingInputError(
-        f"a pair needs its {kind} beside it",
-        received="/".join(base + ending for ending in wanted) + " missing",
-        where=path,
-        remedy="copy both files",
-    )
+    other = _beside(path, base, wanted)
+    if other is None:
+        raise MissingInputError(
+            f"a pair needs its {kind} beside it",
+            received="/".join(base + ending for ending in wanted) + " missing",
+            where=path,
+            remedy="copy both files",
+        )
+    return (path, other) if suffix in _HEADERS else (other, path)
+
+
+def _split(path: Path) -> tuple[str, str]:
+    suffix = max((s for s in _HEADERS + _IMAGES if path.name.lower().endswith(s)), key=len)
+    return path.name[: -len(suffix)], suffix
+
+
+def _beside(path: Path, base: str, endings: tuple[str, ...]) -> Path | None:
+    names = [base + ending for ending in (*endings, *(s.upper() for s in endings))]
+    return next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
 
 
 def _read_analyze(path: Path, raw: bytes, files: dict[str, Path]) -> Image:
