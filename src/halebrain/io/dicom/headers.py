@@ -30,6 +30,9 @@ _MODALITIES = {
     *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
 }
 """What may be repeated in a message; anything else in that field could be anything."""
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg")
+_MR_IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{tail}" for tail in ("", ".1", ".4")}
+"""Classes of objects that must have pixels."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -80,16 +83,18 @@ class Frame:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom from warning and logging: its messages quote values."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    """Keep pydicom and its decoders from warning and logging: their messages quote values."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
@@ -147,6 +152,9 @@ def series_uids(files: list[Path]) -> set[str]:
 
 def _frames(header: Any, file: Path) -> Iterator[Frame]:
     if "Rows" not in header or "Columns" not in header:
+        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+        if not kind or kind in _MR_IMAGES:
+            raise ValueError("an image without its size, or nothing at all")
         return
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     count = int(header.get("NumberOfFrames") or 1)
