@@ -1,7 +1,9 @@
 """FreeSurfer's MGH and MGZ."""
 
+import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import nibabel
 
@@ -18,10 +20,16 @@ def read_mgh(path: Path) -> Image:
     Raises:
         DataError: It is damaged, no MGH, or states no geometry.
     """
-    image, data = load(path, "MGH", nibabel.MGHImage.from_filename)
+    image, data = load(path, "MGH", _opened)
     if struct.unpack(">h", first_bytes(path, 30)[_GOOD_RAS])[0] <= 0:
         raise missing_affine(path, "a header without geometry (goodRASFlag 0)")
     return Image(data, checked_affine(image.affine, path))
+
+
+def _opened(path: Path) -> Any:
+    # From memory: nibabel leaves a file open whose header it refuses.
+    raw = path.read_bytes()
+    return nibabel.MGHImage.from_bytes(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
 
 
 FORMATS.register("mgh")(ScanFormat("MGH", (".mgh", ".mgz"), read_mgh))

@@ -33,7 +33,7 @@ def read_pair(path: Path) -> Image:
     files = {"header": header, "image": image}
     if raw[344:348] == b"ni1\0" or raw[4:8] == b"ni2\0":
         kind = nibabel.Nifti1Pair if raw[344:348] == b"ni1\0" else nibabel.Nifti2Pair
-        found, data = load(path, "NIfTI", lambda _: kind.from_file_map(kind.make_file_map(files)))
+        found, data = load(path, "NIfTI", lambda _: _opened(kind, files))
         if int(found.header["sform_code"]) == 0 and int(found.header["qform_code"]) == 0:
             raise missing_affine(path, "a header with sform and qform code 0")
         return Image(data, checked_affine(found.affine, path))
@@ -80,27 +80,35 @@ def _beside(path: Path, base: str, endings: tuple[str, ...]) -> Path | None:
     return next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
 
 
+def _opened(kind: Any, files: dict[str, Path]) -> Any:
+    # By name, nibabel wants both files packed or neither.
+    holders = kind.make_file_map()
+    for part, file in files.items():
+        holders[part].filename = str(file)
+    return kind.from_file_map(holders)
+
+
 def _read_analyze(path: Path, raw: bytes, files: dict[str, Path]) -> Image:
-    stated = files["header"].with_name(files["header"].name.split(".hdr")[0] + ".mat")
-    if stated.exists():
-        files = files | {"mat": stated}
+    # SPM's own affine; nibabel leaves it out where the file is not there.
+    stated = files["header"].with_name(_split(files["header"])[0] + ".mat")
+    files = files | {"mat": stated}
 
     def opened(_: Path) -> Any:
         if not Spm2AnalyzeImage.header_class.may_contain_header(raw):
             raise ValueError("a header that is none of Analyze's or NIfTI's")
-        return Spm2AnalyzeImage.from_file_map(Spm2AnalyzeImage.make_file_map(files))
+        return _opened(Spm2AnalyzeImage, files)
 
     found, data = load(path, "Analyze or NIfTI", opened)
     orient = raw[_ORIENT]
     # SPM and most others leave the byte at 0; another documented value turns or flips the axes.
-    if orient in range(1, 6) and "mat" not in files:
+    if orient in range(1, 6) and not stated.exists():
         raise DataError(
             "an Analyze scan must have axial, unflipped slices",
             received=f"orientation code {orient}",
             where=path,
             remedy="convert it to NIfTI, where the orientation is stated",
         )
-    note = STATED_ORIENTATION if "mat" in files else ASSUMED_ORIENTATION
+    note = STATED_ORIENTATION if stated.exists() else ASSUMED_ORIENTATION
     return Image(np.asarray(data), checked_affine(found.affine, path), (note,))
 
 
