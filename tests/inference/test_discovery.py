@@ -1,19 +1,16 @@
 """Inputs in mixed formats: which scans they mean, and what keeps them from being read."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from dicom_maker import LOUD, Maker, write_report
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.inference.cohort import find_scans
 from halebrain.io.volume import read_volume
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "io"))
-from dicom_maker import LOUD, Maker, write_report
 
 
 @pytest.fixture
@@ -113,7 +110,7 @@ def test_a_bids_data_set_is_its_anatomical_scans(tmp_path):
         "sub-02_ses-b_inplaneT2",
     ]
     (tmp_path / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to(tmp_path / ".git/annex/not-here")
-    with pytest.raises(DataError, match="leads nowhere in .*sub-01_T2w"):
+    with pytest.raises(DataError, match=r"leads nowhere in .*sub-01_T2w"):
         find_scans(tmp_path)
 
 
@@ -147,7 +144,7 @@ def test_links_that_leave_the_folder_are_reported(tmp_path, target):
     touch(tmp_path, "out.nii", "in/a.nii", "outside/b.nii")
     link = tmp_path / "in" / ("link" if target == "outside" else "link.nii")
     link.symlink_to(tmp_path / target)
-    with pytest.raises(DataError, match="a link must stay inside the folder given.*link"):
+    with pytest.raises(DataError, match=r"a link must stay inside the folder given.*link"):
         find_scans(tmp_path / "in")
 
 

@@ -7,15 +7,12 @@ import stat
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_maker import DIAGONAL, LOUD, Maker, write_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-from dicom_maker import DIAGONAL, LOUD, Maker, write_report
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
 from halebrain.io.checksum import scan_sha256
@@ -109,6 +106,18 @@ def test_the_affine_is_the_one_that_made_the_series(tmp_path_factory, angles, sp
     affine[:3, 3] = origin
     data = np.random.default_rng(2).integers(0, 999, size=(8, 9, 10), dtype=np.uint16)
     same_scan(read_dicom(Maker(data, affine).write(tmp_path_factory.mktemp("d"))), data, affine)
+
+
+def test_a_tilted_gantry_is_noted(tmp_path, data):
+    affine = DIAGONAL.copy()
+    affine[1, 2] = 0.3
+    assert "tilted gantry" in read_dicom(Maker(data, affine).write(tmp_path / "t")).notes[0]
+    assert read_dicom(Maker(data).write(tmp_path / "s")).notes == ()
+
+
+def test_slices_that_share_a_uid_are_all_kept(tmp_path, data):
+    folder = Maker(data).write(tmp_path / "s", change=lambda made, _: setattr(made, "SOPInstanceUID", "1.2.3"))
+    assert read_dicom(folder).shape == data.shape
 
 
 def test_a_multi_frame_file_is_the_same_scan(tmp_path, data):
@@ -408,29 +417,34 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def converted(tmp_path, data, affine):
-    """Write what dcm2niix would: rows from bottom to top, another value everywhere so that its use shows."""
+    """Write what dcm2niix would, rows from bottom to top; a note of its use is left."""
     import nibabel
 
     flipped = affine @ np.array([[1, 0, 0, 0], [0, -1, 0, data.shape[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-    nibabel.save(nibabel.Nifti1Image(data[:, ::-1].astype(np.float32) + 1, flipped), tmp_path / "c.nii")
-    return f"shutil.copy({str(tmp_path / 'c.nii')!r}, out / 'scan.nii')"
+    nibabel.save(nibabel.Nifti1Image(data[:, ::-1].astype(np.float32), flipped), tmp_path / "c.nii")
+    note = f"pathlib.Path({str(tmp_path / 'used')!r}).touch()"
+    return f"shutil.copy({str(tmp_path / 'c.nii')!r}, out / 'scan.nii'); {note}"
 
 
 def test_the_converter_is_used_where_it_agrees(tmp_path, data, stand_in, monkeypatch, capfd):
     stand_in(converted(tmp_path, data, DIAGONAL))
     folder = Maker(data).write(tmp_path / "s")
-    for choice, added in (("auto", 1), ("dcm2niix", 1), ("pydicom", 0)):
+    for choice, used in (("auto", True), ("dcm2niix", True), ("pydicom", False)):
+        (tmp_path / "used").unlink(missing_ok=True)
         monkeypatch.setenv("HALEBRAIN_DICOM", choice)
-        same_scan(read_dicom(folder), data.astype(float) + added, DIAGONAL)
+        same_scan(read_dicom(folder), data, DIAGONAL)
+        assert (tmp_path / "used").exists() == used
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("act", ["sys.exit(3)", "pass", "moved", "two"])
+@pytest.mark.parametrize("act", ["sys.exit(3)", "pass", "moved", "two", "shuffled"])
 def test_a_converter_that_fails_or_disagrees_is_not_believed(tmp_path, data, stand_in, monkeypatch, act):
     moved = DIAGONAL.copy()
     moved[0, 3] += 1
     if act == "moved":
         act = converted(tmp_path, data, moved)
+    elif act == "shuffled":
+        act = converted(tmp_path, data[:, :, ::-1], DIAGONAL)
     elif act == "two":
         act = converted(tmp_path, data, DIAGONAL) + "\nshutil.copy(out / 'scan.nii', out / 'scana.nii')"
     stand_in(act)
@@ -459,6 +473,14 @@ def test_dcm2niix_itself_gives_the_same_scan(tmp_path, large, monkeypatch, turn)
     folder = Maker(large, affine, slope=2.0, intercept=-5).write(tmp_path / "s")
     monkeypatch.setenv("HALEBRAIN_DICOM", "dcm2niix")
     same_scan(read_dicom(folder), large * 2.0 - 5, affine)
+
+
+def test_dcm2niix_itself_gives_the_same_multi_frame_scan(tmp_path, large, monkeypatch):
+    if shutil.which("dcm2niix") is None:
+        pytest.skip("dcm2niix is not on the PATH")
+    path = Maker(large).write_multi_frame(tmp_path / "s.dcm")
+    monkeypatch.setenv("HALEBRAIN_DICOM", "auto")
+    same_scan(read_dicom(path), large, DIAGONAL)
 
 
 @pytest.mark.real_data

@@ -7,12 +7,15 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine
-from halebrain.io.dicom.headers import Frame, Numbers
+from halebrain.io.dicom.frames import Frame, Numbers
 
 _SAME_PLACE_MM = 1e-2
 """Two slices nearer than this lie at one position."""
 _UNEVEN = 0.1
 """A slice may lie this part of the distance from where even spacing has it: scanners round what they write."""
+TILTED = "the slices are shifted against each other (a tilted gantry): the grid is not rectangular"
+_TILT = np.sin(np.deg2rad(0.5))
+_AGAIN = "export the series again, whole"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -71,7 +74,10 @@ def sorted_grid(frames: Sequence[Frame], where: Path) -> tuple[list[Frame], Affi
     return ordered, _LPS_TO_RAS @ lps
 
 
-_AGAIN = "export the series again, whole"
+def is_tilted(affine: Affine) -> bool:
+    """Return whether the axis along the slices is not at right angles to them."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes[:, :2].T @ axes[:, 2]).max() > _TILT)
 
 
 def _check_alike(frames: Sequence[Frame], where: Path) -> None:

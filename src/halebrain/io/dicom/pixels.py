@@ -10,7 +10,8 @@ import pydicom
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import FloatArray
-from halebrain.io.dicom.headers import Frame, quiet
+from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.headers import quiet
 
 
 def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
@@ -48,12 +49,13 @@ def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
         try:
             dataset = pydicom.dcmread(file)
             syntax = dataset.file_meta.TransferSyntaxUID
+            compressed = syntax.is_compressed
         except Exception:  # what a damaged file raises is not listed, and may quote it
             raise _damaged(where) from None
         try:
             return np.asarray(dataset.pixel_array)
         except Exception as error:  # as above
-            if syntax.is_compressed and isinstance(error, RuntimeError | NotImplementedError | ImportError):
+            if compressed and isinstance(error, RuntimeError | NotImplementedError | ImportError):
                 raise UnavailableError(
                     "compressed pixels need a decoder",
                     received=syntax.name,

@@ -11,8 +11,9 @@ from halebrain.core.errors import DataError, MissingInputError, UnavailableError
 from halebrain.core.types import Affine, FloatArray, Volume
 from halebrain.io.dicom.archive import unpacked
 from halebrain.io.dicom.converter import chosen_converter, convert
-from halebrain.io.dicom.geometry import sorted_grid
-from halebrain.io.dicom.headers import Frame, read_frames
+from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.geometry import TILTED, is_tilted, sorted_grid
+from halebrain.io.dicom.headers import read_frames
 from halebrain.io.dicom.pixels import read_pixels
 from halebrain.io.dicom.series import SeriesInfo, choose, group_series
 from halebrain.io.files import dicom_files
@@ -65,13 +66,14 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
         ordered, affine = sorted_grid(chosen.frames, path)
         data = _values(ordered, affine, path)
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
-    return np.ascontiguousarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64), ()
+    values = np.ascontiguousarray(image.dataobj, dtype=np.float32)
+    return values, np.asarray(image.affine, dtype=np.float64), (TILTED,) if is_tilted(affine) else ()
 
 
 def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:
     choice = chosen_converter()
     data = None if choice == "pydicom" else convert(frames, affine)
-    if data is not None:
+    if data is not None and _agrees(data, frames, where):
         return data
     if choice == "dcm2niix":
         raise UnavailableError(
@@ -80,6 +82,19 @@ def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:
             remedy="unset HALEBRAIN_DICOM to read it without",
         )
     return read_pixels(frames, where)
+
+
+def _agrees(data: FloatArray, frames: list[Frame], where: Path) -> bool:
+    """Return whether converted values are those of the files in the first, the middle and the last slice.
+
+    Where nothing installed decodes the files, the converter is believed.
+    """
+    slots = sorted({0, len(frames) // 2, len(frames) - 1})
+    try:
+        own = read_pixels([frames[slot] for slot in slots], where)
+    except UnavailableError:
+        return True
+    return bool(np.allclose(data[:, :, slots], own, rtol=1e-4, atol=1e-4 * float(np.abs(own).max())))
 
 
 @contextmanager
