@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +34,14 @@ def load(path: Path, title: str, opener: Callable[[Path], Any]) -> tuple[Any, Fl
         DataError: It is damaged, something else, or does not hold one real number a voxel.
     """
     try:
-        image = opener(path)
-        kind = image.get_data_dtype()
-        if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
-            raise DataError("a scan must hold one real number a voxel", received=f"data type {kind}", where=path)
-        data = np.asanyarray(image.dataobj, dtype=np.float32)
+        # A damaged header makes nibabel and numpy warn too; what they warn of is checked after this.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            image = opener(path)
+            kind = image.get_data_dtype()
+            if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
+                raise DataError("a scan must hold one real number a voxel", received=f"data type {kind}", where=path)
+            data = np.asanyarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(
