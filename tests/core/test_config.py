@@ -1,4 +1,5 @@
 import pytest
+from pydantic import Field
 
 from halebrain.core.config import Config, dump_yaml, load_config, merged, read_yaml
 from halebrain.core.errors import ConfigError, MissingInputError
@@ -87,7 +88,7 @@ def test_another_method_does_not_inherit_the_settings_of_the_first(tmp_path):
 
     class Spec(Config):
         name: str
-        settings: dict[str, int] = {}
+        settings: dict[str, int] = Field(default_factory=dict)
 
     class Whole(Config):
         reconstructor: Spec
