@@ -4,6 +4,7 @@ from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.auto import extract_automatically
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
 from halebrain.preprocessing.brain.given import from_given_mask
+from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
 from halebrain.preprocessing.brain.stripped import extract_stripped
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BrainMask",
     "extract_automatically",
     "extract_by_atlas",
+    "extract_by_hdbet",
     "extract_stripped",
     "from_given_mask",
 ]
