@@ -6,6 +6,7 @@ from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor,
 from halebrain.preprocessing.brain.given import from_given_mask
 from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
 from halebrain.preprocessing.brain.stripped import extract_stripped
+from halebrain.preprocessing.brain.synthstrip import extract_by_synthstrip
 
 __all__ = [
     "BRAIN_EXTRACTORS",
@@ -14,6 +15,7 @@ __all__ = [
     "extract_automatically",
     "extract_by_atlas",
     "extract_by_hdbet",
+    "extract_by_synthstrip",
     "extract_stripped",
     "from_given_mask",
 ]
