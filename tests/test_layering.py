@@ -92,7 +92,7 @@ def test_the_command_line_loads_no_heavy_library():
     [
         ("models/reconstruction", {"base", "diffusion", "features"}),
         ("data/anomalies", {"base", "shapes"}),
-        ("preprocessing/brain", {"base", "given", "prior", "head", "surface"}),
+        ("preprocessing/brain", {"base", "command", "given", "prior", "head", "surface", "synthstrip_network"}),
     ],
 )
 def test_every_extension_file_is_registered_under_its_name(folder, exempt):

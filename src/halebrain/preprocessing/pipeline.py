@@ -171,7 +171,7 @@ def _report(
     mask: MaskArray,
     config: PreprocessingConfig,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    flags = []
+    flags = list(brain.notes)
     qc: dict[str, Any] = {
         "brain_method": brain.method,
         "brain_confidence": round(brain.confidence, 3),

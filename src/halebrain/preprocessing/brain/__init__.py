@@ -4,7 +4,9 @@ from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.auto import extract_automatically
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
 from halebrain.preprocessing.brain.given import from_given_mask
+from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
 from halebrain.preprocessing.brain.stripped import extract_stripped
+from halebrain.preprocessing.brain.synthstrip import extract_by_synthstrip
 
 __all__ = [
     "BRAIN_EXTRACTORS",
@@ -12,6 +14,8 @@ __all__ = [
     "BrainMask",
     "extract_automatically",
     "extract_by_atlas",
+    "extract_by_hdbet",
+    "extract_by_synthstrip",
     "extract_stripped",
     "from_given_mask",
 ]

@@ -1,15 +1,30 @@
-"""Whatever comes: a stripped scan as it is, a whole head through the fallback that is always there."""
+"""Whatever comes: a stripped scan as it is, a whole head by the best extractor that this machine has.
 
-from halebrain.core.errors import DataError
+The order is fixed: stripped already, SynthStrip (weights or program), HD-BET (program), atlas, which needs nothing.
+"""
+
+import logging
+from dataclasses import replace
+
+from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import Volume
+from halebrain.preprocessing.brain import hdbet, synthstrip
 from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask
 from halebrain.preprocessing.brain.stripped import extract_stripped
+
+_LEARNED = (
+    ("SynthStrip", synthstrip.is_available, synthstrip.extract_by_synthstrip),
+    ("HD-BET", hdbet.is_available, hdbet.extract_by_hdbet),
+)
+_log = logging.getLogger(__name__)
 
 
 @BRAIN_EXTRACTORS.register("auto")
 def extract_automatically(volume: Volume) -> BrainMask:
     """Return the brain of a scan, with or without its skull.
+
+    A learned extractor that is there and fails makes room for the next one; that is said on stderr and in the notes.
 
     Raises:
         DataError: It is not stripped, and no brain was found in it.
@@ -17,4 +32,14 @@ def extract_automatically(volume: Volume) -> BrainMask:
     try:
         return extract_stripped(volume)
     except DataError:
-        return extract_by_atlas(volume)
+        pass
+    notes: list[str] = []
+    for name, is_available, extract in _LEARNED:
+        if not is_available():
+            continue
+        try:
+            return replace(extract(volume), notes=tuple(notes))
+        except (DataError, UnavailableError) as error:
+            notes.append(f"{name} failed, another brain extractor was used: {error}")
+            _log.warning("%s: %s", volume.name, notes[-1])
+    return replace(extract_by_atlas(volume), notes=tuple(notes))

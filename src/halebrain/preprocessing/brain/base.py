@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from halebrain.core.errors import DataError
 from halebrain.core.registry import Registry
 from halebrain.core.types import Affine, MaskArray, Volume
 
@@ -17,6 +20,7 @@ class BrainMask:
         confidence: From 0 (a guess) to 1 (sure).
         volume_ml: Volume of the mask.
         template_to_native: World-to-world matrix, mm, RAS, close to where registration will end; `None` = not known.
+        notes: What the user should know of how it was found; they become flags of quality control.
     """
 
     mask: MaskArray
@@ -24,13 +28,35 @@ class BrainMask:
     confidence: float
     volume_ml: float
     template_to_native: Affine | None = None
+    notes: tuple[str, ...] = ()
 
 
 BrainExtractor = Callable[[Volume], BrainMask]
 BRAIN_EXTRACTORS: Registry[BrainExtractor] = Registry("brain extractor")
+_PLAUSIBLE_ML = (200.0, 800.0, 2000.0, 2500.0)
 
 
 def volume_ml(mask: MaskArray, volume: Volume) -> float:
     """Return the volume of a mask on the grid of `volume`, in ml."""
     x, y, z = volume.spacing_mm
     return float(mask.sum()) * x * y * z / 1000
+
+
+def judge(mask: MaskArray, volume: Volume, method: str) -> BrainMask:
+    """Return the mask of a learned extractor, trusted fully where its volume is an adult brain's (0.8 to 2 litres).
+
+    Confidence falls to 0 towards 0.2 and 2.5 litres: slabs and children in between keep a mask, and a flag with it.
+
+    Raises:
+        DataError: The volume is no brain's.
+    """
+    size = volume_ml(mask, volume)
+    confidence = float(np.interp(size, _PLAUSIBLE_ML, [0.0, 1.0, 1.0, 0.0]))
+    if confidence == 0:
+        raise DataError(
+            "a brain mask must hold 200 to 2500 ml",
+            received=f"{size:.0f} ml from {method}",
+            where=volume.name,
+            remedy="look at the scan, or give --brain-mask",
+        )
+    return BrainMask(mask, method, confidence, size)

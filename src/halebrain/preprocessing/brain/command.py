@@ -1,0 +1,85 @@
+"""Running a brain extractor that the user has installed: its own program, in a folder that is gone afterwards."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from halebrain.core.errors import ConfigError, DataError, UnavailableError
+
+DEVICE_VARIABLE = "HALEBRAIN_BRAIN_DEVICE"
+"""Where learned extractors run: "cpu", "cuda", or "auto" (the default: CUDA where there is one)."""
+_TIMEOUT_S = 3600
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def find_command(name: str) -> str | None:
+    """Return the path of a program on PATH, `None` where there is none."""
+    return shutil.which(name)
+
+
+def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program to its end and return what it printed on its standard output.
+
+    Args:
+        arguments: The program and its arguments; no shell reads them.
+        where: The scan it is for.
+        environment: Variables set for it besides those of this process.
+
+    Raises:
+        UnavailableError: It cannot be started.
+        DataError: It fails, or takes more than an hour; the message ends in the last line that it said.
+    """
+    name = Path(arguments[0]).name
+    try:
+        done = subprocess.run(
+            list(arguments),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            env={**os.environ, **(environment or {})},
+            check=False,
+        )
+    except OSError as error:
+        raise UnavailableError(
+            f"{name} must be a program that starts", received=error.strerror or error, where=arguments[0]
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{name} must end within an hour", where=where) from error
+    if done.returncode != 0:
+        said = last_line(done.stderr) or last_line(done.stdout) or "no message"
+        raise DataError(
+            f"{name} must end without an error",
+            received=f"exit code {done.returncode}: {said}",
+            where=where,
+            remedy="run it on the scan by hand, or give --brain-mask",
+        )
+    return done.stdout
+
+
+def last_line(text: str) -> str:
+    """Return the last line of `text` that is not empty, at most 300 characters of it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def learned_device() -> Literal["cpu", "cuda"]:
+    """Return where learned extractors run, by `HALEBRAIN_BRAIN_DEVICE`.
+
+    Raises:
+        ConfigError: The variable holds something else than "auto", "cpu" or "cuda".
+    """
+    wanted = os.environ.get(DEVICE_VARIABLE) or "auto"
+    if wanted not in _DEVICES:
+        raise ConfigError(
+            "the device of brain extractors must be auto, cpu or cuda", received=repr(wanted), where=DEVICE_VARIABLE
+        )
+    if wanted == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if wanted == "cuda" else "cpu"

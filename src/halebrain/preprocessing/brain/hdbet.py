@@ -1,0 +1,116 @@
+"""HD-BET (Isensee et al. 2019), run as the user has installed it: the command `hd-bet`, version 1 or 2.
+
+HD-BET fetches its weights from the network where it does not find them. Here it never does: the weights must lie where
+HD-BET looks for them (`~/hd-bet_params`), or in the folder that `HALEBRAIN_HDBET_WEIGHTS` names, and that is checked
+before it is run; for the run itself, the way to the network is closed by a proxy that does not exist.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.types import Volume
+from halebrain.io.nifti import read_mask, write_volume
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
+from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
+from halebrain.preprocessing.orientation import reorient
+
+COMMAND = "hd-bet"
+WEIGHTS_VARIABLE = "HALEBRAIN_HDBET_WEIGHTS"
+_NOWHERE = "http://127.0.0.1:9"
+_OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _NOWHERE)
+_OFFLINE |= {"no_proxy": "", "NO_PROXY": ""}
+_RELEASE = {1: "", 2: "release_2.0.0"}
+"""Where in `~/hd-bet_params` the weights of a version lie."""
+_WEIGHTS = {1: "0.model", 2: "fold_all/checkpoint_final.pth"}
+_MASKS = ("brain_bet.nii.gz", "brain_bet_mask.nii.gz", "brain_mask.nii.gz")
+"""What the versions call the mask of `brain.nii.gz`."""
+
+
+@BRAIN_EXTRACTORS.register("hdbet")
+def extract_by_hdbet(volume: Volume) -> BrainMask:
+    """Return the brain of a whole head, found by the user's HD-BET.
+
+    HD-BET wants a scan with its axes in the order of the MNI template; it gets one, and the mask is brought back.
+
+    Raises:
+        UnavailableError: There is no `hd-bet` on PATH, or it has no weights.
+        DataError: It fails, writes no mask or one on another grid, or finds no brain.
+    """
+    command = find_command(COMMAND)
+    if command is None:
+        raise UnavailableError(
+            "HD-BET needs the command hd-bet",
+            received="none on PATH",
+            remedy="install it (pip install hd-bet), choose another brain extractor, or give --brain-mask",
+        )
+    version = _version(command)
+    weights = _find_weights(version)
+    standard, to_original = reorient(volume, "RAS")
+    with tempfile.TemporaryDirectory(prefix="halebrain-hdbet-") as name:
+        folder = Path(name)
+        write_volume(folder / "scan.nii.gz", standard.data, standard.affine)
+        (folder / "out").mkdir()
+        arguments = _arguments(version, folder / "scan.nii.gz", folder / "out" / "brain.nii.gz")
+        with _home(version, weights) as environment:
+            run_command([command, *arguments], where=volume.name, environment=environment)
+        written = [folder / "out" / mask for mask in _MASKS if (folder / "out" / mask).is_file()]
+        if not written:
+            raise DataError("hd-bet must write a mask", received="none, and no error", where=volume.name)
+        mask = read_mask(written[0], standard)
+    return judge(to_original(mask), volume, "hdbet")
+
+
+def is_available() -> bool:
+    """Return whether there is an `hd-bet` on PATH; not whether it has weights."""
+    return find_command(COMMAND) is not None
+
+
+@lru_cache(maxsize=8)
+def _version(command: str) -> int:
+    """Return 1 or 2, by the options that the command says it has."""
+    said = run_command([command, "--help"], where=command, environment=_OFFLINE)
+    return 2 if "--save_bet_mask" in said else 1
+
+
+def _arguments(version: int, scan: Path, out: Path) -> list[str]:
+    device = learned_device()
+    files = ["-i", str(scan), "-o", str(out)]
+    if version == 2:
+        return [*files, "-device", device, "--disable_tta", "--save_bet_mask", "--no_bet_image"]
+    return [*files, "-device", "cpu" if device == "cpu" else "0", "-mode", "fast", "-tta", "0", "-s", "1"]
+
+
+def _find_weights(version: int) -> Path:
+    """Return the folder that holds the weights of a version: `fold_all` of version 2, `0.model` of version 1."""
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    root = Path(named).expanduser() if named else Path.home() / "hd-bet_params"
+    for folder in (root / _RELEASE[version], root):
+        if (folder / _WEIGHTS[version]).is_file():
+            return folder.absolute()
+    raise UnavailableError(
+        f"HD-BET {version} needs its weights on this machine",
+        received=f"no {_WEIGHTS[version]}",
+        where=root,
+        remedy=f"put them there, or name their folder in {WEIGHTS_VARIABLE}; they are not fetched from the network",
+    )
+
+
+@contextmanager
+def _home(version: int, weights: Path) -> Iterator[dict[str, str]]:
+    """Give the variables under which HD-BET, which looks in `~/hd-bet_params` only, finds `weights`."""
+    usual = Path.home() / "hd-bet_params" / _RELEASE[version]
+    if usual.absolute() == weights:
+        yield dict(_OFFLINE)
+        return
+    with tempfile.TemporaryDirectory(prefix="halebrain-home-") as name:
+        link = Path(name) / "hd-bet_params" / _RELEASE[version]
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(weights, target_is_directory=True)
+        # Packages that pip put into the user's own folder are found by HOME too.
+        packages = os.environ.get("PYTHONUSERBASE") or str(Path.home() / ".local")
+        yield {**_OFFLINE, "HOME": name, "PYTHONUSERBASE": packages}
