@@ -1,0 +1,21 @@
+"""Data sets: one file and one line here for each."""
+
+from halebrain.data.datasets.atlas2 import Atlas2Source
+from halebrain.data.datasets.base import SOURCES, Source, SourceResult, build_source, read_source
+from halebrain.data.datasets.brats import BratsSource
+from halebrain.data.datasets.ixi import IxiSource
+from halebrain.data.datasets.mood import MoodSource
+from halebrain.data.datasets.wmh import WmhSource
+
+__all__ = [
+    "SOURCES",
+    "Atlas2Source",
+    "BratsSource",
+    "IxiSource",
+    "MoodSource",
+    "Source",
+    "SourceResult",
+    "WmhSource",
+    "build_source",
+    "read_source",
+]
