@@ -54,11 +54,6 @@ class OutputNames:
         return self.file("anomaly", "mosaic", ".png")
 
 
-def stem_of(path: Path) -> str:
-    """Return the name of a NIfTI file without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def write_detection(
     names: OutputNames,
     result: ScanResult,

@@ -16,6 +16,7 @@ from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.registry import suggestion
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.io.selection import split_selection
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -246,7 +247,7 @@ def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
 def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
     if name in _PATHS:
         file = folder / text
-        if not file.exists():
+        if not split_selection(file)[0].exists():
             raise MissingInputError(f"the file named under '{name}' must exist", received=file, where=where)
         return file
     if name == "age":

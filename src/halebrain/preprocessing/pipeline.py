@@ -150,7 +150,7 @@ class Preprocessor:
     def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
         if space == TEMPLATE_SPACE or self.config.registration == "none":
             return np.eye(4), None
-        registration = register_to_template(volume, brain.mask)
+        registration = register_to_template(volume, brain.mask, near=brain.template_to_native)
         return registration.template_to_native, registration
 
 

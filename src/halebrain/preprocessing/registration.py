@@ -40,18 +40,20 @@ class Registration:
     failed: bool
 
 
-def register_to_template(volume: Volume, brain_mask: MaskArray) -> Registration:
+def register_to_template(volume: Volume, brain_mask: MaskArray, *, near: Affine | None = None) -> Registration:
     """Register the brain in `volume` to the template, trying other starts where the first ends badly.
 
     Args:
         volume: Native scan, any contrast.
         brain_mask: Bool, on its grid.
+        near: Template-to-native matrix known to be close: only refined, unless that ends badly.
     """
     moving, moving_mask = _isotropic(volume, brain_mask)
     best: Registration | None = None
-    for pitch in _START_PITCHES:
+    starts: list[Affine | float] = list(_START_PITCHES) if near is None else [near, *_START_PITCHES]
+    for start in starts:
         with one_itk_thread():
-            found = _attempt(moving, moving_mask, pitch)
+            found = _attempt(moving, moving_mask, start)
         if best is None or found.mask_dice > best.mask_dice:
             best = found
         if best.mask_dice >= _RETRY_DICE:
@@ -79,22 +81,28 @@ def _isotropic(volume: Volume, brain_mask: MaskArray) -> tuple[Volume, MaskArray
     return Volume(scaled.astype(np.float32), affine), mask
 
 
-def _attempt(moving: Volume, moving_mask: MaskArray, pitch: float) -> Registration:
+def _attempt(moving: Volume, moving_mask: MaskArray, start: Affine | float) -> Registration:
+    """Register from a matrix, or from centroid upon centroid with a pitch in radians."""
     import SimpleITK as sitk  # noqa: N813
 
     template, template_mask = load_template(2)
     fixed_image = to_itk(np.where(template_mask, template.data + 0.1, 0), template.affine)
     moving_image = to_itk(moving.data, moving.affine)
-    rigid = sitk.Euler3DTransform()
-    rigid.SetCenter(_centroid_lps(template_mask, template.affine))
-    offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
-    rigid.SetTranslation(offset.tolist())
-    rigid.SetRotation(pitch, 0.0, 0.0)
-    rigid = _optimise(fixed_image, moving_image, rigid, shrink=(4, 2), step=1.0, iterations=60)
     affine = sitk.AffineTransform(3)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
+    affine.SetCenter(_centroid_lps(template_mask, template.affine))
+    if isinstance(start, float):
+        rigid = sitk.Euler3DTransform()
+        rigid.SetCenter(affine.GetCenter())
+        offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
+        rigid.SetTranslation(offset.tolist())
+        rigid.SetRotation(start, 0.0, 0.0)
+        rigid = _optimise(fixed_image, moving_image, rigid, shrink=(4, 2), step=1.0, iterations=60)
+        affine.SetMatrix(rigid.GetMatrix())
+        affine.SetTranslation(rigid.GetTranslation())
+    else:
+        lps, centre = LPS @ start @ LPS, np.array(affine.GetCenter())
+        affine.SetMatrix(lps[:3, :3].flatten().tolist())
+        affine.SetTranslation((lps[:3, 3] + lps[:3, :3] @ centre - centre).tolist())
     affine = _optimise(fixed_image, moving_image, affine, shrink=(2, 1), step=0.5, iterations=60)
     return _assess(affine, fixed_image, moving_image, moving_mask, moving.affine)
 

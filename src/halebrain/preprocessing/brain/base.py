@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from halebrain.core.registry import Registry
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.types import Affine, MaskArray, Volume
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,14 @@ class BrainMask:
         method: How it was found.
         confidence: From 0 (a guess) to 1 (sure).
         volume_ml: Volume of the mask.
+        template_to_native: World-to-world matrix, mm, RAS, close to where registration will end; `None` = not known.
     """
 
     mask: MaskArray
     method: str
     confidence: float
     volume_ml: float
+    template_to_native: Affine | None = None
 
 
 BrainExtractor = Callable[[Volume], BrainMask]
