@@ -15,12 +15,12 @@ from typing import Literal, get_args
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.registry import suggestion
-from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.selection import split_selection
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
-SPACES = ("native", TEMPLATE_SPACE)
+Space = Literal["native", "MNI152NLin2009aSym"]
+SPACES: tuple[str, ...] = get_args(Space)
 MISSING = "n/a"
 
 

@@ -2,17 +2,23 @@
 
 from halebrain.data.datasets.atlas2 import Atlas2Source
 from halebrain.data.datasets.base import SOURCES, Source, SourceResult, build_source, read_source
+from halebrain.data.datasets.bids import BidsSource
 from halebrain.data.datasets.brats import BratsSource
+from halebrain.data.datasets.folder import FolderSource
 from halebrain.data.datasets.ixi import IxiSource
 from halebrain.data.datasets.mood import MoodSource
+from halebrain.data.datasets.mslub import MslubSource
 from halebrain.data.datasets.wmh import WmhSource
 
 __all__ = [
     "SOURCES",
     "Atlas2Source",
+    "BidsSource",
     "BratsSource",
+    "FolderSource",
     "IxiSource",
     "MoodSource",
+    "MslubSource",
     "Source",
     "SourceResult",
     "WmhSource",

@@ -63,7 +63,9 @@ class Source(ABC):
     """
 
     Settings: ClassVar[type[Config]] = NoSettings
-    layout: ClassVar[str]
+    layout: str
+    walks: ClassVar[bool] = True
+    """Whether files are found by their names; where a table names them, the folder is not listed."""
 
     def __call__(self, root: Path) -> SourceResult:
         """Return the scans below `root` and what is wrong with them.
@@ -73,7 +75,7 @@ class Source(ABC):
         """
         if not root.is_dir():
             raise MissingInputError("a data set must be a folder", where=root, remedy=f"expected {self.layout}")
-        tree, draft = FileTree(root), Draft()
+        tree, draft = FileTree(root, walk=self.walks), Draft()
         for problem in tree.problems:
             draft.report(*problem)
         self.collect(tree, draft)

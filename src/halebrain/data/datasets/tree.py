@@ -16,26 +16,30 @@ class FileTree:
 
     Args:
         root: An existing folder.
+        walk: Whether to list it; a source whose files are named by a table need not.
 
     Attributes:
         root: As given.
         problems: What and why, a pair for each file that cannot be used.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, walk: bool = True) -> None:
         self.root = root
         self.problems: list[tuple[str, str]] = []
         self._inside = root.resolve()
         self._names: set[str] = set()
-        for folder, folders, files in os.walk(root):
+        for folder, folders, files in os.walk(root) if walk else ():
             folders[:] = sorted(name for name in folders if self._enters(Path(folder) / name))
             for name in sorted(files):
                 self._take(Path(folder) / name)
         self.names: tuple[str, ...] = tuple(sorted(self._names))
 
-    def match(self, pattern: str) -> Iterator[tuple[Path, re.Match[str]]]:
-        """Yield each file whose relative path ends in `pattern`, a regular expression from a folder or file name on."""
-        compiled = re.compile(rf"(?:.*/)?{pattern}", re.DOTALL)
+    def match(self, pattern: str, *, whole: bool = False) -> Iterator[tuple[Path, re.Match[str]]]:
+        """Yield each file whose relative path ends in `pattern`, a regular expression from a folder or file name on.
+
+        With `whole` it must fit the relative path from its beginning.
+        """
+        compiled = re.compile(pattern if whole else rf"(?:.*/)?{pattern}", re.DOTALL)
         for name in self.names:
             found = compiled.fullmatch(name)
             if found:
