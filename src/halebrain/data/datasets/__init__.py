@@ -8,6 +8,8 @@ from halebrain.data.datasets.folder import FolderSource
 from halebrain.data.datasets.ixi import IxiSource
 from halebrain.data.datasets.mood import MoodSource
 from halebrain.data.datasets.mslub import MslubSource
+from halebrain.data.datasets.published import PublishedSource
+from halebrain.data.datasets.table import TableSource
 from halebrain.data.datasets.wmh import WmhSource
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "IxiSource",
     "MoodSource",
     "MslubSource",
+    "PublishedSource",
     "Source",
     "SourceResult",
+    "TableSource",
     "WmhSource",
     "build_source",
     "read_source",

@@ -14,7 +14,7 @@ from pathlib import Path
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_table
+from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_table
 from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
 
@@ -22,7 +22,6 @@ _NAME = re.compile(r"(?P<stem>(?:[a-z]+-[a-zA-Z0-9+]+_)+)(?P<suffix>[a-zA-Z0-9]+
 _SKIPPED = ("derivatives", "sourcedata", "code", "stimuli")
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
-_HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
 Entities = dict[str, str]
 
 
@@ -102,9 +101,7 @@ class BidsSource(Source):
 
     def _pathology(self, row: Row) -> str | None:
         said = column(row, "pathology", "group", "diagnosis", "dx")
-        if said.lower() in _HEALTHY | {word.lower() for word in self.settings.healthy_groups}:
-            return "healthy"
-        return said or self.settings.pathology
+        return parse_pathology(said, healthy=self.settings.healthy_groups) or self.settings.pathology
 
 
 def _named(tree: FileTree) -> Iterator[tuple[Path, Entities, str]]:

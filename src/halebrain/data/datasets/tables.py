@@ -11,6 +11,7 @@ from halebrain.core.errors import DataError, MissingInputError
 
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
+_HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
 Row = dict[str, str]
 
 
@@ -71,6 +72,16 @@ def parse_age(text: str) -> float | None:
 def parse_sex(text: str) -> str | None:
     """Return "F" or "M" for the usual ways to say so, the text itself for others, `None` for none."""
     return _SEXES.get(text.strip().lower(), text.strip()) or None
+
+
+def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
+    """Return "healthy" for the usual words for it and those in `healthy`, the text itself for others, `None` for none.
+
+    Example:
+        >>> parse_pathology("HC"), parse_pathology("stroke"), parse_pathology("")
+        ('healthy', 'stroke', None)
+    """
+    return "healthy" if text.lower() in _HEALTHY | {word.lower() for word in healthy} else text or None
 
 
 def the_one(values: Iterable[float | None]) -> float | None:
