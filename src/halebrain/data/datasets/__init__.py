@@ -8,6 +8,7 @@ from halebrain.data.datasets.folder import FolderSource
 from halebrain.data.datasets.ixi import IxiSource
 from halebrain.data.datasets.mood import MoodSource
 from halebrain.data.datasets.mslub import MslubSource
+from halebrain.data.datasets.people import add_people
 from halebrain.data.datasets.published import PublishedSource
 from halebrain.data.datasets.table import TableSource
 from halebrain.data.datasets.wmh import WmhSource
@@ -26,6 +27,7 @@ __all__ = [
     "SourceResult",
     "TableSource",
     "WmhSource",
+    "add_people",
     "build_source",
     "read_source",
 ]

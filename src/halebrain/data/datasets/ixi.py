@@ -62,7 +62,7 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, list[Row]]:
     for path, _ in [] if tables else list(tree.match(r"IXI\.xls")):
         sheet = read_sheet(path)
         if sheet is None:
-            problem = "cannot be read, ages and sexes are left out; save it as IXI.csv or install xlrd"
+            problem = "cannot be read, ages and sexes are left out; save it as IXI.csv or pip install 'halebrain[ixi]'"
             draft.report(tree.relative(path), problem)
         rows += sheet or []
     people: dict[str, list[Row]] = defaultdict(list)

@@ -13,25 +13,11 @@ from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError, DataError, MissingInputError
 from halebrain.core.registry import suggestion
 from halebrain.data.datasets.base import SOURCES, Draft, Source, SourceResult
-from halebrain.data.datasets.tables import Row, parse_age, parse_pathology, parse_sex, read_table
+from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_table
 from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord, Space
 from halebrain.io.selection import split_selection
 
-ALIASES: dict[str, tuple[str, ...]] = {
-    "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
-    "session": ("session", "session_id", "ses", "visit", "timepoint"),
-    "image": ("image", "image_path", "img_path", "scan", "path", "file", "filename"),
-    "modality": ("modality", "contrast", "sequence"),
-    "brain_mask": ("brain_mask", "brain", "mask_path"),
-    "lesion": ("lesion", "lesion_mask", "segmentation", "seg", "seg_path"),
-    "pathology": ("pathology", "diagnosis", "group", "dx"),
-    "site": ("site", "scanner", "center", "centre", "hospital"),
-    "age": ("age",),
-    "sex": ("sex", "gender"),
-    "split": ("split",),
-}
-"""The names under which a column is looked for, whatever their case, where the settings name none."""
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -77,12 +63,6 @@ class TableSource(Source):
 
     def __init__(self, settings: TableSettings | None = None) -> None:
         self.settings = settings or TableSettings()
-        for name in self.settings.columns:
-            if name not in ALIASES:
-                remedy = suggestion(name, list(ALIASES))
-                raise ConfigError(
-                    "'columns' maps known columns only", received=repr(name), where="table", remedy=remedy
-                )
 
     def __call__(self, root: Path) -> SourceResult:
         """Return the scans that the table names; `root` is its folder or the table itself."""
@@ -126,19 +106,13 @@ class TableSource(Source):
 
     def _columns(self, header: Sequence[str], table: Path) -> dict[str, str]:
         """Return which of the table's columns holds what."""
-        for name in (*self.settings.columns.values(), *self.settings.images):
+        for name in self.settings.images:
             if name not in header:
                 remedy = suggestion(name, list(header))
                 raise ConfigError(
                     "a named column must be in the table", received=repr(name), where=table, remedy=remedy
                 )
-        lowered = {name.lower(): name for name in header}
-        found = {
-            ours: next(lowered[name] for name in names if name in lowered)
-            for ours, names in ALIASES.items()
-            if lowered.keys() & set(names)
-        }
-        found |= self.settings.columns
+        found = find_columns(header, self.settings.columns, where=table)
         needed = [] if self.settings.images else ["image"] + ["modality"] * (self.settings.modality is None)
         for name in ("subject", *needed):
             if name not in found:

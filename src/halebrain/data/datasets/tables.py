@@ -4,15 +4,30 @@ import csv
 import importlib
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.registry import suggestion
 
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 _HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
 Row = dict[str, str]
+ALIASES: dict[str, tuple[str, ...]] = {
+    "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
+    "session": ("session", "session_id", "ses", "visit", "timepoint"),
+    "image": ("image", "image_path", "img_path", "scan", "path", "file", "filename"),
+    "modality": ("modality", "contrast", "sequence"),
+    "brain_mask": ("brain_mask", "brain", "mask_path"),
+    "lesion": ("lesion", "lesion_mask", "segmentation", "seg", "seg_path"),
+    "pathology": ("pathology", "diagnosis", "group", "dx"),
+    "site": ("site", "scanner", "center", "centre", "hospital"),
+    "age": ("age",),
+    "sex": ("sex", "gender"),
+    "split": ("split",),
+}
+"""The names under which a column is looked for, whatever their case, where the settings name none."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -53,6 +68,29 @@ def column(row: Mapping[str, str], *names: str) -> str:
     """Return the first filled cell among the columns `names`, whatever their case; "" where there is none."""
     lowered = {key.lower(): value for key, value in row.items()}
     return next((lowered[name.lower()] for name in names if lowered.get(name.lower())), "")
+
+
+def find_columns(header: Sequence[str], named: Mapping[str, str], *, where: Path) -> dict[str, str]:
+    """Return which of a table's columns holds what: those in `named`, and the others by the names in `ALIASES`.
+
+    Raises:
+        ConfigError: `named` holds a key that is not one of `ALIASES`, or a column that the table lacks.
+    """
+    lowered = {name.lower(): name for name in header}
+    found = {
+        ours: next(lowered[name] for name in names if name in lowered)
+        for ours, names in ALIASES.items()
+        if lowered.keys() & set(names)
+    }
+    for ours, theirs in named.items():
+        if ours not in ALIASES:
+            remedy = suggestion(ours, list(ALIASES))
+            raise ConfigError("'columns' maps known columns only", received=repr(ours), where=where, remedy=remedy)
+        if theirs not in header:
+            remedy = suggestion(theirs, list(header))
+            raise ConfigError("a named column must be in the table", received=repr(theirs), where=where, remedy=remedy)
+        found[ours] = theirs
+    return found
 
 
 def parse_age(text: str) -> float | None:
