@@ -68,6 +68,16 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
     return [entries[name] for name in sorted(entries)]
 
 
+def read_failures(dataset: Path) -> dict[str, str]:
+    """Return scan → reason of those that could not be prepared, whichever part of the work met them."""
+    found: dict[str, str] = {}
+    for table in sorted(dataset.glob("failed*.tsv")):
+        for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+            name, _, reason = line.partition("\t")
+            found[name] = reason
+    return found
+
+
 def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:
     """Write `manifest.tsv` (prepared scans) and `manifest_native.tsv` (raw ones), and return their paths.
 
