@@ -160,6 +160,7 @@ def finish(output: Path, manifest: "Manifest", origin: "Origin", failures: dict[
     Of several parts, only the one that finds all scans there (or failed) writes it.
     """
     from halebrain.core.atomic import write_text
+    from halebrain.data.prepared_quality import quality_entries, write_quality_table
     from halebrain.data.prepared_set import read_entries, read_failures, write_manifests
 
     failed = output / f"failed{part}.tsv"
@@ -178,6 +179,11 @@ def finish(output: Path, manifest: "Manifest", origin: "Origin", failures: dict[
         return
     for path in write_manifests(output, entries, manifest, origin):
         typer.echo(path)
+    quality = quality_entries(entries)
+    write_quality_table(quality, output / "qc.tsv")
+    typer.echo(output / "qc.tsv")
+    flagged = sum(bool(scan.flags) for scan in quality)
+    typer.echo(f"{flagged} of {len(quality)} scans have something to look at", err=True)
 
 
 def _split(manifest: "Manifest", origin: "Origin", text: str, seed: int) -> tuple["Manifest", "Origin"]:

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
+from halebrain.preprocessing.quality import assess
 
 _INPUTS = ("image", "brain_mask", "lesion", "healthy")
 _KEPT_FIELDS = ("subject", "session", "entities", "modality", "split", "pathology", "site", "age", "sex", "space")
@@ -68,12 +69,20 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     if found is not None and not task.overwrite and _is_done(found, identity, files, record):
         if found["record"] != describe(record):
             update_sidecar(files, {**found, "record": describe(record)})  # an age or a split that was corrected
-        return PrepareOutcome(record.scan_id, kept=True, flags=tuple(found["qc"]["flags"]))
+        return PrepareOutcome(record.scan_id, kept=True, flags=tuple(found["quality"]["flags"]))
     with watch.step("reading"):
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
     scan = Preprocessor(task.config).run(volume, brain_mask=mask, space=record.space)
-    about = {"record": describe(record), "identity": identity, "notes": list(volume.notes), "versions": versions()}
+    with watch.step("quality"):
+        quality = assess(volume, scan, lesion)
+    about = {
+        "record": describe(record),
+        "identity": identity,
+        "notes": list(volume.notes),
+        "quality": asdict(quality),
+        "versions": versions(),
+    }
     with watch.step("writing"):
         write_prepared(
             files,
@@ -84,7 +93,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
             about=about,
         )
     _add_costs(files, watch.seconds | scan.seconds)
-    return PrepareOutcome(record.scan_id, kept=False, flags=tuple(scan.qc["flags"]))
+    return PrepareOutcome(record.scan_id, kept=False, flags=quality.flags)
 
 
 def describe(record: ScanRecord) -> dict[str, Any]:
