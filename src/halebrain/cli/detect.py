@@ -102,13 +102,14 @@ def detect_scan(
     """
     import json
 
-    from halebrain.inference.outputs import OutputNames, versions
+    from halebrain.core.versions import versions
+    from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
-    from halebrain.io.volume import read_mask, read_volume
+    from halebrain.io.volume import read_volume
+    from halebrain.preprocessing.prepared import open_scan
 
     names = OutputNames(folder, scan.name)
     volume = read_volume(scan.image)
-    mask = None if scan.brain_mask is None else read_mask(scan.brain_mask, volume)
     asked = {
         "input": scan.image.name or scan.name,
         "input_sha256": scan_sha256(scan.image),
@@ -127,9 +128,10 @@ def detect_scan(
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
     start = time.perf_counter()
+    working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
-    result, working, maps = predictor.predict(volume, brain_mask=mask, space=scan.space)
+    result, working, maps = predictor.predict_scan(volume, working)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
     _finish(names, result, working, maps, asked | about, start)
     return folder

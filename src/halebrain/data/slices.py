@@ -24,6 +24,7 @@ from halebrain.core.types import SLICE_AXIS
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.preprocessing.prepared import open_scan
 
 _MIN_BRAIN_PIXELS = 100
 """A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
@@ -176,8 +177,7 @@ def _preprocess(
     record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path, level_path: Path
 ) -> None:
     volume = read_volume(record.image)
-    mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
-    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc.get("registration_failed"):
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)

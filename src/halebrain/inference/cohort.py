@@ -15,6 +15,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.selection import split_selection
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.prepared import open_scan
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str
     """
     for record in track(manifest.records, description=description, total=len(manifest)):
         volume = read_volume(record.image)
-        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+        scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-        result, scan, maps = predictor.predict(volume, brain_mask=mask, space=record.space)
+        result, scan, maps = predictor.predict_scan(volume, scan)
         yield ScoredScan(record, volume, lesion, result, scan, maps)

@@ -69,6 +69,8 @@ def resample(
     between = np.eye(4) if target_to_source is None else target_to_source
     matrix = np.linalg.inv(source.affine) @ between @ target.affine  # target voxel → source voxel
     array = np.asarray(data, dtype=np.float32)
+    if source.shape == target.shape and np.allclose(matrix, np.eye(4), rtol=0, atol=1e-9):
+        return array.copy()  # exact, where interpolation would round
     if order == 1 and antialias:
         array = _smooth_for(array, matrix)
     mode = "bilinear" if order == 1 else "nearest"
