@@ -109,6 +109,7 @@ def test_ants_is_asked_for_before_the_first_scan(monkeypatch):
         Preprocessor(PreprocessingConfig(registration="ants"))
 
 
+@pytest.mark.slow
 def test_ants_finds_a_known_movement():
     pytest.importorskip("ants")
     volume, mask = brain_of_the_template()

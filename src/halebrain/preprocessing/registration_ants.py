@@ -53,27 +53,28 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
     import SimpleITK as sitk  # noqa: N813
 
     ants = load_ants()
+    # Off, the switch only hands on the seed; on, it would refuse mutual information.
+    ants.config.set_ants_deterministic(on=False, seed_value=_SEED)
     moving, moving_mask = isotropic_brain(volume, brain_mask)
     inside = np.where(template.mask, template.image.data + 0.1, 0).astype(np.float32)
-    fixed_image = _to_ants(ants, inside, template.image.affine)
-    moving_image = _to_ants(ants, moving.data, moving.affine)
-    with tempfile.TemporaryDirectory(prefix="halebrain-ants-") as folder, _one_thread():
-        transform: list[str] | None = None
+    with _one_thread(), tempfile.TemporaryDirectory(prefix="halebrain-ants-") as folder:
+        fixed_image = _to_ants(ants, inside, template.image.affine)
+        moving_image = _to_ants(ants, moving.data, moving.affine)
+        transform: list[str] = []
         for stage in ("Rigid", "Affine"):
             try:
                 found = ants.registration(
                     fixed_image,
                     moving_image,
                     type_of_transform=stage,
-                    initial_transform=transform,
+                    initial_transform=transform or None,
                     outprefix=str(Path(folder) / stage),
-                    random_seed=_SEED,
                 )
             except (RuntimeError, ValueError) as error:
                 reason = " ".join(str(error).split())[-160:]
                 raise DataError("a scan must register to the template", received=reason, where=volume.name) from error
             transform = list(found["fwdtransforms"])
-        affine = sitk.AffineTransform(sitk.ReadTransform(transform[0] if transform else ""))
+        affine = sitk.AffineTransform(sitk.ReadTransform(transform[0]))
     with one_itk_thread():
         return assess(affine, moving, moving_mask, template)
 
@@ -92,7 +93,7 @@ def _to_ants(ants: Any, data: FloatArray, affine: Affine) -> Any:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep ANTs to one thread: its sums over several are not bit-stable."""
+    """Keep ANTs to one thread: its sums over several are not bit-stable. It looks once, at its first image."""
     before = os.environ.get(_THREADS)
     os.environ[_THREADS] = "1"
     try:
