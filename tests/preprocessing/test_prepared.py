@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError
+from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
@@ -28,7 +29,7 @@ def scan(tmp_path):
 
 def prepare(scan, folder, **about):
     working = Preprocessor(CONFIG).run(read_volume(scan))
-    files = prepared_files(folder, "01", None, "T1w")
+    files = prepared_files(folder, ScanRecord(subject="01", image=scan, modality="T1w"))
     write_prepared(files, working, config=CONFIG, lesion=working.image > 0.9, about=about)
     return files, working
 

@@ -17,6 +17,7 @@ from halebrain.cli.demo import demo
 from halebrain.cli.detect import detect
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
+from halebrain.cli.prepare import prepare
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.core.errors import HalebrainError
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
+for command in (detect, prepare, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
     app.command()(command)
 app.add_typer(train_app, name="train")
 

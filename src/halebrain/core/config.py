@@ -151,6 +151,17 @@ def dump_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def parse_pair(pair: str) -> dict[str, Any]:
+    """Return `a.b=value` as `{"a": {"b": value}}`, the value read as YAML.
+
+    Raises:
+        ConfigError: It is no such pair.
+    """
+    nested: dict[str, Any] = {}
+    _apply_override(nested, pair)
+    return nested
+
+
 def _apply_override(raw: dict[str, Any], pair: str) -> None:
     key, separator, text = pair.partition("=")
     if not separator or not key:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
+from halebrain.core.timing import Stopwatch
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
@@ -77,6 +78,7 @@ class WorkingScan:
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
         qc: Quality-control numbers; "flags" lists what a user should look at.
         steps: What was done, with parameters, JSON-able.
+        seconds: How long the steps took.
     """
 
     image: FloatArray
@@ -90,6 +92,7 @@ class WorkingScan:
     content: bytes
     qc: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
         """Return a working-grid map on the native grid, 0 outside the brain."""
@@ -143,23 +146,29 @@ class Preprocessor:
         Raises:
             DataError: The scan has no usable brain, or still has its skull.
         """
-        brain = self._find_brain(volume, brain_mask)
+        watch = Stopwatch()
+        with watch.step("brain"):
+            brain = self._find_brain(volume, brain_mask)
         native = Grid(volume.shape, volume.affine)
-        matrix, registration = self._register(volume, brain, space)
+        with watch.step("registration"):
+            matrix, registration = self._register(volume, brain, space)
         # Standardised scans have negative intensities; a bias field multiplies what starts at 0.
         offset = min(0.0, float(volume.data[brain.mask].min()))
         masked = np.where(brain.mask, volume.data - offset, 0).astype(np.float32)
         if self.config.denoising_iterations:
-            smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
+            with watch.step("denoising"):
+                smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
             masked = np.where(brain.mask, smoothed, 0).astype(np.float32)
-        image = resample(masked, native, self.grid, target_to_source=matrix)
-        coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
+        with watch.step("resample"):
+            image = resample(masked, native, self.grid, target_to_source=matrix)
+            coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
         mask = coverage > 0.5
         # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
         image = np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32)
         log_bias = np.zeros_like(image)
         if self.config.bias_correction == "n4" and mask.any():
-            log_bias = n4_log_bias(image, mask)
+            with watch.step("bias correction"):
+                log_bias = n4_log_bias(image, mask)
             image = (image * np.exp(-log_bias)).astype(np.float32)
         scaled, intensity = scale_intensity(
             image,
@@ -170,7 +179,10 @@ class Preprocessor:
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         qc, steps = _report(volume, brain, registration, mask, self.config)
-        return WorkingScan(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content, qc, steps)
+        return WorkingScan(
+            *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
+            *(qc, steps, watch.seconds),
+        )
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:

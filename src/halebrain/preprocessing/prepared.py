@@ -14,6 +14,7 @@ import numpy as np
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
+from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_array, read_mask, stem_of
 from halebrain.preprocessing.geometry import Grid
@@ -50,29 +51,27 @@ class PreparedFiles:
         return sidecar_of(self.image)
 
 
-def prepared_files(dataset: Path, subject: str, session: str | None, modality: str) -> PreparedFiles:
+def prepared_files(dataset: Path, record: ScanRecord) -> PreparedFiles:
     """Return the places of one scan in a data set, in the manner of BIDS derivatives.
 
     Args:
         dataset: Root of the data set.
-        subject: Subject label without `sub-`.
-        session: Session label without `ses-`.
-        modality: BIDS suffix.
+        record: The scan.
     """
-    parts = [f"sub-{subject}"] + ([f"ses-{session}"] if session else [])
-    folder, base = dataset.joinpath(*parts, "anat"), "_".join(parts)
-    space = f"space-{TEMPLATE_SPACE}"
+    folders = [f"sub-{record.subject}"] + ([f"ses-{record.session}"] if record.session else [])
+    base = "_".join(folders + ([record.entities] if record.entities else []))
+    folder, space = dataset.joinpath(*folders, "anat"), f"space-{TEMPLATE_SPACE}"
 
     def file(description: str) -> Path:
         # Contrasts of a subject share a folder, so that each mask names the one that it belongs to.
-        return folder / f"{base}_rec-{modality}_{space}_{description}.nii.gz"
+        return folder / f"{base}_rec-{record.modality}_{description}.nii.gz"
 
     return PreparedFiles(
-        image=folder / f"{base}_{space}_desc-preproc_{modality}.nii.gz",
-        brain_mask=file("desc-brain_mask"),
-        lesion=file("label-lesion_mask"),
-        healthy=folder / f"{base}_{space}_desc-healthy_{modality}.nii.gz",
-        native_brain_mask=folder / f"{base}_rec-{modality}_desc-brain_mask.nii.gz",
+        image=folder / f"{base}_{space}_desc-preproc_{record.modality}.nii.gz",
+        brain_mask=file(f"{space}_desc-brain_mask"),
+        lesion=file(f"{space}_label-lesion_mask"),
+        healthy=folder / f"{base}_{space}_desc-healthy_{record.modality}.nii.gz",
+        native_brain_mask=file("desc-brain_mask"),
     )
 
 
@@ -129,6 +128,15 @@ def write_prepared(
         "native": {"shape": list(scan.native.shape), "affine": scan.native.affine.tolist()},
         **about,
     }
+    update_sidecar(files, sidecar)
+
+
+def update_sidecar(files: PreparedFiles, sidecar: dict[str, Any]) -> None:
+    """Write the JSON of a prepared scan.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
     write_text(files.sidecar, json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -31,6 +31,13 @@ def test_time_points_of_2023_are_sessions_of_one_subject(tree):
     assert all(r.lesion and r.lesion.parent == r.image.parent for r in result.manifest)
 
 
+def test_a_case_without_a_time_point_has_no_session(tree):
+    names = [f"BraTS-GoAT-00017/BraTS-GoAT-00017-{c}.nii.gz" for c in ("t1n", "t1c", "t2w", "t2f", "seg")]
+    result = read_source("brats", tree(*names))
+    assert result.problems == ()
+    assert {(r.subject, r.session, r.lesion is not None) for r in result.manifest} == {("BraTSGoAT00017", None, True)}
+
+
 def test_what_a_case_lacks_is_named_and_the_others_stay(tree):
     root = tree(*OLD, *NEW)
     (root / OLD[1]).unlink()

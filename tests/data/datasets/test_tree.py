@@ -14,6 +14,14 @@ def test_lists_files_once_sorted_without_hidden_ones(tree):
     assert list(FileTree(root).scans()) == ["a/y.nii", "b/x.nii.gz"]
 
 
+def test_matches_the_end_of_a_path_or_all_of_it(tree):
+    found = FileTree(tree("a/x.nii", "a-b/x.nii", "b/a/x.nii", "x.nii"))
+    assert [match[0] for _, match in found.match("a/x.nii")] == ["a/x.nii", "b/a/x.nii"]
+    assert [match[0] for _, match in found.match("a/x.nii", prefix="")] == ["a/x.nii"]
+    assert [match[0] for _, match in found.match(".*x.nii", prefix="a")] == ["a-b/x.nii", "a/x.nii"]
+    assert list(found.match(".*", prefix="c")) == []
+
+
 def test_links_that_leave_or_dangle_are_named_and_not_followed(tree, tmp_path):
     root = tree("annex/KEY.nii.gz")
     (tmp_path / "secret.nii.gz").touch()

@@ -2,8 +2,8 @@
 
 Layouts: 2021, `BraTS2021_00000/BraTS2021_00000_{flair,t1,t1ce,t2,seg}.nii.gz`; 2023 and 2024,
 `BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz` (GLI, MEN, MET, PED, SSA alike), where the last
-three digits are a **time point of the same patient**. Patients of 2021 come again in 2023 under other numbers, which no
-check by name can see: do not mix the years.
+three digits are a **time point of the same patient** (GoAT has none). Patients of 2021 come again in 2023 under other
+numbers, which no check by name can see: do not mix the years.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord
 
 _YEAR_2021 = r"(BraTS\d+_(?:[A-Za-z]+_)?\d+)()_(flair|t1ce|t1|t2)(\.nii(?:\.gz)?)"
-_YEAR_2023 = r"(BraTS-[A-Z]+-\d+)-(\d+)-(t1n|t1c|t2w|t2f)(\.nii(?:\.gz)?)"
+_YEAR_2023 = r"(BraTS-[A-Za-z]+-\d+)(?:-(\d+))?-(t1n|t1c|t2w|t2f)(\.nii(?:\.gz)?)"
 _MODALITIES = {
     **{"flair": "FLAIR", "t1": "T1w", "t1ce": "T1ce", "t2": "T2w"},
     **{"t2f": "FLAIR", "t1n": "T1w", "t1c": "T1ce", "t2w": "T2w"},

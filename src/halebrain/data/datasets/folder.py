@@ -68,7 +68,7 @@ class FolderSource(Source):
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report missing masks, subjects whose labels are the same, and images that do not fit."""
-        found = [(path, match.groupdict()) for path, match in tree.match(self._regex, whole=True)]
+        found = [(path, match.groupdict()) for path, match in tree.match(self._regex, prefix="")]
         masks = {path: {kind: self._masks(tree, kind, gaps, path) for kind in _MASKS} for path, gaps in found}
         taken = {mask for own in masks.values() for few in own.values() for mask in few}
         names: dict[str, str] = {}
@@ -94,7 +94,7 @@ class FolderSource(Source):
             only = tree.first(tree.root / pieces[0])
             return [only] if only and only != scan else []
         pattern = "[^/]*".join(map(re.escape, pieces))
-        return [path for path, _ in tree.match(pattern, whole=True) if path != scan]
+        return [path for path, _ in tree.match(pattern, prefix=pieces[0]) if path != scan]
 
     def _the_one(self, masks: list[Path], kind: str, scan: str, draft: Draft) -> Path | None:
         if len(masks) == 1 or getattr(self.settings, kind) is None:

@@ -1,5 +1,7 @@
 """The files below a folder, listed once; links that lead out of it or nowhere are named and not followed."""
 
+import bisect
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -34,13 +36,16 @@ class FileTree:
                 self._take(Path(folder) / name)
         self.names: tuple[str, ...] = tuple(sorted(self._names))
 
-    def match(self, pattern: str, *, whole: bool = False) -> Iterator[tuple[Path, re.Match[str]]]:
+    def match(self, pattern: str, *, prefix: str | None = None) -> Iterator[tuple[Path, re.Match[str]]]:
         """Yield each file whose relative path ends in `pattern`, a regular expression from a folder or file name on.
 
-        With `whole` it must fit the relative path from its beginning.
+        With `prefix`, "" too, it must fit the whole relative path, and only files whose path begins so are looked at.
         """
-        compiled = re.compile(pattern if whole else rf"(?:.*/)?{pattern}", re.DOTALL)
-        for name in self.names:
+        compiled = re.compile(rf"(?:.*/)?{pattern}" if prefix is None else pattern, re.DOTALL)
+        first = bisect.bisect_left(self.names, prefix or "")
+        for name in itertools.takewhile(
+            lambda n: n.startswith(prefix or ""), itertools.islice(self.names, first, None)
+        ):
             found = compiled.fullmatch(name)
             if found:
                 yield self.root / name, found
