@@ -66,7 +66,7 @@ def test_a_folder_becomes_a_data_set(raw, tmp_path, monkeypatch, in_process):
     dataset = tmp_path / "set"
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--split", "0.6,0.2,0.2") == 0
     manifest, native = Manifest.read(dataset / "manifest.tsv"), Manifest.read(dataset / "manifest_native.tsv")
-    assert [record.subject for record in manifest] == [f"case{n}T1w" for n in range(5)]
+    assert [record.subject for record in manifest] == [f"case{n}" for n in range(5)]
     assert sorted(record.split for record in manifest) == ["test", "train", "train", "train", "val"]
     assert all(record.image.is_relative_to(dataset) for record in manifest)
     assert [record.image.resolve() for record in native] == sorted(path.resolve() for path in raw.iterdir())
@@ -125,7 +125,7 @@ def test_bad_scans_are_listed_and_the_others_are_there(raw, tmp_path, monkeypatc
     dataset = tmp_path / "set"
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS) == 3
     failed = (dataset / "failed.tsv").read_text().splitlines()
-    assert [line.split("\t")[0] for line in failed] == ["scan", "sub-brokenT1w_T1w", "sub-emptyT1w_T1w"]
+    assert [line.split("\t")[0] for line in failed] == ["scan", "sub-broken_T1w", "sub-empty_T1w"]
     assert len(Manifest.read(dataset / "manifest.tsv")) == 5
     assert "2 of 7 that failed" in capsys.readouterr().err
     for name in ("broken", "empty"):
@@ -159,6 +159,19 @@ def test_two_people_whose_labels_would_be_one_stay_two():
     assert len({record.scan_id for record in records}) == 2
     again = records_of([(Path("ab_T1w.nii"), "ab_T1w"), (Path("a_b_T1w.nii"), "a_b_T1w")])
     assert {record.scan_id for record in again} == {record.scan_id for record in records}
+
+
+def test_contrasts_of_one_person_are_one_subject():
+    from pathlib import Path
+
+    names = ["p04_T1", "p04_T2", "p04_flair", "p05_T1"]
+    records = records_of([(Path(f"{name}.nii"), name) for name in names])
+    assert [(record.subject, record.modality) for record in records] == [
+        ("p04", "T1w"),
+        ("p04", "T2w"),
+        ("p04", "FLAIR"),
+        ("p05", "T1w"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,13 @@ from halebrain.core.errors import HalebrainError, PartialFailureError, UsageErro
 
 if TYPE_CHECKING:
     from halebrain.data.prepare import PrepareOutcome, PrepareTask
+    from halebrain.data.prepared_quality import QualityEntry
     from halebrain.io.manifest import Manifest
     from halebrain.io.manifest_sidecar import Origin
     from halebrain.preprocessing.pipeline import PreprocessingConfig
+
+_SAID = 5
+"""Problems of a data set that are printed; all of them are written."""
 
 
 def prepare(
@@ -56,10 +60,11 @@ def prepare(
     from halebrain.data.prepared_set import write_description
 
     settings = read_preprocessing(config, overrides or [], model, brain)
-    manifest, origin = read_raw(source, kind, source_settings or [], modality)
+    manifest, origin, problems = read_raw(source, kind, source_settings or [], modality)
     if split is not None:
         manifest, origin = _split(manifest, origin, split, seed)
     write_description(output)
+    _report_problems(problems, output / "problems.txt")
     tasks = [
         PrepareTask(record, output, settings, overwrite)
         for record in sorted(manifest.records, key=lambda record: record.scan_id)[part_id::num_parts]
@@ -102,8 +107,8 @@ def read_preprocessing(
 
 def read_raw(
     source: Path, kind: str | None, settings: Sequence[str], modality: str | None
-) -> tuple["Manifest", "Origin"]:
-    """Return the raw scans that an input means, and where they came from; what is wrong with it is said on stderr.
+) -> tuple["Manifest", "Origin", Sequence[str]]:
+    """Return the raw scans that an input means, where they came from, and a line for each thing wrong with it.
 
     Raises:
         HalebrainError: The input holds no scan, or cannot be read.
@@ -120,15 +125,27 @@ def read_raw(
     if kind is not None:
         values: dict[str, Any] = merged(*(_pair(text) for text in settings))
         found = read_source(kind, source, values)
-        for problem in found.problems:
-            typer.echo(f"halebrain: warning: {problem}", err=True)
-        return found.manifest, Origin(source=kind, settings=values, problems=len(found.problems))
+        origin = Origin(source=kind, settings=values, problems=len(found.problems))
+        return found.manifest, origin, found.problems
     if settings:
         raise UsageError("--source-set goes with --source", received=settings[0])
     if source.suffix in (".tsv", ".csv"):
-        return Manifest.read(source), Origin()
+        return Manifest.read(source), Origin(), ()
     scans = [(scan.image, scan.name) for scan in find_scans(source)]
-    return Manifest(records_of(scans, modality=modality), source=source), Origin()
+    return Manifest(records_of(scans, modality=modality), source=source), Origin(), ()
+
+
+def _report_problems(problems: Sequence[str], path: Path) -> None:
+    from halebrain.core.atomic import write_text
+
+    if not problems:
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, "\n".join(problems) + "\n")
+    for problem in problems[:_SAID]:
+        typer.echo(f"halebrain: warning: {problem}", err=True)
+    if len(problems) > _SAID:
+        typer.echo(f"halebrain: warning: {len(problems) - _SAID} more problems in {path}", err=True)
 
 
 def run_tasks(
@@ -182,8 +199,34 @@ def finish(output: Path, manifest: "Manifest", origin: "Origin", failures: dict[
     quality = quality_entries(entries)
     write_quality_table(quality, output / "qc.tsv")
     typer.echo(output / "qc.tsv")
+    write_page(output, quality, read_failures(output))
+    typer.echo(output / "index.html")
     flagged = sum(bool(scan.flags) for scan in quality)
     typer.echo(f"{flagged} of {len(quality)} scans have something to look at", err=True)
+
+
+def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[str, str]) -> None:
+    """Write `index.html`, with a picture of every scan; pictures are drawn once and kept in `figures/`."""
+    from halebrain.core.atomic import atomic_path
+    from halebrain.core.progress import track
+    from halebrain.io.volume import read_array
+    from halebrain.preprocessing.geometry import Grid
+    from halebrain.preprocessing.quality import template_on
+    from halebrain.report.quality_page import QualityRow, write_quality_page
+    from halebrain.report.quality_picture import quality_picture
+
+    rows = []
+    for scan in track(quality, description="Drawing", total=len(quality)):
+        raw, files = scan.entry.raw, scan.entry.files
+        path = output / "figures" / f"{raw.scan_id}.jpg"
+        if not path.is_file() or path.stat().st_mtime < files.sidecar.stat().st_mtime:
+            data, affine = read_array(files.image)
+            template, _ = template_on(Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+            picture = quality_picture(data, read_array(files.brain_mask)[0] > 0, template)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(picture)
+        rows.append(QualityRow(raw.scan_id, raw.modality, scan.figures, scan.flags, path.read_bytes()))
+    write_quality_page(rows, failures, output / "index.html")
 
 
 def _split(manifest: "Manifest", origin: "Origin", text: str, seed: int) -> tuple["Manifest", "Origin"]:

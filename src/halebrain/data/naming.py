@@ -29,12 +29,17 @@ def guess_modality(name: str) -> str | None:
         >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
         ('FLAIR', None)
     """
-    text = name.lower()
+    return _split(name)[0]
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """Return the contrast of a name, and the name without the word for it: what says who it is."""
     for modality, words in _WORDS:
         # Bounded by anything but letters and digits; "t12" is no T1.
-        if re.search(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", text):
-            return modality
-    return None
+        found = list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
+        if found:
+            return modality, name[: found[-1].start()] + name[found[-1].end() :]
+    return None, name
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
@@ -67,7 +72,9 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
             remedy="give --modality T1w (T2w, FLAIR), or a manifest",
         )
     if match is None:
-        return ScanRecord(subject=label(name) or "unnamed", image=path, modality=label(said))
+        # Contrasts of one person share the subject, so that no split tears them apart.
+        who = label(_split(name)[1]) or label(name) or "unnamed"
+        return ScanRecord(subject=who, image=path, modality=label(said))
     pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
     subject, session = pairs.pop("sub"), pairs.pop("ses", None)
     rest = "_".join(f"{key}-{value}" for key, value in pairs.items() if key not in ("space", "desc"))

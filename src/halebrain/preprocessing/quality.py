@@ -18,7 +18,8 @@ _BRAIN_ML = (850.0, 2000.0)
 """Of adults, brain with the fluid in and around it as extractors leave it."""
 _CUT_OFF = 0.02
 """Share of the template's brain that may lie outside the field of view."""
-_FEW_VALUES = 256
+_RENDERED_MAX = 255
+"""The brightest voxel of an 8-bit image; raw scans of few intensities end elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ def assess(volume: Volume, scan: WorkingScan, lesion: MaskArray | None = None) -
     Figures: `registration_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
     2 = the same) with the template on the working grid, `brain_volume_ml`, `snr` (median over noise in the brain),
     `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or repeated slices within
-    the brain), `slice_thickness_mm`, `distinct_values`, `lesion_volume_ml`, `lesion_outside_brain` (share).
+    the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`, `lesion_volume_ml`, and
+    `lesion_outside_brain` (share).
 
     Args:
         volume: The scan on its native grid.
         scan: What the preprocessing made of it.
         lesion: Annotation on the native grid.
     """
-    template, template_mask = _template_on(scan.grid)
+    template, template_mask = template_on(scan.grid)
     figures: dict[str, float | None] = {
         "registration_mask_dice": _dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": _normalised_mutual_information(scan.image, template, scan.brain_mask),
@@ -59,6 +61,7 @@ def assess(volume: Volume, scan: WorkingScan, lesion: MaskArray | None = None) -
         "gap_slices": float(_gap_slices(volume.data, scan.native_brain_mask)),
         "slice_thickness_mm": max(scan.native.spacing_mm),
         "distinct_values": float(min(len(np.unique(volume.data[scan.native_brain_mask])), 65536)),
+        "highest_intensity": float(volume.data.max()),
         "lesion_volume_ml": None,
         "lesion_outside_brain": None,
     }
@@ -86,8 +89,8 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
         flags.append(f"field of view cut off: {100 * (figures['cut_off'] or 0):.0f} % of the brain lies outside it")
     if figures["gap_slices"]:
         flags.append(f"{figures['gap_slices']:.0f} empty or repeated slices within the brain")
-    if (figures["distinct_values"] or 0.0) <= _FEW_VALUES:
-        flags.append(f"{figures['distinct_values']:.0f} different intensities: an 8-bit or already rendered image")
+    if (figures["distinct_values"] or 0.0) <= _RENDERED_MAX + 1 and figures["highest_intensity"] == _RENDERED_MAX:
+        flags.append("intensities end at 255: an 8-bit or already rendered image")
     if figures["lesion_volume_ml"] == 0:
         flags.append("the lesion mask is empty")
     elif (figures["lesion_outside_brain"] or 0.0) > 0.1:
@@ -95,7 +98,8 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     return flags
 
 
-def _template_on(grid: Grid) -> tuple[FloatArray, MaskArray]:
+def template_on(grid: Grid) -> tuple[FloatArray, MaskArray]:
+    """Return the template and its brain mask on a grid of its space."""
     template, mask = load_template(2)
     source = Grid(template.shape, template.affine)
     return resample(template.data, source, grid), resample(mask.astype(np.float32), source, grid) > 0.5
