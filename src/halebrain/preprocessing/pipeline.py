@@ -14,6 +14,7 @@ from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
 from halebrain.core.timing import Stopwatch
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
+from halebrain.io.volume import stem_of
 from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
 from halebrain.preprocessing.denoising import curvature_flow
@@ -54,6 +55,14 @@ class PreprocessingConfig(GrowingConfig):
     high_percentile: float = Field(default=99.0, gt=50, le=100)
     template: Path | None = None
     template_mask: Path | None = None
+
+    @property
+    def space(self) -> str:
+        """Name of the working grid's space as a BIDS label: the MNI template's, or that of the atlas by its file."""
+        if self.template is None:
+            return TEMPLATE_SPACE
+        name = "".join(letter for letter in stem_of(self.template) if letter.isalnum())
+        return f"own{name}" if name in ("", TEMPLATE_SPACE) else name
 
     @model_validator(mode="after")
     def _mask_goes_with_template(self) -> Self:

@@ -64,6 +64,7 @@ def load_template(spacing_mm: int = _SPACING_MM) -> tuple[Volume, MaskArray]:
     return volume, np.asarray(mask.get_fdata()) > 0
 
 
+@lru_cache(maxsize=2)
 def _read_template(path: Path, mask_path: Path | None) -> Template:
     volume = read_volume(path)
     found = volume.data != 0 if mask_path is None else read_mask(mask_path, volume)
