@@ -1,8 +1,12 @@
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +70,65 @@ def test_any_executor_serves_and_few_items_are_out_at_once():
     assert len(found) == 40
     assert found[7] == 49
     assert executor.most <= 4
+
+
+def test_an_executor_that_breaks_gives_an_error_for_each_item_left():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        found = dict(map_items(square_or_die, range(6), workers=1, executor=executor))
+    assert sorted(found) == list(range(6))
+    assert found[0] == 0
+    assert all(isinstance(found[n], WorkerError) for n in range(2, 6))
+
+
+def test_what_has_not_begun_never_begins_once_the_caller_stops():
+    executor = ThreadPoolExecutor(1)
+    begun, gate = [], threading.Event()
+
+    def wait_at_the_gate(n):
+        begun.append(n)
+        if n:
+            gate.wait(10)
+        return n
+
+    results = map_items(wait_at_the_gate, range(20), workers=4, executor=executor)
+    assert next(results) == (0, 0)
+    results.close()
+    gate.set()
+    executor.shutdown()
+    assert len(begun) <= 2
+
+
+def sleep_and_tell(folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    source, told = Path(__file__).resolve(), tmp_path / "pids"
+    told.mkdir()
+    script = tmp_path / "parent.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(source.parent)!r})\n"
+        "from pathlib import Path\nfrom test_parallel import map_items, sleep_and_tell\n"
+        f"if __name__ == '__main__': list(map_items(sleep_and_tell, [Path({str(told)!r})], workers=1))\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)])
+    while not list(told.iterdir()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    worker = int(next(told.iterdir()).name)
+    parent.kill()
+    parent.wait()
+    # Reaped by init, or a zombie where there is none; either way it works no more.
+    for _ in range(100):
+        status = Path(f"/proc/{worker}/status")
+        if not status.exists() or "zombie" in status.read_text():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("a worker outlived its parent")
 
 
 def test_a_dask_cluster_serves():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import HalebrainError, PartialFailureError, UsageError
+from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UsageError
 
 if TYPE_CHECKING:
     from halebrain.data.prepare import PrepareOutcome, PrepareTask
@@ -151,7 +151,11 @@ def _report_problems(problems: Sequence[str], path: Path) -> None:
 def run_tasks(
     tasks: "Sequence[PrepareTask]", *, workers: int, threads: int, executor: Any = None
 ) -> tuple["list[PrepareOutcome]", dict[str, str]]:
-    """Prepare every scan and return what became of them, and scan → reason of those that failed."""
+    """Prepare every scan and return what became of them, and scan → reason of those that failed.
+
+    Raises:
+        CannotWriteError: The data set cannot be written, a full disk for one: no further scan would fare better.
+    """
     from halebrain.core.parallel import map_items
     from halebrain.core.progress import track
     from halebrain.data.prepare import prepare_scan
@@ -160,6 +164,8 @@ def run_tasks(
     results = map_items(prepare_scan, tasks, workers=workers, threads=threads, executor=executor)
     for place, result in track(results, description="Preparing", total=len(tasks)):
         name = tasks[place].record.scan_id
+        if isinstance(result, CannotWriteError):
+            raise result
         if isinstance(result, Exception):
             known = isinstance(result, HalebrainError)
             failures[name] = " ".join(str(result).split()) if known else f"{type(result).__name__}: {result}"
@@ -221,7 +227,7 @@ def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[s
         path = output / "figures" / f"{raw.scan_id}.jpg"
         if not path.is_file() or path.stat().st_mtime < files.sidecar.stat().st_mtime:
             data, affine = read_array(files.image)
-            template, _ = template_on(Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+            template, _ = template_on(Grid((data.shape[0], data.shape[1], data.shape[2]), affine), scan.entry.atlas)
             picture = quality_picture(data, read_array(files.brain_mask)[0] > 0, template)
             with atomic_path(path) as temporary:
                 temporary.write_bytes(picture)

@@ -60,7 +60,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     Raises:
         HalebrainError: The scan cannot be read or used, or the data set cannot be written.
     """
-    record, files = task.record, prepared_files(task.dataset, task.record)
+    record, files = task.record, prepared_files(task.dataset, task.record, task.config.space)
     watch = Stopwatch()
     with watch.step("reading"):
         volume = read_volume(record.image)
@@ -73,9 +73,10 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     with watch.step("reading"):
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-    scan = Preprocessor(task.config).run(volume, brain_mask=mask, space=record.space)
+    preprocessor = Preprocessor(task.config)
+    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
     with watch.step("quality"):
-        quality = assess(volume, scan, lesion)
+        quality = assess(volume, scan, lesion, atlas=preprocessor.template)
     about = {
         "record": describe(record),
         "identity": identity,
@@ -124,6 +125,10 @@ def _identity(task: PrepareTask) -> dict[str, Any]:
         f"{name}_sha256": None if getattr(task.record, name) is None else scan_sha256(getattr(task.record, name))
         for name in _INPUTS
     }
+    for name in ("template", "template_mask"):
+        path = getattr(task.config, name)
+        if path is not None:
+            hashes[f"{name}_sha256"] = scan_sha256(path)
     return {**hashes, "space": task.record.space, "preprocessing": task.config.model_dump(mode="json")}
 
 

@@ -12,6 +12,7 @@ from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
+from halebrain.preprocessing.template import Template, find_template
 
 _PATHS = ("image", "brain_mask", "lesion", "healthy")
 
@@ -39,8 +40,22 @@ class PreparedEntry:
             brain_mask=self.files.brain_mask,
             lesion=self.files.lesion if self.raw.lesion is not None else None,
             healthy=self.files.healthy if self.raw.healthy is not None else None,
-            space=TEMPLATE_SPACE,
+            # A manifest knows no space but the template's; the sidecar names that of another atlas.
+            space=TEMPLATE_SPACE if self.sidecar["SpatialReference"] == TEMPLATE_SPACE else "native",
         )
+
+    @property
+    def atlas(self) -> Template | None:
+        """What it was registered to; `None` = the MNI template.
+
+        Raises:
+            MissingInputError: The atlas is no longer where it was.
+        """
+        said = self.sidecar["preprocessing"]
+        if said.get("template") is None:
+            return None
+        mask = said.get("template_mask")
+        return find_template(Path(said["template"]), None if mask is None else Path(mask))
 
     @property
     def native(self) -> ScanRecord:
@@ -61,9 +76,16 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
             if sidecar is None:
                 continue
             raw = _raw_record(sidecar["record"])
-            files = prepared_files(dataset, raw)
+            files = prepared_files(dataset, raw, sidecar["SpatialReference"])
             if files.image != image:
                 raise DataError("a prepared scan must keep its name", received=image.name, where=dataset)
+            if raw.scan_id in entries:
+                raise DataError(
+                    "a data set must hold each scan once",
+                    received=f"{entries[raw.scan_id].files.image.name} and {image.name}",
+                    where=dataset,
+                    remedy="remove the one that was prepared for another atlas",
+                )
             entries[raw.scan_id] = PreparedEntry(raw, files, sidecar)
     return [entries[name] for name in sorted(entries)]
 

@@ -21,10 +21,11 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import SLICE_AXIS
+from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_scan, read_sidecar
 
 _MIN_BRAIN_PIXELS = 100
 """A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
@@ -199,5 +200,8 @@ def _preprocess(
 def _cache_key(record: ScanRecord, config: PreprocessingConfig) -> str:
     digest = hashlib.sha256(json.dumps([_CACHE_VERSION, record.space, config.model_dump(mode="json")]).encode())
     for path in (record.image, record.brain_mask, record.lesion):
-        digest.update(b"-" if path is None else hashlib.sha256(path.read_bytes()).digest())
+        digest.update(b"-" if path is None else bytes.fromhex(scan_sha256(path)))
+    if read_sidecar(record.image) is not None:
+        # The same image without its sidecar would be preprocessed.
+        digest.update(b"prepared")
     return digest.hexdigest()[:32]

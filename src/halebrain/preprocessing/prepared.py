@@ -5,6 +5,7 @@ on it takes it as it is; nothing is registered or filtered twice.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, 
 
 _MARK = "HaleBrainPrepared"
 _FORM = 1
+_LABEL = re.compile(r"[\w+-]+")
 _FREE_KEYS = frozenset({"brain"})
 """Settings in which a prepared scan may differ from what is asked: how its brain was found is done with."""
 
@@ -51,28 +53,45 @@ class PreparedFiles:
         return sidecar_of(self.image)
 
 
-def prepared_files(dataset: Path, record: ScanRecord) -> PreparedFiles:
+def prepared_files(dataset: Path, record: ScanRecord, space: str = TEMPLATE_SPACE) -> PreparedFiles:
     """Return the places of one scan in a data set, in the manner of BIDS derivatives.
 
     Args:
         dataset: Root of the data set.
         record: The scan.
+        space: Name of the space of the working grid (`PreprocessingConfig.space`).
+
+    Raises:
+        DataError: The record's labels cannot stand in a file name.
     """
+    _check_labels(record)
     folders = [f"sub-{record.subject}"] + ([f"ses-{record.session}"] if record.session else [])
     base = "_".join(folders + ([record.entities] if record.entities else []))
-    folder, space = dataset.joinpath(*folders, "anat"), f"space-{TEMPLATE_SPACE}"
+    folder, entity = dataset.joinpath(*folders, "anat"), f"space-{space}"
 
     def file(description: str) -> Path:
         # Contrasts of a subject share a folder, so that each mask names the one that it belongs to.
         return folder / f"{base}_rec-{record.modality}_{description}.nii.gz"
 
     return PreparedFiles(
-        image=folder / f"{base}_{space}_desc-preproc_{record.modality}.nii.gz",
-        brain_mask=file(f"{space}_desc-brain_mask"),
-        lesion=file(f"{space}_label-lesion_mask"),
-        healthy=folder / f"{base}_{space}_desc-healthy_{record.modality}.nii.gz",
+        image=folder / f"{base}_{entity}_desc-preproc_{record.modality}.nii.gz",
+        brain_mask=file(f"{entity}_desc-brain_mask"),
+        lesion=file(f"{entity}_label-lesion_mask"),
+        healthy=folder / f"{base}_{entity}_desc-healthy_{record.modality}.nii.gz",
         native_brain_mask=file("desc-brain_mask"),
     )
+
+
+def _check_labels(record: ScanRecord) -> None:
+    for name in ("subject", "session", "entities", "modality"):
+        value = getattr(record, name)
+        if value is not None and not _LABEL.fullmatch(value):
+            raise DataError(
+                f"'{name}' becomes part of a file name, of letters, digits, - and _",
+                received=repr(value),
+                where=record.image,
+                remedy="give it another label in the manifest",
+            )
 
 
 def sidecar_of(image: Path) -> Path:
@@ -103,21 +122,21 @@ def write_prepared(
         CannotWriteError: The folder cannot be written.
     """
     files.sidecar.unlink(missing_ok=True)
-    grid = scan.grid.affine
-    write_volume(files.image, scan.image, grid, space=TEMPLATE_SPACE)
-    write_volume(files.brain_mask, scan.brain_mask, grid, dtype=np.uint8, space=TEMPLATE_SPACE)
+    grid, space = scan.grid.affine, config.space
+    write_volume(files.image, scan.image, grid, space=space)
+    write_volume(files.brain_mask, scan.brain_mask, grid, dtype=np.uint8, space=space)
     write_volume(files.native_brain_mask, scan.native_brain_mask, scan.native.affine, dtype=np.uint8)
     for path, data in ((files.lesion, lesion), (files.healthy, healthy)):
         if data is None:
             path.unlink(missing_ok=True)
         else:
             dtype = np.uint8 if data.dtype == bool else np.float32
-            write_volume(path, data, grid, dtype=dtype, space=TEMPLATE_SPACE)
+            write_volume(path, data, grid, dtype=dtype, space=space)
     span = scan.intensity
     sidecar = {
         _MARK: _FORM,
         "SkullStripped": True,
-        "SpatialReference": TEMPLATE_SPACE,
+        "SpatialReference": space,
         "Notice": "Research use only. Not a medical device.",
         "preprocessing": config.model_dump(mode="json"),
         "steps": scan.steps,

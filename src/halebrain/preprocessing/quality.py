@@ -9,7 +9,7 @@ from scipy import ndimage
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.template import load_template
+from halebrain.preprocessing.template import Template, find_template
 
 HISTOGRAM_BINS = 64
 _LOW_DICE = 0.90
@@ -37,7 +37,9 @@ class ScanQuality:
     histogram: tuple[float, ...]
 
 
-def assess(volume: Volume, scan: WorkingScan, lesion: MaskArray | None = None) -> ScanQuality:
+def assess(
+    volume: Volume, scan: WorkingScan, lesion: MaskArray | None = None, *, atlas: Template | None = None
+) -> ScanQuality:
     """Return the quality of one scan.
 
     Figures: `registration_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
@@ -50,8 +52,9 @@ def assess(volume: Volume, scan: WorkingScan, lesion: MaskArray | None = None) -
         volume: The scan on its native grid.
         scan: What the preprocessing made of it.
         lesion: Annotation on the native grid.
+        atlas: What the scan was registered to; `None` = the MNI template.
     """
-    template, template_mask = template_on(scan.grid)
+    template, template_mask = template_on(scan.grid, atlas)
     figures: dict[str, float | None] = {
         "registration_mask_dice": _dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": _normalised_mutual_information(scan.image, template, scan.brain_mask),
@@ -98,11 +101,11 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     return flags
 
 
-def template_on(grid: Grid) -> tuple[FloatArray, MaskArray]:
-    """Return the template and its brain mask on a grid of its space."""
-    template, mask = load_template(2)
-    source = Grid(template.shape, template.affine)
-    return resample(template.data, source, grid), resample(mask.astype(np.float32), source, grid) > 0.5
+def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:
+    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space."""
+    found = find_template() if atlas is None else atlas
+    source = Grid(found.image.shape, found.image.affine)
+    return resample(found.image.data, source, grid), resample(found.mask.astype(np.float32), source, grid) > 0.5
 
 
 def _dice(one: MaskArray, other: MaskArray) -> float:
