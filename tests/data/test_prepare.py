@@ -111,6 +111,18 @@ def test_what_is_done_is_kept_until_its_input_changes(raw, tmp_path):
     assert not prepare_scan(PrepareTask(record, task.dataset, other)).kept, "the settings are others"
 
 
+def test_the_name_of_another_scan_is_not_taken(raw, tmp_path):
+    record = records_of([(raw / "case0_T1w.nii.gz", "case0_T1w")])[0]
+    prepare_scan(PrepareTask(record, tmp_path / "set", CONFIG))
+    other = ScanRecord(**{**vars(record), "image": write_head(tmp_path / "b" / "case0_T1w.nii.gz", seed=5)})
+    with pytest.raises(CannotWriteError, match=r"need different names, got sub-case0_T1w, which is there already"):
+        prepare_scan(PrepareTask(other, tmp_path / "set", CONFIG))
+    moved = ScanRecord(**{**vars(record), "image": tmp_path / "moved_T1w.nii.gz"})
+    shutil.copy(record.image, moved.image)
+    assert prepare_scan(PrepareTask(moved, tmp_path / "set", CONFIG)).kept, "the same scan, moved"
+    assert not prepare_scan(PrepareTask(other, tmp_path / "set", CONFIG, overwrite=True)).kept
+
+
 def test_an_age_is_corrected_without_preparing_again(raw, tmp_path, monkeypatch, in_process):
     row = ScanRecord(subject="a", image=raw / "case0_T1w.nii.gz", modality="T1w", age=30.0)
     for age in (30.0, 31.0):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from halebrain.core.errors import CannotWriteError
 from halebrain.core.timing import Stopwatch
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.versions import versions
@@ -63,14 +64,16 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     record, files = task.record, prepared_files(task.dataset, task.record, task.config.space)
     watch = Stopwatch()
     with watch.step("reading"):
-        volume = read_volume(record.image)
         identity = _identity(task)
     found = read_sidecar(files.image)
     if found is not None and not task.overwrite and _is_done(found, identity, files, record):
         if found["record"] != describe(record):
             update_sidecar(files, {**found, "record": describe(record)})  # an age or a split that was corrected
         return PrepareOutcome(record.scan_id, kept=True, flags=tuple(found["quality"]["flags"]))
+    if found is not None and not task.overwrite:
+        _refuse_another(found, identity, record)
     with watch.step("reading"):
+        volume = read_volume(record.image)
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
     preprocessor = Preprocessor(task.config)
@@ -108,6 +111,18 @@ def lesion_working(scan: WorkingScan, lesion: MaskArray) -> MaskArray:
     """Return an annotation of the native grid on the working grid: where it covers more than half a voxel."""
     covered: MaskArray = scan.from_native(lesion.astype(np.float32), order=1) > 0.5
     return covered
+
+
+def _refuse_another(found: dict[str, Any], identity: dict[str, Any], record: ScanRecord) -> None:
+    """Raise where the name is taken by a scan from another place with another content: somebody else's."""
+    before = found["record"]["image"]
+    if before != str(record.image.absolute()) and found["identity"]["image_sha256"] != identity["image_sha256"]:
+        raise CannotWriteError(
+            "two scans of one data set need different names",
+            received=f"{record.scan_id}, which is there already from '{before}'",
+            where=record.image,
+            remedy="take another --output, rename the subject, or --overwrite",
+        )
 
 
 def _healthy_working(scan: WorkingScan, record: ScanRecord) -> FloatArray | None:

@@ -26,6 +26,9 @@ from halebrain.preprocessing.registration_ants import load_ants, register_by_ant
 from halebrain.preprocessing.template import Template, find_template, template_on
 from halebrain.preprocessing.upright import TURNED_RATIO, orientation_ratio
 
+LOOK_AT_MASK = "skull stripped by registration to the template: look at the brain mask"
+"""Flag of a brain mask that was found without a learned extractor, however sure."""
+
 
 class PreprocessingConfig(GrowingConfig):
     """Settings of the path to the working grid; they travel inside the model.
@@ -262,7 +265,7 @@ def _report(
     if brain.confidence < 0.9:
         flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): look at it, or give --brain-mask")
     elif brain.method == "atlas":
-        flags.append("skull stripped by registration to the template: look at the brain mask")
+        flags.append(LOOK_AT_MASK)
     qc["flags"] = flags
     method = {"affine": "rigid, affine (Mattes MI)", "ants": "rigid, affine (ANTs)", "none": "none"}
     steps: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.geometry import resample
-from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
 from halebrain.preprocessing.template import Template, template_on
 from halebrain.preprocessing.upright import normalised_mutual_information
 
@@ -29,7 +29,8 @@ class ScanQuality:
 
     Args:
         figures: Name with unit → value; `None` where it is not defined (no registration, no annotation).
-        flags: One line for each thing that a user should look at.
+        flags: One line for each thing that a user should look at; where the pictures of all scans are looked at anyway,
+            a mask that was found with confidence is none.
         histogram: Share of brain voxels in each of 64 equal bins of the scaled intensity in [0, 1]; sums to 1.
     """
 
@@ -44,7 +45,7 @@ def assess(
     """Return the quality of one scan.
 
     Figures: `registration_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
-    2 = the same) with the template on the working grid, `brain_volume_ml`, `snr` (median over noise in the brain),
+    2 = the same) with the template on the working grid, `brain_confidence`, `brain_volume_ml`, `snr` (median over noise in the brain),
     `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or repeated slices within
     the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`, `lesion_volume_ml`, and
     `lesion_outside_brain` (share).
@@ -59,6 +60,7 @@ def assess(
     figures: dict[str, float | None] = {
         "registration_mask_dice": _dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
+        "brain_confidence": scan.qc.get("brain_confidence"),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
         "snr": _snr(volume.data, scan.native_brain_mask),
         "cut_off": _cut_off(scan, template_mask),
@@ -77,7 +79,7 @@ def assess(
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
     return ScanQuality(
         {name: None if value is None else round(value, 4) for name, value in figures.items()},
-        tuple(scan.qc.get("flags", ())) + tuple(_flags(figures)),
+        tuple(flag for flag in scan.qc.get("flags", ()) if flag != LOOK_AT_MASK) + tuple(_flags(figures)),
         histogram,
     )
 

@@ -12,6 +12,7 @@ from halebrain.core.atomic import write_text
 from halebrain.report.figures import DISCLAIMER
 
 _WIDTH, _HEIGHT, _MARGIN = 300, 36, 8
+_OFFSETS = (0.0, -6.0, 6.0, -12.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _strip(name: str, rows: Sequence[QualityRow]) -> dict[str, Any]:
         x = _MARGIN + (_WIDTH - 2 * _MARGIN) * ((value - low) / span if high > low else 0.5)
         level = taken.get(round(x / 7), 0)
         taken[round(x / 7)] = level + 1
-        y = _HEIGHT / 2 + (level % 5 - 2) * 6.0
+        y = _HEIGHT / 2 + _OFFSETS[level % len(_OFFSETS)]
         dots.append(
             {"x": f"{x:.1f}", "y": y, "flagged": bool(row.flags), "scan_id": row.scan_id, "value": f"{value:.4g}"}
         )
