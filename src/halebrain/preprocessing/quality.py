@@ -45,10 +45,10 @@ def assess(
     """Return the quality of one scan.
 
     Figures: `registration_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
-    2 = the same) with the template on the working grid, `brain_confidence`, `brain_volume_ml`, `snr` (median over noise in the brain),
-    `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or repeated slices within
-    the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`, `lesion_volume_ml`, and
-    `lesion_outside_brain` (share).
+    2 = the same) with the template on the working grid, `brain_confidence`, `brain_volume_ml`, `snr` (median over
+    noise in the brain), `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or
+    repeated slices within the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`,
+    `lesion_volume_ml`, and `lesion_outside_brain` (share).
 
     Args:
         volume: The scan on its native grid.
