@@ -17,6 +17,7 @@ from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, 
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
+from halebrain.preprocessing.contrast import refuse_ct
 from halebrain.preprocessing.denoising import curvature_flow
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
@@ -153,8 +154,9 @@ class Preprocessor:
             space: The template's name where the scan lies in template space already.
 
         Raises:
-            DataError: The scan has no usable brain, or still has its skull.
+            DataError: The scan is no MR, has no usable brain, or still has its skull.
         """
+        refuse_ct(volume)
         watch = Stopwatch()
         with watch.step("brain"):
             brain = self._find_brain(volume, brain_mask)
