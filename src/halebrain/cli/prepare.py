@@ -217,7 +217,7 @@ def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[s
     from halebrain.core.progress import track
     from halebrain.io.volume import read_array
     from halebrain.preprocessing.geometry import Grid
-    from halebrain.preprocessing.quality import template_on
+    from halebrain.preprocessing.template import template_on
     from halebrain.report.quality_page import QualityRow, write_quality_page
     from halebrain.report.quality_picture import quality_picture
 

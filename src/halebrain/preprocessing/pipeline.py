@@ -23,7 +23,8 @@ from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
 from halebrain.preprocessing.registration import Registration, register_to_template
 from halebrain.preprocessing.registration_ants import load_ants, register_by_ants
-from halebrain.preprocessing.template import Template, find_template
+from halebrain.preprocessing.template import Template, find_template, template_on
+from halebrain.preprocessing.upright import TURNED_RATIO, orientation_ratio
 
 
 class PreprocessingConfig(GrowingConfig):
@@ -190,6 +191,8 @@ class Preprocessor:
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         qc, steps = _report(volume, brain, registration, mask, self.config)
+        if registration is not None:
+            _judge_orientation(qc, scaled, mask, template_on(self.grid, self.template))
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
             *(qc, steps, watch.seconds),
@@ -221,6 +224,15 @@ def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
             remedy="check its header and its mask",
         )
     return mask
+
+
+def _judge_orientation(
+    qc: dict[str, Any], image: FloatArray, mask: MaskArray, template: tuple[FloatArray, MaskArray]
+) -> None:
+    ratio = orientation_ratio(image, mask, *template)
+    qc["orientation_ratio"] = None if ratio is None else round(ratio, 2)
+    if ratio is not None and ratio < TURNED_RATIO:
+        qc["flags"].append("seems to be upside down or back to front: check the orientation in its header")
 
 
 def _report(

@@ -7,9 +7,10 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.geometry import resample
 from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.template import Template, find_template
+from halebrain.preprocessing.template import Template, template_on
+from halebrain.preprocessing.upright import normalised_mutual_information
 
 HISTOGRAM_BINS = 64
 _LOW_DICE = 0.90
@@ -57,7 +58,7 @@ def assess(
     template, template_mask = template_on(scan.grid, atlas)
     figures: dict[str, float | None] = {
         "registration_mask_dice": _dice(scan.brain_mask, template_mask),
-        "normalised_mutual_information": _normalised_mutual_information(scan.image, template, scan.brain_mask),
+        "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
         "snr": _snr(volume.data, scan.native_brain_mask),
         "cut_off": _cut_off(scan, template_mask),
@@ -101,28 +102,8 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     return flags
 
 
-def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:
-    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space."""
-    found = find_template() if atlas is None else atlas
-    source = Grid(found.image.shape, found.image.affine)
-    return resample(found.image.data, source, grid), resample(found.mask.astype(np.float32), source, grid) > 0.5
-
-
 def _dice(one: MaskArray, other: MaskArray) -> float:
     return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
-
-
-def _normalised_mutual_information(image: FloatArray, template: FloatArray, mask: MaskArray, bins: int = 32) -> float:
-    """Return (H(a) + H(b)) / H(a, b) within a mask."""
-    joint, _, _ = np.histogram2d(image[mask], template[mask], bins=bins)
-    share = joint / max(joint.sum(), 1.0)
-
-    def entropy(p: FloatArray) -> float:
-        positive = p[p > 0]
-        return float(-(positive * np.log(positive)).sum())
-
-    both = entropy(share)
-    return (entropy(share.sum(axis=0)) + entropy(share.sum(axis=1))) / both if both > 0 else 2.0
 
 
 def _snr(data: FloatArray, mask: MaskArray) -> float | None:

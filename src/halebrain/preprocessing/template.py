@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
-from halebrain.core.types import TEMPLATE_SPACE, MaskArray, Volume
+from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
 from halebrain.io.volume import read_mask, read_volume
 from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, Grid, resample
 
@@ -50,6 +50,13 @@ def find_template(path: Path | None = None, mask: Path | None = None) -> Templat
         inside = np.where(brain, image.data, 0).astype(np.float32)
         return Template(Volume(inside, image.affine, name=TEMPLATE_SPACE), brain, WORKING_CENTRE_MM)
     return _read_template(path, mask)
+
+
+def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:
+    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space."""
+    found = find_template() if atlas is None else atlas
+    source = Grid(found.image.shape, found.image.affine)
+    return resample(found.image.data, source, grid), resample(found.mask.astype(np.float32), source, grid) > 0.5
 
 
 @lru_cache(maxsize=4)
