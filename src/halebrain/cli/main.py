@@ -1,7 +1,8 @@
 """The `halebrain` command: registers the verbs and turns errors into one line and a documented exit code.
 
 Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed), 65 bad data, 66 missing input,
-69 weights or tool unavailable, 73 cannot write, 78 bad configuration, 130 interrupted (state saved).
+69 weights or tool unavailable, 70 a worker process died, 73 cannot write, 78 bad configuration, 130 interrupted (state
+saved).
 """
 
 import sys
