@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 
@@ -110,6 +111,12 @@ def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float) -> 
     depth = torch.from_numpy(distance.astype(np.float32))
     tissues = _fold(warped[:5], depth, params, shape, spacing_mm) * brain_mask
     return Anatomy(tissues, brain_mask, warped[6].clamp_min(0), depth, atlas.grid)
+
+
+def template_tissues(shape: Shape, spacing_mm: float) -> npt.NDArray[np.float32]:
+    """Return the template's tissue fractions on a working grid, `(5, i, j, k)` in the order of `TISSUES`."""
+    tissues: npt.NDArray[np.float32] = _load_atlas(shape, spacing_mm).tissues.numpy()
+    return tissues
 
 
 def move_anatomy(anatomy: Anatomy, displacement_mm: torch.Tensor) -> Anatomy:
