@@ -67,15 +67,36 @@ def test_a_store_holds_the_slices_with_brain_and_their_labels(store):
 def test_a_cached_scan_is_not_preprocessed_again(store, manifest, tmp_path):
     cache = tmp_path / "cache"
     stamps = {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
-    assert len(stamps) == 4
+    assert len(stamps) == 6
     again = build_store(manifest, CONFIG, cache, description="scans")
     assert {p.name: p.stat().st_mtime_ns for p in cache.iterdir()} == stamps
     np.testing.assert_array_equal(again.images[0], store.images[0])
     build_store(manifest, CONFIG.model_copy(update={"high_percentile": 98.0}), cache, description="scans")
-    assert len(list(cache.iterdir())) == 8
+    assert len(list(cache.iterdir())) == 12
     write_scan(tmp_path, "sick", lesion=True)  # same bytes, later time
     build_store(manifest, CONFIG, cache, description="scans")
-    assert len(list(cache.iterdir())) == 8
+    assert len(list(cache.iterdir())) == 12
+
+
+def test_levels_are_the_heights_of_the_slices_kept(store, manifest, tmp_path):
+    cache = tmp_path / "cache"
+    assert store.levels == ()
+    opened = build_store(manifest, CONFIG, cache, description="scans", with_levels=True)
+    assert [levels.tolist() for levels in opened.levels] == [list(range(4, 20))] * 2
+
+
+def test_levels_of_an_older_cache_are_added(store, manifest, tmp_path):
+    cache = tmp_path / "cache"
+    names = {path.name for path in cache.iterdir()}
+    for path in cache.glob("*_levels.npy"):
+        path.unlink()
+    stamps = {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
+    build_store(manifest, CONFIG, cache, description="scans")
+    assert {p.name: p.stat().st_mtime_ns for p in cache.iterdir()} == stamps
+    again = build_store(manifest, CONFIG, cache, description="scans", with_levels=True)
+    assert {path.name for path in cache.iterdir()} == names
+    assert len(again.levels) == 2
+    np.testing.assert_array_equal(again.images[0], store.images[0])
 
 
 def test_a_step_always_sees_the_same_slices(store):

@@ -5,10 +5,18 @@ An unknown key is an error that names the closest valid one; a wrong type names 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.core.registry import suggestion
@@ -27,6 +35,21 @@ class Config(BaseModel):
         if isinstance(value, bool) and wanted in (int, float):
             raise ValueError("input should be a number")
         return value
+
+
+class GrowingConfig(Config):
+    """A section that may gain options: those in `LATER` are left out of a dump while they are at their default.
+
+    A run is known by the hash of its dump, so one that began before an option existed goes on after it.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dump: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {k: v for k, v in dump.items() if k not in self.LATER or getattr(self, k) != fields[k].default}
 
 
 C = TypeVar("C", bound=Config)

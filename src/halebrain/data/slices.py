@@ -9,13 +9,14 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from halebrain.core.atomic import atomic_path
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
@@ -27,9 +28,10 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 _MIN_BRAIN_PIXELS = 100
 """A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
 _CACHE_VERSION = 1
+Sampling = Literal["random", "all", "level"]
 
 
-class DataConfig(Config):
+class DataConfig(GrowingConfig):
     """Which scans to learn from, and how they are preprocessed.
 
     Args:
@@ -38,13 +40,18 @@ class DataConfig(Config):
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
         cache: Folder of preprocessed slices; `None` = beside the run.
+        sampling: How healthy training slices are drawn: "random" = a scan, then one of its slices; "all" = every slice
+            once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"sampling"})
 
     manifest: Path | None = None
     modalities: tuple[str, ...] | None = None
     pathologies: tuple[str, ...] | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     cache: Path | None = None
+    sampling: Sampling = "random"
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,14 @@ class SliceStore:
         images: One array a scan, `(n, h, w)`, float16.
         labels: One array a scan, `(n, h, w)`, uint8: 1 = brain, 3 = brain and lesion.
         records: The manifest rows, in the same order.
+        levels: One array a scan, `(n,)`, ascending: the height of each slice on the working grid; empty where the store
+            was opened without them.
     """
 
     images: tuple[npt.NDArray[np.float16], ...]
     labels: tuple[npt.NDArray[np.uint8], ...]
     records: tuple[ScanRecord, ...]
+    levels: tuple[npt.NDArray[np.int64], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,8 +102,22 @@ class SliceStore:
         return SliceBatch(torch.from_numpy(image.astype(np.float32))[:, None], labels > 0, labels > 1)
 
 
-def build_store(manifest: Manifest, config: PreprocessingConfig, cache: Path, *, description: str) -> SliceStore:
+def build_store(
+    manifest: Manifest,
+    config: PreprocessingConfig,
+    cache: Path,
+    *,
+    description: str,
+    with_levels: bool = False,
+) -> SliceStore:
     """Preprocess every scan of `manifest` that is not cached yet and open them all.
+
+    Args:
+        manifest: The scans.
+        config: How they are preprocessed.
+        cache: Folder of the slices.
+        description: What they are, for messages.
+        with_levels: Open the heights of slices too; a scan that was cached without them is preprocessed once more.
 
     Raises:
         MissingInputError: The selection holds no scan.
@@ -102,15 +126,17 @@ def build_store(manifest: Manifest, config: PreprocessingConfig, cache: Path, *,
     if len(manifest) == 0:
         raise MissingInputError(f"{description} need at least one scan", where=manifest.source or "manifest")
     preprocessor = Preprocessor(config)
-    images, labels = [], []
+    images, labels, levels = [], [], []
     for record in track(manifest.records, description=f"Reading {description}", total=len(manifest)):
         key = _cache_key(record, config)
-        image_path, label_path = cache / f"{key}_image.npy", cache / f"{key}_label.npy"
-        if not label_path.exists():
-            _preprocess(record, preprocessor, image_path, label_path)
+        image_path, label_path, level_path = (cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))
+        if not label_path.exists() or (with_levels and not level_path.exists()):
+            _preprocess(record, preprocessor, image_path, label_path, level_path)
         images.append(np.load(image_path, mmap_mode="r"))
         labels.append(np.load(label_path, mmap_mode="r"))
-    return SliceStore(tuple(images), tuple(labels), manifest.records)
+        if with_levels:
+            levels.append(np.load(level_path))
+    return SliceStore(tuple(images), tuple(labels), manifest.records, tuple(levels))
 
 
 @dataclass(frozen=True)
@@ -146,7 +172,9 @@ class SliceSampler:
         return self.store.read(scans, positions)
 
 
-def _preprocess(record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path) -> None:
+def _preprocess(
+    record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path, level_path: Path
+) -> None:
     volume = read_volume(record.image)
     mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
@@ -161,7 +189,9 @@ def _preprocess(record: ScanRecord, preprocessor: Preprocessor, image_path: Path
     keep = (labels > 0).sum(axis=(1, 2)) >= _MIN_BRAIN_PIXELS
     if not keep.any():
         raise DataError("a training scan must show brain on the working grid", where=record.image)
-    for path, array in ((image_path, slices[keep]), (label_path, labels[keep])):
+    # The labels last: where they are, the others are too.
+    arrays = ((level_path, np.flatnonzero(keep)), (image_path, slices[keep]), (label_path, labels[keep]))
+    for path, array in arrays:
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.save(handle, array)
 

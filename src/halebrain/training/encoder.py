@@ -42,7 +42,12 @@ class EncoderStage(Stage):
         super().__init__()
         self.trained = network
         self.slices = HealthySlices(
-            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="stage 0"
+            stores,
+            config.loop.batch_size,
+            config.augmentation,
+            seed=config.seed,
+            purpose="stage 0",
+            sampling=config.data.sampling,
         )
 
     def forward(self, split: str, step: int) -> torch.Tensor:

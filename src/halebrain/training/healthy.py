@@ -6,7 +6,8 @@ import torch
 
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
+from halebrain.data.samplers import Sampler, build_sampler
+from halebrain.data.slices import DataConfig, Sampling, SliceSampler, SliceStore, build_store
 from halebrain.io.manifest import Manifest
 
 
@@ -19,6 +20,7 @@ class HealthySlices:
         augmentation: Of the training slices.
         seed: The user's seed; validation batches are the same for each.
         purpose: What draws from the generator ("stage 1"); others draw other noise.
+        sampling: How training slices are drawn; those of validation are drawn at random.
     """
 
     def __init__(
@@ -29,10 +31,11 @@ class HealthySlices:
         *,
         seed: int,
         purpose: str,
+        sampling: Sampling = "random",
     ) -> None:
         self.augmentation, self.seed, self.purpose = augmentation, seed, purpose
-        self.samplers = {
-            "train": SliceSampler(stores["train"], batch_size, seed, "train"),
+        self.samplers: dict[str, Sampler] = {
+            "train": build_sampler(sampling, stores["train"], batch_size, seed, "train"),
             "val": SliceSampler(stores["val"], batch_size, 0, "val"),
         }
 
@@ -56,6 +59,12 @@ def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str
     cache = data.cache or folder / "cache"
     parts = (("train", manifest.split("train"), "training"), ("val", manifest.split("val"), "validation"))
     return {
-        name: build_store(rows, data.preprocessing, cache, description=f"healthy {what} scans")
+        name: build_store(
+            rows,
+            data.preprocessing,
+            cache,
+            description=f"healthy {what} scans",
+            with_levels=name == "train" and data.sampling == "level",
+        )
         for name, rows, what in parts
     }

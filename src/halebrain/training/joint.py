@@ -78,7 +78,12 @@ class JointStage(Stage):
         self.config = config
         self.anomaly = build_anomaly(config.anomaly)
         self.slices = HealthySlices(
-            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="joint"
+            stores,
+            config.loop.batch_size,
+            config.augmentation,
+            seed=config.seed,
+            purpose="joint",
+            sampling=config.data.sampling,
         )
 
     def forward(self, split: str, step: int) -> torch.Tensor:

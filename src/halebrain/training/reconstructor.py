@@ -55,7 +55,12 @@ class ReconstructorStage(Stage):
         self.trained = reconstructor
         self.anomaly = build_anomaly(config.anomaly)
         self.slices = HealthySlices(
-            stores, config.loop.batch_size, config.augmentation, seed=config.seed, purpose="stage 1"
+            stores,
+            config.loop.batch_size,
+            config.augmentation,
+            seed=config.seed,
+            purpose="stage 1",
+            sampling=config.data.sampling,
         )
 
     def forward(self, split: str, step: int) -> torch.Tensor:

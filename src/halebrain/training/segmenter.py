@@ -12,6 +12,7 @@ from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import augment, flip
+from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
 from halebrain.data.warp import PairAugmentationConfig, warp
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -85,13 +86,7 @@ class SegmenterStage(Stage):
         }[config.regime]
         self.samplers = {
             split: {
-                source: SliceSampler(
-                    stores[source][split],
-                    count,
-                    config.seed if split == "train" else 0,
-                    f"{split} {source}",
-                    config.lesion_fraction if source == "annotated" else 0.0,
-                )
+                source: _sampler(stores[source][split], count, split, source, config)
                 for source, count in counts.items()
                 if count > 0
             }
@@ -199,10 +194,19 @@ def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
     return not record.is_healthy and record.lesion is not None and (wanted is None or record.pathology in wanted)
 
 
+def _sampler(store: SliceStore, count: int, split: str, source: str, config: SegmenterTraining) -> Sampler:
+    """Return what draws `count` slices a batch: healthy training ones as configured, the others at random."""
+    seed, stream = (config.seed if split == "train" else 0), f"{split} {source}"
+    if source == "synthetic" and split == "train":
+        return build_sampler(config.data.sampling, store, count, seed, stream)
+    return SliceSampler(store, count, seed, stream, config.lesion_fraction if source == "annotated" else 0.0)
+
+
 def _open(
     rows: Manifest, split: Literal["train", "val"], source: str, config: SegmenterTraining, folder: Path
 ) -> SliceStore:
     kind = {"synthetic": "healthy", "annotated": "annotated"}[source]
     what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
     cache = config.data.cache or folder / "cache"
-    return build_store(rows.split(split), config.data.preprocessing, cache, description=what)
+    levels = source == "synthetic" and split == "train" and config.data.sampling == "level"
+    return build_store(rows.split(split), config.data.preprocessing, cache, description=what, with_levels=levels)
