@@ -81,7 +81,7 @@ def test_no_module_has_a_name_that_says_nothing():
 
 
 def test_the_command_line_loads_no_heavy_library():
-    heavy = ["torch", "SimpleITK", "nilearn", "lightning", "matplotlib", "nibabel", "scipy", "pydantic"]
+    heavy = ["torch", "SimpleITK", "nilearn", "lightning", "matplotlib", "nibabel", "scipy", "pydantic", "pydicom"]
     code = f"import sys, halebrain.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

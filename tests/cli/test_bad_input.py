@@ -7,6 +7,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+from dicom_maker import Maker
 
 from halebrain.cli.main import main
 from halebrain.models.bundle import store_calibration
@@ -116,6 +117,32 @@ def no_affine(folder):
     return save(folder / "scan.nii.gz", ball(), code=0)
 
 
+def half_a_pair(folder):
+    nibabel.save(nibabel.Nifti1Pair(ball(), AFFINE), folder / "scan.hdr")
+    (folder / "scan.img").unlink()
+    return folder / "scan.hdr"
+
+
+def no_mgh(folder):
+    path = folder / "scan.mgz"
+    path.write_bytes(gzip.compress(b"something else"))
+    return path
+
+
+def no_archive(folder):
+    path = folder / "scan.zip"
+    path.write_bytes(b"PK\x03\x04 something else")
+    return path
+
+
+def computed_tomography(folder):
+    return Maker(ball()[..., :9].astype(np.uint16), AFFINE, modality="CT").write(folder / "scan")
+
+
+def incomplete_series(folder):
+    return Maker(ball()[..., :12].astype(np.uint16), AFFINE).write(folder / "scan", skip=(3, 4))
+
+
 def ball_in_noise(folder):
     head = np.abs(np.random.default_rng(0).normal(0, 3, (72, 72, 72))).astype(np.float32)
     index = np.indices(head.shape) - 35.5
@@ -134,6 +161,11 @@ SCANS = {
     infinite: (65, "4 NaN or infinite"),
     singular: (65, "invertible"),
     no_affine: (65, "needs an affine"),
+    half_a_pair: (66, "image beside it"),
+    no_mgh: (65, "readable MGH"),
+    no_archive: (65, "archive must be readable"),
+    computed_tomography: (65, "a scan must be MR, got modality CT"),
+    incomplete_series: (65, "2 missing of 12 slices (2 after slice 3)"),
     ball_in_noise: (65, "brain must be found"),
 }
 

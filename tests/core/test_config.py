@@ -1,4 +1,5 @@
 import pytest
+from pydantic import Field
 
 from halebrain.core.config import Config, dump_yaml, load_config, merged, read_yaml
 from halebrain.core.errors import ConfigError, MissingInputError
@@ -73,3 +74,25 @@ def test_a_file_may_extend_another_one(tmp_path):
     (tmp_path / "odd.yaml").write_text("extends: [a]\n")
     with pytest.raises(ConfigError, match="must name a file"):
         read_yaml(tmp_path / "odd.yaml")
+
+
+def test_another_method_does_not_inherit_the_settings_of_the_first(tmp_path):
+    below = {"reconstructor": {"name": "cddpm", "settings": {"width": 8}, "other": 1}}
+    assert merged(below, {"reconstructor": {"name": "ae"}}) == {"reconstructor": {"name": "ae", "other": 1}}
+    assert merged(below, {"reconstructor": {"name": "cddpm"}}) == below
+    assert merged(below, {"reconstructor": {"name": "ae", "settings": {"depth": 2}}}) == {
+        "reconstructor": {"name": "ae", "settings": {"depth": 2}, "other": 1}
+    }
+    path = tmp_path / "c.yaml"
+    path.write_text("reconstructor: {name: cddpm, settings: {width: 8}}", "utf-8")
+
+    class Spec(Config):
+        name: str
+        settings: dict[str, int] = Field(default_factory=dict)
+
+    class Whole(Config):
+        reconstructor: Spec
+
+    changed = load_config(Whole, path, ["reconstructor.name=ae", "reconstructor.settings.depth=2"])
+    assert changed.reconstructor == Spec(name="ae", settings={"depth": 2})
+    assert load_config(Whole, path, ["reconstructor.name=cddpm"]).reconstructor.settings == {"width": 8}

@@ -3,6 +3,8 @@ import torch
 
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.degrade import add_rician_noise, lower_resolution
+from halebrain.data.warp import shift
 
 NOTHING = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0, "flip": 0}
 
@@ -21,7 +23,7 @@ def test_probability_zero_is_the_identity_inside_the_brain(slices):
     assert torch.equal(out, image * brain)
 
 
-@pytest.mark.parametrize("kind", ["gamma", "bias_field", "blur", "ghosting"])
+@pytest.mark.parametrize("kind", ["gamma", "bias_field", "blur", "ghosting", "noise", "resolution"])
 def test_each_augmentation_changes_every_slice_and_stays_in_range(slices, kind):
     image, brain = slices
     before = image.clone()
@@ -69,3 +71,52 @@ def test_tensors_are_flipped_together(slices):
     assert all(m or torch.equal(slice_, image[0]) for m, slice_ in zip(mirrored, turned, strict=True))
     (unturned,) = flip(brain, config=AugmentationConfig(**NOTHING), generator=make_generator(0))
     assert torch.equal(unturned, brain)
+
+
+def test_what_came_later_leaves_earlier_trainings_as_they_were(slices):
+    """The draws of seed 1, written down before these options existed."""
+    assert not {"affine", "noise", "resolution"} & set(AugmentationConfig().model_dump())
+    assert AugmentationConfig(noise=0.5).model_dump()["noise"] == 0.5
+    generator = make_generator(1)
+    plain = augment(*slices, AugmentationConfig(), generator=generator)
+    shifted = shift(plain, slices[1], config=AugmentationConfig(), generator=generator)
+    assert torch.equal(shifted[0], plain)
+    assert torch.equal(torch.rand(3, generator=generator), _after(slices, AugmentationConfig()))
+    assert not torch.equal(torch.rand(3, generator=make_generator(1)), _after(slices, AugmentationConfig()))
+
+
+def _after(slices, config):
+    generator = make_generator(1)
+    augment(*slices, config, generator=generator)
+    return torch.rand(3, generator=generator)
+
+
+def test_rician_noise_lifts_the_background_and_has_the_variance_asked_for():
+    sigma = torch.tensor([0.02, 0.05]).view(2, 1, 1, 1)
+    noisy = add_rician_noise(torch.full((2, 1, 200, 200), 0.8), sigma, generator=make_generator(0))
+    torch.testing.assert_close(noisy.std(dim=(1, 2, 3)), sigma.flatten(), rtol=0.03, atol=0)
+    empty = add_rician_noise(torch.zeros(2, 1, 200, 200), sigma, generator=make_generator(0))
+    torch.testing.assert_close(empty.mean(dim=(1, 2, 3)), sigma.flatten() * (torch.pi / 2) ** 0.5, rtol=0.03, atol=0)
+
+
+def test_resolution_of_one_is_the_identity_and_a_ramp_stays_a_ramp(slices):
+    image, _ = slices
+    torch.testing.assert_close(lower_resolution(image, torch.ones(6, 2)), image)
+    ramp = torch.linspace(0, 1, 60).expand(2, 1, 40, 60).contiguous()
+    coarse = lower_resolution(ramp, torch.tensor([[1.0, 3.0], [2.0, 2.5]]))
+    torch.testing.assert_close(coarse[..., 8:-8], ramp[..., 8:-8], atol=0.004, rtol=0)
+    stripes = torch.rand(1, 1, 60, 1, generator=make_generator(0)).expand(2, 1, 60, 60).contiguous()
+    out = lower_resolution(stripes, torch.tensor([[1.0, 3.0], [3.0, 1.0]]))
+    torch.testing.assert_close(out[0], stripes[0])
+    assert out[1].diff(dim=-2).abs().mean() < 0.3 * stripes[1].diff(dim=-2).abs().mean()
+
+
+def test_an_affine_moves_image_and_masks_alike(slices):
+    _, brain = slices
+    config = AugmentationConfig(affine=1)
+    image, mask = shift(brain.float(), brain, config=config, generator=make_generator(0))
+    assert mask.dtype == torch.bool
+    assert torch.equal(image >= 0.5, mask)
+    assert (mask != brain).flatten(1).any(dim=1).all()
+    area = mask.sum(dim=(1, 2, 3)) / brain.sum(dim=(1, 2, 3))
+    assert ((area > 0.8) & (area < 1.25)).all()

@@ -11,10 +11,12 @@ import pytest
 
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import ScanResult
+from halebrain.core.versions import versions
 from halebrain.inference import outputs
 from halebrain.inference.lesions import lesion_table
-from halebrain.inference.outputs import OutputNames, stem_of, versions, write_detection
+from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.io.checksum import file_sha256
+from halebrain.io.volume import stem_of
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

@@ -75,3 +75,26 @@ def test_subsets_are_nested_seeded_and_keep_all_scans_of_a_subject(tmp_path):
     assert set(without.subset(4, seed=3).subjects()) == subsets[2] - subsets[0]
     with pytest.raises(DataError, match="13 of 12"):
         manifest.subset(13, seed=3)
+
+
+@pytest.mark.parametrize("name", ["a b", 'quo"te', "new\nline", "ta\tb", "é漢", "car\rriage", " edge ", "#", "'"])
+def test_a_file_of_any_name_survives_the_round_trip(tmp_path, name):
+    image = tmp_path / name
+    image.touch()
+    Manifest((ScanRecord("01", image, "T1w", site="Guy's"),)).write(tmp_path / "m.tsv")
+    assert Manifest.read(tmp_path / "m.tsv").records == (ScanRecord("01", image, "T1w", site="Guy's"),)
+
+
+def test_a_file_name_that_is_no_utf8_is_refused(tmp_path):
+    with pytest.raises(DataError, match="must be UTF-8"):
+        Manifest((ScanRecord("01", tmp_path / "b\udce9.nii", "T1w"),)).write(tmp_path / "m.tsv")
+    assert not (tmp_path / "m.tsv").exists()
+
+
+def test_entities_tell_scans_of_one_modality_apart(tmp_path):
+    image = tmp_path / "a.nii.gz"
+    image.touch()
+    manifest = Manifest(tuple(ScanRecord("01", image, "T1w", session="1", entities=f"run-{n}") for n in (1, 2)))
+    assert [r.scan_id for r in manifest] == ["sub-01_ses-1_run-1_T1w", "sub-01_ses-1_run-2_T1w"]
+    manifest.write(tmp_path / "m.tsv")
+    assert Manifest.read(tmp_path / "m.tsv").records == manifest.records

@@ -49,12 +49,17 @@ def test_without_a_choice_of_counts_there_is_no_figure() -> None:
     assert counts_figure(TABLE[:2], {"ms": 20}, reference="alone") is None
 
 
-def test_transfer_shows_every_whole_row_once() -> None:
-    axes = transfer_figure(TABLE).axes[0]
-    points = {text.get_text(): tuple(text.xy) for text in axes.texts}
-    assert points["pair (ms)"] == pytest.approx((0.6, 0.25))
-    assert points["alone"] == pytest.approx((0.2, 0.2))
-    assert set(points) == {"alone", "pair (ms)", "pair (stroke)"}
+def test_transfer_shows_every_whole_row_once_with_what_the_reference_has() -> None:
+    axes = transfer_figure(TABLE, reference="alone").axes[0]
+    lines = {str(line.get_label()): line.get_xydata().tolist() for line in axes.lines}
+    assert set(lines) == {"alone", "pair (ms)", "pair (stroke)"}
+    assert [x for x, _ in lines["pair (ms)"]] == pytest.approx([0.6, 0.25])
+    assert [x for x, _ in lines["alone"]] == pytest.approx([0.2])
+    titles = [label.get_text() for label in axes.get_yticklabels()]
+    assert all(y == titles.index(name) for name, points in lines.items() for _, y in points)
+    marks = [tuple(points.get_offsets()[0]) for points in axes.collections]
+    place = titles.index("pair (ms)")
+    assert sorted(x for x, y in marks if y == place) == pytest.approx([0.2, 0.2, 0.25, 0.6])
 
 
 def test_examples_show_the_methods_that_have_a_map() -> None:

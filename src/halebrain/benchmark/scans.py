@@ -14,6 +14,7 @@ from halebrain.evaluation.case import Case
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
+from halebrain.preprocessing.prepared import open_scan
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
         volume = read_volume(record.image)
-        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
-        scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+        scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         if scan.qc.get("registration_failed"):
             raise DataError("a scan of a benchmark must register to the template", where=record.image)
         lesion = np.zeros_like(scan.brain_mask)

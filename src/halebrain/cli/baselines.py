@@ -79,12 +79,12 @@ def _working_scans(
 ) -> "Iterator[tuple[FloatArray, MaskArray]]":
     """Yield image and brain mask on the working grid, one scan at a time."""
     from halebrain.core.progress import track
-    from halebrain.io.nifti import read_mask, read_volume
+    from halebrain.io.nifti import read_volume
+    from halebrain.preprocessing.prepared import open_scan
 
     for record in track(rows.records, description=description, total=len(rows)):
         volume = read_volume(record.image)
-        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
-        scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+        scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         if scan.qc["registration_failed"]:
             typer.echo(f"halebrain: {record.scan_id} does not register and is left out of the atlas", err=True)
             continue

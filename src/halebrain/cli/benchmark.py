@@ -90,8 +90,8 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
 
 
 def _provenance(config: "MatrixConfig", outcome: "Outcome", runs: "list[MethodRun]") -> dict[str, Any]:
+    from halebrain.core.versions import versions
     from halebrain.evaluation.statistics import INTERVAL
-    from halebrain.inference.outputs import versions
 
     return {
         "config": config.model_dump(mode="json"),

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def detect(
-    source: Annotated[Path, typer.Option("--input", "-i", help="A NIfTI, a folder, a .txt list, or a manifest.")],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            help="A scan (NIfTI, .hdr/.img, MGH, DICOM folder or archive), a folder, BIDS, a .txt list, or a manifest.",
+        ),
+    ],
     output: options.Output,
     model: options.ModelPath,
     brain_mask: Annotated[
@@ -57,7 +64,7 @@ def detect(
     predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
-    single = len(scans) == 1 and not source.is_dir()
+    single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
         folder = output if single else output / scan.name
@@ -95,17 +102,18 @@ def detect_scan(
     """
     import json
 
-    from halebrain.inference.outputs import OutputNames, versions
-    from halebrain.io.checksum import file_sha256
-    from halebrain.io.nifti import read_mask, read_volume
+    from halebrain.core.versions import versions
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.io.checksum import scan_sha256
+    from halebrain.io.volume import read_volume
+    from halebrain.preprocessing.prepared import open_scan
 
     names = OutputNames(folder, scan.name)
     volume = read_volume(scan.image)
-    mask = None if scan.brain_mask is None else read_mask(scan.brain_mask, volume)
     asked = {
-        "input": scan.image.name,
-        "input_sha256": file_sha256(scan.image),
-        "brain_mask_sha256": None if scan.brain_mask is None else file_sha256(scan.brain_mask),
+        "input": scan.image.name or scan.name,
+        "input_sha256": scan_sha256(scan.image),
+        "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
         "brain": predictor.preprocessor.config.brain,
         "model_sha256": predictor.bundle.sha256,
         "threshold": threshold,
@@ -120,8 +128,12 @@ def detect_scan(
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
     start = time.perf_counter()
-    result, working, maps = predictor.predict(volume, brain_mask=mask, space=scan.space)
-    _finish(names, result, working, maps, asked | {"versions": versions(), "device": str(predictor.device)}, start)
+    working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
+    for note in volume.notes:
+        typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
+    result, working, maps = predictor.predict_scan(volume, working)
+    about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
+    _finish(names, result, working, maps, asked | about, start)
     return folder
 
 

@@ -1,7 +1,8 @@
 """The `halebrain` command: registers the verbs and turns errors into one line and a documented exit code.
 
 Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed), 65 bad data, 66 missing input,
-69 weights or tool unavailable, 73 cannot write, 78 bad configuration, 130 interrupted (state saved).
+69 weights or tool unavailable, 70 a worker process died, 73 cannot write, 78 bad configuration, 130 interrupted (state
+saved).
 """
 
 import sys
@@ -17,6 +18,7 @@ from halebrain.cli.demo import demo
 from halebrain.cli.detect import detect
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
+from halebrain.cli.prepare import prepare
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.core.errors import HalebrainError
@@ -30,7 +32,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
+for command in (detect, prepare, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
     app.command()(command)
 app.add_typer(train_app, name="train")
 

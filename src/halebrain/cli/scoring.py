@@ -46,10 +46,10 @@ def run_evaluation(
         DataError: A subject took part in training or in the choice of the threshold.
         UsageError: The model has no reconstruction to measure.
     """
+    from halebrain.core.versions import versions
     from halebrain.evaluation.evaluate import Evaluator
     from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest
-    from halebrain.inference.outputs import versions
 
     if reconstruction and not predictor.bundle.reconstructor.gives_image:
         raise UsageError(

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from halebrain.core.errors import CannotWriteError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -34,6 +37,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise CannotWriteError(
+                "the output must have room", received=error.strerror, where=path, remedy="free some and run it again"
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -114,6 +114,8 @@ def _read_one(path: Path) -> dict[str, Any]:
 def merged(*settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings laid over each other, the last on top, section by section.
 
+    Where a layer names another method (`name`), the `settings` of the one below are not its own and are dropped.
+
     Example:
         >>> merged({"loop": {"steps": 5, "lr": 1}}, {"loop": {"steps": 9}})
         {'loop': {'steps': 9, 'lr': 1}}
@@ -122,8 +124,18 @@ def merged(*settings: dict[str, Any]) -> dict[str, Any]:
     for layer in settings:
         for key, value in layer.items():
             below = result.get(key)
-            result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+            if isinstance(below, dict) and isinstance(value, dict):
+                kept = _without_foreign_settings(below, value.get("name"))
+                result[key] = merged(kept, value)
+            else:
+                result[key] = value
     return result
+
+
+def _without_foreign_settings(section: dict[str, Any], name: object) -> dict[str, Any]:
+    if name is None or "name" not in section or section["name"] == name:
+        return section
+    return {key: value for key, value in section.items() if key != "settings"}
 
 
 def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> C:
@@ -139,6 +151,17 @@ def dump_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def parse_pair(pair: str) -> dict[str, Any]:
+    """Return `a.b=value` as `{"a": {"b": value}}`, the value read as YAML.
+
+    Raises:
+        ConfigError: It is no such pair.
+    """
+    nested: dict[str, Any] = {}
+    _apply_override(nested, pair)
+    return nested
+
+
 def _apply_override(raw: dict[str, Any], pair: str) -> None:
     key, separator, text = pair.partition("=")
     if not separator or not key:
@@ -151,9 +174,12 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
             raise ConfigError("--set must name a section", received=repr(key), where=parent)
         node = child
     try:
-        node[leaf] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError("--set takes a YAML value", received=repr(text), where=key) from error
+    if leaf == "name" and "settings" in node and node is not _without_foreign_settings(node, value):
+        del node["settings"]
+    node[leaf] = value
 
 
 def _explain(model: type[Config], error: ValidationError, where: object) -> ConfigError:

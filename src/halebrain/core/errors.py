@@ -60,6 +60,12 @@ class UnavailableError(HalebrainError):
     exit_code = 69
 
 
+class WorkerError(HalebrainError):
+    """A process that worked on one item died: killed for its memory, or by a crash in a library."""
+
+    exit_code = 70
+
+
 class CannotWriteError(HalebrainError):
     """The output place cannot be written or already holds something."""
 

@@ -30,11 +30,13 @@ class Volume:
         data: Intensities, shape `(i, j, k)`, float32, finite.
         affine: Voxel-to-world matrix `(4, 4)` in mm, RAS+, invertible.
         name: Where it came from; used in messages and in provenance.
+        notes: What had to be assumed to read it, one sentence each.
     """
 
     data: FloatArray
     affine: Affine
     name: str = "volume"
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,15 +1,18 @@
 """Intensity augmentation of training slices, batched on their device."""
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
+from halebrain.data.degrade import add_rician_noise, lower_resolution
 
 Probability = float
 
 
-class AugmentationConfig(Config):
+class AugmentationConfig(GrowingConfig):
     """Probability of each augmentation; defaults are the published configuration's.
 
     Args:
@@ -18,13 +21,21 @@ class AugmentationConfig(Config):
         blur: Gaussian blur, standard deviation up to 1 pixel.
         ghosting: Repeat the slice faintly along the phase axis, as motion does.
         flip: Mirror left and right (0 in the paper).
+        affine: Turn by up to 8°, shift by up to 4 % and scale each axis by up to 8 %, masks with it (0 in the paper).
+        noise: Rician noise of up to 5 % of the intensity range (0 in the paper).
+        resolution: Pixels up to 3 times as large, along each axis by itself (0 in the paper).
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"affine", "noise", "resolution"})
 
     gamma: Probability = Field(default=0.5, ge=0, le=1)
     bias_field: Probability = Field(default=0.25, ge=0, le=1)
     blur: Probability = Field(default=0.25, ge=0, le=1)
     ghosting: Probability = Field(default=0.5, ge=0, le=1)
     flip: Probability = Field(default=0.0, ge=0, le=1)
+    affine: Probability = Field(default=0.0, ge=0, le=1)
+    noise: Probability = Field(default=0.0, ge=0, le=1)
+    resolution: Probability = Field(default=0.0, ge=0, le=1)
 
 
 def augment(
@@ -45,6 +56,13 @@ def augment(
     image = torch.where(chance(config.bias_field), image * field.exp(), image)
     image = torch.where(chance(config.blur), _blur(image, uniform(0.3, 1.0)), image)
     image = torch.where(chance(config.ghosting), _ghost(image, uniform(0.02, 0.15), uniform(2, 6)), image)
+    # What came later draws only where it is asked for, so that earlier trainings see the slices that they saw.
+    if config.resolution > 0:
+        factors = uniform(1.0, 3.0, 2)
+        image = torch.where(chance(config.resolution), lower_resolution(image, factors), image)
+    if config.noise > 0:
+        noisy = add_rician_noise(image, uniform(0.005, 0.05), generator=generator)
+        image = torch.where(chance(config.noise), noisy, image)
     return (image * brain_mask).clamp(0, 1)
 
 

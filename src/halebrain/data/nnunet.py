@@ -19,6 +19,7 @@ from halebrain.core.types import Affine, FloatArray, MaskArray
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume, write_volume
 from halebrain.preprocessing.pipeline import Preprocessor
+from halebrain.preprocessing.prepared import open_scan
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -154,12 +155,12 @@ def _write_case(case: NnunetCase, folder: Path, preprocessor: Preprocessor | Non
 def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
     """Return image and lesion on the grid that is exported; lesion outside the brain mask stays lesion."""
     volume = read_volume(record.image)
-    mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
     lesion = np.zeros(volume.shape, bool) if record.lesion is None else read_mask(record.lesion, volume)
     if preprocessor is None:
+        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         image = volume.data if mask is None else np.where(mask, volume.data, 0).astype(np.float32)
         return _Scan(image, lesion, volume.affine)
-    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc["registration_failed"]:
         raise DataError("an exported scan must register to the template", where=record.image, remedy="check it")
     return _Scan(scan.image, scan.from_native(lesion.astype(np.float32), order=1) > 0.5, scan.grid.affine)

@@ -21,9 +21,11 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import SLICE_AXIS
+from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.preprocessing.prepared import open_scan, read_sidecar
 
 _MIN_BRAIN_PIXELS = 100
 """A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
@@ -176,8 +178,7 @@ def _preprocess(
     record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path, level_path: Path
 ) -> None:
     volume = read_volume(record.image)
-    mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
-    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc.get("registration_failed"):
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)
@@ -199,5 +200,8 @@ def _preprocess(
 def _cache_key(record: ScanRecord, config: PreprocessingConfig) -> str:
     digest = hashlib.sha256(json.dumps([_CACHE_VERSION, record.space, config.model_dump(mode="json")]).encode())
     for path in (record.image, record.brain_mask, record.lesion):
-        digest.update(b"-" if path is None else hashlib.sha256(path.read_bytes()).digest())
+        digest.update(b"-" if path is None else bytes.fromhex(scan_sha256(path)))
+    if read_sidecar(record.image) is not None:
+        # The same image without its sidecar would be preprocessed.
+        digest.update(b"prepared")
     return digest.hexdigest()[:32]

@@ -1,6 +1,7 @@
 """Geometric augmentation of training pairs, batched on their device."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from pydantic import Field
@@ -10,6 +11,8 @@ from halebrain.data.augment import AugmentationConfig, Probability
 
 _MAX_ANGLE, _MAX_LOG_SCALE, _MAX_BEND = math.radians(15), 0.15, 0.06
 """Rotation; scale of each axis, e^±0.15; displacement at a control point as a share of half the field."""
+_SMALL_ANGLE, _SMALL_LOG_SCALE, _SMALL_SHIFT = math.radians(8), 0.08, 0.08
+"""The same of what a registration leaves; shift as a share of half the field."""
 
 
 class PairAugmentationConfig(AugmentationConfig):
@@ -36,9 +39,25 @@ def warp(
     """
     if config.warp == 0:
         return tensors
+    return _moved(tensors, config.warp, generator, _draw_grid)
+
+
+def shift(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """Turn, shift and scale some slices a little (`config.affine`), in every tensor alike; see `warp`."""
+    if config.affine == 0:
+        return tensors
+    return _moved(tensors, config.affine, generator, _draw_affine)
+
+
+def _moved(
+    tensors: tuple[torch.Tensor, ...],
+    probability: float,
+    generator: torch.Generator,
+    draw: Callable[[int, int, int, torch.Generator], torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
     first = tensors[0]
-    chosen = (torch.rand(len(first), 1, 1, 1, generator=generator) < config.warp).to(first.device)
-    grid = _draw_grid(len(first), first.shape[-2], first.shape[-1], generator).to(first.device)
+    chosen = (torch.rand(len(first), 1, 1, 1, generator=generator) < probability).to(first.device)
+    grid = draw(len(first), first.shape[-2], first.shape[-1], generator).to(first.device)
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
         moved = F.grid_sample(tensor.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -49,16 +68,27 @@ def warp(
 
 def _draw_grid(count: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
     """Return where each pixel comes from, `(b, h, w, 2)` as (x, y) in [−1, 1] of the field."""
+    angle, scale = _uniform(generator, _MAX_ANGLE, count), torch.exp(_uniform(generator, _MAX_LOG_SCALE, count, 2))
+    affine = F.affine_grid(_theta(angle, scale, height / width), [count, 1, height, width], align_corners=False)
+    control = _uniform(generator, _MAX_BEND, count, 2, 5, 5)
+    bend = F.interpolate(control, (height, width), mode="bicubic", align_corners=True)
+    return affine + bend.permute(0, 2, 3, 1)
 
-    def uniform(bound: float, *shape: int) -> torch.Tensor:
-        return bound * (2 * torch.rand(count, *shape, generator=generator) - 1)
 
-    angle, scale = uniform(_MAX_ANGLE), torch.exp(uniform(_MAX_LOG_SCALE, 2))
+def _draw_affine(count: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    angle, scale = _uniform(generator, _SMALL_ANGLE, count), torch.exp(_uniform(generator, _SMALL_LOG_SCALE, count, 2))
+    theta = _theta(angle, scale, height / width)
+    theta[:, :, 2] = _uniform(generator, _SMALL_SHIFT, count, 2)
+    return F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+
+
+def _uniform(generator: torch.Generator, bound: float, *shape: int) -> torch.Tensor:
+    return bound * (2 * torch.rand(*shape, generator=generator) - 1)
+
+
+def _theta(angle: torch.Tensor, scale: torch.Tensor, aspect: float) -> torch.Tensor:
     # Turned in pixels, so that a field that is not square is not sheared.
-    aspect = height / width
-    theta = torch.zeros(count, 2, 3)
+    theta = torch.zeros(len(angle), 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = torch.cos(angle) * scale[:, 0], -torch.sin(angle) * scale[:, 1] * aspect
     theta[:, 1, 0], theta[:, 1, 1] = torch.sin(angle) * scale[:, 0] / aspect, torch.cos(angle) * scale[:, 1]
-    affine = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
-    bend = F.interpolate(uniform(_MAX_BEND, 2, 5, 5), (height, width), mode="bicubic", align_corners=True)
-    return affine + bend.permute(0, 2, 3, 1)
+    return theta

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.types import Affine, MaskArray
 from halebrain.evaluation.case import Case, axial_axis
-from halebrain.io.nifti import SUFFIXES, read_array
+from halebrain.io.volume import MAP_SUFFIXES, read_array, stem_of
 
 _ENTITY = re.compile(r"(?:^|_)(sub|ses)-([^_]+)")
 _GRID_TOLERANCE_MM = 1e-2
@@ -142,10 +142,9 @@ def _by_key(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise MissingInputError("a folder must exist", where=folder, remedy="check the path given")
     found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.name.endswith(SUFFIXES)):
+    for path in sorted(p for p in folder.rglob("*") if p.name.endswith(MAP_SUFFIXES)):
         entities = dict(_ENTITY.findall(path.name))
-        stem = path.name.removesuffix(".gz").removesuffix(".nii")
-        key = "_".join(f"{k}-{entities[k]}" for k in ("sub", "ses") if k in entities) or stem
+        key = "_".join(f"{k}-{entities[k]}" for k in ("sub", "ses") if k in entities) or stem_of(path)
         if key in found:
             raise DataError(
                 "a folder must hold one file a scan",

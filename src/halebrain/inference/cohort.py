@@ -1,19 +1,21 @@
 """Many scans through one model: which scans an input means, and their scores one by one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
-from halebrain.inference.outputs import stem_of
 from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.io.discovery import scans_in
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import SUFFIXES, read_mask, read_volume
+from halebrain.io.selection import split_selection
+from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.prepared import open_scan
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class ScanInput:
     """One scan to look at.
 
     Args:
-        image: The file.
+        image: The file or the DICOM folder.
         name: What its results are called.
         brain_mask: Mask on its grid, or `None` where it is stripped.
         space: "native", or the template's name.
@@ -61,33 +63,61 @@ class ScoredScan:
 
 
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInput]:
-    """Return the scans that an input means: one NIfTI, a folder of them, a text list of paths, or a manifest.
+    """Return the scans that an input means.
+
+    Args:
+        source: One file of any known format, a DICOM folder or archive (`PATH#NUMBER` for one series of several), a
+            folder of scans, a BIDS data set, a text list of paths, or a manifest.
+        brain_mask: Mask of the scan, where the input is a single one.
 
     Raises:
         MissingInputError: There is nothing, or no scan in it.
+        DataError: A symbolic link leads out of a folder or nowhere, or a list is no text.
         UsageError: A brain mask is given for several scans, or two scans would share a name.
     """
-    if not source.exists():
+    place, series = split_selection(source)
+    if not place.exists():
         raise MissingInputError("the input must exist", where=source, remedy="check the path given")
-    if source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
-        scans = [ScanInput(path, stem_of(path)) for path in files]
-    elif source.suffix in (".tsv", ".csv"):
+    if series is None and place.is_dir():
+        scans = [ScanInput(path, stem_of(path)) for path in scans_in(source)]
+    elif series is None and source.suffix in (".tsv", ".csv"):
         scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space) for r in Manifest.read(source)]
-    elif source.suffix == ".txt":
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
-        paths = [source.parent / line for line in lines if line and not line.startswith("#")]
-        scans = [ScanInput(path, stem_of(path)) for path in paths]
+    elif series is None and source.suffix == ".txt":
+        scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:
-        return [ScanInput(source, stem_of(source), brain_mask)]
+        scans = [ScanInput(source, stem_of(source))]
     if not scans:
-        raise MissingInputError("the input must hold at least one scan", where=source, remedy="give NIfTI files")
+        raise MissingInputError(
+            "the input must hold at least one scan", where=source, remedy=f"give {', '.join(SUFFIXES)} or DICOM folders"
+        )
     if brain_mask is not None:
-        raise UsageError("--brain-mask goes with a single scan", where=source, remedy="name masks in a manifest")
-    doubled = {scan.name for scan in scans if [s.name for s in scans].count(scan.name) > 1}
-    if doubled:
-        raise UsageError("scans need different names", received=sorted(doubled)[0], where=source)
+        if len(scans) > 1 or scans[0].image != source:
+            raise UsageError("--brain-mask goes with a single scan", where=source, remedy="name masks in a manifest")
+        scans = [replace(scans[0], brain_mask=brain_mask)]
+    _check_names(scans, source)
     return scans
+
+
+def _listed(source: Path) -> list[Path]:
+    try:
+        # Not splitlines: a name may hold any of the rarer separators of lines.
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise DataError("a list of scans must be UTF-8 text", where=source, remedy="save it as UTF-8") from error
+    return [source.parent / line for line in lines if line and not line.startswith("#")]
+
+
+def _check_names(scans: list[ScanInput], source: Path) -> None:
+    seen: dict[str, Path] = {}
+    for scan in scans:
+        if scan.name in seen:
+            raise UsageError(
+                "scans need different names",
+                received=f"{scan.name} for '{seen[scan.name].name}' and '{scan.image.name}'",
+                where=source,
+                remedy="rename one, or name them in a manifest",
+            )
+        seen[scan.name] = scan.image
 
 
 def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str) -> Iterator[ScoredScan]:
@@ -98,7 +128,7 @@ def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str
     """
     for record in track(manifest.records, description=description, total=len(manifest)):
         volume = read_volume(record.image)
-        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+        scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-        result, scan, maps = predictor.predict(volume, brain_mask=mask, space=record.space)
+        result, scan, maps = predictor.predict_scan(volume, scan)
         yield ScoredScan(record, volume, lesion, result, scan, maps)

@@ -1,7 +1,6 @@
 """What a detection leaves on disk: maps, lesion table and provenance, all of them or none."""
 
 import json
-import platform
 import re
 import shutil
 import tempfile
@@ -10,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import halebrain
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import MaskArray, ScanResult
@@ -52,11 +49,6 @@ class OutputNames:
     def mosaic(self) -> Path:
         """The picture."""
         return self.file("anomaly", "mosaic", ".png")
-
-
-def stem_of(path: Path) -> str:
-    """Return the name of a NIfTI file without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def write_detection(
@@ -100,16 +92,6 @@ def write_detection(
         return [path.replace(names.folder / path.name) for path in paths]
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {
-        "halebrain": halebrain.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:

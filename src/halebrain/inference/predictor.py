@@ -94,7 +94,10 @@ class Predictor:
         Returns:
             The maps on the native grid, and the scan and the maps on the working grid.
         """
-        scan = self.preprocessor.run(volume, brain_mask=brain_mask, space=space)
+        return self.predict_scan(volume, self.preprocessor.run(volume, brain_mask=brain_mask, space=space))
+
+    def predict_scan(self, volume: Volume, scan: WorkingScan) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
+        """Run both networks on a scan that is preprocessed already; returns what `predict` does."""
         maps = self.predict_working(scan)
         native_residual = scan.to_native((scan.image - maps.reconstruction) * scan.brain_mask)
         result = ScanResult(

@@ -1,1 +1,1 @@
-"""Floor 1: what is on disk (NIfTI, manifests), checked on the way in and written whole or not at all."""
+"""Floor 1: what is on disk (scans of any format, manifests), checked on the way in and written whole or not at all."""

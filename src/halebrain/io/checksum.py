@@ -1,10 +1,32 @@
-"""Fingerprints of files, for provenance."""
+"""Fingerprints of files and scans, for provenance."""
 
 import hashlib
 from pathlib import Path
+
+from halebrain.io.files import dicom_files
+from halebrain.io.formats.pair import is_pair, pair_of
+from halebrain.io.selection import split_selection
 
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def scan_sha256(path: Path) -> str:
+    """Return the sha256 of what a scan is made of, whatever its format.
+
+    That of a single file is the file's own. A pair counts with both files; a DICOM folder with all its DICOM files,
+    whatever their names and order; a chosen series with its number.
+    """
+    place, series = split_selection(path)
+    if place.is_dir():
+        parts = sorted(file_sha256(file) for file in dicom_files(place))
+    elif is_pair(place):
+        parts = [file_sha256(file) for file in pair_of(place)]
+    else:
+        parts = [file_sha256(place)]
+    if len(parts) == 1 and series is None and not place.is_dir():
+        return parts[0]
+    return hashlib.sha256("\n".join([*parts, f"#{series or ''}"]).encode()).hexdigest()

@@ -15,11 +15,12 @@ from typing import Literal, get_args
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.registry import suggestion
-from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.io.selection import split_selection
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
-SPACES = ("native", TEMPLATE_SPACE)
+Space = Literal["native", "MNI152NLin2009aSym"]
+SPACES: tuple[str, ...] = get_args(Space)
 MISSING = "n/a"
 
 
@@ -41,6 +42,7 @@ class ScanRecord:
         site: Scanner or hospital.
         age: Age in years.
         sex: As the data set gives it ("F", "M").
+        entities: Other BIDS entities that tell apart scans of one modality and session: `acq-mprage_run-1`.
     """
 
     subject: str
@@ -56,12 +58,14 @@ class ScanRecord:
     site: str | None = None
     age: float | None = None
     sex: str | None = None
+    entities: str | None = None
 
     @property
     def scan_id(self) -> str:
-        """Name of the scan in BIDS entities: `sub-01[_ses-1]_FLAIR`."""
+        """Name of the scan in BIDS entities: `sub-01[_ses-1][_run-1]_FLAIR`."""
         session = f"_ses-{self.session}" if self.session else ""
-        return f"sub-{self.subject}{session}_{self.modality}"
+        entities = f"_{self.entities}" if self.entities else ""
+        return f"sub-{self.subject}{session}{entities}_{self.modality}"
 
     @property
     def is_healthy(self) -> bool:
@@ -134,13 +138,24 @@ class Manifest:
         return self.select(lambda record: record.subject in chosen)
 
     def write(self, path: Path) -> None:
-        """Write the table as TSV; paths become relative to its folder where they lie below it."""
+        """Write the table as TSV; paths become relative to its folder where they lie below it.
+
+        Raises:
+            DataError: The name of a file is no UTF-8.
+        """
         buffer = io.StringIO()
-        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
+        plain = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+        quoted = csv.writer(buffer, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(COLUMNS)
         for record in self.records:
-            writer.writerow([_to_text(getattr(record, name), path.parent) for name in COLUMNS])
-        write_text(path, buffer.getvalue())
+            row = [_to_text(getattr(record, name), path.parent) for name in COLUMNS]
+            # Python before 3.13 quotes no carriage return by itself, and would read it back as the end of the row.
+            (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
+        text = buffer.getvalue()
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            names = [r.scan_id for r in self.records if not r.image.as_posix().isprintable()]
+            raise DataError("a file name must be UTF-8", received=", ".join(names[:3]), where=path, remedy="rename it")
+        write_text(path, text)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -216,7 +231,11 @@ def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
     values: dict[str, object] = {}
     where = f"{path}, line {line}"
     for name in COLUMNS:
-        text = (row.get(name) or "").strip()
+        cell = row.get(name) or ""
+        text = cell.strip()
+        # A file's own name may begin or end with a space.
+        if name in _PATHS and cell != text and (path.parent / cell).exists():
+            text = cell
         if text in ("", MISSING):
             if name in _REQUIRED:
                 raise DataError(f"'{name}' must be given", where=where, remedy="fill it in or remove the row")
@@ -228,7 +247,7 @@ def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
 def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
     if name in _PATHS:
         file = folder / text
-        if not file.exists():
+        if not split_selection(file)[0].exists():
             raise MissingInputError(f"the file named under '{name}' must exist", received=file, where=where)
         return file
     if name == "age":

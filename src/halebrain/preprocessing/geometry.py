@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from halebrain.core.types import Affine, FloatArray
 
-_CENTRE_MM = (0.0, -18.0, 6.0)
+WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
 _SLAB_VOXELS = 2**21
 """Output voxels resampled at once, which bounds the memory of the coordinate grid."""
@@ -40,10 +40,14 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
 
-def working_grid(shape: tuple[int, int, int] = (96, 96, 80), spacing_mm: float = 2.0) -> Grid:
+def working_grid(
+    shape: tuple[int, int, int] = (96, 96, 80),
+    spacing_mm: float = 2.0,
+    centre_mm: tuple[float, float, float] = WORKING_CENTRE_MM,
+) -> Grid:
     """Return the axis-aligned RAS grid in template space, centred on the template's brain."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
-    affine[:3, 3] = [c - spacing_mm * (n - 1) / 2 for c, n in zip(_CENTRE_MM, shape, strict=True)]
+    affine[:3, 3] = [c - spacing_mm * (n - 1) / 2 for c, n in zip(centre_mm, shape, strict=True)]
     return Grid(shape, affine)
 
 
@@ -69,6 +73,8 @@ def resample(
     between = np.eye(4) if target_to_source is None else target_to_source
     matrix = np.linalg.inv(source.affine) @ between @ target.affine  # target voxel → source voxel
     array = np.asarray(data, dtype=np.float32)
+    if source.shape == target.shape and np.allclose(matrix, np.eye(4), rtol=0, atol=1e-9):
+        return array.copy()  # exact, where interpolation would round
     if order == 1 and antialias:
         array = _smooth_for(array, matrix)
     mode = "bilinear" if order == 1 else "nearest"

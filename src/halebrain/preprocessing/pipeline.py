@@ -2,45 +2,78 @@
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
+from halebrain.core.timing import Stopwatch
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
+from halebrain.io.volume import stem_of
 from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
+from halebrain.preprocessing.contrast import refuse_ct
 from halebrain.preprocessing.denoising import curvature_flow
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
 from halebrain.preprocessing.registration import Registration, register_to_template
+from halebrain.preprocessing.registration_ants import load_ants, register_by_ants
+from halebrain.preprocessing.template import Template, find_template, template_on
+from halebrain.preprocessing.upright import TURNED_RATIO, orientation_ratio
+
+LOOK_AT_MASK = "skull stripped by registration to the template: look at the brain mask"
+"""Flag of a brain mask that was found without a learned extractor, however sure."""
 
 
-class PreprocessingConfig(Config):
+class PreprocessingConfig(GrowingConfig):
     """Settings of the path to the working grid; they travel inside the model.
 
     Args:
         shape: Voxels of the working grid; the paper has (96, 96, 50), which leaves out the lowest and highest slices.
         spacing_mm: Voxel size of the working grid.
         brain: Name of the brain extractor used where no mask is given.
-        registration: "affine" to the template, or "none" for scans that are there already.
+        registration: "affine" to the template, "ants" = the same by ANTs (an extra), or "none" for scans that are there
+            already.
         bias_correction: "n4" or "none".
         denoising_iterations: Steps of curvature flow on the native grid; 0 = none, the paper takes 3.
         low_percentile: Percentile inside the brain that becomes 0.
         high_percentile: Percentile inside the brain that becomes 1.
+        template: Another atlas than the MNI template: a T1 brain in any format. The working grid is centred on it, and
+            positions of lesions are told in its space.
+        template_mask: Brain mask of `template`; `None` = it is stripped.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"template", "template_mask"})
 
     shape: tuple[int, int, int] = (96, 96, 80)
     spacing_mm: float = Field(default=2.0, gt=0)
     brain: str = "stripped"
-    registration: Literal["affine", "none"] = "affine"
+    registration: Literal["affine", "ants", "none"] = "affine"
     bias_correction: Literal["n4", "none"] = "n4"
     denoising_iterations: int = Field(default=0, ge=0, le=20)
     low_percentile: float = Field(default=1.0, ge=0, lt=50)
     high_percentile: float = Field(default=99.0, gt=50, le=100)
+    template: Path | None = None
+    template_mask: Path | None = None
+
+    @property
+    def space(self) -> str:
+        """Name of the working grid's space as a BIDS label: the MNI template's, or that of the atlas by its file."""
+        if self.template is None:
+            return TEMPLATE_SPACE
+        name = "".join(letter for letter in stem_of(self.template) if letter.isalnum())
+        return f"own{name}" if name in ("", TEMPLATE_SPACE) else name
+
+    @model_validator(mode="after")
+    def _mask_goes_with_template(self) -> Self:
+        if self.template_mask is not None and self.template is None:
+            raise ValueError("template_mask goes with template")
+        return self
 
 
 @dataclass(frozen=True)
@@ -59,6 +92,7 @@ class WorkingScan:
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
         qc: Quality-control numbers; "flags" lists what a user should look at.
         steps: What was done, with parameters, JSON-able.
+        seconds: How long the steps took.
     """
 
     image: FloatArray
@@ -72,6 +106,7 @@ class WorkingScan:
     content: bytes
     qc: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
         """Return a working-grid map on the native grid, 0 outside the brain."""
@@ -95,12 +130,24 @@ class Preprocessor:
 
     Args:
         config: What to do.
+
+    Raises:
+        ConfigError: The brain extractor is unknown.
+        MissingInputError: The configuration names an atlas that does not exist.
+        DataError: Its atlas cannot be used.
+        UnavailableError: It asks for ANTs, which is not installed.
     """
 
     def __init__(self, config: PreprocessingConfig) -> None:
         BRAIN_EXTRACTORS.get(config.brain)  # an unknown name is said at once, not at the first scan
         self.config = config
+        if config.registration == "ants":
+            load_ants()
+        self.template: Template | None = None
         self.grid = working_grid(config.shape, config.spacing_mm)
+        if config.template is not None:
+            self.template = find_template(config.template, config.template_mask)
+            self.grid = working_grid(config.shape, config.spacing_mm, self.template.centre_mm)
 
     def run(self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native") -> WorkingScan:
         """Preprocess one scan.
@@ -111,25 +158,32 @@ class Preprocessor:
             space: The template's name where the scan lies in template space already.
 
         Raises:
-            DataError: The scan has no usable brain, or still has its skull.
+            DataError: The scan is no MR, has no usable brain, or still has its skull.
         """
-        brain = self._find_brain(volume, brain_mask)
+        refuse_ct(volume)
+        watch = Stopwatch()
+        with watch.step("brain"):
+            brain = self._find_brain(volume, brain_mask)
         native = Grid(volume.shape, volume.affine)
-        matrix, registration = self._register(volume, brain, space)
+        with watch.step("registration"):
+            matrix, registration = self._register(volume, brain, space)
         # Standardised scans have negative intensities; a bias field multiplies what starts at 0.
         offset = min(0.0, float(volume.data[brain.mask].min()))
         masked = np.where(brain.mask, volume.data - offset, 0).astype(np.float32)
         if self.config.denoising_iterations:
-            smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
+            with watch.step("denoising"):
+                smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
             masked = np.where(brain.mask, smoothed, 0).astype(np.float32)
-        image = resample(masked, native, self.grid, target_to_source=matrix)
-        coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
+        with watch.step("resample"):
+            image = resample(masked, native, self.grid, target_to_source=matrix)
+            coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
         mask = coverage > 0.5
         # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
         image = np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32)
         log_bias = np.zeros_like(image)
         if self.config.bias_correction == "n4" and mask.any():
-            log_bias = n4_log_bias(image, mask)
+            with watch.step("bias correction"):
+                log_bias = n4_log_bias(image, mask)
             image = (image * np.exp(-log_bias)).astype(np.float32)
         scaled, intensity = scale_intensity(
             image,
@@ -140,7 +194,12 @@ class Preprocessor:
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         qc, steps = _report(volume, brain, registration, mask, self.config)
-        return WorkingScan(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content, qc, steps)
+        if registration is not None:
+            _judge_orientation(qc, scaled, mask, template_on(self.grid, self.template))
+        return WorkingScan(
+            *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
+            *(qc, steps, watch.seconds),
+        )
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:
@@ -148,9 +207,15 @@ class Preprocessor:
         return BRAIN_EXTRACTORS.get(self.config.brain)(volume)
 
     def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
-        if space == TEMPLATE_SPACE or self.config.registration == "none":
+        is_there = space == TEMPLATE_SPACE and self.template is None
+        if is_there or self.config.registration == "none":
             return np.eye(4), None
-        registration = register_to_template(volume, brain.mask)
+        if self.config.registration == "ants":
+            registration = register_by_ants(volume, brain.mask, template=self.template or find_template())
+        else:
+            # What an extractor knows is where the MNI template lies, not where another atlas does.
+            near = brain.template_to_native if self.template is None else None
+            registration = register_to_template(volume, brain.mask, near=near, template=self.template)
         return registration.template_to_native, registration
 
 
@@ -162,6 +227,15 @@ def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
             remedy="check its header and its mask",
         )
     return mask
+
+
+def _judge_orientation(
+    qc: dict[str, Any], image: FloatArray, mask: MaskArray, template: tuple[FloatArray, MaskArray]
+) -> None:
+    ratio = orientation_ratio(image, mask, *template)
+    qc["orientation_ratio"] = None if ratio is None else round(ratio, 2)
+    if ratio is not None and ratio < TURNED_RATIO:
+        qc["flags"].append("seems to be upside down or back to front: check the orientation in its header")
 
 
 def _report(
@@ -191,13 +265,20 @@ def _report(
     if brain.confidence < 0.9:
         flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): look at it, or give --brain-mask")
     elif brain.method == "atlas":
-        flags.append("skull stripped by registration to the template: look at the brain mask")
+        flags.append(LOOK_AT_MASK)
     qc["flags"] = flags
+    method = {"affine": "rigid, affine (Mattes MI)", "ants": "rigid, affine (ANTs)", "none": "none"}
     steps: list[dict[str, Any]] = [
         {"step": "brain", "method": brain.method},
-        {"step": "registration", "method": "none" if registration is None else "rigid, affine (Mattes MI)"},
+        {"step": "registration", "method": method["none" if registration is None else config.registration]},
         {"step": "denoising", "method": "curvature flow", "iterations": config.denoising_iterations},
-        {"step": "resample", "shape": list(config.shape), "spacing_mm": config.spacing_mm},
+        {
+            "step": "resample",
+            "from_orientation": "".join(nibabel.aff2axcodes(volume.affine)),
+            "from_spacing_mm": [round(v, 4) for v in volume.spacing_mm],
+            "shape": list(config.shape),
+            "spacing_mm": config.spacing_mm,
+        },
         {"step": "bias correction", "method": config.bias_correction},
         {"step": "intensity", "percentiles": [config.low_percentile, config.high_percentile]},
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.preprocessing.itk import LPS, matrix_ras, one_itk_thread, to_itk
-from halebrain.preprocessing.template import load_template
+from halebrain.preprocessing.template import Template, find_template
 
 _SEED = 20240703
 _FAILED_DICE = 0.80
@@ -40,18 +40,24 @@ class Registration:
     failed: bool
 
 
-def register_to_template(volume: Volume, brain_mask: MaskArray) -> Registration:
+def register_to_template(
+    volume: Volume, brain_mask: MaskArray, *, near: Affine | None = None, template: Template | None = None
+) -> Registration:
     """Register the brain in `volume` to the template, trying other starts where the first ends badly.
 
     Args:
         volume: Native scan, any contrast.
         brain_mask: Bool, on its grid.
+        near: Template-to-native matrix known to be close: only refined, unless that ends badly.
+        template: The atlas; `None` = the MNI template.
     """
-    moving, moving_mask = _isotropic(volume, brain_mask)
+    atlas = find_template() if template is None else template
+    moving, moving_mask = isotropic_brain(volume, brain_mask)
     best: Registration | None = None
-    for pitch in _START_PITCHES:
+    starts: list[Affine | float] = list(_START_PITCHES) if near is None else [near, *_START_PITCHES]
+    for start in starts:
         with one_itk_thread():
-            found = _attempt(moving, moving_mask, pitch)
+            found = _attempt(moving, moving_mask, start, atlas)
         if best is None or found.mask_dice > best.mask_dice:
             best = found
         if best.mask_dice >= _RETRY_DICE:
@@ -60,7 +66,7 @@ def register_to_template(volume: Volume, brain_mask: MaskArray) -> Registration:
     return best
 
 
-def _isotropic(volume: Volume, brain_mask: MaskArray) -> tuple[Volume, MaskArray]:
+def isotropic_brain(volume: Volume, brain_mask: MaskArray) -> tuple[Volume, MaskArray]:
     """Return brain and mask on a 2 mm RAS grid around the brain: registration needs no more, and half the time."""
     index = np.argwhere(brain_mask)
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -79,24 +85,29 @@ def _isotropic(volume: Volume, brain_mask: MaskArray) -> tuple[Volume, MaskArray
     return Volume(scaled.astype(np.float32), affine), mask
 
 
-def _attempt(moving: Volume, moving_mask: MaskArray, pitch: float) -> Registration:
+def _attempt(moving: Volume, moving_mask: MaskArray, start: Affine | float, template: Template) -> Registration:
+    """Register from a matrix, or from centroid upon centroid with a pitch in radians."""
     import SimpleITK as sitk  # noqa: N813
 
-    template, template_mask = load_template(2)
-    fixed_image = to_itk(np.where(template_mask, template.data + 0.1, 0), template.affine)
+    fixed_image = template_image(template)
     moving_image = to_itk(moving.data, moving.affine)
-    rigid = sitk.Euler3DTransform()
-    rigid.SetCenter(_centroid_lps(template_mask, template.affine))
-    offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
-    rigid.SetTranslation(offset.tolist())
-    rigid.SetRotation(pitch, 0.0, 0.0)
-    rigid = _optimise(fixed_image, moving_image, rigid, shrink=(4, 2), step=1.0, iterations=60)
     affine = sitk.AffineTransform(3)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
+    affine.SetCenter(_centroid_lps(template.mask, template.image.affine))
+    if isinstance(start, float):
+        rigid = sitk.Euler3DTransform()
+        rigid.SetCenter(affine.GetCenter())
+        offset = np.array(_centroid_lps(moving_mask, moving.affine)) - np.array(rigid.GetCenter())
+        rigid.SetTranslation(offset.tolist())
+        rigid.SetRotation(start, 0.0, 0.0)
+        rigid = _optimise(fixed_image, moving_image, rigid, shrink=(4, 2), step=1.0, iterations=60)
+        affine.SetMatrix(rigid.GetMatrix())
+        affine.SetTranslation(rigid.GetTranslation())
+    else:
+        lps, centre = LPS @ start @ LPS, np.array(affine.GetCenter())
+        affine.SetMatrix(lps[:3, :3].flatten().tolist())
+        affine.SetTranslation((lps[:3, 3] + lps[:3, :3] @ centre - centre).tolist())
     affine = _optimise(fixed_image, moving_image, affine, shrink=(2, 1), step=0.5, iterations=60)
-    return _assess(affine, fixed_image, moving_image, moving_mask, moving.affine)
+    return assess(affine, moving, moving_mask, template)
 
 
 def _optimise(fixed: Any, moving: Any, transform: Any, *, shrink: tuple[int, int], step: float, iterations: int) -> Any:
@@ -117,7 +128,13 @@ def _optimise(fixed: Any, moving: Any, transform: Any, *, shrink: tuple[int, int
     return transform
 
 
-def _assess(affine: Any, fixed: Any, moving: Any, moving_mask: MaskArray, moving_affine: Affine) -> Registration:
+def template_image(template: Template) -> Any:
+    """Return the atlas as an ITK image; its brain stands out from the background."""
+    return to_itk(np.where(template.mask, template.image.data + 0.1, 0), template.image.affine)
+
+
+def assess(affine: Any, moving: Volume, moving_mask: MaskArray, template: Template) -> Registration:
+    """Return how well an ITK affine (atlas to scan) brings a brain on an axis-aligned RAS grid to the atlas."""
     import SimpleITK as sitk  # noqa: N813
 
     method = sitk.ImageRegistrationMethod()
@@ -126,17 +143,17 @@ def _assess(affine: Any, fixed: Any, moving: Any, moving_mask: MaskArray, moving
     method.SetMetricSamplingPercentage(0.25, _SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(affine)
-    information = -float(method.MetricEvaluate(fixed, moving))
+    information = -float(method.MetricEvaluate(template_image(template), to_itk(moving.data, moving.affine)))
     matrix = matrix_ras(affine)
-    template, template_mask = load_template(2)
+    grid = Grid(template.image.shape, template.image.affine)
     warped = resample(
         moving_mask.astype(np.float32),
-        Grid(_shape(moving_mask), moving_affine),
-        Grid(template.shape, template.affine),
+        Grid(moving.shape, moving.affine),
+        grid,
         target_to_source=matrix,
     )
     brain = warped > 0.5
-    dice = 2 * float((brain & template_mask).sum()) / max(float(brain.sum() + template_mask.sum()), 1.0)
+    dice = 2 * float((brain & template.mask).sum()) / max(float(brain.sum() + template.mask.sum()), 1.0)
     scale = float(np.linalg.det(matrix[:3, :3]))
     return Registration(matrix, dice, information, scale, dice < _FAILED_DICE or not 0.35 < scale < 2.0)
 
@@ -145,8 +162,3 @@ def _centroid_lps(mask: MaskArray, affine: Affine) -> list[float]:
     centre = np.argwhere(mask).mean(axis=0)
     world = LPS @ affine @ np.append(centre, 1.0)
     return [float(v) for v in world[:3]]
-
-
-def _shape(mask: MaskArray) -> tuple[int, int, int]:
-    i, j, k = mask.shape
-    return i, j, k

@@ -1,17 +1,66 @@
-"""The atlas: the MNI152NLin2009aSym T1 template and its brain mask, as nilearn's wheel carries them.
+"""The atlas that scans are registered to: the MNI152NLin2009aSym T1 template, or one that the user gives.
 
-Source: Fonov et al. 2009, 2011 (ICBM 2009a Nonlinear Symmetric). Nothing is downloaded.
+Source: Fonov et al. 2009, 2011 (ICBM 2009a Nonlinear Symmetric), as nilearn's wheel carries it. Nothing is downloaded.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
-from halebrain.core.types import TEMPLATE_SPACE, MaskArray, Volume
+from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
+from halebrain.io.volume import read_mask, read_volume
+from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, Grid, resample
+
+_SPACING_MM = 2
+_PLAUSIBLE_ML = (200.0, 2500.0)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A stripped brain that others are registered to, on a 2 mm RAS grid.
+
+    Args:
+        image: Intensities in [0, 1], 0 outside the brain.
+        mask: Its brain.
+        centre_mm: World point (RAS) that becomes the centre of the working grid.
+    """
+
+    image: Volume
+    mask: MaskArray
+    centre_mm: tuple[float, float, float]
+
+
+def find_template(path: Path | None = None, mask: Path | None = None) -> Template:
+    """Return the atlas that a configuration means.
+
+    Args:
+        path: A T1 brain in any format; `None` = the MNI template.
+        mask: Its brain mask; `None` = `path` is stripped, and the brain is what is not 0.
+
+    Raises:
+        MissingInputError: A file does not exist.
+        DataError: It is no image, the mask lies on another grid, or there is no brain in it.
+    """
+    if path is None:
+        image, brain = load_template(_SPACING_MM)
+        inside = np.where(brain, image.data, 0).astype(np.float32)
+        return Template(Volume(inside, image.affine, name=TEMPLATE_SPACE), brain, WORKING_CENTRE_MM)
+    return _read_template(path, mask)
+
+
+def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:
+    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space."""
+    found = find_template() if atlas is None else atlas
+    source = Grid(found.image.shape, found.image.affine)
+    return resample(found.image.data, source, grid), resample(found.mask.astype(np.float32), source, grid) > 0.5
 
 
 @lru_cache(maxsize=4)
-def load_template(spacing_mm: int = 2) -> tuple[Volume, MaskArray]:
+def load_template(spacing_mm: int = _SPACING_MM) -> tuple[Volume, MaskArray]:
     """Return the stripped T1 template and its brain mask at `spacing_mm`."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
@@ -20,3 +69,38 @@ def load_template(spacing_mm: int = 2) -> tuple[Volume, MaskArray]:
     data = np.asarray(image.get_fdata(), dtype=np.float32)
     volume = Volume(data, np.asarray(image.affine, dtype=np.float64), name=TEMPLATE_SPACE)
     return volume, np.asarray(mask.get_fdata()) > 0
+
+
+@lru_cache(maxsize=2)
+def _read_template(path: Path, mask_path: Path | None) -> Template:
+    volume = read_volume(path)
+    found = volume.data != 0 if mask_path is None else read_mask(mask_path, volume)
+    brain: MaskArray = ndimage.binary_fill_holes(found)
+    source = Grid(volume.shape, volume.affine)
+    size = float(brain.sum()) * source.voxel_mm3 / 1000
+    if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
+        raise DataError(
+            "an atlas must be a stripped brain of 200 to 2500 ml, or come with its brain mask",
+            received=f"{size:.0f} ml",
+            where=path,
+            remedy="give template_mask, or strip it",
+        )
+    grid = _grid_around(brain, source)
+    low, high = (float(v) for v in np.percentile(volume.data[brain], [0.5, 99.5]))
+    if not high > low:
+        raise DataError("intensities of an atlas must vary", received=f"{low:g} everywhere", where=path)
+    inside = np.where(brain, np.clip((volume.data - low) / (high - low), 0, 1), 0).astype(np.float32)
+    image, mask = resample(inside, source, grid), resample(brain.astype(np.float32), source, grid) > 0.5
+    x, y, z = grid.affine[:3, 3] + _SPACING_MM * (np.array(grid.shape) - 1) / 2
+    name = Volume(np.where(mask, image, 0).astype(np.float32), grid.affine, name=str(path))
+    return Template(name, mask, (float(x), float(y), float(z)))
+
+
+def _grid_around(brain: MaskArray, source: Grid, *, margin_mm: float = 12.0) -> Grid:
+    """Return the axis-aligned 2 mm RAS grid around a brain, which lies in its middle."""
+    world = np.argwhere(brain) @ source.affine[:3, :3].T + source.affine[:3, 3]
+    low, high = world.min(axis=0) - margin_mm, world.max(axis=0) + margin_mm
+    i, j, k = (int(n) for n in np.ceil((high - low) / _SPACING_MM) + 1)
+    affine = np.diag([_SPACING_MM, _SPACING_MM, _SPACING_MM, 1.0])
+    affine[:3, 3] = (low + high) / 2 - _SPACING_MM * (np.array([i, j, k]) - 1) / 2
+    return Grid((i, j, k), affine)

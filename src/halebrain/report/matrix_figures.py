@@ -18,8 +18,9 @@ def examples_figure(pictures: Pictures, column: str, titles: Sequence[str], *, p
     shown = [title for title in titles if f"{title}|{column}" in pictures]
     count = len(shown) + 1
     lines = -(-count // per_line)
-    figure = new_figure(1.6 * min(per_line, count) + 0.2, 2.2 * lines + 0.2)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.86, wspace=0.04)
+    height = 2.1 * lines + 0.1
+    figure = new_figure(1.6 * min(per_line, count) + 0.2, height)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.05 / height, top=1 - 0.42 / height, wspace=0.04, hspace=0.24)
     axes = figure.subplots(lines, min(per_line, count), squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -36,28 +37,41 @@ def examples_figure(pictures: Pictures, column: str, titles: Sequence[str], *, p
     return figure
 
 
-def transfer_figure(table: Sequence[MatrixRow]) -> Figure:
-    """Return AUPRC on the disease that a method learned from against the mean AUPRC on the others, a point a row.
+def transfer_figure(table: Sequence[MatrixRow], *, reference: str) -> Figure:
+    """Return a line a method: its mean AUPRC on diseases that it learned from (●) and on the others (□).
 
-    Rows that learned from no disease lie on the line where both are the same.
+    Args:
+        table: The rows; those that learned from no disease have one mark, over all of them.
+        reference: Title of the row whose AUPRC on the same diseases stands beside each mark as a tick (|).
     """
-    figure = new_figure(8.2, 6.2)
+    rows = [row for row in table if row.n_annotated is None and row.entries]
+    alone = next((row for row in rows if row.title == reference), None)
+    height = 0.24 * len(rows) + 1.0
+    figure = new_figure(8.2, height)
+    figure.subplots_adjust(left=0.30, right=0.98, top=1 - 0.45 / height, bottom=0.5 / height)
     axes = figure.subplots()
     style(axes)
-    markers = dict(zip(dict.fromkeys(row.block for row in table), "os^Dv*P", strict=False))
-    for row in table:
-        seen = [e.auprc.mean for e in row.entries.values() if e.seen]
-        unseen = [e.auprc.mean for e in row.entries.values() if not e.seen]
-        if row.n_annotated is not None or not unseen:
-            continue
-        across = float(np.mean(seen)) if seen else float(np.mean(unseen))
-        axes.scatter(across, float(np.mean(unseen)), marker=markers[row.block], s=36)
-        where = (across, float(np.mean(unseen)))
-        axes.annotate(row.title, where, color=INK, fontsize=7, xytext=(4, 3), textcoords="offset points")
-    axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
-    axes.set_xlabel("mean AUPRC over scans, disease learned from", color=INK)
-    axes.set_ylabel("mean AUPRC over scans, the other diseases", color=INK)
+    for place, row in enumerate(rows):
+        means = []
+        for seen, face, edge, marker in ((True, "#ffb454", "#ffb454", "o"), (False, "none", "#59c2ff", "s")):
+            columns = [name for name, entry in row.entries.items() if entry.seen == seen]
+            if not columns:
+                continue
+            means.append(_mean(row, columns))
+            axes.scatter(means[-1], place, marker=marker, s=34, facecolor=face, edgecolor=edge, zorder=3)
+            if alone is not None and row is not alone:
+                axes.scatter(_mean(alone, columns), place, marker="|", s=70, color=edge, alpha=0.7, zorder=2)
+        axes.plot(means, [place] * len(means), color="#6c7683", lw=1.0, zorder=1, label=row.title)
+    axes.set_yticks(range(len(rows)), [row.title for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("mean AUPRC over scans", color=INK)
+    axes.set_title(f"● disease learned from   □ the others   | {reference} on the same", color=INK, fontsize=9)
     return figure
+
+
+def _mean(row: MatrixRow, columns: Sequence[str]) -> float:
+    return float(np.mean([row.entries[name].auprc.mean for name in columns]))
 
 
 def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, reference: str) -> Figure | None:
@@ -71,7 +85,8 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, refere
     lines = _counts_lines(table, most)
     if not lines:
         return None
-    figure = new_figure(8.2, 5.2)
+    figure = new_figure(8.2, 4.6)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.11, top=0.97)
     axes = figure.subplots()
     style(axes)
     for number, ((name, disease), points) in enumerate(lines.items()):

@@ -57,7 +57,7 @@ def write_matrix_page(
         sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
     header, cells = interval_rows(whole, columns, reference=reference)
     sections.append(Section("With intervals", text=[_INTERVALS], header=header, rows=cells))
-    figures = {"seen_and_unseen": transfer_figure(table)}
+    figures = {"seen_and_unseen": transfer_figure(table, reference=reference)}
     sections.append(Section("Seen and unseen", figure=figures["seen_and_unseen"]))
     counts = counts_figure(table, most, reference=reference)
     if counts is not None:

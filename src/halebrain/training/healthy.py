@@ -8,6 +8,7 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig, augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import DataConfig, Sampling, SliceSampler, SliceStore, build_store
+from halebrain.data.warp import shift
 from halebrain.io.manifest import Manifest
 
 
@@ -46,6 +47,7 @@ class HealthySlices:
         image, brain_mask = batch.image.to(device), batch.brain_mask.to(device)
         if split == "train":
             image, brain_mask = flip(image, brain_mask, config=self.augmentation, generator=generator)
+            image, brain_mask = shift(image, brain_mask, config=self.augmentation, generator=generator)
             image = augment(image, brain_mask, self.augmentation, generator=generator)
         return image, brain_mask, generator
 

@@ -14,7 +14,7 @@ from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
-from halebrain.data.warp import PairAugmentationConfig, warp
+from halebrain.data.warp import PairAugmentationConfig, shift, warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
@@ -122,7 +122,9 @@ class SegmenterStage(Stage):
             parts.append(part)
         image, brain_mask, lesion = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         if split == "train":
-            image = augment(image, brain_mask, self.config.augmentation, generator=generator)
+            config = self.config.augmentation
+            image, brain_mask, lesion = shift(image, brain_mask, lesion, config=config, generator=generator)
+            image = augment(image, brain_mask, config, generator=generator)
         return image, brain_mask, lesion
 
     def _reconstruct(self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

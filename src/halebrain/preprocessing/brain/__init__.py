@@ -5,6 +5,7 @@ from halebrain.preprocessing.brain.auto import extract_automatically
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
 from halebrain.preprocessing.brain.given import from_given_mask
 from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
+from halebrain.preprocessing.brain.none import extract_nothing
 from halebrain.preprocessing.brain.stripped import extract_stripped
 from halebrain.preprocessing.brain.synthstrip import extract_by_synthstrip
 
@@ -16,6 +17,7 @@ __all__ = [
     "extract_by_atlas",
     "extract_by_hdbet",
     "extract_by_synthstrip",
+    "extract_nothing",
     "extract_stripped",
     "from_given_mask",
 ]

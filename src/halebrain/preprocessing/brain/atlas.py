@@ -38,23 +38,25 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
         raise _failed(volume, "no head against the background")
     with one_itk_thread():
         place = align_outline(small, head, prior)
-    surface = fit_surface(volume, prior, place, prior_sigma_mm=6.0)
-    mask = surface.mask(volume, prior, place)
+    surface = fit_surface(small, prior, place, prior_sigma_mm=6.0)
+    rough = surface.mask(small, prior, place)
     registration: Registration | None = None
     for _ in range(_TURNS):
-        if not mask.any():
+        if not rough.any():
             raise _failed(volume, "the head does not hold the template's brain")
-        registration = register_to_template(volume, mask)
-        surface = fit_surface(volume, prior, registration.template_to_native, prior_sigma_mm=4.0)
-        before, mask = mask, surface.mask(volume, prior, registration.template_to_native)
-        if _dice(before, mask) > _SETTLED:
+        near = None if registration is None else registration.template_to_native
+        registration = register_to_template(small, rough, near=near)
+        surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
+        before, rough = rough, surface.mask(small, prior, registration.template_to_native)
+        if _dice(before, rough) > _SETTLED:
             break
     assert registration is not None  # the loop ran at least once
+    mask = surface.mask(volume, prior, registration.template_to_native)
     size = volume_ml(mask, volume)
     confidence = _confidence(registration, surface, size, head_ml=volume_ml(head, small))
     if confidence < _LEAST_CONFIDENCE:
         raise _failed(volume, f"a brain of {size:.0f} ml with confidence {confidence:.2f}")
-    return BrainMask(mask, "atlas", confidence, size)
+    return BrainMask(mask, "atlas", confidence, size, template_to_native=registration.template_to_native)
 
 
 def _confidence(registration: Registration, surface: Surface, size_ml: float, *, head_ml: float) -> float:
@@ -63,7 +65,7 @@ def _confidence(registration: Registration, surface: Surface, size_ml: float, *,
     It must fit the template, have an edge, a brain's volume, and a head around it (in adults about twice as large).
     """
     fits = np.interp(registration.mask_dice, [0.85, 0.95], [0.0, 1.0])
-    has_edge = np.interp(float(np.median(surface.contrast)), [0.15, 0.35], [0.0, 1.0])
+    has_edge = np.interp(float(np.median(surface.contrast)), [0.08, 0.25], [0.0, 1.0])
     low, high = _PLAUSIBLE_ML
     plausible = np.interp(size_ml, [0.8 * low, low, high, 1.2 * high], [0.0, 1.0, 1.0, 0.0])
     around = np.interp(head_ml / max(size_ml, 1.0), [1.2, 1.5], [0.0, 1.0])

@@ -7,7 +7,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.registry import Registry
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.types import Affine, MaskArray, Volume
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class BrainMask:
         method: How it was found.
         confidence: From 0 (a guess) to 1 (sure).
         volume_ml: Volume of the mask.
+        template_to_native: World-to-world matrix, mm, RAS, close to where registration will end; `None` = not known.
         notes: What the user should know of how it was found; they become flags of quality control.
     """
 
@@ -26,6 +27,7 @@ class BrainMask:
     method: str
     confidence: float
     volume_ml: float
+    template_to_native: Affine | None = None
     notes: tuple[str, ...] = ()
 
 

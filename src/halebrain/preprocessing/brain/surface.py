@@ -29,6 +29,12 @@ _SCALE_MM = 3.0
 _EDGE_SHIFT_MM = 0.6
 """The sharpest drop lies between two steps."""
 _BAND_MM = 20.0
+_ENOUGH = 0.5
+"""Drop of intensity from which an edge is as good as any: the scalp's edge to air is the sharpest of all."""
+_OUTWARD = 2.0
+"""What an offset outward costs against one inward: out there is scalp to be caught by."""
+_BRIGHT, _RIM_MM = 1.35, 7
+"""CSF below the surface is left out where it is brighter than this share of the brain's median, down to this depth."""
 _GAP, _GAP_FROM_MM = 0.45, -14.0
 """Share of the brain's median below which a gap begins; how far inside one looks for it."""
 
@@ -67,24 +73,32 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
     image = resample(volume.data, native, prior.grid, target_to_source=template_to_native)
     within = image[(prior.distance_mm < -8) & (image > 0)]
     median = float(np.median(within)) if within.size else 1.0
-    cost, edge = _costs(np.clip(image / (_PLATEAU * median), 0, 1).astype(np.float32), prior, prior_sigma_mm)
+    profile = _profiles((image / median).astype(np.float32), prior)
+    cost, edge = _costs(np.clip(profile / _PLATEAU, 0, 1), prior_sigma_mm)
     tree = cKDTree(prior.points)
     neighbours = tree.query(prior.points, k=_NEIGHBOURS)[1]
     offset = _relax(cost, neighbours)
     chosen = np.abs(_STEPS_MM[None] - offset[:, None]).argmin(axis=1)
     contrast = edge[np.arange(len(offset)), chosen]
-    return Surface(_moved(prior, tree, offset + _EDGE_SHIFT_MM), contrast)
+    # Over a sulcus the CSF is deep; the hull of the gyri is what is wanted.
+    rim = np.percentile(_rim(profile, chosen)[neighbours], 25, axis=1)
+    return Surface(_moved(prior, tree, offset + _EDGE_SHIFT_MM - rim), contrast)
 
 
-def _costs(
-    image: FloatArray, prior: BrainPrior, prior_sigma_mm: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the cost of each offset at each point, and the drop of intensity there; both `(n, offsets)`."""
+def _profiles(image: FloatArray, prior: BrainPrior) -> npt.NDArray[np.float32]:
+    """Return the intensities along the normal of each point, 1 mm apart, from deep inside to far outside."""
     spacing = float(np.linalg.norm(prior.affine[:3, 0]))
     read = np.arange(_STEPS_MM[0] - _REACH, _STEPS_MM[-1] + _REACH + 0.5, 1.0)
     places = prior.points[:, None] + prior.normals[:, None] * (read[None, :, None] / spacing)
-    profile = ndimage.map_coordinates(image, places.reshape(-1, 3).T, order=1).reshape(len(prior.points), -1)
-    first = int(np.searchsorted(read, _GAP_FROM_MM))
+    profile = ndimage.map_coordinates(image, places.reshape(-1, 3).T, order=1)
+    return np.asarray(profile.reshape(len(prior.points), -1), dtype=np.float32)
+
+
+def _costs(
+    profile: npt.NDArray[np.float32], prior_sigma_mm: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the cost of each offset at each point, and the drop of intensity there; both `(n, offsets)`."""
+    first = int(_GAP_FROM_MM - _STEPS_MM[0]) + _REACH
     darkest = np.minimum.accumulate(ndimage.uniform_filter1d(profile, 3, axis=1)[:, first:], axis=1)
     edges, gaps = [], []
     for step in range(len(_STEPS_MM)):
@@ -93,7 +107,17 @@ def _costs(
         gaps.append(darkest[:, max(here - 1 - first, 0)])
     edge = np.stack(edges, axis=1).astype(np.float64)
     gap = np.clip(_GAP - np.stack(gaps, axis=1), 0, 1)
-    return -edge + 2 * gap + 0.1 * (_STEPS_MM[None] / prior_sigma_mm) ** 2, edge
+    far = 0.1 * (_STEPS_MM[None] / prior_sigma_mm) ** 2 * np.where(_STEPS_MM[None] > 0, _OUTWARD, 1.0)
+    return -np.minimum(edge, _ENOUGH) - 0.1 * edge + 2 * gap + far, edge
+
+
+def _rim(profile: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return how thick the layer of bright CSF below the surface is at each point, mm; 0 where CSF is dark."""
+    # The outermost step lies in the blur of the edge.
+    steps = chosen[:, None] + _REACH - 2 - np.arange(_RIM_MM)[None]
+    bright = np.take_along_axis(profile, steps, axis=1) > _BRIGHT
+    run = np.cumprod(bright, axis=1).sum(axis=1)
+    return np.where(run > 0, run + 1.0, 0.0)
 
 
 def _relax(cost: npt.NDArray[np.float64], neighbours: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

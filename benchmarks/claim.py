@@ -1,0 +1,62 @@
+"""The paper's claim on a benchmark's results: what learning from one disease gives on it, and on the others.
+
+For every segmenter that learned from one disease: mean difference of its AUPRC to the reference, subject by subject, on
+each disease, with a bootstrap interval over subjects and an uncorrected Wilcoxon p. Runs are averaged first.
+
+    python benchmarks/claim.py results.tsv [--reference cDDPM]
+"""
+
+import argparse
+import csv
+import lzma
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from halebrain.evaluation.statistics import bootstrap_mean
+
+_ROWS = ("Unet", "SADM", "Unet_res", "SADM_res")
+
+
+def read_auprc(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only."""
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    with lzma.open(path, "rt") if path.suffix == ".xz" else path.open(encoding="utf-8") as handle:
+        for line in csv.DictReader(handle, delimiter="\t"):
+            if line["metric"] == "auprc" and line["n_annotated"] == "n/a" and line["pathology"] != "healthy":
+                values[line["row"], line["pathology"], line["subject"]].append(float(line["value"]))
+    found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for (row, disease, subject), numbers in values.items():
+        found[row][disease][subject] = float(np.mean(numbers))
+    return found
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--reference", default="cDDPM")
+    options = parser.parse_args()
+    table = read_auprc(options.results)
+    diseases = list(table[options.reference])
+    print(f"| learned from | method | {' | '.join(diseases)} |\n|{'---|' * (len(diseases) + 2)}")
+    for learned in diseases:
+        for method in _ROWS:
+            row = table.get(f"{method} ({learned})")
+            if row is None:
+                continue
+            cells = []
+            for disease in diseases:
+                subjects = sorted(row[disease])
+                gain = [row[disease][s] - table[options.reference][disease][s] for s in subjects]
+                interval = bootstrap_mean(gain, subjects, seed=0)
+                p = stats.wilcoxon(gain).pvalue
+                star = " ★" if disease == learned else ""
+                cells.append(f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] p {p:.3f}{star}")
+            print(f"| {learned} | {method} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

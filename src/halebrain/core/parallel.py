@@ -1,0 +1,153 @@
+"""Many items through one function on several processes, where one that dies takes nothing else with it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing import connection
+from typing import TypeVar
+
+from halebrain.core.errors import WorkerError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_WAITING_PER_WORKER = 2
+"""Items handed out at once for each worker: enough to keep it busy, few enough to bound the memory."""
+
+
+def map_items(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    workers: int,
+    threads: int = 1,
+    executor: Executor | None = None,
+) -> Iterator[tuple[int, R | Exception]]:
+    """Yield `(index, function(item))` as they finish; an error is yielded in place of a result, never raised.
+
+    With processes of our own, an item whose process dies (killed for its memory, a crash in a library) becomes a
+    `WorkerError`; the others go on. Another's executor that breaks gives a `WorkerError` for each item left.
+
+    Args:
+        function: Picklable, unless `workers` is 0.
+        items: What it is called with.
+        workers: Processes; 0 = none, in this one.
+        threads: Threads that each process may use.
+        executor: Any executor of `concurrent.futures` (a Dask client's `get_executor()`, say) instead of our own.
+    """
+    if executor is not None:
+        try:
+            yield from _through(executor, function, items, range(len(items)), workers)
+        except _BrokenError as crash:
+            for place in (*crash.suspects, *crash.left):
+                yield place, WorkerError("an executor must last to the end", received="one that broke")
+    elif workers == 0:
+        for index, item in enumerate(items):
+            yield index, _attempt(function, item)
+    else:
+        yield from _through_processes(function, items, workers, threads)
+
+
+def _attempt(function: Callable[[T], R], item: T) -> R | Exception:
+    try:
+        return function(item)
+    except Exception as error:  # whatever goes wrong with one item is that item's result
+        return error
+
+
+def _through(
+    executor: Executor, function: Callable[[T], R], items: Sequence[T], places: Sequence[int], workers: int
+) -> Iterator[tuple[int, R | Exception]]:
+    """Yield as `map_items`; raise `_BrokenError` with the places that have no result where processes died."""
+    left = list(places)
+    pending: dict[Future[R | Exception], int] = {}
+    try:
+        yield from _hand_out(executor, function, items, left, pending, workers)
+    finally:
+        # Where the caller stops (an interrupt, a full disk), what has not begun never begins.
+        for future in pending:
+            future.cancel()
+
+
+def _hand_out(
+    executor: Executor,
+    function: Callable[[T], R],
+    items: Sequence[T],
+    left: list[int],
+    pending: dict[Future[R | Exception], int],
+    workers: int,
+) -> Iterator[tuple[int, R | Exception]]:
+    broken: list[int] = []
+    while (left and not broken) or pending:
+        while left and not broken and len(pending) < _WAITING_PER_WORKER * max(workers, 1):
+            place = left.pop(0)
+            try:
+                pending[executor.submit(_attempt, function, items[place])] = place
+            except BrokenExecutor:
+                broken.append(place)
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            place = pending.pop(future)
+            try:
+                result = future.result()
+            except BrokenExecutor:
+                broken.append(place)
+                continue
+            except Exception as error:  # a result that cannot be brought back, or a cluster's own failure
+                result = error
+            yield place, result
+    if broken:
+        raise _BrokenError(suspects=sorted(broken), left=left)
+
+
+class _BrokenError(Exception):
+    def __init__(self, suspects: list[int], left: list[int]) -> None:
+        super().__init__(suspects, left)
+        self.suspects, self.left = suspects, left
+
+
+def _through_processes(
+    function: Callable[[T], R], items: Sequence[T], workers: int, threads: int
+) -> Iterator[tuple[int, R | Exception]]:
+    left = list(range(len(items)))
+    while left:
+        try:
+            with _pool(workers, threads) as pool:
+                yield from _through(pool, function, items, left, workers)
+            return
+        except _BrokenError as crash:
+            left = crash.left
+            # Which of those in flight brought the process down? Each alone tells.
+            for place in crash.suspects:
+                try:
+                    with _pool(1, threads) as pool:
+                        yield from _through(pool, function, items, [place], 1)
+                except _BrokenError:
+                    yield place, WorkerError("a worker process must end by itself", received="one that was killed")
+
+
+def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: torch and ITK start threads, which a fork would leave locked.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+
+
+def _begin_worker(threads: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the parent alone has something to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, however it went; a worker would wait for its next item for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

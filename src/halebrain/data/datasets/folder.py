@@ -1,0 +1,119 @@
+"""Any folder whose file names follow a pattern: `{subject}_{modality}.nii.gz`, `{subject}/{session}/{modality}.nii`."""
+
+import re
+from pathlib import Path
+
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.core.errors import ConfigError
+from halebrain.data.datasets.base import SOURCES, Draft, Source
+from halebrain.data.datasets.patterns import fill, to_regex
+from halebrain.data.datasets.tree import FileTree, label, printable
+from halebrain.io.manifest import ScanRecord, Space
+
+_MASKS = ("brain_mask", "lesion")
+Gaps = dict[str, str]
+
+
+class FolderSettings(Config):
+    """How files are named, from the folder given on.
+
+    Args:
+        pattern: The scans; gaps are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}`.
+        lesion: The lesion mask of a scan, with the scan's own gaps and `{any}`; `None` where there are none.
+        brain_mask: The same for its brain mask.
+        modality: Contrast of every scan, where the pattern has no `{modality}`.
+        modalities: What a word in place of `{modality}` means, `{"t2": "T2w"}`; where it is given, other words are no
+            scans, otherwise every word is a contrast.
+        pathology: Of every scan; `None` = unknown.
+        site: Of every scan, where the pattern has no `{site}`.
+        space: "native", or the template's name where all scans are registered to it.
+    """
+
+    pattern: str = Field(min_length=1)
+    lesion: str | None = None
+    brain_mask: str | None = None
+    modality: str | None = None
+    modalities: dict[str, str] = Field(default_factory=dict)
+    pathology: str | None = None
+    site: str | None = None
+    space: Space = "native"
+
+
+@SOURCES.register("folder")
+class FolderSource(Source):
+    """Reads every file that fits the pattern; one that is the mask of another is no scan.
+
+    Raises:
+        ConfigError: A pattern has an unknown gap or none for the subject, or the modality is given twice or never.
+    """
+
+    Settings = FolderSettings
+
+    def __init__(self, settings: FolderSettings) -> None:
+        self.settings = settings
+        self.layout = f"files named '{settings.pattern}'"
+        self._regex = to_regex(settings.pattern)
+        given = set(re.compile(self._regex).groupindex)
+        for mask in (settings.lesion, settings.brain_mask):
+            fill(mask or "", dict.fromkeys(given, ""))
+        for name in ("modality", "site"):
+            if name in given and getattr(settings, name) is not None:
+                rule = f"'{name}' is given once: by {{{name}}} in the pattern or by the setting"
+                raise ConfigError(rule, received="both", where="folder", remedy="remove one")
+        if "modality" not in given and settings.modality is None:
+            rule = "the modality must be given: by {modality} in the pattern or by the setting 'modality'"
+            raise ConfigError(rule, received=repr(settings.pattern), where="folder")
+
+    def collect(self, tree: FileTree, draft: Draft) -> None:
+        """Add every scan; report missing masks, subjects whose labels are the same, and images that do not fit."""
+        found = [(path, match.groupdict()) for path, match in tree.match(self._regex, prefix="")]
+        masks = {path: {kind: self._masks(tree, kind, gaps, path) for kind in _MASKS} for path, gaps in found}
+        taken = {mask for own in masks.values() for few in own.values() for mask in few}
+        names: dict[str, str] = {}
+        for path, gaps in found:
+            word = gaps.get("modality", "")
+            if path in taken or (self.settings.modalities and word not in self.settings.modalities):
+                continue
+            name, subject = printable(tree.relative(path)), label(gaps["subject"].removeprefix("sub-"))
+            if not subject or names.setdefault(subject, gaps["subject"]) != gaps["subject"]:
+                other = f"its label is '{subject}', as that of '{names[subject]}'" if subject else "no letter or digit"
+                draft.report(name, f"the subject '{gaps['subject']}' has no label of its own: {other}")
+                continue
+            own = {kind: self._the_one(masks[path][kind], kind, name, draft) for kind in _MASKS}
+            draft.add(self._record(path, subject, gaps, own))
+        fitting = {path for path, _ in found} | taken
+        other_images = [name for name in tree.scans() if tree.root / name not in fitting]
+        if other_images:
+            draft.report(other_images[0], f"{len(other_images)} images do not fit the pattern, this is the first")
+
+    def _masks(self, tree: FileTree, kind: str, gaps: Gaps, scan: Path) -> list[Path]:
+        pieces = fill(getattr(self.settings, kind) or "", gaps)
+        if len(pieces) == 1:
+            only = tree.first(tree.root / pieces[0])
+            return [only] if only and only != scan else []
+        pattern = "[^/]*".join(map(re.escape, pieces))
+        return [path for path, _ in tree.match(pattern, prefix=pieces[0]) if path != scan]
+
+    def _the_one(self, masks: list[Path], kind: str, scan: str, draft: Draft) -> Path | None:
+        if len(masks) == 1 or getattr(self.settings, kind) is None:
+            return masks[0] if masks else None
+        what = kind.replace("_", " ")
+        how_many = f"{len(masks)} files could be its {what}" if masks else f"no {what}"
+        draft.report(scan, f"{how_many}; it is listed without one")
+        return None
+
+    def _record(self, path: Path, subject: str, gaps: Gaps, masks: dict[str, Path | None]) -> ScanRecord:
+        word = gaps.get("modality", "")
+        return ScanRecord(
+            subject=subject,
+            image=path,
+            modality=self.settings.modality or self.settings.modalities.get(word) or label(word),
+            session=label(gaps.get("session", "").removeprefix("ses-")) or None,
+            brain_mask=masks["brain_mask"],
+            lesion=masks["lesion"],
+            space=self.settings.space,
+            pathology=self.settings.pathology,
+            site=gaps.get("site", self.settings.site),
+        )

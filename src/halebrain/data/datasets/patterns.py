@@ -1,0 +1,71 @@
+"""Patterns for file names with named gaps: `{subject}/{session}/{modality}.nii.gz`."""
+
+import re
+from collections.abc import Mapping
+
+from halebrain.core.errors import ConfigError
+from halebrain.core.registry import suggestion
+
+GAPS = ("subject", "session", "modality", "site", "any")
+_GAP = re.compile(r"\{([^{}]*)\}")
+
+
+def to_regex(pattern: str) -> str:
+    """Return a pattern as a regular expression; a gap takes anything but "/", the same again where it comes again.
+
+    Gaps are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}` for what does not matter. All else stands
+    for itself.
+
+    Raises:
+        ConfigError: There is another gap, or none for the subject.
+
+    Example:
+        >>> to_regex("{subject}/{subject}_T1w")
+        '(?P<subject>[^/]+)/(?P=subject)_T1w'
+    """
+    parts, seen, at = [], set(), 0
+    for gap in _GAP.finditer(pattern):
+        name = gap[1]
+        _check(name, pattern)
+        parts.append(re.escape(pattern[at : gap.start()]))
+        at = gap.end()
+        if name == "any":
+            parts.append("[^/]*")
+        else:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
+            seen.add(name)
+    if "subject" not in seen:
+        raise ConfigError("a pattern must hold {subject}", received=repr(pattern), where="pattern")
+    return "".join((*parts, re.escape(pattern[at:])))
+
+
+def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
+    """Return the text between each `{any}` of a pattern, its other gaps filled; one piece is a plain path.
+
+    Raises:
+        ConfigError: It holds a gap that `values` does not give.
+
+    Example:
+        >>> fill("{subject}/{any}_mask.nii.gz", {"subject": "01"})
+        ['01/', '_mask.nii.gz']
+    """
+    pieces, at = [""], 0
+    for gap in _GAP.finditer(pattern):
+        _check(gap[1], pattern)
+        pieces[-1] += pattern[at : gap.start()]
+        at = gap.end()
+        if gap[1] == "any":
+            pieces.append("")
+        elif gap[1] in values:
+            pieces[-1] += values[gap[1]]
+        else:
+            remedy = f"the scan's own pattern gives {', '.join(values)}"
+            raise ConfigError("a mask's pattern takes the scan's gaps only", received=repr(pattern), remedy=remedy)
+    pieces[-1] += pattern[at:]
+    return pieces
+
+
+def _check(name: str, pattern: str) -> None:
+    if name not in GAPS:
+        remedy = suggestion(name, list(GAPS))
+        raise ConfigError("a pattern takes known gaps only", received=f"{{{name}}}", where=pattern, remedy=remedy)

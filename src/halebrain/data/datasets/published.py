@@ -1,0 +1,134 @@
+"""The preprocessed data that the paper's authors share (some 37 GB), and the split files of their repository.
+
+Layout: `Train/ixi/{mask,t1,t2}` and `Test/{Brats21,MSLUB,ATLAS_v2,WMH}/{mask,seg,t1,t2,…}`, files
+`IXI076-Guys-0753_{t1,mask}.nii.gz`, `BraTS2021_00538_{t1,mask,seg}.nii.gz`; splits in `splits/*.csv`. Images are
+stripped, in SRI24 space at 1 mm. Subjects are named as the sources of the original data sets name them.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.data.datasets.base import SOURCES, Draft, Source
+from halebrain.data.datasets.published_splits import SplitFiles
+from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, the_one
+from halebrain.data.datasets.tree import FileTree, label
+from halebrain.io.manifest import ScanRecord
+
+
+@dataclass(frozen=True)
+class _Set:
+    name: str
+    stem: str
+    pathology: str
+    site: str | None = None
+
+
+_SETS = {
+    "ixi": _Set("IXI", r"(?P<subject>IXI\d{3})-(?P<site>Guys|HH|IOP)-\d+", "healthy"),
+    "brats21": _Set("Brats21", r"(?P<subject>BraTS2021_\d+)", "tumour"),
+    "mslub": _Set("MSLUB", r"(?P<subject>patient\d+)", "ms", "Ljubljana"),
+    "atlas_v2": _Set("ATLAS_v2", r"sub-(?P<subject>(?P<site>r\d+)s\d+)(?:_ses-(?P<session>[A-Za-z0-9]+))?", "stroke"),
+    "wmh": _Set("WMH", r"(?P<subject>(?P<site>[A-Za-z0-9]+)_\d+)", "wmh"),
+}
+_SCAN = r"(?:Train|Test)/([^/]+)/((?i:t1|t2|flair|t1ce|pd))/([^/]+)_(?i:\2)(\.nii(?:\.gz)?)"
+_MODALITIES = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR", "t1ce": "T1ce", "pd": "PDw"}
+_SEX_CODES = {"1": "M", "2": "F"}
+
+
+class PublishedSettings(Config):
+    """Which of the published splits is meant.
+
+    Args:
+        fold: Fold of IXI, 0 to 4, with which all published splits are taken; `None` = scans in no split. The published
+            folds hold subjects of the test set: each is kept for test only, and named.
+        weak_training: Whether the validation lists of BraTS21 and ATLAS v2.0 are used as the published code does: the
+            first 10 and 6 rows for validation, all others to train the segmenter.
+    """
+
+    fold: Annotated[int, Field(ge=0, le=4)] | None = None
+    weak_training: bool = False
+
+
+@SOURCES.register("published")
+class PublishedSource(Source):
+    """Reads every scan of the shared data with brain mask, annotation, age and sex; splits only when asked for."""
+
+    Settings = PublishedSettings
+    layout = "the paper's preprocessed data (Train/ixi/t1/IXI002-Guys-0828_t1.nii.gz, Test/Brats21/t1, splits)"
+
+    def __init__(self, settings: PublishedSettings | None = None) -> None:
+        self.settings = settings or PublishedSettings()
+
+    def collect(self, tree: FileTree, draft: Draft) -> None:
+        """Add every scan; report missing masks, listed subjects without a scan, and what the splits share."""
+        files = SplitFiles(tree, {entry.name: entry.stem for entry in _SETS.values()})
+        splits: dict[tuple[str, str], str] = {}
+        if self.settings.fold is not None:
+            splits = files.assign(self.settings.fold, weak_training=self.settings.weak_training)
+        seen: set[tuple[str, str]] = set()
+        for path, found in tree.match(_SCAN):
+            folder, contrast, stem, suffix = found.groups()
+            entry = _SETS.get(folder.lower().removesuffix("_uniso"))
+            name = re.match(entry.stem, stem) if entry else None
+            if entry is None or name is None:
+                draft.report(tree.relative(path), "belongs to none of the published data sets; it is left out")
+                continue
+            subject, parts = label(name["subject"]), name.groupdict()
+            seen.add((entry.name, subject))
+            base = path.parents[1]
+            mask = tree.first(*(base / "mask" / f"{stem}_mask{end}" for end in (suffix, ".nii.gz")))
+            lesion = tree.first(*(base / "seg" / f"{stem}_seg{end}" for end in (suffix, ".nii.gz")))
+            for what, file in (("brain mask", mask), ("segmentation", lesion)):
+                if file is None and (what == "brain mask" or entry.pathology != "healthy"):
+                    draft.report(tree.relative(path), f"no {what}; it is listed without one")
+            rows = files.people.get((entry.name, subject), [])
+            draft.add(
+                ScanRecord(
+                    subject=subject,
+                    image=path,
+                    modality=_MODALITIES[contrast.lower()],
+                    session=parts.get("session"),
+                    brain_mask=mask,
+                    lesion=lesion,
+                    split=splits.get((entry.name, subject)),
+                    pathology=entry.pathology,
+                    site=_site(parts.get("site")) or entry.site,
+                    age=the_one(parse_age(column(row, "age")) for row in rows),
+                    sex=_sex(rows),
+                )
+            )
+        self._report_splits(files, splits, seen, draft)
+
+    def _report_splits(
+        self, files: SplitFiles, splits: dict[tuple[str, str], str], seen: set[tuple[str, str]], draft: Draft
+    ) -> None:
+        if self.settings.fold is None:
+            return
+        for name in sorted({name for name, _ in seen}):
+            listed = {subject for kind, subject in splits if kind == name}
+            lacking = sorted(listed - {subject for kind, subject in seen if kind == name})
+            if lacking:
+                draft.report(name, f"{len(lacking)} of {len(listed)} listed subjects have no scan, first {lacking[0]}")
+            for problem in files.missing(name, self.settings.fold):
+                draft.report(name, problem)
+        for what, leak in files.leaks():
+            draft.report(what, leak)
+
+
+def _site(text: str | None) -> str | None:
+    """Return a site as the source of the original data set writes it: cohort R034 of ATLAS stands small in names."""
+    return text.upper() if text and re.fullmatch(r"r\d+", text) else text
+
+
+def _sex(rows: list[Row]) -> str | None:
+    """Return the sex that all rows agree on, whether given as a word or by IXI's code."""
+    said = set()
+    for row in rows:
+        text = next((value for key, value in row.items() if key.lower().startswith("sex")), "")
+        said.add(_SEX_CODES.get(text.removesuffix(".0"), parse_sex(text)))
+    said.discard(None)
+    return said.pop() if len(said) == 1 else None

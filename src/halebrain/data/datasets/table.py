@@ -1,0 +1,160 @@
+"""Any CSV or TSV that names the files: one row a scan, or one row a session with a column for each contrast.
+
+Paths are relative to the table's folder or absolute. The table alone says what there is; its folder is not listed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.registry import suggestion
+from halebrain.data.datasets.base import SOURCES, Draft, Source, SourceResult
+from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_table
+from halebrain.data.datasets.tree import FileTree, label
+from halebrain.io.manifest import ScanRecord, Space
+from halebrain.io.selection import split_selection
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class TableSettings(Config):
+    """Which table, and what its columns are called.
+
+    Args:
+        table: Name of the table in the folder given; `None` = the only CSV or TSV there.
+        columns: What a column of ours is called there, `{"subject": "PatientID", "lesion": "gt"}`.
+        images: Columns that each hold a scan, with their contrast, `{"t1_path": "T1w", "flair_path": "FLAIR"}`; then
+            neither `image` nor `modality` is read.
+        modality: Contrast of every scan, where no column says it.
+        pathology: Of every scan whose row says nothing; `None` = unknown.
+        site: The same for the site.
+        space: "native", or the template's name where all scans are registered to it.
+    """
+
+    table: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    images: dict[str, str] = Field(default_factory=dict)
+    modality: str | None = None
+    pathology: str | None = None
+    site: str | None = None
+    space: Space = "native"
+
+
+@SOURCES.register("table")
+class TableSource(Source):
+    """Reads the scans that a table names; given a file instead of a folder, that file is the table.
+
+    Raises:
+        ConfigError: A setting names a column that is not ours, or that the table lacks.
+        DataError: The table has no column for subject, image or modality.
+    """
+
+    Settings = TableSettings
+    layout = "a CSV or TSV with a row a scan (columns subject, image, modality)"
+    walks: ClassVar[bool] = False
+
+    def __init__(self, settings: TableSettings | None = None) -> None:
+        self.settings = settings or TableSettings()
+
+    def __call__(self, root: Path) -> SourceResult:
+        """Return the scans that the table names; `root` is its folder or the table itself."""
+        if root.is_file():
+            return TableSource(self.settings.model_copy(update={"table": root.name}))(root.parent)
+        return super().__call__(root)
+
+    def collect(self, tree: FileTree, draft: Draft) -> None:
+        """Add every scan whose file is there; report rows without subject or file, and cells that say nothing."""
+        table = self._find(tree.root)
+        rows = read_table(table)
+        names = self._columns(list(rows[0]) if rows else [], table)
+        people: dict[str, str] = {}
+        for line, row in enumerate(rows, start=2):
+            where = f"{table.name}, row {line}"
+            said = {ours: row.get(theirs, "") for ours, theirs in names.items()}
+            subject = label(said["subject"].removeprefix("sub-"))
+            if not subject or people.setdefault(subject, said["subject"]) != said["subject"]:
+                other = f", its label is that of '{people[subject]}'" if subject else ""
+                draft.report(where, f"the subject '{said['subject']}' has no label of its own{other}; it is left out")
+                continue
+            for column, modality in (
+                self.settings.images or {names.get("image", ""): said.get("modality", "")}
+            ).items():
+                if row.get(column):
+                    self._add(draft, where, said | {"image": row[column], "modality": modality}, subject, tree.root)
+                elif not self.settings.images:
+                    draft.report(where, "no file is named; it is left out")
+
+    def _find(self, folder: Path) -> Path:
+        if self.settings.table is not None:
+            return folder / self.settings.table
+        tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+        if len(tables) != 1:
+            received = ", ".join(path.name for path in tables) or "none"
+            remedy = "name it by the setting 'table', or give the file itself"
+            raise MissingInputError(
+                "the folder must hold one CSV or TSV", received=received, where=folder, remedy=remedy
+            )
+        return tables[0]
+
+    def _columns(self, header: Sequence[str], table: Path) -> dict[str, str]:
+        """Return which of the table's columns holds what."""
+        for name in self.settings.images:
+            if name not in header:
+                remedy = suggestion(name, list(header))
+                raise ConfigError(
+                    "a named column must be in the table", received=repr(name), where=table, remedy=remedy
+                )
+        found = find_columns(header, self.settings.columns, where=table)
+        needed = [] if self.settings.images else ["image"] + ["modality"] * (self.settings.modality is None)
+        for name in ("subject", *needed):
+            if name not in found:
+                remedy = f"name it by the setting 'columns': {{{name}: …}}"
+                received = ", ".join(header) or "no row"
+                raise DataError(f"a table needs a column for the {name}", received=received, where=table, remedy=remedy)
+        return found
+
+    def _add(self, draft: Draft, where: str, said: Row, subject: str, folder: Path) -> None:
+        image = _resolve(folder, said["image"])
+        modality = said["modality"] or self.settings.modality
+        if image is None or not modality:
+            draft.report(where, f"no file '{said['image']}'" if image is None else "no modality; it is left out")
+            return
+        files: dict[str, Path | None] = {}
+        for kind in ("brain_mask", "lesion"):
+            files[kind] = _resolve(folder, said.get(kind, ""))
+            if said.get(kind) and files[kind] is None:
+                draft.report(where, f"no file '{said[kind]}'; its scan is listed without a {kind.replace('_', ' ')}")
+        age, split = said.get("age", ""), said.get("split", "")
+        for what, cell, value in (("age", age, parse_age(age)), ("split", split, _SPLITS.get(split.lower()))):
+            if cell and value is None:
+                draft.report(where, f"'{cell}' is no {what}; it is left out")
+        draft.add(
+            ScanRecord(
+                subject=subject,
+                image=image,
+                modality=modality,
+                session=label(said.get("session", "").removeprefix("ses-")) or None,
+                brain_mask=files["brain_mask"],
+                lesion=files["lesion"],
+                space=self.settings.space,
+                split=_SPLITS.get(split.lower()),
+                pathology=parse_pathology(said.get("pathology", "")) or self.settings.pathology,
+                site=said.get("site") or self.settings.site,
+                age=parse_age(age),
+                sex=parse_sex(said.get("sex", "")),
+            )
+        )
+
+
+def _resolve(folder: Path, cell: str) -> Path | None:
+    """Return the file or DICOM folder that a cell names; a leading "/" may stand for the table's own folder."""
+    candidates = [folder / cell, folder / cell.lstrip("/")] if cell else []
+    return next((path for path in candidates if split_selection(path)[0].exists()), None)

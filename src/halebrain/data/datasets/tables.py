@@ -1,0 +1,133 @@
+"""What the tables beside the images say of people: age, sex and whatever else a data set's columns hold."""
+
+import csv
+import importlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.registry import suggestion
+
+_EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
+_SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
+_HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
+Row = dict[str, str]
+ALIASES: dict[str, tuple[str, ...]] = {
+    "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
+    "session": ("session", "session_id", "ses", "visit", "timepoint"),
+    "image": ("image", "image_path", "img_path", "scan", "path", "file", "filename"),
+    "modality": ("modality", "contrast", "sequence"),
+    "brain_mask": ("brain_mask", "brain", "mask_path"),
+    "lesion": ("lesion", "lesion_mask", "segmentation", "seg", "seg_path"),
+    "pathology": ("pathology", "diagnosis", "group", "dx"),
+    "site": ("site", "scanner", "center", "centre", "hospital"),
+    "age": ("age",),
+    "sex": ("sex", "gender"),
+    "split": ("split",),
+}
+"""The names under which a column is looked for, whatever their case, where the settings name none."""
+
+
+def read_table(path: Path) -> list[Row]:
+    """Read a CSV or TSV with a header; cells that say that they are empty become "".
+
+    The delimiter is a tab in `.tsv`, else whichever of comma, semicolon and tab the header holds most of.
+
+    Raises:
+        MissingInputError: There is no such file.
+        DataError: It is no text, or has no header.
+    """
+    if not path.is_file():
+        raise MissingInputError("a table must exist", where=path, remedy="check the path given")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("a table must be UTF-8 text", where=path, remedy="save it as CSV or TSV") from error
+    header = text.partition("\n")[0]
+    delimiter = "\t" if path.suffix == ".tsv" else max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    if not any((name or "").strip() for name in reader.fieldnames or ()):
+        raise DataError("a table needs a header", received="none", where=path)
+    return [{(k or "").strip(): _cell(v) for k, v in row.items() if k is not None} for row in reader]
+
+
+def read_sheet(path: Path) -> list[Row] | None:
+    """Read the first sheet of an `.xls` file; `None` where no reader for it (xlrd) is installed or it fails."""
+    try:
+        xlrd = importlib.import_module("xlrd")
+        sheet = xlrd.open_workbook(str(path)).sheet_by_index(0)
+    except Exception:  # the reader is optional, and so is what it reads
+        return None
+    header, *rows = [[str(cell.value) for cell in sheet.row(n)] for n in range(sheet.nrows)] or [[]]
+    return [{name.strip(): _cell(value) for name, value in zip(header, row, strict=False)} for row in rows]
+
+
+def column(row: Mapping[str, str], *names: str) -> str:
+    """Return the first filled cell among the columns `names`, whatever their case; "" where there is none."""
+    lowered = {key.lower(): value for key, value in row.items()}
+    return next((lowered[name.lower()] for name in names if lowered.get(name.lower())), "")
+
+
+def find_columns(header: Sequence[str], named: Mapping[str, str], *, where: Path) -> dict[str, str]:
+    """Return which of a table's columns holds what: those in `named`, and the others by the names in `ALIASES`.
+
+    Raises:
+        ConfigError: `named` holds a key that is not one of `ALIASES`, or a column that the table lacks.
+    """
+    lowered = {name.lower(): name for name in header}
+    found = {
+        ours: next(lowered[name] for name in names if name in lowered)
+        for ours, names in ALIASES.items()
+        if lowered.keys() & set(names)
+    }
+    for ours, theirs in named.items():
+        if ours not in ALIASES:
+            remedy = suggestion(ours, list(ALIASES))
+            raise ConfigError("'columns' maps known columns only", received=repr(ours), where=where, remedy=remedy)
+        if theirs not in header:
+            remedy = suggestion(theirs, list(header))
+            raise ConfigError("a named column must be in the table", received=repr(theirs), where=where, remedy=remedy)
+        found[ours] = theirs
+    return found
+
+
+def parse_age(text: str) -> float | None:
+    """Return an age in years, `None` where the text is no number from 0 to 130.
+
+    Example:
+        >>> parse_age("89+"), parse_age("n/a")
+        (89.0, None)
+    """
+    try:
+        age = float(text.strip().rstrip("+yY").replace(",", "."))
+    except ValueError:
+        return None
+    return age if math.isfinite(age) and 0 <= age <= 130 else None
+
+
+def parse_sex(text: str) -> str | None:
+    """Return "F" or "M" for the usual ways to say so, the text itself for others, `None` for none."""
+    return _SEXES.get(text.strip().lower(), text.strip()) or None
+
+
+def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
+    """Return "healthy" for the usual words for it and those in `healthy`, the text itself for others, `None` for none.
+
+    Example:
+        >>> parse_pathology("HC"), parse_pathology("stroke"), parse_pathology("")
+        ('healthy', 'stroke', None)
+    """
+    return "healthy" if text.lower() in _HEALTHY | {word.lower() for word in healthy} else text or None
+
+
+def the_one(values: Iterable[float | None]) -> float | None:
+    """Return the value that all rows of a person agree on, `None` where they differ or say nothing."""
+    said = {value for value in values if value is not None}
+    return said.pop() if len(said) == 1 else None
+
+
+def _cell(value: str | None) -> str:
+    text = (value or "").strip()
+    return "" if text.lower() in _EMPTY else text

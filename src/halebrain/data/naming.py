@@ -1,0 +1,81 @@
+"""What the name of a file says of a scan: its subject, session and contrast."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from halebrain.core.errors import UsageError
+from halebrain.data.datasets.tree import label
+from halebrain.io.manifest import ScanRecord
+
+_ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
+_WORDS = (
+    ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
+    ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
+    ("T2w", r"t2w?|t2_?tse|t2_?space"),
+    ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
+    ("PDw", r"pdw?"),
+)
+"""Contrasts by the words that stand for them in file names, the more particular first."""
+
+
+def guess_modality(name: str) -> str | None:
+    """Return the contrast that a name speaks of, as a BIDS suffix; `None` where it names none.
+
+    Example:
+        >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
+        ('FLAIR', None)
+    """
+    return _split(name)[0]
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """Return the contrast of a name, and the name without the word for it: what says who it is."""
+    for modality, words in _WORDS:
+        # Bounded by anything but letters and digits; "t12" is no T1.
+        found = list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
+        if found:
+            return modality, name[: found[-1].start()] + name[found[-1].end() :]
+    return None, name
+
+
+def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
+    """Return a row for each scan, from its name alone.
+
+    Args:
+        scans: Path and name.
+        modality: Contrast of all of them; `None` = as their names say.
+
+    Raises:
+        UsageError: A name does not say the contrast.
+    """
+    records = [_record(path, name, modality) for path, name in scans]
+    taken = Counter(record.scan_id for record in records)
+    for place, ((_, name), record) in enumerate(zip(scans, records, strict=True)):
+        if taken[record.scan_id] > 1:  # "a b" and "ab" are different people, but not as labels
+            mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+            records[place] = replace(record, subject=f"{record.subject}x{mark}")
+    return tuple(records)
+
+
+def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
+    match = _ENTITIES.fullmatch(name)
+    said = modality or (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name))
+    if said is None:
+        raise UsageError(
+            "the contrast of a scan must be known",
+            received=f"a name that does not say it, {name!r}",
+            where=path,
+            remedy="give --modality T1w (T2w, FLAIR), or a manifest",
+        )
+    if match is None:
+        # Contrasts of one person share the subject, so that no split tears them apart.
+        who = label(_split(name)[1]) or label(name) or "unnamed"
+        return ScanRecord(subject=who, image=path, modality=label(said))
+    pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
+    subject, session = pairs.pop("sub"), pairs.pop("ses", None)
+    rest = "_".join(f"{key}-{value}" for key, value in pairs.items() if key not in ("space", "desc"))
+    return ScanRecord(subject=subject, image=path, modality=label(said), session=session, entities=rest or None)

@@ -1,0 +1,162 @@
+"""One raw scan to one prepared scan: read, preprocessed, checked and written, or left as it is where that is done."""
+
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.errors import CannotWriteError
+from halebrain.core.timing import Stopwatch
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.versions import versions
+from halebrain.io.checksum import scan_sha256
+from halebrain.io.manifest import ScanRecord
+from halebrain.io.volume import read_mask, read_volume
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
+from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
+from halebrain.preprocessing.quality import assess
+
+_INPUTS = ("image", "brain_mask", "lesion", "healthy")
+_KEPT_FIELDS = ("subject", "session", "entities", "modality", "split", "pathology", "site", "age", "sex", "space")
+
+
+@dataclass(frozen=True)
+class PrepareTask:
+    """One scan to prepare; travels to worker processes.
+
+    Args:
+        record: The raw scan.
+        dataset: Where the data set goes.
+        config: How to preprocess.
+        overwrite: Do it again even where it is done.
+    """
+
+    record: ScanRecord
+    dataset: Path
+    config: PreprocessingConfig
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PrepareOutcome:
+    """What became of one scan.
+
+    Args:
+        scan_id: Its name.
+        kept: Whether it was there already, made of the same input with the same settings.
+        flags: What a user should look at.
+    """
+
+    scan_id: str
+    kept: bool
+    flags: tuple[str, ...]
+
+
+def prepare_scan(task: PrepareTask) -> PrepareOutcome:
+    """Preprocess one scan and write it with its masks, unless it is there already.
+
+    Raises:
+        HalebrainError: The scan cannot be read or used, or the data set cannot be written.
+    """
+    record, files = task.record, prepared_files(task.dataset, task.record, task.config.space)
+    watch = Stopwatch()
+    with watch.step("reading"):
+        identity = _identity(task)
+    found = read_sidecar(files.image)
+    if found is not None and not task.overwrite and _is_done(found, identity, files, record):
+        if found["record"] != describe(record):
+            update_sidecar(files, {**found, "record": describe(record)})  # an age or a split that was corrected
+        return PrepareOutcome(record.scan_id, kept=True, flags=tuple(found["quality"]["flags"]))
+    if found is not None and not task.overwrite:
+        _refuse_another(found, identity, record)
+    with watch.step("reading"):
+        volume = read_volume(record.image)
+        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
+        lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+    preprocessor = Preprocessor(task.config)
+    scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    with watch.step("quality"):
+        quality = assess(volume, scan, lesion, atlas=preprocessor.template)
+    about = {
+        "record": describe(record),
+        "identity": identity,
+        "notes": list(volume.notes),
+        "quality": asdict(quality),
+        "versions": versions(),
+    }
+    with watch.step("writing"):
+        write_prepared(
+            files,
+            scan,
+            config=task.config,
+            lesion=None if lesion is None else lesion_working(scan, lesion),
+            healthy=_healthy_working(scan, record),
+            about=about,
+        )
+    _add_costs(files, watch.seconds | scan.seconds)
+    return PrepareOutcome(record.scan_id, kept=False, flags=quality.flags)
+
+
+def describe(record: ScanRecord) -> dict[str, Any]:
+    """Return what is known of a scan beside its files: who, what and in which split; JSON-able."""
+    return {name: getattr(record, name) for name in _KEPT_FIELDS} | {
+        name: None if getattr(record, name) is None else str(getattr(record, name).absolute()) for name in _INPUTS
+    }
+
+
+def lesion_working(scan: WorkingScan, lesion: MaskArray) -> MaskArray:
+    """Return an annotation of the native grid on the working grid: where it covers more than half a voxel."""
+    covered: MaskArray = scan.from_native(lesion.astype(np.float32), order=1) > 0.5
+    return covered
+
+
+def _refuse_another(found: dict[str, Any], identity: dict[str, Any], record: ScanRecord) -> None:
+    """Raise where the name is taken by a scan from another place with another content: somebody else's."""
+    before = found["record"]["image"]
+    if before != str(record.image.absolute()) and found["identity"]["image_sha256"] != identity["image_sha256"]:
+        raise CannotWriteError(
+            "two scans of one data set need different names",
+            received=f"{record.scan_id}, which is there already from '{before}'",
+            where=record.image,
+            remedy="take another --output, rename the subject, or --overwrite",
+        )
+
+
+def _healthy_working(scan: WorkingScan, record: ScanRecord) -> FloatArray | None:
+    if record.healthy is None:
+        return None
+    span = scan.intensity
+    native = scan.from_native(read_volume(record.healthy).data - span.offset, order=1)
+    scaled = (native * np.exp(-scan.log_bias) - span.low) / (span.high - span.low)
+    return np.where(scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
+
+
+def _identity(task: PrepareTask) -> dict[str, Any]:
+    """Return what a prepared scan depends on: the content of its inputs and the settings."""
+    hashes = {
+        f"{name}_sha256": None if getattr(task.record, name) is None else scan_sha256(getattr(task.record, name))
+        for name in _INPUTS
+    }
+    for name in ("template", "template_mask"):
+        path = getattr(task.config, name)
+        if path is not None:
+            hashes[f"{name}_sha256"] = scan_sha256(path)
+    return {**hashes, "space": task.record.space, "preprocessing": task.config.model_dump(mode="json")}
+
+
+def _is_done(found: dict[str, Any], identity: dict[str, Any], files: PreparedFiles, record: ScanRecord) -> bool:
+    needed = [files.image, files.brain_mask, files.native_brain_mask]
+    needed += [files.lesion] * (record.lesion is not None) + [files.healthy] * (record.healthy is not None)
+    return found.get("identity") == identity and all(path.is_file() for path in needed)
+
+
+def _add_costs(files: PreparedFiles, seconds: dict[str, float]) -> None:
+    """Note how long the steps took and the most memory that this process ever held, which may be an earlier scan's."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    found = read_sidecar(files.image)
+    assert found is not None  # written a moment ago
+    costs = {"seconds": {name: round(value, 2) for name, value in seconds.items()}, "peak_memory_mib": round(peak)}
+    update_sidecar(files, {**found, "costs": costs})

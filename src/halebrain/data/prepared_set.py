@@ -1,0 +1,142 @@
+"""A data set of prepared scans: its manifests and what belongs beside them, made anew from the scans that are there."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import halebrain
+from halebrain.core.atomic import write_text
+from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest_sidecar import Origin, write_sidecar
+from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
+from halebrain.preprocessing.template import Template, find_template
+
+_PATHS = ("image", "brain_mask", "lesion", "healthy")
+
+
+@dataclass(frozen=True)
+class PreparedEntry:
+    """A prepared scan of a data set.
+
+    Args:
+        raw: The scan that it was made from.
+        files: Where it lies.
+        sidecar: What is written beside it.
+    """
+
+    raw: ScanRecord
+    files: PreparedFiles
+    sidecar: dict[str, Any]
+
+    @property
+    def working(self) -> ScanRecord:
+        """The row of the prepared scan: on the working grid."""
+        return replace(
+            self.raw,
+            image=self.files.image,
+            brain_mask=self.files.brain_mask,
+            lesion=self.files.lesion if self.raw.lesion is not None else None,
+            healthy=self.files.healthy if self.raw.healthy is not None else None,
+            # A manifest knows no space but the template's; the sidecar names that of another atlas.
+            space=TEMPLATE_SPACE if self.sidecar["SpatialReference"] == TEMPLATE_SPACE else "native",
+        )
+
+    @property
+    def atlas(self) -> Template | None:
+        """What it was registered to; `None` = the MNI template.
+
+        Raises:
+            MissingInputError: The atlas is no longer where it was.
+        """
+        said = self.sidecar["preprocessing"]
+        if said.get("template") is None:
+            return None
+        mask = said.get("template_mask")
+        return find_template(Path(said["template"]), None if mask is None else Path(mask))
+
+    @property
+    def native(self) -> ScanRecord:
+        """The row of the raw scan, with the brain mask that was found on its own grid."""
+        return replace(self.raw, brain_mask=self.files.native_brain_mask)
+
+
+def read_entries(dataset: Path) -> list[PreparedEntry]:
+    """Return every complete prepared scan of a data set, sorted by name.
+
+    Raises:
+        DataError: Two of them are one scan under two names.
+    """
+    entries: dict[str, PreparedEntry] = {}
+    for pattern in ("sub-*/anat/*_desc-preproc_*.nii.gz", "sub-*/ses-*/anat/*_desc-preproc_*.nii.gz"):
+        for image in dataset.glob(pattern):
+            sidecar = read_sidecar(image)
+            if sidecar is None:
+                continue
+            raw = _raw_record(sidecar["record"])
+            files = prepared_files(dataset, raw, sidecar["SpatialReference"])
+            if files.image != image:
+                raise DataError("a prepared scan must keep its name", received=image.name, where=dataset)
+            if raw.scan_id in entries:
+                raise DataError(
+                    "a data set must hold each scan once",
+                    received=f"{entries[raw.scan_id].files.image.name} and {image.name}",
+                    where=dataset,
+                    remedy="remove the one that was prepared for another atlas",
+                )
+            entries[raw.scan_id] = PreparedEntry(raw, files, sidecar)
+    return [entries[name] for name in sorted(entries)]
+
+
+def read_failures(dataset: Path) -> dict[str, str]:
+    """Return scan → reason of those that could not be prepared, whichever part of the work met them."""
+    found: dict[str, str] = {}
+    for table in sorted(dataset.glob("failed*.tsv")):
+        for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+            name, _, reason = line.partition("\t")
+            found[name] = reason
+    return found
+
+
+def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:
+    """Write `manifest.tsv` (prepared scans) and `manifest_native.tsv` (raw ones), and return their paths.
+
+    Args:
+        dataset: The data set.
+        entries: Its prepared scans.
+        manifest: The raw scans with their splits; a scan that is not among them keeps the split that it had.
+        origin: Where they came from.
+
+    Raises:
+        DataError: A subject would stand in two splits.
+    """
+    splits = {record.subject: record.split for record in manifest}
+    tables = []
+    for name, rows in (
+        ("manifest.tsv", [entry.working for entry in entries]),
+        ("manifest_native.tsv", [entry.native for entry in entries]),
+    ):
+        split = [replace(row, split=splits.get(row.subject, row.split)) for row in rows]
+        table = Manifest(tuple(split), source=dataset / name)
+        table.write(dataset / name)
+        tables.append(dataset / name)
+        write_sidecar(table, dataset / name, origin)
+    return tables
+
+
+def write_description(dataset: Path) -> None:
+    """Write `dataset_description.json`, by which BIDS tools know derivatives."""
+    about = {
+        "Name": "Scans prepared by HaleBrain",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "HaleBrain", "Version": halebrain.__version__}],
+    }
+    write_text(dataset / "dataset_description.json", json.dumps(about, indent=2) + "\n")
+
+
+def _raw_record(said: dict[str, Any]) -> ScanRecord:
+    paths = {name: None if said.get(name) is None else Path(said[name]) for name in _PATHS}
+    return ScanRecord(**{**said, **paths})

@@ -1,0 +1,170 @@
+"""Who is trained on and who is tested on: splits and folds by subject, alike in site, age and disease.
+
+A split is a function of the subjects and the seed alone: neither the order of rows nor the number of scans of a subject
+changes it. Small subsets that lie within each other (n-shot training) come from `Manifest.subset`.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.registry import suggestion
+from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
+
+_MAX_BLOCK = 10
+_NAMED = 5
+
+
+def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> Manifest:
+    """Return the manifest with each subject in one split, whatever splits it had.
+
+    Subjects of one site and pathology are sorted by age and dealt out in small blocks of neighbours, in an order that
+    the seed draws within each block. So each split has its share of every site, pathology and age, to within a few.
+
+    Args:
+        manifest: The scans.
+        fractions: Share of the subjects in each split, `{"train": 0.7, "val": 0.1, "test": 0.2}`; together 1.
+        seed: Draws who goes where.
+
+    Raises:
+        ConfigError: A split is unknown, or the fractions are no shares that add up to 1.
+        DataError: There are too few subjects for a split to have any.
+    """
+    _check_fractions(fractions)
+    shares = {name: fractions[name] for name in SPLITS if fractions.get(name, 0) > 0}
+    block = min(_MAX_BLOCK, math.ceil(1 / min(shares.values())))
+    subjects = _dealt(_subjects(manifest.records), seed=seed, block=block)
+    given: dict[str, str] = {}
+    counts = dict.fromkeys(shares, 0)
+    for place, subject in enumerate(subjects, start=1):
+        name = max(shares, key=lambda split: shares[split] * place - counts[split])
+        counts[name] += 1
+        given[subject] = name
+    lacking = [name for name in shares if not counts[name]]
+    if lacking:
+        raise DataError(
+            "every split needs a subject",
+            received=f"{len(subjects)} subjects, none for {', '.join(lacking)}",
+            where=manifest.source or "manifest",
+            remedy="give it a larger fraction or leave it out",
+        )
+    return _with_splits(manifest, given)
+
+
+def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
+    """Return k manifests; in each another part of the subjects is "val" and the others are "train".
+
+    Every subject is in "val" once. Subjects in "test" take no part: they stay in "test" in each fold. Sites,
+    pathologies and ages are spread over the folds as `assign_splits` does.
+
+    Args:
+        manifest: The scans.
+        k: Number of folds, at least 2.
+        seed: Draws who goes where.
+
+    Raises:
+        ConfigError: `k` is less than 2.
+        DataError: There are fewer subjects than folds.
+    """
+    if k < 2:
+        raise ConfigError("folds must be at least 2", received=k, where="k")
+    tested = {record.subject for record in manifest if record.split == "test"}
+    subjects = _subjects(tuple(record for record in manifest if record.subject not in tested))
+    if len(subjects) < k:
+        received = f"{len(subjects)} subjects for {k} folds"
+        raise DataError("every fold needs a subject", received=received, where=manifest.source or "manifest")
+    fold_of = {subject: place % k for place, subject in enumerate(_dealt(subjects, seed=seed, block=k))}
+    return tuple(
+        _with_splits(
+            manifest,
+            dict.fromkeys(tested, "test") | {s: "val" if place == fold else "train" for s, place in fold_of.items()},
+        )
+        for fold in range(k)
+    )
+
+
+def check_disjoint(manifests: Mapping[str, Manifest]) -> None:
+    """Check that no subject, and no image under another name, is in two manifests.
+
+    Args:
+        manifests: What each is for ("training", "test"), and the scans.
+
+    Raises:
+        DataError: Some are; the message names the subjects.
+    """
+    for (first, one), (second, other) in combinations(manifests.items(), 2):
+        images: dict[Path, str] = {record.image.resolve(): record.subject for record in one}
+        shared = set(one.subjects()) & set(other.subjects())
+        shared |= {record.subject for record in other if record.image.resolve() in images}
+        if shared:
+            named = ", ".join(sorted(shared)[:_NAMED])
+            more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+            raise DataError(
+                f"{first} and {second} must have no subject in common",
+                received=named + more,
+                where=other.source or one.source or "manifest",
+                remedy="remove them from one of the two",
+            )
+
+
+@dataclass(frozen=True)
+class _Subject:
+    name: str
+    stratum: tuple[str, str]
+    age: float | None
+
+
+def _subjects(records: Sequence[ScanRecord]) -> list[_Subject]:
+    """Return each subject once, with its disease and site as stratum and its mean age."""
+    rows: dict[str, list[ScanRecord]] = defaultdict(list)
+    for record in records:
+        rows[record.subject].append(record)
+    subjects = []
+    for name, own in sorted(rows.items()):
+        ages = sorted(record.age for record in own if record.age is not None)
+        stratum = (_joined(record.pathology for record in own), _joined(record.site for record in own))
+        subjects.append(_Subject(name, stratum, math.fsum(ages) / len(ages) if ages else None))
+    return subjects
+
+
+def _joined(values: Iterator[str | None]) -> str:
+    return "+".join(sorted({value or "" for value in values}))
+
+
+def _dealt(subjects: Sequence[_Subject], *, seed: int, block: int) -> list[str]:
+    """Return the subjects in the order in which they are dealt out: stratum by stratum, young to old in blocks."""
+    strata: dict[tuple[str, str], list[_Subject]] = defaultdict(list)
+    for subject in subjects:
+        strata[subject.stratum].append(subject)
+    order = []
+    # The strata too come in a drawn order, or the subjects of a small one would go to the same split for every seed.
+    for stratum in sorted(strata, key=lambda key: _draw(seed, *key)):
+        by_age = sorted(strata[stratum], key=lambda s: (s.age is None, s.age or 0.0, _draw(seed, "age", s.name)))
+        for start in range(0, len(by_age), block):
+            order += sorted((s.name for s in by_age[start : start + block]), key=lambda name: _draw(seed, name))
+    return order
+
+
+def _draw(seed: int, *names: str) -> bytes:
+    return hashlib.sha256("\t".join((str(seed), *names)).encode()).digest()
+
+
+def _with_splits(manifest: Manifest, splits: Mapping[str, str]) -> Manifest:
+    return replace(manifest, records=tuple(replace(r, split=splits[r.subject]) for r in manifest.records))
+
+
+def _check_fractions(fractions: Mapping[str, float]) -> None:
+    for name, value in fractions.items():
+        if name not in SPLITS:
+            remedy = suggestion(name, list(SPLITS))
+            raise ConfigError("a split must be a known one", received=repr(name), where="fractions", remedy=remedy)
+        if not 0 <= value <= 1:
+            raise ConfigError("a fraction must be from 0 to 1", received=f"{name}: {value}", where="fractions")
+    total = math.fsum(fractions.values())
+    if not math.isclose(total, 1, abs_tol=1e-6):
+        raise ConfigError("the fractions must add up to 1", received=f"{total:g}", where="fractions")

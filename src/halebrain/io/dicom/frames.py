@@ -1,0 +1,151 @@
+"""One plane of pixels as its header tells of it, in a file of its own or in a multi-frame file."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TAGS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType", "Rows", "Columns"),
+    *("NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "EchoTime", "InversionTime"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""All that is read of a header; what says who was scanned, where and by whom is not among it."""
+_MODALITIES = {
+    *("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "SC", "US", "XA"),
+    *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
+}
+"""What may be repeated in a message; anything else in that field could be anything."""
+_MR_IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{tail}" for tail in ("", ".1", ".4")}
+"""Classes of objects that must have pixels."""
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One plane of pixels.
+
+    Args:
+        file: Where it is.
+        index: Number within a multi-frame file; `None` for the only one.
+        uid: What tells it from all others; never shown.
+        series_uid: The series that it belongs to; never shown.
+        number: Series number, where it is given.
+        modality: "MR", "CT", …, or "unknown" for what the standard does not list.
+        image_type: Values of ImageType (and of FrameType), upper case.
+        contrast: Echo and inversion time and the part of a complex image, by which one series may hold several images.
+        shape: Rows and columns.
+        grey: Whether a pixel is one number, more being brighter.
+        position: Centre of the first pixel in mm, LPS `(3,)`; `None` where it is not given.
+        orientation: Direction along a row, then along a column, LPS `(2, 3)`; `None` where it is not given.
+        spacing: Distance between rows and between columns in mm.
+        slope: What a stored unit is worth.
+        intercept: What a stored zero is worth.
+    """
+
+    file: Path
+    index: int | None
+    uid: str
+    series_uid: str
+    number: int | None
+    modality: str
+    image_type: tuple[str, ...]
+    contrast: tuple[object, ...]
+    shape: tuple[int, int]
+    grey: bool
+    position: Numbers | None
+    orientation: Numbers | None
+    spacing: Numbers | None
+    slope: float
+    intercept: float
+
+    @property
+    def placed(self) -> bool:
+        """Whether the header says where the frame lies."""
+        return self.position is not None and self.orientation is not None and self.spacing is not None
+
+
+def frames_of(header: Any, file: Path) -> Iterator[Frame]:
+    """Yield the frames of a header read with `TAGS`; none for an object that is no image.
+
+    Raises:
+        ValueError: It is an image without its size, or nothing at all; other errors for other damage.
+    """
+    if "Rows" not in header or "Columns" not in header:
+        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+        if not kind or kind in _MR_IMAGES:
+            raise ValueError("an image without its size, or nothing at all")
+        return
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    count = int(header.get("NumberOfFrames") or 1)
+    if per_frame is None:
+        for index in range(count):
+            yield _frame(header, [header], file, index if count > 1 else None, enhanced=False)
+        return
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    for index, groups in enumerate(per_frame):
+        yield _frame(header, [groups, *shared], file, index, enhanced=True)
+
+
+def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enhanced: bool) -> Frame:
+    modality = str(header.get("Modality", ""))
+    kinds = [str(v).upper() for v in _values(header.get("ImageType"))]
+    kinds += [str(v).upper() for v in _values(_find(places, "MRImageFrameTypeSequence", "FrameType", enhanced))]
+    position = _floats(_find(places, "PlanePositionSequence", "ImagePositionPatient", enhanced), 3)
+    orientation = _floats(_find(places, "PlaneOrientationSequence", "ImageOrientationPatient", enhanced), 6)
+    echo = _find(places, "MREchoSequence", "EffectiveEchoTime", True) if enhanced else header.get("EchoTime")
+    slope = _find(places, "PixelValueTransformationSequence", "RescaleSlope", enhanced)
+    intercept = _find(places, "PixelValueTransformationSequence", "RescaleIntercept", enhanced)
+    number = header.get("SeriesNumber")
+    series = str(header.get("SeriesInstanceUID", ""))
+    uid = str(header.get("SOPInstanceUID", "")) or hashlib.sha256(str(file).encode()).hexdigest()
+    part = next((kind for kind in kinds[2:] if kind in ("P", "R", "I", "PHASE", "REAL", "IMAGINARY")), "M")
+    return Frame(
+        file=file,
+        index=index,
+        # With its place: some ways to take names out of headers give all slices one UID.
+        uid=f"{uid}/{index or 0}/{position}",
+        series_uid=series,
+        number=None if number in (None, "") else int(number),
+        modality=modality if modality in _MODALITIES else "unknown",
+        image_type=tuple(kinds),
+        contrast=(_rounded(echo), _rounded(header.get("InversionTime")), part[0]),
+        shape=(int(header.Rows), int(header.Columns)),
+        grey=int(header.get("SamplesPerPixel") or 1) == 1
+        and str(header.get("PhotometricInterpretation", "MONOCHROME2")) == "MONOCHROME2",
+        position=position,
+        orientation=None if orientation is None else orientation.reshape(2, 3),
+        spacing=_floats(_find(places, "PixelMeasuresSequence", "PixelSpacing", enhanced), 2),
+        slope=1.0 if slope in (None, "") else float(slope),
+        intercept=0.0 if intercept in (None, "") else float(intercept),
+    )
+
+
+def _find(places: list[Any], group: str, name: str, enhanced: bool) -> Any:
+    """Return a value from the frame's own functional groups, else from the shared ones, else from the header."""
+    for place in places:
+        holder = (place.get(group) or [None])[0] if enhanced else place
+        if holder is not None and holder.get(name) is not None:
+            return holder.get(name)
+    return None
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _floats(value: Any, count: int) -> Numbers | None:
+    numbers = np.array([float(v) for v in _values(value)])
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _rounded(value: Any) -> float | None:
+    return None if value in (None, "") else round(float(value), 1)

@@ -1,0 +1,74 @@
+"""The pixels of a series as one array, in the units that the header gives them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.types import FloatArray
+from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.headers import quiet
+
+
+def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
+    """Return the values of sorted frames, shape `(column, row, slice)`.
+
+    Raises:
+        DataError: Pixels are missing, cut off, or no grey values.
+        UnavailableError: They are compressed in a way that nothing installed decodes.
+    """
+    rows, columns = frames[0].shape
+    data = np.empty((columns, rows, len(frames)), np.float32)
+    for slot, plane in _planes(frames, where):
+        frame = frames[slot]
+        if plane.shape != (rows, columns) or not frame.grey:
+            raise DataError("a DICOM scan must hold grey values, one a pixel", where=where)
+        data[:, :, slot] = (plane.astype(np.float64) * frame.slope + frame.intercept).T
+    return data
+
+
+def _planes(frames: Sequence[Frame], where: Path) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    by_file: dict[Path, list[int]] = {}
+    for slot, frame in enumerate(frames):
+        by_file.setdefault(frame.file, []).append(slot)
+    for file, slots in by_file.items():
+        stored = _decode(file, where)
+        for slot in slots:
+            index = frames[slot].index
+            if (stored.ndim == 3 and (index or 0) >= len(stored)) or stored.ndim not in (2, 3):
+                raise DataError("a DICOM file must hold as many frames as it says", where=where)
+            yield slot, stored[index or 0] if stored.ndim == 3 else stored
+
+
+def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
+    with quiet():
+        try:
+            dataset = pydicom.dcmread(file)
+            syntax = dataset.file_meta.TransferSyntaxUID
+            compressed = syntax.is_compressed
+        except Exception:  # what a damaged file raises is not listed, and may quote it
+            raise _damaged(where) from None
+        try:
+            return np.asarray(dataset.pixel_array)
+        except Exception as error:  # as above
+            if compressed and isinstance(error, RuntimeError | NotImplementedError | ImportError):
+                raise UnavailableError(
+                    "compressed pixels need a decoder",
+                    received=syntax.name,
+                    where=where,
+                    remedy="pip install 'halebrain[dicom]', or export them uncompressed",
+                ) from None
+            raise _damaged(where) from None
+
+
+def _damaged(where: Path) -> DataError:
+    return DataError(
+        "every slice must be readable",
+        received="pixels that are missing or cut off",
+        where=where,
+        remedy="export the series again",
+    )

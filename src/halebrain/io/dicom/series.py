@@ -1,0 +1,159 @@
+"""Which images lie among DICOM frames, which of them is a scan, and which one is meant."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halebrain.core.errors import DataError
+from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.geometry import count_positions
+
+MIN_SLICES = 8
+"""Fewer are a scout."""
+_SAME_DIRECTION = 1e-2
+_LOCALISER = "LOCALIZER"
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """What may be said of a series without naming anybody.
+
+    Args:
+        number: Series number, where it is given.
+        modality: "MR", "CT", ….
+        slices: Number of slices.
+        key: Eight hexadecimal digits that are this series' own.
+        eligible: Whether it could be the scan: MR, no localiser, one image of at least `MIN_SLICES` slices.
+    """
+
+    number: int | None
+    modality: str
+    slices: int
+    key: str
+    eligible: bool
+
+    def __str__(self) -> str:
+        """Return "4 (MR, 176 slices, key 0a1b2c3d)"."""
+        number = "without number" if self.number is None else str(self.number)
+        return f"{number} ({self.modality}, {self.slices} slices, key {self.key})"
+
+
+@dataclass(frozen=True)
+class Series:
+    """The frames of one image, with what may be said of it."""
+
+    info: SeriesInfo
+    frames: tuple[Frame, ...]
+
+
+def group_series(frames: list[Frame]) -> list[Series]:
+    """Return the images among frames, by number.
+
+    Frames belong together that share the series, the echo, the inversion time and the part of a complex image, and the
+    direction of the slices (a three-plane scout becomes three).
+    """
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        home = next((group for group in groups if _belongs(frame, group[0])), None)
+        if home is None:
+            groups.append([frame])
+        else:
+            home.append(frame)
+    series = [Series(_describe(group), tuple(group)) for group in groups]
+    return sorted(series, key=lambda s: (s.info.number is None, s.info.number or 0, s.info.key))
+
+
+def choose(series: list[Series], wanted: str | None, where: Path, *, others: int = 0) -> Series:
+    """Return the one image that is meant.
+
+    Args:
+        series: All of them.
+        wanted: Number or key of the one to take; `None` for the only one that could be a scan.
+        where: Where they are.
+        others: Number of objects that are no images, for the message.
+
+    Raises:
+        DataError: There is none of MR, none that could be a scan, several, or not the one that is wanted.
+    """
+    if not series:
+        also = f"; {others} other objects" if others else ""
+        raise DataError("a DICOM scan must hold images", received=f"none{also}", where=where)
+    if wanted is not None:
+        return _wanted(series, wanted, where)
+    magnetic = [one for one in series if one.info.modality == "MR"]
+    if not magnetic:
+        found = ", ".join(sorted({one.info.modality for one in series}))
+        raise DataError("a scan must be MR", received=f"modality {found}", where=where)
+    eligible = [one for one in magnetic if one.info.eligible]
+    if len(eligible) == 1:
+        return eligible[0]
+    if eligible:
+        raise _ambiguous(eligible, where)
+    # Nothing fits; where there is one candidate, reading it tells best what is wrong with it.
+    placed = [one for one in magnetic if one.frames[0].placed and _LOCALISER not in one.frames[0].image_type]
+    if len(placed) == 1:
+        return placed[0]
+    raise DataError(
+        f"a DICOM scan needs {MIN_SLICES} slices with a position in space, one at each place",
+        received=_listed(magnetic),
+        where=where,
+        remedy="localisers, projections and time series are no scans",
+    )
+
+
+def _belongs(frame: Frame, first: Frame) -> bool:
+    if (frame.series_uid, frame.contrast, frame.modality) != (first.series_uid, first.contrast, first.modality):
+        return False
+    if frame.orientation is None or first.orientation is None or not (frame.placed and first.placed):
+        return frame.placed == first.placed
+    return bool(np.allclose(frame.orientation, first.orientation, atol=_SAME_DIRECTION))
+
+
+def _describe(group: list[Frame]) -> SeriesInfo:
+    first = group[0]
+    text = f"{first.series_uid} {first.contrast}"
+    if first.orientation is not None:
+        text += f" {np.abs(np.round(first.orientation, 1))}"
+    usable = first.placed and first.modality == "MR" and all(frame.grey for frame in group)
+    usable &= not any(_LOCALISER in frame.image_type for frame in group)
+    eligible = usable and len(group) >= MIN_SLICES and count_positions(group) == len(group)
+    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return SeriesInfo(first.number, first.modality, len(group), key, eligible)
+
+
+def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
+    found = [one for one in series if one.info.key == wanted.lower()]
+    found = found or [one for one in series if one.info.number is not None and str(one.info.number) == wanted]
+    if not found:
+        raise DataError(
+            "the series chosen must be there",
+            received=repr(wanted),
+            where=where,
+            remedy=f"there are {_listed(series)}",
+        )
+    eligible = [one for one in found if one.info.eligible]
+    if len(found) > 1 and len(eligible) != 1:
+        raise _ambiguous(eligible or found, where)
+    one = eligible[0] if len(found) > 1 else found[0]
+    if one.info.modality != "MR":
+        raise DataError("a scan must be MR", received=f"modality {one.info.modality}", where=where)
+    return one
+
+
+def _ambiguous(series: list[Series], where: Path) -> DataError:
+    numbers = [one.info.number for one in series]
+    by_number = numbers[0] is not None and numbers.count(numbers[0]) == 1
+    example = numbers[0] if by_number else series[0].info.key
+    return DataError(
+        "a DICOM scan must be one series",
+        received=_listed(series),
+        where=where,
+        remedy=f"choose one by number or key, as '{where.name}#{example}'",
+    )
+
+
+def _listed(series: list[Series]) -> str:
+    named = ", ".join(str(one.info) for one in series[:12])
+    return f"{len(series)} series: {named}" + (" and more" if len(series) > 12 else "")

@@ -1,0 +1,26 @@
+"""DICOM: a folder, an archive or a multi-frame file."""
+
+from pathlib import Path
+
+from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine
+from halebrain.io.selection import split_selection
+
+
+def read_dicom_image(path: Path) -> Image:
+    """Read the one series that a path means, or the one chosen as `PATH#NUMBER`.
+
+    Raises:
+        DataError: There is no series of MR, several, or one that is damaged or incomplete.
+        UnavailableError: Its pixels are compressed in a way that needs another package.
+    """
+    # pydicom loads where a DICOM is read, and only there.
+    from halebrain.io.dicom.read import read_series
+
+    place, series = split_selection(path)
+    data, affine, notes = read_series(place, series)
+    return Image(data, checked_affine(affine, path), notes)
+
+
+FORMATS.register("dicom")(
+    ScanFormat("DICOM", (".dcm", ".zip", ".tar.gz", ".tgz"), read_dicom_image, companions=(".ima", ".tar"))
+)

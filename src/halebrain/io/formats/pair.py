@@ -1,0 +1,115 @@
+"""A header and an image in two files: NIfTI pairs, and Analyze 7.5 as SPM wrote it too."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.spm2analyze import Spm2AnalyzeImage
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine, missing_affine
+from halebrain.io.formats.loading import first_bytes, load
+
+_HEADERS = (".hdr", ".hdr.gz")
+_IMAGES = (".img", ".img.gz")
+_ORIENT = 252
+"""Offset of Analyze's byte for the slice orientation: 0 is axial, unflipped."""
+ASSUMED_ORIENTATION = "Analyze states no orientation: axes are taken as left, anterior, superior (SPM's default)"
+STATED_ORIENTATION = "Analyze states no orientation: axes are taken from the .mat file beside it"
+
+
+def read_pair(path: Path) -> Image:
+    """Read a `.hdr` with its `.img` (either may end in `.gz`); any file of the two may be given.
+
+    An Analyze header has no trustworthy orientation; the one that is assumed is among the notes.
+
+    Raises:
+        MissingInputError: The other file of the pair is not there.
+        DataError: A file is damaged, neither NIfTI nor Analyze, or its orientation is missing or not known.
+    """
+    header, image = pair_of(path)
+    raw = first_bytes(header, 540)
+    files = {"header": header, "image": image}
+    if raw[344:348] == b"ni1\0" or raw[4:8] == b"ni2\0":
+        kind = nibabel.Nifti1Pair if raw[344:348] == b"ni1\0" else nibabel.Nifti2Pair
+        found, data = load(path, "NIfTI", lambda _: _opened(kind, files))
+        if int(found.header["sform_code"]) == 0 and int(found.header["qform_code"]) == 0:
+            raise missing_affine(path, "a header with sform and qform code 0")
+        return Image(data, checked_affine(found.affine, path))
+    return _read_analyze(path, raw, files)
+
+
+def is_pair(path: Path) -> bool:
+    """Return whether a name is that of a header or an image of a pair."""
+    return path.name.lower().endswith(_HEADERS + _IMAGES)
+
+
+def has_header(path: Path) -> bool:
+    """Return whether a file of a pair is a header or has one beside it."""
+    base, suffix = _split(path)
+    return suffix in _HEADERS or _beside(path, base, _HEADERS) is not None
+
+
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """Return the header and the image that a file of a pair belongs to.
+
+    Raises:
+        MissingInputError: One of them is not there.
+    """
+    base, suffix = _split(path)
+    wanted, kind = (_IMAGES, "image") if suffix in _HEADERS else (_HEADERS, "header")
+    other = _beside(path, base, wanted)
+    if other is None:
+        raise MissingInputError(
+            f"a pair needs its {kind} beside it",
+            received="/".join(base + ending for ending in wanted) + " missing",
+            where=path,
+            remedy="copy both files",
+        )
+    return (path, other) if suffix in _HEADERS else (other, path)
+
+
+def _split(path: Path) -> tuple[str, str]:
+    suffix = max((s for s in _HEADERS + _IMAGES if path.name.lower().endswith(s)), key=len)
+    return path.name[: -len(suffix)], suffix
+
+
+def _beside(path: Path, base: str, endings: tuple[str, ...]) -> Path | None:
+    names = [base + ending for ending in (*endings, *(s.upper() for s in endings))]
+    return next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
+
+
+def _opened(kind: Any, files: dict[str, Path]) -> Any:
+    # By name, nibabel wants both files packed or neither.
+    holders = kind.make_file_map()
+    for part, file in files.items():
+        holders[part].filename = str(file)
+    return kind.from_file_map(holders)
+
+
+def _read_analyze(path: Path, raw: bytes, files: dict[str, Path]) -> Image:
+    # SPM's own affine; nibabel leaves it out where the file is not there.
+    stated = files["header"].with_name(_split(files["header"])[0] + ".mat")
+    files = files | {"mat": stated}
+
+    def opened(_: Path) -> Any:
+        if not Spm2AnalyzeImage.header_class.may_contain_header(raw):
+            raise ValueError("a header that is none of Analyze's or NIfTI's")
+        return _opened(Spm2AnalyzeImage, files)
+
+    found, data = load(path, "Analyze or NIfTI", opened)
+    orient = raw[_ORIENT]
+    # SPM and most others leave the byte at 0; another documented value turns or flips the axes.
+    if orient in range(1, 6) and not stated.exists():
+        raise DataError(
+            "an Analyze scan must have axial, unflipped slices",
+            received=f"orientation code {orient}",
+            where=path,
+            remedy="convert it to NIfTI, where the orientation is stated",
+        )
+    note = STATED_ORIENTATION if stated.exists() else ASSUMED_ORIENTATION
+    return Image(np.asarray(data), checked_affine(found.affine, path), (note,))
+
+
+FORMATS.register("pair")(ScanFormat("a .hdr/.img pair", _HEADERS, read_pair, companions=_IMAGES))

@@ -1,0 +1,136 @@
+"""The JSON beside a manifest: what its columns mean, where its scans came from, and how they were split.
+
+As in BIDS, each column of the table has an entry with its description, and units or levels. What concerns the table as
+a whole is under `HaleBrain`. No path stands in it, so it is the same wherever the data set lies.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from halebrain.core.atomic import write_text
+from halebrain.core.config import Config, parse_config
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.io.manifest import SPACES, SPLITS, Manifest
+
+_OWN = "HaleBrain"
+_SPLIT_LEVELS = dict(
+    zip(SPLITS, ("to learn from", "to choose thresholds and settings on", "to report results on"), strict=True)
+)
+_SPACE_LEVELS = dict(zip(SPACES, ("as acquired", "registered to this template"), strict=True))
+COLUMNS: dict[str, dict[str, Any]] = {
+    "subject": {"Description": "Label of the person, without sub-; the unit of splitting."},
+    "image": {"Description": "The scan; relative to the table's folder, or absolute."},
+    "modality": {"Description": "Contrast, as a BIDS suffix (T1w, T2w, FLAIR) where there is one."},
+    "session": {"Description": "Label of the session, without ses-."},
+    "brain_mask": {"Description": "Brain mask on the grid of the scan; n/a where the scan is stripped already."},
+    "lesion": {"Description": "Annotation on the grid of the scan; any value above 0 is lesion."},
+    "healthy": {"Description": "The true healthy image of a virtual patient, on the grid of the scan."},
+    "space": {"Description": "Space of the scan.", "Levels": _SPACE_LEVELS},
+    "split": {"Description": "What the scan is used for.", "Levels": _SPLIT_LEVELS},
+    "pathology": {"Description": "Disease of the subject.", "Levels": {"healthy": "declared free of disease"}},
+    "site": {"Description": "Scanner or hospital."},
+    "age": {"Description": "Age at the scan.", "Units": "year"},
+    "sex": {"Description": "Sex, as the data set gives it.", "Levels": {"F": "female", "M": "male"}},
+    "entities": {"Description": "Further BIDS entities that tell apart scans of one modality and session."},
+}
+
+
+class Origin(Config):
+    """Where a manifest came from.
+
+    Args:
+        source: Name of the data set's kind ("ixi", "bids"); `None` where it was written by hand.
+        settings: The source's settings that are not its defaults.
+        problems: How many files and subjects of the data set could not be used as they should.
+        split_seed: Seed of `assign_splits` or `make_folds`; `None` where the splits are the data set's own.
+        split_fractions: Share of the subjects asked for, by split.
+        fold: Which fold of how many, "2 of 5"; `None` where there are none.
+    """
+
+    source: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    problems: int = 0
+    split_seed: int | None = None
+    split_fractions: dict[str, float] = Field(default_factory=dict)
+    fold: str | None = None
+
+
+def sidecar_path(table: Path) -> Path:
+    """Return where the JSON of a table lies: beside it, under its name.
+
+    Example:
+        >>> sidecar_path(Path("data/manifest.tsv"))
+        PosixPath('data/manifest.json')
+    """
+    return table.with_suffix(".json")
+
+
+def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
+    """Write the JSON for the manifest that was written to `table`, and return its path.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    path = sidecar_path(table)
+    about = {"Fingerprint": manifest.fingerprint(), "Origin": _rootless(origin), "Counts": _counts(manifest)}
+    write_text(path, json.dumps({**COLUMNS, _OWN: about}, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_origin(manifest: Manifest, table: Path) -> Origin:
+    """Return where the manifest read from `table` came from, checking that the JSON beside it speaks of this table.
+
+    Raises:
+        MissingInputError: There is no JSON beside the table.
+        DataError: It is not one that HaleBrain wrote, or the table was changed since.
+        ConfigError: What it says of the origin is not as it should be.
+    """
+    path = sidecar_path(table)
+    if not path.is_file():
+        raise MissingInputError("a manifest's sidecar must exist", where=path, remedy="write it with the manifest")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))[_OWN]
+        fingerprint, origin = about["Fingerprint"], dict(about["Origin"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"a manifest's sidecar must be JSON with the key '{_OWN}'", where=path) from error
+    if fingerprint != manifest.fingerprint():
+        raise DataError(
+            "a manifest must be the one that its sidecar describes",
+            received="other scans, splits or pathologies",
+            where=table,
+            remedy=f"write both anew, or remove {path.name}",
+        )
+    return parse_config(Origin, origin, where=path)
+
+
+def _counts(manifest: Manifest) -> dict[str, Any]:
+    """Return how many scans there are of each split, modality, pathology and site, and how many subjects."""
+    by = {
+        name: dict(sorted(Counter(getattr(record, name) or "n/a" for record in manifest).items()))
+        for name in ("split", "modality", "pathology", "site")
+    }
+    splits = {record.subject: record.split or "n/a" for record in manifest}
+    return {
+        "scans": len(manifest),
+        "subjects": len(splits),
+        "subjects_by_split": dict(sorted(Counter(splits.values()).items())),
+        **{f"scans_by_{name}": counts for name, counts in by.items()},
+    }
+
+
+def _rootless(origin: Origin) -> dict[str, Any]:
+    return {key: _without_folder(value) for key, value in origin.model_dump(mode="json").items()}
+
+
+def _without_folder(value: Any) -> Any:
+    """Return a setting with every absolute path in it cut down to its last part."""
+    if isinstance(value, Mapping):
+        return {key: _without_folder(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,0 +1,250 @@
+"""Prepared scans: what the preprocessing gave, on disk, with all that says how it was made.
+
+A prepared scan is an image on the working grid, its masks, and a JSON beside the image. Whoever trains or evaluates
+on it takes it as it is; nothing is registered or filtered twice.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.atomic import write_text
+from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
+from halebrain.io.manifest import ScanRecord
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_array, read_mask, stem_of
+from halebrain.preprocessing.geometry import Grid
+from halebrain.preprocessing.intensity import IntensityRange
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
+
+_MARK = "HaleBrainPrepared"
+_FORM = 1
+_LABEL = re.compile(r"[\w+-]+")
+_FREE_KEYS = frozenset({"brain"})
+"""Settings in which a prepared scan may differ from what is asked: how its brain was found is done with."""
+
+
+@dataclass(frozen=True)
+class PreparedFiles:
+    """Where one prepared scan lies.
+
+    Args:
+        image: Intensities in [0, 1] on the working grid.
+        brain_mask: On the same grid.
+        lesion: Annotation on the same grid; not written where there is none.
+        healthy: True healthy image of a virtual patient; not written where there is none.
+        native_brain_mask: Brain mask on the scan's own grid.
+    """
+
+    image: Path
+    brain_mask: Path
+    lesion: Path
+    healthy: Path
+    native_brain_mask: Path
+
+    @property
+    def sidecar(self) -> Path:
+        """The JSON; written last, so its presence says that all is there."""
+        return sidecar_of(self.image)
+
+
+def prepared_files(dataset: Path, record: ScanRecord, space: str = TEMPLATE_SPACE) -> PreparedFiles:
+    """Return the places of one scan in a data set, in the manner of BIDS derivatives.
+
+    Args:
+        dataset: Root of the data set.
+        record: The scan.
+        space: Name of the space of the working grid (`PreprocessingConfig.space`).
+
+    Raises:
+        DataError: The record's labels cannot stand in a file name.
+    """
+    _check_labels(record)
+    folders = [f"sub-{record.subject}"] + ([f"ses-{record.session}"] if record.session else [])
+    base = "_".join(folders + ([record.entities] if record.entities else []))
+    folder, entity = dataset.joinpath(*folders, "anat"), f"space-{space}"
+
+    def file(description: str) -> Path:
+        # Contrasts of a subject share a folder, so that each mask names the one that it belongs to.
+        return folder / f"{base}_rec-{record.modality}_{description}.nii.gz"
+
+    return PreparedFiles(
+        image=folder / f"{base}_{entity}_desc-preproc_{record.modality}.nii.gz",
+        brain_mask=file(f"{entity}_desc-brain_mask"),
+        lesion=file(f"{entity}_label-lesion_mask"),
+        healthy=folder / f"{base}_{entity}_desc-healthy_{record.modality}.nii.gz",
+        native_brain_mask=file("desc-brain_mask"),
+    )
+
+
+def _check_labels(record: ScanRecord) -> None:
+    for name in ("subject", "session", "entities", "modality"):
+        value = getattr(record, name)
+        if value is not None and not _LABEL.fullmatch(value):
+            raise DataError(
+                f"'{name}' becomes part of a file name, of letters, digits, - and _",
+                received=repr(value),
+                where=record.image,
+                remedy="give it another label in the manifest",
+            )
+
+
+def sidecar_of(image: Path) -> Path:
+    """Return the JSON beside an image."""
+    return image.parent / f"{stem_of(image)}.json"
+
+
+def write_prepared(
+    files: PreparedFiles,
+    scan: WorkingScan,
+    *,
+    config: PreprocessingConfig,
+    lesion: MaskArray | None = None,
+    healthy: FloatArray | None = None,
+    about: dict[str, Any],
+) -> None:
+    """Write one prepared scan, the sidecar last.
+
+    Args:
+        files: Where.
+        scan: What the preprocessing gave.
+        config: What it was asked to do.
+        lesion: Annotation on the working grid.
+        healthy: True healthy image on the working grid, in [0, 1].
+        about: More for the sidecar (where it comes from, quality); JSON-able.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    files.sidecar.unlink(missing_ok=True)
+    grid, space = scan.grid.affine, config.space
+    write_volume(files.image, scan.image, grid, space=space)
+    write_volume(files.brain_mask, scan.brain_mask, grid, dtype=np.uint8, space=space)
+    write_volume(files.native_brain_mask, scan.native_brain_mask, scan.native.affine, dtype=np.uint8)
+    for path, data in ((files.lesion, lesion), (files.healthy, healthy)):
+        if data is None:
+            path.unlink(missing_ok=True)
+        else:
+            dtype = np.uint8 if data.dtype == bool else np.float32
+            write_volume(path, data, grid, dtype=dtype, space=space)
+    span = scan.intensity
+    sidecar = {
+        _MARK: _FORM,
+        "SkullStripped": True,
+        "SpatialReference": space,
+        "Notice": "Research use only. Not a medical device.",
+        "preprocessing": config.model_dump(mode="json"),
+        "steps": scan.steps,
+        "qc": scan.qc,
+        "content": scan.content.hex(),
+        "intensity": {"low": span.low, "high": span.high, "offset": span.offset},
+        "template_to_native": scan.template_to_native.tolist(),
+        "native": {"shape": list(scan.native.shape), "affine": scan.native.affine.tolist()},
+        **about,
+    }
+    update_sidecar(files, sidecar)
+
+
+def update_sidecar(files: PreparedFiles, sidecar: dict[str, Any]) -> None:
+    """Write the JSON of a prepared scan.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    write_text(files.sidecar, json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_sidecar(image: Path) -> dict[str, Any] | None:
+    """Return what is written beside a prepared image; `None` where the image is not a prepared one."""
+    path = sidecar_of(image)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None  # Raw data sets have sidecars too, and it is not for us to judge them.
+    return found if isinstance(found, dict) and found.get(_MARK) == _FORM else None
+
+
+def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingConfig) -> WorkingScan | None:
+    """Return a prepared scan as if it had been preprocessed anew; `None` where `image` is not a prepared one.
+
+    Its native grid is the working grid: maps of it stay there.
+
+    Args:
+        image: Any image.
+        brain_mask: Its mask.
+        config: How it should have been prepared.
+
+    Raises:
+        DataError: It was prepared otherwise, or lost its mask.
+    """
+    sidecar = read_sidecar(image)
+    if sidecar is None:
+        return None
+    _check_settings(sidecar["preprocessing"], config, image)
+    if brain_mask is None:
+        raise DataError("a prepared scan needs its brain mask", where=image, remedy="take the manifest beside it")
+    data, affine = read_array(image)
+    grid = Grid(config.shape, affine)
+    mask = read_array(brain_mask)[0] > 0
+    if data.shape != config.shape or mask.shape != config.shape:
+        raise DataError(
+            "a prepared scan must lie on its working grid",
+            received=f"image {data.shape}, mask {mask.shape} instead of {config.shape}",
+            where=image,
+            remedy="prepare it again",
+        )
+    return WorkingScan(
+        image=data.astype(np.float32),
+        brain_mask=mask,
+        grid=grid,
+        native=grid,
+        native_brain_mask=mask,
+        template_to_native=np.eye(4),
+        intensity=IntensityRange(low=0.0, high=1.0, offset=0.0),
+        log_bias=np.zeros(config.shape, dtype=np.float32),
+        content=bytes.fromhex(sidecar["content"]),
+        qc=dict(sidecar["qc"]),
+        steps=list(sidecar["steps"]),
+    )
+
+
+def open_scan(
+    preprocessor: Preprocessor, volume: Volume, image: Path, *, brain_mask: Path | None = None, space: str = "native"
+) -> WorkingScan:
+    """Return what the preprocessing makes of a scan; a prepared one is taken as it is.
+
+    Args:
+        preprocessor: What to do with a scan that is not prepared.
+        volume: The scan.
+        image: Where it was read from.
+        brain_mask: Its mask; `None` = find it.
+        space: "native", or the template's name where the scan lies in template space already.
+
+    Raises:
+        DataError: The scan cannot be used, or was prepared with other settings.
+    """
+    prepared = read_prepared(image, brain_mask, preprocessor.config)
+    if prepared is not None:
+        return prepared
+    mask = None if brain_mask is None else read_mask(brain_mask, volume)
+    return preprocessor.run(volume, brain_mask=mask, space=space)
+
+
+def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:
+    asked = config.model_dump(mode="json")
+    other = sorted(k for k in asked.keys() | found.keys() if k not in _FREE_KEYS and found.get(k) != asked.get(k))
+    if other:
+        named = ", ".join(f"{key} {found.get(key)!r} instead of {asked.get(key)!r}" for key in other)
+        raise DataError(
+            "a prepared scan must have been prepared as the model expects it",
+            received=named,
+            where=image,
+            remedy="prepare it again with those settings, or set data.preprocessing to its own",
+        )

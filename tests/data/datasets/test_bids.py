@@ -1,0 +1,91 @@
+import pytest
+
+from halebrain.core.errors import MissingInputError
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.datasets import read_source
+
+PEOPLE = "participant_id\tage\tsex\tgroup\tsite\n"
+
+
+def people(root, *rows):
+    (root / "participants.tsv").write_text(PEOPLE + "".join("\t".join(row) + "\n" for row in rows))
+    return root
+
+
+def by_id(result):
+    return {record.scan_id: record for record in result.manifest}
+
+
+def test_reads_people_sessions_runs_and_contrasts(tree):
+    root = tree(
+        *("sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii.gz"),
+        *("sub-02/anat/sub-02_run-1_T2w.nii.gz", "sub-02/anat/sub-02_run-2_T2w.nii.gz"),
+        *("sub-02/anat/sub-02_ce-gadolinium_T1w.nii.gz", "sub-02/anat/sub-02_acq-3d_FLAIR.nii"),
+        *("sub-02/func/sub-02_task-rest_bold.nii.gz", "sub-02/dwi/sub-02_dwi.nii.gz", "dataset_description.json"),
+        *("sourcedata/sub-09/anat/sub-09_T1w.nii.gz", "derivatives/x/sub-09/anat/sub-09_T1w.nii.gz"),
+    )
+    result = read_source("bids", people(root, ["sub-01", "31", "f", "HC", "A"], ["sub-02", "n/a", "M", "stroke", "B"]))
+    assert result.problems == ()
+    records = by_id(result)
+    assert set(records) == {
+        *("sub-01_ses-a_T1w", "sub-01_ses-b_T1w", "sub-02_run-1_T2w", "sub-02_run-2_T2w"),
+        *("sub-02_ce-gadolinium_T1ce", "sub-02_acq-3d_FLAIR"),
+    }
+    first, other = records["sub-01_ses-a_T1w"], records["sub-02_run-1_T2w"]
+    assert (first.age, first.sex, first.pathology, first.site, first.session) == (31, "F", "healthy", "A", "a")
+    assert (other.age, other.sex, other.pathology, other.site) == (None, "M", "stroke", "B")
+
+
+def test_masks_come_from_derivatives_by_their_entities(tree):
+    root = tree(
+        *("sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_FLAIR.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz"),
+        *("derivatives/lesions/sub-01/anat/sub-01_label-lesion_mask.nii.gz",),
+        *("derivatives/bet/sub-01/anat/sub-01_desc-brain_mask.nii.gz",),
+        *("derivatives/bet/sub-01/anat/sub-01_space-MNI152NLin6Asym_desc-brain_mask.nii.gz",),
+        *("derivatives/lesions/sub-02/anat/sub-02_mod-FLAIR_label-lesion_mask.nii.gz",),
+        *("derivatives/seg/sub-02/anat/sub-02_dseg.nii.gz", "derivatives/seg/sub-02/anat/sub-02_label-GM_mask.nii.gz"),
+    )
+    records = by_id(read_source("bids", people(root, ["sub-01"], ["sub-02"])))
+    for name in ("sub-01_T1w", "sub-01_FLAIR"):
+        assert records[name].lesion == root / "derivatives/lesions/sub-01/anat/sub-01_label-lesion_mask.nii.gz"
+        assert records[name].brain_mask == root / "derivatives/bet/sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+    assert (records["sub-02_T1w"].lesion, records["sub-02_T1w"].brain_mask) == (None, None)
+
+
+def test_two_masks_of_equal_right_are_none_and_a_problem(tree):
+    root = tree(
+        "sub-01/anat/sub-01_T1w.nii.gz", *(f"derivatives/{r}/sub-01_label-lesion_mask.nii.gz" for r in ("r1", "r2"))
+    )
+    result = read_source("bids", people(root, ["sub-01"]))
+    assert result.manifest.records[0].lesion is None
+    assert len(result.problems) == 1
+    assert "2 lesion masks" in result.problems[0]
+
+
+def test_a_subject_without_a_scan_and_a_missing_table_are_named(tree):
+    root = people(tree("sub-01/anat/sub-01_T1w.nii.gz"), ["sub-01"], ["sub-07"])
+    assert read_source("bids", root).problems == ("sub-07: in participants.tsv, but without a scan",)
+    (root / "participants.tsv").unlink()
+    assert "participants.tsv" in read_source("bids", root).problems[0]
+
+
+def test_derived_scans_are_named_until_asked_for(tree):
+    scan = f"sub-01_space-{TEMPLATE_SPACE}_desc-preproc_T1w.nii.gz"
+    root = people(tree(scan, "sub-02_T1w.nii.gz"), ["sub-01"], ["sub-02"])
+    result = read_source("bids", root)
+    assert result.manifest.subjects() == ["02"]
+    assert "1 scans are derived" in result.problems[0]
+    taken = by_id(read_source("bids", root, {"derived": True}))
+    record = taken[f"sub-01_space-{TEMPLATE_SPACE}_desc-preproc_T1w"]
+    assert record.space == TEMPLATE_SPACE
+    (root / "sub-02_T1w.nii.gz").unlink()
+    with pytest.raises(MissingInputError, match="'derived' takes them"):
+        read_source("bids", root)
+
+
+def test_settings_say_who_is_healthy_and_what_is_read(tree):
+    root = people(tree("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz"), ["sub-01", "", "", "Gesund"])
+    settings = {"healthy_groups": ["gesund"], "pathology": "ms", "modalities": ["T1w", "T2w"]}
+    assert [r.pathology for r in read_source("bids", root, settings).manifest] == ["healthy", "ms"]
+    only = read_source("bids", root, settings | {"modalities": ["T2w"]})
+    assert [r.modality for r in only.manifest] == ["T2w"]

@@ -1,0 +1,76 @@
+"""Prepared scans: taken as they are, refused where they are not what is asked for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from halebrain.core.errors import DataError
+from halebrain.io.manifest import ScanRecord
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_volume
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.preprocessing.prepared import open_scan, prepared_files, read_prepared, read_sidecar, write_prepared
+
+CONFIG = PreprocessingConfig(shape=(24, 28, 24), spacing_mm=8.0, registration="none", bias_correction="none")
+
+
+@pytest.fixture
+def scan(tmp_path):
+    i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 48, 40)), indexing="ij")
+    inside = i**2 + j**2 + k**2 < 0.8
+    data = np.where(inside, 100 + 40 * i + 10 * np.sin(9 * j), 0).astype(np.float32)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = [-80, -110, -75]
+    path = tmp_path / "raw.nii.gz"
+    write_volume(path, data, affine)
+    return path
+
+
+def prepare(scan, folder, **about):
+    working = Preprocessor(CONFIG).run(read_volume(scan))
+    files = prepared_files(folder, ScanRecord(subject="01", image=scan, modality="T1w"))
+    write_prepared(files, working, config=CONFIG, lesion=working.image > 0.9, about=about)
+    return files, working
+
+
+def test_what_is_read_is_what_was_written(scan, tmp_path):
+    files, working = prepare(scan, tmp_path / "set", source="raw")
+    assert files.image.name == "sub-01_space-MNI152NLin2009aSym_desc-preproc_T1w.nii.gz"
+    again = open_scan(Preprocessor(CONFIG), read_volume(files.image), files.image, brain_mask=files.brain_mask)
+    np.testing.assert_array_equal(again.image, working.image)
+    np.testing.assert_array_equal(again.brain_mask, working.brain_mask)
+    np.testing.assert_allclose(again.grid.affine, working.grid.affine)
+    assert again.content == working.content, "noise is seeded by it, so maps are those of the raw scan"
+    assert again.qc == json.loads(json.dumps(working.qc))
+    np.testing.assert_array_equal(again.to_native(again.image), working.image)
+    assert read_sidecar(files.image)["source"] == "raw"
+
+
+def test_the_same_scan_gives_the_same_bytes(scan, tmp_path):
+    one, _ = prepare(scan, tmp_path / "a")
+    other, _ = prepare(scan, tmp_path / "b")
+    for name in ("image", "brain_mask", "lesion", "native_brain_mask", "sidecar"):
+        assert getattr(one, name).read_bytes() == getattr(other, name).read_bytes(), name
+
+
+def test_other_settings_are_refused_by_name(scan, tmp_path):
+    files, _ = prepare(scan, tmp_path / "set")
+    other = CONFIG.model_copy(update={"high_percentile": 98.0, "brain": "atlas"})
+    with pytest.raises(DataError, match=r"high_percentile 99\.0 instead of 98\.0") as caught:
+        read_prepared(files.image, files.brain_mask, other)
+    assert "brain" not in caught.value.received, "how the brain was found is done with"
+    with pytest.raises(DataError, match="needs its brain mask"):
+        read_prepared(files.image, None, CONFIG)
+
+
+def test_a_mask_of_another_grid_is_refused(scan, tmp_path):
+    files, _ = prepare(scan, tmp_path / "set")
+    with pytest.raises(DataError, match="working grid"):
+        read_prepared(files.image, files.native_brain_mask, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", '["a list"]', '{"HaleBrainPrepared": 99}'])
+def test_another_sidecar_does_not_make_a_scan_prepared(scan, text):
+    scan.with_name("raw.json").write_text(text, encoding="utf-8")
+    assert read_prepared(scan, None, CONFIG) is None
