@@ -1,4 +1,4 @@
-"""How long a training batch of 32 slices takes from the cache, beside reading each scan anew (32 times the median of one).
+"""How long a batch of 32 slices takes from the cache, beside reading each scan anew (32 times the median of one).
 
 python benchmarks/loading.py [--scans 40] [--batches 200]
 """
