@@ -170,7 +170,12 @@ SCANS = {
 }
 
 
-@pytest.mark.parametrize("make", SCANS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "make",
+    # A search for a brain where there is none takes longest.
+    [pytest.param(make, marks=pytest.mark.slow) if make is ball_in_noise else make for make in SCANS],
+    ids=lambda make: make.__name__,
+)
 def test_a_bad_scan(make, run, model, tmp_path):
     code, word = SCANS[make]
     scan, out = make(tmp_path), tmp_path / "out"

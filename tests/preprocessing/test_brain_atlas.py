@@ -44,7 +44,7 @@ def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArra
     return Volume(noisy.astype(np.float32), affine, name=f"{contrast}.nii.gz"), truth
 
 
-@pytest.mark.parametrize("contrast", list(TISSUE))
+@pytest.mark.parametrize("contrast", ["T1w", pytest.param("T2w", marks=pytest.mark.slow)])
 def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -> None:
     volume, truth = make_head(contrast, rng)
     found = extract_automatically(volume)
@@ -62,7 +62,7 @@ def test_a_stripped_scan_is_left_as_it_is() -> None:
     assert extract_automatically(volume).method == "stripped"
 
 
-@pytest.mark.parametrize("what", ["noise", "ball", "dark"])
+@pytest.mark.parametrize("what", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "ball")), "dark"])
 def test_what_is_no_head_is_refused(what: str, rng: np.random.Generator) -> None:
     shape = (70, 80, 60)
     distance = np.linalg.norm(np.indices(shape).T - np.array(shape) / 2, axis=-1).T

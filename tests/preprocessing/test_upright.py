@@ -25,7 +25,15 @@ def brain(*, contrast="T1w", axes=(), scale=1.0):
     return Volume(np.flip(data, axes).astype(np.float32).copy(), affine, name=f"{contrast}.nii.gz")
 
 
-@pytest.mark.parametrize(("contrast", "axes"), [("T1w", ()), ("T1w", (2,)), ("T2w", ()), ("T2w", (1,))])
+@pytest.mark.parametrize(
+    ("contrast", "axes"),
+    [
+        ("T1w", ()),
+        pytest.param("T1w", (2,), marks=pytest.mark.slow),
+        ("T2w", ()),
+        pytest.param("T2w", (1,), marks=pytest.mark.slow),
+    ],
+)
 def test_a_header_that_lies_is_found_out(contrast, axes):
     scan = Preprocessor(PreprocessingConfig(bias_correction="none")).run(brain(contrast=contrast, axes=axes))
     assert any(TURNED in flag for flag in scan.qc["flags"]) == bool(axes)

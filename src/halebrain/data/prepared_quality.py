@@ -10,6 +10,8 @@ from halebrain.data.prepared_set import PreparedEntry
 from halebrain.preprocessing.quality_group import group_distances, outliers
 
 _MISSING = "n/a"
+_OF_THE_FILE = ("distinct_values", "highest_intensity")
+"""Figures of how intensities are stored, in which scanners differ at will: no scan is odd by them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
             {**entry.sidecar["quality"]["figures"], "histogram_distance": distance}
             for entry, distance in zip(group, distances, strict=True)
         ]
-        for entry, own, (far, lines) in zip(group, figures, outliers(figures), strict=True):
+        compared = [{name: value for name, value in own.items() if name not in _OF_THE_FILE} for own in figures]
+        for entry, own, (far, lines) in zip(group, figures, outliers(compared), strict=True):
             flags = (*entry.sidecar["quality"]["flags"], *lines)
             found.append(QualityEntry(entry, own, flags, round(far, 2)))
     return sorted(found, key=lambda quality: (not quality.flags, -quality.outlier, quality.entry.raw.scan_id))
