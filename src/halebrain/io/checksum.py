@@ -3,15 +3,23 @@
 import hashlib
 from pathlib import Path
 
+from halebrain.core.errors import MissingInputError
 from halebrain.io.files import dicom_files
 from halebrain.io.formats.pair import is_pair, pair_of
 from halebrain.io.selection import split_selection
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the sha256 of a file's content.
+
+    Raises:
+        MissingInputError: There is no such file.
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MissingInputError("the file must exist", where=path, remedy="check the path given") from error
 
 
 def scan_sha256(path: Path) -> str:
