@@ -1,4 +1,4 @@
-"""How long a training batch of 32 slices takes from the cache, beside reading each scan's file anew.
+"""How long a batch of 32 slices takes from the cache, beside reading each scan anew (32 times the median of one).
 
 python benchmarks/loading.py [--scans 40] [--batches 200]
 """
@@ -23,7 +23,7 @@ _BATCH = 32
 
 
 def make_scans(folder: Path, count: int) -> Manifest:
-    """Return `count` stripped scans of smooth noise on the working grid."""
+    """Return `count` stripped scans of noise on the working grid."""
     i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in _CONFIG.shape), indexing="ij")
     inside = i**2 + j**2 + k**2 < 0.6
     affine = np.diag([2.0, 2.0, 2.0, 1.0])

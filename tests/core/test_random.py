@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halebrain.core.random import derive_seed, draw_seeds, make_generator
+from halebrain.core.random import branch, derive_seed, draw_seeds, make_generator
 
 parts = st.lists(st.one_of(st.integers(), st.text(max_size=5), st.binary(max_size=5)), max_size=4)
 
@@ -34,3 +34,14 @@ def test_nothing_touches_the_global_generator():
 
 def test_the_first_seeds_do_not_depend_on_how_many_follow():
     assert torch.equal(draw_seeds(3, make_generator(4)), draw_seeds(9, make_generator(4))[:3])
+
+
+def test_a_branch_draws_nothing_from_its_trunk_and_does_not_see_what_was_drawn():
+    used, fresh = make_generator(3), make_generator(3)
+    torch.rand(7, generator=used)
+    state = used.get_state()
+    first = torch.rand(5, generator=branch(used, "noise"))
+    assert torch.equal(used.get_state(), state)
+    assert torch.equal(first, torch.rand(5, generator=branch(fresh, "noise")))
+    others = [branch(fresh, "affine"), branch(make_generator(4), "noise"), fresh]
+    assert not any(torch.equal(first, torch.rand(5, generator=other)) for other in others)

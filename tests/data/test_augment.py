@@ -7,6 +7,8 @@ from halebrain.data.degrade import add_rician_noise, lower_resolution
 from halebrain.data.warp import shift
 
 NOTHING = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0, "flip": 0}
+PIXELS = [0.7153712, 0.7474956, 0.2874790, 0.1295330, 0.5058184, 0.5272399]
+NEXT = [0.09642958641052246, 0.5624765157699585, 0.3759365677833557]
 
 
 @pytest.fixture
@@ -73,22 +75,35 @@ def test_tensors_are_flipped_together(slices):
     assert torch.equal(unturned, brain)
 
 
-def test_what_came_later_leaves_earlier_trainings_as_they_were(slices):
-    """The draws of seed 1, written down before these options existed."""
+def test_what_came_later_is_not_dumped_while_off():
     assert not {"affine", "noise", "resolution"} & set(AugmentationConfig().model_dump())
     assert AugmentationConfig(noise=0.5).model_dump()["noise"] == 0.5
-    generator = make_generator(1)
-    plain = augment(*slices, AugmentationConfig(), generator=generator)
-    shifted = shift(plain, slices[1], config=AugmentationConfig(), generator=generator)
-    assert torch.equal(shifted[0], plain)
-    assert torch.equal(torch.rand(3, generator=generator), _after(slices, AugmentationConfig()))
-    assert not torch.equal(torch.rand(3, generator=make_generator(1)), _after(slices, AugmentationConfig()))
 
 
-def _after(slices, config):
-    generator = make_generator(1)
-    augment(*slices, config, generator=generator)
-    return torch.rand(3, generator=generator)
+@pytest.mark.parametrize("later", [{}, {"affine": 1}, {"noise": 1, "resolution": 1}])
+def test_what_came_later_leaves_the_draws_of_all_else_as_they_were(slices, later):
+    """The slices of seed 1 and the draws after them, written down before these options existed."""
+    config, generator = AugmentationConfig(**later), make_generator(1)
+    out = augment(*slices, config, generator=generator)
+    shift(*slices, config=config, generator=generator)
+    torch.testing.assert_close(torch.rand(3, generator=generator), torch.tensor(NEXT), rtol=0, atol=0)
+    kept = bool((out[:, 0, 20, 16] - torch.tensor(PIXELS)).abs().max() < 1e-5)
+    assert kept == ("noise" not in later)
+
+
+def test_each_that_came_later_draws_from_a_stream_of_its_own(slices):
+    _, brain = slices
+    flat = brain * 0.5
+    first = [shift(flat, config=AugmentationConfig(affine=1), generator=make_generator(n))[0] for n in (1, 1, 2)]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+    used = make_generator(1)
+    torch.rand(5, generator=used)
+    assert torch.equal(shift(flat, config=AugmentationConfig(affine=1), generator=used)[0], first[0])
+    noise = {**NOTHING, "noise": 1}
+    grainy = augment(flat, brain, AugmentationConfig(**noise), generator=make_generator(1))
+    coarse = augment(flat, brain, AugmentationConfig(**noise, resolution=1e-9), generator=make_generator(1))
+    assert torch.equal(grainy, coarse)
 
 
 def test_rician_noise_lifts_the_background_and_has_the_variance_asked_for():

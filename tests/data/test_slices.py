@@ -1,10 +1,14 @@
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.slices import SliceSampler, build_store
+from halebrain.data.slices import SliceSampler, SliceStore, build_store
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
@@ -113,6 +117,43 @@ def test_a_step_always_sees_the_same_slices(store):
         SliceSampler(store, 8, seed=0, stream="val").batch(7),
     ]
     assert not any(torch.equal(late.image, other.image) for other in others)
+
+
+def digest(sampler, step):
+    batch = sampler.batch(step)
+    return [tensor.numpy().tobytes() for tensor in (batch.image, batch.brain_mask, batch.lesion)]
+
+
+def open_and_digest(manifest, cache, steps):
+    store = build_store(manifest, CONFIG, cache, description="scans")
+    return [digest(SliceSampler(store, 8, seed=0, stream="train"), step) for step in steps]
+
+
+def test_processes_that_make_and_open_one_cache_at_once_read_the_same_batches(manifest, tmp_path):
+    cache = tmp_path / "shared"
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        fresh = [pool.submit(open_and_digest, manifest, cache, range(4)) for _ in range(2)]
+        found = [future.result() for future in fresh]
+        sampler = SliceSampler(build_store(manifest, CONFIG, cache, description="scans"), 8, seed=0, stream="train")
+        here = [digest(sampler, step) for step in range(4)]
+        sent = list(pool.map(digest, [sampler] * 4, range(4)))
+    assert found[0] == found[1] == here
+    assert sent == here
+    assert len(list(cache.iterdir())) == 6  # and nothing half written
+
+
+def test_a_store_that_is_sent_takes_no_slices_along(store):
+    raw = pickle.dumps(store)
+    assert len(raw) < store.images[0].nbytes / 4
+    arrived = pickle.loads(raw)
+    assert isinstance(arrived.images[0], np.memmap)
+    for name in ("images", "labels"):
+        for ours, theirs in zip(getattr(store, name), getattr(arrived, name), strict=True):
+            np.testing.assert_array_equal(theirs, ours)
+    part = SliceStore((store.images[0][3:5],), (np.array(store.labels[0][3:5]),), store.records[:1])
+    again = pickle.loads(pickle.dumps(part))
+    np.testing.assert_array_equal(again.images[0], store.images[0][3:5])
+    np.testing.assert_array_equal(again.labels[0], store.labels[0][3:5])
 
 
 def test_a_lesion_fraction_of_one_draws_lesion_where_there_is_any(store):

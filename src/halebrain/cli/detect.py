@@ -35,7 +35,10 @@ def detect(
     ] = None,
     brain: Annotated[
         str,
-        typer.Option("--brain", help="How: auto (stripped scans as they are, else atlas), stripped, or atlas."),
+        typer.Option(
+            "--brain",
+            help="How: auto (stripped scans as they are, else the best at hand), stripped, synthstrip, hdbet or atlas.",
+        ),
     ] = "auto",
     threshold: Annotated[
         str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")

@@ -30,6 +30,15 @@ def make_generator(*parts: int | str | bytes, device: torch.device | str = "cpu"
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
 
 
+def branch(generator: torch.Generator, *parts: int | str | bytes) -> torch.Generator:
+    """Return a generator on the CPU of a stream of its own: a function of what `generator` was seeded with and `parts`.
+
+    Nothing is drawn from `generator`, and what was drawn before does not matter, so an option may come and go without
+    changing what the others draw.
+    """
+    return make_generator(generator.initial_seed(), *parts)
+
+
 def draw_seeds(count: int, generator: torch.Generator) -> torch.Tensor:
     """Draw `count` independent 63-bit seeds, shape `(count,)`, int64, on the CPU."""
     high = torch.iinfo(torch.int64).max

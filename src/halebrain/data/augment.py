@@ -7,6 +7,7 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from halebrain.core.config import GrowingConfig
+from halebrain.core.random import branch
 from halebrain.data.degrade import add_rician_noise, lower_resolution
 
 Probability = float
@@ -42,13 +43,13 @@ def augment(
     image: torch.Tensor, brain_mask: torch.Tensor, config: AugmentationConfig, *, generator: torch.Generator
 ) -> torch.Tensor:
     """Return slices `(b, 1, h, w)` in [0, 1], each altered with the configured probabilities, 0 outside the brain."""
-    count, device = len(image), image.device
+    count = len(image)
 
     def chance(probability: float) -> torch.Tensor:
-        return (torch.rand(count, 1, 1, 1, generator=generator) < probability).to(device)
+        return _uniform(generator, 0, 1, image, count, 1, 1, 1) < probability
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return (low + (high - low) * torch.rand(count, *(shape or (1, 1, 1)), generator=generator)).to(device)
+        return _uniform(generator, low, high, image, count, *(shape or (1, 1, 1)))
 
     power = torch.exp(uniform(-0.3, 0.3))
     image = torch.where(chance(config.gamma), image.clamp_min(0) ** power, image)
@@ -56,13 +57,7 @@ def augment(
     image = torch.where(chance(config.bias_field), image * field.exp(), image)
     image = torch.where(chance(config.blur), _blur(image, uniform(0.3, 1.0)), image)
     image = torch.where(chance(config.ghosting), _ghost(image, uniform(0.02, 0.15), uniform(2, 6)), image)
-    # What came later draws only where it is asked for, so that earlier trainings see the slices that they saw.
-    if config.resolution > 0:
-        factors = uniform(1.0, 3.0, 2)
-        image = torch.where(chance(config.resolution), lower_resolution(image, factors), image)
-    if config.noise > 0:
-        noisy = add_rician_noise(image, uniform(0.005, 0.05), generator=generator)
-        image = torch.where(chance(config.noise), noisy, image)
+    image = _degrade(image, config, generator)
     return (image * brain_mask).clamp(0, 1)
 
 
@@ -70,6 +65,26 @@ def flip(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Ge
     """Mirror some slices left to right (along h), the same ones in every tensor `(b, 1, h, w)`."""
     chosen = torch.rand(len(tensors[0]), 1, 1, 1, generator=generator) < config.flip
     return tuple(torch.where(chosen.to(tensor.device), tensor.flip(2), tensor) for tensor in tensors)
+
+
+def _degrade(image: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:
+    # What came later has streams of its own, so that all else draws as it did, with it or without.
+    count = len(image)
+    if config.resolution > 0:
+        own = branch(generator, "resolution")
+        chosen = _uniform(own, 0, 1, image, count, 1, 1, 1) < config.resolution
+        image = torch.where(chosen, lower_resolution(image, _uniform(own, 1.0, 3.0, image, count, 2)), image)
+    if config.noise > 0:
+        own = branch(generator, "noise")
+        chosen = _uniform(own, 0, 1, image, count, 1, 1, 1) < config.noise
+        sigma = _uniform(own, 0.005, 0.05, image, count, 1, 1, 1)
+        image = torch.where(chosen, add_rician_noise(image, sigma, generator=own), image)
+    return image
+
+
+def _uniform(generator: torch.Generator, low: float, high: float, like: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Return uniform draws on the device of `like`; they are made on the CPU, so that the device does not matter."""
+    return (low + (high - low) * torch.rand(*shape, generator=generator)).to(like.device)
 
 
 def _blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

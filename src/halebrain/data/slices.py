@@ -6,10 +6,11 @@ that it would have seen.
 
 import hashlib
 import json
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,8 @@ class SliceBatch:
 class SliceStore:
     """Preprocessed slices of many scans, on disk.
 
+    A store that is sent to another process takes the places of its files along, not what is in them.
+
     Args:
         images: One array a scan, `(n, h, w)`, float16.
         labels: One array a scan, `(n, h, w)`, uint8: 1 = brain, 3 = brain and lesion.
@@ -90,6 +93,14 @@ class SliceStore:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        arrays = {name: tuple(map(_place_of, getattr(self, name))) for name in ("images", "labels")}
+        return {**self.__dict__, **arrays}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = {name: tuple(map(_opened, state[name])) for name in ("images", "labels")}
+        self.__dict__.update(state, **arrays)
 
     @cached_property
     def lesion_slices(self) -> list[npt.NDArray[np.int64]]:
@@ -172,6 +183,17 @@ class SliceSampler:
             else:
                 positions.append(int(candidates[int(place * len(candidates))]))
         return self.store.read(scans, positions)
+
+
+def _place_of(array: npt.NDArray[Any]) -> Path | npt.NDArray[Any]:
+    """Return the file of an array that maps a whole one; any other array as it is."""
+    whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    return Path(str(array.filename)) if whole and array.filename is not None else array  # type: ignore[attr-defined]
+
+
+def _opened(place: Path | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    opened: npt.NDArray[Any] = np.load(place, mmap_mode="r") if isinstance(place, Path) else place
+    return opened
 
 
 def _preprocess(

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
+from halebrain.core.random import branch
 from halebrain.data.augment import AugmentationConfig, Probability
 
 _MAX_ANGLE, _MAX_LOG_SCALE, _MAX_BEND = math.radians(15), 0.15, 0.06
@@ -43,10 +44,13 @@ def warp(
 
 
 def shift(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Turn, shift and scale some slices a little (`config.affine`), in every tensor alike; see `warp`."""
+    """Turn, shift and scale some slices a little (`config.affine`), in every tensor alike; see `warp`.
+
+    The draws come from a stream of their own: `generator` only seeds it.
+    """
     if config.affine == 0:
         return tensors
-    return _moved(tensors, config.affine, generator, _draw_affine)
+    return _moved(tensors, config.affine, branch(generator, "affine"), _draw_affine)
 
 
 def _moved(
