@@ -176,6 +176,8 @@ def test_two_people_whose_labels_would_be_one_stay_two():
 def test_contrasts_of_one_person_are_one_subject():
     from pathlib import Path
 
+    in_folders = records_of([(Path(f"/raw/{who}/FLAIR.nii"), "FLAIR") for who in ("p1", "p2")])
+    assert [record.subject for record in in_folders] == ["p1", "p2"]
     names = ["p04_T1", "p04_T2", "p04_flair", "p05_T1"]
     records = records_of([(Path(f"{name}.nii"), name) for name in names])
     assert [(record.subject, record.modality) for record in records] == [

@@ -1,5 +1,6 @@
 """`halebrain cohort`: make the virtual cohort."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,16 +16,30 @@ def cohort(
     pathology: Annotated[list[str] | None, typer.Option("--pathology", help="ms, stroke, tumour, wmh.")] = None,
     seed: options.Seed = 0,
     spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size.")] = 2.0,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Folder of label maps (FreeSurfer, SynthSeg) to make brains of.")
+    ] = None,
+    t1: Annotated[
+        Path | None, typer.Option("--t1", help="Healthy T1 scans to make brains of: a folder or a manifest.")
+    ] = None,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
 ) -> None:
     """Make a virtual cohort: healthy brains and patients with exact ground truth. Prints the manifest's path."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.data.cohort.generate import CohortConfig, clear_cohort, generate_cohort
+    from halebrain.data.cohort.anatomies import gather_anatomies
+    from halebrain.data.cohort.generate import ANATOMIES, CohortConfig, clear_cohort, generate_cohort, grid_shape
     from halebrain.report.figures import cohort_montage, save_figure
 
     default = CohortConfig()
+    if overwrite:
+        clear_cohort(output)
+    anatomies: tuple[str, ...] = ()
+    for kind, place in (("labels", labels), ("t1", t1)):
+        if place is not None:
+            shape = grid_shape(spacing_mm)
+            anatomies += gather_anatomies(kind, place, output / ANATOMIES, shape=shape, spacing_mm=spacing_mm)
     config = CohortConfig(
         healthy=subjects,
         patients=patients,
@@ -32,9 +47,8 @@ def cohort(
         pathologies=tuple(pathology or default.pathologies),
         seed=seed,
         spacing_mm=spacing_mm,
+        anatomies=anatomies,
     )
-    if overwrite:
-        clear_cohort(output)
     manifest = generate_cohort(output, config)
     save_figure(cohort_montage(manifest), output / "montage.png")
     typer.echo(output / "manifest.tsv")

@@ -73,7 +73,8 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
         )
     if match is None:
         # Contrasts of one person share the subject, so that no split tears them apart.
-        who = label(_split(name)[1]) or label(name) or "unnamed"
+        # A file called by its contrast alone is known by its folder.
+        who = label(_split(name)[1]) or label(path.absolute().parent.name) or "unnamed"
         return ScanRecord(subject=who, image=path, modality=label(said))
     pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
     subject, session = pairs.pop("sub"), pairs.pop("ses", None)

@@ -6,13 +6,15 @@ Source of the tissue maps: ICBM 2009a Nonlinear Symmetric (Fonov et al. 2009, 20
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
+from halebrain.core.types import FloatArray
 from halebrain.data.cohort.fields import (
     Shape,
     compose,
@@ -29,7 +31,7 @@ TISSUES = ("wm", "gm", "deep", "csf", "ventricle")
 WM, GM, DEEP, CSF, VENTRICLE = range(5)
 
 
-class AnatomyParams(Config):
+class AnatomyParams(GrowingConfig):
     """What was drawn for one brain.
 
     Args:
@@ -43,7 +45,10 @@ class AnatomyParams(Config):
         folding: Strength of the individual folding.
         sharpness: Power of the tissue maps; higher = crisper borders than the average brain's.
         seed: Seed of the fields.
+        base: Name of the anatomy that is deformed; `None` = the template's.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"base"})
 
     age: float
     scale: tuple[float, float, float]
@@ -55,6 +60,7 @@ class AnatomyParams(Config):
     folding: float
     sharpness: float
     seed: int
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,16 +106,26 @@ def sample_anatomy(generator: torch.Generator, *, age_range: tuple[float, float]
     )
 
 
-def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float) -> Anatomy:
-    """Return the tissues of the brain that `params` describes; pure."""
-    atlas = _load_atlas(shape, spacing_mm)
+def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float, base: FloatArray | None = None) -> Anatomy:
+    """Return the tissues of the brain that `params` describes; pure.
+
+    Args:
+        params: What was drawn.
+        shape: Voxels of the working grid.
+        spacing_mm: Its voxel size.
+        base: Tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, folded anew.
+    """
+    atlas = _load_atlas(shape, spacing_mm) if base is None else _atlas_of(base, working_grid(shape, spacing_mm))
     displacement = _displacement(params, atlas, shape, spacing_mm)
     channels = torch.cat([atlas.tissues, atlas.brain[None], atlas.ventricle_distance_mm[None]])
     warped = sample(channels, displacement, spacing_mm)
     brain_mask = warped[5] > 0.5
     distance = ndimage.distance_transform_edt(brain_mask.numpy(), sampling=spacing_mm)
     depth = torch.from_numpy(distance.astype(np.float32))
-    tissues = _fold(warped[:5], depth, params, shape, spacing_mm) * brain_mask
+    if base is None:
+        tissues = _fold(warped[:5], depth, params, shape, spacing_mm) * brain_mask
+    else:  # real folds need no others
+        tissues = warped[:5] / warped[:5].sum(dim=0, keepdim=True).clamp_min(1e-3) * brain_mask
     return Anatomy(tissues, brain_mask, warped[6].clamp_min(0), depth, atlas.grid)
 
 
@@ -217,6 +233,19 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
     gradient = np.stack(np.gradient(signed, spacing_mm))
     gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
     tensors = [torch.from_numpy(a.astype(np.float32)) for a in (tissues, brain, signed, gradient)]
+    return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
+
+
+def _atlas_of(tissues: FloatArray, grid: Grid) -> _Atlas:
+    """Return what the deformation of a brain needs, of one that is given by its tissues."""
+    ventricles = tissues[VENTRICLE] > 0.5
+    spacing_mm = grid.spacing_mm[0]
+    outside = ndimage.distance_transform_edt(~ventricles, sampling=spacing_mm)
+    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(ventricles, sampling=spacing_mm), 1.0)
+    gradient = np.stack(np.gradient(signed, spacing_mm))
+    gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+    arrays = (tissues, tissues.sum(axis=0), signed, gradient)
+    tensors = [torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays]
     return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
 
 

@@ -5,14 +5,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 
 import halebrain
 from halebrain.core.atomic import atomic_folder, write_text
-from halebrain.core.config import Config
+from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
@@ -20,6 +21,7 @@ from halebrain.core.registry import suggestion
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.cohort.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
 from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
+from halebrain.data.cohort.anatomy_source import load_base
 from halebrain.data.cohort.contrast import MODALITIES, ContrastParams, render, sample_contrast
 from halebrain.data.cohort.pathology import (
     PATHOLOGIES,
@@ -37,9 +39,11 @@ _AGES = {"ms": (20.0, 60.0), "wmh": (55.0, 88.0), "stroke": (40.0, 88.0), "tumou
 _FIELD_MM = (192, 192, 160)
 _PARAMETERS = "parameters.json"
 _FORMAT = 1
+ANATOMIES = "anatomies"
+"""Folder of the cohort in which its anatomies are kept."""
 
 
-class CohortConfig(Config):
+class CohortConfig(GrowingConfig):
     """What cohort to make; the same settings give the same files.
 
     Args:
@@ -50,7 +54,11 @@ class CohortConfig(Config):
         seed: Seed of everything that is drawn.
         spacing_mm: Voxel size; 2 is the working grid of the networks.
         split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
+        anatomies: Names of the anatomies in the cohort's folder that brains are made of, beside the template's.
+        template_share: Share of brains that are made of the template where there are other anatomies.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share"})
 
     healthy: int = 20
     patients: int = 5
@@ -59,6 +67,8 @@ class CohortConfig(Config):
     seed: int = 0
     spacing_mm: float = 2.0
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    anatomies: tuple[str, ...] = ()
+    template_share: float = Field(default=0.2, ge=0, le=1)
 
 
 class SubjectParams(Config):
@@ -92,11 +102,19 @@ class SubjectImages:
     anatomy: Anatomy
 
 
-def sample_subject(subject: str, pathology: str, config: CohortConfig) -> SubjectParams:
-    """Draw one subject; depends on the seed and the subject's label alone."""
+def sample_subject(subject: str, pathology: str, config: CohortConfig, *, folder: Path | None = None) -> SubjectParams:
+    """Draw one subject; depends on the seed and the subject's label alone.
+
+    Args:
+        subject: Its label.
+        pathology: "healthy", or its disease.
+        config: The cohort.
+        folder: Where the cohort's anatomies lie; needed where it has some.
+    """
     generator = make_generator(config.seed, "cohort", subject)
     anatomy_params = sample_anatomy(generator, age_range=_AGES.get(pathology, (20.0, 85.0)))
-    anatomy = build_anatomy(anatomy_params, shape=_shape(config.spacing_mm), spacing_mm=config.spacing_mm)
+    anatomy_params = anatomy_params.model_copy(update={"base": _draw_base(subject, config)})
+    anatomy = _build(anatomy_params, config.spacing_mm, folder)
     lesions = None if pathology == "healthy" else sample_lesions(pathology, anatomy, generator)
     site = int(torch.randint(len(SITES), (), generator=generator))
     return SubjectParams(
@@ -110,15 +128,15 @@ def sample_subject(subject: str, pathology: str, config: CohortConfig) -> Subjec
     )
 
 
-def render_subject(params: SubjectParams, *, spacing_mm: float) -> SubjectImages:
-    """Return the images that `params` describe; pure."""
-    anatomy = build_anatomy(params.anatomy, shape=_shape(spacing_mm), spacing_mm=spacing_mm)
+def render_subject(params: SubjectParams, *, spacing_mm: float, folder: Path | None = None) -> SubjectImages:
+    """Return the images that `params` describe; pure. Anatomies other than the template's are read from `folder`."""
+    anatomy = _build(params.anatomy, spacing_mm, folder)
     diseased, parts, mask = anatomy, [], None
     if params.lesions is not None:
         push = push_field(params.lesions, anatomy)
         diseased = anatomy if push is None else move_anatomy(anatomy, push)
         parts = build_lesions(diseased, params.lesions)
-        mask = lesion_mask(parts, _shape(spacing_mm)) & anatomy.brain_mask
+        mask = lesion_mask(parts, grid_shape(spacing_mm)) & anatomy.brain_mask
     scans, healthy = {}, {}
     for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True):
         normal = render(anatomy, contrast)
@@ -145,13 +163,34 @@ def generate_cohort(output: Path, config: CohortConfig) -> Manifest:
     for subject, (pathology, split) in track(people.items(), description="Virtual cohort", total=len(people)):
         folder = output / f"sub-{subject}"
         if not (folder / _PARAMETERS).exists():
-            params = sample_subject(subject, pathology, config)
-            _write_subject(folder, params, render_subject(params, spacing_mm=config.spacing_mm))
+            bases = output / ANATOMIES
+            params = sample_subject(subject, pathology, config, folder=bases)
+            _write_subject(folder, params, render_subject(params, spacing_mm=config.spacing_mm, folder=bases))
         text = (folder / _PARAMETERS).read_text(encoding="utf-8")
         records += _records(folder, SubjectParams.model_validate_json(text), split)
     manifest = Manifest(tuple(records), source=output / "manifest.tsv")
     manifest.write(output / "manifest.tsv")
     return manifest
+
+
+def _draw_base(subject: str, config: CohortConfig) -> str | None:
+    """Return the anatomy that a subject is made of, by a stream of its own: other draws stay as they are without."""
+    if not config.anatomies:
+        return None
+    generator = make_generator(config.seed, "anatomy", subject)
+    if float(torch.rand((), generator=generator)) < config.template_share:
+        return None
+    return config.anatomies[int(torch.randint(len(config.anatomies), (), generator=generator))]
+
+
+def _build(params: AnatomyParams, spacing_mm: float, folder: Path | None) -> Anatomy:
+    shape = grid_shape(spacing_mm)
+    if params.base is None:
+        return build_anatomy(params, shape=shape, spacing_mm=spacing_mm)
+    if folder is None:
+        raise UsageError("a brain made of a real anatomy needs the folder of anatomies", received=params.base)
+    base = load_base(folder, params.base).tissues
+    return build_anatomy(params, shape=shape, spacing_mm=spacing_mm, base=base)
 
 
 def _check(config: CohortConfig) -> None:
@@ -256,7 +295,8 @@ def _records(folder: Path, params: SubjectParams, split: str) -> list[ScanRecord
     ]
 
 
-def _shape(spacing_mm: float) -> tuple[int, int, int]:
+def grid_shape(spacing_mm: float) -> tuple[int, int, int]:
+    """Return the voxels of a cohort's grid."""
     i, j, k = (round(n / spacing_mm) for n in _FIELD_MM)
     return i, j, k
 

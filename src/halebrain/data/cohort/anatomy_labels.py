@@ -1,0 +1,108 @@
+"""Anatomies from label maps: FreeSurfer's numbers, as SynthSeg's training maps and segmentations have them.
+
+Numbers: FreeSurferColorLUT; those above 500 are SynthSeg's tissues outside the brain (Billot et al. 2023).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.types import FloatArray, MaskArray, Volume
+from halebrain.data.cohort.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM
+from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
+from halebrain.data.cohort.fields import Shape
+from halebrain.io.discovery import scans_in
+from halebrain.io.volume import read_array, stem_of
+from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.preprocessing.registration import register_to_template
+
+LABELS: dict[int, tuple[int, ...]] = {
+    # Lesions (25, 57) and hypointensities (77–79) of the white matter count as the white matter that was there.
+    WM: (2, 7, 16, 25, 28, 41, 46, 57, 60, 77, 78, 79, 192, *range(250, 256)),
+    GM: (3, 8, 17, 18, 42, 47, 53, 54, 80, 81, 82, *range(1000, 1036), *range(2000, 2036)),
+    DEEP: (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
+    CSF: (24, 30, 62),
+    # Choroid plexus (31, 63) and what SynthSeg's maps tell apart within the ventricles (136, 137, 163, 164).
+    VENTRICLE: (4, 5, 14, 15, 31, 43, 44, 63, 72, 136, 137, 163, 164),
+}
+OUTSIDE = (0, 85, 165, 258, 259, *range(500, 531))
+"""Background, optic chiasm, skull, and what lies outside the brain."""
+_T1 = {WM: 0.9, GM: 0.56, DEEP: 0.74, CSF: 0.12, VENTRICLE: 0.1}
+_CLOSING_MM = 5.0
+"""Half the width of a gap in the brain's surface that still belongs to it: sulci and cisterns do, as masks have it."""
+
+
+@ANATOMY_SOURCES.register("labels")
+class LabelAnatomies(AnatomySource):
+    """Reads every label map of a folder."""
+
+    def files(self, place: Path) -> list[tuple[str, Path]]:
+        """Return every volume of the folder."""
+        if not place.is_dir():
+            raise MissingInputError("label maps must be in a folder", where=place, remedy="check the path given")
+        found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans_in(place)]
+        if not found:
+            raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")
+        return found
+
+    def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
+        """Register the brain of one map to the template and bring its tissues there.
+
+        Raises:
+            DataError: It is no label map, has unknown labels, or does not register.
+        """
+        labels, affine = read_array(path)
+        classes = _classes(labels, path)
+        brain = _brain(classes, float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3)))
+        native = Grid((labels.shape[0], labels.shape[1], labels.shape[2]), affine)
+        classes[brain & (classes < 0)] = CSF
+        t1 = np.zeros(labels.shape, dtype=np.float32)
+        for tissue, value in _T1.items():
+            t1[classes == tissue] = value
+        registration = register_to_template(Volume(np.where(brain, t1, 0).astype(np.float32), affine), brain)
+        if registration.failed:
+            raise DataError("a label map must register to the template", where=path, remedy="check its orientation")
+        grid, matrix = working_grid(shape, spacing_mm), registration.template_to_native
+        inside = resample(brain.astype(np.float32), native, grid, target_to_source=matrix) > 0.5
+        shares = [
+            resample((brain & (classes == tissue)).astype(np.float32), native, grid, target_to_source=matrix)
+            for tissue in range(len(TISSUES))
+        ]
+        tissues = np.stack(shares)
+        tissues[CSF] += inside * (tissues.sum(axis=0) < 1e-3)
+        return np.where(inside, tissues / np.maximum(tissues.sum(axis=0), 1e-6), 0).astype(np.float32)
+
+
+def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
+    """Return the tissue of each voxel, −1 outside the brain."""
+    values = np.unique(labels)
+    if not np.array_equal(values, np.round(values)):
+        raise DataError("a label map must hold whole numbers", received="others", where=path)
+    of = {number: tissue for tissue, numbers in LABELS.items() for number in numbers} | dict.fromkeys(OUTSIDE, -1)
+    unknown = [int(value) for value in values if int(value) not in of]
+    if unknown:
+        raise DataError(
+            "labels must be FreeSurfer's",
+            received=f"unknown {', '.join(map(str, unknown[:8]))}",
+            where=path,
+            remedy="give a map of SynthSeg or FreeSurfer (aseg, aparc+aseg)",
+        )
+    classes = np.full(labels.shape, -1, dtype=np.int8)
+    whole = np.round(labels).astype(np.int64)
+    for number in np.unique(whole):
+        classes[whole == number] = of[int(number)]
+    return classes
+
+
+def _brain(classes: npt.NDArray[np.int8], spacing_mm: float) -> MaskArray:
+    """Return the brain with its sulci and ventricles, and a thin rim of the CSF around it."""
+    solid = (classes >= 0) & (classes != CSF)
+    reach = max(1, round(_CLOSING_MM / spacing_mm))
+    padded = np.pad(solid, reach + 1)
+    closed = ndimage.binary_closing(padded, iterations=reach)
+    filled = ndimage.binary_fill_holes(closed)[tuple(slice(reach + 1, -reach - 1) for _ in range(3))]
+    # A rim of CSF, as brain masks have it; what else lies between the folds is fluid too, whatever its label.
+    return np.asarray(ndimage.binary_dilation(filled, iterations=max(1, round(1 / spacing_mm))), dtype=bool)

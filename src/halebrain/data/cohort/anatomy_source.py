@@ -1,0 +1,112 @@
+"""Anatomies from elsewhere than the template: real brains and label maps become tissues that every contrast can wear.
+
+A source turns files into tissue fractions once; what is made of them is drawn like the template's own brains, by
+moderate deformations, and needs no invented folds, since real ones are there.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.registry import Registry
+from halebrain.core.types import FloatArray
+from halebrain.data.cohort.fields import Shape
+
+_LEAST_BRAIN_ML = 600.0
+
+
+@dataclass(frozen=True)
+class BaseAnatomy:
+    """One brain to make others of.
+
+    Args:
+        name: What it is called.
+        tissues: Fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`, summing to 1 in the brain and 0 outside.
+    """
+
+    name: str
+    tissues: FloatArray
+
+
+class AnatomySource(ABC):
+    """Files to tissues, on a working grid in template space."""
+
+    @abstractmethod
+    def files(self, place: Path) -> list[tuple[str, Path]]:
+        """Return name and file of each brain below `place`, sorted.
+
+        Raises:
+            MissingInputError: There is none.
+        """
+
+    @abstractmethod
+    def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
+        """Return the tissue fractions of one brain, `(5, i, j, k)`.
+
+        Raises:
+            DataError: It is not what this source takes; the message names the file.
+        """
+
+
+ANATOMY_SOURCES: Registry[type[AnatomySource]] = Registry("anatomy source")
+
+
+def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spacing_mm: float) -> tuple[str, ...]:
+    """Bring every brain of a source into `folder`, one file each, and return their names, sorted.
+
+    Args:
+        kind: One of `ANATOMY_SOURCES.names()`.
+        place: Folder or table of the source.
+        folder: Where they are kept; those that are there already stay.
+        shape: Voxels of the working grid.
+        spacing_mm: Its voxel size.
+
+    Raises:
+        ConfigError: The kind is unknown.
+        MissingInputError: There is no brain.
+        DataError: One cannot be used; the message names it.
+    """
+    source = ANATOMY_SOURCES.get(kind)()
+    names = []
+    for label, path in source.files(place):
+        mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        name = f"{kind}-{label}-{mark}"
+        kept = base_path(folder, name)
+        if not kept.exists():
+            tissues = source.read(path, shape=shape, spacing_mm=spacing_mm)
+            _check(tissues, path, spacing_mm)
+            with atomic_path(kept) as temporary:
+                np.savez_compressed(temporary, tissues=tissues.astype(np.float16))
+        names.append(name)
+    return tuple(sorted(names))
+
+
+def base_path(folder: Path, name: str) -> Path:
+    """Return where a gathered anatomy lies."""
+    return folder / f"{name}.npz"
+
+
+def load_base(folder: Path, name: str) -> BaseAnatomy:
+    """Read an anatomy that was gathered.
+
+    Raises:
+        MissingInputError: It is gone.
+    """
+    path = base_path(folder, name)
+    if not path.is_file():
+        raise MissingInputError("an anatomy of the cohort must be there", where=path, remedy="make the cohort anew")
+    with np.load(path) as stored:
+        return BaseAnatomy(name, stored["tissues"].astype(np.float32))
+
+
+def _check(tissues: FloatArray, path: Path, spacing_mm: float) -> None:
+    brain_ml = float(tissues.sum()) * spacing_mm**3 / 1000
+    if brain_ml < _LEAST_BRAIN_ML:
+        raise DataError(
+            "an anatomy must show a whole brain", received=f"{brain_ml:.0f} ml on the working grid", where=path
+        )

@@ -1,0 +1,58 @@
+"""Anatomies from real healthy T1 brains, segmented into tissues: real cortex, ventricles and atrophy."""
+
+from pathlib import Path
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.types import FloatArray
+from halebrain.data.cohort.anatomy import template_tissues
+from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
+from halebrain.data.cohort.fields import Shape
+from halebrain.data.cohort.tissue_em import segment_t1
+from halebrain.data.datasets import read_source
+from halebrain.data.naming import guess_modality
+from halebrain.io.discovery import scans_in
+from halebrain.io.manifest import Manifest
+from halebrain.io.volume import read_volume, stem_of
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+
+
+@ANATOMY_SOURCES.register("t1")
+class T1Anatomies(AnatomySource):
+    """Reads the T1 scans of a manifest or BIDS data set (healthy, in the split "train" or in none) or of a folder."""
+
+    def files(self, place: Path) -> list[tuple[str, Path]]:
+        """Return every T1; those of other splits, of patients and of other contrasts are left out."""
+        is_bids = (place / "dataset_description.json").is_file()
+        if place.is_file() or is_bids:
+            table = read_source("bids", place, {"derived": True}).manifest if is_bids else Manifest.read(place)
+            rows = [
+                row
+                for row in table
+                if row.modality == "T1w" and row.split in (None, "train") and row.pathology in (None, "healthy")
+            ]
+            found = [("".join(filter(str.isalnum, row.scan_id)), row.image) for row in rows]
+        elif place.is_dir():
+            scans = [path for path in scans_in(place) if guess_modality(stem_of(path)) in (None, "T1w")]
+            found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans]
+        else:
+            raise MissingInputError("T1 scans must be in a manifest or a folder", where=place)
+        if not found:
+            raise MissingInputError("there must be a healthy T1 to take the anatomy of", where=place)
+        return found
+
+    def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
+        """Preprocess one scan and segment it.
+
+        Raises:
+            DataError: It has no usable brain, does not register, or is no T1.
+        """
+        config = PreprocessingConfig(shape=shape, spacing_mm=spacing_mm, brain="auto")
+        volume = read_volume(path)
+        scan = Preprocessor(config).run(volume)
+        if scan.qc["registration_failed"]:
+            raise DataError("an anatomy must register to the template", where=path, remedy="leave it out")
+        atlas = template_tissues(shape, spacing_mm)
+        try:
+            return segment_t1(scan.image, scan.brain_mask, atlas, spacing_mm=spacing_mm).tissues
+        except DataError as error:
+            raise DataError(error.rule, received=error.received, where=path, remedy=error.remedy) from error

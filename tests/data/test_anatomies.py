@@ -1,0 +1,115 @@
+"""Brains made of label maps and of real T1 scans, which are made here."""
+
+import numpy as np
+import pytest
+
+from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.random import make_generator
+from halebrain.data.cohort.anatomies import ANATOMY_SOURCES, gather_anatomies, load_base
+from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
+from halebrain.data.cohort.generate import ANATOMIES, CohortConfig, SubjectParams, generate_cohort, grid_shape
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import write_volume
+from halebrain.preprocessing.geometry import working_grid
+
+SHAPE, SPACING = (64, 64, 52), 3.0
+NUMBERS = {WM: 2, GM: 3, 2: 10, CSF: 24, VENTRICLE: 4}
+
+
+def template_labels(folder, *, name="map", extra=None):
+    """Write the template's tissues as a label map with a scalp around, and return its path."""
+    tissues = template_tissues(SHAPE, SPACING)
+    labels = np.zeros(SHAPE, np.int16)
+    inside = tissues.sum(axis=0) > 0.5
+    for tissue, number in NUMBERS.items():
+        labels[inside & (tissues.argmax(axis=0) == tissue)] = number
+    if extra is not None:
+        labels[:3, :3, :3] = extra
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.nii.gz"
+    write_volume(path, labels, working_grid(SHAPE, SPACING).affine, dtype=np.int16)
+    return path
+
+
+def gather(kind, place, folder):
+    return gather_anatomies(kind, place, folder, shape=SHAPE, spacing_mm=SPACING)
+
+
+def test_a_label_map_becomes_the_tissues_that_it_names(tmp_path):
+    template_labels(tmp_path / "maps", extra=507)
+    (name,) = gather("labels", tmp_path / "maps", tmp_path / "kept")
+    tissues, truth = load_base(tmp_path / "kept", name).tissues, template_tissues(SHAPE, SPACING)
+    inside = tissues.sum(axis=0) > 0.5
+    np.testing.assert_allclose(tissues.sum(axis=0)[inside], 1, atol=2e-3)
+    for tissue in (WM, GM, VENTRICLE):
+        one, other = tissues[tissue] > 0.5, truth[tissue] > 0.5
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.8
+
+
+def test_unknown_labels_are_named(tmp_path):
+    template_labels(tmp_path / "maps", extra=4242)
+    with pytest.raises(DataError, match=r"labels must be FreeSurfer's, got unknown 4242 in '.*map\.nii\.gz'"):
+        gather("labels", tmp_path / "maps", tmp_path / "kept")
+    write_volume(tmp_path / "maps" / "map.nii.gz", np.random.default_rng(0).random((8, 8, 8)), np.eye(4))
+    with pytest.raises(DataError, match="whole numbers"):
+        gather("labels", tmp_path / "maps", tmp_path / "kept")
+
+
+def test_nothing_to_make_brains_of_is_said(tmp_path):
+    with pytest.raises(MissingInputError):
+        gather("labels", tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    for kind in ANATOMY_SOURCES.names():
+        with pytest.raises(MissingInputError):
+            gather(kind, tmp_path / "empty", tmp_path)
+    with pytest.raises(ConfigError, match="labels"):
+        gather("label", tmp_path, tmp_path)
+    with pytest.raises(MissingInputError, match="must be there"):
+        load_base(tmp_path, "gone")
+
+
+def test_a_brain_of_a_base_keeps_its_tissues_and_is_another_each_time():
+    base = template_tissues(SHAPE, SPACING)
+    one, other = (
+        build_anatomy(sample_anatomy(make_generator(n)), shape=SHAPE, spacing_mm=SPACING, base=base) for n in (1, 2)
+    )
+    for anatomy in (one, other):
+        total = anatomy.tissues.sum(dim=0)[anatomy.brain_mask].numpy()
+        np.testing.assert_allclose(total, 1, atol=1e-4)
+        assert not anatomy.tissues[:, ~anatomy.brain_mask].any()
+        share = anatomy.tissues[WM].sum() / anatomy.brain_mask.sum()
+        assert float(share) == pytest.approx(base[WM].sum() / base.sum(), rel=0.15)
+    assert float((one.tissues - other.tissues).abs().mean()) > 0.01
+
+
+def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
+    image = tmp_path / "t1.nii.gz"
+    write_volume(image, np.ones((4, 4, 4), np.float32), np.eye(4))
+
+    def row(subject, **more):
+        return ScanRecord(subject=subject, image=image, modality="T1w", **more)
+
+    rows = (row("a"), row("b", split="test"), row("c", pathology="ms"), row("d", split="train", pathology="healthy"))
+    Manifest(rows).write(tmp_path / "t1.tsv")
+    found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
+    assert [name for name, _ in found] == ["subaT1w", "subdT1w"]
+
+
+def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
+    output = tmp_path / "cohort"
+    template_labels(tmp_path / "maps")
+    where = {"shape": grid_shape(SPACING), "spacing_mm": SPACING}
+    names = gather_anatomies("labels", tmp_path / "maps", output / ANATOMIES, **where)
+    config = CohortConfig(
+        healthy=3, patients=0, modalities=("T1w",), spacing_mm=SPACING, anatomies=names, template_share=0.3
+    )
+    generate_cohort(output, config)
+    drawn = [
+        SubjectParams.model_validate_json((output / f"sub-healthy00{n}" / "parameters.json").read_text()).anatomy.base
+        for n in (1, 2, 3)
+    ]
+    assert set(drawn) <= {None, *names}
+    assert names[0] in drawn
+    assert gather_anatomies("labels", tmp_path / "maps", output / ANATOMIES, **where) == names
+    generate_cohort(output, config)
+    assert "anatomies" not in CohortConfig().model_dump()
