@@ -59,9 +59,10 @@ def detect(
     from halebrain.inference.cohort import find_scans
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
 
     scans = find_scans(source, brain_mask=brain_mask)
-    bundle = load_bundle(model)
+    bundle = load_bundle(find_model(model))
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     where = options.find_device(device)
     predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)

@@ -118,12 +118,13 @@ def _evaluate_model(
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
 
     table = Manifest.read(manifest)
     rows = table.select(lambda r: chosen["split"] in ("all", r.split))
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
-    bundle = load_bundle(model)
+    bundle = load_bundle(find_model(model))
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}

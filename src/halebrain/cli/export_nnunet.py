@@ -44,6 +44,7 @@ def export_nnunet(
     from halebrain.data import nnunet
     from halebrain.io.manifest import SPLITS, Manifest
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
     from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 
     folder = output / nnunet.dataset_name(dataset_id, name)
@@ -54,7 +55,7 @@ def export_nnunet(
     modalities, cases = nnunet.find_cases(rows, modality or ())
     preprocessor = None
     if grid is ExportGrid.working:
-        own = {} if model is None else load_bundle(model).config.preprocessing
+        own = {} if model is None else load_bundle(find_model(model)).config.preprocessing
         preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=model or "defaults"))
     elif model is not None:
         raise UsageError("--model goes with --grid working")

@@ -18,6 +18,7 @@ from halebrain.cli.demo import demo
 from halebrain.cli.detect import detect
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
+from halebrain.cli.models import models_app
 from halebrain.cli.prepare import prepare
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
@@ -35,6 +36,7 @@ app = typer.Typer(
 for command in (detect, prepare, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
     app.command()(command)
 app.add_typer(train_app, name="train")
+app.add_typer(models_app, name="models")
 
 
 def _print_version(value: bool) -> None:

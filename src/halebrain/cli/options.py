@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
-ModelPath = Annotated[Path, typer.Option("--model", "-m", help="Model bundle: a folder or a zip.")]
+ModelPath = Annotated[
+    Path, typer.Option("--model", "-m", help="Model: a folder, a zip, or a name (halebrain models list).")
+]
 ManifestPath = Annotated[Path, typer.Option("--manifest", help="Table of scans (TSV).")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value; dotted keys; repeatable.")]

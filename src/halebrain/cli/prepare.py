@@ -32,8 +32,10 @@ def prepare(
     source_settings: Annotated[
         list[str] | None, typer.Option("--source-set", help="key=value for the layout; repeatable.")
     ] = None,
-    config: options.ConfigPath = None,
-    overrides: options.Overrides = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of preprocessing settings.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the preprocessing; repeatable.")
+    ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Preprocess as this model expects it.")] = None,
     brain: Annotated[str | None, typer.Option("--brain", help="How brains are found: auto, stripped, atlas, …")] = None,
     modality: Annotated[
@@ -93,6 +95,7 @@ def read_preprocessing(
     """
     from halebrain.core.config import load_config, parse_config
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
     from halebrain.preprocessing.pipeline import PreprocessingConfig
 
     if model is None:
@@ -100,7 +103,7 @@ def read_preprocessing(
     elif config is not None or overrides:
         raise UsageError("--model says how to preprocess; -c and --set do not go with it")
     else:
-        settings = parse_config(PreprocessingConfig, load_bundle(model).config.preprocessing, where=model)
+        settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
     said = brain is not None or any(pair.startswith("brain=") for pair in overrides)
     return settings.model_copy(update={"brain": brain or (settings.brain if said else "auto")})
 

@@ -52,13 +52,14 @@ def tune(
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
 
     if output_model is not None and output_model.exists():
         raise CannotWriteError("the output model must not exist yet", where=output_model, remedy="choose another")
     rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: not pathology or r.pathology in pathology)
-    bundle = load_bundle(model)
+    bundle = load_bundle(find_model(model))
     points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
     paths = _write(points, rows, bundle, output, seed)
     for group in Group:

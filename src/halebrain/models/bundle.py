@@ -150,6 +150,23 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
     )
 
 
+def bundle_files(path: Path) -> dict[str, bytes]:
+    """Return name → content of a bundle's files, each checked against its hash.
+
+    Raises:
+        MissingInputError: There is nothing at `path`.
+        DataError: A file is missing, unknown or changed.
+    """
+    files = _read_files(path)
+    _check_files(files, path)
+    return files
+
+
+def read_card(path: Path) -> str:
+    """Return a bundle's card as Markdown; raises as `bundle_files`."""
+    return bundle_files(path)[_CARD].decode("utf-8")
+
+
 def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
     manifest = _check_files(_read_files(path), path)

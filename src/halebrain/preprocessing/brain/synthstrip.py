@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.home import halebrain_home
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
@@ -67,8 +68,7 @@ def is_available() -> bool:
 
 
 def _usual_place() -> Path:
-    home = os.environ.get("HALEBRAIN_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".halebrain") / WEIGHTS_FILE
+    return halebrain_home() / WEIGHTS_FILE
 
 
 def _by_command(volume: Volume, command: str) -> MaskArray:

@@ -1,0 +1,112 @@
+"""Models by name: those that come with the package, and those that were imported into `HALEBRAIN_HOME`."""
+
+import zipfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.home import halebrain_home
+from halebrain.core.registry import suggestion
+from halebrain.models.bundle import bundle_files, load_bundle
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest that a zip can hold, so that the same model gives the same bytes."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that can be named instead of its path.
+
+    Args:
+        name: What it is called.
+        path: Its zip.
+        origin: "bundled" with the package, or "imported".
+    """
+
+    name: str
+    path: Path
+    origin: str
+
+
+def stored_models() -> list[StoredModel]:
+    """Return every model that has a name, sorted; an imported one hides a bundled one of the same name."""
+    places = (("bundled", bundled_folder()), ("imported", halebrain_home() / "models"))
+    found = {
+        path.stem: StoredModel(path.stem, path, origin)
+        for origin, folder in places
+        if folder.is_dir()
+        for path in sorted(folder.glob("*.zip"))
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def bundled_folder() -> Path:
+    """Return where the package keeps its own models."""
+    return Path(str(files("halebrain"))) / "weights"
+
+
+def find_model(model: Path) -> Path:
+    """Return the path of a model that is given by its path or its name.
+
+    Raises:
+        MissingInputError: It is neither.
+    """
+    if model.exists():
+        return model
+    models = {stored.name: stored.path for stored in stored_models()}
+    if str(model) in models:
+        return models[str(model)]
+    known = (
+        suggestion(str(model), sorted(models)) if models else "no model has a name here yet (halebrain models import)"
+    )
+    raise MissingInputError(
+        "a model must be a bundle folder, a zip, or a name", received=repr(str(model)), remedy=known
+    )
+
+
+def import_model(source: Path, name: str | None = None, *, overwrite: bool = False) -> StoredModel:
+    """Check a bundle and keep it under a name.
+
+    Args:
+        source: Bundle folder or zip.
+        name: What it will be called; `None` = as the folder or zip is.
+        overwrite: Replace another model of that name.
+
+    Raises:
+        MissingInputError: There is no such bundle.
+        DataError: It is damaged or not one.
+        UsageError: The name cannot be one.
+        CannotWriteError: The name is taken by another model.
+    """
+    found = load_bundle(source)  # every hash, and every weight in its place
+    called = name or (source.resolve().parent.name if source.name == "model" else source.stem)
+    if not called.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError("a model's name takes letters, digits, '-', '_' and '.'", received=repr(called))
+    path = halebrain_home() / "models" / f"{called}.zip"
+    if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
+        raise CannotWriteError(
+            "a name stands for one model", received=called, where=path, remedy="choose --name, or --overwrite"
+        )
+    export_model(source, path, overwrite=True)
+    return StoredModel(called, path, "imported")
+
+
+def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Check a bundle and write it as one zip; the same bundle gives the same bytes.
+
+    Raises:
+        CannotWriteError: The file is there already, or cannot be written.
+        DataError: The bundle is damaged.
+    """
+    if path.exists() and not overwrite:
+        raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")
+    parts = bundle_files(source)
+    if path.suffix != ".zip":
+        raise DataError("a model is exported as a zip", received=path.name, remedy="name it NAME.zip")
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(parts):
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, parts[name])
