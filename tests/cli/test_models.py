@@ -70,7 +70,7 @@ def test_a_name_stands_for_one_model(home, tmp_path):
 
 
 def test_unknown_names_offer_the_nearest(home, tmp_path):
-    with pytest.raises(MissingInputError, match="no model has a name yet"):
+    with pytest.raises(MissingInputError, match="no model has a name here yet"):
         find_model(Path("general"))
     import_model(make_bundle(tmp_path / "general"))
     with pytest.raises(MissingInputError, match="did you mean 'general'"):
