@@ -1,0 +1,351 @@
+"""An adaptation from first to last: pairs, left-out runs, number of steps, the adapted model, before and after."""
+
+import copy
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.adaptation.config import AdaptConfig
+from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
+from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
+from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
+from halebrain.adaptation.table import AFTER, BEFORE
+from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out, dice_threshold
+from halebrain.core.config import parse_config
+from halebrain.core.errors import DataError, UsageError
+from halebrain.core.progress import track
+from halebrain.core.versions import versions
+from halebrain.data.anomalies import build_anomaly
+from halebrain.data.slices import SliceStore, build_store
+from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.inference.resegment import Resegmenter
+from halebrain.io.checksum import scan_sha256
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle
+from halebrain.models.segmentation import Segmenter
+from halebrain.training.adaptation import fine_tune
+from halebrain.training.fabric import launch
+from halebrain.training.pairs import PairMaker, PairStore, save_pairs
+
+STAGE = "adaptation"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What an adaptation ends with.
+
+    Args:
+        bundle: The adapted model, not yet written.
+        choice: How many steps, and why.
+        left_out: Before and after on scans that were left out in turn; `None` where none could be.
+        held_out: The same on scans that took no part; `None` where there are none.
+        notes: What a user should know, a clause each.
+    """
+
+    bundle: Bundle
+    choice: StepChoice
+    left_out: Evaluation | None
+    held_out: Evaluation | None
+    notes: tuple[str, ...]
+
+
+def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:
+    """Return a hash of all that the adapted model and its table depend on."""
+    rows = [
+        [purpose, r.scan_id, r.pathology, *_hashes(r).values()]
+        for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
+        for r in sorted(part, key=lambda r: r.scan_id)
+    ]
+    text = json.dumps([config.model_dump(mode="json"), bundle.sha256, bundle.calibration, rows], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hashes(record: ScanRecord) -> dict[str, str | None]:
+    files = {"image_sha256": record.image, "brain_mask_sha256": record.brain_mask, "lesion_sha256": record.lesion}
+    return {name: None if path is None else scan_sha256(path) for name, path in files.items()}
+
+
+class Adapter:
+    """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
+
+    Args:
+        bundle: A detector; its reconstructor stays as it is.
+        scans: What to learn from and to judge by.
+        config: How.
+        folder: Of pairs, weights and scores; a run that was stopped goes on from them.
+        device: Where the networks run.
+
+    Raises:
+        DataError: The model has no segmenter.
+    """
+
+    def __init__(
+        self, bundle: Bundle, scans: AdaptScans, config: AdaptConfig, folder: Path, device: torch.device
+    ) -> None:
+        if bundle.segmenter is None:
+            raise DataError("adaptation needs a model with a segmenter", where=bundle.path or "model")
+        self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
+        self.identity = adaptation_identity(bundle, scans, config)
+        self.work = folder / self.identity[:16]
+        self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
+        self.fabric: Fabric = launch(config.tuning.loop, device)
+        self.notes = list(scans.notes)
+
+    def run(self) -> Adaptation:
+        """Do it all, or what is left of it.
+
+        Raises:
+            HalebrainError: A scan cannot be used; the message names it.
+        """
+        scans, annotated, healthy = self._open()
+        pairs = {
+            "annotated": self._pairs("annotated", annotated),
+            "synthetic": self._pairs("synthetic", annotated if healthy is None else healthy),
+        }
+        subjects = list(dict.fromkeys(record.subject for record in annotated.records))
+        folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
+        judged, scores = self._left_out(pairs, scans, folds)
+        choice = self._choose(judged, scores)
+        left_out = [
+            LeftOut(scan, values[0], values[choice.tried.index(choice.steps)])
+            for scan, values in zip(judged, scores, strict=True)
+        ]
+        segmenter, seconds = self._final(pairs, choice)
+        calibration = self._calibration(left_out, scans.annotated)
+        summary = self._summary(scans, choice, seconds)
+        number = sum(name.startswith(STAGE) for name in self.bundle.training)
+        stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
+        training = {**self.bundle.training, stage: summary}
+        bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, sha256="")
+        tables = (self._judge_left_out(left_out, calibration), self._judge_held_out(scans, segmenter, calibration))
+        return Adaptation(bundle, choice, *tables, tuple(self.notes))
+
+    def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
+        """Return the prepared scans without those that show no lesion, and the slices to learn from."""
+        given, preprocessing = self.given, self.predictor.preprocessor.config
+        parts = (prepare_scans(m, preprocessing, self.folder / "scans") for m in (given.annotated, given.healthy))
+        annotated, healthy = parts
+        cache = self.folder / "slices"
+        store, empty = without_empty(annotated, preprocessing, cache)
+        if empty:
+            named = ", ".join(empty)
+            self.notes.append(f"{named}: no lesion on the working grid, left out; declare it healthy if it is")
+            annotated = annotated.select(lambda record: record.scan_id not in empty)
+        slices = None
+        if len(healthy):
+            slices = build_store(healthy, preprocessing, cache, description="healthy scans")
+        else:
+            self.notes.append(
+                "no healthy scans: synthetic anomalies go into slices of the annotated ones without lesion"
+            )
+        return replace(given, annotated=annotated, healthy=healthy), store, slices
+
+    def _pairs(self, kind: str, store: SliceStore) -> PairStore:
+        """Return the pairs of every scan of one kind, made where they are not there yet."""
+        config, bundle = self.config.tuning, self.bundle
+        assert bundle.segmenter is not None  # only detectors are adapted
+        needed = bundle.segmenter.config.needs_reconstruction
+        maker = PairMaker(bundle.reconstructor, config.augmentation, self.config.seed, needed)
+        anomaly, found = build_anomaly(config.anomaly), []
+        each = -(-config.synthetic_slices // len(store))
+        for scan, record in track(list(enumerate(store.records)), description=f"Making {kind} pairs"):
+            path = self.work / "pairs" / f"{record.scan_id}_{kind}.npy"
+            if not path.exists():
+                if kind == "annotated":
+                    made = maker.annotated(store, scan, draws=config.draws)
+                else:
+                    made = maker.synthetic(store, scan, anomaly, count=each)
+                save_pairs(made, path)
+            found.append(np.load(path, mmap_mode="r"))
+        return PairStore(tuple(found), tuple(record.subject for record in store.records))
+
+    def _left_out(
+        self, pairs: dict[str, PairStore], scans: AdaptScans, folds: Sequence[tuple[str, ...]]
+    ) -> tuple[list[JudgedScan], list[Any]]:
+        """Train without each group in turn and score its scans after every number of steps."""
+        judged, scores = [], []
+        for number, fold in enumerate(folds):
+            snapshots = self._train_without(pairs, fold, number)
+            rows = [r for part in (scans.annotated, scans.healthy) for r in part if r.subject in fold]
+            for record in track(rows, description=f"Scoring those left out, {number + 1} of {len(folds)}"):
+                scan = open_judged(self.predictor, record)
+                path = self.work / "scores" / f"{record.scan_id}.npy"
+                weights = (snapshots.load(step) for step in snapshots.steps)
+                scores.append(score_versions(self.predictor, scan, weights, path))
+                judged.append(scan)
+        return judged, scores
+
+    def _train_without(self, pairs: dict[str, PairStore], fold: tuple[str, ...], number: int) -> Snapshots:
+        loop = self.config.tuning.loop
+        folder = self.work / f"fold-{number + 1:02d}"
+        steps = tuple(range(loop.validate_every, loop.steps + 1, loop.validate_every))
+        snapshots = Snapshots(folder, steps)
+        if snapshots.complete:
+            return snapshots
+        others = {kind: store.of([s for s in store.subjects if s not in fold]) for kind, store in pairs.items()}
+        if not others["synthetic"].pairs:  # one healthy subject, and it is left out: its slices serve all the same
+            others["synthetic"] = pairs["synthetic"]
+        fine_tune(
+            copy.deepcopy(self._segmenter()),
+            {**others, "val": pairs["annotated"].of(fold)},
+            self.config.tuning,
+            folder,
+            fabric=self.fabric,
+            seed=self.config.seed,
+            name=f"Without {', '.join(fold[:3])}",
+            identity=f"{self.identity} {number}",
+            on_validated=snapshots.save,
+        )
+        return snapshots
+
+    def _segmenter(self) -> Segmenter:
+        assert self.bundle.segmenter is not None  # only detectors are adapted
+        return self.bundle.segmenter
+
+    def _choose(self, judged: Sequence[JudgedScan], scores: Sequence[Any]) -> StepChoice:
+        loop = self.config.tuning.loop
+        if not judged:
+            self.notes.append(
+                f"one annotated subject: none could be left out, so {self.config.steps_one_subject} steps were taken "
+                "unseen and the thresholds are the old ones"
+            )
+            return StepChoice(self.config.steps_one_subject)
+        auprc: dict[str, list[list[float]]] = {}
+        for scan, values in zip(judged, scores, strict=True):
+            if not scan.record.is_healthy:
+                auprc.setdefault(scan.record.subject, []).append(auprc_of(scan, values))
+        tried = range(0, loop.steps + 1, loop.validate_every)
+        choice = choose_steps(tried, auprc, self.config.tolerance)
+        if choice.steps == 0:
+            self.notes.append("no number of steps made it better on left-out scans: the segmenter stays as it is")
+        elif choice.steps == loop.steps:
+            self.notes.append("the longest run was best: more steps (tuning.loop.steps) may be better still")
+        return choice
+
+    def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[Segmenter, float]:
+        """Return the segmenter that learned from all scans, and the seconds that it took."""
+        segmenter = copy.deepcopy(self._segmenter())
+        if choice.steps == 0:
+            return segmenter, 0.0
+        tuning = self.config.tuning
+        loop = tuning.loop.model_copy(update={"steps": choice.steps})
+        seconds = fine_tune(
+            segmenter,
+            {**pairs, "val": pairs["annotated"]},
+            tuning.model_copy(update={"loop": loop}),
+            self.work / "final",
+            fabric=self.fabric,
+            seed=self.config.seed,
+            name="From all scans",
+            identity=f"{self.identity} final",
+        )
+        return segmenter, seconds
+
+    def _calibration(self, left_out: Sequence[LeftOut], annotated: Manifest) -> dict[str, Any]:
+        if not left_out:
+            return self.bundle.calibration
+        found = calibrate_left_out(left_out, annotated.fingerprint())
+        if gone := sorted(set(self.bundle.calibration.get("thresholds", ())) - set(found.thresholds)):
+            self.notes.append(f"thresholds {', '.join(gone)} held for other scores and are gone: halebrain calibrate")
+        return found.model_dump(mode="json")
+
+    def _summary(self, scans: AdaptScans, choice: StepChoice, seconds: float) -> dict[str, Any]:
+        rows = [*scans.annotated, *scans.healthy]
+        return {
+            "adapted_from": self.bundle.sha256,
+            "identity": self.identity,
+            "config": self.config.model_dump(mode="json"),
+            "manifest_sha256": replace(scans.annotated, records=tuple(rows)).fingerprint(),
+            "train_subjects": sorted({record.subject for record in rows}),
+            "val_subjects": [],
+            "modalities": sorted({record.modality for record in rows}),
+            "pathologies": sorted({record.pathology or "unknown" for record in scans.annotated}),
+            "scans": {
+                r.scan_id: _hashes(r)
+                for part in (self.given.annotated, self.given.healthy)
+                for r in part
+                if r.subject in {record.subject for record in rows}
+            },
+            "steps": choice.steps,
+            "steps_tried": list(choice.tried),
+            "auprc_left_out": [round(value, 6) for value in choice.auprc],
+            "notes": list(self.notes),
+            "seconds": round(seconds, 1),
+            "device": str(self.fabric.device),
+        }
+
+    def _judge_left_out(self, left_out: Sequence[LeftOut], calibration: dict[str, Any]) -> Evaluation | None:
+        if not left_out:
+            return None
+        evaluator, old = Evaluator(seed=self.config.seed), _threshold(self.bundle.calibration)
+        new, several = _threshold(calibration), len({s.subject for s in left_out if not s.is_healthy}) > 1
+        for scan in left_out:
+            own = new if scan.is_healthy or not several else dice_threshold(left_out, without=scan.subject)[0]
+            self._add(evaluator, scan.judged, scan.before, scan.after, (old, own))
+        return evaluator.finish(self._provenance("left out in turn; thresholds too were chosen without each", old, new))
+
+    def _judge_held_out(
+        self, scans: AdaptScans, segmenter: Segmenter, calibration: dict[str, Any]
+    ) -> Evaluation | None:
+        if len(scans.held_out) == 0:
+            return None
+        rows = prepare_scans(scans.held_out, self.predictor.preprocessor.config, self.folder / "scans")
+        evaluator, old, new = (
+            Evaluator(seed=self.config.seed),
+            _threshold(self.bundle.calibration),
+            _threshold(calibration),
+        )
+        for record in track(rows.records, description="Scoring those held out", total=len(rows)):
+            scan = open_judged(self.predictor, record)
+            path = self.work / "scores" / f"{record.scan_id}_held_out.npy"
+            before, after = score_versions(self.predictor, scan, [segmenter.state_dict()], path)
+            self._add(evaluator, scan, before, after, (old, new))
+        return evaluator.finish(self._provenance("took no part", old, new))
+
+    def _add(
+        self,
+        evaluator: Evaluator,
+        scan: JudgedScan,
+        before: Any,
+        after: Any,
+        thresholds: tuple[float | None, float | None],
+    ) -> None:
+        smallest = self.predictor.postprocessing.min_lesion_mm3
+        old, new = thresholds
+        for method, values, threshold in ((AFTER, after, new), (BEFORE, before, old)):
+            case = scan.case(values, threshold=threshold, min_lesion_mm3=smallest)
+            evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
+
+    def _provenance(self, scans: str, old: float | None, new: float | None) -> dict[str, Any]:
+        return {
+            "scans": scans,
+            "adapted_from": self.bundle.sha256,
+            "identity": self.identity,
+            "threshold": {"before": old, AFTER: new},
+            "seed": self.config.seed,
+            "levels": list(self.predictor.levels),
+            "grid": "working grid, resampled labels",
+            "interval": INTERVAL,
+            "versions": versions(),
+        }
+
+
+def _threshold(calibration: dict[str, Any]) -> float | None:
+    """Return the default threshold of a model; `None` where it has none."""
+    if not calibration:
+        return None
+    try:
+        return select_threshold(parse_config(Calibration, calibration, where="model"), "auto")[0]
+    except UsageError:
+        return None
