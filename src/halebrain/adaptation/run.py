@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +14,15 @@ from lightning.fabric import Fabric
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
+from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
-from halebrain.adaptation.table import AFTER, BEFORE
-from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out, dice_threshold
-from halebrain.core.config import parse_config
-from halebrain.core.errors import DataError, UsageError
+from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
+from halebrain.core.errors import DataError
 from halebrain.core.progress import track
-from halebrain.core.versions import versions
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore, build_store
-from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.evaluation.evaluate import Evaluation
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -38,7 +33,6 @@ from halebrain.training.fabric import launch
 from halebrain.training.pairs import PairMaker, PairStore, save_pairs
 
 STAGE = "adaptation"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,8 @@ class Adapter:
         stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
         training = {**self.bundle.training, stage: summary}
         bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, sha256="")
-        tables = (self._judge_left_out(left_out, calibration), self._judge_held_out(scans, segmenter, calibration))
+        judge = Judge(self.predictor, (self.bundle.calibration, calibration), self.identity)
+        tables = (judge.left_out(left_out), self._held_out(judge, segmenter))
         return Adaptation(bundle, choice, *tables, tuple(self.notes))
 
     def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
@@ -285,67 +280,6 @@ class Adapter:
             "device": str(self.fabric.device),
         }
 
-    def _judge_left_out(self, left_out: Sequence[LeftOut], calibration: dict[str, Any]) -> Evaluation | None:
-        if not left_out:
-            return None
-        evaluator, old = Evaluator(seed=self.config.seed), _threshold(self.bundle.calibration)
-        new, several = _threshold(calibration), len({s.subject for s in left_out if not s.is_healthy}) > 1
-        for scan in left_out:
-            own = new if scan.is_healthy or not several else dice_threshold(left_out, without=scan.subject)[0]
-            self._add(evaluator, scan.judged, scan.before, scan.after, (old, own))
-        return evaluator.finish(self._provenance("left out in turn; thresholds too were chosen without each", old, new))
-
-    def _judge_held_out(
-        self, scans: AdaptScans, segmenter: Segmenter, calibration: dict[str, Any]
-    ) -> Evaluation | None:
-        if len(scans.held_out) == 0:
-            return None
-        rows = prepare_scans(scans.held_out, self.predictor.preprocessor.config, self.folder / "scans")
-        evaluator, old, new = (
-            Evaluator(seed=self.config.seed),
-            _threshold(self.bundle.calibration),
-            _threshold(calibration),
-        )
-        for record in track(rows.records, description="Scoring those held out", total=len(rows)):
-            scan = open_judged(self.predictor, record)
-            path = self.work / "scores" / f"{record.scan_id}_held_out.npy"
-            before, after = score_versions(self.predictor, scan, [segmenter.state_dict()], path)
-            self._add(evaluator, scan, before, after, (old, new))
-        return evaluator.finish(self._provenance("took no part", old, new))
-
-    def _add(
-        self,
-        evaluator: Evaluator,
-        scan: JudgedScan,
-        before: Any,
-        after: Any,
-        thresholds: tuple[float | None, float | None],
-    ) -> None:
-        smallest = self.predictor.postprocessing.min_lesion_mm3
-        old, new = thresholds
-        for method, values, threshold in ((AFTER, after, new), (BEFORE, before, old)):
-            case = scan.case(values, threshold=threshold, min_lesion_mm3=smallest)
-            evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
-
-    def _provenance(self, scans: str, old: float | None, new: float | None) -> dict[str, Any]:
-        return {
-            "scans": scans,
-            "adapted_from": self.bundle.sha256,
-            "identity": self.identity,
-            "threshold": {"before": old, AFTER: new},
-            "seed": self.config.seed,
-            "levels": list(self.predictor.levels),
-            "grid": "working grid, resampled labels",
-            "interval": INTERVAL,
-            "versions": versions(),
-        }
-
-
-def _threshold(calibration: dict[str, Any]) -> float | None:
-    """Return the default threshold of a model; `None` where it has none."""
-    if not calibration:
-        return None
-    try:
-        return select_threshold(parse_config(Calibration, calibration, where="model"), "auto")[0]
-    except UsageError:
-        return None
+    def _held_out(self, judge: Judge, segmenter: Segmenter) -> Evaluation | None:
+        rows = prepare_scans(self.given.held_out, self.predictor.preprocessor.config, self.folder / "scans")
+        return judge.held_out(rows, segmenter, self.work / "scores")

@@ -52,9 +52,11 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
             cell[row.method][row.scan_id] = row
     found = []
     for (group, metric), cell in sorted(groups.items(), key=lambda item: (item[0][0], _SHOWN.index(item[0][1]))):
-        names = [n for n, row in cell[AFTER].items() if n in cell[BEFORE] and not np.isnan(row.value)]
+        names = [n for n, row in cell[AFTER].items() if not np.isnan(row.value)]
         rows = [cell[AFTER][name] for name in names]
-        after, before = (np.array([cell[m][n].value for n in names]) for m in (AFTER, BEFORE))
+        after = np.array([row.value for row in rows])
+        # A model without thresholds has no mask to judge.
+        before = np.array([cell[BEFORE][n].value if n in cell[BEFORE] else np.nan for n in names])
         if names:
             clusters = clusters_of(rows)
             parts = (before.tolist(), after.tolist(), (after - before).tolist())
