@@ -24,7 +24,7 @@ class AdaptConfig(Config):
 
     tuning: TuningConfig = TuningConfig()
     max_folds: int = Field(default=10, ge=2)
-    steps_one_subject: int = Field(default=50, ge=1)
+    steps_one_subject: int = Field(default=100, ge=1)
     tolerance: float = Field(default=0.005, ge=0, lt=1)
     max_healthy: int = Field(default=6, ge=0)
     seed: int = 0

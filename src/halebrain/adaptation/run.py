@@ -20,6 +20,7 @@ from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
 from halebrain.core.errors import DataError
 from halebrain.core.progress import track
+from halebrain.core.types import FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.evaluate import Evaluation
@@ -70,6 +71,14 @@ def _hashes(record: ScanRecord) -> dict[str, str | None]:
     return {name: None if path is None else scan_sha256(path) for name, path in files.items()}
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run that some subjects took no part in."""
+
+    without: tuple[str, ...]
+    snapshots: Snapshots
+
+
 class Adapter:
     """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
 
@@ -109,12 +118,13 @@ class Adapter:
         }
         subjects = list(dict.fromkeys(record.subject for record in annotated.records))
         folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
-        judged, scores = self._left_out(pairs, scans, folds)
+        runs = [_Run(fold, self._train_without(pairs, fold, number)) for number, fold in enumerate(folds)]
+        judged, scores = self._score_annotated(scans, runs)
         choice = self._choose(judged, scores)
         left_out = [
             LeftOut(scan, values[0], values[choice.tried.index(choice.steps)])
             for scan, values in zip(judged, scores, strict=True)
-        ]
+        ] + self._score_healthy(scans, runs, choice.steps)
         segmenter, seconds = self._final(pairs, choice)
         calibration = self._calibration(left_out, scans.annotated)
         summary = self._summary(scans, choice, seconds)
@@ -165,21 +175,28 @@ class Adapter:
             found.append(np.load(path, mmap_mode="r"))
         return PairStore(tuple(found), tuple(record.subject for record in store.records))
 
-    def _left_out(
-        self, pairs: dict[str, PairStore], scans: AdaptScans, folds: Sequence[tuple[str, ...]]
-    ) -> tuple[list[JudgedScan], list[Any]]:
-        """Train without each group in turn and score its scans after every number of steps."""
+    def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
+        """Return the annotated scans and their scores, by the run without them after every number of steps."""
         judged, scores = [], []
-        for number, fold in enumerate(folds):
-            snapshots = self._train_without(pairs, fold, number)
-            rows = [r for part in (scans.annotated, scans.healthy) for r in part if r.subject in fold]
-            for record in track(rows, description=f"Scoring those left out, {number + 1} of {len(folds)}"):
-                scan = open_judged(self.predictor, record)
-                path = self.work / "scores" / f"{record.scan_id}.npy"
-                weights = (snapshots.load(step) for step in snapshots.steps)
-                scores.append(score_versions(self.predictor, scan, weights, path))
-                judged.append(scan)
+        rows = [(record, run) for run in runs for record in scans.annotated if record.subject in run.without]
+        for record, run in track(rows, description="Scoring those left out", total=len(rows)):
+            scan = open_judged(self.predictor, record)
+            weights = (run.snapshots.load(step) for step in run.snapshots.steps)
+            path = self.work / "scores" / f"{record.scan_id}.npy"
+            scores.append(score_versions(self.predictor, scan, weights, path))
+            judged.append(scan)
         return judged, scores
+
+    def _score_healthy(self, scans: AdaptScans, runs: Sequence[_Run], steps: int) -> list[LeftOut]:
+        """Return the healthy scans as the runs without them score them after `steps` steps."""
+        found = []
+        rows = [(record, run) for run in runs for record in scans.healthy if record.subject in run.without]
+        for record, run in track(rows, description="Scoring healthy scans left out", total=len(rows)):
+            scan = open_judged(self.predictor, record)
+            weights = [run.snapshots.load(steps)] if steps else []
+            scores = score_versions(self.predictor, scan, weights, self.work / "scores" / f"{record.scan_id}.npy")
+            found.append(LeftOut(scan, scores[0], scores[-1]))
+        return found
 
     def _train_without(self, pairs: dict[str, PairStore], fold: tuple[str, ...], number: int) -> Snapshots:
         loop = self.config.tuning.loop
@@ -208,7 +225,7 @@ class Adapter:
         assert self.bundle.segmenter is not None  # only detectors are adapted
         return self.bundle.segmenter
 
-    def _choose(self, judged: Sequence[JudgedScan], scores: Sequence[Any]) -> StepChoice:
+    def _choose(self, judged: Sequence[JudgedScan], scores: Sequence[FloatArray]) -> StepChoice:
         loop = self.config.tuning.loop
         if not judged:
             self.notes.append(
@@ -218,8 +235,7 @@ class Adapter:
             return StepChoice(self.config.steps_one_subject)
         auprc: dict[str, list[list[float]]] = {}
         for scan, values in zip(judged, scores, strict=True):
-            if not scan.record.is_healthy:
-                auprc.setdefault(scan.record.subject, []).append(auprc_of(scan, values))
+            auprc.setdefault(scan.record.subject, []).append(auprc_of(scan, values))
         tried = range(0, loop.steps + 1, loop.validate_every)
         choice = choose_steps(tried, auprc, self.config.tolerance)
         if choice.steps == 0:

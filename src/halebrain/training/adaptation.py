@@ -44,13 +44,13 @@ class TuningConfig(Config):
     loss: LossConfig = LossConfig(cross_entropy=1.0, dice=0.5)
     loop: LoopConfig = LoopConfig(
         steps=300,
-        batch_size=16,
-        lr=3e-4,
+        batch_size=8,
+        lr=1e-3,
         warmup_steps=10,
         ema_decay=0.95,
-        validate_every=50,
+        validate_every=100,
         validation_batches=4,
-        checkpoint_every=50,
+        checkpoint_every=100,
         keep="last",
     )
 
