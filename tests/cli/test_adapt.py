@@ -40,6 +40,7 @@ def adapt(command, small_model, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_it_gets_better_on_what_was_annotated(adapt, command, small_cohort, small_model, tmp_path):
     manifest = small_cohort(ROWS)
     code, said = adapt(manifest, "--pathology", "wmh")
@@ -82,6 +83,7 @@ def test_it_gets_better_on_what_was_annotated(adapt, command, small_cohort, smal
     assert code == 0, said.err
 
 
+@pytest.mark.slow
 def test_asked_again_it_is_there_and_another_is_refused(adapt, small_cohort, tmp_path):
     manifest = small_cohort(ROWS[:3])
     assert adapt(manifest)[0] == 0

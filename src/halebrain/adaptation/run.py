@@ -1,37 +1,34 @@
 """An adaptation from first to last: pairs, left-out runs, number of steps, the adapted model, before and after."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
 from halebrain.adaptation.judge import Judge
+from halebrain.adaptation.pairs import open_pairs
+from halebrain.adaptation.record import adaptation_identity, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
 from halebrain.core.errors import DataError
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
-from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.inference.resegment import Resegmenter
-from halebrain.io.checksum import scan_sha256
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 from halebrain.training.adaptation import fine_tune
 from halebrain.training.fabric import launch
-from halebrain.training.pairs import PairMaker, PairStore, save_pairs
+from halebrain.training.pairs import PairStore
 
 STAGE = "adaptation"
 
@@ -53,22 +50,6 @@ class Adaptation:
     left_out: Evaluation | None
     held_out: Evaluation | None
     notes: tuple[str, ...]
-
-
-def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:
-    """Return a hash of all that the adapted model and its table depend on."""
-    rows = [
-        [purpose, r.scan_id, r.pathology, *_hashes(r).values()]
-        for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
-        for r in sorted(part, key=lambda r: r.scan_id)
-    ]
-    text = json.dumps([config.model_dump(mode="json"), bundle.sha256, bundle.calibration, rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _hashes(record: ScanRecord) -> dict[str, str | None]:
-    files = {"image_sha256": record.image, "brain_mask_sha256": record.brain_mask, "lesion_sha256": record.lesion}
-    return {name: None if path is None else scan_sha256(path) for name, path in files.items()}
 
 
 @dataclass(frozen=True)
@@ -113,8 +94,8 @@ class Adapter:
         """
         scans, annotated, healthy = self._open()
         pairs = {
-            "annotated": self._pairs("annotated", annotated),
-            "synthetic": self._pairs("synthetic", annotated if healthy is None else healthy),
+            "annotated": open_pairs("annotated", annotated, self.bundle, self.config, self.work / "pairs"),
+            "synthetic": open_pairs("synthetic", healthy or annotated, self.bundle, self.config, self.work / "pairs"),
         }
         subjects = list(dict.fromkeys(record.subject for record in annotated.records))
         folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
@@ -127,7 +108,13 @@ class Adapter:
         ] + self._score_healthy(scans, runs, choice.steps)
         segmenter, seconds = self._final(pairs, choice)
         calibration = self._calibration(left_out, scans.annotated)
-        summary = self._summary(scans, choice, seconds)
+        summary = summarise_adaptation(
+            self.bundle, self._as_given(scans), self.config, choice, identity=self.identity
+        ) | {
+            "notes": list(self.notes),
+            "seconds": round(seconds, 1),
+            "device": str(self.fabric.device),
+        }
         number = sum(name.startswith(STAGE) for name in self.bundle.training)
         stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
         training = {**self.bundle.training, stage: summary}
@@ -155,25 +142,6 @@ class Adapter:
                 "no healthy scans: synthetic anomalies go into slices of the annotated ones without lesion"
             )
         return replace(given, annotated=annotated, healthy=healthy), store, slices
-
-    def _pairs(self, kind: str, store: SliceStore) -> PairStore:
-        """Return the pairs of every scan of one kind, made where they are not there yet."""
-        config, bundle = self.config.tuning, self.bundle
-        assert bundle.segmenter is not None  # only detectors are adapted
-        needed = bundle.segmenter.config.needs_reconstruction
-        maker = PairMaker(bundle.reconstructor, config.augmentation, self.config.seed, needed)
-        anomaly, found = build_anomaly(config.anomaly), []
-        each = -(-config.synthetic_slices // len(store))
-        for scan, record in track(list(enumerate(store.records)), description=f"Making {kind} pairs"):
-            path = self.work / "pairs" / f"{record.scan_id}_{kind}.npy"
-            if not path.exists():
-                if kind == "annotated":
-                    made = maker.annotated(store, scan, draws=config.draws)
-                else:
-                    made = maker.synthetic(store, scan, anomaly, count=each)
-                save_pairs(made, path)
-            found.append(np.load(path, mmap_mode="r"))
-        return PairStore(tuple(found), tuple(record.subject for record in store.records))
 
     def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
         """Return the annotated scans and their scores, by the run without them after every number of steps."""
@@ -220,6 +188,13 @@ class Adapter:
             on_validated=snapshots.save,
         )
         return snapshots
+
+    def _as_given(self, scans: AdaptScans) -> AdaptScans:
+        """Return the user's own files of the scans that were learned from."""
+        kept = {record.scan_id for record in (*scans.annotated, *scans.healthy)}
+        parts = (part.select(lambda r: r.scan_id in kept) for part in (self.given.annotated, self.given.healthy))
+        annotated, healthy = parts
+        return replace(scans, annotated=annotated, healthy=healthy)
 
     def _segmenter(self) -> Segmenter:
         assert self.bundle.segmenter is not None  # only detectors are adapted
@@ -270,31 +245,6 @@ class Adapter:
         if gone := sorted(set(self.bundle.calibration.get("thresholds", ())) - set(found.thresholds)):
             self.notes.append(f"thresholds {', '.join(gone)} held for other scores and are gone: halebrain calibrate")
         return found.model_dump(mode="json")
-
-    def _summary(self, scans: AdaptScans, choice: StepChoice, seconds: float) -> dict[str, Any]:
-        rows = [*scans.annotated, *scans.healthy]
-        return {
-            "adapted_from": self.bundle.sha256,
-            "identity": self.identity,
-            "config": self.config.model_dump(mode="json"),
-            "manifest_sha256": replace(scans.annotated, records=tuple(rows)).fingerprint(),
-            "train_subjects": sorted({record.subject for record in rows}),
-            "val_subjects": [],
-            "modalities": sorted({record.modality for record in rows}),
-            "pathologies": sorted({record.pathology or "unknown" for record in scans.annotated}),
-            "scans": {
-                r.scan_id: _hashes(r)
-                for part in (self.given.annotated, self.given.healthy)
-                for r in part
-                if r.subject in {record.subject for record in rows}
-            },
-            "steps": choice.steps,
-            "steps_tried": list(choice.tried),
-            "auprc_left_out": [round(value, 6) for value in choice.auprc],
-            "notes": list(self.notes),
-            "seconds": round(seconds, 1),
-            "device": str(self.fabric.device),
-        }
 
     def _held_out(self, judge: Judge, segmenter: Segmenter) -> Evaluation | None:
         rows = prepare_scans(self.given.held_out, self.predictor.preprocessor.config, self.folder / "scans")
