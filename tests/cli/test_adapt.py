@@ -1,6 +1,7 @@
 """`halebrain adapt`: a few annotated scans make a model better on their disease, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import load_bundle
+from halebrain.models.bundle import load_bundle, save_bundle
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -116,7 +117,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(adapt, small_cohort, t
     assert adapt(manifest)[0] == 130
     assert not (tmp_path / "out" / "model").exists()
     assert adapt(manifest)[0] == 0
-    monkeypatch.undo()
+    assert adapt(manifest, output="whole")[0] == 0
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("out", "whole")]
+    assert weights[0] == weights[1]
 
 
 def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_path):
@@ -163,6 +166,26 @@ def test_without_annotated_scans_it_says_what_is_lacking(adapt, small_cohort, tm
     assert code == 66
     assert said in found.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_segmenter_is_refused(adapt, command, small_cohort, small_model, tmp_path):
+    old = load_bundle(small_model)
+    config = old.config.model_copy(update={"segmenter": None, "kind": "reconstructor"})
+    save_bundle(replace(old, segmenter=None, config=config), tmp_path / "stage1", card="stage 1")
+    manifest = small_cohort(ROWS[:1])
+    code, said = command("adapt", "-m", tmp_path / "stage1", "--manifest", manifest, "-o", tmp_path / "out")
+    assert code == 65
+    assert "with a segmenter" in said.err
+
+
+def test_overwriting_never_takes_another_model(command, small_cohort, small_model, tmp_path):
+    (tmp_path / "out").mkdir()
+    small_model.rename(tmp_path / "out" / "model")
+    manifest, model = small_cohort(ROWS[:1]), tmp_path / "out" / "model"
+    code, said = command("adapt", "-m", model, "--manifest", manifest, "-o", tmp_path / "out", "--overwrite")
+    assert code == 65
+    assert "replaces an adaptation only" in said.err
+    assert load_bundle(model).segmenter is not None
 
 
 def test_settings_that_cannot_be_are_refused(adapt, small_cohort):

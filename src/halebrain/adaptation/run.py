@@ -120,14 +120,15 @@ class Adapter:
         training = {**self.bundle.training, stage: summary}
         bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, sha256="")
         judge = Judge(self.predictor, (self.bundle.calibration, calibration), self.identity)
-        tables = (judge.left_out(left_out), self._held_out(judge, segmenter))
-        return Adaptation(bundle, choice, *tables, tuple(self.notes))
+        held_out = judge.held_out(scans.held_out, segmenter, self.work / "scores")
+        return Adaptation(bundle, choice, judge.left_out(left_out), held_out, tuple(self.notes))
 
     def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
         """Return the prepared scans without those that show no lesion, and the slices to learn from."""
         given, preprocessing = self.given, self.predictor.preprocessor.config
-        parts = (prepare_scans(m, preprocessing, self.folder / "scans") for m in (given.annotated, given.healthy))
-        annotated, healthy = parts
+        # Those held out too, so that a file that cannot be read is said before anything is trained.
+        parts = (given.annotated, given.healthy, given.held_out)
+        annotated, healthy, held_out = (prepare_scans(m, preprocessing, self.folder / "scans") for m in parts)
         cache = self.folder / "slices"
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:
@@ -141,7 +142,8 @@ class Adapter:
             self.notes.append(
                 "no healthy scans: synthetic anomalies go into slices of the annotated ones without lesion"
             )
-        return replace(given, annotated=annotated, healthy=healthy), store, slices
+        scans = AdaptScans(annotated, healthy, held_out, given.notes)
+        return scans, store, slices
 
     def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
         """Return the annotated scans and their scores, by the run without them after every number of steps."""
@@ -245,7 +247,3 @@ class Adapter:
         if gone := sorted(set(self.bundle.calibration.get("thresholds", ())) - set(found.thresholds)):
             self.notes.append(f"thresholds {', '.join(gone)} held for other scores and are gone: halebrain calibrate")
         return found.model_dump(mode="json")
-
-    def _held_out(self, judge: Judge, segmenter: Segmenter) -> Evaluation | None:
-        rows = prepare_scans(self.given.held_out, self.predictor.preprocessor.config, self.folder / "scans")
-        return judge.held_out(rows, segmenter, self.work / "scores")

@@ -56,8 +56,9 @@ def adapt(
         typer.echo(f"halebrain: warning: {note}", err=True)
     adapter = Adapter(bundle, scans, settings, output / "work", options.find_device(device))
     if overwrite:
-        _clear(output)
+        _clear(output, model)
     elif _refuse_another(output, adapter.identity):
+        shutil.rmtree(output / "work", ignore_errors=True)
         typer.echo(output / "model")
         return
     result = adapter.run()
@@ -68,8 +69,26 @@ def adapt(
     shutil.rmtree(output / "work")
 
 
-def _clear(output: Path) -> None:
-    """Remove an earlier adaptation: what it made, and nothing else."""
+def _clear(output: Path, source: Path) -> None:
+    """Remove an earlier adaptation: what it made, and nothing else.
+
+    Raises:
+        DataError: The model there is no adapted one, or the one to adapt.
+    """
+    from halebrain.core.errors import DataError
+    from halebrain.models.bundle import load_bundle
+
+    model = output / "model"
+    if model.exists() and (
+        model.resolve() == source.resolve()
+        or not any("adapted_from" in stage for stage in load_bundle(model).training.values())
+    ):
+        raise DataError(
+            "--overwrite replaces an adaptation only",
+            received="the model to adapt" if model.resolve() == source.resolve() else "another model",
+            where=model,
+            remedy="choose another --output",
+        )
     for name in _MADE:
         path = output / name
         if path.is_dir():
