@@ -17,9 +17,10 @@ ALLOWED = {
     "evaluation": {"core", "io"},
     "report": {"core", "io", "evaluation"},
     "benchmark": {"core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation"},
+    "adaptation": {"core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation"},
     "cli": {
         *("core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation", "report"),
-        "benchmark",
+        *("benchmark", "adaptation"),
     },
 }
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -1,10 +1,11 @@
 """`halebrain tune`: what it writes, what it refuses, and that the stored model is a new one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from halebrain.models.bundle import load_bundle
+from halebrain.models.bundle import load_bundle, save_bundle
 
 ROWS = [
     ("a", "FLAIR", "val", "ms"),
@@ -53,6 +54,17 @@ def test_storing_writes_a_new_model_without_thresholds(tuned, tmp_path, small_mo
     )  # fmt: skip
     assert code == 65
     assert "must not be evaluated, got a (tuning)" in said.err
+
+
+def test_what_an_adaptation_learned_is_seen(command, small_model, small_cohort, tmp_path):
+    old = load_bundle(small_model)
+    told = {**old.training["stage2"], "pathologies": ["stroke"], "train_subjects": ["x"]}
+    adapted = replace(old, training={**old.training, "adaptation": told})
+    save_bundle(adapted, tmp_path / "adapted", card="adapted")
+    manifest = small_cohort(ROWS)
+    code, said = command("tune", tmp_path / "adapted", "--manifest", manifest, "-o", tmp_path / "out", "--no-progress")
+    assert code == 0, said.err
+    assert {line.split("\t")[0] for line in said.out.splitlines() if "weight=" in line} == {"seen"}
 
 
 def test_refusals(command, tuned, tmp_path, small_model, small_cohort):

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import halebrain
+from halebrain.cli.adapt import adapt
 from halebrain.cli.benchmark import benchmark
 from halebrain.cli.calibrate import calibrate
 from halebrain.cli.cohort import cohort
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, prepare, cohort, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
+for command in (detect, prepare, cohort, adapt, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")

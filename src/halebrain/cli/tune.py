@@ -95,7 +95,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
     if bundle.segmenter is None:
         raise DataError("tuning needs a model with a segmenter", where=bundle.path or "model")
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
-    learned = bundle.training.get("stage2", {}).get("pathologies", ())
+    learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
     sweep = FusionSweep()
     for scored in score_manifest(predictor, rows, description="Tuning"):
         # As evaluation counts them: lesion that the brain mask missed is missed.

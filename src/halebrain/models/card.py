@@ -35,6 +35,8 @@ def _describe(summary: dict[str, Any]) -> list[str]:
             f"- Residual weighs {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
             f"on {subjects} validation subjects (manifest {summary['manifest_sha256'][:12]})"
         ]
+    if "adapted_from" in summary:
+        return _describe_adaptation(summary)
     config = summary["config"]
     lines = [
         f"- Learned from {len(summary['train_subjects'])} subjects, validated on {len(summary['val_subjects'])} "
@@ -47,6 +49,26 @@ def _describe(summary: dict[str, Any]) -> list[str]:
     if "pathologies" in summary:
         learned = ", ".join(summary["pathologies"]) or "none (synthetic anomalies only)"
         lines.append(f"- Annotated pathologies learned: {learned}")
+    return lines
+
+
+def _describe_adaptation(summary: dict[str, Any]) -> list[str]:
+    tuning = summary["config"]["tuning"]
+    lines = [
+        f"- Segmenter of model {summary['adapted_from'][:12]}, adapted to {len(summary['scans'])} scans of "
+        f"{len(summary['train_subjects'])} subjects (manifest {summary['manifest_sha256'][:12]})",
+        f"- Annotated pathologies learned: {', '.join(summary['pathologies'])}",
+        f"- Modalities: {', '.join(summary['modalities'])}",
+        f"- {summary['steps']} steps, batch {tuning['loop']['batch_size']}, on {summary['device']}, "
+        f"seed {summary['config']['seed']}",
+    ]
+    for steps, value in zip(summary["steps_tried"], summary["auprc_left_out"], strict=True):
+        lines.append(f"- Mean AUPRC of subjects left out, after {steps} steps: {value:.3f}")
+    lines += [f"- {note[:1].upper()}{note[1:]}" for note in summary["notes"]]
+    lines += ["- Scans, by the sha256 of image and lesion:"]
+    for name, hashes in summary["scans"].items():
+        lesion = hashes["lesion_sha256"]
+        lines.append(f"  - {name}: {hashes['image_sha256'][:12]}, {'healthy' if lesion is None else lesion[:12]}")
     return lines
 
 

@@ -27,6 +27,8 @@ from halebrain.core.progress import ProgressBar
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 _COLUMNS = ("step", "loss", "val_loss", "lr", "gradient_norm", "seconds")
+Weights = dict[str, torch.Tensor]
+"""State of a network by name."""
 
 
 class LoopConfig(Config):
@@ -97,7 +99,14 @@ class TrainingResult:
 
 
 def train(
-    stage: Stage, config: LoopConfig, folder: Path, *, fabric: Fabric, name: str, identity: str = ""
+    stage: Stage,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    fabric: Fabric,
+    name: str,
+    identity: str = "",
+    on_validated: Callable[[int, Weights], None] | None = None,
 ) -> TrainingResult:
     """Train `stage.trained`, continuing from the checkpoint in `folder` where there is one.
 
@@ -108,6 +117,8 @@ def train(
         fabric: Launched.
         name: What the progress bar calls the run.
         identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
+        on_validated: Called after each validation with the step and the averaged weights, which go on to change. A
+            validation after the last checkpoint comes again when the run is resumed.
 
     Raises:
         ConfigError: The checkpoint belongs to a run with another configuration, or on other data.
@@ -139,6 +150,8 @@ def train(
                 validated = math.nan
                 if run.step % config.validate_every == 0 or run.step == config.steps:
                     validated = _validate(stage, run, config)
+                    if on_validated is not None:
+                        on_validated(run.step, run.average.module.state_dict())
                 if run.step % config.log_every == 0 or not math.isnan(validated):
                     log.row(run.step, float(loss.detach()), validated, _lr(optimizer), _float(norm), run.seconds())
                 if run.step % config.checkpoint_every == 0 or run.step == config.steps:

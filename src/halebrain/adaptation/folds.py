@@ -1,0 +1,89 @@
+"""Who is left out in turn, what each run without them learned, and how many steps are best for those it did not see."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+
+from halebrain.core.atomic import atomic_path
+from halebrain.training.loop import Weights
+
+
+def deal(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tuple[str, ...]]:
+    """Return the groups of subjects that are left out in turn; none where there is one annotated subject.
+
+    Args:
+        annotated: Annotated subjects, each once; every group has at least one.
+        healthy: Healthy subjects; groups without one are as good.
+        most: Groups at most.
+
+    Example:
+        >>> deal(["a", "b", "c"], ["h"], 2)
+        [('a', 'c', 'h'), ('b',)]
+    """
+    count = min(len(annotated), most)
+    if count < 2:
+        return []
+    return [(*annotated[fold::count], *healthy[fold::count]) for fold in range(count)]
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The weights of one run after some numbers of steps, on disk.
+
+    Args:
+        folder: Where.
+        steps: After how many, ascending.
+    """
+
+    folder: Path
+    steps: tuple[int, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there."""
+        return all(self._path(step).is_file() for step in self.steps)
+
+    def save(self, step: int, weights: Weights) -> None:
+        """Keep the weights after `step` steps."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        with atomic_path(self._path(step)) as temporary:
+            temporary.write_bytes(safetensors.torch.save(tensors))
+
+    def load(self, step: int) -> Weights:
+        """Return the weights after `step` steps."""
+        weights: Weights = safetensors.torch.load(self._path(step).read_bytes())
+        return weights
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class StepChoice:
+    """How many steps to take.
+
+    Args:
+        steps: That number; 0 = leave the segmenter as it is.
+        tried: Numbers of steps, ascending from 0.
+        auprc: Mean AUPRC over left-out subjects for each; empty where none could be left out.
+    """
+
+    steps: int
+    tried: tuple[int, ...] = ()
+    auprc: tuple[float, ...] = ()
+
+
+def choose_steps(tried: Sequence[int], auprc: dict[str, list[list[float]]], tolerance: float) -> StepChoice:
+    """Return the smallest number of steps whose mean AUPRC over subjects lies within `tolerance` of the best.
+
+    Args:
+        tried: Numbers of steps, ascending.
+        auprc: Left-out subject → one list a scan, with a value for each number of steps.
+        tolerance: See above.
+    """
+    means = np.mean([np.mean(scans, axis=0) for scans in auprc.values()], axis=0)
+    first = int(np.flatnonzero(means >= means.max() - tolerance)[0])
+    return StepChoice(tried[first], tuple(tried), tuple(float(v) for v in means))

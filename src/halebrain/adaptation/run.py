@@ -1,0 +1,249 @@
+"""An adaptation from first to last: pairs, left-out runs, number of steps, the adapted model, before and after."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.adaptation.config import AdaptConfig
+from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
+from halebrain.adaptation.judge import Judge
+from halebrain.adaptation.pairs import open_pairs
+from halebrain.adaptation.record import adaptation_identity, summarise_adaptation
+from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
+from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
+from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
+from halebrain.core.errors import DataError
+from halebrain.core.progress import track
+from halebrain.core.types import FloatArray
+from halebrain.data.slices import SliceStore, build_store
+from halebrain.evaluation.evaluate import Evaluation
+from halebrain.inference.resegment import Resegmenter
+from halebrain.io.manifest import Manifest
+from halebrain.models.bundle import Bundle
+from halebrain.models.segmentation import Segmenter
+from halebrain.training.adaptation import fine_tune
+from halebrain.training.fabric import launch
+from halebrain.training.pairs import PairStore
+
+STAGE = "adaptation"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What an adaptation ends with.
+
+    Args:
+        bundle: The adapted model, not yet written.
+        choice: How many steps, and why.
+        left_out: Before and after on scans that were left out in turn; `None` where none could be.
+        held_out: The same on scans that took no part; `None` where there are none.
+        notes: What a user should know, a clause each.
+    """
+
+    bundle: Bundle
+    choice: StepChoice
+    left_out: Evaluation | None
+    held_out: Evaluation | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that some subjects took no part in."""
+
+    without: tuple[str, ...]
+    snapshots: Snapshots
+
+
+class Adapter:
+    """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
+
+    Args:
+        bundle: A detector; its reconstructor stays as it is.
+        scans: What to learn from and to judge by.
+        config: How.
+        folder: Of pairs, weights and scores; a run that was stopped goes on from them.
+        device: Where the networks run.
+
+    Raises:
+        DataError: The model has no segmenter.
+    """
+
+    def __init__(
+        self, bundle: Bundle, scans: AdaptScans, config: AdaptConfig, folder: Path, device: torch.device
+    ) -> None:
+        if bundle.segmenter is None:
+            raise DataError("adaptation needs a model with a segmenter", where=bundle.path or "model")
+        self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
+        self.identity = adaptation_identity(bundle, scans, config)
+        self.work = folder / self.identity[:16]
+        self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
+        self.fabric: Fabric = launch(config.tuning.loop, device)
+        self.notes = list(scans.notes)
+
+    def run(self) -> Adaptation:
+        """Do it all, or what is left of it.
+
+        Raises:
+            HalebrainError: A scan cannot be used; the message names it.
+        """
+        scans, annotated, healthy = self._open()
+        pairs = {
+            "annotated": open_pairs("annotated", annotated, self.bundle, self.config, self.work / "pairs"),
+            "synthetic": open_pairs("synthetic", healthy or annotated, self.bundle, self.config, self.work / "pairs"),
+        }
+        subjects = list(dict.fromkeys(record.subject for record in annotated.records))
+        folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
+        runs = [_Run(fold, self._train_without(pairs, fold, number)) for number, fold in enumerate(folds)]
+        judged, scores = self._score_annotated(scans, runs)
+        choice = self._choose(judged, scores)
+        left_out = [
+            LeftOut(scan, values[0], values[choice.tried.index(choice.steps)])
+            for scan, values in zip(judged, scores, strict=True)
+        ] + self._score_healthy(scans, runs, choice.steps)
+        segmenter, seconds = self._final(pairs, choice)
+        calibration = self._calibration(left_out, scans.annotated)
+        summary = summarise_adaptation(
+            self.bundle, self._as_given(scans), self.config, choice, identity=self.identity
+        ) | {
+            "notes": list(self.notes),
+            "seconds": round(seconds, 1),
+            "device": str(self.fabric.device),
+        }
+        number = sum(name.startswith(STAGE) for name in self.bundle.training)
+        stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
+        training = {**self.bundle.training, stage: summary}
+        bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, sha256="")
+        judge = Judge(self.predictor, (self.bundle.calibration, calibration), self.identity)
+        held_out = judge.held_out(scans.held_out, segmenter, self.work / "scores")
+        return Adaptation(bundle, choice, judge.left_out(left_out), held_out, tuple(self.notes))
+
+    def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
+        """Return the prepared scans without those that show no lesion, and the slices to learn from."""
+        given, preprocessing = self.given, self.predictor.preprocessor.config
+        # Those held out too, so that a file that cannot be read is said before anything is trained.
+        parts = (given.annotated, given.healthy, given.held_out)
+        annotated, healthy, held_out = (prepare_scans(m, preprocessing, self.folder / "scans") for m in parts)
+        cache = self.folder / "slices"
+        store, empty = without_empty(annotated, preprocessing, cache)
+        if empty:
+            named = ", ".join(empty)
+            self.notes.append(f"{named}: no lesion on the working grid, left out; declare it healthy if it is")
+            annotated = annotated.select(lambda record: record.scan_id not in empty)
+        slices = None
+        if len(healthy):
+            slices = build_store(healthy, preprocessing, cache, description="healthy scans")
+        else:
+            self.notes.append(
+                "no healthy scans: synthetic anomalies go into slices of the annotated ones without lesion"
+            )
+        scans = AdaptScans(annotated, healthy, held_out, given.notes)
+        return scans, store, slices
+
+    def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
+        """Return the annotated scans and their scores, by the run without them after every number of steps."""
+        judged, scores = [], []
+        rows = [(record, run) for run in runs for record in scans.annotated if record.subject in run.without]
+        for record, run in track(rows, description="Scoring those left out", total=len(rows)):
+            scan = open_judged(self.predictor, record)
+            weights = (run.snapshots.load(step) for step in run.snapshots.steps)
+            path = self.work / "scores" / f"{record.scan_id}.npy"
+            scores.append(score_versions(self.predictor, scan, weights, path))
+            judged.append(scan)
+        return judged, scores
+
+    def _score_healthy(self, scans: AdaptScans, runs: Sequence[_Run], steps: int) -> list[LeftOut]:
+        """Return the healthy scans as the runs without them score them after `steps` steps."""
+        found = []
+        rows = [(record, run) for run in runs for record in scans.healthy if record.subject in run.without]
+        for record, run in track(rows, description="Scoring healthy scans left out", total=len(rows)):
+            scan = open_judged(self.predictor, record)
+            weights = [run.snapshots.load(steps)] if steps else []
+            scores = score_versions(self.predictor, scan, weights, self.work / "scores" / f"{record.scan_id}.npy")
+            found.append(LeftOut(scan, scores[0], scores[-1]))
+        return found
+
+    def _train_without(self, pairs: dict[str, PairStore], fold: tuple[str, ...], number: int) -> Snapshots:
+        loop = self.config.tuning.loop
+        folder = self.work / f"fold-{number + 1:02d}"
+        steps = tuple(range(loop.validate_every, loop.steps + 1, loop.validate_every))
+        snapshots = Snapshots(folder, steps)
+        if snapshots.complete:
+            return snapshots
+        others = {kind: store.of([s for s in store.subjects if s not in fold]) for kind, store in pairs.items()}
+        if not others["synthetic"].pairs:  # one healthy subject, and it is left out: its slices serve all the same
+            others["synthetic"] = pairs["synthetic"]
+        fine_tune(
+            copy.deepcopy(self._segmenter()),
+            {**others, "val": pairs["annotated"].of(fold)},
+            self.config.tuning,
+            folder,
+            fabric=self.fabric,
+            seed=self.config.seed,
+            name=f"Without {', '.join(fold[:3])}",
+            identity=f"{self.identity} {number}",
+            on_validated=snapshots.save,
+        )
+        return snapshots
+
+    def _as_given(self, scans: AdaptScans) -> AdaptScans:
+        """Return the user's own files of the scans that were learned from."""
+        kept = {record.scan_id for record in (*scans.annotated, *scans.healthy)}
+        parts = (part.select(lambda r: r.scan_id in kept) for part in (self.given.annotated, self.given.healthy))
+        annotated, healthy = parts
+        return replace(scans, annotated=annotated, healthy=healthy)
+
+    def _segmenter(self) -> Segmenter:
+        assert self.bundle.segmenter is not None  # only detectors are adapted
+        return self.bundle.segmenter
+
+    def _choose(self, judged: Sequence[JudgedScan], scores: Sequence[FloatArray]) -> StepChoice:
+        loop = self.config.tuning.loop
+        if not judged:
+            self.notes.append(
+                f"one annotated subject: none could be left out, so {self.config.steps_one_subject} steps were taken "
+                "unseen and the thresholds are the old ones"
+            )
+            return StepChoice(self.config.steps_one_subject)
+        auprc: dict[str, list[list[float]]] = {}
+        for scan, values in zip(judged, scores, strict=True):
+            auprc.setdefault(scan.record.subject, []).append(auprc_of(scan, values))
+        tried = range(0, loop.steps + 1, loop.validate_every)
+        choice = choose_steps(tried, auprc, self.config.tolerance)
+        if choice.steps == 0:
+            self.notes.append("no number of steps made it better on left-out scans: the segmenter stays as it is")
+        elif choice.steps == loop.steps:
+            self.notes.append("the longest run was best: more steps (tuning.loop.steps) may be better still")
+        return choice
+
+    def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[Segmenter, float]:
+        """Return the segmenter that learned from all scans, and the seconds that it took."""
+        segmenter = copy.deepcopy(self._segmenter())
+        if choice.steps == 0:
+            return segmenter, 0.0
+        tuning = self.config.tuning
+        loop = tuning.loop.model_copy(update={"steps": choice.steps})
+        seconds = fine_tune(
+            segmenter,
+            {**pairs, "val": pairs["annotated"]},
+            tuning.model_copy(update={"loop": loop}),
+            self.work / "final",
+            fabric=self.fabric,
+            seed=self.config.seed,
+            name="From all scans",
+            identity=f"{self.identity} final",
+        )
+        return segmenter, seconds
+
+    def _calibration(self, left_out: Sequence[LeftOut], annotated: Manifest) -> dict[str, Any]:
+        if not left_out:
+            return self.bundle.calibration
+        found = calibrate_left_out(left_out, annotated.fingerprint())
+        if gone := sorted(set(self.bundle.calibration.get("thresholds", ())) - set(found.thresholds)):
+            self.notes.append(f"thresholds {', '.join(gone)} held for other scores and are gone: halebrain calibrate")
+        return found.model_dump(mode="json")

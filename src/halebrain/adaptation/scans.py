@@ -1,0 +1,142 @@
+"""Which scans of a manifest an adaptation learns from, which it only judges by, and what a user should know of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.progress import track
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.prepare import PrepareTask, prepare_scan
+from halebrain.data.slices import SliceStore, build_store
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.preprocessing.prepared import prepared_files, read_sidecar
+
+MANY = 20
+"""Annotated subjects from which training a segmenter is worth its time."""
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class AdaptScans:
+    """The scans of an adaptation, by what they are for.
+
+    Args:
+        annotated: Scans with lesions to learn from.
+        healthy: Healthy scans that carry synthetic anomalies; empty = the annotated ones' slices without lesion do.
+        held_out: Annotated or healthy scans that are only scored, before and after.
+        notes: What a user should know, a clause each.
+    """
+
+    annotated: Manifest
+    healthy: Manifest
+    held_out: Manifest
+    notes: tuple[str, ...] = ()
+
+
+def choose_scans(
+    manifest: Manifest, bundle: Bundle, *, pathologies: tuple[str, ...] = (), max_healthy: int, seed: int
+) -> AdaptScans:
+    """Return the scans by purpose: the split "test" and pathologies that are not asked for are only judged by.
+
+    Args:
+        manifest: All scans.
+        bundle: The model.
+        pathologies: What to adapt to; () = everything annotated.
+        max_healthy: Most healthy subjects that are used.
+        seed: Draws which.
+
+    Raises:
+        MissingInputError: No scan can be learned from.
+    """
+    usable = manifest.select(lambda r: r.lesion is not None or r.is_healthy)
+    annotated = usable.select(
+        lambda r: r.split != "test" and not r.is_healthy and (not pathologies or r.pathology in pathologies)
+    )
+    if len(annotated) == 0:
+        healthy_only = len(usable) > 0 and all(r.is_healthy for r in usable)
+        received = "healthy scans only" if healthy_only else "no scan with a lesion mask to learn from"
+        raise MissingInputError(
+            "adaptation needs annotated scans",
+            received=received,
+            where=manifest.source or "manifest",
+            remedy='name masks under "lesion", in rows whose split is not "test"',
+        )
+    healthy = usable.select(lambda r: r.is_healthy and r.split != "test")
+    if len(healthy.subjects()) > max_healthy:
+        healthy = healthy.subset(max_healthy, seed=seed) if max_healthy else healthy.select(lambda _: False)
+    learned = {*annotated.subjects(), *healthy.subjects()}
+    others = usable.select(lambda r: r.subject not in learned and (r.split == "test" or not r.is_healthy))
+    seen = bundle.seen_subjects("train_subjects", "val_subjects") | bundle.calibration_subjects()
+    held_out = others.select(lambda r: r.subject not in seen)
+    notes = [*_remarks(manifest, usable, annotated, bundle)]
+    if left := sorted(set(others.subjects()) - set(held_out.subjects())):
+        notes.append(f"{_named(left)}: not scored before and after, as the model has seen them")
+    return AdaptScans(annotated, healthy, held_out, tuple(notes))
+
+
+def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: Bundle) -> list[str]:
+    notes, training = [], bundle.training
+    if unused := len(manifest) - len(usable):
+        notes.append(f"{unused} scans have no lesion mask and are not declared healthy: they are not used")
+    learned = set(bundle.seen_subjects("train_subjects"))
+    if twice := [s for s in annotated.subjects() if s in learned]:
+        notes.append(f"{_named(twice)}: the model was trained on them, so that its figures from before flatter it")
+    known = {m for summary in training.values() for m in summary.get("modalities", ())}
+    if known and (new := sorted({r.modality for r in annotated} - known)):
+        notes.append(f"the model never saw {', '.join(new)}, and its reconstructor stays as it is: expect little")
+    if (count := len(annotated.subjects())) > MANY:
+        notes.append(f"{count} annotated subjects are enough to train a segmenter: halebrain train segmenter")
+    return notes
+
+
+def _named(subjects: list[str]) -> str:
+    more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
+    return ", ".join(subjects[:_NAMED]) + more
+
+
+def prepare_scans(manifest: Manifest, config: PreprocessingConfig, folder: Path) -> Manifest:
+    """Return the scans on the working grid: those that are prepared as they are, the others prepared in `folder`.
+
+    Raises:
+        DataError: A scan cannot be used; the message names it.
+    """
+    rows = track(manifest.records, description="Preparing scans", total=len(manifest))
+    return replace(manifest, records=tuple(_prepared(record, config, folder) for record in rows))
+
+
+def _prepared(record: ScanRecord, config: PreprocessingConfig, folder: Path) -> ScanRecord:
+    if read_sidecar(record.image) is not None:
+        return record
+    prepare_scan(PrepareTask(record, folder, config))
+    files = prepared_files(folder, record, config.space)
+    return replace(
+        record,
+        image=files.image,
+        brain_mask=files.brain_mask,
+        lesion=None if record.lesion is None else files.lesion,
+        healthy=None if record.healthy is None else files.healthy,
+        space=TEMPLATE_SPACE if config.space == TEMPLATE_SPACE else "native",
+    )
+
+
+def without_empty(annotated: Manifest, config: PreprocessingConfig, cache: Path) -> tuple[SliceStore, list[str]]:
+    """Return the slices of the scans that show lesion on the working grid, and the names of the others.
+
+    Raises:
+        DataError: None does, or a scan did not register.
+    """
+    store = build_store(annotated, config, cache, description="annotated scans")
+    kept = [n for n, slices in enumerate(store.lesion_slices) if len(slices)]
+    if not kept:
+        raise DataError(
+            "adaptation needs lesions",
+            received="empty masks on the working grid",
+            where=annotated.source or annotated.records[0].lesion or "manifest",
+            remedy="check that masks and scans belong together",
+        )
+    empty = [record.scan_id for n, record in enumerate(store.records) if n not in kept]
+    parts = ([array[n] for n in kept] for array in (store.images, store.labels, store.records))
+    images, labels, records = parts
+    return SliceStore(tuple(images), tuple(labels), tuple(records)), empty  # type: ignore[arg-type]

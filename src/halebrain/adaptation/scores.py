@@ -1,0 +1,116 @@
+"""What the model and its adapted versions say of a scan, over the voxels that count, on the working grid."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.curve import Curve
+from halebrain.inference.postprocess import to_mask
+from halebrain.inference.resegment import Resegmenter
+from halebrain.io.manifest import ScanRecord
+from halebrain.io.volume import read_mask, read_volume
+from halebrain.models.segmentation import Segmenter
+from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.prepared import open_scan
+from halebrain.training.loop import Weights
+
+
+@dataclass(frozen=True)
+class JudgedScan:
+    """A prepared scan and its truth on the working grid.
+
+    Args:
+        record: Its row.
+        scan: The scan.
+        lesion: True lesion, bool `(i, j, k)`; all false in a healthy scan.
+    """
+
+    record: ScanRecord
+    scan: WorkingScan
+    lesion: MaskArray
+
+    @property
+    def region(self) -> MaskArray:
+        """Where voxels count: the brain, and lesion that its mask missed."""
+        return self.scan.brain_mask | self.lesion
+
+    @property
+    def labels(self) -> MaskArray:
+        """The lesion over the voxels that count, `(m,)`."""
+        labels: MaskArray = self.lesion[self.region]
+        return labels
+
+    def case(self, values: FloatArray, *, threshold: float | None, min_lesion_mm3: float) -> Case:
+        """Return the scan with scores `(m,)` of the voxels that count, ready to be judged.
+
+        Args:
+            values: The scores.
+            threshold: Chosen without this scan; `None` = none is known, and no mask is judged.
+            min_lesion_mm3: Smallest lesion kept in the mask.
+        """
+        score = np.zeros(self.scan.brain_mask.shape, dtype=np.float32)
+        score[self.region] = values
+        record, spacing_mm = self.record, self.scan.grid.spacing_mm
+        mask = None
+        if threshold is not None:
+            voxel_mm3 = float(np.prod(spacing_mm))
+            mask = to_mask(score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
+        return Case(
+            scan_id=record.scan_id,
+            subject=record.subject,
+            modality=record.modality,
+            pathology=record.pathology or "unknown",
+            reference=self.lesion,
+            region=self.region,
+            spacing_mm=spacing_mm,
+            score=score,
+            mask=mask,
+            site=record.site,
+            age=record.age,
+            sex=record.sex,
+        )
+
+
+def open_judged(predictor: Resegmenter, record: ScanRecord) -> JudgedScan:
+    """Read a prepared scan and its truth."""
+    volume = read_volume(record.image)
+    scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+    lesion = np.zeros_like(scan.brain_mask)
+    if record.lesion is not None and not record.is_healthy:
+        lesion = read_mask(record.lesion, volume)
+    return JudgedScan(record, scan, lesion)
+
+
+def score_versions(predictor: Resegmenter, judged: JudgedScan, versions: Iterable[Weights], path: Path) -> FloatArray:
+    """Return the scores of the voxels that count, `(1 + versions, m)`: the model itself first, then each version.
+
+    Args:
+        predictor: The model.
+        judged: The scan.
+        versions: Weights of the segmenter.
+        path: Where the scores are kept; what is there is taken.
+    """
+    if path.exists():
+        kept: FloatArray = np.load(path)
+        return kept
+    assert predictor.bundle.segmenter is not None  # only detectors are adapted
+    segmenter = Segmenter(predictor.bundle.segmenter.config).to(predictor.device)
+    known = predictor.know(judged.scan)
+    found = [known.score[judged.region]]
+    for weights in versions:
+        segmenter.load_state_dict(weights)
+        found.append(predictor.score(known, segmenter.eval())[judged.region])
+    scores = np.stack(found).astype(np.float32)
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, scores)
+    return scores
+
+
+def auprc_of(judged: JudgedScan, scores: FloatArray) -> list[float]:
+    """Return the AUPRC of each row of `scores` `(versions, m)`."""
+    return [Curve.of(values, judged.labels).average_precision for values in scores]

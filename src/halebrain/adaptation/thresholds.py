@@ -1,0 +1,67 @@
+"""Thresholds after an adaptation, chosen on what the left-out scans were given, and none of them on itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from halebrain.adaptation.scores import JudgedScan
+from halebrain.core.types import FloatArray
+from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
+
+_RATES = (0.01, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A scan that was left out, and what it was given.
+
+    Args:
+        judged: The scan.
+        before: Scores of the model itself, `(m,)`.
+        after: Scores of the version that learned from the others, `(m,)`.
+    """
+
+    judged: JudgedScan
+    before: FloatArray
+    after: FloatArray
+
+    @property
+    def subject(self) -> str:
+        """Whose it is."""
+        return self.judged.record.subject
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is nothing to find."""
+        return self.judged.record.is_healthy
+
+
+def dice_threshold(left_out: Sequence[LeftOut], *, without: str | None = None) -> tuple[float, float]:
+    """Return the threshold of the best pooled Dice, and that Dice.
+
+    Args:
+        left_out: The scans; there must be annotated ones of others.
+        without: A subject that takes no part, as it will be judged by the threshold.
+    """
+    chosen = [scan for scan in left_out if not scan.is_healthy and scan.subject != without]
+    return fit_best_dice([scan.after for scan in chosen], [scan.judged.labels for scan in chosen])
+
+
+def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Calibration:
+    """Return the thresholds of an adapted model: the best Dice, and shares of healthy voxels where some were left out.
+
+    Args:
+        left_out: Every scan that was left out once.
+        manifest_sha256: Fingerprint of the scans that were learned from.
+    """
+    value, dice = dice_threshold(left_out)
+    about = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
+    ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
+    thresholds = {"dice": Threshold(value=value, method="best pooled Dice", n_scans=len(ill), achieved=dice, **about)}
+    for rate in _RATES if healthy else ():
+        value, share = fit_false_positive_rate([s.after for s in healthy], rate)
+        method = f"{rate:.0%} of healthy voxels"
+        thresholds[f"fpr:{rate:g}"] = Threshold(
+            value=value, method=method, n_scans=len(healthy), achieved=share, **about
+        )
+    subjects = tuple(sorted({scan.subject for scan in left_out}))
+    return Calibration(default="dice", thresholds=thresholds, subjects=subjects)

@@ -1,0 +1,71 @@
+"""Many segmenters over one scan: the reconstructor is frozen, so its part is done once and kept."""
+
+from dataclasses import dataclass
+
+import torch
+
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.inference.postprocess import erode, fuse
+from halebrain.inference.predictor import Predictor, _slices, _to_volume
+from halebrain.models.reconstruction.base import Level
+from halebrain.models.segmentation import Segmenter
+from halebrain.preprocessing.pipeline import WorkingScan
+
+
+@dataclass(frozen=True)
+class KnownScan:
+    """A scan that the whole model has seen once.
+
+    Args:
+        scan: The scan on the working grid, `(i, j, k)`.
+        reconstructions: Of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
+        residual: The filtered residual map, `(i, j, k)`.
+        score: What the model itself says, same shape.
+    """
+
+    scan: WorkingScan
+    reconstructions: tuple[torch.Tensor, ...]
+    residual: FloatArray
+    score: FloatArray
+
+
+class Resegmenter(Predictor):
+    """A predictor that keeps what the reconstructor gave, and scores scans anew with other segmenters."""
+
+    _made: list[torch.Tensor] | None = None
+
+    def know(self, scan: WorkingScan) -> KnownScan:
+        """Run the whole model over a preprocessed scan.
+
+        Raises:
+            DataError: No slice shows enough brain.
+        """
+        self._made = []
+        maps = self.predict_working(scan)
+        made, self._made = self._made, None
+        return KnownScan(scan, tuple(made), maps.residual, maps.score)
+
+    def score(self, known: KnownScan, segmenter: Segmenter) -> FloatArray:
+        """Return the score `(i, j, k)` in [0, 1] that the model would give with another segmenter."""
+        image, mask, used = _slices(known.scan)
+        total = torch.zeros_like(image[used])
+        for reconstruction in known.reconstructions:
+            total += self._segment_with(segmenter, image[used], mask[used], reconstruction)
+        probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
+        inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
+        return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
+
+    def _segment_with(self, segmenter: Segmenter, *slices: torch.Tensor) -> torch.Tensor:
+        def run(image: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
+            probability: torch.Tensor = segmenter(image, healthy).float().sigmoid() * inside
+            return probability
+
+        return self._in_batches(run, *slices)
+
+    def _reconstruct_slices(
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+    ) -> torch.Tensor:
+        made = super()._reconstruct_slices(image, mask, level, seeds)
+        if self._made is not None:
+            self._made.append(made)
+        return made

@@ -1,0 +1,136 @@
+"""Fine-tuning of a trained segmenter on a few annotated scans, from cached pairs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from pydantic import Field
+
+from halebrain.core.config import Config
+from halebrain.core.random import make_generator
+from halebrain.data.anomalies import AnomalySpec
+from halebrain.data.augment import flip
+from halebrain.data.warp import PairAugmentationConfig, warp
+from halebrain.models.segmentation import Segmenter
+from halebrain.training.loop import LoopConfig, Stage, Weights, train
+from halebrain.training.losses import LossConfig, segmentation_loss
+from halebrain.training.pairs import PairStore, split_pairs
+
+
+class TuningConfig(Config):
+    """How the segmenter is fine-tuned.
+
+    Args:
+        draws: Pairs of every annotated slice; the levels of the model take turns, the noise is always new.
+        synthetic_slices: Slices with synthetic anomalies, from all scans together.
+        synthetic_fraction: Share of them in a batch.
+        lesion_fraction: Share of annotated draws restricted to slices with lesion.
+        anomaly: The synthetic anomalies: all kinds by default, as what must stay is what nobody annotated.
+        augmentation: Of intensities when a pair is made, of shapes at each step.
+        loss: Weights of the loss.
+        loop: How long at most, and how fast. The rate is constant, so that a shorter run is the beginning of a longer.
+    """
+
+    draws: int = Field(default=3, ge=1)
+    synthetic_slices: int = Field(default=384, ge=1)
+    synthetic_fraction: float = Field(default=0.5, ge=0, lt=1)
+    lesion_fraction: float = Field(default=0.7, ge=0, le=1)
+    anomaly: AnomalySpec = AnomalySpec(name="mixture")
+    augmentation: PairAugmentationConfig = PairAugmentationConfig(
+        gamma=0.5, bias_field=0.25, blur=0.25, ghosting=0.1, flip=0.5, warp=0.5
+    )
+    loss: LossConfig = LossConfig(cross_entropy=1.0, dice=0.5)
+    loop: LoopConfig = LoopConfig(
+        steps=300,
+        batch_size=8,
+        lr=1e-3,
+        warmup_steps=10,
+        ema_decay=0.95,
+        validate_every=100,
+        validation_batches=4,
+        checkpoint_every=100,
+        keep="last",
+    )
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that a shorter run is the beginning of a longer one."""
+        if self.loop.lr_schedule != "constant" or self.loop.keep != "last":
+            raise ValueError(
+                "loop.lr_schedule must be constant and loop.keep last: the number of steps is chosen after"
+            )
+        if self.loop.steps % self.loop.validate_every:
+            raise ValueError("loop.validate_every must divide loop.steps")
+
+
+class AdaptationStage(Stage):
+    """Cached pairs in, segmentation loss out.
+
+    Args:
+        segmenter: As the model has it; it learns.
+        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs to look at.
+        config: How.
+        seed: The user's seed.
+    """
+
+    def __init__(self, segmenter: Segmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int) -> None:
+        super().__init__()
+        self.trained, self.stores, self.config, self.seed = segmenter, stores, config, seed
+        self.synthetic = round(config.loop.batch_size * config.synthetic_fraction)
+
+    def forward(self, split: str, step: int) -> torch.Tensor:
+        """Return the segmentation loss of batch `step`."""
+        segmenter: Any = self.trained
+        # Validation looks at the same pairs whatever the seed.
+        generator = make_generator(self.seed if split == "train" else 0, split, "adaptation", step)
+        pairs = self._batch(split, generator).to(next(segmenter.parameters()).device)
+        image, reconstruction, lesion = split_pairs(pairs)
+        if split == "train":
+            config = self.config.augmentation
+            moved = flip(image, reconstruction, lesion, config=config, generator=generator)
+            image, reconstruction, lesion = warp(*moved, config=config, generator=generator)
+        return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
+
+    def _batch(self, split: str, generator: torch.Generator) -> torch.Tensor:
+        size, share = self.config.loop.batch_size, self.config.lesion_fraction
+        if split == "val":
+            return self.stores["val"].draw(size, generator, lesion_fraction=share)
+        annotated = self.stores["annotated"].draw(size - self.synthetic, generator, lesion_fraction=share)
+        if self.synthetic == 0:
+            return annotated
+        return torch.cat([annotated, self.stores["synthetic"].draw(self.synthetic, generator)])
+
+
+def fine_tune(
+    segmenter: Segmenter,
+    stores: dict[str, PairStore],
+    config: TuningConfig,
+    folder: Path,
+    *,
+    fabric: Fabric,
+    seed: int,
+    name: str,
+    identity: str,
+    on_validated: Callable[[int, Weights], None] | None = None,
+) -> float:
+    """Fine-tune `segmenter`, which ends with the averaged weights of the last step; return the seconds that it took.
+
+    Args:
+        segmenter: As the model has it.
+        stores: As `AdaptationStage` takes them.
+        config: How.
+        folder: Of the checkpoint, from which a run goes on.
+        fabric: Launched.
+        seed: The user's seed.
+        name: What the progress bar calls it.
+        identity: Hash of all that the run depends on.
+        on_validated: Called with the step and the averaged weights after each validation.
+    """
+    segmenter.requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = AdaptationStage(segmenter, stores, config, seed)
+    stage.train()
+    result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, on_validated=on_validated)
+    segmenter.load_state_dict(result.weights)
+    segmenter.eval().requires_grad_(False)
+    return result.seconds

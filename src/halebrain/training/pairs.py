@@ -1,0 +1,141 @@
+"""Pairs of a slice and its reconstruction, made once: the reconstructor is frozen, the segmenter alone runs anew.
+
+A pair is all that stage 2 would show the segmenter: augmented intensities, synthetic anomaly, noise of one draw. What
+is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from halebrain.core.atomic import atomic_path
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.data.anomalies import AnomalyGenerator
+from halebrain.data.augment import augment
+from halebrain.data.slices import SliceBatch, SliceStore
+from halebrain.data.warp import PairAugmentationConfig
+from halebrain.models.reconstruction import Reconstructor
+
+_AT_ONCE = 16
+_LESION, _BRAIN = 3, 1
+
+
+@dataclass(frozen=True)
+class PairMaker:
+    """Makes pairs with a frozen reconstructor, each from a level at which it is used.
+
+    Args:
+        reconstructor: In eval mode, on its device.
+        augmentation: Of intensities, before the reconstruction.
+        seed: The user's seed.
+        needs_reconstruction: Whether the segmenter looks at it at all; if not, the slice stands in its place.
+    """
+
+    reconstructor: Reconstructor
+    augmentation: PairAugmentationConfig
+    seed: int
+    needs_reconstruction: bool = True
+
+    def annotated(self, store: SliceStore, scan: int, *, draws: int) -> npt.NDArray[np.float16]:
+        """Return `draws` pairs of every slice of one scan, `(draws × n, 3, h, w)`: slice, reconstruction, label."""
+        slices = store.read([scan] * len(store.images[scan]), list(range(len(store.images[scan]))))
+        name = store.records[scan].scan_id
+        return np.concatenate([self._pairs(slices, name, draw) for draw in range(draws)])
+
+    def synthetic(
+        self, store: SliceStore, scan: int, anomaly: AnomalyGenerator, *, count: int
+    ) -> npt.NDArray[np.float16]:
+        """Return `count` pairs with synthetic anomalies, on slices of one scan that have no lesion of their own.
+
+        Where every slice has one, the anomaly joins it.
+        """
+        name = store.records[scan].scan_id
+        healthy = np.setdiff1d(np.arange(len(store.images[scan])), store.lesion_slices[scan])
+        candidates = healthy if len(healthy) else np.arange(len(store.images[scan]))
+        found = []
+        for start in range(0, count, _AT_ONCE):
+            generator = make_generator(self.seed, "synthetic", name, start)
+            size = min(_AT_ONCE, count - start)
+            chosen = candidates[torch.randint(len(candidates), (size,), generator=generator).numpy()]
+            plain = store.read([scan] * size, chosen.tolist())
+            params = anomaly.sample_params(size, generator=generator)
+            altered, drawn = anomaly.apply(plain.image, plain.brain_mask, params)
+            batch = SliceBatch(altered, plain.brain_mask, plain.lesion | drawn)
+            found.append(self._pairs(batch, f"{name} synthetic", start // _AT_ONCE))
+        return np.concatenate(found)
+
+    @torch.inference_mode()
+    def _pairs(self, slices: SliceBatch, name: str, draw: int) -> npt.NDArray[np.float16]:
+        levels, device = self.reconstructor.levels, next(self.reconstructor.parameters()).device
+        generator = make_generator(self.seed, "pairs", name, draw)
+        # The first draw is the slice as it is, as at test time.
+        altered = slices.image
+        if draw > 0 or "synthetic" in name:
+            altered = augment(slices.image, slices.brain_mask, self.augmentation, generator=generator)
+        seeds, healthy = draw_seeds(len(altered), generator), []
+        for start in range(0, len(altered), _AT_ONCE) if self.needs_reconstruction else ():
+            part = slice(start, start + _AT_ONCE)
+            image = altered[part].to(device, memory_format=torch.channels_last)
+            made = self.reconstructor.reconstruct(image, level=levels[draw % len(levels)], seeds=seeds[part])
+            healthy.append(made.float().cpu() * slices.brain_mask[part])
+        label = slices.brain_mask * _BRAIN + slices.lesion * (_LESION - _BRAIN)
+        reconstruction = torch.cat(healthy) if healthy else altered
+        pairs: npt.NDArray[np.float16] = torch.cat([altered, reconstruction, label], dim=1).numpy().astype(np.float16)
+        return pairs
+
+
+@dataclass(frozen=True)
+class PairStore:
+    """Cached pairs of several scans of one kind.
+
+    Args:
+        pairs: One array a scan, `(n, 3, h, w)`, float16: slice, reconstruction, label (1 = brain, 3 = lesion).
+        subjects: Whose each scan is.
+    """
+
+    pairs: tuple[npt.NDArray[np.float16], ...]
+    subjects: tuple[str, ...]
+
+    def of(self, subjects: Sequence[str]) -> "PairStore":
+        """Return the pairs of some subjects."""
+        kept = [n for n, subject in enumerate(self.subjects) if subject in subjects]
+        return PairStore(tuple(self.pairs[n] for n in kept), tuple(self.subjects[n] for n in kept))
+
+    @cached_property
+    def with_lesion(self) -> list[npt.NDArray[np.int64]]:
+        """For each scan, the pairs that hold lesion."""
+        return [np.flatnonzero((pairs[:, 2] > _BRAIN).any(axis=(1, 2))) for pairs in self.pairs]
+
+    def draw(self, count: int, generator: torch.Generator, *, lesion_fraction: float = 0.0) -> torch.Tensor:
+        """Return pairs of scans drawn uniformly, `(count, 3, h, w)`, float32.
+
+        Args:
+            count: How many.
+            generator: Randomness.
+            lesion_fraction: Share of draws restricted to pairs with lesion.
+        """
+        scans = torch.randint(len(self.pairs), (count,), generator=generator).tolist()
+        drawn, found = torch.rand(count, 2, generator=generator).tolist(), []
+        for scan, (kind, place) in zip(scans, drawn, strict=True):
+            wanted = self.with_lesion[scan]
+            if kind >= lesion_fraction or len(wanted) == 0:
+                wanted = np.arange(len(self.pairs[scan]))
+            found.append(self.pairs[scan][wanted[int(place * len(wanted))]])
+        return torch.from_numpy(np.stack(found).astype(np.float32))
+
+
+def split_pairs(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return slice, reconstruction (both float32) and lesion (bool) of pairs `(b, 3, h, w)`, each `(b, 1, h, w)`."""
+    image, reconstruction, label = pairs[:, :1], pairs[:, 1:2], pairs[:, 2:]
+    return image, reconstruction, label > _BRAIN
+
+
+def save_pairs(pairs: npt.NDArray[np.float16], path: Path) -> None:
+    """Write pairs whole or not at all; `numpy.load` reads them, as a memory map."""
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, pairs)

@@ -1,0 +1,34 @@
+"""A scan scored anew by another segmenter is scored as by a model with that segmenter."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from halebrain.inference.predictor import Predictor
+from halebrain.inference.resegment import Resegmenter
+from halebrain.io.manifest import Manifest
+from halebrain.io.volume import read_volume
+from halebrain.models.bundle import load_bundle
+from halebrain.models.segmentation import Segmenter
+
+
+def test_scores_are_those_of_the_whole_model(small_model, small_cohort):
+    bundle = load_bundle(small_model)
+    record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]
+    predictor = Resegmenter(bundle, seed=4, draws=2)
+    scan = predictor.preprocessor.run(read_volume(record.image), space=record.space)
+    known = predictor.know(scan)
+    assert len(known.reconstructions) == 2
+    plain = Predictor(bundle, seed=4, draws=2).predict_working(scan).score
+    np.testing.assert_array_equal(known.score, plain)
+    assert bundle.segmenter is not None
+    np.testing.assert_allclose(predictor.score(known, bundle.segmenter), plain, atol=1e-6)
+
+    torch.manual_seed(9)
+    other = Segmenter(bundle.segmenter.config).eval().requires_grad_(False)
+    score = predictor.score(known, other)
+    assert np.abs(score - plain).max() > 0.01
+    expected = Predictor(replace(bundle, segmenter=other), seed=4, draws=2).predict_working(scan).score
+    # A fresh network computes in another order of memory: the sixth decimal moves.
+    np.testing.assert_allclose(score, expected, atol=5e-5)
