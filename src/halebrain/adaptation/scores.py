@@ -1,7 +1,6 @@
 """What the model and its adapted versions say of a scan, over the voxels that count, on the working grid."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +9,18 @@ from halebrain.core.atomic import atomic_path
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve
+from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.postprocess import to_mask
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.segmentation import Segmenter
-from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.training.loop import Weights
 
 
-@dataclass(frozen=True)
-class JudgedScan:
-    """A prepared scan and its truth on the working grid.
-
-    Args:
-        record: Its row.
-        scan: The scan.
-        lesion: True lesion, bool `(i, j, k)`; all false in a healthy scan.
-    """
-
-    record: ScanRecord
-    scan: WorkingScan
-    lesion: MaskArray
-
-    @property
-    def region(self) -> MaskArray:
-        """Where voxels count: the brain, and lesion that its mask missed."""
-        return self.scan.brain_mask | self.lesion
+class JudgedScan(AnnotatedScan):
+    """A prepared scan and its truth, to be judged before and after."""
 
     @property
     def labels(self) -> MaskArray:

@@ -1,6 +1,6 @@
 """The scans of a benchmark, preprocessed once and kept: every method is judged on the same arrays."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,33 +8,18 @@ import torch
 from halebrain.core.errors import DataError
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.core.types import SLICE_AXIS, MaskArray
+from halebrain.core.types import SLICE_AXIS
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.evaluation.case import Case
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.inference.cohort import AnnotatedScan
+from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask, read_volume
-from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
+from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_scan
 
 
-@dataclass(frozen=True)
-class PreparedScan:
-    """A scan on the working grid with its lesion.
-
-    Args:
-        record: Its row of the manifest.
-        scan: Image and brain mask.
-        lesion: Annotated lesion on the working grid; all false for a healthy scan.
-    """
-
-    record: ScanRecord
-    scan: WorkingScan
-    lesion: MaskArray
-
-    @property
-    def region(self) -> MaskArray:
-        """Voxels that count: the brain, and lesion outside its mask, which counts as missed."""
-        return self.scan.brain_mask | self.lesion
+class PreparedScan(AnnotatedScan):
+    """A scan that every method of a benchmark is judged on."""
 
     def case(self, score: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", threshold: float | None) -> Case:
         """Return the case of one method's score `(i, j, k)` on the working grid."""

@@ -62,6 +62,26 @@ class ScoredScan:
         return np.where(self.scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class AnnotatedScan:
+    """A scan on the working grid with its lesion.
+
+    Args:
+        record: Its row of the manifest.
+        scan: Image and brain mask.
+        lesion: Annotated lesion on the working grid, bool `(i, j, k)`; all false for a healthy scan.
+    """
+
+    record: ScanRecord
+    scan: WorkingScan
+    lesion: MaskArray
+
+    @property
+    def region(self) -> MaskArray:
+        """Voxels that count: the brain, and lesion outside its mask, which counts as missed."""
+        return self.scan.brain_mask | self.lesion
+
+
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInput]:
     """Return the scans that an input means.
 
