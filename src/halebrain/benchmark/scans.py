@@ -59,7 +59,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
             raise DataError("a scan of a benchmark must register to the template", where=record.image)
         lesion = np.zeros_like(scan.brain_mask)
         if record.lesion is not None and not record.is_healthy:
-            lesion = scan.from_native(read_mask(record.lesion, volume).astype(np.float32), order=1) > 0.5
+            lesion = scan.mask_from_native(read_mask(record.lesion, volume))
         found.append(PreparedScan(record, scan, lesion))
     return found
 

@@ -163,4 +163,4 @@ def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
     scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc["registration_failed"]:
         raise DataError("an exported scan must register to the template", where=record.image, remedy="check it")
-    return _Scan(scan.image, scan.from_native(lesion.astype(np.float32), order=1) > 0.5, scan.grid.affine)
+    return _Scan(scan.image, scan.mask_from_native(lesion), scan.grid.affine)

@@ -6,16 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.timing import Stopwatch
-from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.versions import versions
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
-from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
 from halebrain.preprocessing.quality import assess
 
@@ -92,8 +89,8 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
             files,
             scan,
             config=task.config,
-            lesion=None if lesion is None else lesion_working(scan, lesion),
-            healthy=_healthy_working(scan, record),
+            lesion=None if lesion is None else scan.mask_from_native(lesion),
+            healthy=None if record.healthy is None else scan.image_from_native(read_volume(record.healthy).data),
             about=about,
         )
     _add_costs(files, watch.seconds | scan.seconds)
@@ -107,12 +104,6 @@ def describe(record: ScanRecord) -> dict[str, Any]:
     }
 
 
-def lesion_working(scan: WorkingScan, lesion: MaskArray) -> MaskArray:
-    """Return an annotation of the native grid on the working grid: where it covers more than half a voxel."""
-    covered: MaskArray = scan.from_native(lesion.astype(np.float32), order=1) > 0.5
-    return covered
-
-
 def _refuse_another(found: dict[str, Any], identity: dict[str, Any], record: ScanRecord) -> None:
     """Raise where the name is taken by a scan from another place with another content: somebody else's."""
     before = found["record"]["image"]
@@ -123,15 +114,6 @@ def _refuse_another(found: dict[str, Any], identity: dict[str, Any], record: Sca
             where=record.image,
             remedy="take another --output, rename the subject, or --overwrite",
         )
-
-
-def _healthy_working(scan: WorkingScan, record: ScanRecord) -> FloatArray | None:
-    if record.healthy is None:
-        return None
-    span = scan.intensity
-    native = scan.from_native(read_volume(record.healthy).data - span.offset, order=1)
-    scaled = (native * np.exp(-scan.log_bias) - span.low) / (span.high - span.low)
-    return np.where(scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
 
 
 def _identity(task: PrepareTask) -> dict[str, Any]:

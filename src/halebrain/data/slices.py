@@ -205,8 +205,8 @@ def _preprocess(
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)
     if record.lesion is not None:
-        lesion = read_mask(record.lesion, volume).astype(np.float32)
-        labels[(scan.from_native(lesion, order=1) > 0.5) & scan.brain_mask] = 3
+        lesion = read_mask(record.lesion, volume)
+        labels[scan.mask_from_native(lesion) & scan.brain_mask] = 3
     slices = np.moveaxis(scan.image, SLICE_AXIS, 0).astype(np.float16)
     labels = np.moveaxis(labels, SLICE_AXIS, 0)
     keep = (labels > 0).sum(axis=(1, 2)) >= _MIN_BRAIN_PIXELS

@@ -50,16 +50,13 @@ class ScoredScan:
         """Return the annotated lesion on the working grid; all false where there is none."""
         if self.lesion is None:
             return np.zeros_like(self.scan.brain_mask)
-        return self.scan.from_native(self.lesion.astype(np.float32), order=1) > 0.5
+        return self.scan.mask_from_native(self.lesion)
 
     def healthy_working(self) -> FloatArray | None:
         """Return the true healthy image as the networks would see it, in [0, 1]; `None` where it is not known."""
         if self.record.healthy is None:
             return None
-        span = self.scan.intensity
-        native = self.scan.from_native(read_volume(self.record.healthy).data - span.offset, order=1)
-        scaled = (native * np.exp(-self.scan.log_bias) - span.low) / (span.high - span.low)
-        return np.where(self.scan.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
+        return self.scan.image_from_native(read_volume(self.record.healthy).data)
 
 
 @dataclass(frozen=True)

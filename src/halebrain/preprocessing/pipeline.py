@@ -118,6 +118,18 @@ class WorkingScan:
         """Return a native map (a label, say) on the working grid."""
         return resample(data, self.native, self.grid, target_to_source=self.template_to_native, order=order)
 
+    def mask_from_native(self, mask: MaskArray) -> MaskArray:
+        """Return a native mask on the working grid: where it covers more than half a voxel."""
+        covered: MaskArray = self.from_native(mask.astype(np.float32), order=1) > 0.5
+        return covered
+
+    def image_from_native(self, data: FloatArray) -> FloatArray:
+        """Return another image in the units of the input as the networks would see it: in [0, 1], its bias removed."""
+        span = self.intensity
+        native = self.from_native(data - span.offset, order=1)
+        scaled = (native * np.exp(-self.log_bias) - span.low) / (span.high - span.low)
+        return np.where(self.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
+
     def reconstruction_to_native(self, reconstruction: FloatArray) -> FloatArray:
         """Return a working-grid image on the native grid in the intensity units of the input, bias field included."""
         span = self.intensity
