@@ -17,6 +17,7 @@ from halebrain.cli.calibrate import calibrate
 from halebrain.cli.cohort import cohort
 from halebrain.cli.demo import demo
 from halebrain.cli.detect import detect
+from halebrain.cli.doctor import doctor
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.models import models_app
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, prepare, cohort, adapt, calibrate, tune, evaluate, benchmark, demo, export_nnunet):
+for command in (detect, prepare, cohort, adapt, calibrate, tune, evaluate, benchmark, demo, export_nnunet, doctor):
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
