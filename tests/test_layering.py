@@ -92,7 +92,7 @@ def test_the_command_line_loads_no_heavy_library():
     ("folder", "exempt"),
     [
         ("models/reconstruction", {"base", "diffusion", "features"}),
-        ("data/anomalies", {"base", "shapes"}),
+        ("data/anomalies", {"base", "mask_library", "shapes"}),
         ("preprocessing/brain", {"base", "command", "given", "prior", "head", "surface", "synthstrip_network"}),
     ],
 )

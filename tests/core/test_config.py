@@ -3,6 +3,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config, dump_yaml, load_config, merged, read_yaml
 from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.training.reconstructor import ReconstructorTraining
 
 
 class Inner(Config):
@@ -96,3 +97,15 @@ def test_another_method_does_not_inherit_the_settings_of_the_first(tmp_path):
     changed = load_config(Whole, path, ["reconstructor.name=ae", "reconstructor.settings.depth=2"])
     assert changed.reconstructor == Spec(name="ae", settings={"depth": 2})
     assert load_config(Whole, path, ["reconstructor.name=cddpm"]).reconstructor.settings == {"width": 8}
+
+
+def test_an_override_reaches_into_the_items_of_a_list(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data: {manifest: a.tsv}\nanomaly: {name: mixture, settings: {of: [{name: cohort}, {name: dag}]}}\n"
+    )
+    config = load_config(ReconstructorTraining, path, ["anomaly.settings.of.0.settings.patients=3"])
+    assert config.anomaly.settings["of"] == [{"name": "cohort", "settings": {"patients": 3}}, {"name": "dag"}]
+    for wrong in ("of.2.name=x", "of.first.name=x", "of.0=x"):
+        with pytest.raises(ConfigError, match="list"):
+            load_config(ReconstructorTraining, path, [f"anomaly.settings.{wrong}"])

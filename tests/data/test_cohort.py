@@ -8,8 +8,10 @@ import torch
 
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.random import make_generator
+from halebrain.data.cohort.acquisition import acquire, sample_acquisition
 from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
-from halebrain.data.cohort.contrast import render, sample_contrast
+from halebrain.data.cohort.contrast import render
+from halebrain.data.cohort.contrast_params import sample_contrast
 from halebrain.data.cohort.fields import compose, exponentiate, smooth_vectors
 from halebrain.data.cohort.generate import (
     CohortConfig,
@@ -19,7 +21,9 @@ from halebrain.data.cohort.generate import (
     render_subject,
     sample_subject,
 )
-from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions
+from halebrain.data.cohort.nuisance import add_nuisances
+from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
+from halebrain.data.cohort.stripping import StrippingParams, add_rim, stripped_mask
 
 SPACING, SHAPE = 4.0, (48, 48, 40)
 SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)
@@ -239,3 +243,102 @@ def test_an_unknown_name_is_refused_with_the_closest_one(tmp_path, update, close
 def test_a_cohort_of_nobody_is_refused(tmp_path):
     with pytest.raises(UsageError, match="at least one subject"):
         generate_cohort(tmp_path / "cohort", SMALL.model_copy(update={"healthy": 0, "patients": 0}))
+
+
+def test_processes_make_the_same_files(small, tmp_path):
+    folder, _ = small
+    generate_cohort(tmp_path / "b", SMALL, workers=2)
+    assert contents(tmp_path / "b") == contents(folder)
+
+
+def test_a_wide_cohort_draws_the_same_brains_and_lesions():
+    usual = sample_subject("wmh001", "wmh", SMALL)
+    wide = sample_subject("wmh001", "wmh", SMALL.model_copy(update={"variety": "wide"}))
+    assert (wide.anatomy, wide.lesions) == (usual.anatomy, usual.lesions)
+    assert usual.stripping is None
+    assert wide.stripping is not None
+    assert wide.contrasts != usual.contrasts
+    assert SubjectParams.model_validate_json(wide.model_dump_json()) == wide
+
+
+def test_a_wide_scan_lies_in_its_imperfect_mask_and_so_does_its_lesion():
+    config = SMALL.model_copy(update={"variety": "wide", "modalities": ("T1w", "T2w", "FLAIR", "random")})
+    for number in range(6):
+        images = render_subject(sample_subject(f"wmh{number}", "wmh", config), spacing_mm=SPACING)
+        assert not (images.lesion & ~images.brain_mask).any()
+        for scans in (images.scans, images.healthy):
+            assert list(scans) == list(config.modalities)
+            for image in scans.values():
+                assert image.isfinite().all()
+                assert image.min() >= 0
+                assert not image[~images.brain_mask].any()
+
+
+def test_a_mask_without_errors_is_the_brain(anatomy):
+    perfect = StrippingParams(offset_mm=0, roughness_mm=0, rim=0.5, seed=1)
+    assert torch.equal(stripped_mask(anatomy, perfect), anatomy.brain_mask)
+    wider = stripped_mask(anatomy, perfect.model_copy(update={"offset_mm": SPACING}))
+    assert (wider & ~anatomy.brain_mask).any()
+    assert not (anatomy.brain_mask & ~wider).any()
+    z = torch.from_numpy(anatomy.grid.affine).float()[2, 3] + SPACING * torch.arange(SHAPE[2])
+    cut = stripped_mask(anatomy, perfect.model_copy(update={"top_mm": 40.0}))
+    assert torch.equal(cut, anatomy.brain_mask & (z <= 40))
+
+
+def test_the_rim_is_outside_the_brain_alone(anatomy):
+    image = torch.rand(SHAPE, generator=make_generator(4))
+    rim = add_rim(image, anatomy, StrippingParams(offset_mm=2, roughness_mm=0, rim=0.5, seed=1), brightest=1.0)
+    assert torch.equal(rim[anatomy.brain_mask], image[anatomy.brain_mask])
+    assert rim[~anatomy.brain_mask].mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "tissues"), [("choroid", [VENTRICLE]), ("septum", [VENTRICLE]), ("limbic", [GM])])
+def test_what_fools_detectors_is_where_it_belongs(anatomy, name, tissues):
+    plain = sample_contrast("FLAIR", make_generator(2))
+    before, after = render(anatomy, plain), render(anatomy, plain.model_copy(update={name: 1.0}))
+    changed = (after - before).abs() > 0.05
+    assert changed.any()
+    assert (anatomy.tissues[tissues].sum(dim=0)[changed] > 0.01).all()
+
+
+def test_nothing_is_added_at_strength_zero(anatomy):
+    plain = sample_contrast("T2w", make_generator(2))
+    image = torch.rand(SHAPE, generator=make_generator(4))
+    assert torch.equal(add_nuisances(image, anatomy, plain), image)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("modality", ["T1w", "T2w", "FLAIR"])
+def test_the_order_of_tissues_is_the_modalitys_in_every_wide_contrast(modality, number):
+    wm, gm, _, csf, ventricle = sample_contrast(modality, make_generator(number), variety="wide").means
+    expected = {"T1w": csf < gm < wm, "T2w": wm < gm < csf <= ventricle, "FLAIR": ventricle < csf < wm < gm}
+    assert expected[modality]
+
+
+def test_ringing_and_motion_leave_the_mean_and_a_still_image_as_it_is():
+    image = 0.2 + torch.rand(24, 20, 6, generator=make_generator(1))
+    mask = torch.ones(24, 20, 6, dtype=torch.bool)
+    still = sample_acquisition("T1w", 0, make_generator(0)).model_copy(
+        update={"thickness_mm": 1.0, "blur_mm": 0.0, "bias": 0.0, "noise": 0.0, "ghost": 0.0, "rim": 0.0}
+    )
+    torch.testing.assert_close(acquire(image, mask, still, 2.0), image)
+    for name in ("ringing", "motion"):
+        altered = acquire(image, mask, still.model_copy(update={name: 0.4}), 2.0)
+        assert (altered - image).abs().max() > 1e-3
+        torch.testing.assert_close(altered.mean(), image.mean(), rtol=1e-2, atol=0)
+
+
+def test_blood_turns_the_change_over_and_a_solid_mass_looks_grey(anatomy):
+    contrast = sample_contrast("T2w", make_generator(1))
+    lesions = sample_lesions("mass", anatomy, make_generator(3))
+    part = next(p for p in lesions.parts if p.solid > 0).model_copy(update={"texture": 0.0, "fluid": 0.0, "water": 0.5})
+    image = torch.full(SHAPE, 0.5)
+
+    def painted(**changes):
+        parts = build_lesions(anatomy, lesions.model_copy(update={"parts": (part.model_copy(update=changes),)}))
+        inside = parts[0].extent > 0.9
+        return paint(image, parts, contrast, anatomy, sign=1)[parts[0].box][inside]
+
+    assert (painted(solid=0.0, looks=(1.0, 1.0, 1.0)) > 0.5).all()
+    assert (painted(solid=0.0, looks=(1.0, -1.0, 1.0)) < 0.5).all()
+    assert painted(solid=1.0).median() == pytest.approx(contrast.means[GM], abs=0.03)

@@ -114,3 +114,27 @@ def test_the_patch_loss_looks_into_the_patch_alone(image):
     assert float(built.loss(image, generator=make_generator(0))) == 0
     built.unet = Oracle(answer + 1)
     assert float(built.loss(image, generator=make_generator(0))) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_reconstructor_that_heals_is_asked_for_the_healthy_slice(image):
+    healing = build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "heals": True})
+    assert healing.needs_corruption
+    assert not build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER}).needs_corruption
+    seen = []
+    oracle = Oracle(torch.zeros(1, 1, 1, 1))
+    healing.unet = oracle
+    healing.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def corrupt(healthy, _):
+        return healthy * 0
+
+    loss = healing.loss(image, generator=make_generator(0), corrupt=corrupt)
+    torch.testing.assert_close(loss, (image * 2 - 1).abs().mean())  # against the healthy slice …
+    torch.testing.assert_close(seen[0], torch.full_like(image, -1.0))  # … described by the corrupted one
+    with pytest.raises(ValueError, match="give corrupt"):
+        healing.loss(image, generator=make_generator(0))
+
+
+def test_noise_cannot_say_what_was_healthy():
+    with pytest.raises(ConfigError, match="heals needs predicts 'image'"):
+        build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "heals": True, "predicts": "noise"})

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from halebrain.core.errors import DataError
+from halebrain.data.slices import DataConfig
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.training.reconstructor import ReconstructorTraining, run_identity
+from halebrain.training.reconstructor import ReconstructorTraining, read_training_manifest, run_identity
 from halebrain.training.segmenter import _is_annotated
 
 
@@ -38,3 +40,16 @@ def test_everything_else_does(changed):
 def test_a_healthy_scan_with_an_empty_mask_is_not_annotated():
     record = ScanRecord(subject="a", image=Path("a"), modality="T1w", lesion=Path("m"), pathology="healthy")
     assert not _is_annotated(record, None)
+
+
+def test_tables_are_read_as_one_and_a_scan_in_both_is_refused(tmp_path):
+    for name, subject in (("a", "one"), ("b", "two")):
+        scan = tmp_path / f"{subject}.nii.gz"
+        scan.touch()
+        record = ScanRecord(subject=subject, image=scan, modality="T1w", split="train", pathology="healthy")
+        Manifest((record,), source=tmp_path).write(tmp_path / f"{name}.tsv")
+    first, second = tmp_path / "a.tsv", tmp_path / "b.tsv"
+    both = read_training_manifest(DataConfig(manifest=first, more_manifests=(second,)))
+    assert both.subjects() == ["one", "two"]
+    with pytest.raises(DataError):
+        read_training_manifest(DataConfig(manifest=first, more_manifests=(first,)))

@@ -13,7 +13,10 @@ def cohort(
     subjects: Annotated[int, typer.Option("--subjects", min=0, help="Healthy subjects.")] = 20,
     patients: Annotated[int, typer.Option("--patients", min=0, help="Patients of each pathology.")] = 5,
     modality: Annotated[list[str] | None, typer.Option("--modality", help="T1w, T2w, FLAIR, random.")] = None,
-    pathology: Annotated[list[str] | None, typer.Option("--pathology", help="ms, stroke, tumour, wmh.")] = None,
+    pathology: Annotated[
+        list[str] | None,
+        typer.Option("--pathology", help="ms, stroke, tumour, wmh (the default), cavity, haemorrhage, mass."),
+    ] = None,
     seed: options.Seed = 0,
     spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size.")] = 2.0,
     labels: Annotated[
@@ -22,6 +25,11 @@ def cohort(
     t1: Annotated[
         Path | None, typer.Option("--t1", help="Healthy T1 scans to make brains of: a folder or a manifest.")
     ] = None,
+    variety: Annotated[
+        str,
+        typer.Option("--variety", help="usual, or wide: many scanners, artefacts, imperfect stripping."),
+    ] = "usual",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes, one thread each; 0: this one.")] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
@@ -48,7 +56,8 @@ def cohort(
         seed=seed,
         spacing_mm=spacing_mm,
         anatomies=anatomies,
+        variety=options.one_of(variety, "--variety", ("usual", "wide")),  # type: ignore[arg-type]
     )
-    manifest = generate_cohort(output, config)
+    manifest = generate_cohort(output, config, workers=workers)
     save_figure(cohort_montage(manifest), output / "montage.png")
     typer.echo(output / "manifest.tsv")

@@ -62,7 +62,8 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
     Args:
         model: The configuration class expected.
         path: The YAML file; `None` starts from the defaults.
-        overrides: `key=value` pairs with dotted keys; the value is read as YAML.
+        overrides: `key=value` pairs with dotted keys (`of.0.name` for the first item of a list); the value is read as
+            YAML.
 
     Raises:
         MissingInputError: The file does not exist.
@@ -167,12 +168,14 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
     if not separator or not key:
         raise ConfigError("--set takes key=value", received=repr(pair), remedy="for example --set steps=500")
     *parents, leaf = key.split(".")
-    node = raw
+    node: Any = raw
     for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
+        child = _child(node, parent, key)
+        if not isinstance(child, dict | list):
             raise ConfigError("--set must name a section", received=repr(key), where=parent)
         node = child
+    if isinstance(node, list):
+        raise ConfigError("--set changes what is in an item of a list", received=repr(key), remedy="name a key of it")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -180,6 +183,15 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
     if leaf == "name" and "settings" in node and node is not _without_foreign_settings(node, value):
         del node["settings"]
     node[leaf] = value
+
+
+def _child(node: Any, name: str, key: str) -> Any:
+    """Return the section called `name`, made where it is missing; of a list, the item of that number from 0."""
+    if isinstance(node, dict):
+        return node.setdefault(name, {})
+    if not name.isdecimal() or int(name) >= len(node):
+        raise ConfigError(f"--set must name an item of a list, 0 to {len(node) - 1}", received=repr(key), where=name)
+    return node[int(name)]
 
 
 def _explain(model: type[Config], error: ValidationError, where: object) -> ConfigError:

@@ -8,17 +8,19 @@ import hashlib
 import json
 import mmap
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import SLICE_AXIS
@@ -39,21 +41,25 @@ class DataConfig(GrowingConfig):
 
     Args:
         manifest: The table of scans.
+        more_manifests: Further tables, whose scans join those of the first.
         modalities: Modalities to use; `None` = all.
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
         cache: Folder of preprocessed slices; `None` = beside the run.
+        workers: Processes that preprocess scans which are not cached yet; 0 = this one.
         sampling: How healthy training slices are drawn: "random" = a scan, then one of its slices; "all" = every slice
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"sampling"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"more_manifests", "sampling", "workers"})
 
     manifest: Path | None = None
+    more_manifests: tuple[Path, ...] = ()
     modalities: tuple[str, ...] | None = None
     pathologies: tuple[str, ...] | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     cache: Path | None = None
+    workers: int = Field(default=0, ge=0)
     sampling: Sampling = "random"
 
 
@@ -122,6 +128,7 @@ def build_store(
     *,
     description: str,
     with_levels: bool = False,
+    workers: int = 0,
 ) -> SliceStore:
     """Preprocess every scan of `manifest` that is not cached yet and open them all.
 
@@ -131,6 +138,7 @@ def build_store(
         cache: Folder of the slices.
         description: What they are, for messages.
         with_levels: Open the heights of slices too; a scan that was cached without them is preprocessed once more.
+        workers: Processes that preprocess; 0 = this one.
 
     Raises:
         MissingInputError: The selection holds no scan.
@@ -138,18 +146,23 @@ def build_store(
     """
     if len(manifest) == 0:
         raise MissingInputError(f"{description} need at least one scan", where=manifest.source or "manifest")
-    preprocessor = Preprocessor(config)
-    images, labels, levels = [], [], []
-    for record in track(manifest.records, description=f"Reading {description}", total=len(manifest)):
-        key = _cache_key(record, config)
-        image_path, label_path, level_path = (cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))
-        if not label_path.exists() or (with_levels and not level_path.exists()):
-            _preprocess(record, preprocessor, image_path, label_path, level_path)
-        images.append(np.load(image_path, mmap_mode="r"))
-        labels.append(np.load(label_path, mmap_mode="r"))
-        if with_levels:
-            levels.append(np.load(level_path))
-    return SliceStore(tuple(images), tuple(labels), manifest.records, tuple(levels))
+    keys = [_cache_key(record, config) for record in manifest]
+    places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))) for key in keys]
+    missing = {
+        place.label: (record, config, place)
+        for record, place in zip(manifest, places, strict=True)
+        if not place.label.exists() or (with_levels and not place.levels.exists())
+    }
+    made = map_items(_preprocess, list(missing.values()), workers=workers)
+    for _, error in track(made, description=f"Reading {description}", total=len(missing)):
+        if error is not None:
+            raise error
+    return SliceStore(
+        tuple(np.load(place.image, mmap_mode="r") for place in places),
+        tuple(np.load(place.label, mmap_mode="r") for place in places),
+        manifest.records,
+        tuple(np.load(place.levels) for place in places) if with_levels else (),
+    )
 
 
 @dataclass(frozen=True)
@@ -196,9 +209,23 @@ def _opened(place: Path | npt.NDArray[Any]) -> npt.NDArray[Any]:
     return opened
 
 
-def _preprocess(
-    record: ScanRecord, preprocessor: Preprocessor, image_path: Path, label_path: Path, level_path: Path
-) -> None:
+@dataclass(frozen=True)
+class _Cached:
+    """Files of one scan in the cache."""
+
+    image: Path
+    label: Path
+    levels: Path
+
+
+@lru_cache(maxsize=2)
+def _preprocessor(config: PreprocessingConfig) -> Preprocessor:
+    return Preprocessor(config)
+
+
+def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
+    record, config, place = task
+    preprocessor = _preprocessor(config)
     volume = read_volume(record.image)
     scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc.get("registration_failed"):
@@ -213,7 +240,7 @@ def _preprocess(
     if not keep.any():
         raise DataError("a training scan must show brain on the working grid", where=record.image)
     # The labels last: where they are, the others are too.
-    arrays = ((level_path, np.flatnonzero(keep)), (image_path, slices[keep]), (label_path, labels[keep]))
+    arrays = ((place.levels, np.flatnonzero(keep)), (place.image, slices[keep]), (place.label, labels[keep]))
     for path, array in arrays:
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.save(handle, array)

@@ -66,6 +66,7 @@ def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str
             data.preprocessing,
             cache,
             description=f"healthy {what} scans",
+            workers=data.workers,
             with_levels=name == "train" and data.sampling == "level",
         )
         for name, rows, what in parts

@@ -22,6 +22,9 @@ from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
 
+_PLACES = ("manifest", "more_manifests", "cache", "workers")
+"""Settings of the data that say where things lie and how they are read, not what they are."""
+
 
 class ReconstructorTraining(Config):
     """Everything that defines a stage-1 run.
@@ -123,15 +126,18 @@ def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]
 
 
 def read_training_manifest(data: DataConfig) -> Manifest:
-    """Read the manifest of `data`, restricted to its modalities.
+    """Read the manifests of `data` as one, restricted to its modalities.
 
     Raises:
         MissingInputError: No manifest is named.
+        DataError: Two of them name the same scan, or split a subject.
     """
     if data.manifest is None:
         raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
     wanted = data.modalities
-    return Manifest.read(data.manifest).select(lambda record: wanted is None or record.modality in wanted)
+    tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
+    whole = Manifest(tuple(record for table in tables for record in table), source=data.manifest)
+    return whole.select(lambda record: wanted is None or record.modality in wanted)
 
 
 def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
@@ -143,7 +149,7 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
         others: Hashes of whatever else goes in, such as a frozen model.
     """
     settings = config.model_dump(mode="json")
-    settings["data"] = {k: v for k, v in settings["data"].items() if k not in ("manifest", "cache")}
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
     text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

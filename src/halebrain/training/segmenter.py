@@ -211,4 +211,11 @@ def _open(
     what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
     cache = config.data.cache or folder / "cache"
     levels = source == "synthetic" and split == "train" and config.data.sampling == "level"
-    return build_store(rows.split(split), config.data.preprocessing, cache, description=what, with_levels=levels)
+    return build_store(
+        rows.split(split),
+        config.data.preprocessing,
+        cache,
+        description=what,
+        with_levels=levels,
+        workers=config.data.workers,
+    )

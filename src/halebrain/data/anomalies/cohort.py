@@ -1,15 +1,17 @@
-"""The virtual cohort's diseases as anomalies on any healthy slice: real shapes and places, painted into real tissue."""
+"""The virtual cohort's diseases, and lesion masks of real patients, as anomalies on any healthy slice."""
 
 from functools import lru_cache
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
+from halebrain.data.anomalies.mask_library import mask_library
 from halebrain.data.anomalies.shapes import between, put_in
 from halebrain.data.cohort.anatomy import build_anatomy, sample_anatomy
 from halebrain.data.cohort.fields import smooth_noise
@@ -20,7 +22,7 @@ _LEAST_PIXELS = 12
 """Slices with less lesion are not kept."""
 
 
-class CohortAnomalySettings(Config):
+class CohortAnomalySettings(GrowingConfig):
     """Settings of the simulated diseases.
 
     Args:
@@ -30,7 +32,11 @@ class CohortAnomalySettings(Config):
         sign: "bright" as on FLAIR and T2, "dark" as on T1, or "both".
         change: Range of the strongest change of intensity.
         library_seed: Which patients.
+        fluid: Range of the intensity of what is filled with fluid.
+        masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"fluid", "masks"})
 
     probability: float = Field(default=0.5, ge=0, le=1)
     diseases: tuple[str, ...] = ("ms", "stroke", "tumour", "wmh")
@@ -38,6 +44,8 @@ class CohortAnomalySettings(Config):
     sign: Literal["bright", "dark", "both"] = "bright"
     change: tuple[float, float] = (0.15, 0.6)
     library_seed: int = 0
+    fluid: tuple[float, float] = (0.0, 0.3)
+    masks: Path | None = None
 
     @field_validator("diseases")
     @classmethod
@@ -68,7 +76,7 @@ class CohortAnomaly(AnomalyGenerator):
                 "shift": [12 * u[4] - 6, 12 * u[5] - 6],
                 "sign": {"bright": 1.0, "dark": -1.0, "both": 1.0 if u[6] < 0.5 else -1.0}[s.sign],
                 "change": between(s.change, u[7]),
-                "fluid": 0.3 * u[8],
+                "fluid": between(s.fluid, u[8]),
             }
             for u in torch.rand(count, 9, generator=generator).tolist()
         ]
@@ -78,12 +86,13 @@ class CohortAnomaly(AnomalyGenerator):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return slices with lesions and their masks."""
         s = self.settings
-        lesions = lesion_library(s.diseases, s.patients, s.library_seed)
+        simulated = lesion_library(s.diseases, s.patients, s.library_seed)
+        libraries = [simulated] if s.masks is None else [simulated, mask_library(s.masks)]
 
         def column(key: str) -> torch.Tensor:
             return torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
 
-        chosen = lesions[[int(p["slice"] * len(lesions)) for p in params]].to(image.device)
+        chosen = torch.stack([_pick(libraries, p["slice"]) for p in params]).to(image.device)
         height, width = image.shape[-2:]
         # Pixels are 2 mm in both; the grid says where in the library's slice each pixel of ours is read.
         rows = (torch.arange(height, device=image.device) - (height - 1) / 2)[None, :, None]
@@ -97,6 +106,13 @@ class CohortAnomaly(AnomalyGenerator):
         wet = image + column("sign") * column("change") * maps[:, :1]
         altered = torch.lerp(wet, column("fluid").expand_as(wet), maps[:, 1:].clamp(0, 1))
         return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+
+
+def _pick(libraries: list[torch.Tensor], place: float) -> torch.Tensor:
+    """Return the slice at `place` in [0, 1) of several libraries, each of which has an equal share."""
+    number = int(place * len(libraries))
+    library = libraries[number]
+    return library[int((place * len(libraries) - number) * len(library))]
 
 
 @lru_cache(maxsize=4)

@@ -1,68 +1,11 @@
-"""Contrast: from tissues to the intensities of one modality, with what makes healthy tissue uneven.
-
-Means are relative to the brightest tissue, close to those measured on public T1, T2 and FLAIR scans; the
-randomised contrast follows the spirit of SynthSeg (Billot et al. 2023).
-"""
+"""Contrast: from tissues to the intensities of one modality, with what makes healthy tissue uneven."""
 
 import torch
 
-from halebrain.core.config import Config
 from halebrain.data.cohort.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM, Anatomy
+from halebrain.data.cohort.contrast_params import ContrastParams
 from halebrain.data.cohort.fields import smooth_noise
-
-MODALITIES = ("T1w", "T2w", "FLAIR", "random")
-_MEANS = {
-    "T1w": (0.90, 0.56, 0.74, 0.12, 0.10),
-    "T2w": (0.21, 0.33, 0.25, 0.95, 1.00),
-    "FLAIR": (0.66, 0.80, 0.75, 0.20, 0.08),
-}
-_SPREAD = 0.06
-
-
-class ContrastParams(Config):
-    """What was drawn for one image's contrast.
-
-    Args:
-        modality: "T1w", "T2w", "FLAIR" or "random".
-        means: Intensity of each tissue, in the order of `TISSUES`.
-        unevenness: Relative spread of intensity inside a tissue.
-        gradient: Relative difference of white matter between front and back.
-        cap: Brightening beside the ventricles (FLAIR and T2 of healthy people show it too).
-        nulling: How unevenly CSF is suppressed (FLAIR).
-        vessel: Contrast of vessels and flow voids.
-        seed: Seed of the fields.
-    """
-
-    modality: str
-    means: tuple[float, float, float, float, float]
-    unevenness: float
-    gradient: float
-    cap: float
-    nulling: float
-    vessel: float
-    seed: int
-
-
-def sample_contrast(modality: str, generator: torch.Generator) -> ContrastParams:
-    """Draw the contrast of one image."""
-    u = torch.rand(12, generator=generator).tolist()
-    n = torch.randn(8, generator=generator).tolist()
-    if modality == "random":
-        means = _random_means(u[5:10])
-    else:
-        shift = [m + _SPREAD * m * n[i] for i, m in enumerate(_MEANS[modality])]
-        means = (shift[0], shift[1], shift[2], shift[3], shift[4])
-    water = modality in ("FLAIR", "T2w")
-    return ContrastParams(
-        modality=modality,
-        means=means,
-        unevenness=0.025 + 0.035 * u[0],
-        gradient=0.04 * n[5],
-        cap=(0.02 + 0.20 * u[1]) if water else 0.0,
-        nulling=0.25 * u[2] if modality == "FLAIR" else 0.0,
-        vessel=0.7 * u[3],
-        seed=int(torch.randint(2**40, (), generator=generator)),
-    )
+from halebrain.data.cohort.nuisance import add_nuisances
 
 
 def render(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
@@ -84,6 +27,7 @@ def render(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
         image = image + anatomy.tissues[tissue] * value
     image = image + _caps(anatomy, params, field(31, 12))
     image = image + _vessels(anatomy, params, field(32, 4), field(33, 3.5))
+    image = add_nuisances(image, anatomy, params)
     return image.clamp_min(0) * anatomy.brain_mask
 
 
@@ -102,13 +46,6 @@ def _vessels(anatomy: Anatomy, params: ContrastParams, field: torch.Tensor, othe
     csf_contrast = params.means[GM] - params.means[CSF]
     in_depth = ((other - 2.2) * 2).clamp(0, 1) * (anatomy.tissues[DEEP] + 0.3 * anatomy.tissues[WM])
     return params.vessel * (0.8 * csf_contrast * in_csf + 0.35 * (params.means[CSF] - 0.5 * brightest) * in_depth)
-
-
-def _random_means(u: list[float]) -> tuple[float, float, float, float, float]:
-    """Return intensities of any order; deep grey lies between white and grey, as it does in every contrast."""
-    wm, gm, csf = (0.05 + 0.95 * v for v in u[:3])
-    mix = 0.3 + 0.4 * u[3]
-    return wm, gm, mix * wm + (1 - mix) * gm, csf, min(1.0, max(0.02, csf + 0.1 * (u[4] - 0.5)))
 
 
 def _shape(anatomy: Anatomy) -> tuple[int, int, int]:

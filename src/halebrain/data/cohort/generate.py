@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,14 +16,16 @@ import halebrain
 from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
-from halebrain.core.random import make_generator
+from halebrain.core.random import branch, make_generator
 from halebrain.core.registry import suggestion
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.cohort.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
 from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
 from halebrain.data.cohort.anatomy_source import load_base
-from halebrain.data.cohort.contrast import MODALITIES, ContrastParams, render, sample_contrast
+from halebrain.data.cohort.contrast import render
+from halebrain.data.cohort.contrast_params import MODALITIES, ContrastParams, Variety, sample_contrast
 from halebrain.data.cohort.pathology import (
     PATHOLOGIES,
     LesionParams,
@@ -32,10 +35,13 @@ from halebrain.data.cohort.pathology import (
     push_field,
     sample_lesions,
 )
+from halebrain.data.cohort.stripping import StrippingParams, add_rim, sample_stripping, stripped_mask
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 
 _AGES = {"ms": (20.0, 60.0), "wmh": (55.0, 88.0), "stroke": (40.0, 88.0), "tumour": (25.0, 80.0)}
+USUAL_PATHOLOGIES = ("ms", "stroke", "tumour", "wmh")
+"""What a cohort has where nothing is said."""
 _FIELD_MM = (192, 192, 160)
 _PARAMETERS = "parameters.json"
 _FORMAT = 1
@@ -56,19 +62,22 @@ class CohortConfig(GrowingConfig):
         split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
         anatomies: Names of the anatomies in the cohort's folder that brains are made of, beside the template's.
         template_share: Share of brains that are made of the template where there are other anatomies.
+        variety: How much scans differ: "usual", or "wide" as those of many scanners, with artefacts and imperfect brain
+            masks.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety"})
 
     healthy: int = 20
     patients: int = 5
     modalities: tuple[str, ...] = ("T1w", "T2w", "FLAIR")
-    pathologies: tuple[str, ...] = tuple(PATHOLOGIES.names())
+    pathologies: tuple[str, ...] = USUAL_PATHOLOGIES
     seed: int = 0
     spacing_mm: float = 2.0
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     anatomies: tuple[str, ...] = ()
     template_share: float = Field(default=0.2, ge=0, le=1)
+    variety: Variety = "usual"
 
 
 class SubjectParams(Config):
@@ -81,6 +90,7 @@ class SubjectParams(Config):
     lesions: LesionParams | None
     contrasts: tuple[ContrastParams, ...]
     acquisitions: tuple[AcquisitionParams, ...]
+    stripping: StrippingParams | None = None
 
 
 @dataclass(frozen=True)
@@ -123,34 +133,48 @@ def sample_subject(subject: str, pathology: str, config: CohortConfig, *, folder
         sex="F" if float(torch.rand((), generator=generator)) < 0.5 else "M",
         anatomy=anatomy_params,
         lesions=lesions,
-        contrasts=tuple(sample_contrast(m, generator) for m in config.modalities),
-        acquisitions=tuple(sample_acquisition(m, site, generator) for m in config.modalities),
+        contrasts=tuple(sample_contrast(m, generator, variety=config.variety) for m in config.modalities),
+        acquisitions=tuple(sample_acquisition(m, site, generator, variety=config.variety) for m in config.modalities),
+        stripping=None if config.variety == "usual" else sample_stripping(branch(generator, "stripping")),
     )
 
 
 def render_subject(params: SubjectParams, *, spacing_mm: float, folder: Path | None = None) -> SubjectImages:
     """Return the images that `params` describe; pure. Anatomies other than the template's are read from `folder`."""
     anatomy = _build(params.anatomy, spacing_mm, folder)
+    visible = anatomy.brain_mask if params.stripping is None else stripped_mask(anatomy, params.stripping)
     diseased, parts, mask = anatomy, [], None
     if params.lesions is not None:
         push = push_field(params.lesions, anatomy)
         diseased = anatomy if push is None else move_anatomy(anatomy, push)
         parts = build_lesions(diseased, params.lesions)
-        mask = lesion_mask(parts, grid_shape(spacing_mm)) & anatomy.brain_mask
+        mask = lesion_mask(parts, grid_shape(spacing_mm)) & anatomy.brain_mask & visible
     scans, healthy = {}, {}
     for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True):
+
+        def scanned(
+            ideal: torch.Tensor, c: ContrastParams = contrast, a: AcquisitionParams = acquisition
+        ) -> torch.Tensor:
+            if params.stripping is not None:
+                ideal = add_rim(ideal, anatomy, params.stripping, max(c.means))
+            return acquire(ideal, visible, a, spacing_mm)
+
         normal = render(anatomy, contrast)
-        healthy[contrast.modality] = acquire(normal, anatomy.brain_mask, acquisition, spacing_mm)
+        healthy[contrast.modality] = scanned(normal)
         if params.lesions is None:
             continue
         ideal = normal if diseased is anatomy else render(diseased, contrast)
-        ideal = paint(ideal, parts, contrast, diseased, sign=params.lesions.sign)
-        scans[contrast.modality] = acquire(ideal, anatomy.brain_mask, acquisition, spacing_mm)
-    return SubjectImages(scans or healthy, healthy if scans else {}, mask, anatomy.brain_mask, anatomy)
+        scans[contrast.modality] = scanned(paint(ideal, parts, contrast, diseased, sign=params.lesions.sign))
+    return SubjectImages(scans or healthy, healthy if scans else {}, mask, visible, anatomy)
 
 
-def generate_cohort(output: Path, config: CohortConfig) -> Manifest:
+def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> Manifest:
     """Write the cohort to `output`, skipping subjects that are there already, and return its manifest.
+
+    Args:
+        output: Where it goes.
+        config: What to make.
+        workers: Processes, each with one thread; 0 = this one. The files are the same.
 
     Raises:
         UsageError: A modality or pathology is unknown, or nobody is asked for.
@@ -159,18 +183,31 @@ def generate_cohort(output: Path, config: CohortConfig) -> Manifest:
     _check(config)
     _claim(output, config)
     people = _people(config)
+    missing = [
+        (output, subject, pathology, config)
+        for subject, (pathology, _) in people.items()
+        if not (output / f"sub-{subject}" / _PARAMETERS).exists()
+    ]
+    made = map_items(_make_subject, missing, workers=workers)
+    for _, error in track(made, description="Virtual cohort", total=len(missing)):
+        if error is not None:
+            raise error
     records: list[ScanRecord] = []
-    for subject, (pathology, split) in track(people.items(), description="Virtual cohort", total=len(people)):
+    for subject, (_, split) in people.items():
         folder = output / f"sub-{subject}"
-        if not (folder / _PARAMETERS).exists():
-            bases = output / ANATOMIES
-            params = sample_subject(subject, pathology, config, folder=bases)
-            _write_subject(folder, params, render_subject(params, spacing_mm=config.spacing_mm, folder=bases))
         text = (folder / _PARAMETERS).read_text(encoding="utf-8")
         records += _records(folder, SubjectParams.model_validate_json(text), split)
     manifest = Manifest(tuple(records), source=output / "manifest.tsv")
     manifest.write(output / "manifest.tsv")
     return manifest
+
+
+def _make_subject(task: tuple[Path, str, str, CohortConfig]) -> None:
+    output, subject, pathology, config = task
+    bases = output / ANATOMIES
+    params = sample_subject(subject, pathology, config, folder=bases)
+    images = render_subject(params, spacing_mm=config.spacing_mm, folder=bases)
+    _write_subject(output / f"sub-{subject}", params, images)
 
 
 def _draw_base(subject: str, config: CohortConfig) -> str | None:
@@ -183,6 +220,7 @@ def _draw_base(subject: str, config: CohortConfig) -> str | None:
     return config.anatomies[int(torch.randint(len(config.anatomies), (), generator=generator))]
 
 
+@lru_cache(maxsize=1)
 def _build(params: AnatomyParams, spacing_mm: float, folder: Path | None) -> Anatomy:
     shape = grid_shape(spacing_mm)
     if params.base is None:

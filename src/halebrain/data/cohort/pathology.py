@@ -13,7 +13,7 @@ import torch
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
 from halebrain.data.cohort.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
-from halebrain.data.cohort.contrast import ContrastParams
+from halebrain.data.cohort.contrast_params import ContrastParams
 from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
 from halebrain.preprocessing.geometry import Grid
 
@@ -33,6 +33,9 @@ class PartParams(Config):
         avoid_grey: How strictly it keeps to white matter (0 to 1).
         fills_sulci: How much it replaces the CSF of sulci (0 to 1), as a growing mass does.
         seed: Seed of its noise.
+        solid: How much it looks like grey matter, as dense tumours do (0 to 1).
+        looks: How strongly water changes T1w, T2w and FLAIR, relative to plain oedema; below 0 turns the change over,
+            as blood does.
     """
 
     kind: str
@@ -46,6 +49,8 @@ class PartParams(Config):
     avoid_grey: float = 0.0
     fills_sulci: float = 0.0
     seed: int
+    solid: float = 0.0
+    looks: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 class LesionParams(Config):
@@ -137,11 +142,14 @@ def _alter(here: torch.Tensor, p: PartParams, contrast: ContrastParams, spacing_
     wm, gm, _, csf, _ = contrast.means
     grain = p.texture * smooth_noise(shape, wavelength_mm=7, spacing_mm=spacing_mm, seed=p.seed + 5)
     if contrast.modality == "T1w":
-        altered = here * (1 - 0.45 * p.water * (1 + grain))
+        altered = here * (1 - 0.45 * p.water * p.looks[0] * (1 + grain))
     elif contrast.modality == "random":
         altered = here + sign * p.water * 0.5 * (abs(gm - wm) + 0.15) * (1 + grain)
     else:  # T2w and FLAIR: free water brightens
-        altered = here + p.water * (0.50 if contrast.modality == "FLAIR" else 0.42) * (1 + grain)
+        strength = 0.50 * p.looks[2] if contrast.modality == "FLAIR" else 0.42 * p.looks[1]
+        altered = here + p.water * strength * (1 + grain)
+    if p.solid > 0:
+        altered = (1 - p.solid) * altered + p.solid * gm * (1 + grain)
     return (1 - p.fluid) * altered + p.fluid * csf * (1 + grain)
 
 

@@ -26,7 +26,7 @@ class Reconstructor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[Config]]
-    needs_corruption: ClassVar[bool] = False
+    needs_corruption: bool = False
     """Whether training needs synthetic anomalies to undo."""
     gives_image: ClassVar[bool] = True
     """Whether `reconstruct` gives a picture; a method that compares features has an `anomaly_map` alone."""

@@ -1,11 +1,11 @@
 """The diffusion family: one class, of which DDPM, AnoDDPM and cDDPM are settings."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.random import draw_seeds
 from halebrain.models.conditioning import Conditioning, EncoderConfig, SliceEncoder
 from halebrain.models.noise import NOISES
@@ -14,7 +14,7 @@ from halebrain.models.schedule import add_noise, cosine_alpha_bar, ddim_path, pr
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 
-class DiffusionSettings(Config):
+class DiffusionSettings(GrowingConfig):
     """Settings of a diffusion reconstructor.
 
     Args:
@@ -29,7 +29,11 @@ class DiffusionSettings(Config):
         test_levels: Levels over which reconstructions are averaged.
         sampling_steps: Network passes of a reconstruction: 1 = one step (the paper), more = a deterministic chain
             from the level down to the image (DDIM).
+        heals: Learn from slices with synthetic anomalies to give back the healthy ones. Neither the noisy slice nor
+            its description can then carry a lesion through. Differs from paper: there both are healthy in training.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"heals"})
 
     unet: UNetConfig = UNetConfig()
     conditioning: Conditioning = "none"
@@ -40,12 +44,15 @@ class DiffusionSettings(Config):
     train_levels: tuple[int, int] | None = None
     test_levels: tuple[int, ...] = (250, 500, 750)
     sampling_steps: int = Field(default=1, ge=1)
+    heals: bool = False
 
     def model_post_init(self, _: Any, /) -> None:
         """Check what the fields cannot say alone."""
         NOISES.get(self.noise)
         if (self.conditioning == "none") != (self.encoder is None):
             raise ValueError(f"conditioning '{self.conditioning}' and encoder must be given together, or neither")
+        if self.heals and self.predicts != "image":
+            raise ValueError("heals needs predicts 'image': the noise says nothing of what was healthy")
         if not self.test_levels or not all(0 <= level < self.n_levels for level in self.test_levels):
             raise ValueError(f"test_levels must lie in [0, {self.n_levels})")
         low, high = self.level_range
@@ -62,14 +69,15 @@ class DiffusionReconstructor(Reconstructor):
     r"""Noises the input to level t and gives back $x_0$, optionally knowing a description of the input.
 
     Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), or $(\epsilon - \hat\epsilon)^2$ where
-    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it.
+    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it. Where it `heals`, $x_t$ and c come
+    from a slice with a synthetic anomaly, $x_0$ from the same slice without.
     """
 
     Settings = DiffusionSettings
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.needs_corruption = settings, settings.heals
         features = 0
         self.encoder: SliceEncoder | None = None
         if settings.encoder is not None:
@@ -93,7 +101,15 @@ class DiffusionReconstructor(Reconstructor):
     ) -> torch.Tensor:
         """Return the distance of the prediction to the healthy slices in [−1, 1], or to the noise."""
         level = torch.randint(*self.settings.level_range, (len(image),), generator=generator)
-        return self._error(image * 2 - 1, level, draw_seeds(len(image), generator)).mean()
+        seeds = draw_seeds(len(image), generator)
+        if not self.needs_corruption:
+            return self._error(image * 2 - 1, level, seeds).mean()
+        if corrupt is None:
+            raise ValueError("a reconstructor that heals learns from corrupted slices: give corrupt")
+        given = corrupt(image, generator) * 2 - 1
+        noisy = add_noise(given, self._noise(given, seeds), level, self.alpha_bar)
+        healed: torch.Tensor = self.unet(noisy, level.to(given.device), self._condition(given)).float()
+        return (healed - (image * 2 - 1)).abs().mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the reconstruction from one noise level, clipped to [0, 1]."""

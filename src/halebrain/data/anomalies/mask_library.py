@@ -1,0 +1,65 @@
+"""Lesion masks of real patients as shapes for synthetic anomalies: where they lay, filled in many ways."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.random import make_generator
+from halebrain.data.cohort.fields import smooth_noise
+from halebrain.io.discovery import scans_in
+from halebrain.io.volume import read_volume
+from halebrain.preprocessing.geometry import Grid, resample, working_grid
+
+_SHAPE, _SPACING_MM = (96, 96, 80), 2.0
+_LEAST_PIXELS = 12
+"""Slices with less lesion are not kept."""
+_FLUID_SHARE = 0.25
+"""Share of masks that stand for a cavity."""
+
+
+@lru_cache(maxsize=2)
+def mask_library(folder: Path) -> torch.Tensor:
+    """Return axial slices of lesion masks on the 2 mm grid, `(n, 2, 96, 96)`: how wet and how fluid, in about [0, 1].
+
+    How a mask is filled is drawn from its name, so that the same folder gives the same slices.
+
+    Args:
+        folder: Masks in template space, in any format; what holds other values than 0 and one other is left out, as
+            atlases of regions are.
+
+    Raises:
+        MissingInputError: There is none.
+        DataError: One does not lie where the template does.
+    """
+    if not folder.is_dir():
+        raise MissingInputError("lesion masks must be in a folder", where=folder)
+    found: list[torch.Tensor] = []
+    for path in scans_in(folder):
+        found += _slices(path)
+    if not found:
+        raise MissingInputError("there must be a lesion mask to take shapes from", where=folder)
+    return torch.stack(found)
+
+
+def _slices(path: Path) -> list[torch.Tensor]:
+    volume = read_volume(path)
+    if len(np.unique(volume.data)) != 2:
+        return []
+    mask = (volume.data > 0).astype(np.float32)
+    extent = resample(mask, Grid(volume.shape, volume.affine), working_grid(_SHAPE, _SPACING_MM))
+    if not extent.any():
+        raise DataError("a lesion mask must lie in template space", where=path, remedy="register it first")
+    generator = make_generator("mask library", path.name)
+    soft, water, grain, fluid, seed = torch.rand(5, generator=generator).tolist()
+    extent = np.clip(ndimage.gaussian_filter(extent, 0.3 + 0.7 * soft), 0, 1)
+    noise = smooth_noise(_SHAPE, wavelength_mm=8, spacing_mm=_SPACING_MM, seed=int(seed * 2**40))
+    wet = torch.from_numpy(extent) * (0.6 + 0.6 * water) * (1 + 0.4 * grain * noise).clamp_min(0)
+    filled = torch.from_numpy(extent) * (0.5 + 2 * fluid if fluid < _FLUID_SHARE else 0.0)
+    maps = torch.stack([wet, filled])
+    shows = (torch.from_numpy(extent) > 0.5).sum(dim=(0, 1)) >= _LEAST_PIXELS
+    # Every second slice: neighbours are nearly the same.
+    return [maps[..., k].contiguous() for k in shows.nonzero().flatten().tolist()[::2]]
