@@ -3,7 +3,7 @@
 The folder is the one that the tests use (HALEBRAIN_TEST_DATA): MSLUB patient 26 (multiple sclerosis, Lesjak 2017)
 and TCGA-LGG FG-6692 (glioma; mask fused from five algorithms, so silver). Neither was ever learned from.
 
-    python benchmarks/real_patients.py --data FOLDER --model demo/stage2/model --output OUT
+    python benchmarks/real_patients.py --data FOLDER --output OUT [--model demo/stage2/model]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from halebrain.evaluation.tables import write_evaluation
 from halebrain.evaluation.threshold import select_threshold
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.bundle import load_bundle
+from halebrain.models.store import load_model
 
 METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 
@@ -48,11 +48,11 @@ def real_patients(data: Path) -> Manifest:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="Folder, zip or name; default: the bundled one.")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    bundle = load_bundle(arguments.model)
+    bundle = load_model(arguments.model)
     value, name = select_threshold(read_calibration(bundle), "auto")
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
     evaluation = run_evaluation(predictor, real_patients(arguments.data), threshold=value, threshold_name=name)

@@ -132,6 +132,17 @@ def small_model(tmp_path):
 
 
 @pytest.fixture
+def bundled(small_model, tmp_path, monkeypatch):
+    """The small model in the place of the one that comes with the package; return its zip."""
+    from halebrain.models import store
+
+    monkeypatch.setenv("HALEBRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path / "weights")
+    store.export_model(small_model, tmp_path / "weights" / "general.zip")
+    return tmp_path / "weights" / "general.zip"
+
+
+@pytest.fixture
 def small_cohort(tmp_path):
     """Make ellipsoids of noise in template space with bright cubes; return the path of their manifest."""
 

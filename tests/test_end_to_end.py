@@ -19,6 +19,7 @@ from halebrain.cli.demo import demo
 from halebrain.cli.main import main
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle
+from halebrain.models.store import export_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -182,6 +183,8 @@ BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
 def newcomer(ran: Demo, tmp_path: Path) -> Path:
     """A folder with the files that the documents speak of."""
     shutil.copytree(ran.folder, tmp_path / "demo")
+    # An imported model goes before a bundled one: the documents are tried with the demo's, whatever is bundled.
+    export_model(ran.model, tmp_path / "home" / "models" / "general.zip")
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     for path in (ran.folder / "cohort").iterdir():
         (tmp_path / path.name).symlink_to(path)
@@ -215,6 +218,7 @@ def test_the_commands_of_the_documents_work_as_written(
     newcomer: Path, request: pytest.FixtureRequest, kind: str, block: str
 ) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment["HALEBRAIN_HOME"] = str(newcomer / "home")
     if "HALEBRAIN_TEST_DATA" in block:
         environment["HALEBRAIN_TEST_DATA"] = str(request.getfixturevalue("real_data"))
     # The published networks need a GPU; everything else runs as it stands.

@@ -4,4 +4,21 @@ Importing the package is cheap: the heavy libraries (torch, SimpleITK, nilearn) 
 that use them, so that `halebrain --help` answers at once. The names below are the promised Python API.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halebrain.api import Prediction, detect, load_model
+
 __version__ = "0.1.0"
+__all__ = ["Prediction", "__version__", "detect", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'halebrain' has no attribute '{name}'")
+    return getattr(import_module("halebrain.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

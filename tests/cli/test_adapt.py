@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.models.about import About
+from halebrain.models.bundle import load_bundle, save_bundle, store_about
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -123,12 +124,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(adapt, small_cohort, t
 
 
 def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_path):
+    about = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
+    store_about(small_model, about, card="# card")
     code, said = adapt(small_cohort(ROWS[:1]))
     assert code == 0, said.err
     assert "one annotated subject" in said.err
     new, old = load_bundle(tmp_path / "out" / "model"), load_bundle(small_model)
     assert new.training["adaptation"]["steps"] == 15
     assert new.calibration == old.calibration
+    assert new.about == about
     assert "nothing is known" in (tmp_path / "out" / "adaptation.md").read_text()
     assert not (tmp_path / "out" / "left_out").exists()
 

@@ -26,6 +26,13 @@ def test_what_is_missing_says_what_would_bring_it(tmp_path, monkeypatch):
     assert str(weights) in examine()["brain extraction"]["synthstrip"]
 
 
+def test_the_model_that_needs_no_name_is_told(bundled):
+    assert examine()["home"]["model without --model"] == "general (bundled)"
+    assert examine()["home"]["models by name"].startswith("general (bundled, ")
+    bundled.unlink()
+    assert "halebrain models import" in examine()["home"]["model without --model"]
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_says_it_all(monkeypatch, capsys, as_json):
     monkeypatch.setattr(sys, "argv", ["halebrain", "doctor", *(["--json"] if as_json else [])])

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from halebrain.cli.main import main
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.errors import (
+    CannotWriteError,
+    ConfigError,
+    DataError,
+    MissingInputError,
+    UnavailableError,
+    UsageError,
+)
 from halebrain.models import store
-from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle, store_calibration
 from halebrain.models.store import export_model, find_model, import_model, stored_models
 
 AE = {"name": "ae", "settings": {"channels": [8, 8], "latent": 4, "norm_groups": 4}}
@@ -24,11 +31,11 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def make_bundle(path: Path, *, seed: int = 0) -> Path:
+def make_bundle(path: Path, *, seed: int = 0, training: dict | None = None) -> Path:
     torch.manual_seed(seed)
     config = ModelConfig.model_validate({"kind": "reconstructor", "reconstructor": AE})
     reconstructor, segmenter = build_networks(config)
-    save_bundle(Bundle(config, reconstructor, segmenter, {}, {}, "", None), path, card="# A card\n")
+    save_bundle(Bundle(config, reconstructor, segmenter, training or {}, {}, "", None), path, card="# A card\n")
     return path
 
 
@@ -53,8 +60,25 @@ def test_a_bundled_model_is_hidden_by_an_imported_one(home, tmp_path):
     (tmp_path / "bundled").mkdir()
     export_model(make_bundle(tmp_path / "a"), tmp_path / "bundled" / "general.zip")
     assert [(m.name, m.origin) for m in stored_models()] == [("general", "bundled")]
+    assert find_model() == tmp_path / "bundled" / "general.zip"
     import_model(make_bundle(tmp_path / "b", seed=1), "general")
     assert [(m.name, m.origin) for m in stored_models()] == [("general", "imported")]
+    assert find_model() == find_model("general") == home / "models" / "general.zip"
+
+
+def test_a_path_goes_before_a_name_but_never_stands_for_the_default(home, tmp_path, monkeypatch):
+    (tmp_path / "bundled").mkdir()
+    export_model(make_bundle(tmp_path / "a"), tmp_path / "bundled" / "general.zip")
+    monkeypatch.chdir(tmp_path)
+    make_bundle(tmp_path / "general", seed=1)
+    assert find_model("general") == Path("general")
+    assert find_model() == tmp_path / "bundled" / "general.zip"
+
+
+def test_without_weights_the_default_model_says_what_would_bring_it(home):
+    with pytest.raises(UnavailableError, match="import BUNDLE --name general") as caught:
+        find_model()
+    assert caught.value.exit_code == 69
 
 
 def test_a_name_stands_for_one_model(home, tmp_path):
@@ -99,23 +123,103 @@ def test_an_export_is_the_same_each_time(tmp_path):
     assert sorted(zipfile.ZipFile(tmp_path / "one.zip").namelist()) == sorted(p.name for p in bundle.iterdir())
 
 
+THRESHOLD = {"value": 0.25, "method": "best pooled Dice", "split": "val", "n_scans": 3}
+CALIBRATION = {"default": "dice", "thresholds": {"dice": THRESHOLD}, "FLAIR": {"thresholds": {"dice": THRESHOLD}}}
+SAID = ("--licence", "CC-BY-4.0", "--citation", "A, 2025.", "--author", "A", "--author", "B", "--data", "Ten brains.")
+
+
 def test_the_commands(home, tmp_path, monkeypatch, capsys):
     bundle = make_bundle(tmp_path / "mine")
     assert run(monkeypatch, "list") == 0
+    assert "halebrain models import" in capsys.readouterr().err
     assert run(monkeypatch, "import", bundle) == 0
     capsys.readouterr()
-    assert run(monkeypatch, "list", "--json") == 0
-    assert [m["name"] for m in json.loads(capsys.readouterr().out)] == ["mine"]
     assert run(monkeypatch, "info", "mine") == 0
     said = capsys.readouterr().out
-    assert "# A card" in said
-    assert "Thresholds: none yet" in said
+    for words in ("# A card", "Thresholds: none yet", "Licence and citation: not said", "- Size: "):
+        assert words in said
     assert run(monkeypatch, "info", "mine", "--json") == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == load_bundle(bundle).sha256
     assert run(monkeypatch, "verify", "mine") == 0
     assert run(monkeypatch, "export", "mine", "-o", tmp_path / "out.zip") == 0
+    assert (tmp_path / "out.zip").read_bytes() == (home / "models" / "mine.zip").read_bytes()
     assert run(monkeypatch, "verify", tmp_path / "out.zip") == 0
-    raw = bytearray((home / "models" / "mine.zip").read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
-    (home / "models" / "mine.zip").write_bytes(raw)
+    damage(home / "models" / "mine.zip")
     assert run(monkeypatch, "verify", "mine") == DataError.exit_code
+
+
+def damage(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(bytes(raw))
+
+
+def test_the_list_says_what_each_model_is(home, tmp_path, monkeypatch, capsys):
+    bundle = make_bundle(tmp_path / "a", training={"stage1": {"modalities": ["T2w", "FLAIR"]}})
+    (tmp_path / "bundled").mkdir()
+    export_model(bundle, tmp_path / "bundled" / "general.zip")
+    import_model(bundle, "other")
+    damage(home / "models" / "other.zip")
+    assert run(monkeypatch, "list", "--json") == 0
+    general, other = json.loads(capsys.readouterr().out)
+    assert (general["name"], general["default"], general["origin"]) == ("general", True, "bundled")
+    assert (general["kind"], general["modalities"]) == ("reconstructor", ["FLAIR", "T2w"])
+    assert general["sha256"] == load_bundle(bundle).sha256
+    assert general["bytes"] == (tmp_path / "bundled" / "general.zip").stat().st_size
+    assert (other["default"], other["kind"], other["sha256"]) == (False, None, None)
+    assert other["error"]
+    assert run(monkeypatch, "list") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("general *\tbundled\t")
+    assert "reconstructor\tFLAIR,T2w" in first
+    assert "damaged: " in second
+
+
+def test_every_named_model_is_verified_the_bundled_ones_too(home, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "verify") == UnavailableError.exit_code
+    bundle = make_bundle(tmp_path / "a")
+    (tmp_path / "bundled").mkdir()
+    export_model(bundle, tmp_path / "bundled" / "general.zip")
+    import_model(bundle, "other")
+    capsys.readouterr()
+    assert run(monkeypatch, "verify") == 0
+    assert capsys.readouterr().out.count(f"whole, {load_bundle(bundle).sha256}") == 2
+    damage(tmp_path / "bundled" / "general.zip")
+    assert run(monkeypatch, "verify") == DataError.exit_code
+    said = capsys.readouterr()
+    assert str(home / "models" / "other.zip") in said.out
+    assert "damaged ones: general" in said.err
+
+
+def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, capsys):
+    bundle = make_bundle(tmp_path / "a")
+    sha = load_bundle(bundle).sha256
+    assert run(monkeypatch, "describe", bundle, *SAID) == 0
+    assert load_bundle(bundle).sha256 == sha
+    store_calibration(bundle, CALIBRATION)
+    (tmp_path / "bundled").mkdir()
+    export_model(bundle, tmp_path / "bundled" / "general.zip")
+    capsys.readouterr()
+    assert run(monkeypatch, "info") == 0
+    said = capsys.readouterr().out
+    for words in ("CC-BY-4.0", "Authors: A, B", "Cite: A, 2025.", "Learned from: Ten brains.", sha):
+        assert words in said
+    assert "- Threshold dice (default): 0.2500 (best pooled Dice, 3 scans of val)" in said
+    assert "- Threshold FLAIR dice: 0.2500" in said
+    assert run(monkeypatch, "info", "general", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["about"]["authors"] == ["A", "B"]
+    assert found["calibration"] == CALIBRATION
+    assert run(monkeypatch, "describe", bundle, *SAID[:1], "", *SAID[2:]) == ConfigError.exit_code
+
+
+def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypatch):
+    (tmp_path / "bundled").mkdir()
+    export_model(make_bundle(tmp_path / "a"), tmp_path / "bundled" / "general.zip")
+    assert run(monkeypatch, "export", "general", "-o", tmp_path / "x.zip") == 0
+    assert (tmp_path / "x.zip").read_bytes() == (tmp_path / "bundled" / "general.zip").read_bytes()
+    assert run(monkeypatch, "import", tmp_path / "x.zip") == 0
+    assert load_bundle(find_model("x")).sha256 == load_bundle(find_model()).sha256
+    damage(tmp_path / "x.zip")
+    assert run(monkeypatch, "import", tmp_path / "x.zip", "--name", "y") == DataError.exit_code
+    assert [m.name for m in stored_models()] == ["general", "x"]

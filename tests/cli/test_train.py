@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from halebrain.models.bundle import load_bundle
+from halebrain.models.about import About
+from halebrain.models.bundle import load_bundle, store_about
 from halebrain.models.encoder_file import load_encoder
 
 # Lightning warns about the machine, not about the run.
@@ -83,6 +84,16 @@ def test_the_papers_variants_go_by_name(command, manifest, small_model, tmp_path
     bundle = load_bundle(tmp_path / ("s" if weight else "t") / "model")
     assert bundle.config.segmenter.streams == (streams or ("residual", "image"))
     assert bundle.config.postprocessing.get("residual_weight") == weight
+
+
+def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, small_model, tmp_path):
+    about = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
+    store_about(small_model, about, card="# card")
+    more = ["--reconstructor", small_model, "--variant", "unet", "--set", "regime=weak"]
+    code, said = train(command, "segmenter", manifest, tmp_path / "s", *more)
+    assert code == 0, said.err
+    assert load_bundle(tmp_path / "s" / "model").about == about
+    assert "Licence of the weights: CC-BY-4.0" in (tmp_path / "s" / "model" / "card.md").read_text()
 
 
 def test_the_variants_are_the_segmenters():

@@ -1,21 +1,27 @@
+import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
 
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
+from halebrain.core.errors import CannotWriteError, ConfigError, DataError, MissingInputError
 from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.about import About
 from halebrain.models.bundle import (
     Bundle,
     ModelConfig,
     build_networks,
     load_bundle,
     model_sha256,
+    read_summary,
     save_bundle,
+    store_about,
     store_calibration,
 )
+from halebrain.models.card import model_card
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}
 CONFIG = ModelConfig.model_validate(
@@ -25,6 +31,7 @@ CONFIG = ModelConfig.model_validate(
         "segmenter": {"channels": [8, 8], "patch": 2},
     }
 )
+ABOUT = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
 
 
 @pytest.fixture
@@ -134,3 +141,65 @@ def test_an_existing_folder_is_not_replaced_unasked(saved):
     path, bundle, _ = saved
     with pytest.raises(CannotWriteError):
         save_bundle(bundle, path, card="")
+
+
+def test_nothing_said_of_licence_leaves_the_manifest_as_it_always_was(saved):
+    path, _, _ = saved
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert list(manifest) == ["format", "files", "versions", "training", "calibration", "sha256"]
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    assert manifest["sha256"] == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert load_bundle(path).about is None
+    assert read_summary(path).about is None
+
+
+def test_licence_and_citation_travel_and_leave_the_weights_alone(saved, tmp_path):
+    path, bundle, sha = saved
+    before = {p.name: p.read_bytes() for p in path.iterdir()}
+    store_about(path, ABOUT, card="# Another card")
+    after = {p.name: p.read_bytes() for p in path.iterdir()}
+    assert [name for name in before if before[name] != after[name]] == ["card.md", "manifest.json"]
+    loaded = load_bundle(path)
+    assert (loaded.about, loaded.sha256, loaded.training) == (ABOUT, sha, bundle.training)
+    assert (read_summary(path).about, read_summary(path).sha256, read_summary(path).kind) == (ABOUT, sha, "detector")
+    store_calibration(path, {"default": "dice"})
+    assert load_bundle(path).about == ABOUT
+    save_bundle(replace(loaded, training={}), tmp_path / "again", card=model_card(replace(loaded, training={})))
+    assert load_bundle(tmp_path / "again").about == ABOUT
+    card = (tmp_path / "again" / "card.md").read_text()
+    for said in ("Licence of the weights: CC-BY-4.0", "Authors: A, B", "Cite: A and B, 2025.", "from: Ten brains."):
+        assert said in card
+
+
+def test_a_changed_licence_is_refused(saved):
+    path, _, _ = saved
+    store_about(path, ABOUT, card="# card")
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text.replace("CC-BY-4.0", "CC0-1.0"))
+    with pytest.raises(DataError, match="manifest"):
+        load_bundle(path)
+    manifest = json.loads(text)
+    del manifest["about"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="manifest"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"), [("extra", 1, DataError), ("about", {"licence": "CC0-1.0"}, ConfigError)]
+)
+def test_what_is_not_known_is_refused_even_if_sealed(saved, key, value, error):
+    path, _, _ = saved
+    manifest = json.loads((path / "manifest.json").read_text()) | {key: value}
+    content = {k: v for k, v in manifest.items() if k != "sha256"}
+    manifest["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(error):
+        load_bundle(path)
+
+
+def test_a_zip_is_described_before_it_is_packed(saved, tmp_path):
+    path, _, _ = saved
+    shutil.make_archive(str(tmp_path / "packed"), "zip", path)
+    with pytest.raises(DataError, match="in its folder"):
+        store_about(tmp_path / "packed.zip", ABOUT, card="# card")

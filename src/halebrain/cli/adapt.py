@@ -16,8 +16,8 @@ _MADE = ("model", "work", "left_out", "held_out", "adaptation.md", "adaptation.j
 
 def adapt(
     output: options.Output,
-    model: options.ModelPath,
     manifest: options.ManifestPath,
+    model: options.ModelPath = None,
     pathology: Annotated[
         list[str] | None,
         typer.Option("--pathology", help="Adapt to these only; other annotated scans are scored before and after."),
@@ -33,7 +33,7 @@ def adapt(
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Fine-tune MODEL on a few annotated scans (1 to 20), raw or prepared. The new model is OUTPUT/model.
+    """Fine-tune a model on a few annotated scans (1 to 20), raw or prepared. The new model is OUTPUT/model.
 
     Rows of the split "test" take no part; they are scored before and after. The same command goes on where it stopped.
     """
@@ -44,10 +44,12 @@ def adapt(
     from halebrain.core.config import load_config
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
 
     given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     settings = load_config(AdaptConfig, config, given)
-    bundle = load_bundle(model)
+    source = find_model(model)
+    bundle = load_bundle(source)
     rows = Manifest.read(manifest).select(lambda r: not modality or r.modality in modality)
     scans = choose_scans(
         rows, bundle, pathologies=tuple(pathology or ()), max_healthy=settings.max_healthy, seed=settings.seed
@@ -56,7 +58,7 @@ def adapt(
         typer.echo(f"halebrain: warning: {note}", err=True)
     adapter = Adapter(bundle, scans, settings, output / "work", options.find_device(device))
     if overwrite:
-        _clear(output, model)
+        _clear(output, source)
     elif _refuse_another(output, adapter.identity):
         shutil.rmtree(output / "work", ignore_errors=True)
         typer.echo(output / "model")

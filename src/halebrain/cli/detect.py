@@ -11,8 +11,8 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
-    from halebrain.core.types import ScanResult
     from halebrain.inference.cohort import ScanInput
+    from halebrain.inference.detection import Detection
     from halebrain.inference.outputs import OutputNames
     from halebrain.inference.predictor import Predictor, WorkingMaps
     from halebrain.preprocessing.pipeline import WorkingScan
@@ -28,7 +28,7 @@ def detect(
         ),
     ],
     output: options.Output,
-    model: options.ModelPath,
+    model: options.ModelPath = None,
     brain_mask: Annotated[
         Path | None,
         typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the brain is found."),
@@ -57,17 +57,16 @@ def detect(
     from halebrain.core.progress import track
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.cohort import find_scans
+    from halebrain.inference.detection import smallest_lesion_mm3
     from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
-    from halebrain.models.store import find_model
+    from halebrain.models.store import load_model
 
     scans = find_scans(source, brain_mask=brain_mask)
-    bundle = load_bundle(find_model(model))
+    bundle = load_model(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     where = options.find_device(device)
     predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
-    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
-    choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
+    choice = {"value": value, "name": name, "min_lesion_mm3": smallest_lesion_mm3(predictor, min_lesion_mm3)}
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
@@ -107,6 +106,7 @@ def detect_scan(
     import json
 
     from halebrain.core.versions import versions
+    from halebrain.inference.detection import detect_anomalies, predictor_settings
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
     from halebrain.io.volume import read_volume
@@ -118,13 +118,8 @@ def detect_scan(
         "input": scan.image.name or scan.name,
         "input_sha256": scan_sha256(scan.image),
         "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
-        "brain": predictor.preprocessor.config.brain,
-        "model_sha256": predictor.bundle.sha256,
         "threshold": threshold,
-        "seed": predictor.seed,
-        "draws": predictor.draws,
-        "levels": list(predictor.levels),
-        "precision": predictor.precision,
+        **predictor_settings(predictor),
     }
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
@@ -135,45 +130,23 @@ def detect_scan(
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
-    result, working, maps = predictor.predict_scan(volume, working)
+    smallest = threshold["min_lesion_mm3"]
+    found = detect_anomalies(predictor, volume, working, threshold=threshold["value"], min_lesion_mm3=smallest)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
-    _finish(names, result, working, maps, asked | about, start)
+    _finish(names, found, asked | about, start)
     return folder
 
 
-def _finish(
-    names: "OutputNames",
-    result: "ScanResult",
-    working: "WorkingScan",
-    maps: "WorkingMaps",
-    provenance: dict[str, Any],
-    start: float,
-) -> None:
-    from halebrain.inference.lesions import lesion_table
+def _finish(names: "OutputNames", found: "Detection", provenance: dict[str, Any], start: float) -> None:
     from halebrain.inference.outputs import write_detection
-    from halebrain.inference.postprocess import to_mask
 
-    threshold = provenance["threshold"]
-    mask = result.brain_mask & to_mask(
-        result.score,
-        threshold=threshold["value"],
-        min_lesion_mm3=threshold["min_lesion_mm3"],
-        voxel_mm3=working.native.voxel_mm3,
-    )
-    lesions = lesion_table(mask, result.score, result.affine, working.template_to_native)
-    figure = scan_mosaic(working, maps, threshold=threshold["value"], title=names.stem)
+    value = provenance["threshold"]["value"]
+    figure = scan_mosaic(found.scan, found.maps, threshold=value, title=names.stem)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
-    provenance |= {
-        "steps": working.steps,
-        "qc": result.qc,
-        "n_lesions": len(lesions),
-        "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
-        "seconds": round(time.perf_counter() - start, 2),
-        "notice": "Research use only. Not a medical device.",
-    }
-    write_detection(names, result, mask, lesions, provenance, {names.mosaic: picture.getvalue()})
-    for flag in result.qc["flags"]:
+    provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
+    write_detection(names, found.result, found.mask, found.lesions, provenance, {names.mosaic: picture.getvalue()})
+    for flag in found.result.qc["flags"]:
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 
 

@@ -95,13 +95,16 @@ def _home() -> dict[str, str]:
     import shutil
 
     from halebrain.core.home import VARIABLE, halebrain_home
-    from halebrain.models.store import stored_models
+    from halebrain.models.store import DEFAULT_MODEL, stored_models
 
     home = halebrain_home()
     there = next(place for place in (home, *home.parents) if place.exists())
     writable = "writable" if os.access(there, os.W_OK) else f"not writable: set {VARIABLE}"
-    models = ", ".join(f"{model.name} ({model.origin})" for model in stored_models())
+    stored = stored_models()
+    models = ", ".join(f"{m.name} ({m.origin}, {m.path.stat().st_size / 1e6:.1f} MB)" for m in stored)
+    default = next((f"{m.name} ({m.origin})" for m in stored if m.name == DEFAULT_MODEL), None)
     return {
         "folder": f"{home} ({writable}, {shutil.disk_usage(there).free / 1e9:.0f} GB free)",
         "models by name": models or "none: halebrain models import BUNDLE",
+        "model without --model": default or f"none: halebrain models import BUNDLE --name {DEFAULT_MODEL}",
     }

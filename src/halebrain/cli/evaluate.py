@@ -26,7 +26,7 @@ class Protocol(StrEnum):
     behrendt2024 = "behrendt2024"
 
 
-Model = Annotated[Path | None, typer.Argument(help="Model bundle, scored on a manifest.")]
+Model = Annotated[Path | None, typer.Argument(help="Model, scored on a manifest; default: the bundled one.")]
 Table = Annotated[Path | None, typer.Option("--manifest", help="Table of scans (TSV), with MODEL.")]
 Predictions = Annotated[
     Path | None, typer.Option("--predictions", help="Folder of anyone's anomaly maps or masks, instead of MODEL.")
@@ -74,14 +74,15 @@ def evaluate(
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Score MODEL on the annotated scans of a manifest, or a folder of anyone's results against references."""
+    """Score a model on the annotated scans of a manifest, or a folder of anyone's results against references."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.evaluation.tables import headline, write_evaluation
+    from halebrain.models.store import DEFAULT_MODEL
     from halebrain.report.evaluation_page import write_evaluation_page
 
-    if (model is None) == (predictions is None):
+    if (model is None and manifest is None) == (predictions is None):
         raise UsageError("evaluate takes either MODEL and --manifest, or --predictions and --references")
-    if model is not None:
+    if predictions is None:
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
         chosen: dict[str, Any] = {"split": split, "modality": modality, "pathology": pathology}
@@ -90,19 +91,19 @@ def evaluate(
         chosen |= {"min_lesion_mm3": min_lesion_mm3, "baselines": baselines}
         evaluation = _evaluate_model(model, manifest, chosen, threshold, protocol=protocol, seed=seed, device=device)
     else:
-        assert predictions is not None  # one of the two is given
         if references is None:
             raise UsageError("predictions are evaluated against references", remedy="give --references")
         evaluation = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
     paths = [*write_evaluation(evaluation, output), output / "index.html"]
-    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {(model or predictions or output).name}")
+    judged = predictions or model or Path(DEFAULT_MODEL)
+    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {judged.name}")
     typer.echo(headline(evaluation), nl=False)
     for path in paths:
         typer.echo(path)
 
 
 def _evaluate_model(
-    model: Path,
+    model: Path | None,
     manifest: Path,
     chosen: dict[str, Any],
     threshold: str,
@@ -117,14 +118,13 @@ def _evaluate_model(
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
-    from halebrain.models.bundle import load_bundle
-    from halebrain.models.store import find_model
+    from halebrain.models.store import load_model
 
     table = Manifest.read(manifest)
     rows = table.select(lambda r: chosen["split"] in ("all", r.split))
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
-    bundle = load_bundle(find_model(model))
+    bundle = load_model(model)
     value, name = select_threshold(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}

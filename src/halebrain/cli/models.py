@@ -7,33 +7,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
+from halebrain.core.errors import DataError, HalebrainError, UnavailableError
 
 if TYPE_CHECKING:
-    from halebrain.models.bundle import Bundle
+    from collections.abc import Iterator
 
-models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, import and export models.")
+    from halebrain.models.bundle import Bundle
+    from halebrain.models.store import StoredModel
+
+models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, describe, import and export models.")
 Model = Annotated[Path, typer.Argument(help="Bundle folder, zip, or name.")]
+DefaultedModel = Annotated[Path | None, typer.Argument(help="Bundle folder, zip, or name; default: the bundled one.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @models_app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """Name the models that can be given by name: those of the package, and those imported."""
+    """Name the models that can be given by name: those of the package, and those imported; * marks the default."""
     from halebrain.models.store import stored_models
 
-    found = stored_models()
+    found = [_entry(model) for model in stored_models()]
     if as_json:
-        typer.echo(json.dumps([{"name": m.name, "origin": m.origin, "path": str(m.path)} for m in found], indent=2))
+        typer.echo(json.dumps(found, indent=2))
         return
-    for model in found:
-        typer.echo(f"{model.name}\t{model.origin}\t{model.path.stat().st_size / 1e6:.1f} MB\t{model.path}")
+    for entry in found:
+        marked = f"{entry['name']}{' *' if entry['default'] else ''}"
+        kind, modalities = entry["kind"] or f"damaged: {entry['error']}", ",".join(entry["modalities"]) or "-"
+        typer.echo(f"{marked}\t{entry['origin']}\t{entry['bytes'] / 1e6:.1f} MB\t{kind}\t{modalities}\t{entry['path']}")
     if not found:
         typer.echo("no model yet: halebrain models import BUNDLE", err=True)
 
 
 @models_app.command()
-def info(model: Model, as_json: Json = False) -> None:
-    """Print a model's card: what it is, what it learned from, on what, and its thresholds."""
+def info(model: DefaultedModel = None, as_json: Json = False) -> None:
+    """Print a model's card: what it is, what it learned from, licence and citation, its thresholds, size and hash."""
     from halebrain.models.bundle import load_bundle, read_card
     from halebrain.models.store import find_model
 
@@ -43,19 +50,59 @@ def info(model: Model, as_json: Json = False) -> None:
         typer.echo(json.dumps(_about(bundle, path), indent=2))
         return
     typer.echo(read_card(path))
+    if bundle.about is None:
+        typer.echo("- Licence and citation: not said (halebrain models describe)")
     for line in _thresholds(bundle):
         typer.echo(line)
+    typer.echo(f"- Size: {_bytes(path) / 1e6:.1f} MB")
     typer.echo(f"- Hash: {bundle.sha256}")
 
 
 @models_app.command()
-def verify(model: Model) -> None:
+def verify(
+    model: Annotated[Path | None, typer.Argument(help="Bundle folder, zip, or name; default: all with a name.")] = None,
+) -> None:
     """Check every file of a model against its hash, and every weight against its place."""
     from halebrain.models.bundle import load_bundle
-    from halebrain.models.store import find_model
+    from halebrain.models.store import find_model, stored_models
 
-    path = find_model(model)
-    typer.echo(f"{path}: whole, {load_bundle(path).sha256}")
+    if model is not None:
+        path = find_model(model)
+        typer.echo(f"{path}: whole, {load_bundle(path).sha256}")
+        return
+    named, damaged = stored_models(), []
+    if not named:
+        raise UnavailableError("there must be a model to verify", remedy="halebrain models import BUNDLE")
+    for stored in named:
+        try:
+            typer.echo(f"{stored.path}: whole, {load_bundle(stored.path).sha256}")
+        except HalebrainError as error:
+            typer.echo(f"halebrain: {stored.name}: {error}", err=True)
+            damaged.append(stored.name)
+    if damaged:
+        raise DataError("every model must be whole", received=f"damaged ones: {', '.join(damaged)}")
+
+
+@models_app.command()
+def describe(
+    model: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    licence: Annotated[str, typer.Option("--licence", help="Of the weights, by its SPDX name (CC-BY-4.0).")],
+    citation: Annotated[str, typer.Option("--citation", help="How to cite them, one line.")],
+    authors: Annotated[list[str], typer.Option("--author", help="Who made them; repeatable.")],
+    data: Annotated[str, typer.Option("--data", help="What they learned from: data sets, with their licences.")],
+) -> None:
+    """Write licence, citation, authors and data into a model and its card; weights and hash stay as they are."""
+    from dataclasses import replace
+
+    from halebrain.core.config import parse_config
+    from halebrain.models.about import About
+    from halebrain.models.bundle import load_bundle, store_about
+    from halebrain.models.card import model_card
+
+    said = {"licence": licence, "citation": citation, "authors": authors, "data": data}
+    about = parse_config(About, said, where="the options")
+    store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
+    typer.echo(model)
 
 
 @models_app.command("import")
@@ -83,18 +130,60 @@ def export(
     typer.echo(output)
 
 
+def _entry(model: "StoredModel") -> dict[str, Any]:
+    """Return a row of the list; a damaged model has a row too, with what is wrong instead of what it is."""
+    from halebrain.models.bundle import read_summary
+    from halebrain.models.store import DEFAULT_MODEL
+
+    entry: dict[str, Any] = {
+        "name": model.name,
+        "default": model.name == DEFAULT_MODEL,
+        "origin": model.origin,
+        "bytes": _bytes(model.path),
+        "path": str(model.path),
+    }
+    try:
+        summary = read_summary(model.path)
+    except HalebrainError as error:
+        return entry | {"kind": None, "modalities": [], "sha256": None, "licence": None, "error": str(error)}
+    licence = None if summary.about is None else summary.about.licence
+    said = {"kind": summary.kind, "modalities": list(summary.modalities), "sha256": summary.sha256}
+    return entry | said | {"licence": licence, "error": None}
+
+
 def _about(bundle: "Bundle", path: Path) -> dict[str, Any]:
     return {
         "path": str(path),
+        "bytes": _bytes(path),
         "sha256": bundle.sha256,
+        "about": None if bundle.about is None else bundle.about.model_dump(mode="json"),
         "config": bundle.config.model_dump(mode="json"),
         "training": bundle.training,
         "calibration": bundle.calibration,
     }
 
 
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def _thresholds(bundle: "Bundle") -> list[str]:
-    calibration = options.read_calibration(bundle)
-    if calibration is None:
+    found = list(_stored(bundle.calibration, ()))
+    if not found:
         return ["- Thresholds: none yet (halebrain calibrate)"]
-    return [f"- Threshold {name}: {value:.4f}" for name, value in sorted(calibration.thresholds.items())]
+    default = bundle.calibration.get("default")
+    return [
+        f"- Threshold {name}{' (default)' if name == default else ''}: {entry['value']:.4f} "
+        f"({entry['method']}, {entry['n_scans']} scans of {entry['split']})"
+        for name, entry in sorted(found)
+    ]
+
+
+def _stored(node: Any, path: tuple[str, ...]) -> "Iterator[tuple[str, dict[str, Any]]]":
+    """Yield every threshold with its name, however deep it lies (a modality may have its own)."""
+    if isinstance(node, dict) and "value" in node:
+        yield " ".join(path), node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _stored(value, path if key == "thresholds" else (*path, key))

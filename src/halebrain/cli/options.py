@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.core.errors import DataError, UnavailableError, UsageError
+from halebrain.core.device import find_device as find_device
+from halebrain.core.errors import DataError
 
 if TYPE_CHECKING:
-    import torch
-
     from halebrain.evaluation.threshold import Calibration
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import Bundle
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
 ModelPath = Annotated[
-    Path, typer.Option("--model", "-m", help="Model: a folder, a zip, or a name (halebrain models list).")
+    Path | None,
+    typer.Option(
+        "--model", "-m", help="Model: a folder, a zip, or a name (halebrain models list); default: the bundled one."
+    ),
 ]
 ManifestPath = Annotated[Path, typer.Option("--manifest", help="Table of scans (TSV).")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")]
@@ -43,35 +45,6 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
 
         torch.set_num_threads(threads)
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
-
-
-def find_device(name: str) -> "torch.device":
-    """Return the device called `name`; "auto" takes CUDA where it is there, else the CPU.
-
-    MPS is taken on request only: it has no sparse matrices, on which the simplex noise rests.
-
-    Raises:
-        UsageError: The name is none.
-        UnavailableError: The device is not there.
-    """
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError("--device takes auto, cpu, cuda, cuda:N or mps", received=repr(name)) from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, False):
-        raise UnavailableError(f"the device '{name}' must be there", remedy="use --device auto or cpu")
-    return device
 
 
 def find_config(path: Path | None, kind: str) -> Path | None:

@@ -28,9 +28,11 @@ class Group(StrEnum):
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(help="Model bundle (a folder or a zip) with a segmenter.")],
     manifest: options.ManifestPath,
     output: options.Output,
+    model: Annotated[
+        Path | None, typer.Argument(help="Model (a folder, zip or name) with a segmenter; default: the bundled one.")
+    ] = None,
     modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
     pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
     store: Annotated[
@@ -51,15 +53,14 @@ def tune(
     from halebrain.evaluation.sweep import best_point
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
-    from halebrain.models.bundle import load_bundle
-    from halebrain.models.store import find_model
+    from halebrain.models.store import load_model
 
     if output_model is not None and output_model.exists():
         raise CannotWriteError("the output model must not exist yet", where=output_model, remedy="choose another")
     rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: not pathology or r.pathology in pathology)
-    bundle = load_bundle(find_model(model))
+    bundle = load_model(model)
     points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
     paths = _write(points, rows, bundle, output, seed)
     for group in Group:

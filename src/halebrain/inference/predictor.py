@@ -99,8 +99,12 @@ class Predictor:
     def predict_scan(self, volume: Volume, scan: WorkingScan) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
         """Run both networks on a scan that is preprocessed already; returns what `predict` does."""
         maps = self.predict_working(scan)
+        return self.to_native(volume, scan, maps), scan, maps
+
+    def to_native(self, volume: Volume, scan: WorkingScan, maps: WorkingMaps) -> ScanResult:
+        """Return the maps of the working grid on the native grid of the scan."""
         native_residual = scan.to_native((scan.image - maps.reconstruction) * scan.brain_mask)
-        result = ScanResult(
+        return ScanResult(
             score=np.clip(scan.to_native(maps.score), 0, 1),
             probability=np.clip(scan.to_native(maps.probability), 0, 1),
             reconstruction=scan.reconstruction_to_native(maps.reconstruction),
@@ -111,7 +115,6 @@ class Predictor:
             affine=volume.affine,
             qc=dict(scan.qc),
         )
-        return result, scan, maps
 
     def predict_working(self, scan: WorkingScan, *, progress: Callable[[], None] | None = None) -> WorkingMaps:
         """Run both networks over the slices of a preprocessed scan.

@@ -12,7 +12,7 @@ from halebrain.core.atomic import atomic_path
 from halebrain.core.types import TEMPLATE_SPACE, Affine
 from halebrain.io.volume import SUFFIXES, read_array, read_mask, read_volume
 
-__all__ = ["SUFFIXES", "read_array", "read_mask", "read_volume", "write_volume"]
+__all__ = ["SUFFIXES", "make_image", "read_array", "read_mask", "read_volume", "write_volume"]
 
 
 def write_volume(
@@ -39,17 +39,29 @@ def write_volume(
     stored = np.asarray(data, dtype=np.float64) / scale if scale != 1.0 else np.asarray(data)
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(stored.dtype, np.floating):
         stored = np.rint(stored)
-    image = nibabel.Nifti1Image(stored.astype(dtype), affine)
-    code = "mni" if space == TEMPLATE_SPACE else "scanner"
-    image.set_sform(affine, code=code)
-    image.set_qform(affine, code=code)
-    image.header.set_xyzt_units("mm")
+    image = make_image(stored.astype(dtype), affine, space=space)
     if scale != 1.0:
         image.header.set_slope_inter(scale, 0)
     raw = _to_bytes(image, scale)
     with atomic_path(path) as temporary:
         # Without a time stamp in the gzip header, the same content gives the same bytes.
         temporary.write_bytes(gzip.compress(raw, compresslevel=6, mtime=0) if path.suffix == ".gz" else raw)
+
+
+def make_image(data: npt.NDArray[Any], affine: Affine, *, space: str = "native") -> nibabel.Nifti1Image:
+    """Return an array as a NIfTI image in memory, of the array's own data type.
+
+    Args:
+        data: Array `(i, j, k)`.
+        affine: Voxel-to-world in mm, RAS+.
+        space: "native" (scanner coordinates) or the template's name; becomes the code of the affine.
+    """
+    image = nibabel.Nifti1Image(data, affine)
+    code = "mni" if space == TEMPLATE_SPACE else "scanner"
+    image.set_sform(affine, code=code)
+    image.set_qform(affine, code=code)
+    image.header.set_xyzt_units("mm")
+    return image
 
 
 def _to_bytes(image: nibabel.Nifti1Image, scale: float) -> bytes:

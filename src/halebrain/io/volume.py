@@ -1,6 +1,7 @@
 """Any scan into memory, whatever its format; the same is asked of all of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.files import is_dicom
 from halebrain.io.formats import FORMATS, Image, ScanFormat
+from halebrain.io.formats.nifti import take_image
 from halebrain.io.selection import split_selection
 
 SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suffixes)
@@ -35,7 +37,23 @@ def read_volume(path: Path) -> Volume:
             singular.
         UnavailableError: It is compressed in a way that needs another package.
     """
-    image = _load(path)
+    return _checked(_load(path), path)
+
+
+def volume_of(image: Any, name: str = "image") -> Volume:
+    """Take a scan from an image of nibabel's; the same is asked of it as of a file.
+
+    Args:
+        image: Any spatial image of nibabel, with one volume.
+        name: What it is called in messages.
+
+    Raises:
+        DataError: As `read_volume`.
+    """
+    return _checked(take_image(image, Path(name)), Path(name))
+
+
+def _checked(image: Image, path: Path) -> Volume:
     data = _three_dimensional(image.data, path, "a scan must have three dimensions")
     if min(data.shape) < _MIN_VOXELS:
         raise DataError(
@@ -75,7 +93,19 @@ def read_mask(path: Path, like: Volume) -> MaskArray:
         MissingInputError: There is no such file.
         DataError: It is unreadable, or on another grid.
     """
-    image = _load(path)
+    return _checked_mask(_load(path), path, like)
+
+
+def mask_of(image: Any, like: Volume, name: str = "brain mask") -> MaskArray:
+    """Take a mask (any value > 0) on the grid of `like` from an image of nibabel's.
+
+    Raises:
+        DataError: It is unreadable, or on another grid.
+    """
+    return _checked_mask(take_image(image, Path(name)), Path(name), like)
+
+
+def _checked_mask(image: Image, path: Path, like: Volume) -> MaskArray:
     data = image.data[..., 0] if image.data.ndim == 4 and image.data.shape[3] == 1 else image.data
     if data.shape != like.shape or not np.allclose(image.affine, like.affine, atol=_GRID_TOLERANCE_MM):
         raise DataError(

@@ -1,7 +1,8 @@
 """The model bundle: one folder (or zip) that holds everything needed to run a model, checked to the byte.
 
 `model.safetensors` (weights), `config.yaml` (how to rebuild and preprocess), `card.md` (for people) and `manifest.json`
-(hashes of the other three, versions, training summary, thresholds with the split that they were chosen on). No pickle.
+(hashes of the other three, versions, training summary, thresholds with the split that they were chosen on, and licence
+and citation where they are said). No pickle.
 """
 
 import hashlib
@@ -23,12 +24,16 @@ import halebrain
 from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.config import Config, dump_yaml, parse_config
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.models.about import About
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
 FORMAT = 1
 _WEIGHTS, _CONFIG, _CARD, _MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
 _HASHED = (_WEIGHTS, _CONFIG, _CARD)
+_SEALED = ("format", "files", "versions", "training", "calibration")
+_LATER = ("about",)
+"""Keys that a manifest may lack: a bundle without them is the one that it was before there were any."""
 
 
 class ReconstructorSpec(Config):
@@ -68,6 +73,7 @@ class Bundle:
         calibration: Thresholds with the split that they were chosen on; empty before `halebrain calibrate`.
         sha256: Hash of weights and configuration; names the model in every result.
         path: Where it was read from.
+        about: Licence, citation, authors and data in words; `None` where nobody said.
     """
 
     config: ModelConfig
@@ -77,6 +83,7 @@ class Bundle:
     calibration: dict[str, Any]
     sha256: str = ""
     path: Path | None = None
+    about: About | None = None
 
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage.
@@ -108,7 +115,7 @@ def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = Fals
     with atomic_folder(path, overwrite=overwrite) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)
-        manifest = _manifest(files, bundle.training, bundle.calibration)
+        manifest = _manifest(files, bundle)
         (folder / _MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
     return _model_hash(files)
 
@@ -147,7 +154,40 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         manifest["calibration"],
         _model_hash(files),
         path,
+        _about(manifest, path),
     )
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """What can be said of a model without building its networks.
+
+    Args:
+        kind: "reconstructor" or "detector".
+        modalities: Contrasts that its stages learned from, sorted.
+        sha256: Hash of weights and configuration.
+        about: Licence, citation, authors and data; `None` where nobody said.
+    """
+
+    kind: str
+    modalities: tuple[str, ...]
+    sha256: str
+    about: About | None
+
+
+def read_summary(path: Path) -> BundleSummary:
+    """Return what a bundle folder or zip is, every file checked against its hash.
+
+    Raises:
+        MissingInputError: There is nothing at `path`.
+        DataError: A file is missing, unknown or changed.
+        ConfigError: The configuration is not one that this version understands.
+    """
+    files = _read_files(path)
+    manifest = _check_files(files, path)
+    config = parse_config(ModelConfig, yaml.safe_load(files[_CONFIG]), where=path / _CONFIG)
+    modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
+    return BundleSummary(config.kind, tuple(sorted(modalities)), _model_hash(files), _about(manifest, path))
 
 
 def bundle_files(path: Path) -> dict[str, bytes]:
@@ -172,6 +212,26 @@ def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     manifest = _check_files(_read_files(path), path)
     manifest["calibration"] = calibration
     write_text(path / _MANIFEST, _sealed(manifest))
+
+
+def store_about(path: Path, about: About, *, card: str) -> None:
+    """Replace licence, citation and card in the bundle folder at `path`; weights and configuration stay, to the byte.
+
+    Raises:
+        DataError: The bundle is damaged, or no folder.
+        CannotWriteError: It cannot be written.
+    """
+    if path.is_file():
+        raise DataError("a model is described in its folder", where=path, remedy="unpack the zip")
+    files = _read_files(path)
+    manifest = _check_files(files, path)
+    files[_CARD] = card.encode()
+    manifest["files"][_CARD] = hashlib.sha256(files[_CARD]).hexdigest()
+    manifest["about"] = about.model_dump(mode="json")
+    files[_MANIFEST] = _sealed(manifest).encode()
+    with atomic_folder(path, overwrite=True) as folder:
+        for name, raw in files.items():
+            (folder / name).write_bytes(raw)
 
 
 def with_calibration(bundle: Bundle, calibration: dict[str, Any]) -> Bundle:
@@ -199,7 +259,8 @@ def _content_hash(content: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _manifest(files: dict[str, bytes], training: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+def _manifest(files: dict[str, bytes], bundle: Bundle) -> dict[str, Any]:
+    about = {} if bundle.about is None else {"about": bundle.about.model_dump(mode="json")}
     return {
         "format": FORMAT,
         "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
@@ -208,9 +269,14 @@ def _manifest(files: dict[str, bytes], training: dict[str, Any], calibration: di
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "training": training,
-        "calibration": calibration,
+        "training": bundle.training,
+        "calibration": bundle.calibration,
+        **about,
     }
+
+
+def _about(manifest: dict[str, Any], path: Path) -> About | None:
+    return parse_config(About, manifest["about"], where=path / _MANIFEST) if "about" in manifest else None
 
 
 def _read_files(path: Path) -> dict[str, bytes]:
@@ -236,7 +302,7 @@ def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(files[_MANIFEST])
         hashes, version = manifest["files"], manifest["format"]
-        sealed = {key: manifest[key] for key in ("format", "files", "versions", "training", "calibration")}
+        sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
         changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("a bundle needs a valid manifest.json", received=repr(error), where=path) from error

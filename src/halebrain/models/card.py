@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
 
 _CITATION = (
@@ -24,8 +25,19 @@ def model_card(bundle: Bundle) -> str:
         lines.append(f"- Segmenter: {_millions(bundle.segmenter)} M parameters")
     for stage, summary in bundle.training.items():
         lines += ["", f"## {stage}", "", *_describe(summary)]
+    if bundle.about is not None:
+        lines += ["", "## Licence and citation", "", *_describe_owners(bundle.about)]
     lines += ["", "## Method", "", _CITATION, ""]
     return "\n".join(lines)
+
+
+def _describe_owners(about: About) -> list[str]:
+    return [
+        f"- Licence of the weights: {about.licence}",
+        f"- Authors: {', '.join(about.authors)}",
+        f"- Cite: {about.citation}",
+        f"- Learned from: {about.data}",
+    ]
 
 
 def _describe(summary: dict[str, Any]) -> list[str]:
@@ -44,7 +56,7 @@ def _describe(summary: dict[str, Any]) -> list[str]:
         f"- Modalities: {', '.join(summary['modalities'])}",
         f"- Step {summary['step']} of {config['loop']['steps']}, batch {config['loop']['batch_size']}, "
         f"validation loss {summary['validation_loss']:.4f}",
-        f"- {summary['seconds'] / 60:.1f} minutes on {summary['device']}, seed {config['seed']}",
+        f"- {_duration(summary['seconds'])} on {summary['device']}, seed {config['seed']}",
     ]
     if "pathologies" in summary:
         learned = ", ".join(summary["pathologies"]) or "none (synthetic anomalies only)"
@@ -70,6 +82,10 @@ def _describe_adaptation(summary: dict[str, Any]) -> list[str]:
         lesion = hashes["lesion_sha256"]
         lines.append(f"  - {name}: {hashes['image_sha256'][:12]}, {'healthy' if lesion is None else lesion[:12]}")
     return lines
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _millions(network: Any) -> str:

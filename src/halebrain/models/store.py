@@ -6,11 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from halebrain.core.atomic import atomic_path
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.home import halebrain_home
 from halebrain.core.registry import suggestion
-from halebrain.models.bundle import bundle_files, load_bundle
+from halebrain.models.bundle import Bundle, bundle_files, load_bundle
 
+DEFAULT_MODEL = "general"
+"""The model that is taken where none is named."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip can hold, so that the same model gives the same bytes."""
 
@@ -47,23 +49,47 @@ def bundled_folder() -> Path:
     return Path(str(files("halebrain"))) / "weights"
 
 
-def find_model(model: Path) -> Path:
-    """Return the path of a model that is given by its path or its name.
+def find_model(model: Path | str | None = None) -> Path:
+    """Return the path of a model that is given by its path or its name; of the default one where it is not given.
+
+    A path goes before a name, and an imported model before a bundled one of the same name.
 
     Raises:
         MissingInputError: It is neither.
+        UnavailableError: None is given, and there is no default one.
     """
-    if model.exists():
-        return model
+    if model is not None and Path(model).exists():
+        return Path(model)
     models = {stored.name: stored.path for stored in stored_models()}
-    if str(model) in models:
-        return models[str(model)]
-    known = (
-        suggestion(str(model), sorted(models)) if models else "no model has a name here yet (halebrain models import)"
-    )
+    name = DEFAULT_MODEL if model is None else str(model)
+    if name in models:
+        return models[name]
+    if model is None:
+        raise UnavailableError(
+            f"without --model, the model '{DEFAULT_MODEL}' is taken",
+            received="a copy of HaleBrain without its weights",
+            where=bundled_folder(),
+            remedy=f"give --model, or run halebrain models import BUNDLE --name {DEFAULT_MODEL}",
+        )
+    known = suggestion(name, sorted(models)) if models else "no model has a name here yet (halebrain models import)"
     raise MissingInputError(
         "a model must be a bundle folder, a zip, or a name", received=repr(str(model)), remedy=known
     )
+
+
+def load_model(model: Path | str | None = None) -> Bundle:
+    """Return a model, checked to the byte and ready to run.
+
+    Args:
+        model: Bundle folder, zip, or a name (`halebrain models list`); `None` = the default model.
+
+    Raises:
+        MissingInputError: It is neither.
+        UnavailableError: None is given, and there is no default one.
+        DataError: It is damaged.
+        ConfigError: Its configuration is not one that this version understands.
+    """
+    return load_bundle(find_model(model))
 
 
 def import_model(source: Path, name: str | None = None, *, overwrite: bool = False) -> StoredModel:

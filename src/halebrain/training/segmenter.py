@@ -174,7 +174,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     )
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
-    return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {})
+    return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {}, about=stage1.about)
 
 
 def _sources(config: SegmenterTraining, manifest: Manifest) -> dict[str, Manifest]:

@@ -1,0 +1,152 @@
+"""The Python face of HaleBrain: what `halebrain detect` does, from images to images in memory.
+
+`halebrain.detect`, `halebrain.load_model` and `halebrain.Prediction` are these; importing `halebrain` alone loads
+none of the heavy libraries.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halebrain.core.config import parse_config
+from halebrain.core.device import find_device
+from halebrain.core.errors import UsageError
+from halebrain.core.types import MaskArray, Volume
+from halebrain.core.versions import versions
+from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.inference.detection import (
+    Detection,
+    detect_anomalies,
+    predictor_settings,
+    smallest_lesion_mm3,
+)
+from halebrain.inference.lesions import Lesion
+from halebrain.inference.predictor import Predictor
+from halebrain.io.nifti import make_image
+from halebrain.io.volume import mask_of, read_mask, read_volume, volume_of
+from halebrain.models.bundle import Bundle
+from halebrain.models.store import load_model
+from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.prepared import open_scan
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from nibabel.spatialimages import SpatialImage
+
+__all__ = ["Prediction", "detect", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What `detect` found; every image lies on the grid of the scan. Research use only.
+
+    Args:
+        score: Anomaly score in [0, 1], float32, 0 outside the brain.
+        mask: 1 where the score reaches the threshold, uint8.
+        reconstruction: Pseudo-healthy scan in the intensity units of the scan, float32.
+        residual: Scan minus reconstruction in normalised units, signed, float32.
+        probability: The segmenter's probability in [0, 1], float32.
+        uncertainty: Standard deviation of the score over levels and draws, float32.
+        brain_mask: 1 where the score is defined, uint8.
+        lesions: The pieces of the mask, largest first.
+        qc: Quality-control numbers; "flags" lists what one should look at.
+        provenance: Model, threshold, seed, steps and versions that made it; JSON-able.
+    """
+
+    score: "Nifti1Image"
+    mask: "Nifti1Image"
+    reconstruction: "Nifti1Image"
+    residual: "Nifti1Image"
+    probability: "Nifti1Image"
+    uncertainty: "Nifti1Image"
+    brain_mask: "Nifti1Image"
+    lesions: tuple[Lesion, ...]
+    qc: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def detect(
+    image: "SpatialImage | str | os.PathLike[str]",
+    *,
+    model: "Bundle | str | os.PathLike[str] | None" = None,
+    modality: str | None = None,
+    brain_mask: "SpatialImage | str | os.PathLike[str] | None" = None,
+    brain: str = "auto",
+    threshold: float | str = "auto",
+    min_lesion_mm3: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    draws: int = 1,
+) -> Prediction:
+    """Find what is abnormal in one scan; the same numbers as `halebrain detect`.
+
+    Args:
+        image: The scan: an image of nibabel's, or the path of any format that `halebrain detect` takes.
+        model: A loaded model, its path or its name; `None` = the default model.
+        modality: What contrast the scan is ("FLAIR"); told in the provenance.
+        brain_mask: Mask on the grid of the scan; `None` = it is found.
+        brain: How it is found: auto, stripped, synthstrip, hdbet or atlas.
+        threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
+        min_lesion_mm3: Smaller pieces are dropped; `None` = as the model says.
+        device: auto, cpu, cuda, cuda:N or mps.
+        seed: Of everything that is drawn.
+        draws: Noise draws at each level.
+
+    Raises:
+        HalebrainError: As the command; `exit_code` says of what kind.
+    """
+    bundle = model if isinstance(model, Bundle) else load_model(None if model is None else Path(model))
+    calibration = None
+    if bundle.calibration:
+        calibration = parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
+    value, name = select_threshold(calibration, str(threshold))
+    predictor = Predictor(bundle, device=find_device(device), seed=seed, draws=draws, brain=brain)
+    volume, scan = _open(predictor, image, brain_mask)
+    smallest = smallest_lesion_mm3(predictor, min_lesion_mm3)
+    found = detect_anomalies(predictor, volume, scan, threshold=value, min_lesion_mm3=smallest)
+    provenance = {
+        "input": Path(volume.name).name,
+        "content_sha256": scan.content.hex(),
+        "modality": modality,
+        "threshold": {"value": value, "name": name, "min_lesion_mm3": smallest},
+        **predictor_settings(predictor),
+        "input_notes": list(volume.notes),
+        "versions": versions(),
+        "device": str(predictor.device),
+        **found.provenance(),
+    }
+    return _prediction(found, provenance)
+
+
+def _open(predictor: Predictor, image: Any, brain_mask: Any) -> tuple[Volume, WorkingScan]:
+    """Return the scan on its native and on the working grid; a prepared file is taken as it is."""
+    path = _path_of(image)
+    volume = volume_of(image) if path is None else read_volume(path)
+    mask_path = None if brain_mask is None else _path_of(brain_mask)
+    if path is not None and (brain_mask is None or mask_path is not None):
+        return volume, open_scan(predictor.preprocessor, volume, path, brain_mask=mask_path)
+    mask: MaskArray | None = None
+    if brain_mask is not None:
+        mask = mask_of(brain_mask, volume) if mask_path is None else read_mask(mask_path, volume)
+    return volume, predictor.preprocessor.run(volume, brain_mask=mask)
+
+
+def _path_of(image: Any) -> Path | None:
+    """Return the path that stands for an image; `None` where it is an image already."""
+    if isinstance(image, str | os.PathLike):
+        return Path(image)
+    if not hasattr(image, "dataobj"):
+        raise UsageError("an image is a path or an image of nibabel's", received=type(image).__name__)
+    return None
+
+
+def _prediction(found: Detection, provenance: dict[str, Any]) -> Prediction:
+    result = found.result
+    maps = {
+        name: make_image(getattr(result, name), result.affine)
+        for name in ("score", "reconstruction", "residual", "probability", "uncertainty")
+    }
+    masks = {"mask": found.mask, "brain_mask": result.brain_mask}
+    images = maps | {name: make_image(mask.astype("uint8"), result.affine) for name, mask in masks.items()}
+    return Prediction(**images, lesions=tuple(found.lesions), qc=result.qc, provenance=provenance)

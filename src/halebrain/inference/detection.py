@@ -1,0 +1,88 @@
+"""From a preprocessed scan to its findings: maps, anomaly mask, lesion table. What `detect` does in every shell."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.inference.lesions import Lesion, lesion_table
+from halebrain.inference.postprocess import to_mask
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.preprocessing.pipeline import WorkingScan
+
+NOTICE = "Research use only. Not a medical device."
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one scan.
+
+    Args:
+        result: Maps on the native grid.
+        scan: The scan on the working grid.
+        maps: Maps on the working grid.
+        mask: Anomaly mask on the native grid, inside the brain.
+        lesions: The pieces of the mask, largest first.
+    """
+
+    result: ScanResult
+    scan: WorkingScan
+    maps: WorkingMaps
+    mask: MaskArray
+    lesions: list[Lesion]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the scan went through and what came of it; JSON-able."""
+        return {
+            "steps": self.scan.steps,
+            "qc": self.result.qc,
+            "n_lesions": len(self.lesions),
+            "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in self.lesions), 3),
+            "notice": NOTICE,
+        }
+
+
+def detect_anomalies(
+    predictor: Predictor, volume: Volume, scan: WorkingScan, *, threshold: float, min_lesion_mm3: float
+) -> Detection:
+    """Run the model over a preprocessed scan and call what reaches the threshold.
+
+    Args:
+        predictor: The model.
+        volume: The scan on its native grid.
+        scan: What the preprocessing made of it.
+        threshold: A voxel is called where its score ≥ this, in (0, 1].
+        min_lesion_mm3: Smaller pieces are dropped; 0 = keep all.
+
+    Raises:
+        DataError: No slice shows enough brain.
+    """
+    result, scan, maps = predictor.predict_scan(volume, scan)
+    return call_anomalies(result, scan, maps, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
+
+
+def call_anomalies(
+    result: ScanResult, scan: WorkingScan, maps: WorkingMaps, *, threshold: float, min_lesion_mm3: float
+) -> Detection:
+    """Call what reaches the threshold on maps that are there already; arguments as for `detect_anomalies`."""
+    mask = result.brain_mask & to_mask(
+        result.score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=scan.native.voxel_mm3
+    )
+    lesions = lesion_table(mask, result.score, result.affine, scan.template_to_native)
+    return Detection(result, scan, maps, mask, lesions)
+
+
+def smallest_lesion_mm3(predictor: Predictor, wanted: float | None) -> float:
+    """Return the volume below which a piece is dropped: what is wanted, or else the model's own."""
+    return predictor.postprocessing.min_lesion_mm3 if wanted is None else wanted
+
+
+def predictor_settings(predictor: Predictor) -> dict[str, Any]:
+    """Return what the numbers of a scan depend on beside the scan; JSON-able."""
+    return {
+        "brain": predictor.preprocessor.config.brain,
+        "model_sha256": predictor.bundle.sha256,
+        "seed": predictor.seed,
+        "draws": predictor.draws,
+        "levels": list(predictor.levels),
+        "precision": predictor.precision,
+    }

@@ -1,0 +1,30 @@
+"""The models that come with the package, where this tree has them: whole, small, and with a card that says it all."""
+
+import re
+
+import pytest
+
+from halebrain.models import store
+from halebrain.models.bundle import load_bundle, read_card
+
+SHIPPED = sorted(store.bundled_folder().glob("*"))
+MAX_BYTES = 20_000_000
+
+
+def test_they_are_zips_and_small_together():
+    assert [path for path in SHIPPED if path.suffix != ".zip"] == []
+    assert sum(path.stat().st_size for path in SHIPPED) <= MAX_BYTES
+    assert not SHIPPED or store.DEFAULT_MODEL in {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_each_is_whole_and_says_where_it_comes_from(path):
+    bundle, card = load_bundle(path), read_card(path)
+    assert bundle.config.kind == "detector"
+    assert bundle.calibration, "a shipped model has thresholds"
+    assert bundle.about is not None
+    for said in (bundle.about.licence, bundle.about.citation, bundle.about.data, *bundle.about.authors):
+        assert said in card
+    assert "Research use only" in card
+    assert re.search(r"Learned from \d+ subjects", card)
+    assert re.search(r"[\d.]+ (minutes|hours) on \S+, seed \d+", card)
