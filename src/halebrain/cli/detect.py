@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,41 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
+    from halebrain.cli.modality import ScanModality
     from halebrain.core.types import ScanResult
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import ScanInput
     from halebrain.inference.outputs import OutputNames
     from halebrain.inference.predictor import Predictor, WorkingMaps
     from halebrain.preprocessing.pipeline import WorkingScan
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """What the user asked of the mask.
+
+    Args:
+        point: Which threshold.
+        min_lesion_mm3: Smallest lesion kept.
+        modality: "auto", or the modality of every scan.
+    """
+
+    point: "OperatingPoint"
+    min_lesion_mm3: float
+    modality: str = "auto"
+
+    def threshold(self, modality: "ScanModality") -> dict[str, Any]:
+        """Return the threshold for a scan, as it stands in its provenance."""
+        chosen = self.point.at(modality.name)
+        return {
+            "value": chosen.value,
+            "name": chosen.name,
+            "min_lesion_mm3": self.min_lesion_mm3,
+            "method": chosen.method,
+            "n_scans": chosen.n_scans,
+            "modality": modality.name,
+            "modality_known_from": modality.known_from,
+        }
 
 
 def detect(
@@ -41,7 +72,13 @@ def detect(
         ),
     ] = "auto",
     threshold: Annotated[
-        str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
+        str, typer.Option("--threshold", help="auto, a number, or a stored name (ml:1, fpr:0.01).")
+    ] = "auto",
+    modality: Annotated[
+        str,
+        typer.Option(
+            "--modality", help="auto (manifest, file name, else the image's own contrast), T1w, T2w or FLAIR."
+        ),
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
     seed: options.Seed = 0,
@@ -54,8 +91,9 @@ def detect(
 ) -> None:
     """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
     options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.cli.modality import check_modality
     from halebrain.core.progress import track
-    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import find_scans
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
@@ -63,17 +101,18 @@ def detect(
 
     scans = find_scans(source, brain_mask=brain_mask)
     bundle = load_bundle(find_model(model))
-    value, name = select_threshold(options.read_calibration(bundle), threshold)
+    point = OperatingPoint(options.read_calibration(bundle), threshold)
+    check_modality(modality, point.calibration)
     where = options.find_device(device)
     predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
-    choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
+    choice = MaskChoice(point, smallest, modality)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
         folder = output if single else output / scan.name
         try:
-            typer.echo(detect_scan(predictor, scan, folder, threshold=choice, overwrite=overwrite))
+            typer.echo(detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite))
         except HalebrainError as error:
             if single:
                 raise
@@ -87,7 +126,7 @@ def detect(
 
 
 def detect_scan(
-    predictor: "Predictor", scan: "ScanInput", folder: Path, *, threshold: dict[str, Any], overwrite: bool
+    predictor: "Predictor", scan: "ScanInput", folder: Path, *, choice: MaskChoice, overwrite: bool
 ) -> Path:
     """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
 
@@ -95,7 +134,7 @@ def detect_scan(
         predictor: The model.
         scan: What to look at.
         folder: Where its files go.
-        threshold: "value", "name" and "min_lesion_mm3".
+        choice: Threshold, smallest lesion and modality.
         overwrite: Replace results made otherwise.
 
     Returns:
@@ -106,7 +145,9 @@ def detect_scan(
     """
     import json
 
+    from halebrain.cli.modality import said_modality, seen_modality
     from halebrain.core.versions import versions
+    from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
     from halebrain.io.volume import read_volume
@@ -114,31 +155,56 @@ def detect_scan(
 
     names = OutputNames(folder, scan.name)
     volume = read_volume(scan.image)
-    asked = {
+    asked: dict[str, Any] = {
         "input": scan.image.name or scan.name,
         "input_sha256": scan_sha256(scan.image),
         "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
         "brain": predictor.preprocessor.config.brain,
         "model_sha256": predictor.bundle.sha256,
-        "threshold": threshold,
         "seed": predictor.seed,
         "draws": predictor.draws,
         "levels": list(predictor.levels),
         "precision": predictor.precision,
     }
+    modality = said_modality(choice.modality, scan)
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
-        if all(done.get(key) == value for key, value in asked.items()):
+        # The same scan shows the same contrast, so there is no need to look at it again.
+        if _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
     start = time.perf_counter()
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
+    modality = modality or seen_modality(working.qc)
+    asked["threshold"] = choice.threshold(modality)
     result, working, maps = predictor.predict_scan(volume, working)
+    score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
+    asked |= _scan_level(choice, modality.name, score)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
     _finish(names, result, working, maps, asked | about, start)
     return folder
+
+
+def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: MaskChoice, modality: "ScanModality") -> bool:
+    """Return whether results were made with these settings; older ones say less of them, and that counts."""
+    threshold, stated = choice.threshold(modality), done.get("threshold", {})
+    if any(stated.get(key) != threshold[key] for key in ("value", "name", "min_lesion_mm3")):
+        return False
+    now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
+    then = done | {f"threshold.{key}": value for key, value in stated.items()}
+    if "scan_score" in done:  # a model calibrated anew may place it otherwise
+        now |= _scan_level(choice, modality.name, done["scan_score"])
+    return all(then.get(key) == value for key, value in now.items())
+
+
+def _scan_level(choice: MaskChoice, modality: str | None, score: float) -> dict[str, Any]:
+    """Return where the score of a whole scan lies among healthy ones, as it stands in its provenance."""
+    from halebrain.evaluation.scan_level import place_among_healthy
+
+    data_set = choice.point.at(modality).data_set
+    return place_among_healthy(score, choice.point.calibration, modality=modality, data_set=data_set).provenance()
 
 
 def _finish(
@@ -161,7 +227,7 @@ def _finish(
         voxel_mm3=working.native.voxel_mm3,
     )
     lesions = lesion_table(mask, result.score, result.affine, working.template_to_native)
-    figure = scan_mosaic(working, maps, threshold=threshold["value"], title=names.stem)
+    figure = scan_mosaic(working, maps, threshold=threshold["value"], title=names.stem, called=threshold["name"])
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
     provenance |= {
@@ -177,8 +243,25 @@ def _finish(
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 
 
-def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None) -> Any:
-    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known."""
+def scan_mosaic(
+    working: "WorkingScan",
+    maps: "WorkingMaps",
+    *,
+    threshold: float,
+    title: str,
+    truth: Any = None,
+    called: str | None = None,
+) -> Any:
+    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known.
+
+    Args:
+        working: The scan.
+        maps: What the model says of it.
+        threshold: Outlined is what reaches it.
+        title: Above the picture.
+        truth: Annotated lesion on the working grid.
+        called: Name of the threshold, for the note below.
+    """
     from halebrain.report.figures import Panel, choose_slices, mosaic
 
     found = (maps.score >= threshold) & working.brain_mask
@@ -196,4 +279,6 @@ def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float
     # With the truth at hand its largest slices are shown, so that misses are seen too.
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
-    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")
+    name = f" ({called})" if called else ""
+    note = f"Outlined where the score is at least {threshold:.3f}{name}."
+    return mosaic(panels, slices=slices, title=title, note=note)

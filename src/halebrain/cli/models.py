@@ -9,6 +9,7 @@ import typer
 from halebrain.cli import options
 
 if TYPE_CHECKING:
+    from halebrain.evaluation.threshold import Threshold
     from halebrain.models.bundle import Bundle
 
 models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, import and export models.")
@@ -97,4 +98,18 @@ def _thresholds(bundle: "Bundle") -> list[str]:
     calibration = options.read_calibration(bundle)
     if calibration is None:
         return ["- Thresholds: none yet (halebrain calibrate)"]
-    return [f"- Threshold {name}: {value:.4f}" for name, value in sorted(calibration.thresholds.items())]
+    lines = [f"- Default threshold: {calibration.default}"]
+    lines += [_line(name, threshold) for name, threshold in calibration.thresholds.items()]
+    for modality, table in calibration.modalities.items():
+        lines += [_line(f"{name} for {modality}", threshold) for name, threshold in table.items()]
+    for modality, scores in calibration.healthy_scores.items():
+        lines.append(f"- Healthy scans behind a percentile, {modality}: {len(scores)}")
+    return lines
+
+
+def _line(name: str, threshold: "Threshold") -> str:
+    modalities = f" of {', '.join(threshold.modalities)}" if threshold.modalities else ""
+    return (
+        f"- Threshold {name}: {threshold.value:.4f}, {threshold.method}; {threshold.n_scans} scans{modalities}, "
+        f"split {threshold.split}"
+    )
