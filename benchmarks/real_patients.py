@@ -12,7 +12,7 @@ from pathlib import Path
 from halebrain.cli.options import find_device, read_calibration
 from halebrain.cli.scoring import run_evaluation
 from halebrain.evaluation.tables import write_evaluation
-from halebrain.evaluation.threshold import select_threshold
+from halebrain.evaluation.threshold import OperatingPoint
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.store import load_model
@@ -53,9 +53,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     bundle = load_model(arguments.model)
-    value, name = select_threshold(read_calibration(bundle), "auto")
+    point = OperatingPoint(read_calibration(bundle))
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
-    evaluation = run_evaluation(predictor, real_patients(arguments.data), threshold=value, threshold_name=name)
+    evaluation = run_evaluation(predictor, real_patients(arguments.data), point=point)
     write_evaluation(evaluation, arguments.output)
     print(f"| scan | {' | '.join(METHODS)} | Dice at the calibrated threshold |")
     print("|---" * (len(METHODS) + 2) + "|")

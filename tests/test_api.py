@@ -47,7 +47,7 @@ def test_the_command_and_the_function_give_the_same(command, bundled, scan, tmp_
     out = tmp_path / "out"
     options = ("--threshold", "0.05", "--device", "cpu", "--seed", 3, "--draws", 2, "--no-progress")
     assert command("detect", "-i", scan, "-o", out, *options)[0] == 0
-    found = halebrain.detect(scan, modality="FLAIR", **HOW)
+    found = halebrain.detect(scan, **HOW)
     for name, file in MAPS.items():
         written = nibabel.load(out / f"{file}.nii.gz")
         np.testing.assert_array_equal(values(getattr(found, name)), values(written), err_msg=name)
@@ -65,11 +65,9 @@ def test_the_command_and_the_function_give_the_same(command, bundled, scan, tmp_
     told = json.loads((out / "sub-p_rec-FLAIR_desc-anomaly_provenance.json").read_text())
     mine = json.loads(json.dumps(found.provenance))
     assert set(told) - set(mine) == {"input_sha256", "brain_mask_sha256", "seconds"}
-    ours = {"threshold", "modality", "content_sha256"}
-    assert {k: v for k, v in told.items() if k in mine and k not in ours} == {
-        k: v for k, v in mine.items() if k in told and k not in ours
-    }
-    assert mine["modality"] == "FLAIR"
+    assert {k: v for k, v in told.items() if k in mine} == {k: v for k, v in mine.items() if k in told}
+    assert mine["threshold"]["modality"] == "FLAIR"
+    assert mine["threshold"]["modality_known_from"] == "file name"
     assert mine["notice"].startswith("Research use only")
 
 

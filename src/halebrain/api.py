@@ -14,7 +14,11 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.types import MaskArray, Volume
 from halebrain.core.versions import versions
-from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.decision.choice import MaskChoice
+from halebrain.decision.modality import check_modality, said_modality, seen_modality
+from halebrain.evaluation.scan_level import working_scan_score
+from halebrain.evaluation.threshold import Calibration, OperatingPoint
+from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import (
     Detection,
     detect_anomalies,
@@ -24,7 +28,7 @@ from halebrain.inference.detection import (
 from halebrain.inference.lesions import Lesion
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import make_image
-from halebrain.io.volume import mask_of, read_mask, read_volume, volume_of
+from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -84,7 +88,8 @@ def detect(
     Args:
         image: The scan: an image of nibabel's, or the path of any format that `halebrain detect` takes.
         model: A loaded model, its path or its name; `None` = the default model.
-        modality: What contrast the scan is ("FLAIR"); told in the provenance.
+        modality: What contrast the scan is ("FLAIR"); `None` = as the name of its file says, else as the image shows.
+            Thresholds go by it.
         brain_mask: Mask on the grid of the scan; `None` = it is found.
         brain: How it is found: auto, stripped, synthstrip, hdbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
@@ -100,16 +105,22 @@ def detect(
     calibration = None
     if bundle.calibration:
         calibration = parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
-    value, name = select_threshold(calibration, str(threshold))
+    point = OperatingPoint(calibration, str(threshold))
+    check_modality(modality or "auto", calibration)
     predictor = Predictor(bundle, device=find_device(device), seed=seed, draws=draws, brain=brain)
     volume, scan = _open(predictor, image, brain_mask)
-    smallest = smallest_lesion_mm3(predictor, min_lesion_mm3)
-    found = detect_anomalies(predictor, volume, scan, threshold=value, min_lesion_mm3=smallest)
+    choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
+    path = _path_of(image)
+    named = ScanInput(path or Path(), "" if path is None else stem_of(path))
+    contrast = said_modality(choice.modality, named) or seen_modality(scan.qc)
+    called = choice.threshold(contrast)
+    found = detect_anomalies(predictor, volume, scan, threshold=called["value"], min_lesion_mm3=choice.min_lesion_mm3)
+    score = working_scan_score(found.maps.score, scan.brain_mask, scan.grid.spacing_mm)
     provenance = {
         "input": Path(volume.name).name,
         "content_sha256": scan.content.hex(),
-        "modality": modality,
-        "threshold": {"value": value, "name": name, "min_lesion_mm3": smallest},
+        "threshold": called,
+        **choice.scan_level(contrast, score),
         **predictor_settings(predictor),
         "input_notes": list(volume.notes),
         "versions": versions(),

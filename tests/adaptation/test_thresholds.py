@@ -9,7 +9,7 @@ from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out, dice_th
 
 
 def scan(subject, scores, labels, *, healthy=False):
-    record = SimpleNamespace(subject=subject, is_healthy=healthy)
+    record = SimpleNamespace(subject=subject, is_healthy=healthy, modality="flair")
     judged = SimpleNamespace(record=record, labels=np.array(labels, bool))
     values = np.array(scores, np.float32)
     return LeftOut(judged, values * 0, values)
@@ -28,6 +28,7 @@ def test_thresholds_of_healthy_voxels_need_healthy_scans():
     assert set(found.thresholds) == {"dice"}
     assert found.thresholds["dice"].value == pytest.approx(0.6)
     assert found.thresholds["dice"].n_scans == 2
+    assert found.thresholds["dice"].modalities == ("FLAIR",)
     assert found.subjects == ("a", "b")
     healthy = scan("h", np.arange(100) / 100, np.zeros(100), healthy=True)
     found = calibrate_left_out([*ill, healthy], "f" * 64)

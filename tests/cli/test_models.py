@@ -123,8 +123,20 @@ def test_an_export_is_the_same_each_time(tmp_path):
     assert sorted(zipfile.ZipFile(tmp_path / "one.zip").namelist()) == sorted(p.name for p in bundle.iterdir())
 
 
-THRESHOLD = {"value": 0.25, "method": "best pooled Dice", "split": "val", "n_scans": 3}
-CALIBRATION = {"default": "dice", "thresholds": {"dice": THRESHOLD}, "FLAIR": {"thresholds": {"dice": THRESHOLD}}}
+THRESHOLD = {
+    "value": 0.25,
+    "method": "best pooled Dice",
+    "split": "val",
+    "manifest_sha256": "0" * 64,
+    "n_scans": 3,
+    "achieved": 0.5,
+}
+CALIBRATION = {
+    "default": "dice",
+    "thresholds": {"dice": THRESHOLD},
+    "subjects": ["a"],
+    "modalities": {"FLAIR": {"dice": THRESHOLD}},
+}
 SAID = ("--licence", "CC-BY-4.0", "--citation", "A, 2025.", "--author", "A", "--author", "B", "--data", "Ten brains.")
 
 
@@ -204,8 +216,9 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
     said = capsys.readouterr().out
     for words in ("CC-BY-4.0", "Authors: A, B", "Cite: A, 2025.", "Learned from: Ten brains.", sha):
         assert words in said
-    assert "- Threshold dice (default): 0.2500 (best pooled Dice, 3 scans of val)" in said
-    assert "- Threshold FLAIR dice: 0.2500" in said
+    assert "- Default threshold: dice" in said
+    assert "- Threshold dice: 0.2500, best pooled Dice; 3 scans, split val" in said
+    assert "- Threshold dice for FLAIR: 0.2500" in said
     assert run(monkeypatch, "info", "general", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["about"]["authors"] == ["A", "B"]

@@ -6,7 +6,9 @@ import pytest
 from halebrain.core.errors import DataError, UsageError
 from halebrain.evaluation.threshold import (
     Calibration,
+    OperatingPoint,
     Threshold,
+    choose_threshold,
     fit_best_dice,
     fit_false_positive_rate,
     select_threshold,
@@ -98,3 +100,93 @@ def test_thresholds_of_a_data_set_stand_beside_the_others() -> None:
     alone = other.named("siteB", beside=None)
     assert select_threshold(alone, "auto") == (0.6, "dice@siteB")
     assert set(both.named("siteB", beside=both).thresholds) >= set(both.thresholds)
+
+
+def threshold(value: float, *modalities: str, n_scans: int = 6) -> Threshold:
+    about = {"split": "val", "manifest_sha256": "0", "n_scans": n_scans, "achieved": 0.5, "method": f"gives {value}"}
+    return Threshold(value=value, modalities=modalities, **about)
+
+
+def by_modality() -> Calibration:
+    return Calibration(
+        default="dice",
+        thresholds={"dice": threshold(0.4, "FLAIR"), "ml:1": threshold(0.5, "FLAIR", "T2w")},
+        subjects=("a",),
+        modalities={"FLAIR": {"ml:1": threshold(0.7, "FLAIR")}},
+        healthy_scores={"FLAIR": (0.1, 0.2)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "modality", "expected"),
+    [
+        ("ml:1", "FLAIR", (0.7, "ml:1")),
+        ("ml:1", "T2w", (0.5, "ml:1 (all modalities: FLAIR, T2w)")),
+        ("ml:1", None, (0.5, "ml:1 (all modalities: FLAIR, T2w)")),
+        ("auto", "FLAIR", (0.4, "dice")),  # chosen on nothing but FLAIR
+        ("auto", "T1w", (0.4, "dice (all modalities: FLAIR)")),
+        ("0.25", "FLAIR", (0.25, "fixed")),
+    ],
+)
+def test_a_modality_has_its_own_threshold_or_is_told_whose_it_gets(wanted, modality, expected) -> None:
+    assert select_threshold(by_modality(), wanted, modality=modality) == expected
+    chosen = OperatingPoint(by_modality(), wanted).at(modality)
+    assert (chosen.value, chosen.name) == expected
+
+
+def test_the_choice_says_how_it_was_made() -> None:
+    chosen = choose_threshold(by_modality(), "ml:1", modality="FLAIR")
+    assert (chosen.method, chosen.n_scans, chosen.data_set) == ("gives 0.7", 6, None)
+    named = by_modality().named("ours", beside=None)
+    assert choose_threshold(named, "ml:1@ours", modality="FLAIR").data_set == "ours"
+    assert choose_threshold(named, "0.3").data_set == "ours", "its default is of that data set"
+
+
+def test_a_wrong_wish_is_said_before_any_scan() -> None:
+    with pytest.raises(UsageError, match=r"ml:2.*stored: dice, ml:1"):
+        OperatingPoint(by_modality(), "ml:2")
+
+
+def test_a_calibration_of_an_earlier_version_is_read_and_written_as_it_was() -> None:
+    about = {"split": "val", "manifest_sha256": "0", "n_scans": 2, "achieved": 0.5, "method": "m", "value": 0.4}
+    earlier = {"default": "dice", "thresholds": {"dice": about}, "subjects": ["a"]}
+    read = Calibration.model_validate(earlier)
+    assert select_threshold(read, "auto", modality="FLAIR") == (0.4, "dice")
+    assert read.model_dump(mode="json") == earlier
+    assert Calibration.model_validate(by_modality().model_dump(mode="json")) == by_modality()
+
+
+def test_a_data_set_calibrated_again_leaves_nothing_of_before() -> None:
+    general = by_modality()
+    once = general.named("ours", beside=general)
+    assert set(once.modalities["FLAIR"]) == {"ml:1", "ml:1@ours"}
+    assert set(once.healthy_scores) == {"FLAIR", "FLAIR@ours"}
+    other = Calibration(
+        default="ml:1",
+        thresholds={"ml:1": threshold(0.6, "T2w")},
+        subjects=("b",),
+        modalities={"T2w": {"ml:1": threshold(0.6, "T2w")}},
+        healthy_scores={"T2w": (0.3,)},
+    )
+    again = other.named("ours", beside=once)
+    assert again.modalities == {**general.modalities, "T2w": {"ml:1@ours": threshold(0.6, "T2w")}}
+    assert set(again.healthy_scores) == {"FLAIR", "T2w@ours"}
+    assert (again.default, again.subjects) == ("dice", ("a", "b"))
+
+
+def test_added_modalities_stand_beside_those_that_were_there() -> None:
+    other = Calibration(
+        default="fpr:0.01",
+        thresholds={"fpr:0.01": threshold(0.8, "T1w"), "ml:1": threshold(0.9, "T1w")},
+        subjects=("b",),
+        modalities={"T1w": {"ml:1": threshold(0.9, "T1w")}},
+        healthy_scores={"T1w": (0.5,)},
+    )
+    both = other.added_to(by_modality())
+    assert select_threshold(both, "ml:1", modality="T1w") == (0.9, "ml:1")
+    assert select_threshold(both, "ml:1", modality="FLAIR") == (0.7, "ml:1")
+    assert select_threshold(both, "ml:1") == (0.5, "ml:1 (all modalities: FLAIR, T2w)")
+    assert select_threshold(both, "fpr:0.01", modality="T1w") == (0.8, "fpr:0.01")
+    assert (both.default, both.subjects, set(both.healthy_scores)) == ("dice", ("a", "b"), {"FLAIR", "T1w"})
+    assert both.calibrated_modalities(None) == {"FLAIR", "T1w"}
+    assert both.calibrated_modalities("ours") == set()

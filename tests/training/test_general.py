@@ -10,7 +10,8 @@ from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 
 PAGE = (Path(__file__).parents[2] / "docs" / "general.md").read_text(encoding="utf-8")
-UNET = "reconstructor.settings.unet={channels: [8, 16], blocks_per_level: 1, patch: 2, norm_groups: 4, attention_head_channels: 0}"
+SIZES = "channels: [8, 16], blocks_per_level: 1, patch: 2, norm_groups: 4, attention_head_channels: 0"
+UNET = f"reconstructor.settings.unet={{{SIZES}}}"
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from halebrain.core.config import parse_config
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.core.versions import versions
+from halebrain.data.naming import standard_modality
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.evaluation.threshold import Calibration, OperatingPoint
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.segmentation import Segmenter
@@ -31,7 +32,8 @@ class Judge:
         self, predictor: Resegmenter, calibrations: tuple[dict[str, Any], dict[str, Any]], identity: str
     ) -> None:
         self.predictor, self.identity = predictor, identity
-        self.before, self.after = (_default_threshold(calibration) for calibration in calibrations)
+        before, after = (_operating_point(calibration) for calibration in calibrations)
+        self.points = {BEFORE: before, AFTER: after}
 
     def left_out(self, scans: list[LeftOut]) -> Evaluation | None:
         """Return before and after on scans that were left out in turn; `None` where there are none."""
@@ -41,7 +43,7 @@ class Judge:
         several = len({scan.subject for scan in scans if not scan.is_healthy}) > 1
         for scan in scans:
             alone = several and not scan.is_healthy
-            own = dice_threshold(scans, without=scan.subject)[0] if alone else self.after
+            own = dice_threshold(scans, without=scan.subject)[0] if alone else self._threshold(AFTER, scan.judged)
             self._add(evaluator, scan.judged, (scan.before, scan.after), own)
         return evaluator.finish(self._provenance("left out in turn; thresholds too were chosen without each"))
 
@@ -59,24 +61,29 @@ class Judge:
         for record in track(rows.records, description="Scoring those held out", total=len(rows)):
             scan, path = open_judged(self.predictor, record), folder / f"{record.scan_id}_held_out.npy"
             before, after = score_versions(self.predictor, scan, [segmenter.state_dict()], path)
-            self._add(evaluator, scan, (before, after), self.after)
+            self._add(evaluator, scan, (before, after), self._threshold(AFTER, scan))
         return evaluator.finish(self._provenance("took no part"))
 
     def _add(
         self, evaluator: Evaluator, scan: JudgedScan, values: tuple[FloatArray, FloatArray], after: float | None
     ) -> None:
         smallest = self.predictor.postprocessing.min_lesion_mm3
+        before = self._threshold(BEFORE, scan)
         # The adapted one first: pages show the first method at length.
-        for method, score, threshold in ((AFTER, values[1], after), (BEFORE, values[0], self.before)):
+        for method, score, threshold in ((AFTER, values[1], after), (BEFORE, values[0], before)):
             case = scan.case(score, threshold=threshold, min_lesion_mm3=smallest)
             evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
+
+    def _threshold(self, version: str, scan: JudgedScan) -> float | None:
+        """Return the threshold that a version has for a scan: that of its modality, where there is one."""
+        return _value(self.points[version], standard_modality(scan.record.modality))
 
     def _provenance(self, scans: str) -> dict[str, Any]:
         return {
             "scans": scans,
             "adapted_from": self.predictor.bundle.sha256,
             "identity": self.identity,
-            "threshold": {BEFORE: self.before, AFTER: self.after},
+            "threshold": {version: _stated(self.points[version]) for version in (BEFORE, AFTER)},
             "seed": self.predictor.seed,
             "levels": list(self.predictor.levels),
             "grid": "working grid, resampled labels",
@@ -85,9 +92,24 @@ class Judge:
         }
 
 
-def _default_threshold(calibration: dict[str, Any]) -> float | None:
+def _operating_point(calibration: dict[str, Any]) -> OperatingPoint | None:
     """Return the default threshold of a model; `None` where it has none."""
     if not calibration:
         return None
     known = parse_config(Calibration, calibration, where="model")
-    return select_threshold(known, "auto")[0] if known.default in known.thresholds else None
+    return OperatingPoint(known) if known.default in known.thresholds else None
+
+
+def _value(point: OperatingPoint | None, modality: str | None) -> float | None:
+    return None if point is None else point.at(modality).value
+
+
+def _stated(point: OperatingPoint | None) -> float | dict[str, float] | None:
+    """Return the default threshold; where modalities have their own, each of them, and that over all under "all"."""
+    if point is None or point.calibration is None:
+        return None
+    over_all, known = point.at(None).value, point.calibration
+    own = {
+        modality: table[known.default].value for modality, table in known.modalities.items() if known.default in table
+    }
+    return {"all": over_all, **own} if own else over_all

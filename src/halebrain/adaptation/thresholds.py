@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from halebrain.adaptation.scores import JudgedScan
 from halebrain.core.types import FloatArray
+from halebrain.data.naming import standard_modality
 from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
 
 _RATES = (0.01, 0.05, 0.1)
@@ -54,14 +56,25 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
         manifest_sha256: Fingerprint of the scans that were learned from.
     """
     value, dice = dice_threshold(left_out)
-    about = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
     ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
-    thresholds = {"dice": Threshold(value=value, method="best pooled Dice", n_scans=len(ill), achieved=dice, **about)}
+    thresholds = {
+        "dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **_about(ill, manifest_sha256))
+    }
     for rate in _RATES if healthy else ():
         value, share = fit_false_positive_rate([s.after for s in healthy], rate)
         method = f"{rate:.0%} of healthy voxels"
         thresholds[f"fpr:{rate:g}"] = Threshold(
-            value=value, method=method, n_scans=len(healthy), achieved=share, **about
+            value=value, method=method, achieved=share, **_about(healthy, manifest_sha256)
         )
     subjects = tuple(sorted({scan.subject for scan in left_out}))
     return Calibration(default="dice", thresholds=thresholds, subjects=subjects)
+
+
+def _about(scans: Sequence[LeftOut], manifest_sha256: str) -> dict[str, Any]:
+    modalities = {standard_modality(scan.judged.record.modality) for scan in scans}
+    return {
+        "split": "leave-one-out",
+        "manifest_sha256": manifest_sha256,
+        "n_scans": len(scans),
+        "modalities": tuple(sorted(modalities)),
+    }

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Calibration
     from halebrain.io.manifest import Manifest
 
-_RATES = (0.01, 0.05, 0.1)
-
 
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Model bundle (a folder).")],
@@ -25,6 +23,16 @@ def calibrate(
     name: Annotated[
         str | None,
         typer.Option("--name", help="Of a data set: its thresholds are kept beside the others, as dice@NAME."),
+    ] = None,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="Add the modalities of this manifest to those that are calibrated already."),
+    ] = False,
+    default: Annotated[
+        str | None,
+        typer.Option(
+            "--default", help="What --threshold auto means: dice where there are lesions, or ml:1, fpr:0.01 …"
+        ),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -38,13 +46,25 @@ def calibrate(
     rows = Manifest.read(manifest).split("val")
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
-    calibration = run_calibration(model, rows, name=name, seed=seed, device=options.find_device(device))
+    where = options.find_device(device)
+    calibration = run_calibration(model, rows, name=name, add=add, default=default, seed=seed, device=where)
     for stored, threshold in calibration.thresholds.items():
         typer.echo(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
+    for contrast, table in calibration.modalities.items():
+        for stored, threshold in table.items():
+            typer.echo(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
+    typer.echo(f"halebrain: --threshold auto means {calibration.default}", err=True)
 
 
 def run_calibration(
-    model: Path, rows: "Manifest", *, seed: int, device: "torch.device", name: str | None = None
+    model: Path,
+    rows: "Manifest",
+    *,
+    seed: int,
+    device: "torch.device",
+    name: str | None = None,
+    add: bool = False,
+    default: str | None = None,
 ) -> "Calibration":
     """Fit every threshold on `rows` and store them in the bundle.
 
@@ -54,13 +74,16 @@ def run_calibration(
         seed: The user's seed.
         device: Where the networks run.
         name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
+        add: Keep what is there, and add the modalities of these scans.
+        default: Name of the threshold that is used unless said otherwise; `None` = as it was where thresholds are
+            kept, else "dice" where there are annotated scans.
 
     Raises:
-        MissingInputError: There is no validation scan.
+        MissingInputError: There is no validation scan, none healthy or annotated, or nothing to add to.
         DataError: The model was trained on one of them.
+        UsageError: A modality to add is there already, or the default is the name of no threshold.
     """
-    from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
-    from halebrain.inference.cohort import score_manifest
+    from halebrain.cli.calibrating import check_addition, check_default, fit_calibration
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle, store_calibration
 
@@ -68,37 +91,16 @@ def run_calibration(
         raise MissingInputError('calibration needs scans of the split "val"', where=rows.source or "manifest")
     bundle = load_bundle(model)
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
-    predictor = Predictor(bundle, device=device, seed=seed)
-    healthy, scores, references = [], [], []
-    for scored in score_manifest(predictor, rows, description="Calibrating"):
-        score = scored.result.score[scored.result.brain_mask]
-        if scored.lesion is not None and not scored.record.is_healthy:
-            scores.append(score)
-            references.append(scored.lesion[scored.result.brain_mask])
-        elif scored.record.is_healthy:
-            healthy.append(score)
-    thresholds = {}
-    about = {"split": "val", "manifest_sha256": rows.fingerprint()}
-    if scores:
-        value, dice = fit_best_dice(scores, references)
-        thresholds["dice"] = Threshold(
-            value=value, method="best pooled Dice", n_scans=len(scores), achieved=dice, **about
-        )
-    if healthy:
-        for rate in _RATES:
-            value, share = fit_false_positive_rate(healthy, rate)
-            thresholds[f"fpr:{rate:g}"] = Threshold(
-                value=value,
-                method=f"{rate:.0%} of healthy voxels",
-                n_scans=len(healthy),
-                achieved=share,
-                **about,
-            )
-    if not thresholds:
-        raise MissingInputError("calibration needs healthy or annotated scans", where=rows.source or "manifest")
-    default = "dice" if "dice" in thresholds else next(iter(thresholds))
-    calibration = Calibration(default=default, thresholds=thresholds, subjects=tuple(rows.subjects()))
+    before = options.read_calibration(bundle) if add or name is not None else None
+    if add:
+        check_addition(rows, before, name)
+    check_default(default, rows, before, name)
+    calibration = fit_calibration(Predictor(bundle, device=device, seed=seed), rows)
     if name is not None:
-        calibration = calibration.named(name, beside=options.read_calibration(predictor.bundle))
+        calibration = calibration.named(name, beside=None if add else before)
+    if add and before is not None:
+        calibration = calibration.added_to(before)
+    if default is not None:
+        calibration = calibration.model_copy(update={"default": default})
     store_calibration(model, calibration.model_dump(mode="json"))
     return calibration

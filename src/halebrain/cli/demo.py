@@ -119,8 +119,9 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
     from halebrain.cli.detect import detect_scan
     from halebrain.cli.scoring import run_evaluation
+    from halebrain.decision.choice import MaskChoice
     from halebrain.evaluation.tables import write_evaluation
-    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import ScanInput, score_manifest
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
@@ -128,19 +129,19 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
 
     bundle = load_bundle(model)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    value, name = select_threshold(options.read_calibration(bundle), "auto")
+    point = OperatingPoint(options.read_calibration(bundle))
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
-    evaluation = run_evaluation(predictor, unseen, threshold=value, threshold_name=name)
+    evaluation = run_evaluation(predictor, unseen, point=point)
     write_evaluation(evaluation, output / "evaluation")
     write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
-    shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space)
-    choice = {"value": value, "name": name, "min_lesion_mm3": 20.0}
-    detect_scan(predictor, shown, output / "detection", threshold=choice, overwrite=True)
+    shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
+    choice = MaskChoice(point, min_lesion_mm3=20.0)
+    detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
-    return _write_page(output, evaluation, scored, predictor, value)
+    return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
 
 
 def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:

@@ -11,6 +11,8 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
+    from halebrain.decision.choice import MaskChoice
+    from halebrain.decision.modality import ScanModality
     from halebrain.inference.cohort import ScanInput
     from halebrain.inference.detection import Detection
     from halebrain.inference.outputs import OutputNames
@@ -41,7 +43,13 @@ def detect(
         ),
     ] = "auto",
     threshold: Annotated[
-        str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
+        str, typer.Option("--threshold", help="auto, a number, or a stored name (ml:1, fpr:0.01).")
+    ] = "auto",
+    modality: Annotated[
+        str,
+        typer.Option(
+            "--modality", help="auto (manifest, file name, else the image's own contrast), T1w, T2w or FLAIR."
+        ),
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
     seed: options.Seed = 0,
@@ -55,7 +63,9 @@ def detect(
     """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.progress import track
-    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.decision.choice import MaskChoice
+    from halebrain.decision.modality import check_modality
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import find_scans
     from halebrain.inference.detection import smallest_lesion_mm3
     from halebrain.inference.predictor import Predictor
@@ -63,16 +73,17 @@ def detect(
 
     scans = find_scans(source, brain_mask=brain_mask)
     bundle = load_model(model)
-    value, name = select_threshold(options.read_calibration(bundle), threshold)
+    point = OperatingPoint(options.read_calibration(bundle), threshold)
+    check_modality(modality, point.calibration)
     where = options.find_device(device)
     predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
-    choice = {"value": value, "name": name, "min_lesion_mm3": smallest_lesion_mm3(predictor, min_lesion_mm3)}
+    choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
         folder = output if single else output / scan.name
         try:
-            typer.echo(detect_scan(predictor, scan, folder, threshold=choice, overwrite=overwrite))
+            typer.echo(detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite))
         except HalebrainError as error:
             if single:
                 raise
@@ -86,7 +97,7 @@ def detect(
 
 
 def detect_scan(
-    predictor: "Predictor", scan: "ScanInput", folder: Path, *, threshold: dict[str, Any], overwrite: bool
+    predictor: "Predictor", scan: "ScanInput", folder: Path, *, choice: "MaskChoice", overwrite: bool
 ) -> Path:
     """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
 
@@ -94,7 +105,7 @@ def detect_scan(
         predictor: The model.
         scan: What to look at.
         folder: Where its files go.
-        threshold: "value", "name" and "min_lesion_mm3".
+        choice: Threshold, smallest lesion and modality.
         overwrite: Replace results made otherwise.
 
     Returns:
@@ -106,6 +117,8 @@ def detect_scan(
     import json
 
     from halebrain.core.versions import versions
+    from halebrain.decision.modality import said_modality, seen_modality
+    from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.detection import detect_anomalies, predictor_settings
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
@@ -114,34 +127,54 @@ def detect_scan(
 
     names = OutputNames(folder, scan.name)
     volume = read_volume(scan.image)
-    asked = {
+    asked: dict[str, Any] = {
         "input": scan.image.name or scan.name,
         "input_sha256": scan_sha256(scan.image),
         "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
-        "threshold": threshold,
         **predictor_settings(predictor),
     }
+    modality = said_modality(choice.modality, scan)
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
-        if all(done.get(key) == value for key, value in asked.items()):
+        # The same scan shows the same contrast, so there is no need to look at it again.
+        if _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
     start = time.perf_counter()
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
-    smallest = threshold["min_lesion_mm3"]
-    found = detect_anomalies(predictor, volume, working, threshold=threshold["value"], min_lesion_mm3=smallest)
+    modality = modality or seen_modality(working.qc)
+    threshold = choice.threshold(modality)
+    found = detect_anomalies(
+        predictor, volume, working, threshold=threshold["value"], min_lesion_mm3=choice.min_lesion_mm3
+    )
+    score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
+    asked |= {"threshold": threshold} | choice.scan_level(modality, score)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
     _finish(names, found, asked | about, start)
     return folder
 
 
+def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:
+    """Return whether results were made with these settings; older ones say less of them, and that counts."""
+    threshold, stated = choice.threshold(modality), done.get("threshold", {})
+    if any(stated.get(key) != threshold[key] for key in ("value", "name", "min_lesion_mm3")):
+        return False
+    now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
+    then = done | {f"threshold.{key}": value for key, value in stated.items()}
+    if "scan_score" in done:  # a model calibrated anew may place it otherwise
+        now |= choice.scan_level(modality, done["scan_score"])
+    return all(then.get(key) == value for key, value in now.items())
+
+
 def _finish(names: "OutputNames", found: "Detection", provenance: dict[str, Any], start: float) -> None:
     from halebrain.inference.outputs import write_detection
 
-    value = provenance["threshold"]["value"]
-    figure = scan_mosaic(found.scan, found.maps, threshold=value, title=names.stem)
+    threshold = provenance["threshold"]
+    figure = scan_mosaic(
+        found.scan, found.maps, threshold=threshold["value"], title=names.stem, called=threshold["name"]
+    )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
     provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
@@ -150,8 +183,25 @@ def _finish(names: "OutputNames", found: "Detection", provenance: dict[str, Any]
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 
 
-def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None) -> Any:
-    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known."""
+def scan_mosaic(
+    working: "WorkingScan",
+    maps: "WorkingMaps",
+    *,
+    threshold: float,
+    title: str,
+    truth: Any = None,
+    called: str | None = None,
+) -> Any:
+    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known.
+
+    Args:
+        working: The scan.
+        maps: What the model says of it.
+        threshold: Outlined is what reaches it.
+        title: Above the picture.
+        truth: Annotated lesion on the working grid.
+        called: Name of the threshold, for the note below.
+    """
     from halebrain.report.figures import Panel, choose_slices, mosaic
 
     found = (maps.score >= threshold) & working.brain_mask
@@ -169,4 +219,6 @@ def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float
     # With the truth at hand its largest slices are shown, so that misses are seen too.
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
-    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")
+    name = f" ({called})" if called else ""
+    note = f"Outlined where the score is at least {threshold:.3f}{name}."
+    return mosaic(panels, slices=slices, title=title, note=note)

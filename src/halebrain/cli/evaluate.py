@@ -115,7 +115,7 @@ def _evaluate_model(
     from halebrain.cli.baselines import fit_atlases
     from halebrain.cli.scoring import run_evaluation
     from halebrain.evaluation.protocols import behrendt2024
-    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.store import load_model
@@ -125,11 +125,11 @@ def _evaluate_model(
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
     bundle = load_model(model)
-    value, name = select_threshold(options.read_calibration(bundle), threshold)
+    point = OperatingPoint(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
     how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None
-    evaluation = run_evaluation(predictor, rows, threshold=value, threshold_name=name, **how)
+    evaluation = run_evaluation(predictor, rows, point=point, **how)
     return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
 

@@ -10,8 +10,7 @@ from halebrain.cli import options
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from halebrain.evaluation.threshold import Threshold
     from halebrain.models.bundle import Bundle
     from halebrain.models.store import StoredModel
 
@@ -169,21 +168,21 @@ def _bytes(path: Path) -> int:
 
 
 def _thresholds(bundle: "Bundle") -> list[str]:
-    found = list(_stored(bundle.calibration, ()))
-    if not found:
+    calibration = options.read_calibration(bundle)
+    if calibration is None:
         return ["- Thresholds: none yet (halebrain calibrate)"]
-    default = bundle.calibration.get("default")
-    return [
-        f"- Threshold {name}{' (default)' if name == default else ''}: {entry['value']:.4f} "
-        f"({entry['method']}, {entry['n_scans']} scans of {entry['split']})"
-        for name, entry in sorted(found)
-    ]
+    lines = [f"- Default threshold: {calibration.default}"]
+    lines += [_line(name, threshold) for name, threshold in calibration.thresholds.items()]
+    for modality, table in calibration.modalities.items():
+        lines += [_line(f"{name} for {modality}", threshold) for name, threshold in table.items()]
+    for modality, scores in calibration.healthy_scores.items():
+        lines.append(f"- Healthy scans behind a percentile, {modality}: {len(scores)}")
+    return lines
 
 
-def _stored(node: Any, path: tuple[str, ...]) -> "Iterator[tuple[str, dict[str, Any]]]":
-    """Yield every threshold with its name, however deep it lies (a modality may have its own)."""
-    if isinstance(node, dict) and "value" in node:
-        yield " ".join(path), node
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            yield from _stored(value, path if key == "thresholds" else (*path, key))
+def _line(name: str, threshold: "Threshold") -> str:
+    modalities = f" of {', '.join(threshold.modalities)}" if threshold.modalities else ""
+    return (
+        f"- Threshold {name}: {threshold.value:.4f}, {threshold.method}; {threshold.n_scans} scans{modalities}, "
+        f"split {threshold.split}"
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import DataError
+from halebrain.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Calibration

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from halebrain.evaluation.case import Case
     from halebrain.evaluation.evaluate import Evaluation
     from halebrain.evaluation.reconstruction_quality import LevelQuality
+    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
@@ -22,8 +23,7 @@ def run_evaluation(
     predictor: "Predictor",
     rows: "Manifest",
     *,
-    threshold: float,
-    threshold_name: str,
+    point: "OperatingPoint",
     working: bool = False,
     reconstruction: bool = False,
     min_lesion_mm3: float | None = None,
@@ -34,8 +34,7 @@ def run_evaluation(
     Args:
         predictor: The model.
         rows: The scans.
-        threshold: Frozen before.
-        threshold_name: Where it comes from.
+        point: The threshold that was frozen before, for each modality its own where it has one.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
@@ -47,6 +46,7 @@ def run_evaluation(
         UsageError: The model has no reconstruction to measure.
     """
     from halebrain.core.versions import versions
+    from halebrain.data.naming import standard_modality
     from halebrain.evaluation.evaluate import Evaluator
     from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest
@@ -65,6 +65,7 @@ def run_evaluation(
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
+        threshold = point.at(standard_modality(scored.record.modality)).value
         for method, case in _methods(scored, threshold, smallest, working=working, atlases=atlases):
             image = scored.scan.image if working else scored.volume.data
             evaluator.add(method, case, image=image, show=method == "model")
@@ -73,7 +74,7 @@ def run_evaluation(
     provenance: dict[str, Any] = {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
-        "threshold": {"value": threshold, "name": threshold_name},
+        "threshold": _stated(point, {standard_modality(row.modality) for row in rows}),
         "min_lesion_mm3": smallest,
         "seed": predictor.seed,
         "levels": list(predictor.levels),
@@ -83,6 +84,16 @@ def run_evaluation(
         "versions": versions(),
     }
     return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _stated(point: "OperatingPoint", modalities: set[str]) -> dict[str, Any]:
+    """Return value and name of the threshold; by modality, where they are not the same for all."""
+    by_modality = {}
+    for modality in sorted(modalities):
+        chosen = point.at(modality)
+        by_modality[modality] = {"value": chosen.value, "name": chosen.name}
+    first = next(iter(by_modality.values()))
+    return first if all(one == first for one in by_modality.values()) else {"by_modality": by_modality}
 
 
 def _levels(predictor: "Predictor", scored: "ScoredScan") -> "list[LevelQuality]":

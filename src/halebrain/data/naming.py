@@ -32,6 +32,23 @@ def guess_modality(name: str) -> str | None:
     return _split(name)[0]
 
 
+def modality_of_scan(name: str) -> str | None:
+    """Return the contrast of a scan by its name: a BIDS suffix goes before any word in it; `None` where it has none.
+
+    Example:
+        >>> modality_of_scan("sub-01_acq-t2prep_T1w"), modality_of_scan("patient4_flair")
+        ('T1w', 'FLAIR')
+    """
+    match = _ENTITIES.fullmatch(name)
+    said = guess_modality(match["suffix"]) if match else None
+    return said or guess_modality(name)
+
+
+def standard_modality(word: str) -> str:
+    """Return the BIDS suffix for a modality as a table calls it ("t1" → "T1w"), or the word itself if unknown."""
+    return guess_modality(word) or word
+
+
 def _split(name: str) -> tuple[str | None, str]:
     """Return the contrast of a name, and the name without the word for it: what says who it is."""
     for modality, words in _WORDS:

@@ -18,7 +18,7 @@ SCAN_ML, SLICE_ML = 1.0, 0.1
 
 def scan_score(case: Case) -> float:
     """Return the mean score of the highest millilitre."""
-    return _mean_of_highest(case.values, SCAN_ML / case.voxel_ml)
+    return mean_of_highest_ml(case.values, SCAN_ML, case.voxel_ml)
 
 
 def slice_scores(case: Case) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -27,8 +27,8 @@ def slice_scores(case: Case) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bo
     region, score = (np.moveaxis(a, case.axial_axis, 0) for a in (case.region, case.score))
     truth: MaskArray = np.asarray(np.moveaxis(case.reference & case.region, case.axial_axis, 0).any(axis=(1, 2)))
     shown: MaskArray = np.asarray(region.any(axis=(1, 2)))
-    wanted = SLICE_ML / case.voxel_ml
-    scores = [_mean_of_highest(s[r], wanted) for s, r, keep in zip(score, region, shown, strict=True) if keep]
+    voxel_ml = case.voxel_ml
+    scores = [mean_of_highest_ml(s[r], SLICE_ML, voxel_ml) for s, r, k in zip(score, region, shown, strict=True) if k]
     return np.array(scores), truth[shown]
 
 
@@ -59,6 +59,13 @@ class ImageLevel:
         return found
 
 
-def _mean_of_highest(values: npt.NDArray[np.floating], count: float) -> float:
-    n = int(min(max(round(count), 1), len(values)))
+def mean_of_highest_ml(values: npt.NDArray[np.floating], volume_ml: float, voxel_ml: float) -> float:
+    """Return the mean of the highest values that fill a volume: one voxel at least, all of them at most.
+
+    Args:
+        values: Scores of voxels, `(n,)`, n > 0.
+        volume_ml: The volume to fill, in ml.
+        voxel_ml: What one voxel fills.
+    """
+    n = int(min(max(round(volume_ml / voxel_ml), 1), len(values)))
     return float(np.partition(values, len(values) - n)[-n:].mean(dtype=np.float64))

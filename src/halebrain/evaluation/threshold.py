@@ -2,19 +2,25 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, UsageError
 from halebrain.evaluation.curve import PooledCurve
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
+MIN_HEALTHY_SCANS = 5
+"""Healthy scans of a modality from which on it has thresholds and percentiles of its own."""
 
-class Threshold(Config):
+
+class Threshold(GrowingConfig):
     """A threshold on the score and where it comes from.
 
     Args:
@@ -23,8 +29,11 @@ class Threshold(Config):
         split: The split of the scans that it was chosen on.
         manifest_sha256: Fingerprint of those scans.
         n_scans: How many they were.
-        achieved: Pooled Dice, or share of healthy voxels called, on those scans.
+        achieved: On those scans: pooled Dice, share of healthy voxels called, or median false volume in ml.
+        modalities: Contrasts of those scans; empty where that was not kept.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"modalities"})
 
     value: float
     method: str
@@ -32,28 +41,80 @@ class Threshold(Config):
     manifest_sha256: str
     n_scans: int
     achieved: float
+    modalities: tuple[str, ...] = ()
 
 
-class Calibration(Config):
+class Calibration(GrowingConfig):
     """Every threshold of a model.
 
     Args:
         default: Name of the one that is used unless said otherwise.
-        thresholds: By name: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1"; those of a data set end in "@NAME".
+        thresholds: By name, over all modalities: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1", "ml:0.1", "ml:0.5", "ml:1";
+            those of a data set end in "@NAME".
         subjects: Subjects that took part; evaluating on one of them is an error.
+        modalities: Modality → its own thresholds by the same names, where there were enough healthy scans of it.
+        healthy_scores: Modality → scan scores of its healthy scans, ascending; those of a data set under
+            "MODALITY@NAME".
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_scores"})
 
     default: str
     thresholds: dict[str, Threshold]
     subjects: tuple[str, ...]
+    modalities: dict[str, dict[str, Threshold]] = Field(default={})
+    healthy_scores: dict[str, tuple[float, ...]] = Field(default={})
 
     def named(self, name: str, *, beside: "Calibration | None") -> "Calibration":
         """Return these thresholds under the name of a data set, beside the ones that were there before."""
-        own = {f"{key}@{name}": threshold for key, threshold in self.thresholds.items()}
-        if beside is None:
-            return Calibration(default=f"{self.default}@{name}", thresholds=own, subjects=self.subjects)
-        subjects = tuple(dict.fromkeys((*beside.subjects, *self.subjects)))
-        return Calibration(default=beside.default, thresholds={**beside.thresholds, **own}, subjects=subjects)
+        own = Calibration(
+            default=with_data_set(self.default, name),
+            thresholds=_named(self.thresholds, name),
+            subjects=self.subjects,
+            modalities={modality: _named(table, name) for modality, table in self.modalities.items()},
+            healthy_scores={with_data_set(key, name): scores for key, scores in self.healthy_scores.items()},
+        )
+        return own if beside is None else own._over(beside._without(name))
+
+    def added_to(self, before: "Calibration") -> "Calibration":
+        """Return `before` with the modalities of this one; names over all modalities that it has stay as they are."""
+        merged = self._over(before)
+        return merged.model_copy(update={"thresholds": {**self.thresholds, **before.thresholds}})
+
+    def calibrated_modalities(self, name: str | None) -> set[str]:
+        """Return the modalities with thresholds of their own; of a data set, or of none."""
+        return {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
+
+    def _over(self, before: "Calibration") -> "Calibration":
+        modalities = {m: {**before.modalities.get(m, {}), **self.modalities.get(m, {})} for m in self.modalities}
+        return Calibration(
+            default=before.default,
+            thresholds={**before.thresholds, **self.thresholds},
+            subjects=tuple(dict.fromkeys((*before.subjects, *self.subjects))),
+            modalities={**before.modalities, **modalities},
+            healthy_scores={**before.healthy_scores, **self.healthy_scores},
+        )
+
+    def _without(self, name: str) -> "Calibration":
+        """Return what does not belong to a data set: of modalities that it no longer has, nothing must stay."""
+        kept = {m: {k: t for k, t in table.items() if data_set_of(k) != name} for m, table in self.modalities.items()}
+        scores = {key: value for key, value in self.healthy_scores.items() if data_set_of(key) != name}
+        modalities = {m: table for m, table in kept.items() if table}
+        return self.model_copy(update={"modalities": modalities, "healthy_scores": scores})
+
+
+def with_data_set(key: str, name: str | None) -> str:
+    """Return the key under which the value of a data set is kept: "ml:1@NAME"."""
+    return key if name is None else f"{key}@{name}"
+
+
+def data_set_of(key: str) -> str | None:
+    """Return the data set that a key speaks of: `None` where of none."""
+    return key.partition("@")[2] or None
+
+
+def _named(table: dict[str, Threshold], name: str) -> dict[str, Threshold]:
+    return {with_data_set(key, name): threshold for key, threshold in table.items()}
 
 
 def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:
@@ -94,12 +155,56 @@ def _number(text: str) -> float | None:
         return None
 
 
-def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[float, str]:
-    """Return the value of the threshold that the user means, and its name.
+@dataclass(frozen=True)
+class ChosenThreshold:
+    """The threshold for one scan.
+
+    Args:
+        value: A voxel is called anomalous where its score ≥ this.
+        name: "fixed" for a number; that of a stored one, with the modalities that it was chosen on where these are not
+            just the scan's own: "ml:0.5 (all modalities: FLAIR, T2w)".
+        method: How it was chosen.
+        data_set: Name of the data set that it was chosen on; `None` where it has none.
+        n_scans: Scans that it was chosen on; `None` for a number.
+    """
+
+    value: float
+    name: str
+    method: str
+    data_set: str | None = None
+    n_scans: int | None = None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the user asked for, before the modality of a scan is known; wrong wishes are said at once.
 
     Args:
         calibration: Of the model; `None` where it has none.
-        wanted: "auto" = the model's default, the name of a stored one ("fpr:0.01"), or a number.
+        wanted: "auto" = the model's default, the name of a stored one ("ml:1"), or a number.
+
+    Raises:
+        UsageError: The model is not calibrated, or the name is unknown.
+    """
+
+    calibration: Calibration | None
+    wanted: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.at(None)
+
+    def at(self, modality: str | None) -> ChosenThreshold:
+        """Return the threshold for a scan of a modality; `None` = not known."""
+        return choose_threshold(self.calibration, self.wanted, modality=modality)
+
+
+def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> ChosenThreshold:
+    """Return the threshold that the user means for a scan: its modality's own where there is one, else that over all.
+
+    Args:
+        calibration: Of the model; `None` where it has none.
+        wanted: "auto" = the model's default, the name of a stored one ("ml:1"), or a number.
+        modality: Of the scan; `None` where it is not known.
 
     Raises:
         UsageError: The model is not calibrated, or the name is unknown.
@@ -109,7 +214,8 @@ def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[floa
         if not (math.isfinite(value) and value > 0):
             # At 0 the empty air around the brain would be called too.
             raise UsageError("a threshold must be a number above 0", received=wanted)
-        return value, "fixed"
+        data_set = None if calibration is None else data_set_of(calibration.default)
+        return ChosenThreshold(value, "fixed", "given as a number", data_set)
     if calibration is None:
         raise UsageError(
             "a threshold must be known",
@@ -124,4 +230,14 @@ def select_threshold(calibration: Calibration | None, wanted: str) -> tuple[floa
             received=repr(wanted),
             remedy=f"stored: {', '.join(known)}",
         )
-    return calibration.thresholds[name].value, name
+    own = calibration.modalities.get(modality or "", {}).get(name)
+    found = own or calibration.thresholds[name]
+    others = own is None and found.modalities not in ((), (modality,))
+    label = f"{name} (all modalities: {', '.join(found.modalities)})" if others else name
+    return ChosenThreshold(found.value, label, found.method, data_set_of(name), found.n_scans)
+
+
+def select_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> tuple[float, str]:
+    """Return value and name of what `choose_threshold` gives, from the same arguments and with the same errors."""
+    chosen = choose_threshold(calibration, wanted, modality=modality)
+    return chosen.value, chosen.name

@@ -27,12 +27,14 @@ class ScanInput:
         name: What its results are called.
         brain_mask: Mask on its grid, or `None` where it is stripped.
         space: "native", or the template's name.
+        modality: As a manifest calls it; `None` where there is no manifest.
     """
 
     image: Path
     name: str
     brain_mask: Path | None = None
     space: str = "native"
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
     if series is None and place.is_dir():
         scans = [ScanInput(path, stem_of(path)) for path in scans_in(source)]
     elif series is None and source.suffix in (".tsv", ".csv"):
-        scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space) for r in Manifest.read(source)]
+        scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
     elif series is None and source.suffix == ".txt":
         scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:

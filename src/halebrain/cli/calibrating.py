@@ -1,0 +1,150 @@
+"""What calibration does between a manifest and the thresholds: score every scan, fit over all and by modality."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from halebrain.core.errors import MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from halebrain.evaluation.threshold import Calibration, Labels, Scores, Threshold
+    from halebrain.inference.false_volume import HealthyMap
+    from halebrain.inference.predictor import Predictor
+    from halebrain.io.manifest import Manifest, ScanRecord
+
+_RATES = (0.01, 0.05, 0.1)
+
+
+def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
+    """Return every threshold that validation scans allow, over all of them and for each modality.
+
+    Args:
+        predictor: The model.
+        rows: The scans; those that are neither healthy nor annotated take no part.
+
+    Raises:
+        MissingInputError: None takes part.
+    """
+    from halebrain.data.naming import standard_modality
+    from halebrain.evaluation.scan_level import working_scan_score
+    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration
+    from halebrain.inference.cohort import score_manifest
+    from halebrain.inference.false_volume import HealthyMap
+
+    smallest = predictor.postprocessing.min_lesion_mm3
+    healthy: dict[str, list[HealthyMap]] = {}
+    ill: list[tuple[str, Scores, Labels]] = []
+    for scored in score_manifest(predictor, rows, description="Calibrating"):
+        modality, brain = standard_modality(scored.record.modality), scored.result.brain_mask
+        if _is_annotated(scored.record) and scored.lesion is not None:
+            ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
+        elif scored.record.is_healthy:
+            whole = working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm)
+            kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
+            healthy.setdefault(modality, []).append(kept)
+    about = {"split": "val", "manifest_sha256": rows.fingerprint()}
+    thresholds = _by_dice(ill, about) | _by_healthy([scan for scans in healthy.values() for scan in scans], about)
+    if not thresholds:
+        raise MissingInputError("calibration needs healthy or annotated scans", where=rows.source or "manifest")
+    enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
+    return Calibration(
+        default=next(iter(thresholds)),
+        thresholds=thresholds,
+        subjects=tuple(rows.subjects()),
+        modalities={modality: _by_healthy(scans, about) for modality, scans in enough.items()},
+        healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
+    )
+
+
+def check_addition(rows: "Manifest", before: "Calibration | None", name: str | None) -> None:
+    """Stop where modalities cannot be added: before anything is scored.
+
+    Args:
+        rows: The scans to add.
+        before: What is there.
+        name: Of their data set.
+
+    Raises:
+        MissingInputError: The model has no thresholds yet.
+        UsageError: It has some of its own for one of the modalities already.
+    """
+    from halebrain.data.naming import standard_modality
+    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
+
+    if before is None:
+        raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
+    counts = Counter(standard_modality(row.modality) for row in rows if row.is_healthy)
+    coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
+    if taken := sorted(coming & before.calibrated_modalities(name)):
+        raise UsageError(
+            "--add takes modalities that are not calibrated yet",
+            received=", ".join(taken),
+            where=rows.source or "manifest",
+            remedy="choose others with --modality, or calibrate anew without --add",
+        )
+
+
+def check_default(default: str | None, rows: "Manifest", before: "Calibration | None", name: str | None) -> None:
+    """Stop where a default is the name of no threshold that there will be: before anything is scored.
+
+    Args:
+        default: What the user wants; `None` = nothing.
+        rows: The scans to fit on.
+        before: Thresholds that stay.
+        name: Of the data set that the scans are.
+
+    Raises:
+        UsageError: It is none.
+    """
+    from halebrain.evaluation.false_volume import VOLUMES_ML
+    from halebrain.evaluation.threshold import with_data_set
+
+    by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
+    coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
+    coming += by_healthy if any(row.is_healthy for row in rows) else []
+    known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
+    if default is not None and default not in known:
+        raise UsageError(
+            "--default takes the name of a threshold",
+            received=repr(default),
+            where=rows.source or "manifest",
+            remedy=f"these scans give {', '.join(known) or 'none'}",
+        )
+
+
+def _is_annotated(record: "ScanRecord") -> bool:
+    return record.lesion is not None and not record.is_healthy
+
+
+def _by_dice(ill: "Sequence[tuple[str, Scores, Labels]]", about: dict[str, Any]) -> "dict[str, Threshold]":
+    """Return the threshold of the best Dice; nothing where no scan is annotated."""
+    from halebrain.evaluation.threshold import Threshold, fit_best_dice
+
+    if not ill:
+        return {}
+    modalities, scores, references = zip(*ill, strict=True)
+    value, dice = fit_best_dice(scores, references)
+    about = about | {"n_scans": len(ill), "modalities": tuple(sorted(set(modalities)))}
+    return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about)}
+
+
+def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any]) -> "dict[str, Threshold]":
+    """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
+    from halebrain.evaluation.false_volume import VOLUMES_ML, fit_false_volume
+    from halebrain.evaluation.threshold import Threshold, fit_false_positive_rate
+
+    if not scans:
+        return {}
+    about = about | {"n_scans": len(scans), "modalities": tuple(sorted({scan.modality for scan in scans}))}
+    found = {}
+    for rate in _RATES:
+        value, share = fit_false_positive_rate([scan.scores for scan in scans], rate)
+        found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
+    smallest = scans[0].min_lesion_mm3
+    pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
+    for volume_ml in VOLUMES_ML:
+        value, median_ml = fit_false_volume(scans, volume_ml)
+        method = f"at most {volume_ml:g} ml in the median healthy scan{pieces}"
+        found[f"ml:{volume_ml:g}"] = Threshold(value=value, method=method, achieved=median_ml, **about)
+    return found

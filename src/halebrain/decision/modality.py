@@ -1,0 +1,57 @@
+"""Which contrast a scan has, and how that is known: thresholds and percentiles go by it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from halebrain.core.errors import UsageError
+from halebrain.data.naming import modality_of_scan, standard_modality
+from halebrain.evaluation.threshold import Calibration
+from halebrain.inference.cohort import ScanInput
+
+_USUAL = ("T1w", "T2w", "FLAIR")
+
+
+@dataclass(frozen=True)
+class ScanModality:
+    """The contrast of a scan.
+
+    Args:
+        name: A BIDS suffix; `None` where it is not known.
+        known_from: "option", "manifest", "file name", "image" (its own contrast), or "nothing".
+    """
+
+    name: str | None
+    known_from: str
+
+
+def check_modality(asked: str, calibration: Calibration | None) -> None:
+    """Stop where `--modality` is none: neither "auto", nor a usual one, nor one that the model is calibrated for.
+
+    Raises:
+        UsageError: It is none.
+    """
+    own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
+    known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
+    if asked not in known:
+        raise UsageError("--modality takes " + ", ".join(known), received=repr(asked))
+
+
+def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
+    """Return the modality that the user, the manifest or the name of the file says; `None` where none of them does.
+
+    Args:
+        asked: "auto", or the user's word.
+        scan: What to look at.
+    """
+    if asked != "auto":
+        return ScanModality(asked, "option")
+    if scan.modality is not None:
+        return ScanModality(standard_modality(scan.modality), "manifest")
+    named = modality_of_scan(scan.name)
+    return None if named is None else ScanModality(named, "file name")
+
+
+def seen_modality(qc: dict[str, Any]) -> ScanModality:
+    """Return the modality that quality control saw in the image itself (its "contrast"), if any."""
+    contrast = qc.get("contrast", "unknown")
+    return ScanModality(None, "nothing") if contrast == "unknown" else ScanModality(contrast, "image")

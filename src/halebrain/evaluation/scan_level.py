@@ -1,0 +1,79 @@
+"""One number for a whole scan, and where it lies among healthy scans of the same contrast.
+
+The number is the mean score of the highest millilitre of the brain on the working grid, as in the scan-level AUROC of
+an evaluation. It may rise with the score of any voxel and falls with none; it asks for no threshold, so it stays the
+same when a model is calibrated anew; one hot voxel moves it little, and a lesion of a millilitre is enough to fill it.
+On the working grid it does not depend on the resolution of the scan. What counts as high differs from contrast to
+contrast: hence the percentile.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.imagewise import SCAN_ML, mean_of_highest_ml
+from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration, with_data_set
+
+
+@dataclass(frozen=True)
+class ScanLevel:
+    """A scan as a whole.
+
+    Args:
+        score: Mean score of its highest millilitre, in [0, 1].
+        percentile: Percentage of healthy validation scans of its modality that score lower, ties counted half; `None`
+            where it cannot be said.
+        n_healthy: How many healthy scans that rests on.
+        note: Why there is no percentile.
+    """
+
+    score: float
+    percentile: float | None
+    n_healthy: int
+    note: str | None = None
+
+    def provenance(self) -> dict[str, Any]:
+        """Return it as it stands in a result."""
+        return {
+            "scan_score": self.score,
+            "scan_score_percentile": self.percentile,
+            "scan_score_n_healthy": self.n_healthy,
+            "scan_score_note": self.note,
+        }
+
+
+def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:
+    """Return the score of a scan: the mean of its highest millilitre, rounded to six decimals.
+
+    Args:
+        score: Anomaly score on the working grid, `(i, j, k)`.
+        brain_mask: Bool, same shape; not empty.
+        spacing_mm: Of the working grid.
+    """
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    return round(mean_of_highest_ml(score[brain_mask], SCAN_ML, voxel_ml), 6)
+
+
+def place_among_healthy(
+    score: float, calibration: Calibration | None, *, modality: str | None, data_set: str | None = None
+) -> ScanLevel:
+    """Say where a scan's score lies among the healthy validation scans of its modality.
+
+    Args:
+        score: Of the scan.
+        calibration: Of the model; `None` where it has none.
+        modality: Of the scan; `None` where it is not known.
+        data_set: Name of the data set whose healthy scans are meant; `None` = those without a name.
+    """
+    if modality is None:
+        return ScanLevel(score, None, 0, "the modality of the scan is not known")
+    known = {} if calibration is None else calibration.healthy_scores
+    healthy = np.array(known.get(with_data_set(modality, data_set), ()))
+    if len(healthy) < MIN_HEALTHY_SCANS:
+        whose = f" of {data_set}" if data_set else ""
+        note = f"{len(healthy)} healthy validation scans{whose} are {modality}, {MIN_HEALTHY_SCANS} are needed"
+        return ScanLevel(score, None, len(healthy), note)
+    lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
+    return ScanLevel(score, round(100 * (lower + ties / 2) / len(healthy), 1), len(healthy))

@@ -1,0 +1,61 @@
+"""Which contrast a scan has: said by the user, the manifest, its name, or seen in the image, in this order."""
+
+from pathlib import Path
+
+import pytest
+
+from halebrain.core.errors import UsageError
+from halebrain.data.naming import modality_of_scan, standard_modality
+from halebrain.decision.modality import ScanModality, check_modality, said_modality, seen_modality
+from halebrain.evaluation.threshold import Calibration
+from halebrain.inference.cohort import ScanInput, find_scans
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "in_manifest", "expected"),
+    [
+        ("T1w", "sub-01_FLAIR", "FLAIR", ScanModality("T1w", "option")),
+        ("auto", "sub-01_FLAIR", "t2", ScanModality("T2w", "manifest")),
+        ("auto", "sub-01_FLAIR", None, ScanModality("FLAIR", "file name")),
+        ("auto", "patient4_t1_mprage", None, ScanModality("T1w", "file name")),
+        ("auto", "scan0001", None, None),
+    ],
+)
+def test_what_is_said(asked, name, in_manifest, expected):
+    assert said_modality(asked, ScanInput(Path("x.nii"), name, modality=in_manifest)) == expected
+
+
+@pytest.mark.parametrize(
+    ("qc", "expected"),
+    [
+        ({"contrast": "T2w"}, ScanModality("T2w", "image")),
+        ({"contrast": "unknown"}, ScanModality(None, "nothing")),
+        ({}, ScanModality(None, "nothing")),
+    ],
+)
+def test_what_is_seen(qc, expected):
+    assert seen_modality(qc) == expected
+
+
+def test_a_bids_suffix_goes_before_the_words_in_other_entities():
+    assert modality_of_scan("sub-01_acq-t2prep_T1w") == "T1w"
+    assert modality_of_scan("sub-01_ses-2_acq-flair_image") == "FLAIR"
+    assert modality_of_scan("sub-01_image") is None
+    assert (standard_modality("t1"), standard_modality("random")) == ("T1w", "random")
+
+
+def test_a_modality_that_is_none_is_refused():
+    own = Calibration(default="d", thresholds={}, subjects=(), healthy_scores={"PDw@ours": (0.1,)})
+    for known in ("auto", "T1w", "T2w", "FLAIR"):
+        check_modality(known, None)
+    check_modality("PDw", own)
+    with pytest.raises(UsageError, match="T1w, T2w, FLAIR"):
+        check_modality("PDw", None)
+    with pytest.raises(UsageError, match="'t1'"):
+        check_modality("t1", own)
+
+
+def test_a_manifest_gives_the_modality(small_cohort):
+    manifest = small_cohort([("a", "T2w", "test", "healthy")])
+    assert [scan.modality for scan in find_scans(manifest)] == ["T2w"]
+    assert find_scans(manifest.parent / "sub-a_T2w.nii.gz")[0].modality is None

@@ -1,0 +1,62 @@
+"""The score of a whole scan, and its place among healthy ones."""
+
+import numpy as np
+import pytest
+
+from halebrain.evaluation.scan_level import place_among_healthy, working_scan_score
+from halebrain.evaluation.threshold import Calibration
+
+BRAIN = np.ones((10, 10, 10), bool)
+HALF_ML = (10.0, 10.0, 5.0)  # two voxels are a millilitre
+
+
+def calibrated(**healthy_scores):
+    return Calibration(default="dice", thresholds={}, subjects=(), healthy_scores=healthy_scores)
+
+
+def test_it_is_the_mean_of_the_highest_millilitre():
+    score = np.zeros(BRAIN.shape, np.float32)
+    score[2, 3, 4], score[7, 7, 7], score[0, 0, 0] = 0.5, 0.25, 0.125
+    assert working_scan_score(score, BRAIN, HALF_ML) == 0.375
+    assert working_scan_score(score, BRAIN, (2.0, 2.0, 2.0)) == pytest.approx(0.875 / 125)
+    outside = BRAIN.copy()
+    outside[2, 3, 4] = False
+    assert working_scan_score(score, outside, HALF_ML) == 0.1875
+
+
+def test_raising_any_voxel_never_lowers_it(rng):
+    score = rng.random(BRAIN.shape, dtype=np.float32)
+    before = working_scan_score(score, BRAIN, HALF_ML)
+    for place in rng.integers(0, 10, (20, 3)):
+        higher = score.copy()
+        higher[tuple(place)] += 0.5
+        assert working_scan_score(higher, BRAIN, HALF_ML) >= before
+
+
+@pytest.mark.parametrize(("score", "percentile"), [(0.05, 0.0), (0.1, 10.0), (0.25, 40.0), (0.35, 70.0), (0.9, 100.0)])
+def test_the_percentile_by_hand(score, percentile):
+    level = place_among_healthy(score, calibrated(T1w=(0.1, 0.2, 0.3, 0.35, 0.4)), modality="T1w")
+    assert (level.score, level.percentile, level.n_healthy, level.note) == (score, percentile, 5, None)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "modality", "n_healthy", "says"),
+    [
+        (calibrated(T1w=(0.1,) * 5), None, 0, "not known"),
+        (calibrated(T1w=(0.1,) * 5), "FLAIR", 0, "0 healthy validation scans are FLAIR, 5 are needed"),
+        (calibrated(T1w=(0.1,) * 4), "T1w", 4, "4 healthy validation scans are T1w"),
+        (None, "T1w", 0, "0 healthy validation scans are T1w"),
+    ],
+)
+def test_where_there_is_no_percentile_it_says_why(calibration, modality, n_healthy, says):
+    level = place_among_healthy(0.3, calibration, modality=modality)
+    assert (level.percentile, level.n_healthy) == (None, n_healthy)
+    assert says in level.note
+
+
+def test_a_data_set_has_its_own_healthy_scans():
+    both = calibrated(T1w=(0.1,) * 5, **{"T1w@ours": (0.9,) * 6})
+    assert place_among_healthy(0.5, both, modality="T1w").percentile == 100
+    ours = place_among_healthy(0.5, both, modality="T1w", data_set="ours")
+    assert (ours.percentile, ours.n_healthy) == (0, 6)
+    assert "of theirs" in place_among_healthy(0.5, both, modality="T1w", data_set="theirs").note
