@@ -31,6 +31,7 @@ from halebrain.io.nifti import make_image
 from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
+from halebrain.preprocessing.out_of_distribution import judge_name
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 
@@ -112,7 +113,9 @@ def detect(
     choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
     path = _path_of(image)
     named = ScanInput(path or Path(), "" if path is None else stem_of(path))
-    contrast = said_modality(choice.modality, named) or seen_modality(scan.qc)
+    said = said_modality(choice.modality, named)
+    judge_name(scan.qc, None if said is None else said.name)
+    contrast = said or seen_modality(scan.qc)
     called = choice.threshold(contrast)
     found = detect_anomalies(predictor, volume, scan, threshold=called["value"], min_lesion_mm3=choice.min_lesion_mm3)
     score = working_scan_score(found.maps.score, scan.brain_mask, scan.grid.spacing_mm)

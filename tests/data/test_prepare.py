@@ -198,6 +198,9 @@ def test_contrasts_of_one_person_are_one_subject():
         ("x_MPRAGE_1mm", "T1w"),
         ("brain_t2", "T2w"),
         ("t12", None),
+        ("sub-01_T2starw", "T2starw"),
+        ("p1_ADC", "ADC"),
+        ("sub-01_ses-pet_T1w", "T1w"),
         ("scan", None),
     ],
 )

@@ -123,6 +123,7 @@ def detect_scan(
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
     from halebrain.io.volume import read_volume
+    from halebrain.preprocessing.out_of_distribution import judge_name
     from halebrain.preprocessing.prepared import open_scan
 
     names = OutputNames(folder, scan.name)
@@ -142,6 +143,7 @@ def detect_scan(
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
     start = time.perf_counter()
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
+    judge_name(working.qc, None if modality is None else modality.name)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     modality = modality or seen_modality(working.qc)

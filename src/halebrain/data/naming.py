@@ -18,6 +18,13 @@ _WORDS = (
     ("T2w", r"t2w?|t2_?tse|t2_?space"),
     ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
     ("PDw", r"pdw?"),
+    ("dwi", r"dwi|dti|trace|b1000"),
+    ("ADC", r"adc"),
+    ("SWI", r"swi"),
+    ("T2starw", r"t2-?_?star-?w?"),
+    ("bold", r"bold"),
+    ("asl", r"asl"),
+    ("PET", r"pet"),
 )
 """Contrasts by the words that stand for them in file names, the more particular first."""
 

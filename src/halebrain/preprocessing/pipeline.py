@@ -17,14 +17,17 @@ from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, 
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
-from halebrain.preprocessing.contrast import refuse_ct
+from halebrain.preprocessing.contrast import refuse_ct, refuse_without_structure
 from halebrain.preprocessing.denoising import curvature_flow
+from halebrain.preprocessing.evidence import cut_off, geometry_figures, intensity_figures, smoothness
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
+from halebrain.preprocessing.out_of_distribution import judge
+from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.registration import Registration, register_to_template
 from halebrain.preprocessing.registration_ants import load_ants, register_by_ants
 from halebrain.preprocessing.template import Template, find_template, template_on
-from halebrain.preprocessing.upright import TURNED_RATIO, orientation_ratio
+from halebrain.preprocessing.upright import orientation_ratio
 
 LOOK_AT_MASK = "skull stripped by registration to the template: look at the brain mask"
 """Flag of a brain mask that was found without a learned extractor, however sure."""
@@ -90,7 +93,8 @@ class WorkingScan:
         intensity: What became 0 and 1, after bias correction.
         content: Hash of the input's voxels and affine, before anything was done to them; seeds go by it.
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
-        qc: Quality-control numbers; "flags" lists what a user should look at.
+        qc: Quality-control numbers; "flags" lists what a user should look at, "contrast" is what was recognised,
+            "out_of_distribution" says whether a verdict should be withheld, for "out_of_distribution_reasons".
         steps: What was done, with parameters, JSON-able.
         seconds: How long the steps took.
     """
@@ -206,12 +210,39 @@ class Preprocessor:
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         qc, steps = _report(volume, brain, registration, mask, self.config)
-        if registration is not None:
-            _judge_orientation(qc, scaled, mask, template_on(self.grid, self.template))
+        with watch.step("recognition"):
+            qc |= self._measure(volume, brain, matrix, (scaled, mask), is_registered=registration is not None)
+            judge(qc)
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
             *(qc, steps, watch.seconds),
         )
+
+    def _measure(
+        self,
+        volume: Volume,
+        brain: BrainMask,
+        matrix: Affine,
+        working: tuple[FloatArray, MaskArray],
+        *,
+        is_registered: bool,
+    ) -> dict[str, Any]:
+        """Return what the rules of quality control look at, beside what `_report` says; JSON-able."""
+        image, mask = working
+        native, (template, template_mask) = Grid(volume.shape, volume.affine), template_on(self.grid, self.template)
+        found = intensity_figures(volume, brain.mask) | geometry_figures(volume, brain.mask)
+        found["cut_off"] = round(cut_off(native, self.grid, matrix, template_mask), 4)
+        smooth = smoothness(image, mask, self.grid.spacing_mm[0])
+        found["smoothness"] = None if smooth is None else round(smooth, 3)
+        # Where the tissues of another atlas lie is not known.
+        levels = measure_levels(image, mask, self.grid) if self.template is None else None
+        found["contrast"] = None if levels is None else recognise_contrast(levels)
+        found["contrast_sure"] = levels is not None and is_sure(levels)
+        found["tissue_levels"] = None if levels is None else levels.rounded()
+        if is_registered:
+            ratio = orientation_ratio(image, mask, template, template_mask)
+            found["orientation_ratio"] = None if ratio is None else round(ratio, 2)
+        return found
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:
@@ -222,6 +253,7 @@ class Preprocessor:
         is_there = space == TEMPLATE_SPACE and self.template is None
         if is_there or self.config.registration == "none":
             return np.eye(4), None
+        refuse_without_structure(volume, brain.mask)  # which would register anywhere
         if self.config.registration == "ants":
             registration = register_by_ants(volume, brain.mask, template=self.template or find_template())
         else:
@@ -239,15 +271,6 @@ def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
             remedy="check its header and its mask",
         )
     return mask
-
-
-def _judge_orientation(
-    qc: dict[str, Any], image: FloatArray, mask: MaskArray, template: tuple[FloatArray, MaskArray]
-) -> None:
-    ratio = orientation_ratio(image, mask, *template)
-    qc["orientation_ratio"] = None if ratio is None else round(ratio, 2)
-    if ratio is not None and ratio < TURNED_RATIO:
-        qc["flags"].append("seems to be upside down or back to front: check the orientation in its header")
 
 
 def _report(
@@ -270,8 +293,6 @@ def _report(
         qc["registration_mutual_information"] = round(registration.mutual_information, 3)
         qc["registration_scale"] = round(registration.scale, 3)
         qc["registration_failed"] = registration.failed
-        if registration.failed:
-            flags.append("registration to the template failed: do not trust the maps")
     if max(volume.spacing_mm) > 4:
         flags.append(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
     if brain.confidence < 0.9:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.geometry import resample
+from halebrain.preprocessing.evidence import cut_off
 from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
 from halebrain.preprocessing.template import Template, template_on
 from halebrain.preprocessing.upright import normalised_mutual_information
@@ -15,12 +15,8 @@ from halebrain.preprocessing.upright import normalised_mutual_information
 HISTOGRAM_BINS = 64
 _LOW_DICE = 0.90
 """Real adult scans reach 0.93 to 0.98 with their masks; below 0.90 the picture shows why."""
-_BRAIN_ML = (850.0, 2000.0)
-"""Of adults, brain with the fluid in and around it as extractors leave it."""
-_CUT_OFF = 0.02
-"""Share of the template's brain that may lie outside the field of view."""
-_RENDERED_MAX = 255
-"""The brightest voxel of an 8-bit image; raw scans of few intensities end elsewhere."""
+_MOST_ML = 2000.0
+"""Of adults, brain with the fluid in and around it as extractors leave it; small brains are flagged by the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def assess(
         "brain_confidence": scan.qc.get("brain_confidence"),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
         "snr": _snr(volume.data, scan.native_brain_mask),
-        "cut_off": _cut_off(scan, template_mask),
+        "cut_off": cut_off(scan.native, scan.grid, scan.template_to_native, template_mask),
         "gap_slices": float(_gap_slices(volume.data, scan.native_brain_mask)),
         "slice_thickness_mm": max(scan.native.spacing_mm),
         "distinct_values": float(min(len(np.unique(volume.data[scan.native_brain_mask])), 65536)),
@@ -89,14 +85,10 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     dice, brain_ml = figures["registration_mask_dice"] or 0.0, figures["brain_volume_ml"] or 0.0
     if dice < _LOW_DICE:
         flags.append(f"brain and template overlap by {dice:.2f} only: look at the registration")
-    if not _BRAIN_ML[0] <= brain_ml <= _BRAIN_ML[1]:
+    if brain_ml > _MOST_ML:
         flags.append(f"a brain of {brain_ml:.0f} ml is none of an adult: look at the mask and the spacing")
-    if (figures["cut_off"] or 0.0) > _CUT_OFF:
-        flags.append(f"field of view cut off: {100 * (figures['cut_off'] or 0):.0f} % of the brain lies outside it")
     if figures["gap_slices"]:
         flags.append(f"{figures['gap_slices']:.0f} empty or repeated slices within the brain")
-    if (figures["distinct_values"] or 0.0) <= _RENDERED_MAX + 1 and figures["highest_intensity"] == _RENDERED_MAX:
-        flags.append("intensities end at 255: an 8-bit or already rendered image")
     if figures["lesion_volume_ml"] == 0:
         flags.append("the lesion mask is empty")
     elif (figures["lesion_outside_brain"] or 0.0) > 0.1:
@@ -122,18 +114,6 @@ def _snr(data: FloatArray, mask: MaskArray) -> float | None:
     # Noise of standard deviation σ leaves it with σ · √1.5 for each axis; half the voxels lie within 0.6745 deviations.
     sigma = float(np.median(np.abs(residual[inner]))) / 0.6745 / math.sqrt(1.5) ** 3
     return float(np.median(data[inner])) / sigma if sigma > 0 else None
-
-
-def _cut_off(scan: WorkingScan, template_mask: MaskArray) -> float:
-    """Return the share of the template's brain whose place in the scan lies outside the scan's voxels."""
-    inside = resample(
-        np.ones(scan.native.shape, dtype=np.float32),
-        scan.native,
-        scan.grid,
-        target_to_source=scan.template_to_native,
-        order=0,
-    )
-    return 1 - float((inside[template_mask] > 0.5).mean())
 
 
 def _gap_slices(data: FloatArray, mask: MaskArray) -> int:

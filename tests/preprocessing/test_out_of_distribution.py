@@ -1,0 +1,266 @@
+"""Foreign and spoilt scans are named; healthy and diseased T1, T2 and FLAIR are not."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE, Volume
+from halebrain.data.cohort.generate import CohortConfig, render_subject, sample_subject
+from halebrain.io.volume import read_volume
+from halebrain.preprocessing.out_of_distribution import RULES, judge, judge_name
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.preprocessing.recognise import UNKNOWN
+
+PREPROCESSOR = Preprocessor(PreprocessingConfig(registration="none", bias_correction="none"))
+# White matter, cortex, nuclei, CSF of the sulci, CSF of the ventricles; resolution in mm.
+FOREIGN = {
+    "proton density": ((0.72, 0.86, 0.80, 0.92, 0.95), 2, "no T1w, T2w or FLAIR"),
+    "susceptibility": ((0.62, 0.64, 0.52, 0.70, 0.72), 2, "no T1w, T2w or FLAIR"),
+    "fractional anisotropy": ((0.65, 0.15, 0.25, 0.06, 0.05), 2, "no T1w, T2w or FLAIR"),
+    "FDG-PET": ((0.40, 0.90, 0.95, 0.12, 0.10), 7, "no T1w, T2w or FLAIR"),
+    "amyloid PET": ((0.90, 0.55, 0.70, 0.20, 0.15), 7, "as smooth as PET"),
+}
+
+
+def subject(seed, pathology="healthy"):
+    config = CohortConfig(seed=seed)
+    return render_subject(sample_subject(f"{pathology}{seed}", pathology, config), spacing_mm=2.0)
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    return subject(3)
+
+
+@pytest.fixture(scope="module")
+def t1(healthy):
+    return np.rint(healthy.scans["T1w"].numpy() * 1000)
+
+
+def run(healthy, data, *, scale=1.0, cut=0):
+    """Preprocess an image of the healthy subject, its head scaled about the middle of the grid, or cut at the top."""
+    mask, affine = healthy.brain_mask.numpy(), healthy.anatomy.grid.affine.copy()
+    affine[:3] *= scale
+    stop = data.shape[2] - cut
+    volume = Volume(np.ascontiguousarray(data[..., :stop], dtype=np.float32), affine)
+    return PREPROCESSOR.run(volume, brain_mask=mask[..., :stop].copy(), space=TEMPLATE_SPACE).qc
+
+
+def paint(healthy, means, resolution_mm, *, noise=0.01):
+    mask = healthy.brain_mask.numpy()
+    image = np.tensordot(np.array(means), healthy.anatomy.tissues.numpy(), axes=1)
+    sigma = resolution_mm / 2.355 / 2.0
+    image = ndimage.gaussian_filter(image, sigma) / np.maximum(ndimage.gaussian_filter(mask.astype(float), sigma), 0.2)
+    return np.where(mask, image + noise * np.random.default_rng(0).standard_normal(image.shape), 0) * 1000
+
+
+def check_clean(images):
+    for modality, image in images.scans.items():
+        qc = run(images, np.rint(image.numpy() * 1000))
+        judge_name(qc, modality)
+        assert qc["flags"] == [], (modality, qc)
+        assert not qc["out_of_distribution"]
+        assert qc["contrast"] == modality or not qc["contrast_sure"]
+
+
+def test_healthy_scans_and_those_of_patients_are_not_flagged(healthy):
+    check_clean(healthy)
+    check_clean(subject(1, "tumour"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pathology", ["healthy", "tumour", "stroke", "ms", "wmh"])
+@pytest.mark.parametrize("seed", [20, 21, 22, 23])
+def test_no_false_flags_over_many_people(seed, pathology):
+    check_clean(subject(seed, pathology))
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_none_of_the_contrasts_is_named(healthy, kind):
+    means, resolution_mm, words = FOREIGN[kind]
+    # Tomographs filter their noise away.
+    qc = run(healthy, paint(healthy, means, resolution_mm, noise=0.01 if resolution_mm < 5 else 0.0))
+    assert any(words in reason for reason in qc["out_of_distribution_reasons"]), qc
+    assert qc["out_of_distribution"]
+    assert set(qc["out_of_distribution_reasons"]) <= set(qc["flags"])
+    if "FLAIR" in words:
+        assert qc["contrast"] == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("means", "contrast"),
+    [
+        ((0.90, 0.56, 0.74, 0.12, 0.10), "T1w"),
+        ((0.21, 0.33, 0.25, 0.95, 1.00), "T2w"),
+        ((0.66, 0.80, 0.75, 0.10, 0.08), "FLAIR"),
+    ],
+)
+@pytest.mark.parametrize(("gain", "offset"), [(0.001, 0.0), (3.0, 0.0), (0.01, -7.0)])
+def test_the_contrast_does_not_depend_on_the_units(healthy, means, contrast, gain, offset):
+    data = paint(healthy, means, 2)
+    qc = run(healthy, np.where(healthy.brain_mask.numpy(), gain * data + offset, 0))
+    assert qc["contrast"] == contrast
+    assert qc["contrast_sure"]
+    assert qc["flags"] == []
+
+
+def test_a_cut_head_a_child_and_a_small_head_are_named(healthy, t1):
+    cut = run(healthy, t1, cut=26)
+    assert any("cut off" in reason for reason in cut["out_of_distribution_reasons"])
+    assert not any("none of an adult" in flag for flag in cut["flags"])
+    whole_ml = run(healthy, t1)["brain_volume_ml"]
+    child = run(healthy, t1, scale=(900 / whole_ml) ** (1 / 3))
+    assert any("900 ml is none of an adult" in reason for reason in child["out_of_distribution_reasons"])
+    small = run(healthy, t1, scale=(1000 / whole_ml) ** (1 / 3))
+    assert any("a small brain (1000 ml)" in flag for flag in small["flags"])
+    assert not any("small brain" in reason for reason in small["out_of_distribution_reasons"])
+
+
+def test_stored_and_rendered_intensities_are_named(healthy, t1):
+    mask = healthy.brain_mask.numpy()
+    eight = np.rint(255 * t1 / t1.max())
+    for data in (eight, eight / 255, 4 * eight):
+        qc = run(healthy, data)
+        assert any("8-bit" in flag for flag in qc["flags"])
+        assert not qc["out_of_distribution"]
+    clipped = run(healthy, np.minimum(t1, np.percentile(t1[mask], 90)))
+    assert any("10 % of the brain is at the highest" in reason for reason in clipped["out_of_distribution_reasons"])
+    equalised = np.zeros_like(t1)
+    order = t1[mask] + np.random.default_rng(0).uniform(0, 1, int(mask.sum()))
+    equalised[mask] = order.argsort().argsort() + 1.0
+    reasons = run(healthy, equalised)["out_of_distribution_reasons"]
+    assert any("an equalised histogram" in reason for reason in reasons)
+
+
+def test_normalised_scans_are_noted_and_pass(healthy, t1):
+    mask = healthy.brain_mask.numpy()
+    unit = run(healthy, t1 / t1.max())
+    standard = run(healthy, np.where(mask, (t1 - t1[mask].mean()) / t1[mask].std(), 0))
+    assert (unit["normalised"], standard["normalised"]) == ("to [0, 1]", "standardised")
+    assert unit["flags"] == standard["flags"] == []
+    assert run(healthy, t1)["normalised"] is None
+
+
+@pytest.mark.parametrize(("data", "word"), [("noise", "noise"), ("one", "7 everywhere")])
+def test_noise_and_an_empty_shape_are_refused_with_one_line(healthy, data, word):
+    mask = healthy.brain_mask.numpy()
+    noise = np.random.default_rng(0).normal(100, 10, mask.shape)
+    image = np.where(mask, noise if data == "noise" else 7.0, 0).astype(np.float32)
+    volume = Volume(image, healthy.anatomy.grid.affine, name="odd.nii.gz")
+    with pytest.raises(DataError, match=rf"must vary and show structure, got {word}.* in 'odd\.nii\.gz'") as caught:
+        Preprocessor(PreprocessingConfig()).run(volume, brain_mask=mask)
+    assert "\n" not in str(caught.value)
+
+
+GOOD = {
+    "registration_failed": False,
+    "registration_mask_dice": 0.95,
+    "orientation_ratio": 3.0,
+    "cut_face": 0.19,
+    "cut_off": 0.0,
+    "spacing_max_mm": 6.0,
+    "brain_voxels_across": 26,
+    "contrast": "T1w",
+    "tissue_levels": {"white": 0.9, "cortex": 0.7, "deep": 0.7, "fluid": 0.1},
+    "smoothness": 0.84,
+    "brain_volume_ml": 1069.0,
+    "saturated_share": 0.01,
+    "distance_to_uniform": 0.04,
+    "grey_levels": 438,
+    "highest_intensity": 438.0,
+}
+BAD = {
+    "registration": ({"registration_failed": True, "registration_mask_dice": 0.7}, "0.70"),
+    "orientation": ({"orientation_ratio": 0.9}, "0.90"),
+    "overlap": ({"registration_mask_dice": 0.87}, "0.87"),
+    "field of view": ({"cut_off": 0.05}, "5 %"),
+    "resolution": ({"spacing_max_mm": 6.5}, "6.5 mm"),
+    "contrast": ({"contrast": "unknown"}, "cortex 0.70"),
+    "smoothness": ({"smoothness": 0.9}, "0.90"),
+    "child": ({"brain_volume_ml": 900.0}, "900 ml"),
+    "small brain": ({"brain_volume_ml": 1000.0}, "1000 ml"),
+    "saturation": ({"saturated_share": 0.07}, "7 %"),
+    "equalisation": ({"distance_to_uniform": 0.01}, "0.010"),
+    "8 bit": ({"grey_levels": 255, "highest_intensity": 255.0}, "255"),
+}
+
+
+def test_every_rule_has_a_case():
+    assert [rule.name for rule in RULES] == list(BAD)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
+    change, value = BAD[name]
+    qc = {**GOOD, **change, "flags": ["before"]}
+    judge(qc)
+    withholds = next(rule.withholds for rule in RULES if rule.name == name)
+    assert len(qc["flags"]) == 2, qc["flags"]
+    assert qc["flags"][0] == "before"
+    assert value in qc["flags"][1]
+    assert qc["out_of_distribution"] == withholds
+    assert qc["out_of_distribution_reasons"] == (qc["flags"][1:] if withholds else [])
+
+
+def test_what_was_not_measured_says_nothing():
+    for figures in (dict(GOOD), {}, dict.fromkeys(GOOD)):
+        judge(figures)
+        assert figures["flags"] == []
+        assert figures["out_of_distribution"] is False
+
+
+def test_few_voxels_and_a_misplaced_unknown():
+    qc = {**GOOD, "brain_voxels_across": 9}
+    judge(qc)
+    assert "9 voxels across" in qc["flags"][0]
+    # Where the head lies wrongly, tissues were read in the wrong places.
+    qc = {**GOOD, "orientation_ratio": 0.5, "contrast": "unknown"}
+    judge(qc)
+    assert len(qc["flags"]) == 1
+    assert "upside down" in qc["flags"][0]
+
+
+def test_a_name_that_says_another_contrast():
+    qc = {**GOOD, "contrast_sure": True}
+    judge(qc)
+    for named in ("T1w", "T1ce", None, "scan"):
+        judge_name(qc, named)
+    assert qc["flags"] == []
+    judge_name(qc, "FLAIR")
+    judge_name(qc, "FLAIR")
+    assert qc["flags"] == ["its name says FLAIR, but it looks like T1w: check which scan this is"]
+    assert not qc["out_of_distribution"]
+    judge_name(qc, "ADC")
+    assert qc["out_of_distribution"]
+    close = {**GOOD, "contrast_sure": False}
+    judge_name(close, "FLAIR")
+    assert "flags" not in close
+
+
+REAL = {
+    "ms_mslub/patient26_MNI/T1POST*": "T1w",
+    "ms_mslub/patient26_MNI/FLAIR*": "FLAIR",
+    "tumour_tcga_lgg_FG-6692/sri24_1mm_bet/*_t2_bet*": "T2w",
+    "healthy_t1_2mm_ds002748/sub-07*": "T1w",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("pattern", REAL)
+def test_real_scans_are_recognised_and_not_flagged(real_data, pattern):
+    (path,) = real_data.glob(pattern)
+    qc = Preprocessor(PreprocessingConfig()).run(read_volume(path)).qc
+    assert qc["contrast"] == REAL[pattern]
+    assert qc["flags"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("pattern", list(REAL)[1:])
+def test_real_scans_upside_down_are_named(real_data, pattern):
+    (path,) = real_data.glob(pattern)
+    volume = read_volume(path)
+    qc = Preprocessor(PreprocessingConfig()).run(Volume(volume.data[:, :, ::-1].copy(), volume.affine)).qc
+    assert any("upside down" in reason for reason in qc["out_of_distribution_reasons"])
