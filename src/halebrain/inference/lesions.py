@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.inference.regions import region_at
 from halebrain.preprocessing.geometry import apply_affine
 
 
@@ -27,6 +28,7 @@ class Lesion:
         i: Voxel of the peak on the native grid.
         j: Second index.
         k: Third index.
+        region: About where it lies, by rules of our own (`inference.regions`); empty where the atlas is not the MNI template.
     """
 
     lesion: int
@@ -39,9 +41,12 @@ class Lesion:
     i: int
     j: int
     k: int
+    region: str = ""
 
 
-def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine) -> list[Lesion]:
+def lesion_table(
+    mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine, *, regions: bool = False
+) -> list[Lesion]:
     """Return the connected pieces (26-neighbours) of a native-grid mask, largest first.
 
     Args:
@@ -49,6 +54,7 @@ def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to
         score: Same shape.
         affine: Voxel-to-world of the native grid.
         template_to_native: World-to-world, to say where a piece lies in the template.
+        regions: Name the region of each centre; for the MNI template only.
     """
     labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     if count == 0:
@@ -67,7 +73,8 @@ def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to
         i, j, k = (int(v) for v in peaks[n])
         volume = round(float(sizes[n]) * voxel_ml, 4)
         peak, average = round(float(highest[n]), 4), round(float(mean[n]), 4)
-        lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k))
+        region = region_at(x, y, z) if regions else ""
+        lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k, region))
     return lesions
 
 
