@@ -1,8 +1,9 @@
 """Names of regions: centres of well-known structures in template space, on both sides."""
 
+import numpy as np
 import pytest
 
-from halebrain.inference.regions import STRUCTURES, region_at
+from halebrain.inference.regions import STRUCTURES, region_at, region_of
 
 PAIRED = [
     ((11, -18, 8), "thalamus"),
@@ -78,3 +79,11 @@ def test_an_ellipsoid_ends_at_its_radii() -> None:
     assert not thalamus.holds(x + thalamus.radii_mm[0] + 0.01, y, z)
     assert thalamus.holds(x, y, z - thalamus.radii_mm[2] + 0.01)
     assert not thalamus.holds(x, y, z - thalamus.radii_mm[2] - 0.01)
+
+
+def test_a_piece_is_where_most_of_it_lies() -> None:
+    thalamus, caudate, insula = (11.0, -18.0, 8.0), (11.0, 11.0, 9.0), (35.0, 7.0, 3.0)
+    assert region_of(np.array([thalamus])) == "thalamus, right"
+    assert region_of(np.array([thalamus] * 3 + [caudate])) == "thalamus, right"
+    spread = np.array([thalamus] * 400 + [caudate] * 350 + [insula] * 350)
+    assert region_of(spread) == "thalamus, right, and further"

@@ -11,7 +11,7 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
-    from halebrain.core.types import ScanResult
+    from halebrain.core.types import ScanResult, Volume
     from halebrain.inference.cohort import ScanInput
     from halebrain.inference.outputs import OutputNames
     from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -52,8 +52,9 @@ def detect(
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
+    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, a page with a viewer."""
     options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.cli.pages import write_index
     from halebrain.core.progress import track
     from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.cohort import find_scans
@@ -79,6 +80,8 @@ def detect(
                 raise
             typer.echo(f"halebrain: {scan.name}: {error}", err=True)
             failed.append((scan.name, error))
+    if not single:
+        write_index(output, [scan.name for scan in scans], {name: str(error) for name, error in failed})
     if failed:
         names = ", ".join(name for name, _ in failed)
         raise PartialFailureError(
@@ -137,18 +140,21 @@ def detect_scan(
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     result, working, maps = predictor.predict_scan(volume, working)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
-    _finish(names, result, working, maps, asked | about, start)
+    about |= {"scan": names.stem, "space": predictor.preprocessor.config.space, "method": predictor.method()}
+    _finish(names, volume, result, working, maps, asked | about, start)
     return folder
 
 
 def _finish(
     names: "OutputNames",
+    volume: "Volume",
     result: "ScanResult",
     working: "WorkingScan",
     maps: "WorkingMaps",
     provenance: dict[str, Any],
     start: float,
 ) -> None:
+    from halebrain.cli.pages import has_regions, page_files
     from halebrain.inference.lesions import lesion_table
     from halebrain.inference.outputs import write_detection
     from halebrain.inference.postprocess import to_mask
@@ -160,19 +166,21 @@ def _finish(
         min_lesion_mm3=threshold["min_lesion_mm3"],
         voxel_mm3=working.native.voxel_mm3,
     )
-    lesions = lesion_table(mask, result.score, result.affine, working.template_to_native)
+    provenance |= {"qc": result.qc, "template_to_native": working.template_to_native.tolist()}
+    regions = has_regions(provenance)
+    lesions = lesion_table(mask, result.score, result.affine, working.template_to_native, regions=regions)
     figure = scan_mosaic(working, maps, threshold=threshold["value"], title=names.stem)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
     provenance |= {
         "steps": working.steps,
-        "qc": result.qc,
         "n_lesions": len(lesions),
         "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
         "seconds": round(time.perf_counter() - start, 2),
         "notice": "Research use only. Not a medical device.",
     }
-    write_detection(names, result, mask, lesions, provenance, {names.mosaic: picture.getvalue()})
+    pages = page_files(names, volume, result, mask, lesions, provenance, mosaic=picture.getvalue())
+    write_detection(names, result, mask, lesions, provenance, pages)
     for flag in result.qc["flags"]:
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 

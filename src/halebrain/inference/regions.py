@@ -1,10 +1,11 @@
-"""Where in the brain a place of template space lies: coarse names by rules of our own, for a reader's orientation only.
+"""About where in the brain a place of template space lies: coarse names by rules of our own, to find one's way.
 
-Deep structures are ellipsoids, lobes are parted by planes along the great sulci, and white matter is told from cortex by the template's
-tissue maps (ICBM 2009a Nonlinear Symmetric, Fonov et al. 2009, 2011). A scan is registered affinely, so that a name may
-be wrong by a gyrus: it says "about here". No third-party atlas is used.
+Deep structures are ellipsoids, lobes are parted by planes along the great sulci, and white matter is told from cortex
+by the template's tissue maps (ICBM 2009a Nonlinear Symmetric, Fonov et al. 2009, 2011). A scan is registered affinely,
+so that a name may be wrong by a gyrus. No third-party atlas is used.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,7 @@ MIDLINE_MM = 4.0
 """Structures of both sides are called midline where |x| is less."""
 PERIVENTRICULAR_MM = 8.0
 """White matter is called periventricular within this distance of the lateral ventricles."""
+_SAMPLE = 100
 _STEP_MM = 2
 _SMOOTHING_MM = 2.0
 _VENTRICLE_MM3 = 2000
@@ -84,6 +86,18 @@ def region_at(x_mm: float, y_mm: float, z_mm: float) -> str:
     if tissue != "grey" and _callosal_radius(y_mm, z_mm) < 1.2 and x < 12 and z_mm > -2:
         return "corpus callosum"
     return f"{_cerebral(x, y_mm, z_mm, tissue)}, {side}"
+
+
+def region_of(points_mm: npt.NDArray[np.float64]) -> str:
+    """Return where most of a piece lies; ", and further" where that is less than half of it.
+
+    Args:
+        points_mm: Places in template space, `(n, 3)`; of many, a sample spread over them is looked at.
+    """
+    chosen = points_mm[np.unique(np.linspace(0, len(points_mm) - 1, _SAMPLE).astype(int))]
+    names = Counter(region_at(float(x), float(y), float(z)) for x, y, z in chosen)
+    name, count = max(names.items(), key=lambda item: (item[1], item[0]))
+    return name if count >= len(chosen) / 2 else f"{name}, and further"
 
 
 def _cerebral(x: float, y: float, z: float, tissue: str) -> str:
