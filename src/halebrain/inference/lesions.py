@@ -84,8 +84,8 @@ def lesion_table(
 
 
 def _voxels(labels: npt.NDArray[np.int32], box: tuple[slice, ...], label: int) -> npt.NDArray[np.float64]:
-    inside = np.argwhere(labels[box] == label)
-    return inside + np.array([edge.start for edge in box], dtype=np.float64)
+    start = np.array([edge.start for edge in box])
+    return (np.argwhere(labels[box] == label) + start).astype(np.float64)
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:
