@@ -71,7 +71,7 @@ def test_another_threshold_gives_another_mask_and_table(detected, command):
     volume = float(json.loads(names.provenance.read_text())["lesion_volume_ml"])
     code, said = command("report", out, "--threshold", 0.2, "--min-lesion-mm3", 300, "--no-progress")
     assert code == 0, said.err
-    score = np.asarray(nibabel.load(names.file("anomaly", "probseg")).dataobj)
+    score = np.asarray(nibabel.load(names.file("anomaly", "probseg")).dataobj, dtype=np.float32)
     mask = np.asarray(nibabel.load(names.file("anomaly", "mask")).dataobj) > 0
     assert score[mask].min() >= 0.2
     provenance = json.loads(names.provenance.read_text())
