@@ -24,6 +24,7 @@ from halebrain.inference.detection import (
     detect_anomalies,
     predictor_settings,
     smallest_lesion_mm3,
+    template_and_method,
 )
 from halebrain.inference.lesions import Lesion
 from halebrain.inference.predictor import Predictor
@@ -125,6 +126,7 @@ def detect(
         "threshold": called,
         **choice.scan_level(contrast, score),
         **predictor_settings(predictor),
+        **template_and_method(predictor),
         "input_notes": list(volume.notes),
         "versions": versions(),
         "device": str(predictor.device),

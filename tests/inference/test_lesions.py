@@ -5,7 +5,7 @@ import pytest
 
 from halebrain.inference.lesions import lesion_table, lesions_tsv
 
-HEADER = "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\n"
+HEADER = "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\tregion\n"
 
 
 def test_two_boxes() -> None:
@@ -32,7 +32,7 @@ def test_two_boxes() -> None:
 
     table = lesions_tsv([large, small])
     assert table.startswith(HEADER)
-    assert table.splitlines()[1] == "1\t1.5\t0.8\t0.5024\t19.0\t-12.0\t17.0\t11\t24\t12"
+    assert table.splitlines()[1] == "1\t1.5\t0.8\t0.5024\t19.0\t-12.0\t17.0\t11\t24\t12\t"
     assert len(table.splitlines()) == 3
 
 
@@ -41,6 +41,16 @@ def test_corners_join() -> None:
     mask[1, 1, 1] = mask[2, 2, 2] = True
     mask[4, 4, 0] = True
     assert len(lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4))) == 2
+
+
+def test_a_piece_has_the_name_of_where_it_lies() -> None:
+    mask = np.zeros((40, 40, 40), dtype=bool)
+    mask[19:22, 19:22, 19:22] = True
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-51, -59, -32)  # the middle of the piece at (−11, −19, 8)
+    lesion = lesion_table(mask, mask.astype(np.float32), affine, np.eye(4), regions=True)[0]
+    assert (lesion.x_mni_mm, lesion.y_mni_mm, lesion.z_mni_mm) == (-11, -19, 8)
+    assert lesion.region == "thalamus, left"
 
 
 def test_an_empty_mask_is_a_table_with_its_header() -> None:

@@ -11,6 +11,7 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
+    from halebrain.core.types import Volume
     from halebrain.decision.choice import MaskChoice
     from halebrain.decision.modality import ScanModality
     from halebrain.inference.cohort import ScanInput
@@ -60,8 +61,9 @@ def detect(
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
+    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, a page with a viewer."""
     options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.cli.pages import write_index
     from halebrain.core.progress import track
     from halebrain.decision.choice import MaskChoice
     from halebrain.decision.modality import check_modality
@@ -89,6 +91,8 @@ def detect(
                 raise
             typer.echo(f"halebrain: {scan.name}: {error}", err=True)
             failed.append((scan.name, error))
+    if not single:
+        write_index(output, [scan.name for scan in scans], {name: str(error) for name, error in failed})
     if failed:
         names = ", ".join(name for name, _ in failed)
         raise PartialFailureError(
@@ -119,7 +123,7 @@ def detect_scan(
     from halebrain.core.versions import versions
     from halebrain.decision.modality import said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
-    from halebrain.inference.detection import detect_anomalies, predictor_settings
+    from halebrain.inference.detection import detect_anomalies, predictor_settings, template_and_method
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
     from halebrain.io.volume import read_volume
@@ -154,7 +158,8 @@ def detect_scan(
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)
     about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
-    _finish(names, found, asked | about, start)
+    about |= {"scan": names.stem} | template_and_method(predictor)
+    _finish(names, volume, found, asked | about, start)
     return folder
 
 
@@ -170,7 +175,10 @@ def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", 
     return all(then.get(key) == value for key, value in now.items())
 
 
-def _finish(names: "OutputNames", found: "Detection", provenance: dict[str, Any], start: float) -> None:
+def _finish(
+    names: "OutputNames", volume: "Volume", found: "Detection", provenance: dict[str, Any], start: float
+) -> None:
+    from halebrain.cli.pages import page_files
     from halebrain.inference.outputs import write_detection
 
     threshold = provenance["threshold"]
@@ -180,8 +188,10 @@ def _finish(names: "OutputNames", found: "Detection", provenance: dict[str, Any]
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
     provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
-    write_detection(names, found.result, found.mask, found.lesions, provenance, {names.mosaic: picture.getvalue()})
-    for flag in found.result.qc["flags"]:
+    result, mask, lesions = found.result, found.mask, found.lesions
+    pages = page_files(names, volume, result, mask, lesions, provenance, mosaic=picture.getvalue())
+    write_detection(names, result, mask, lesions, provenance, pages)
+    for flag in result.qc["flags"]:
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
 
 

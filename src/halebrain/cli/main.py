@@ -22,6 +22,7 @@ from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.models import models_app
 from halebrain.cli.prepare import prepare
+from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.core.errors import HalebrainError
@@ -35,7 +36,20 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (detect, prepare, cohort, adapt, calibrate, tune, evaluate, benchmark, demo, export_nnunet, doctor):
+for command in (
+    detect,
+    report,
+    prepare,
+    cohort,
+    adapt,
+    calibrate,
+    tune,
+    evaluate,
+    benchmark,
+    demo,
+    export_nnunet,
+    doctor,
+):
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")

@@ -53,5 +53,5 @@ def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
 
 def seen_modality(qc: dict[str, Any]) -> ScanModality:
     """Return the modality that quality control saw in the image itself (its "contrast"), if any."""
-    contrast = qc.get("contrast", "unknown")
-    return ScanModality(None, "nothing") if contrast == "unknown" else ScanModality(contrast, "image")
+    contrast = qc.get("contrast")
+    return ScanModality(None, "nothing") if contrast in (None, "unknown") else ScanModality(contrast, "image")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.core.types import TEMPLATE_SPACE, MaskArray, ScanResult, Volume
 from halebrain.inference.lesions import Lesion, lesion_table
 from halebrain.inference.postprocess import to_mask
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -35,6 +35,7 @@ class Detection:
         return {
             "steps": self.scan.steps,
             "qc": self.result.qc,
+            "template_to_native": self.scan.template_to_native.tolist(),
             "n_lesions": len(self.lesions),
             "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in self.lesions), 3),
             "notice": NOTICE,
@@ -57,17 +58,29 @@ def detect_anomalies(
         DataError: No slice shows enough brain.
     """
     result, scan, maps = predictor.predict_scan(volume, scan)
-    return call_anomalies(result, scan, maps, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
+    # Regions are known in the MNI template alone.
+    regions = predictor.preprocessor.config.space == TEMPLATE_SPACE and not scan.qc.get("registration_failed", False)
+    how = {"threshold": threshold, "min_lesion_mm3": min_lesion_mm3}
+    return call_anomalies(result, scan, maps, **how, regions=regions)
 
 
 def call_anomalies(
-    result: ScanResult, scan: WorkingScan, maps: WorkingMaps, *, threshold: float, min_lesion_mm3: float
+    result: ScanResult,
+    scan: WorkingScan,
+    maps: WorkingMaps,
+    *,
+    threshold: float,
+    min_lesion_mm3: float,
+    regions: bool = False,
 ) -> Detection:
-    """Call what reaches the threshold on maps that are there already; arguments as for `detect_anomalies`."""
+    """Call what reaches the threshold on maps that are there already; arguments as for `detect_anomalies`.
+
+    With `regions`, the lesion table names where in the MNI template each piece lies.
+    """
     mask = result.brain_mask & to_mask(
         result.score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=scan.native.voxel_mm3
     )
-    lesions = lesion_table(mask, result.score, result.affine, scan.template_to_native)
+    lesions = lesion_table(mask, result.score, result.affine, scan.template_to_native, regions=regions)
     return Detection(result, scan, maps, mask, lesions)
 
 
@@ -86,3 +99,8 @@ def predictor_settings(predictor: Predictor) -> dict[str, Any]:
         "levels": list(predictor.levels),
         "precision": predictor.precision,
     }
+
+
+def template_and_method(predictor: Predictor) -> dict[str, Any]:
+    """Return in which template places are told, and how scores are made; JSON-able."""
+    return {"space": predictor.preprocessor.config.space, "method": predictor.method()}

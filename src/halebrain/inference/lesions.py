@@ -4,11 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
+from halebrain.core.errors import MissingInputError
 from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.inference.regions import region_of
 from halebrain.preprocessing.geometry import apply_affine
 
 
@@ -27,6 +31,7 @@ class Lesion:
         i: Voxel of the peak on the native grid.
         j: Second index.
         k: Third index.
+        region: About where most of it lies (`inference.regions`); empty where the atlas is not the MNI template.
     """
 
     lesion: int
@@ -39,9 +44,12 @@ class Lesion:
     i: int
     j: int
     k: int
+    region: str = ""
 
 
-def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine) -> list[Lesion]:
+def lesion_table(
+    mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine, *, regions: bool = False
+) -> list[Lesion]:
     """Return the connected pieces (26-neighbours) of a native-grid mask, largest first.
 
     Args:
@@ -49,6 +57,7 @@ def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to
         score: Same shape.
         affine: Voxel-to-world of the native grid.
         template_to_native: World-to-world, to say where a piece lies in the template.
+        regions: Name where most of each lies; for the MNI template only.
     """
     labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     if count == 0:
@@ -60,15 +69,24 @@ def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to
     peaks = ndimage.maximum_position(score, labels, index)
     highest, mean = ndimage.maximum(score, labels, index), ndimage.mean(score, labels, index)
     back = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64)
-    in_template = apply_affine(back, apply_affine(affine, centres))
+    to_template = back @ affine
+    in_template = apply_affine(to_template, centres)
+    boxes = ndimage.find_objects(labels)
     lesions = []
     for number, n in enumerate(np.argsort(-sizes, kind="stable"), start=1):
         x, y, z = (round(float(v), 1) for v in in_template[n])
         i, j, k = (int(v) for v in peaks[n])
         volume = round(float(sizes[n]) * voxel_ml, 4)
         peak, average = round(float(highest[n]), 4), round(float(mean[n]), 4)
-        lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k))
+        region = region_of(apply_affine(to_template, _voxels(labels, boxes[n], n + 1))) if regions else ""
+        lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k, region))
     return lesions
+
+
+def _voxels(labels: npt.NDArray[np.int32], box: tuple[slice, ...], label: int) -> npt.NDArray[np.float64]:
+    start = np.array([edge.start for edge in box])
+    voxels: npt.NDArray[np.float64] = (np.argwhere(labels[box] == label) + start).astype(np.float64)
+    return voxels
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:
@@ -78,3 +96,16 @@ def lesions_tsv(lesions: Sequence[Lesion]) -> str:
     writer.writerow(f.name for f in fields(Lesion))
     writer.writerows(list(vars(lesion).values()) for lesion in lesions)
     return buffer.getvalue()
+
+
+def read_lesions(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a written table.
+
+    Raises:
+        MissingInputError: There is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return list(csv.DictReader(handle, delimiter="\t"))
+    except FileNotFoundError as error:
+        raise MissingInputError("a lesion table must exist", where=path) from error

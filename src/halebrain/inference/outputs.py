@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError
-from halebrain.core.types import MaskArray, ScanResult
+from halebrain.core.types import Affine, MaskArray, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv
 from halebrain.io.nifti import write_volume
 
@@ -50,6 +52,16 @@ class OutputNames:
         """The picture."""
         return self.file("anomaly", "mosaic", ".png")
 
+    @property
+    def page(self) -> Path:
+        """The page with the viewer."""
+        return self.file("anomaly", "report", ".html")
+
+    @property
+    def thumbnail(self) -> Path:
+        """The small picture that the page of many scans shows."""
+        return self.file("anomaly", "thumbnail", ".jpg")
+
 
 def write_detection(
     names: OutputNames,
@@ -72,6 +84,43 @@ def write_detection(
     Raises:
         CannotWriteError: The folder cannot be written.
     """
+    with _staged(names) as (staged, moved):
+        _write_maps(staged, result, mask)
+        _write_findings(staged, lesions, provenance, extra)
+    return moved
+
+
+def write_mask_again(
+    names: OutputNames,
+    mask: MaskArray,
+    affine: Affine,
+    lesions: list[Lesion],
+    provenance: dict[str, Any],
+    extra: dict[Path, bytes],
+) -> list[Path]:
+    """Replace mask, lesion table, provenance and `extra` of a detection whose maps stay; all of them or none.
+
+    Args:
+        names: Where the detection is.
+        mask: The new mask on the native grid.
+        affine: Voxel-to-world of that grid.
+        lesions: The new table.
+        provenance: With the new threshold.
+        extra: More files by final path.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    with _staged(names) as (staged, moved):
+        write_volume(staged.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8)
+        _write_findings(staged, lesions, provenance, extra)
+    return moved
+
+
+@contextmanager
+def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
+    """Give names in a temporary folder, and a list of the final paths that is filled when the block ends well."""
+    moved: list[Path] = []
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".part-", dir=names.folder))
@@ -81,17 +130,22 @@ def write_detection(
         ) from error
     staged = OutputNames(staging, names.stem)
     try:
-        _write_maps(staged, result, mask)
-        write_text(staged.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
-        for path, content in extra.items():
-            (staging / path.name).write_bytes(content)
-        write_text(staged.provenance, json.dumps(provenance, indent=2) + "\n")
+        yield staged, moved
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
-        return [path.replace(names.folder / path.name) for path in paths]
+        moved += [path.replace(names.folder / path.name) for path in paths]
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_findings(
+    names: OutputNames, lesions: list[Lesion], provenance: dict[str, Any], extra: dict[Path, bytes]
+) -> None:
+    write_text(names.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
+    for path, content in extra.items():
+        (names.folder / path.name).write_bytes(content)
+    write_text(names.provenance, json.dumps(provenance, indent=2) + "\n")
 
 
 def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,6 +80,15 @@ class Predictor:
         for network in (bundle.reconstructor, bundle.segmenter):
             if network is not None:
                 network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def method(self) -> dict[str, Any]:
+        """Return how scores are made, as it stands in a provenance; JSON-able."""
+        return {
+            "reconstructor": self.bundle.config.reconstructor.name,
+            "segmenter": self.bundle.segmenter is not None,
+            "residual": self.postprocessing.residual,
+            "residual_weight": self.postprocessing.residual_weight,
+        }
 
     def predict(
         self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native"

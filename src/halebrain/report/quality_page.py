@@ -10,9 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halebrain.core.atomic import write_text
 from halebrain.report.figures import DISCLAIMER
-
-_WIDTH, _HEIGHT, _MARGIN = 300, 36, 8
-_OFFSETS = (0.0, -6.0, 6.0, -12.0, 12.0)
+from halebrain.report.strip import Dot, dot_strip
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,5 @@ def _shown(row: QualityRow, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _strip(name: str, rows: Sequence[QualityRow]) -> dict[str, Any]:
-    """Return the dots of one figure; equal values are stacked over the height so that none hides the others."""
-    known = [(row, float(row.figures[name] or 0.0)) for row in rows if row.figures[name] is not None]
-    values = [value for _, value in known]
-    low, high = (min(values), max(values)) if values else (0.0, 0.0)
-    span = (high - low) or 1.0
-    taken: dict[int, int] = {}
-    dots = []
-    for row, value in known:
-        x = _MARGIN + (_WIDTH - 2 * _MARGIN) * ((value - low) / span if high > low else 0.5)
-        level = taken.get(round(x / 7), 0)
-        taken[round(x / 7)] = level + 1
-        y = _HEIGHT / 2 + _OFFSETS[level % len(_OFFSETS)]
-        dots.append(
-            {"x": f"{x:.1f}", "y": y, "flagged": bool(row.flags), "scan_id": row.scan_id, "value": f"{value:.4g}"}
-        )
-    return {"name": name.replace("_", " "), "low": f"{low:.4g}", "high": f"{high:.4g}", "dots": dots}
+    known = [(row, row.figures[name]) for row in rows]
+    return dot_strip(name, [Dot(row.scan_id, value, bool(row.flags)) for row, value in known if value is not None])

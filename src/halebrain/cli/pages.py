@@ -1,0 +1,148 @@
+"""Which files a page is made of: what `detect` has in memory, or what an earlier run left on disk."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halebrain.core.types import MaskArray, ScanResult, Volume
+    from halebrain.inference.lesions import Lesion
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.report.display import ScanMaps
+    from halebrain.report.embedding import ShownVolume
+
+FAILED = "failed.tsv"
+
+
+def page_files(
+    names: "OutputNames",
+    volume: "Volume",
+    result: "ScanResult",
+    mask: "MaskArray",
+    lesions: "list[Lesion]",
+    provenance: dict[str, Any],
+    *,
+    mosaic: bytes,
+) -> dict[Path, bytes]:
+    """Return the page, the thumbnail and the mosaic of a detection, by final path.
+
+    Args:
+        names: What the files are called.
+        volume: The scan.
+        result: Its maps.
+        mask: What was found.
+        lesions: The table.
+        provenance: How it was made.
+        mosaic: PNG of slices side by side.
+    """
+    from halebrain.report.display import ScanMaps, display_grid
+    from halebrain.report.embedding import shown_scan
+
+    maps = ScanMaps(
+        reconstruction=result.reconstruction,
+        score=result.score,
+        probability=result.probability,
+        residual=result.residual,
+        uncertainty=result.uncertainty,
+        mask=mask,
+        brain_mask=result.brain_mask,
+        affine=result.affine,
+    )
+    scan = shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
+    return render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, mosaic=mosaic)
+
+
+def render(
+    names: "OutputNames",
+    maps: "ScanMaps",
+    scan: "ShownVolume",
+    table: Iterable[Mapping[str, Any]],
+    provenance: dict[str, Any],
+    *,
+    mosaic: bytes = b"",
+) -> dict[Path, bytes]:
+    """Return page, thumbnail and mosaic by final path, from maps and the scan as a page shows it.
+
+    Args:
+        names: What the files are called.
+        maps: What was found, on the native grid.
+        scan: The scan, in the box of the page.
+        table: Rows of the lesion table.
+        provenance: How it was made.
+        mosaic: PNG of slices side by side; empty = it is drawn from what the page holds.
+    """
+    import numpy as np
+
+    from halebrain.report.display import display_grid
+    from halebrain.report.embedding import shown_volumes
+    from halebrain.report.findings import Finding
+    from halebrain.report.scan_page import ScanPage, scan_html
+    from halebrain.report.scan_pictures import page_mosaic, thumbnail
+
+    threshold = float(provenance["threshold"]["value"])
+    grid = display_grid(maps.affine, maps.brain_mask)
+    volumes = shown_volumes(maps, scan, grid, threshold=threshold)
+    if not mosaic:
+        mosaic = _png(page_mosaic(volumes, threshold=threshold, title=names.stem))
+    matrix = provenance.get("template_to_native")
+    page = ScanPage(
+        title=names.stem,
+        grid=grid,
+        volumes=volumes,
+        findings=[Finding.of(row) for row in table],
+        provenance=provenance,
+        template_to_native=None if matrix is None else np.array(matrix, dtype=np.float64),
+        mosaic=mosaic,
+    )
+    html = scan_html(page).encode("utf-8")
+    return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: mosaic}
+
+
+def has_regions(provenance: dict[str, Any]) -> bool:
+    """Return whether places of a detection can be named: it knows the MNI template, and lies on it."""
+    from halebrain.core.types import TEMPLATE_SPACE
+
+    qc = provenance.get("qc", {})
+    return provenance.get("space") == TEMPLATE_SPACE and not qc.get("registration_failed", False)
+
+
+def write_index(output: Path, looked_at: Iterable[str], failed: Mapping[str, str]) -> Path:
+    """Write the page of all scans below `output`, those of earlier runs too, and remember what failed.
+
+    Args:
+        output: Where the detections are.
+        looked_at: Names of the scans of this run.
+        failed: Those of them that failed, with the reason.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    from halebrain.core.atomic import write_text
+    from halebrain.report.cohort_page import write_cohort_page
+
+    again = set(looked_at)
+    failures = {name: reason for name, reason in read_failures(output).items() if name not in again} | dict(failed)
+    if failures or (output / FAILED).exists():
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+        writer.writerow(("scan", "reason"))
+        writer.writerows(sorted(failures.items()))
+        write_text(output / FAILED, buffer.getvalue())
+    return write_cohort_page(output, failures)
+
+
+def read_failures(output: Path) -> dict[str, str]:
+    """Return which scans failed in earlier runs, and why."""
+    path = output / FAILED
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as handle:
+        return {row["scan"]: row["reason"] for row in csv.DictReader(handle, delimiter="\t")}
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()

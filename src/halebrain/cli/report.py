@@ -1,0 +1,208 @@
+"""`halebrain report`: pages made again from what a detection left, without a network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from halebrain.cli import options
+from halebrain.core.errors import DataError, HalebrainError, MissingInputError, PartialFailureError, UsageError
+
+if TYPE_CHECKING:
+    from halebrain.core.types import MaskArray
+    from halebrain.inference.lesions import Lesion
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.report.display import ScanMaps
+    from halebrain.report.embedding import ShownVolume
+
+
+def report(
+    output: Annotated[Path, typer.Argument(help="What halebrain detect wrote: one scan, or a folder of many.")],
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Call anew at this score, from the stored maps.")
+    ] = None,
+    min_lesion_mm3: Annotated[
+        float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept; default: as before.")
+    ] = None,
+    scan: Annotated[
+        Path | None, typer.Option("--input", "-i", help="The scan, where its page is lost (one detection only).")
+    ] = None,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Make the pages of a detection again; with --threshold mask and lesion table too. Runs no network."""
+    options.set_up(no_progress=no_progress)
+    from halebrain.cli.pages import read_failures, write_index
+    from halebrain.core.progress import track
+    from halebrain.report.cohort_page import INDEX, find_provenance
+
+    if threshold is not None and not 0 < threshold < float("inf"):
+        raise UsageError("a threshold must be a number above 0", received=threshold)
+    found = find_provenance(output) if output.is_dir() else []
+    failures = read_failures(output)
+    if not found and not failures:
+        raise MissingInputError("there must be a detection", where=output, remedy="run halebrain detect -o there")
+    single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
+    if scan is not None and len(found) != 1:
+        raise UsageError("--input goes with one detection", received=f"{len(found)}", where=output)
+    failed: list[str] = []
+    for path in track(found, description="Pages", total=len(found)):
+        try:
+            typer.echo(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
+        except HalebrainError as error:
+            if single:
+                raise
+            typer.echo(f"halebrain: {path.parent.name}: {error}", err=True)
+            failed.append(path.parent.name)
+    if not single:
+        typer.echo(write_index(output, (), {}))
+    if failed:
+        raise PartialFailureError(
+            "every page should be made", received=f"{len(failed)} of {len(found)} that failed: {', '.join(failed)}"
+        )
+
+
+def remake_page(
+    path: Path, *, threshold: float | None = None, min_lesion_mm3: float | None = None, scan: Path | None = None
+) -> Path:
+    """Make the page of one detection again, and mask and table where the threshold changes; return the page's path.
+
+    Args:
+        path: Its provenance.
+        threshold: The new threshold; `None` = as it is.
+        min_lesion_mm3: The new smallest lesion; `None` = as it is.
+        scan: The scan, where no earlier page holds it.
+
+    Raises:
+        DataError: The files do not belong together, or come from a version that said too little.
+        MissingInputError: A file is gone.
+        CannotWriteError: The folder cannot be written.
+    """
+    from halebrain.cli.pages import render
+    from halebrain.core.atomic import atomic_path
+    from halebrain.inference.lesions import read_lesions
+    from halebrain.inference.outputs import OutputNames, write_mask_again
+    from halebrain.report.cohort_page import read_provenance
+
+    provenance = read_provenance(path)
+    missing = [key for key in ("scan", "threshold", "template_to_native") if key not in provenance]
+    if missing:
+        raise DataError(
+            "a provenance must say all that a page needs",
+            received=f"one without {', '.join(missing)}",
+            where=path,
+            remedy="run halebrain detect --overwrite once",
+        )
+    names = OutputNames(path.parent, str(provenance["scan"]))
+    maps = _read_maps(names)
+    shown = _scan_of(names, maps, provenance, scan)
+    choice = provenance["threshold"] | _changed(provenance["threshold"], threshold, min_lesion_mm3)
+    if choice == provenance["threshold"]:
+        table = read_lesions(names.file("anomaly", "lesions", ".tsv"))
+        mosaic = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
+        for target, content in render(names, maps, shown, table, provenance, mosaic=mosaic).items():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(content)
+        return names.page
+    maps, lesions = _called_anew(maps, provenance, choice)
+    provenance |= {
+        "threshold": choice,
+        "n_lesions": len(lesions),
+        "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
+    }
+    extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
+    write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra)
+    return names.page
+
+
+def _changed(before: dict[str, Any], threshold: float | None, min_lesion_mm3: float | None) -> dict[str, Any]:
+    """Return what is new about a threshold."""
+    new: dict[str, Any] = {}
+    if threshold is not None and threshold != before["value"]:
+        new |= {"value": threshold, "name": "fixed"}
+        # How the earlier value was chosen says nothing of this one.
+        new |= {key: None for key in ("method", "n_scans") if key in before}
+    if min_lesion_mm3 is not None:
+        new["min_lesion_mm3"] = min_lesion_mm3
+    return new
+
+
+def _called_anew(
+    maps: "ScanMaps", provenance: dict[str, Any], choice: dict[str, Any]
+) -> "tuple[ScanMaps, list[Lesion]]":
+    """Return maps with the mask of another threshold, and its lesion table."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from halebrain.cli.pages import has_regions
+    from halebrain.inference.lesions import lesion_table
+    from halebrain.inference.postprocess import to_mask
+
+    voxel_mm3 = abs(float(np.linalg.det(maps.affine[:3, :3])))
+    called = to_mask(
+        maps.score, threshold=choice["value"], min_lesion_mm3=choice["min_lesion_mm3"], voxel_mm3=voxel_mm3
+    )
+    mask: MaskArray = maps.brain_mask & called
+    matrix = np.array(provenance["template_to_native"], dtype=np.float64)
+    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=has_regions(provenance))
+    return replace(maps, mask=mask), lesions
+
+
+def _read_maps(names: "OutputNames") -> "ScanMaps":
+    """Read the maps of a detection.
+
+    Raises:
+        DataError: They lie on different grids.
+        MissingInputError: One is gone.
+    """
+    import numpy as np
+
+    from halebrain.io.volume import read_array
+    from halebrain.report.display import ScanMaps
+
+    score, affine = read_array(names.file("anomaly", "probseg"))
+
+    def read(description: str, suffix: str = "") -> Any:
+        path = names.file(description, suffix)
+        data, other = read_array(path)
+        if data.shape != score.shape or not np.allclose(other, affine, atol=1e-3):
+            raise DataError("all maps of a scan must lie on one grid", received=f"shape {data.shape}", where=path)
+        return data
+
+    return ScanMaps(
+        reconstruction=read("pseudohealthy"),
+        score=score,
+        probability=read("segmenter", "probseg"),
+        residual=read("residual"),
+        uncertainty=read("uncertainty"),
+        mask=read("anomaly", "mask") > 0,
+        brain_mask=read("brain", "mask") > 0,
+        affine=affine,
+    )
+
+
+def _scan_of(names: "OutputNames", maps: "ScanMaps", provenance: dict[str, Any], scan: Path | None) -> "ShownVolume":
+    """Return the scan as a page shows it: from the user's file, or from the page that is there.
+
+    Raises:
+        DataError: It is another scan.
+        MissingInputError: There is neither.
+    """
+    from halebrain.io.checksum import scan_sha256
+    from halebrain.io.volume import read_volume
+    from halebrain.report.display import display_grid
+    from halebrain.report.embedding import read_page, shown_scan
+
+    if scan is not None:
+        volume = read_volume(scan)
+        if scan_sha256(scan) != provenance.get("input_sha256"):
+            raise DataError("the scan must be the one that was looked at", where=scan, remedy="give that file")
+        return shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
+    if not names.page.is_file():
+        raise MissingInputError(
+            "the scan must be known to be shown", where=names.page, remedy="name it: halebrain report OUT -i SCAN"
+        )
+    _, volumes = read_page(names.page)
+    if "scan" not in volumes:
+        raise DataError("a page must hold its scan", where=names.page, remedy="name the scan: -i SCAN")
+    return volumes["scan"]

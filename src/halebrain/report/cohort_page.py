@@ -1,0 +1,157 @@
+"""The page of many scans: a table with the outliers first, small pictures, what failed and why, links to each page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from halebrain.core.atomic import write_text
+from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.report.figures import DISCLAIMER
+from halebrain.report.strip import Dot, dot_strip
+from halebrain.report.verdict import number, out_of_distribution
+
+INDEX = "index.html"
+PROVENANCE = "_desc-anomaly_provenance.json"
+_MARK = '<meta name="generator" content="HaleBrain: many scans">'
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One scan that was looked at.
+
+    Args:
+        name: Of the scan.
+        provenance: Of its detection.
+        page: Its page, relative to the page of all; empty = none.
+        picture: Its small picture, in the same way.
+    """
+
+    name: str
+    provenance: Mapping[str, Any]
+    page: str
+    picture: str
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What to look at, most important first."""
+        qc = self.provenance.get("qc", {})
+        reasons = out_of_distribution(qc)
+        return (*reasons, *(flag for flag in map(str, qc.get("flags", ())) if flag not in reasons))
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """What orders the table, highest first: place among healthy scans, score, volume."""
+        found = (
+            number(self.provenance.get(key)) for key in ("scan_score_percentile", "scan_score", "lesion_volume_ml")
+        )
+        percentile, score, volume = (-1.0 if value is None else value for value in found)
+        return percentile, score, volume
+
+
+def find_provenance(folder: Path) -> list[Path]:
+    """Return the provenance of every complete detection below a folder, sorted."""
+    return sorted(path for path in folder.rglob(f"*{PROVENANCE}") if ".part-" not in str(path.relative_to(folder)))
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Return a provenance.
+
+    Raises:
+        DataError: It is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("a provenance must be JSON", received=error, where=path) from error
+    if not isinstance(found, dict):
+        raise DataError("a provenance must be a JSON object", received=type(found).__name__, where=path)
+    return found
+
+
+def cohort_rows(folder: Path) -> list[CohortRow]:
+    """Return every complete detection below a folder, outliers first."""
+    rows = []
+    for path in find_provenance(folder):
+        base = path.name.removesuffix("provenance.json")
+        page, picture = path.with_name(f"{base}report.html"), path.with_name(f"{base}thumbnail.jpg")
+        provenance = read_provenance(path)
+        name = str(provenance.get("scan") or path.name.removesuffix(PROVENANCE))
+        rows.append(CohortRow(name, provenance, _link(page, folder), _link(picture, folder)))
+    return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
+
+
+def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
+    """Write the page of everything that lies below `folder`, and return its path.
+
+    Args:
+        folder: Where the detections are.
+        failures: Scan → why there is none.
+
+    Raises:
+        CannotWriteError: The folder cannot be written, or another page has that name.
+    """
+    path = folder / INDEX
+    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        raise CannotWriteError("the page of all scans must not replace another one", where=path, remedy="move that one")
+    rows = cohort_rows(folder)
+    environment = Environment(
+        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("cohort.html.j2").render(
+        rows=[_shown(row) for row in rows],
+        n_flagged=sum(bool(row.flags) for row in rows),
+        failures=sorted(failures.items()),
+        strips=[strip for strip in _strips(rows) if strip["dots"]],
+        disclaimer=DISCLAIMER,
+    )
+    write_text(path, html)
+    return path
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(path.relative_to(folder).as_posix()) if path.is_file() else ""
+
+
+def _shown(row: CohortRow) -> dict[str, Any]:
+    about = row.provenance
+    cells = [
+        _said(about.get("scan_score"), "{:.3f}"),
+        _said(about.get("scan_score_percentile"), "{:.0f}"),
+        _said(about.get("lesion_volume_ml"), "{:.2f}"),
+        _said(about.get("n_lesions"), "{:.0f}"),
+    ]
+    stop = bool(out_of_distribution(about.get("qc", {})) or about.get("qc", {}).get("registration_failed"))
+    return {
+        "name": row.name,
+        "page": row.page,
+        "picture": row.picture,
+        "cells": cells,
+        "flags": row.flags,
+        "stop": stop,
+        "modality": str(about.get("threshold", {}).get("modality") or ""),
+    }
+
+
+def _said(value: object, form: str) -> str:
+    known = number(value)
+    return "–" if known is None else form.format(known)
+
+
+def _strips(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
+    """Return how scores, places among healthy scans and volumes spread."""
+
+    def dots(key: str) -> list[Dot]:
+        known = [(row, number(row.provenance.get(key))) for row in rows]
+        return [Dot(row.name, value, bool(row.flags)) for row, value in known if value is not None]
+
+    return [
+        dot_strip("lower than this scan, % of healthy scans", dots("scan_score_percentile"), limits=(0.0, 100.0)),
+        dot_strip("score of the scan as a whole", dots("scan_score")),
+        dot_strip("volume of the findings, ml", dots("lesion_volume_ml")),
+        dot_strip("number of findings", dots("n_lesions")),
+    ]

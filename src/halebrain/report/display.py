@@ -1,0 +1,132 @@
+"""From native maps to what a page shows: turned to right, front and up, cropped to the brain, no finer than needed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+from halebrain.core.types import Affine, FloatArray, MaskArray
+
+Codes = npt.NDArray[np.uint8]
+FINE_MM, COARSE_MM = 1.0, 2.0
+"""The scan, its score and the mask are shown at 1 mm; what the networks made on a 2 mm grid needs no more than that."""
+_MARGIN_MM = 8.0
+
+
+@dataclass(frozen=True)
+class ScanMaps:
+    """Everything that a page shows of one scan, on its native grid `(i, j, k)`.
+
+    Args:
+        reconstruction: Pseudo-healthy scan, in the units of the scan.
+        score: Anomaly score.
+        probability: The segmenter's probability.
+        residual: Scan − reconstruction, signed, in normalised units.
+        uncertainty: Standard deviation of the score.
+        mask: Bool, what was found.
+        brain_mask: Bool.
+        affine: Voxel-to-world, mm, RAS+.
+    """
+
+    reconstruction: FloatArray
+    score: FloatArray
+    probability: FloatArray
+    residual: FloatArray
+    uncertainty: FloatArray
+    mask: MaskArray
+    brain_mask: MaskArray
+    affine: Affine
+
+
+@dataclass(frozen=True)
+class DisplayGrid:
+    """A box of the native grid, its axes in the order right, front, up.
+
+    Places on it are told in mm from its left, back and lower corner.
+
+    Args:
+        turn: How the native axes are turned, as nibabel tells it.
+        native_shape: Voxels of the native grid.
+        start: First voxel of the box along each turned axis.
+        stop: One past its last voxel.
+        native_mm: Voxel size of the native grid along each turned axis.
+        affine: Voxel-to-world of the native grid.
+    """
+
+    turn: npt.NDArray[np.float64]
+    native_shape: tuple[int, int, int]
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    native_mm: tuple[float, float, float]
+    affine: Affine
+
+    @property
+    def size_mm(self) -> tuple[float, float, float]:
+        """Edges of the box."""
+        x, y, z = (mm * (b - a) for mm, a, b in zip(self.native_mm, self.start, self.stop, strict=True))
+        return x, y, z
+
+    @property
+    def to_voxel(self) -> Affine:
+        """Matrix from mm in the box to voxels of the native grid (a voxel's middle is a whole number)."""
+        into = np.diag([*(1 / mm for mm in self.native_mm), 1.0])
+        into[:3, 3] = np.array(self.start) - 0.5
+        back: Affine = inv_ornt_aff(self.turn, self.native_shape) @ into
+        return back
+
+    @property
+    def oblique_degrees(self) -> float:
+        """Largest angle between an axis of the scan and the axis of the body that it is shown as."""
+        directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        along = np.abs(directions).max(axis=0)
+        return float(np.degrees(np.arccos(np.clip(along, -1, 1))).max())
+
+    def spacing_mm(self, least_mm: float) -> tuple[float, float, float]:
+        """Return the voxel size at which maps are shown that need no finer one than `least_mm`."""
+        x, y, z = (max(mm, least_mm) for mm in self.native_mm)
+        return x, y, z
+
+    def crop(self, data: npt.NDArray[np.generic]) -> FloatArray:
+        """Return a native map in the box, at native resolution."""
+        turned = apply_orientation(np.asarray(data), self.turn)
+        box = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return np.asarray(turned[box], dtype=np.float32)
+
+    def show(self, data: npt.NDArray[np.generic], least_mm: float) -> FloatArray:
+        """Return a native map in the box: means over voxels of at least `least_mm`, each share of a voxel counted."""
+        shown = self.crop(data)
+        for axis, (mm, wanted) in enumerate(zip(self.native_mm, self.spacing_mm(least_mm), strict=True)):
+            if wanted > mm:
+                weights = mean_weights(shown.shape[axis], wanted / mm)
+                shown = np.moveaxis(np.tensordot(weights, shown, axes=(1, axis)), 0, axis)
+        return np.asarray(shown, dtype=np.float32)
+
+
+def display_grid(affine: Affine, brain_mask: MaskArray) -> DisplayGrid:
+    """Return the box around the brain; around everything where there is no brain."""
+    turn = io_orientation(affine)
+    turned = apply_orientation(brain_mask, turn)
+    axes = np.argsort(turn[:, 0])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[axes]
+    start, stop = [], []
+    for axis, mm in enumerate(spacing):
+        inside = np.flatnonzero(turned.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = int(np.ceil(_MARGIN_MM / mm))
+        low, high = (int(inside[0]), int(inside[-1])) if inside.size else (0, turned.shape[axis] - 1)
+        start.append(max(low - margin, 0))
+        stop.append(min(high + margin + 1, turned.shape[axis]))
+    i, j, k = brain_mask.shape
+    native_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    return DisplayGrid(turn, (i, j, k), (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), native_mm, affine)
+
+
+def mean_weights(size: int, factor: float) -> FloatArray:
+    """Return the matrix that takes means over `factor` ≥ 1 voxels, `(ceil(size / factor), size)`; its rows sum to 1."""
+    count = int(np.ceil(size / factor - 1e-6))
+    low = factor * np.arange(count)[:, None]
+    edges = np.arange(size)[None, :]
+    overlap = np.minimum(low + factor, edges + 1) - np.maximum(low, edges)
+    weights = np.clip(overlap, 0, 1)
+    mean: FloatArray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return mean

@@ -1,0 +1,153 @@
+"""Volumes inside a page: eight bits a voxel with a stated scale, differences compressed, and the way back."""
+
+import base64
+import binascii
+import gzip
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.report.display import COARSE_MM, FINE_MM, Codes, DisplayGrid, ScanMaps
+
+FORMAT = 1
+_DATA = re.compile(r'<script type="application/json" id="page-data">(.*?)</script>', re.DOTALL)
+_VOLUME = re.compile(r'<script type="text/plain" id="volume-([a-z]+)">([A-Za-z0-9+/=\s]*)</script>')
+
+
+@dataclass(frozen=True)
+class ShownVolume:
+    """A map as a page holds it: value = offset + scale · code.
+
+    Args:
+        codes: `(x, y, z)`, right, front, up.
+        scale: Value of one step.
+        offset: Value of code 0.
+        spacing_mm: Voxel size.
+    """
+
+    codes: Codes
+    scale: float
+    offset: float
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def values(self) -> FloatArray:
+        """The map, as exactly as it is held."""
+        return (self.offset + self.scale * self.codes.astype(np.float32)).astype(np.float32)
+
+    def about(self) -> dict[str, Any]:
+        """Return what a reader of the codes must know; JSON-able."""
+        return {
+            "shape": list(self.codes.shape),
+            "spacing_mm": list(self.spacing_mm),
+            "scale": self.scale,
+            "offset": self.offset,
+        }
+
+    def encoded(self) -> str:
+        """Return base64 of gzip of the differences from voxel to voxel, x fastest, modulo 256."""
+        flat = self.codes.ravel(order="F")
+        steps = np.diff(flat, prepend=np.uint8(0))  # unsigned: wraps around, as the sum does on the way back
+        return base64.b64encode(gzip.compress(steps.tobytes(), compresslevel=6, mtime=0)).decode("ascii")
+
+
+def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
+    """Return the volume that `encoded` and `about` tell.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    try:
+        steps = np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=np.uint8)
+        codes = np.cumsum(steps, dtype=np.uint8).reshape(about["shape"], order="F")
+    except (OSError, EOFError, ValueError, binascii.Error) as error:
+        raise DataError("the volumes of a page must be whole", received=error) from error
+    x, y, z = about["spacing_mm"]
+    return ShownVolume(codes, about["scale"], about["offset"], (x, y, z))
+
+
+def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
+    """Return the data of a page and its volumes by name.
+
+    Raises:
+        MissingInputError: There is no such page.
+        DataError: It is no page of this kind, or damaged.
+    """
+    if not path.is_file():
+        raise MissingInputError("a page must exist", where=path)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = _DATA.search(text)
+    data = json.loads(found[1]) if found else {}
+    if data.get("format") != FORMAT:
+        raise DataError("a page must hold the volumes of its scan", received="none that is known", where=path)
+    known = {name: decode(encoded, data["volumes"][name]) for name, encoded in _VOLUME.findall(text)}
+    return data, known
+
+
+def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> ShownVolume:
+    """Return a scan as a page holds it: black at the lower, white near the upper end of what its brain shows."""
+    inside = scan[brain_mask] if brain_mask.any() else scan.ravel()
+    # A few voxels below 0 after interpolation must not turn the empty background grey.
+    low, high = min(0.0, float(np.percentile(inside, 1))), float(np.percentile(inside, 99.7))
+    scale = (high - low if high > low else 1.0) / 255
+    return ShownVolume(_nearest(grid.show(scan, FINE_MM), scale, low), scale, low, grid.spacing_mm(FINE_MM))
+
+
+def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, threshold: float) -> dict[str, ShownVolume]:
+    """Return everything that a page shows, by name.
+
+    The steps of the score are laid so that one begins at the threshold: its code tells exactly whether it is reached.
+
+    Args:
+        maps: What was found.
+        scan: The scan, shown on the same grid.
+        grid: The box.
+        threshold: Above 0.
+
+    Raises:
+        DataError: The scan lies in another box.
+    """
+    fine, coarse = grid.spacing_mm(FINE_MM), grid.spacing_mm(COARSE_MM)
+    score = grid.show(maps.score, FINE_MM)
+    if scan.codes.shape != score.shape:
+        raise DataError("a scan must lie on the grid of its maps", received=f"shape {scan.codes.shape}")
+    volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
+    healthy = grid.show(maps.reconstruction, COARSE_MM)
+    volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
+    volumes["mask"] = ShownVolume((grid.show(maps.mask, FINE_MM) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
+    probability = grid.show(maps.probability, COARSE_MM)
+    volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
+    residual = grid.show(maps.residual, COARSE_MM)
+    step = max(float(np.percentile(np.abs(residual), 99.9)), 0.05) / 127
+    volumes["residual"] = ShownVolume(_nearest(residual, step, -127 * step), step, -127 * step, coarse)
+    spread = grid.show(maps.uncertainty, COARSE_MM)
+    step = max(float(spread.max()), 1e-3) / 255
+    volumes["uncertainty"] = ShownVolume(_nearest(spread, step, 0.0), step, 0.0, coarse)
+    return volumes
+
+
+def score_codes(score: FloatArray, threshold: float, spacing_mm: tuple[float, float, float]) -> ShownVolume:
+    """Return a score in steps, rounded down, one of which begins at `threshold` > 0."""
+    step = max(float(score.max()), threshold) / 254
+    level = math.ceil(threshold / step - 1e-9)
+    offset = threshold - level * step
+    above = np.floor((score.astype(np.float64) - threshold) / step).astype(np.int64) + level
+    return ShownVolume(np.clip(above, 0, 255).astype(np.uint8), step, offset, spacing_mm)
+
+
+def threshold_level(score: ShownVolume, threshold: float) -> int:
+    """Return the code at which a score reaches the threshold that its steps were laid for."""
+    return round((threshold - score.offset) / score.scale)
+
+
+def _nearest(data: FloatArray, scale: float, offset: float) -> Codes:
+    codes: Codes = np.clip(np.rint((data - offset) / scale), 0, 255).astype(np.uint8)
+    return codes

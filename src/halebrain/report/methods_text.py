@@ -1,0 +1,138 @@
+"""A paragraph on how a result was made, for a paper or a record: from what its provenance says, and no more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BEHRENDT = (
+    "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based Unsupervised "
+    "Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
+)
+FONOV = (
+    "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average age-appropriate atlases for "
+    "pediatric studies. NeuroImage 2011;54:313–327."
+)
+TUSTISON = (
+    "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging "
+    "2010;29:1310–1320."
+)
+SIMPLEITK = "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform 2013;7:45."
+ANTS = (
+    "Avants BB, Tustison NJ, Song G, et al. A reproducible evaluation of ANTs similarity metric performance in brain "
+    "image registration. NeuroImage 2011;54:2033–2044."
+)
+HDBET = (
+    "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural "
+    "networks. Hum Brain Mapp 2019;40:4952–4964."
+)
+SYNTHSTRIP = (
+    "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage "
+    "2022;260:119474."
+)
+
+_BRAIN = {
+    "given": "The brain was outlined by a mask that was given.",
+    "stripped": "The scan was skull-stripped already.",
+    "none": "The scan was taken with its head.",
+    "atlas": "The brain was outlined by fitting the template's brain surface to the edges that the scan shows.",
+    "hdbet": "The brain was outlined by HD-BET [{hdbet}].",
+    "synthstrip": "The brain was outlined by SynthStrip [{synthstrip}].",
+}
+_CITED = {
+    "behrendt": BEHRENDT,
+    "fonov": FONOV,
+    "tustison": TUSTISON,
+    "simpleitk": SIMPLEITK,
+    "ants": ANTS,
+    "hdbet": HDBET,
+    "synthstrip": SYNTHSTRIP,
+}
+
+
+def methods_text(provenance: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the paragraph, and its references in the order of their numbers.
+
+    Args:
+        provenance: Of a detection. What it does not say is not claimed.
+    """
+    steps = {step["step"]: step for step in provenance.get("steps", ())}
+    sentences = [
+        _BRAIN.get(str(steps.get("brain", {}).get("method")), ""),
+        _registration(steps, str(provenance.get("space", "MNI152NLin2009aSym"))),
+        *_intensities(steps),
+        *_networks(provenance),
+        _threshold(provenance),
+        _versions(provenance),
+    ]
+    return _numbered(" ".join(sentence for sentence in sentences if sentence))
+
+
+def _registration(steps: Mapping[str, Any], space: str) -> str:
+    method = str(steps.get("registration", {}).get("method", ""))
+    template = f"the template {space}" + (" [{fonov}]" if space.startswith("MNI152") else "")
+    grid = ""
+    if "resample" in steps:
+        size = steps["resample"]["spacing_mm"]
+        grid = f", on a grid of {'×'.join(str(n) for n in steps['resample']['shape'])} voxels of {size:g} mm"
+    if method == "none":
+        return f"It was taken to lie in the space of {template} already{grid}."
+    if not method:
+        return ""
+    by = "ANTs [{ants}]" if "ANTs" in method else "SimpleITK [{simpleitk}], driven by Mattes mutual information"
+    return f"It was registered to {template} rigidly, then affinely, by {by}{grid}."
+
+
+def _intensities(steps: Mapping[str, Any]) -> list[str]:
+    found = []
+    if steps.get("denoising", {}).get("iterations"):
+        found.append(f"Noise was reduced by {steps['denoising']['iterations']} steps of curvature flow.")
+    if steps.get("bias correction", {}).get("method") == "n4":
+        found.append("The bias field was removed by N4 [{tustison}].")
+    if "intensity" in steps:
+        low, high = steps["intensity"]["percentiles"]
+        found.append(f"Intensities between the percentiles {low:g} and {high:g} of the brain were scaled to [0, 1].")
+    return found
+
+
+def _networks(provenance: Mapping[str, Any]) -> list[str]:
+    method, levels = provenance.get("method", {}), provenance.get("levels", [])
+    kind = f" ({method['reconstructor']})" if method.get("reconstructor") else ""
+    at = f" at the levels {', '.join(str(level) for level in levels)}" if len(levels) > 1 else ""
+    draws = provenance.get("draws", 1)
+    times = f", {draws} draws each" if draws > 1 else ""
+    found = [f"A model that learned from healthy brains{kind} gave pseudo-healthy reconstructions{at}{times}."]
+    if method.get("segmenter", True):
+        found.append("A segmentation network looked at each pair of scan and reconstruction [{behrendt}].")
+    if "residual_weight" in method:
+        weight = method["residual_weight"]
+        found.append(
+            f"The anomaly score is {weight:g} × residual ({method['residual']}) + {1 - weight:g} × probability, "
+            "averaged over levels."
+        )
+    return found
+
+
+def _threshold(provenance: Mapping[str, Any]) -> str:
+    threshold = provenance.get("threshold")
+    if not threshold:
+        return ""
+    name = "fixed by hand" if threshold.get("name") == "fixed" else f"“{threshold.get('name')}” of the model"
+    smallest = threshold.get("min_lesion_mm3") or 0
+    kept = f"; pieces smaller than {smallest:g} mm³ were dropped" if smallest else ""
+    return f"Voxels of a score of at least {threshold['value']:.4g} ({name}) were called anomalous{kept}."
+
+
+def _versions(provenance: Mapping[str, Any]) -> str:
+    version = provenance.get("versions", {}).get("halebrain")
+    if not version:
+        return ""
+    model = str(provenance.get("model_sha256", ""))[:12]
+    return f"HaleBrain {version}, model {model}, seed {provenance.get('seed', 0)}."
+
+
+def _numbered(text: str) -> tuple[str, list[str]]:
+    """Return the text with numbers for the names in braces, and what they stand for."""
+    places = {name: text.find(f"{{{name}}}") for name in _CITED}
+    order = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
+    for index, name in enumerate(order, start=1):
+        text = text.replace(f"{{{name}}}", str(index))
+    return text, [_CITED[name] for name in order]

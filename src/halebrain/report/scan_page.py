@@ -1,0 +1,168 @@
+"""The page of one scan: what was found, how far to trust it, and a viewer; one file that needs nothing else."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from halebrain.core.types import TEMPLATE_SPACE, Affine
+from halebrain.report.display import FINE_MM, DisplayGrid
+from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
+from halebrain.report.figures import DISCLAIMER
+from halebrain.report.findings import Finding
+from halebrain.report.methods_text import methods_text
+from halebrain.report.verdict import verdict_of
+
+PLANES = ("axial", "coronal", "sagittal")
+_OBLIQUE_DEGREES = 3.0
+_QUALITY_NAMES = {
+    "brain_method": "brain outlined by",
+    "brain_confidence": "confidence of the brain mask",
+    "brain_volume_ml": "brain volume, ml",
+    "working_grid_brain_ml": "brain in template space, ml",
+    "registration_mask_dice": "overlap with the template's brain (Dice)",
+    "registration_mutual_information": "mutual information with the template",
+    "registration_scale": "size beside the template",
+    "registration_failed": "registration failed",
+    "orientation_ratio": "fit upright over fit turned",
+}
+
+
+@dataclass(frozen=True)
+class ScanPage:
+    """What the page of one scan is made of.
+
+    Args:
+        title: Name of the scan.
+        grid: The box that is shown.
+        volumes: By name, from `shown_volumes`.
+        findings: The lesion table.
+        provenance: How everything was made.
+        template_to_native: World-to-world, mm; `None` where it is not known, and then no place in the template is told.
+        mosaic: PNG of slices side by side; empty = none.
+    """
+
+    title: str
+    grid: DisplayGrid
+    volumes: Mapping[str, ShownVolume]
+    findings: Sequence[Finding]
+    provenance: Mapping[str, Any]
+    template_to_native: Affine | None
+    mosaic: bytes = b""
+
+
+def scan_html(page: ScanPage) -> str:
+    """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
+    environment = Environment(
+        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    methods, references = methods_text(page.provenance)
+    threshold = page.provenance["threshold"]
+    return environment.get_template("scan.html.j2").render(
+        title=page.title,
+        lead=_lead(page.provenance),
+        disclaimer=DISCLAIMER,
+        verdict=verdict_of(page.provenance, page.findings),
+        score_note=page.provenance.get("scan_score_note") or "",
+        level=threshold_level(page.volumes["score"], threshold["value"]),
+        minimum=f"{threshold['min_lesion_mm3']:g}",
+        planes=PLANES,
+        shown_how=_shown_how(page),
+        findings=page.findings,
+        space="MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
+        mosaic=base64.b64encode(page.mosaic).decode("ascii"),
+        quality=quality_facts(page.provenance.get("qc", {})),
+        methods=methods,
+        references=references,
+        provenance=json.dumps(dict(page.provenance), indent=2, ensure_ascii=False),
+        data=script_json(_page_data(page)),
+        # Base64 holds no character that HTML would take for its own.
+        volumes=[(name, Markup(volume.encoded())) for name, volume in page.volumes.items()],
+    )
+
+
+def script_json(data: object) -> Markup:
+    """Return JSON that may stand in a script element: no `<`, so that no name in it can end the element."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def quality_facts(qc: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the quality figures as (name, value), flags aside."""
+    facts = []
+    for key, value in qc.items():
+        if key in ("flags", "out_of_distribution") or isinstance(value, Mapping | list):
+            continue
+        said = "–" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
+        facts.append((_QUALITY_NAMES.get(key, key.replace("_", " ")), said))
+    return facts
+
+
+def _page_data(page: ScanPage) -> dict[str, Any]:
+    threshold = page.provenance["threshold"]
+    to_world = page.grid.affine @ page.grid.to_voxel
+    to_mni = None if page.template_to_native is None else np.linalg.inv(page.template_to_native) @ to_world
+    return {
+        "format": FORMAT,
+        "name": page.title,
+        "space": "MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
+        "size_mm": [round(v, 4) for v in page.grid.size_mm],
+        "threshold": {
+            "value": threshold["value"],
+            "level": threshold_level(page.volumes["score"], threshold["value"]),
+        },
+        "min_lesion_mm3": threshold["min_lesion_mm3"],
+        "volumes": {name: volume.about() for name, volume in page.volumes.items()},
+        "findings": [
+            {"number": f.number, "place_mm": f.place_mm(page.grid), "region": f.region, "volume_ml": f.volume_ml}
+            for f in page.findings
+        ],
+        "to_voxel": _rounded(page.grid.to_voxel),
+        "to_world": _rounded(to_world),
+        "to_mni": None if to_mni is None else _rounded(to_mni),
+    }
+
+
+def _rounded(matrix: npt.NDArray[np.float64]) -> list[list[float]]:
+    return [[round(float(v), 6) for v in row] for row in matrix]
+
+
+def _space(page: ScanPage) -> str:
+    return str(page.provenance.get("space", TEMPLATE_SPACE))
+
+
+def _lead(provenance: Mapping[str, Any]) -> str:
+    threshold = provenance["threshold"]
+    name = "" if threshold["name"] == "fixed" else f" ({threshold['name']})"
+    smallest = f", pieces of at least {threshold['min_lesion_mm3']:g} mm³" if threshold["min_lesion_mm3"] else ""
+    modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
+    return f"{modality}Called is what scores at least {threshold['value']:.3f}{name}{smallest}."
+
+
+def _shown_how(page: ScanPage) -> str:
+    size = " × ".join(f"{mm:.2g}" for mm in page.grid.spacing_mm(FINE_MM))
+    exact = page.grid.spacing_mm(FINE_MM) == page.grid.native_mm
+    counts = (
+        "Counts at the written threshold are those of the table, but for rounding"
+        if exact
+        else "Counts as the threshold moves are made on these voxels and differ a little from the table, "
+        "which is made at full resolution"
+    )
+    parts = [
+        f"Shown: the box around the brain, voxels of {size} mm, 8 bits; the files hold full resolution. {counts}.",
+        "Letters: R, L = the patient's right and left, A, P = front and back, S, I = up and down.",
+    ]
+    if page.grid.oblique_degrees > _OBLIQUE_DEGREES:
+        parts.append(
+            f"The scan is oblique ({page.grid.oblique_degrees:.0f}°): slices follow its own axes, so the letters name "
+            "the nearest directions."
+        )
+    return " ".join(parts)

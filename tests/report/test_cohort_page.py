@@ -1,0 +1,111 @@
+"""The page of many scans: outliers first, failures with their reason, links that work from a disk."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.report.cohort_page import cohort_rows, write_cohort_page
+from halebrain.report.figures import DISCLAIMER
+from halebrain.report.strip import Dot, dot_strip
+
+EVIL = "<script>alert(1)</script>"
+
+
+def detection(folder: Path, name: str, *, page: bool = True, **provenance: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"scan": name, "qc": {"flags": []}, "n_lesions": 1, "lesion_volume_ml": 1.0} | provenance
+    (folder / f"{name}_desc-anomaly_provenance.json").write_text(json.dumps(about))
+    if page:
+        (folder / f"{name}_desc-anomaly_report.html").write_text("page")
+        (folder / f"{name}_desc-anomaly_thumbnail.jpg").write_bytes(b"\xff\xd8")
+
+
+def written(folder: Path, failures: dict[str, str] | None = None) -> str:
+    return write_cohort_page(folder, failures or {}).read_text(encoding="utf-8")
+
+
+def test_outliers_come_first(tmp_path: Path) -> None:
+    for name, percentile, score in (("a", 20.0, 0.2), ("b", 99.0, 0.8), ("c", 99.0, 0.9), ("d", None, None)):
+        detection(tmp_path / name, name, scan_score=score, scan_score_percentile=percentile)
+    assert [row.name for row in cohort_rows(tmp_path)] == ["c", "b", "a", "d"]
+
+
+def test_without_scores_the_volume_orders(tmp_path: Path) -> None:
+    for name, volume in (("a", 1.0), ("b", 30.0), ("c", 0.0)):
+        detection(tmp_path / name, name, lesion_volume_ml=volume)
+    assert [row.name for row in cohort_rows(tmp_path)] == ["b", "a", "c"]
+
+
+def test_links_pictures_and_failures(tmp_path: Path) -> None:
+    detection(tmp_path / "sub-01" / "anat", "scan 7#1")
+    detection(tmp_path / "old", "old", page=False)
+    text = written(tmp_path, {"broken": "a scan must show something, got an image that is empty"})
+    link = "sub-01/anat/scan%207%231_desc-anomaly_report.html"
+    assert f'<a href="{link}">scan 7#1</a>' in text
+    assert 'src="sub-01/anat/scan%207%231_desc-anomaly_thumbnail.jpg"' in text
+    assert "<td>a scan must show something, got an image that is empty</td>" in text
+    assert "1 that failed" in text
+    assert text.count("<img") == 1
+    assert text.count(DISCLAIMER) == 1
+
+
+def test_half_written_results_are_not_listed(tmp_path: Path) -> None:
+    detection(tmp_path / ".part-x", "half")
+    detection(tmp_path / "whole", "whole")
+    assert [row.name for row in cohort_rows(tmp_path)] == ["whole"]
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    detection(tmp_path / "a", "a", scan=EVIL, qc={"flags": [EVIL]}, threshold={"modality": EVIL})
+    text = written(tmp_path, {EVIL: EVIL})
+    assert "<script>alert" not in text
+    assert text.count("<script") == 1
+    assert not re.search(r"""(src|href)\s*=\s*["']?https?:|url\(|@import""", text)
+
+
+def test_flags_and_doubt(tmp_path: Path) -> None:
+    detection(tmp_path / "a", "a", qc={"flags": ["thick slices"], "out_of_distribution": ["a T1"]})
+    detection(tmp_path / "b", "b")
+    text = written(tmp_path)
+    assert "2 scans, 1 with something to look at" in text
+    assert text.count('<tr class="stop">') == 1
+    assert text.index("a T1") < text.index("thick slices")
+
+
+def test_places_among_healthy_scans_lie_on_a_line_of_a_hundred(tmp_path: Path) -> None:
+    detection(tmp_path / "a", "a", scan_score=0.3, scan_score_percentile=50.0)
+    text = written(tmp_path)
+    assert "lower than this scan, % of healthy scans" in text
+    assert 'cx="150.0"' in text
+
+
+def test_an_own_index_is_replaced_and_another_is_not(tmp_path: Path) -> None:
+    detection(tmp_path / "a", "a")
+    written(tmp_path)
+    detection(tmp_path / "b", "b")
+    assert "2 scans" in written(tmp_path)
+    (tmp_path / "index.html").write_text("<p>mine</p>")
+    with pytest.raises(CannotWriteError, match="another one"):
+        write_cohort_page(tmp_path, {})
+    assert (tmp_path / "index.html").read_text() == "<p>mine</p>"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_broken_provenance_is_named(tmp_path: Path, text: str) -> None:
+    detection(tmp_path / "a", "a")
+    (tmp_path / "a" / "a_desc-anomaly_provenance.json").write_text(text)
+    with pytest.raises(DataError, match="a_desc-anomaly_provenance"):
+        cohort_rows(tmp_path)
+
+
+def test_dots_of_one_place_do_not_hide_each_other() -> None:
+    strip = dot_strip("n_x", [Dot("a", 1.0, False), Dot("b", 1.0, True), Dot("c", 3.0, False)])
+    assert strip["name"] == "n x"
+    assert (strip["low"], strip["high"]) == ("1", "3")
+    places = {(dot["x"], dot["y"]) for dot in strip["dots"]}
+    assert len(places) == 3
+    assert {dot["x"] for dot in strip["dots"]} == {"8.0", "292.0"}

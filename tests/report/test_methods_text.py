@@ -1,0 +1,77 @@
+"""The methods paragraph says what the provenance says, and numbers its references as they come."""
+
+import re
+from typing import Any
+
+import pytest
+
+from halebrain.report.methods_text import ANTS, BEHRENDT, FONOV, HDBET, SIMPLEITK, TUSTISON, methods_text
+
+STEPS = [
+    {"step": "brain", "method": "hdbet"},
+    {"step": "registration", "method": "rigid, affine (Mattes MI)"},
+    {"step": "denoising", "method": "curvature flow", "iterations": 3},
+    {"step": "resample", "shape": [96, 96, 80], "spacing_mm": 2.0},
+    {"step": "bias correction", "method": "n4"},
+    {"step": "intensity", "percentiles": [1.0, 99.0]},
+]
+FULL = {
+    "steps": STEPS,
+    "space": "MNI152NLin2009aSym",
+    "levels": [250, 500],
+    "draws": 2,
+    "seed": 3,
+    "method": {"reconstructor": "cddpm", "segmenter": True, "residual": "ssim", "residual_weight": 0.25},
+    "threshold": {"value": 0.41234, "name": "fpr:0.01", "min_lesion_mm3": 20.0},
+    "versions": {"halebrain": "1.2.3"},
+    "model_sha256": "abcdef0123456789",
+}
+
+
+def test_everything_that_is_known_is_said() -> None:
+    text, references = methods_text(FULL)
+    for part in (
+        "HD-BET [1]",
+        "MNI152NLin2009aSym [2]",
+        "SimpleITK [3]",
+        "96×96×80 voxels of 2 mm",
+        "3 steps of curvature flow",
+        "N4 [4]",
+        "percentiles 1 and 99",
+        "(cddpm)",
+        "levels 250, 500, 2 draws each",
+        "[5]",
+        "0.25 × residual (ssim) + 0.75 × probability",
+        "at least 0.4123 (“fpr:0.01” of the model)",
+        "smaller than 20 mm³",
+        "HaleBrain 1.2.3, model abcdef012345, seed 3.",
+    ):
+        assert part in text, part
+    assert references == [HDBET, FONOV, SIMPLEITK, TUSTISON, BEHRENDT]
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent", "references"),
+    [
+        ({"steps": [STEPS[0] | {"method": "stripped"}, STEPS[1] | {"method": "none"}]}, ["N4", "SimpleITK"], {FONOV}),
+        ({"steps": [STEPS[1] | {"method": "rigid, affine (ANTs)"}]}, ["SimpleITK"], {ANTS, FONOV}),
+        ({"steps": [STEPS[1]], "space": "ownatlas"}, ["MNI"], {SIMPLEITK}),
+        ({"steps": [STEPS[4] | {"method": "none"}], "threshold": None}, ["N4", "anomalous"], set()),
+    ],
+)
+def test_what_was_not_done_is_not_claimed(changes: dict[str, Any], absent: list[str], references: set[str]) -> None:
+    text, cited = methods_text(FULL | changes)
+    assert not [word for word in absent if word in text]
+    assert set(cited) == references | {BEHRENDT}
+
+
+def test_a_model_without_a_segmenter_does_not_cite_one() -> None:
+    text, cited = methods_text(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
+    assert "segmentation network" not in text
+    assert BEHRENDT not in cited
+
+
+def test_every_number_has_its_reference() -> None:
+    text, cited = methods_text(FULL)
+    assert [int(n) for n in re.findall(r"\[(\d)\]", text)] == list(range(1, len(cited) + 1))
+    assert "{" not in text

@@ -1,0 +1,157 @@
+"""The page of a scan: every text escaped, nothing fetched, small, well-formed; doubt comes before figures."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halebrain.report.figures import DISCLAIMER
+from halebrain.report.scan_page import quality_facts, scan_html, script_json
+from halebrain.report.scan_pictures import page_mosaic, thumbnail
+
+EVIL = "</script><script>alert(1)</script><!--"
+VOID = {"meta", "input", "img", "br", "link", "hr", "rect", "circle", "line"}
+Maker = Callable[..., Any]
+
+
+class Reader(HTMLParser):
+    """Checks that elements nest, and gathers ids, scripts and texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        about = dict(attrs)
+        self.tags.append((tag, about))
+        if about.get("id"):
+            self.ids.append(str(about["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    return reader
+
+
+def test_the_page_is_well_formed_and_every_control_has_a_name(make_scan: Maker) -> None:
+    html = scan_html(make_scan().page)
+    reader = read(html)
+    assert html.startswith("<!doctype html>")
+    assert sum(tag == "canvas" and "aria-label" in about for tag, about in reader.tags) == 6
+    assert all(about.get("alt") for tag, about in reader.tags if tag == "img")
+    for wanted in re.findall(r'\$\("([a-z-]+)"\)', html):
+        assert wanted in reader.ids, wanted
+    assert html.count(DISCLAIMER) == 1
+
+
+def test_nothing_is_fetched(make_scan: Maker) -> None:
+    html = scan_html(make_scan().page)
+    assert "default-src 'none'" in html
+    assert not re.search(r"""(src|href)\s*=\s*["']?(?!data:)[a-z./]|url\(|@import|fetch\(|XMLHttpRequest""", html)
+
+
+def test_every_text_is_escaped(make_scan: Maker) -> None:
+    threshold = {"value": 0.5, "name": EVIL, "min_lesion_mm3": 20.0, "modality": EVIL}
+    qc = {EVIL: EVIL, "flags": [EVIL], "out_of_distribution": EVIL}
+    made = make_scan(title=EVIL, region=EVIL, threshold=threshold, qc=qc, input=EVIL, space=EVIL, scan_score_note=EVIL)
+    html = scan_html(made.page)
+    reader = read(html)
+    assert html.count("<script") == len(made.page.volumes) + 2
+    assert html.count("</script>") == html.count("<script")
+    assert "alert(1)</" not in html
+    assert "<!--" not in html
+    assert sum(tag == "script" for tag, _ in reader.tags) == html.count("<script")
+    data = re.search(r'id="page-data">(.*?)</script>', html, re.DOTALL)
+    assert data is not None
+    assert json.loads(data[1])["name"] == EVIL
+
+
+def test_json_in_a_script_can_not_end_it() -> None:
+    text = str(script_json({"a": "</script>&<!--\u2028"}))
+    assert not set("<>&") & set(text)
+    assert "\u2028" not in text
+    assert json.loads(text) == {"a": "</script>&<!--\u2028"}
+
+
+def test_a_whole_head_at_a_millimetre_stays_small(make_scan: Maker) -> None:
+    made = make_scan()
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (150, 190, 150)).astype(np.uint8)  # nothing is harder to compress
+    worst = {name: type(v)(noise, v.scale, v.offset, v.spacing_mm) for name, v in list(made.page.volumes.items())[:2]}
+    page = type(made.page)(**vars(made.page) | {"volumes": worst | {"mask": made.page.volumes["mask"]}})
+    assert len(scan_html(page)) < 15e6
+
+
+def test_doubt_comes_before_figures(make_scan: Maker) -> None:
+    usual = scan_html(make_scan().page)
+    assert 'class="verdict usual"' in usual
+    assert "2 findings, 0.70 ml in all." in usual
+    assert "No flag was raised" in usual
+    flagged = scan_html(make_scan(qc={"flags": ["thick slices (6.0 mm)"]}).page)
+    assert 'class="verdict look"' in flagged
+    assert flagged.index("thick slices") < flagged.index('class="number"')
+    strange = scan_html(make_scan(qc={"flags": [], "out_of_distribution": ["a T1 among FLAIRs"]}).page)
+    assert 'class="verdict none" role="alert"' in strange
+    assert strange.index("Do not rely on these maps") < strange.index("a T1 among FLAIRs") < strange.index('"number"')
+    assert 'class="numbers unsure"' in strange
+
+
+def test_the_place_among_healthy_scans_is_shown_where_it_is_known(make_scan: Maker) -> None:
+    assert 'class="gauge"' not in scan_html(make_scan().page)
+    known = make_scan(scan_score=0.41, scan_score_percentile=97.5, scan_score_n_healthy=40)
+    html = scan_html(known.page)
+    assert "97 percent" in html or "98 percent" in html
+    assert 'cx="380.5"' in html  # 10 + 3.8 · 97.5
+    unknown = scan_html(make_scan(scan_score=0.41, scan_score_percentile=None, scan_score_note="3 of 20 needed").page)
+    assert "Not placed among healthy scans: 3 of 20 needed." in unknown
+
+
+def test_jumps_lead_to_the_peak(make_scan: Maker) -> None:
+    made = make_scan()
+    data = re.search(r'id="page-data">(.*?)</script>', scan_html(made.page), re.DOTALL)
+    assert data is not None
+    place = json.loads(data[1])["findings"][0]["place_mm"]
+    score = made.page.volumes["score"]
+    at = tuple(int(mm / step) for mm, step in zip(place, score.spacing_mm, strict=True))
+    assert score.codes[at] == score.codes.max()
+
+
+def test_quality_facts_are_words() -> None:
+    facts = quality_facts({"brain_volume_ml": 1.5, "registration_failed": True, "x_y": None, "flags": ["a"], "d": {}})
+    assert facts == [("brain volume, ml", "1.5"), ("registration failed", "yes"), ("x y", "–")]
+
+
+def test_still_pictures(make_scan: Maker) -> None:
+    volumes = make_scan().page.volumes
+    assert thumbnail(volumes).startswith(b"\xff\xd8")
+    figure = page_mosaic(volumes, threshold=0.5, title="t")
+    assert len(figure.axes) == 30
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_pictures_of_a_scan_without_findings(make_scan: Maker, empty: bool) -> None:
+    volumes = dict(make_scan().page.volumes)
+    for name in ("mask", "score") if empty else ("mask",):
+        volume = volumes[name]
+        volumes[name] = type(volume)(np.zeros_like(volume.codes), volume.scale, volume.offset, volume.spacing_mm)
+    assert thumbnail(volumes).startswith(b"\xff\xd8")
+    assert len(page_mosaic(volumes, threshold=0.5, title="t").axes) == 30

@@ -1,0 +1,236 @@
+"""The viewer in a real browser, from a file and offline: threshold, findings, keys, sides and colours."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halebrain.report.cohort_page import write_cohort_page
+from halebrain.report.scan_page import scan_html
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
+CHROMIUM = os.environ.get("HALEBRAIN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in HALEBRAIN_CHROMIUM"),
+]
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as session:
+        # A sandbox inside a container has no rights to be one.
+        started = session.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path, make_scan: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Open the page of the small scan; whatever a page complains of or asks a network for fails the test."""
+    contexts, complaints = [], []
+
+    def go(path: Path | None = None, **settings: Any) -> Any:
+        if path is None:
+            path = tmp_path / "page <1>.html"
+            path.write_text(scan_html(make_scan(title="<b>sub-01</b>").page), encoding="utf-8")
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def ready(page: Any) -> Any:
+    page.wait_for_selector("body[data-ready=yes]")
+    return page
+
+
+def counted(page: Any) -> tuple[int, float]:
+    return int(page.get_attribute("#live", "data-count")), float(page.get_attribute("#live", "data-ml"))
+
+
+def slide(page: Any, level: int) -> None:
+    page.eval_on_selector("#threshold", "(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", level)
+    page.wait_for_timeout(300)
+
+
+def seen(page: Any) -> list[int]:
+    """Return the voxel under the crosshair."""
+    text = page.inner_text("#where")
+    return [int(part) for part in text.split("·")[0].replace("voxel", "").split(",")]
+
+
+def test_the_counts_are_those_of_the_table_and_follow_the_threshold(
+    open_page: Callable[..., Any], make_scan: Callable[..., Any]
+) -> None:
+    page, made = ready(open_page()), make_scan().page
+    # At 0.5, two cubes of 80 and 8 voxels of 8 mm³, and a single voxel, too small by the minimum of 20 mm³.
+    assert counted(page) == (2, 0.704)
+    assert "as written" in page.inner_text("#live")
+    page.fill("#minimum", "0")
+    page.wait_for_selector("#live[data-count='3']")
+    assert counted(page) == (3, 0.712)
+    score = made.volumes["score"]
+    slide(page, int(np.ceil((0.8 - score.offset) / score.scale)))
+    assert counted(page) == (1, 0.64)
+    slide(page, 255)
+    assert counted(page)[0] == 0
+    page.click("#as-written")
+    assert counted(page) == (2, 0.704)
+
+
+def test_findings_are_reached_by_table_and_by_key(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page())
+    assert seen(page) == [22, 21, 17]
+    page.click("[data-finding='1']")
+    page.wait_for_selector("#position:text-is('finding 2 of 2')")
+    page.wait_for_timeout(200)
+    assert seen(page) == [12, 26, 20]
+    page.keyboard.press("n")
+    page.wait_for_timeout(200)
+    assert seen(page) == [22, 21, 17]
+    page.keyboard.press("p")
+    page.wait_for_timeout(200)
+    assert seen(page) == [12, 26, 20]
+    assert page.get_attribute("#findings tbody tr:nth-child(2)", "aria-current") == "true"
+    slide(page, 200)  # then the live ones are gone through
+    page.keyboard.press("n")
+    page.wait_for_timeout(200)
+    assert seen(page) == [22, 21, 17]
+
+
+def test_a_slice_is_left_and_crossed_by_keys_alone(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page())
+    page.focus("#plane-axial")
+    start = seen(page)
+    for key, change in (
+        ("ArrowUp", (0, 1, 0)),
+        ("PageUp", (0, 0, 1)),
+        ("ArrowDown", (0, -1, 0)),
+        ("PageDown", (0, 0, -1)),
+        # Radiological: to the right on the screen is to the patient's left, where this scan's first axis runs.
+        ("ArrowRight", (1, 0, 0)),
+        ("ArrowLeft", (-1, 0, 0)),
+    ):
+        page.keyboard.press(key)
+        page.wait_for_timeout(150)
+        now = seen(page)
+        assert tuple(np.subtract(now, start)) == change, key
+        start = now
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "slice-axial"
+
+
+def test_keys_change_overlay_opacity_and_help(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page())
+    page.focus("#plane-coronal")
+    page.keyboard.press("o")
+    assert page.input_value("#overlay") == "findings"
+    page.keyboard.press("Shift+O")
+    assert page.input_value("#overlay") == "score"
+    page.keyboard.press("-")
+    assert page.input_value("#opacity") == "55"
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert page.input_value("#opacity") == "65"
+    before = int(page.input_value("#threshold"))
+    page.keyboard.press("]")
+    assert int(page.input_value("#threshold")) == before + 1
+    page.keyboard.press("b")
+    assert page.is_hidden("#healthy")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#keys")
+
+
+def test_the_side_of_a_finding_follows_the_convention(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page())
+    page.select_option("#overlay", "findings")
+    page.click("[data-finding='0']")  # on the patient's left: right of the middle as radiologists hold it
+    page.wait_for_timeout(300)
+
+    def redness() -> tuple[int, int]:
+        shown = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const n = [0, 0];"
+        shown += "for (let i = 0, p = 0; i < d.length; i += 4, p++) if (d[i] > 150 && d[i + 1] < 140 && d[i + 2] < 140)"
+        shown += " n[p % c.width < c.width / 2 ? 0 : 1]++; return n; }"
+        left, right = page.eval_on_selector("#plane-axial", shown)
+        return left, right
+
+    left, right = redness()
+    assert right > 10 * (left + 1)
+    page.click("#convention")
+    page.wait_for_timeout(300)
+    left, right = redness()
+    assert left > 10 * (right + 1)
+    assert "Neurological" in page.inner_text("#convention")
+
+
+def test_a_click_moves_the_crosshair_and_the_wheel_the_slice(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page())
+    page.locator("#healthy-axial").scroll_into_view_if_needed()
+    box = page.locator("#healthy-axial").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(200)
+    first = seen(page)
+    assert abs(first[0] - 19.5) <= 1
+    assert abs(first[1] - 21.5) <= 1
+    page.mouse.wheel(0, -100)
+    page.wait_for_timeout(200)
+    assert seen(page)[2] == first[2] + 1
+    assert seen(page)[:2] == first[:2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(open_page: Callable[..., Any], scheme: str) -> None:
+    page = ready(open_page(color_scheme=scheme))
+    colour = "getComputedStyle(document.body).backgroundColor"
+    first = page.evaluate(colour)
+    page.click("#theme")
+    second = page.evaluate(colour)
+    assert {first, second} == {"rgb(251, 251, 250)", "rgb(13, 16, 20)"}
+    assert (first == "rgb(13, 16, 20)") == (scheme == "dark")
+
+
+def test_a_phone_needs_no_sideways_scrolling(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.reload()
+    ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.is_hidden("#healthy")
+
+
+def test_the_page_of_many_scans_sorts_and_links(
+    open_page: Callable[..., Any], make_scan: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "many #1"
+    for name, ml in (("a", 1), ("b", 30), ("c", 4)):
+        (folder / name).mkdir(parents=True)
+        base = folder / name / f"{name}_desc-anomaly"
+        Path(f"{base}_provenance.json").write_text(f'{{"scan": "{name}", "lesion_volume_ml": {ml}}}')
+        Path(f"{base}_report.html").write_text(scan_html(make_scan(title=name).page), encoding="utf-8")
+    page = open_page(write_cohort_page(folder, {"d": "a reason"}))
+    names = "[...document.querySelectorAll('#scans tbody .name')].map((e) => e.textContent.trim())"
+    assert page.evaluate(names) == ["b", "c", "a"]
+    page.click("#scans th:nth-child(2) button")
+    page.click("#scans th:nth-child(2) button")
+    assert page.evaluate(names) == ["a", "b", "c"]
+    page.click('#scans a:text-is("c")')
+    ready(page)
+    assert page.inner_text("h1") == "c"

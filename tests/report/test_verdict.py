@@ -1,0 +1,75 @@
+"""What a page says first, for every form that doubt may have in the quality figures."""
+
+from typing import Any
+
+import pytest
+
+from halebrain.core.errors import DataError
+from halebrain.report.findings import Finding
+from halebrain.report.verdict import number, out_of_distribution, verdict_of
+
+ROW = {"lesion": "1", "volume_ml": "2.5", "peak_score": "0.9", "mean_score": "0.7", "i": "1", "j": "2", "k": "3"}
+PLACE = {"x_mni_mm": "1.5", "y_mni_mm": "-2", "z_mni_mm": "3"}
+
+
+@pytest.mark.parametrize(
+    ("value", "reasons"),
+    [
+        (None, ()),
+        (False, ()),
+        ([], ()),
+        ({}, ()),
+        ("", ()),
+        ({"is_out": False, "distance": 1.0}, ()),
+        ("a T1", ("a T1",)),
+        (["a T1", "a child"], ("a T1", "a child")),
+        ({"reasons": ["a child"]}, ("a child",)),
+        ({"flags": "a child"}, ("a child",)),
+        (True, ("out of distribution: unlike the scans that the model learned from",)),
+        ({"is_out": True}, ("out of distribution: unlike the scans that the model learned from",)),
+    ],
+)
+def test_out_of_distribution_in_any_form(value: Any, reasons: tuple[str, ...]) -> None:
+    assert out_of_distribution({"out_of_distribution": value}) == reasons
+
+
+def test_a_reason_stands_once() -> None:
+    qc = {"out_of_distribution": ["a T1"], "flags": ["thick slices", "a T1"]}
+    verdict = verdict_of({"qc": qc}, [])
+    assert verdict.warnings == ("thick slices", "a T1")
+    assert verdict.trust == "none"
+
+
+def test_a_failed_registration_takes_the_trust() -> None:
+    assert verdict_of({"qc": {"registration_failed": True, "flags": ["registration failed"]}}, []).trust == "none"
+
+
+def test_figures_of_findings() -> None:
+    one = Finding.of(ROW | PLACE | {"region": "insula, left"})
+    verdict = verdict_of({"scan_score": 0.4321, "scan_score_percentile": 93.4, "scan_score_n_healthy": 50}, [one])
+    assert verdict.headline == "1 finding, 2.50 ml in all."
+    assert verdict.percentile == 93.4
+    assert verdict.figures == (
+        ("0.432", "score of the scan as a whole"),
+        ("93 %", "of 50 healthy scans have a lower score"),
+        ("1", "findings"),
+        ("2.50 ml", "their volume"),
+        ("2.50 ml", "the largest: insula, left"),
+        ("0.90", "highest score, of 1"),
+    )
+
+
+def test_a_table_without_regions_is_read() -> None:
+    assert Finding.of(ROW | PLACE).region == ""
+    assert Finding.of(ROW | PLACE).mni_mm == (1.5, -2.0, 3.0)
+
+
+@pytest.mark.parametrize("row", [ROW, ROW | PLACE | {"volume_ml": "much"}, ROW | PLACE | {"i": None}])
+def test_a_broken_table_is_said(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="every column"):
+        Finding.of(row)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1, 1.0), (0.5, 0.5), (True, None), ("3", None), (None, None)])
+def test_number(value: object, expected: float | None) -> None:
+    assert number(value) == expected
