@@ -11,7 +11,7 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
-    from halebrain.core.types import ScanResult
+    from halebrain.core.types import MaskArray, ScanResult
     from halebrain.inference.cohort import ScanInput
     from halebrain.inference.outputs import OutputNames
     from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -48,6 +48,9 @@ def detect(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
     batch_size: options.BatchSize = 16,
     device: options.Device = "auto",
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write the mask of DICOM scans as DICOM-SEG too (halebrain[dicom]).")
+    ] = False,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
@@ -55,25 +58,24 @@ def detect(
     """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, mosaic."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.progress import track
-    from halebrain.evaluation.threshold import select_threshold
     from halebrain.inference.cohort import find_scans
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
-    from halebrain.models.store import find_model
+    from halebrain.io.bids_derivative import begin_derivative
 
     scans = find_scans(source, brain_mask=brain_mask)
-    bundle = load_bundle(find_model(model))
-    value, name = select_threshold(options.read_calibration(bundle), threshold)
-    where = options.find_device(device)
-    predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
-    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
-    choice = {"value": value, "name": name, "min_lesion_mm3": smallest}
+    if dicom_seg:
+        options.check_dicom_out([scan.image for scan in scans])
+    predictor, choice = load_predictor(
+        *(model, threshold, min_lesion_mm3, device), seed=seed, draws=draws, batch_size=batch_size, brain=brain
+    )
+    if scans[0].in_dataset is not None:
+        begin_derivative(output, source)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
-        folder = output if single else output / scan.name
+        folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
         try:
-            typer.echo(detect_scan(predictor, scan, folder, threshold=choice, overwrite=overwrite))
+            done = detect_scan(predictor, scan, folder, threshold=choice, overwrite=overwrite, dicom_seg=dicom_seg)
+            typer.echo(done)
         except HalebrainError as error:
             if single:
                 raise
@@ -86,8 +88,38 @@ def detect(
         )
 
 
+def load_predictor(
+    model: Path, threshold: str, min_lesion_mm3: float | None, device: str, **settings: Any
+) -> tuple["Predictor", dict[str, Any]]:
+    """Return a model that is ready to look at scans, and the choice of its mask.
+
+    Args:
+        model: Path or name.
+        threshold: "auto", a number, or a stored name.
+        min_lesion_mm3: Smallest lesion kept; `None` = the model's own.
+        device: Name of the device.
+        settings: More of `Predictor`: seed, draws, batch_size, brain.
+    """
+    from halebrain.evaluation.threshold import select_threshold
+    from halebrain.inference.predictor import Predictor
+    from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import find_model
+
+    bundle = load_bundle(find_model(model))
+    value, name = select_threshold(options.read_calibration(bundle), threshold)
+    predictor = Predictor(bundle, device=options.find_device(device), **settings)
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
+    return predictor, {"value": value, "name": name, "min_lesion_mm3": smallest}
+
+
 def detect_scan(
-    predictor: "Predictor", scan: "ScanInput", folder: Path, *, threshold: dict[str, Any], overwrite: bool
+    predictor: "Predictor",
+    scan: "ScanInput",
+    folder: Path,
+    *,
+    threshold: dict[str, Any],
+    overwrite: bool,
+    dicom_seg: bool = False,
 ) -> Path:
     """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
 
@@ -97,6 +129,7 @@ def detect_scan(
         folder: Where its files go.
         threshold: "value", "name" and "min_lesion_mm3".
         overwrite: Replace results made otherwise.
+        dicom_seg: Write the mask as DICOM-SEG too.
 
     Returns:
         The folder.
@@ -109,6 +142,7 @@ def detect_scan(
     from halebrain.core.versions import versions
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
+    from halebrain.io.dicom.segmentation import check_source
     from halebrain.io.volume import read_volume
     from halebrain.preprocessing.prepared import open_scan
 
@@ -125,19 +159,22 @@ def detect_scan(
         "draws": predictor.draws,
         "levels": list(predictor.levels),
         "precision": predictor.precision,
-    }
+    } | ({"dicom_seg": True} if dicom_seg else {})
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
         if all(done.get(key) == value for key, value in asked.items()):
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
+    if dicom_seg:
+        check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     result, working, maps = predictor.predict_scan(volume, working)
-    about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
-    _finish(names, result, working, maps, asked | about, start)
+    about: dict[str, Any] = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
+    about |= {"model": predictor.bundle.name, "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix()}
+    _finish(names, result, working, maps, asked | about, start, scan.image)
     return folder
 
 
@@ -148,6 +185,7 @@ def _finish(
     maps: "WorkingMaps",
     provenance: dict[str, Any],
     start: float,
+    image: Path,
 ) -> None:
     from halebrain.inference.lesions import lesion_table
     from halebrain.inference.outputs import write_detection
@@ -172,9 +210,23 @@ def _finish(
         "seconds": round(time.perf_counter() - start, 2),
         "notice": "Research use only. Not a medical device.",
     }
-    write_detection(names, result, mask, lesions, provenance, {names.mosaic: picture.getvalue()})
+    extra = {names.mosaic: picture.getvalue()}
+    if provenance.get("dicom_seg"):
+        extra[names.segmentation] = _segmentation(mask, result, image, provenance)
+    write_detection(names, result, mask, lesions, provenance, extra)
     for flag in result.qc["flags"]:
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
+
+
+def _segmentation(mask: "MaskArray", result: "ScanResult", image: Path, provenance: dict[str, Any]) -> bytes:
+    from halebrain.io.dicom.segmentation import SegmentationAbout, segmentation_bytes
+
+    threshold = provenance["threshold"]
+    said = {"threshold": f"{threshold['value']:.6g}", "method": threshold["name"], "seed": str(provenance["seed"])}
+    about = SegmentationAbout(
+        provenance["versions"]["halebrain"], provenance["model"], provenance["model_sha256"], said
+    )
+    return segmentation_bytes(mask, result.affine, image, about)
 
 
 def scan_mosaic(working: "WorkingScan", maps: "WorkingMaps", *, threshold: float, title: str, truth: Any = None) -> Any:

@@ -41,6 +41,21 @@ class Lesion:
     k: int
 
 
+COLUMNS: dict[str, dict[str, str]] = {
+    "lesion": {"Description": "Number of the finding, the largest first."},
+    "volume_ml": {"Description": "Volume on the grid of the scan.", "Units": "mL"},
+    "peak_score": {"Description": "Highest anomaly score in it, 0 to 1."},
+    "mean_score": {"Description": "Mean anomaly score in it, 0 to 1."},
+    "x_mni_mm": {"Description": "Centre of mass in the space of the template, to the right.", "Units": "mm"},
+    "y_mni_mm": {"Description": "Centre of mass in the space of the template, to the front.", "Units": "mm"},
+    "z_mni_mm": {"Description": "Centre of mass in the space of the template, up.", "Units": "mm"},
+    "i": {"Description": "First voxel index of the peak on the grid of the scan, counted from 0."},
+    "j": {"Description": "Second voxel index of the peak."},
+    "k": {"Description": "Third voxel index of the peak."},
+}
+"""What each column of the table means, as BIDS's sidecar of a table has it."""
+
+
 def lesion_table(mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine) -> list[Lesion]:
     """Return the connected pieces (26-neighbours) of a native-grid mask, largest first.
 
