@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 import halebrain
+from halebrain.cli import options
 from halebrain.cli.adapt import adapt
 from halebrain.cli.benchmark import benchmark
+from halebrain.cli.bids import bids
 from halebrain.cli.calibrate import calibrate
 from halebrain.cli.cohort import cohort
 from halebrain.cli.demo import demo
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 for command in (detect, prepare, cohort, adapt, calibrate, tune, evaluate, benchmark, demo, export_nnunet, doctor):
     app.command()(command)
+app.command(cls=options.ListCommand)(bids)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 
