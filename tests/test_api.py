@@ -64,7 +64,7 @@ def test_the_command_and_the_function_give_the_same(command, bundled, scan, tmp_
     assert found.lesions, "a threshold that calls nothing would compare nothing"
     told = json.loads((out / "sub-p_rec-FLAIR_desc-anomaly_provenance.json").read_text())
     mine = json.loads(json.dumps(found.provenance))
-    assert set(told) - set(mine) == {"input_sha256", "brain_mask_sha256", "scan", "seconds"}
+    assert set(told) - set(mine) == {"input_sha256", "input_in_dataset", "brain_mask_sha256", "scan", "seconds"}
     assert {k: v for k, v in told.items() if k in mine} == {k: v for k, v in mine.items() if k in told}
     assert mine["threshold"]["modality"] == "FLAIR"
     assert mine["threshold"]["modality_known_from"] == "file name"

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dicom_maker import Maker
 from scipy import ndimage
 
 from halebrain.cli.demo import demo
@@ -167,7 +168,9 @@ def test_one_bad_file_does_not_stop_the_others(
     assert code == 3
     assert "sub-a_FLAIR" in capsys.readouterr().err
     assert list((out / "sub-b_FLAIR").glob("*provenance.json"))
-    assert len(list((out / "sub-b_FLAIR").iterdir())) == 10  # 7 maps, table, picture, provenance
+    assert (
+        len(list((out / "sub-b_FLAIR").iterdir())) == 20
+    )  # 7 maps and a table with their JSON, page, pictures, provenance
     assert not (out / "sub-a_FLAIR").exists()
 
 
@@ -177,6 +180,17 @@ BLOCKS = [
     b for page in PAGES for b in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
 ]
 BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
+
+
+def _as_bids_and_dicom(scan: Path, folder: Path) -> None:
+    """Put a scan into a BIDS data set `study` and a DICOM series `dicom_folder`."""
+    raw = folder / "study" / "sub-01" / "anat" / "sub-01_FLAIR.nii.gz"
+    raw.parent.mkdir(parents=True)
+    shutil.copy(scan, raw)
+    about = {"Name": "study", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+    (folder / "study" / "dataset_description.json").write_text(json.dumps(about))
+    image = nibabel.load(scan)
+    Maker(np.asarray(image.dataobj).astype(np.uint16), image.affine).write(folder / "dicom_folder")
 
 
 @pytest.fixture
@@ -194,6 +208,7 @@ def newcomer(ran: Demo, tmp_path: Path) -> Path:
     nibabel.save(nibabel.Nifti1Image(brain, image.affine), tmp_path / "mask.nii.gz")
     (tmp_path / "folder_of_scans").mkdir()
     shutil.copy(scan, tmp_path / "folder_of_scans" / "sub-02_FLAIR.nii.gz")
+    _as_bids_and_dicom(scan, tmp_path)
     for record in Manifest.read(ran.folder / "cohort" / "manifest.tsv"):
         if record.lesion is None:
             continue

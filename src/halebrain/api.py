@@ -126,6 +126,7 @@ def detect(
         "threshold": called,
         **choice.scan_level(contrast, score),
         **predictor_settings(predictor),
+        "model": bundle.name,
         **template_and_method(predictor),
         "input_notes": list(volume.notes),
         "versions": versions(),

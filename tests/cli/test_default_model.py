@@ -21,7 +21,7 @@ def test_detect_works_out_of_the_box(command, bundled, scan, tmp_path):
     provenance = json.loads(next((tmp_path / "out").glob("*provenance.json")).read_text())
     assert provenance["model_sha256"] == load_bundle(bundled).sha256
     assert provenance["notice"] == "Research use only. Not a medical device."
-    assert len(list((tmp_path / "out").iterdir())) == 12
+    assert len(list((tmp_path / "out").iterdir())) == 20
 
 
 def test_evaluate_needs_no_model_either(command, bundled, small_cohort, tmp_path):

@@ -80,7 +80,7 @@ def test_two_modalities_share_a_folder_without_a_clash(tmp_path: Path) -> None:
     first = write(OutputNames(tmp_path, "sub-01_FLAIR"))
     second = write(OutputNames(tmp_path, "sub-01_T2w"))
     assert not set(first) & set(second)
-    assert len(list(tmp_path.iterdir())) == len(first) + len(second) == 20
+    assert len(list(tmp_path.iterdir())) == len(first) + len(second) == 36
 
 
 def test_what_is_written(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_provenance_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert moved == paths
     assert moved[-1] == names.provenance
     assert moved.count(names.provenance) == 1
-    assert len(moved) == 10
+    assert len(moved) == 18
 
 
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Maker:
     intercept: float = 0.0
     image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "ND")
     uid: str = field(default_factory=generate_uid)
+    study: str = field(default_factory=generate_uid)
+    frame_of_reference: str = field(default_factory=generate_uid)
 
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row direction, column direction, spacings and step, in LPS."""
@@ -55,6 +57,7 @@ class Maker:
     def slice(self, index: int) -> FileDataset:
         along_row, along_column, spacing, lps = self.grid()
         made = _dataset(CT if self.modality == "CT" else MR, self.modality, self.uid, self.number)
+        made.StudyInstanceUID, made.FrameOfReferenceUID = self.study, self.frame_of_reference
         made.ImageType = list(self.image_type)
         made.InstanceNumber = index + 1
         made.ImageOrientationPatient = _texts([*along_row, *along_column])
@@ -83,6 +86,7 @@ class Maker:
     def write_multi_frame(self, path: Path) -> Path:
         along_row, along_column, spacing, lps = self.grid()
         made = _dataset(ENHANCED, self.modality, self.uid, self.number)
+        made.StudyInstanceUID, made.FrameOfReferenceUID = self.study, self.frame_of_reference
         made.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
         orientation, measures = Dataset(), Dataset()
         orientation.ImageOrientationPatient = _texts([*along_row, *along_column])

@@ -11,7 +11,7 @@ from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
-    from halebrain.core.types import Volume
+    from halebrain.core.types import MaskArray, ScanResult, Volume
     from halebrain.decision.choice import MaskChoice
     from halebrain.decision.modality import ScanModality
     from halebrain.inference.cohort import ScanInput
@@ -57,6 +57,9 @@ def detect(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
     batch_size: options.BatchSize = 16,
     device: options.Device = "auto",
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write the mask of DICOM scans as DICOM-SEG too (halebrain[dicom]).")
+    ] = False,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
@@ -65,27 +68,28 @@ def detect(
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.cli.pages import write_index
     from halebrain.core.progress import track
-    from halebrain.decision.choice import MaskChoice
-    from halebrain.decision.modality import check_modality
-    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import find_scans
-    from halebrain.inference.detection import smallest_lesion_mm3
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.store import load_model
+    from halebrain.io.bids_derivative import begin_derivative
 
     scans = find_scans(source, brain_mask=brain_mask)
-    bundle = load_model(model)
-    point = OperatingPoint(options.read_calibration(bundle), threshold)
-    check_modality(modality, point.calibration)
-    where = options.find_device(device)
-    predictor = Predictor(bundle, device=where, seed=seed, draws=draws, batch_size=batch_size, brain=brain)
-    choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality)
+    if dicom_seg:
+        options.check_dicom_out([scan.image for scan in scans])
+    predictor, choice = load_predictor(
+        *(model, threshold, modality, min_lesion_mm3, device),
+        seed=seed,
+        draws=draws,
+        batch_size=batch_size,
+        brain=brain,
+    )
+    if scans[0].in_dataset is not None:
+        begin_derivative(output, source)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
-        folder = output if single else output / scan.name
+        folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
         try:
-            typer.echo(detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite))
+            done = detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite, dicom_seg=dicom_seg)
+            typer.echo(done)
         except HalebrainError as error:
             if single:
                 raise
@@ -100,8 +104,41 @@ def detect(
         )
 
 
+def load_predictor(
+    model: Path | None, threshold: str, modality: str, min_lesion_mm3: float | None, device: str, **settings: Any
+) -> tuple["Predictor", "MaskChoice"]:
+    """Return a model that is ready to look at scans, and the choice of its mask.
+
+    Args:
+        model: Path or name; `None` = the default model.
+        threshold: "auto", a number, or a stored name.
+        modality: "auto", or that of every scan.
+        min_lesion_mm3: Smallest lesion kept; `None` = the model's own.
+        device: Name of the device.
+        settings: More of `Predictor`: seed, draws, batch_size, brain.
+    """
+    from halebrain.decision.choice import MaskChoice
+    from halebrain.decision.modality import check_modality
+    from halebrain.evaluation.threshold import OperatingPoint
+    from halebrain.inference.detection import smallest_lesion_mm3
+    from halebrain.inference.predictor import Predictor
+    from halebrain.models.store import load_model
+
+    bundle = load_model(model)
+    point = OperatingPoint(options.read_calibration(bundle), threshold)
+    check_modality(modality, point.calibration)
+    predictor = Predictor(bundle, device=options.find_device(device), **settings)
+    return predictor, MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality)
+
+
 def detect_scan(
-    predictor: "Predictor", scan: "ScanInput", folder: Path, *, choice: "MaskChoice", overwrite: bool
+    predictor: "Predictor",
+    scan: "ScanInput",
+    folder: Path,
+    *,
+    choice: "MaskChoice",
+    overwrite: bool,
+    dicom_seg: bool = False,
 ) -> Path:
     """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
 
@@ -111,6 +148,7 @@ def detect_scan(
         folder: Where its files go.
         choice: Threshold, smallest lesion and modality.
         overwrite: Replace results made otherwise.
+        dicom_seg: Write the mask as DICOM-SEG too.
 
     Returns:
         The folder.
@@ -126,6 +164,7 @@ def detect_scan(
     from halebrain.inference.detection import detect_anomalies, predictor_settings, template_and_method
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.checksum import scan_sha256
+    from halebrain.io.dicom.segmentation import check_source
     from halebrain.io.volume import read_volume
     from halebrain.preprocessing.out_of_distribution import judge_name
     from halebrain.preprocessing.prepared import open_scan
@@ -137,7 +176,7 @@ def detect_scan(
         "input_sha256": scan_sha256(scan.image),
         "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
         **predictor_settings(predictor),
-    }
+    } | ({"dicom_seg": True} if dicom_seg else {})
     modality = said_modality(choice.modality, scan)
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
@@ -145,6 +184,8 @@ def detect_scan(
         if _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
             return folder
         raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
+    if dicom_seg:
+        check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
     working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
     judge_name(working.qc, None if modality is None else modality.name)
@@ -157,9 +198,10 @@ def detect_scan(
     )
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)
-    about = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
+    about: dict[str, Any] = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
+    about |= {"model": predictor.bundle.name, "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix()}
     about |= {"scan": names.stem} | template_and_method(predictor)
-    _finish(names, volume, found, asked | about, start)
+    _finish(names, volume, found, asked | about, start, scan.image)
     return folder
 
 
@@ -176,7 +218,7 @@ def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", 
 
 
 def _finish(
-    names: "OutputNames", volume: "Volume", found: "Detection", provenance: dict[str, Any], start: float
+    names: "OutputNames", volume: "Volume", found: "Detection", provenance: dict[str, Any], start: float, image: Path
 ) -> None:
     from halebrain.cli.pages import page_files
     from halebrain.inference.outputs import write_detection
@@ -190,9 +232,22 @@ def _finish(
     provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
     result, mask, lesions = found.result, found.mask, found.lesions
     pages = page_files(names, volume, result, mask, lesions, provenance, mosaic=picture.getvalue())
+    if provenance.get("dicom_seg"):
+        pages[names.segmentation] = _segmentation(mask, result, image, provenance)
     write_detection(names, result, mask, lesions, provenance, pages)
     for flag in result.qc["flags"]:
         typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
+
+
+def _segmentation(mask: "MaskArray", result: "ScanResult", image: Path, provenance: dict[str, Any]) -> bytes:
+    from halebrain.io.dicom.segmentation import SegmentationAbout, segmentation_bytes
+
+    threshold = provenance["threshold"]
+    said = {"threshold": f"{threshold['value']:.6g}", "method": threshold["name"], "seed": str(provenance["seed"])}
+    about = SegmentationAbout(
+        provenance["versions"]["halebrain"], provenance["model"], provenance["model_sha256"], said
+    )
+    return segmentation_bytes(mask, result.affine, image, about)
 
 
 def scan_mosaic(

@@ -8,6 +8,8 @@ import typer
 _PACKAGES = ("halebrain", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "pydicom", "lightning")
 _EXTRAS = {
     "compressed DICOM": ("pylibjpeg", "halebrain[dicom]"),
+    "DICOM-SEG": ("highdicom", "halebrain[dicom]"),
+    "BIDS validator": ("bids-validator-deno", "halebrain[bids]"),
     "registration by ANTs": ("antspyx", "halebrain[ants]"),
     "clusters through Dask": ("distributed", "halebrain[dask]"),
     "IXI's table of ages (.xls)": ("xlrd", "halebrain[ixi]"),

@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 import halebrain
+from halebrain.cli import options
 from halebrain.cli.adapt import adapt
 from halebrain.cli.benchmark import benchmark
+from halebrain.cli.bids import bids
 from halebrain.cli.calibrate import calibrate
 from halebrain.cli.cohort import cohort
 from halebrain.cli.demo import demo
@@ -51,6 +53,7 @@ for command in (
     doctor,
 ):
     app.command()(command)
+app.command(cls=options.ListCommand)(bids)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 

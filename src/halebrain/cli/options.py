@@ -1,13 +1,17 @@
 """Options that mean the same in every command."""
 
 import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import DataError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Calibration
@@ -35,6 +39,23 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bars.")]
 
 
+class ListCommand(TyperCommand):
+    """A command whose options may take several values at once, as BIDS Apps have it: `--participant-label 01 02`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write `--option a b` as `--option a --option b` for every option that may be repeated, then go on."""
+        several = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        current, fresh, spread = None, False, []
+        for arg in args:
+            if arg.startswith("-"):
+                current, fresh = arg if arg in several else None, True
+            elif current is not None:
+                spread += [] if fresh else [current]
+                fresh = False
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
 def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
     """Apply the process-wide options."""
     from halebrain.core.progress import SETTINGS
@@ -45,6 +66,50 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
 
         torch.set_num_threads(threads)
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+
+
+@contextmanager
+def temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Let temporary files of this process and of those that it starts lie in `folder`; `None` = where they always do.
+
+    Raises:
+        CannotWriteError: The folder cannot be made.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        inner = tempfile.TemporaryDirectory(prefix="halebrain-", dir=folder)
+    except OSError as error:
+        raise CannotWriteError("--work-dir must be writable", received=error.strerror or error, where=folder) from error
+    before = os.environ.get("TMPDIR")
+    with inner as name:
+        os.environ["TMPDIR"] = tempfile.tempdir = name
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
+
+
+def check_dicom_out(images: Sequence[Path]) -> None:
+    """Refuse `--dicom-seg` where it cannot be done, before any scan is looked at.
+
+    Raises:
+        UsageError: A scan did not come as DICOM.
+        UnavailableError: highdicom is not installed.
+    """
+    from halebrain.io.dicom.segmentation import check_highdicom
+    from halebrain.io.formats import FORMATS
+    from halebrain.io.volume import format_of
+
+    check_highdicom()
+    for image in images:
+        if format_of(image) is not FORMATS.get("dicom"):
+            raise UsageError("--dicom-seg goes with DICOM scans", received=image.name, remedy="leave it out")
 
 
 def find_config(path: Path | None, kind: str) -> Path | None:

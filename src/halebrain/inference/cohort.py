@@ -10,7 +10,7 @@ from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.predictor import Predictor, WorkingMaps
-from halebrain.io.discovery import scans_in
+from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.selection import split_selection
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
@@ -28,6 +28,7 @@ class ScanInput:
         brain_mask: Mask on its grid, or `None` where it is stripped.
         space: "native", or the template's name.
         modality: As a manifest calls it; `None` where there is no manifest.
+        in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
     """
 
     image: Path
@@ -35,6 +36,7 @@ class ScanInput:
     brain_mask: Path | None = None
     space: str = "native"
     modality: str | None = None
+    in_dataset: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
     place, series = split_selection(source)
     if not place.exists():
         raise MissingInputError("the input must exist", where=source, remedy="check the path given")
-    if series is None and place.is_dir():
+    if series is None and is_bids(place):
+        scans = [bids_scan(path, source) for path in scans_in(source)]
+    elif series is None and place.is_dir():
         scans = [ScanInput(path, stem_of(path)) for path in scans_in(source)]
     elif series is None and source.suffix in (".tsv", ".csv"):
         scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
@@ -115,6 +119,11 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
         scans = [replace(scans[0], brain_mask=brain_mask)]
     _check_names(scans, source)
     return scans
+
+
+def bids_scan(image: Path, dataset: Path) -> ScanInput:
+    """Return a scan of a BIDS data set."""
+    return ScanInput(image, stem_of(image), in_dataset=image.relative_to(dataset))
 
 
 def _listed(source: Path) -> list[Path]:

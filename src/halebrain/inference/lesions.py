@@ -47,6 +47,22 @@ class Lesion:
     region: str = ""
 
 
+COLUMNS: dict[str, dict[str, str]] = {
+    "lesion": {"Description": "Number of the finding, the largest first."},
+    "volume_ml": {"Description": "Volume on the grid of the scan.", "Units": "mL"},
+    "peak_score": {"Description": "Highest anomaly score in it, 0 to 1."},
+    "mean_score": {"Description": "Mean anomaly score in it, 0 to 1."},
+    "x_mni_mm": {"Description": "Centre of mass in the space of the template, to the right.", "Units": "mm"},
+    "y_mni_mm": {"Description": "Centre of mass in the space of the template, to the front.", "Units": "mm"},
+    "z_mni_mm": {"Description": "Centre of mass in the space of the template, up.", "Units": "mm"},
+    "i": {"Description": "First voxel index of the peak on the grid of the scan, counted from 0."},
+    "j": {"Description": "Second voxel index of the peak."},
+    "k": {"Description": "Third voxel index of the peak."},
+    "region": {"Description": "About where most of it lies, by coarse rules of coordinates and tissue; no atlas."},
+}
+"""What each column of the table means, as BIDS's sidecar of a table has it."""
+
+
 def lesion_table(
     mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine, *, regions: bool = False
 ) -> list[Lesion]:

@@ -1,4 +1,4 @@
-"""What a detection leaves on disk: maps, lesion table and provenance, all of them or none."""
+"""What a detection leaves on disk: maps with their sidecars, lesion table, provenance; all of them or none."""
 
 import json
 import re
@@ -16,6 +16,8 @@ from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import Affine, MaskArray, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv
+from halebrain.inference.sidecars import sidecars
+from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
 
 _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
@@ -35,6 +37,9 @@ class OutputNames:
 
     def file(self, description: str, suffix: str, ending: str = ".nii.gz") -> Path:
         """Return the path of one file; an empty suffix stands for the scan's own ("FLAIR")."""
+        name = parse_name(self.stem)
+        if name is not None:
+            return self.folder / f"{name.derived(description, suffix or None).stem}{ending}"
         match = _SUFFIX.match(self.stem)
         base = match["base"] if match else self.stem
         own = match["suffix"] if match else "image"
@@ -46,6 +51,11 @@ class OutputNames:
     def provenance(self) -> Path:
         """The JSON that says how everything was made; written last, so its presence says that all is there."""
         return self.file("anomaly", "provenance", ".json")
+
+    @property
+    def segmentation(self) -> Path:
+        """The mask as DICOM-SEG, where it is asked for."""
+        return self.file("anomaly", "seg", ".dcm")
 
     @property
     def mosaic(self) -> Path:
@@ -133,6 +143,7 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
         yield staged, moved
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
+        names.segmentation.unlink(missing_ok=True)  # not every run writes one
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
         moved += [path.replace(names.folder / path.name) for path in paths]
     finally:
@@ -143,8 +154,10 @@ def _write_findings(
     names: OutputNames, lesions: list[Lesion], provenance: dict[str, Any], extra: dict[Path, bytes]
 ) -> None:
     write_text(names.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
-    for path, content in extra.items():
-        (names.folder / path.name).write_bytes(content)
+    for path, raw in extra.items():
+        (names.folder / path.name).write_bytes(raw)
+    for (description, suffix), content in sidecars(provenance).items():
+        write_text(names.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
     write_text(names.provenance, json.dumps(provenance, indent=2) + "\n")
 
 

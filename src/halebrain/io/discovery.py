@@ -26,8 +26,8 @@ def scans_in(folder: Path) -> list[Path]:
     Raises:
         DataError: A symbolic link leads out of the folder or nowhere, or one DICOM series lies in two sub-folders.
     """
-    if (folder / "dataset_description.json").is_file():
-        return _bids(folder)
+    if is_bids(folder):
+        return bids_scans(folder)
     entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     for path in entries:
         if path.is_symlink() and _matters(path):
@@ -43,7 +43,17 @@ def scans_in(folder: Path) -> list[Path]:
     return sorted([*loose, *images, *below])
 
 
-def _bids(folder: Path) -> list[Path]:
+def is_bids(folder: Path) -> bool:
+    """Return whether a folder says of itself that it is a BIDS data set."""
+    return (folder / "dataset_description.json").is_file()
+
+
+def bids_scans(folder: Path) -> list[Path]:
+    """Return the anatomical T1w, T2w, FLAIR and inplaneT2 images of a BIDS data set, sorted.
+
+    Raises:
+        DataError: One of them is a symbolic link that leads out of the folder or nowhere.
+    """
     found = [path for place in _BIDS_FOLDERS for path in folder.glob(f"{place}/*") if _BIDS.match(path.name)]
     for path in found:
         check_link(path, folder)

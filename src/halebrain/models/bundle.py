@@ -85,6 +85,14 @@ class Bundle:
     path: Path | None = None
     about: About | None = None
 
+    @property
+    def name(self) -> str:
+        """What the model is called: its zip, or its folder (the one around it where that is "model")."""
+        if self.path is None:
+            return "model"
+        place = self.path.resolve()
+        return place.parent.name if place.name == "model" else place.stem
+
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage.
 

@@ -15,7 +15,7 @@ import pydicom
 from halebrain.core.errors import DataError
 from halebrain.io.dicom.frames import TAGS, Frame, frames_of
 
-_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg")
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "highdicom")
 
 
 @contextmanager

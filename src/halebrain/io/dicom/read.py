@@ -15,7 +15,7 @@ from halebrain.io.dicom.frames import Frame
 from halebrain.io.dicom.geometry import TILTED, is_tilted, sorted_grid
 from halebrain.io.dicom.headers import read_frames
 from halebrain.io.dicom.pixels import read_pixels
-from halebrain.io.dicom.series import SeriesInfo, choose, group_series
+from halebrain.io.dicom.series import Series, SeriesInfo, choose, group_series
 from halebrain.io.files import dicom_files
 
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -53,6 +53,17 @@ def list_series(path: Path) -> list[SeriesInfo]:
 
 def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tuple[str, ...]]:
     """Return the values, the affine and the notes of one series; arguments and errors are those of `read_dicom`."""
+    with open_series(path, series) as chosen:
+        ordered, affine = sorted_grid(chosen.frames, path)
+        data = _values(ordered, affine, path)
+    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
+    values = np.ascontiguousarray(image.dataobj, dtype=np.float32)
+    return values, np.asarray(image.affine, dtype=np.float64), (TILTED,) if is_tilted(affine) else ()
+
+
+@contextmanager
+def open_series(path: Path, series: str | None) -> Iterator[Series]:
+    """Give the frames of one series while their files are at hand; arguments and errors are those of `read_dicom`."""
     with _files(path) as files:
         frames, others = read_frames(files, path)
         chosen = choose(group_series(frames), series, path, others=others)
@@ -63,11 +74,7 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
                 where=path,
                 remedy="export the original images, not screen captures",
             )
-        ordered, affine = sorted_grid(chosen.frames, path)
-        data = _values(ordered, affine, path)
-    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
-    values = np.ascontiguousarray(image.dataobj, dtype=np.float32)
-    return values, np.asarray(image.affine, dtype=np.float64), (TILTED,) if is_tilted(affine) else ()
+        yield chosen
 
 
 def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:

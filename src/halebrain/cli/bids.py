@@ -1,0 +1,176 @@
+"""`halebrain bids`: a BIDS App, from a BIDS data set to a BIDS derivative."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from halebrain.cli import options
+from halebrain.cli.bids_work import Looking, look_at_all
+from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
+
+if TYPE_CHECKING:
+    from halebrain.io.bids_query import BidsQuery
+
+_SHOWN = 10
+
+
+class Level(StrEnum):
+    """The two steps of a BIDS App."""
+
+    PARTICIPANT = "participant"
+    GROUP = "group"
+
+
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(help="The BIDS data set.")],
+    out_dir: Annotated[Path, typer.Argument(help="The derivative: BIDS_DIR/derivatives/halebrain, or elsewhere.")],
+    level: Annotated[Level, typer.Argument(help="participant: look at scans; group: one table of all results.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Model: a folder, a zip, or a name; default: the bundled one.")
+    ] = None,
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option("--participant-label", "--participant_label", help="Only these, with or without sub-."),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None, typer.Option("--session-label", "--session_label", help="Only these, with or without ses-.")
+    ] = None,
+    bids_filter_file: Annotated[
+        Path | None, typer.Option("--bids-filter-file", help='JSON of what names must say: {"t1w": {"run": 1}}.')
+    ] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", help="T1w, T2w, FLAIR, T1ce, inplaneT2; default: what the model learned from."),
+    ] = None,
+    skip_bids_validation: Annotated[
+        bool, typer.Option("--skip-bids-validation", help="Take the data set as it is.")
+    ] = False,
+    work_dir: Annotated[
+        Path | None, typer.Option("--work-dir", "-w", help="Where temporary files go; empty afterwards.")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
+    ] = "auto",
+    min_lesion_mm3: options.MinLesion = None,
+    brain: Annotated[
+        str, typer.Option("--brain", help="How brains are found: auto, stripped, synthstrip, hdbet or atlas.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Seed of everything that is drawn.")] = 0,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
+    batch_size: options.BatchSize = 16,
+    device: options.Device = "auto",
+    n_procs: Annotated[int, typer.Option("--n-procs", "--nprocs", min=1, help="Scans at once, a process each.")] = 1,
+    threads: options.Threads = None,
+    stop_on_first_crash: Annotated[
+        bool, typer.Option("--stop-on-first-crash", help="End with the first scan that fails.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run goes on from what is there."""
+    options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.io.bids_derivative import begin_derivative, check_place
+
+    check_place(out_dir, bids_dir)
+    _check_dataset(bids_dir, skip=skip_bids_validation or level is Level.GROUP)
+    if level is Level.GROUP:
+        typer.echo(_write_group(out_dir))
+        return
+    query = _query(participant_label, session_label, bids_filter_file, modality)
+    images = _select(bids_dir, query, model)
+    begin_derivative(out_dir, bids_dir)
+    looking = Looking(
+        *(bids_dir, out_dir, model, threshold, min_lesion_mm3, device, overwrite),
+        {"seed": seed, "draws": draws, "batch_size": batch_size, "brain": brain},
+    )
+    with options.temporary_files_in(work_dir):
+        failed = look_at_all(looking, images, n_procs=n_procs, threads=threads, stop=stop_on_first_crash)
+    typer.echo(out_dir)
+    if failed:
+        more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        raise PartialFailureError(
+            "every scan should be looked at",
+            received=f"{len(failed)} of {len(images)} that failed: {', '.join(failed[:_SHOWN])}{more}",
+            where=out_dir / "logs",
+        )
+
+
+def _check_dataset(dataset: Path, *, skip: bool) -> None:
+    from halebrain.io.bids_derivative import DESCRIPTION, read_description
+    from halebrain.io.bids_validator import find_validator, refuse_invalid
+
+    if not dataset.is_dir():
+        raise MissingInputError("a BIDS data set must be a folder", where=dataset, remedy="check the path given")
+    if skip:
+        return
+    description = read_description(dataset)
+    if lacking := [key for key in ("Name", "BIDSVersion") if not description.get(key)]:
+        raise DataError(
+            f"a BIDS data set must have a {DESCRIPTION} with Name and BIDSVersion",
+            received=f"no {lacking[0]}",
+            where=dataset,
+            remedy="--skip-bids-validation takes it as it is",
+        )
+    program = find_validator()
+    if program is None:
+        said = "the BIDS validator is not there and was left out; pip install 'halebrain[bids]' brings it"
+        typer.echo(f"halebrain: warning: {said}, --skip-bids-validation says that none is wanted", err=True)
+        return
+    refuse_invalid(program, dataset)
+
+
+def _query(
+    participants: list[str] | None, sessions: list[str] | None, filter_file: Path | None, modalities: list[str] | None
+) -> "BidsQuery":
+    from halebrain.io.bids_query import BidsQuery, read_rules
+
+    rules: dict[str, Any] = {}
+    if filter_file is not None:
+        rules, others = read_rules(filter_file)
+        if others:
+            said = f"the filters {', '.join(others)} concern no image that is looked at"
+            typer.echo(f"halebrain: warning: {said}", err=True)
+    return BidsQuery(tuple(participants or ()), tuple(sessions or ()), tuple(modalities or ()), rules)
+
+
+def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]:
+    """Return the scans that are meant: without a choice of contrasts, of those that the model learned from."""
+    from dataclasses import replace
+
+    from halebrain.io.bids_query import MODALITIES, select_scans
+    from halebrain.models.store import load_model
+
+    if query.modalities:
+        return select_scans(dataset, query)
+    training = load_model(model).training
+    learned = {name for stage in training.values() for name in stage.get("modalities", ())}
+    if not learned or not learned <= set(MODALITIES):
+        return select_scans(dataset, query)
+    every = select_scans(dataset, query)
+    chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
+    if left := len(every) - len(chosen):
+        said = f"{left} scans are left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
+        typer.echo(f"halebrain: warning: {said}", err=True)
+    return chosen
+
+
+def _write_group(derivative: Path) -> Path:
+    """Write the table of all results and its dictionary; return its path."""
+    import json
+
+    from halebrain.core.atomic import write_text
+    from halebrain.inference.group import COLUMNS, group_rows, group_tsv
+
+    rows = group_rows(derivative)
+    if not rows:
+        raise MissingInputError(
+            "the group level needs results", where=derivative, remedy="run the participant level first"
+        )
+    path = derivative / "group_anomaly.tsv"
+    write_text(path.with_suffix(".json"), json.dumps(COLUMNS, indent=2) + "\n")
+    write_text(path, group_tsv(rows))
+    if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
+        typer.echo(f"halebrain: warning: {len(failed)} scans failed and have no result: {', '.join(failed)}", err=True)
+    return path

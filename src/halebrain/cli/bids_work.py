@@ -1,0 +1,129 @@
+"""The participant level of the BIDS App: scan after scan, in this process or in several, with a record of failures."""
+
+import json
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from halebrain.core.errors import HalebrainError, WorkerError
+
+if TYPE_CHECKING:
+    from halebrain.decision.choice import MaskChoice
+    from halebrain.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How scans are looked at.
+
+    Args:
+        dataset: The BIDS data set.
+        output: The derivative.
+        model: Path or name of the model.
+        threshold: "auto", a number, or a stored name.
+        min_lesion_mm3: Smallest lesion kept; `None` = the model's own.
+        device: Name of the device.
+        overwrite: Replace results made otherwise.
+        settings: More of `Predictor`.
+    """
+
+    dataset: Path
+    output: Path
+    model: Path | None
+    threshold: str
+    min_lesion_mm3: float | None
+    device: str
+    overwrite: bool
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def look_at_all(
+    looking: Looking, images: Sequence[Path], *, n_procs: int, threads: int | None, stop: bool
+) -> list[str]:
+    """Look at every scan, and return the names of those that failed.
+
+    Args:
+        looking: How.
+        images: Scans of the data set.
+        n_procs: Scans at once; more than one are looked at in processes of their own.
+        threads: CPU threads of each process; `None` = the cores, shared out.
+        stop: Raise the first error instead of going on.
+    """
+    import os
+
+    from halebrain.core.parallel import map_items
+    from halebrain.core.progress import track
+
+    each = threads or max(1, (os.cpu_count() or 1) // n_procs)
+    _check_model(looking, alone=n_procs == 1)
+    found = map_items(partial(_look_at, looking), images, workers=0 if n_procs == 1 else n_procs, threads=each)
+    failed = []
+    for index, error in track(found, description="Detecting", total=len(images)):
+        record = _record(looking, images[index])
+        if not isinstance(error, Exception):
+            record.unlink(missing_ok=True)
+            continue
+        name = images[index].name.partition(".")[0]
+        _write_record(record, images[index].relative_to(looking.dataset), error)
+        if stop:
+            raise error
+        typer.echo(f"halebrain: {name}: {_said(error)}", err=True)
+        failed.append(name)
+    return sorted(failed)
+
+
+def _look_at(looking: Looking, image: Path) -> None:
+    from halebrain.cli.detect import detect_scan
+    from halebrain.inference.cohort import bids_scan
+
+    predictor, choice = _predictor(*_key(looking))
+    scan = bids_scan(image, looking.dataset)
+    assert scan.in_dataset is not None
+    folder = looking.output / scan.in_dataset.parent
+    detect_scan(predictor, scan, folder, choice=choice, overwrite=looking.overwrite)
+
+
+def _check_model(looking: Looking, *, alone: bool) -> None:
+    """Load the model once before any scan: what is wrong with it, or with the device, is wrong with all of them."""
+    from halebrain.cli import options
+
+    options.find_device(looking.device)
+    # Other processes load their own; a copy on a GPU would take their room.
+    _predictor(*_key(looking if alone else replace(looking, device="cpu")))
+
+
+def _key(looking: Looking) -> tuple[Any, ...]:
+    settings = tuple(sorted(looking.settings.items()))
+    return looking.model, looking.threshold, looking.min_lesion_mm3, looking.device, settings
+
+
+@lru_cache(maxsize=1)
+def _predictor(
+    model: Path | None, threshold: str, min_lesion_mm3: float | None, device: str, settings: tuple[tuple[str, Any], ...]
+) -> tuple["Predictor", "MaskChoice"]:
+    """Return the model, which each process loads once."""
+    from halebrain.cli.detect import load_predictor
+
+    return load_predictor(model, threshold, "auto", min_lesion_mm3, device, **dict(settings))
+
+
+def _record(looking: Looking, image: Path) -> Path:
+    return looking.output / "logs" / f"{image.name.partition('.')[0]}.json"
+
+
+def _write_record(path: Path, place: Path, error: Exception) -> None:
+    from halebrain.core.atomic import write_text
+
+    said: dict[str, Any] = {"input_in_dataset": place.as_posix(), "error": _said(error)}
+    if not isinstance(error, HalebrainError) or isinstance(error, WorkerError):
+        said["traceback"] = traceback.format_exception(error)
+    write_text(path, json.dumps(said, indent=2) + "\n")
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, HalebrainError) else f"unexpected {type(error).__name__}: {error}"

@@ -1,0 +1,121 @@
+"""All scans of a BIDS derivative in one table, with the dictionary of its columns."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.errors import DataError
+from halebrain.io.bids import parse_name
+
+MISSING = "n/a"
+FAILURES = "logs"
+"""Folder of one JSON for each scan that failed."""
+COLUMNS: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Participant, with sub-."},
+    "session_id": {"Description": "Session, with ses-."},
+    "scan": {"Description": "Path of the scan in the raw data set."},
+    "modality": {"Description": "Contrast of the scan."},
+    "status": {"Description": "What became of it.", "Levels": {"done": "looked at", "failed": "see notes"}},
+    "scan_score": {
+        "Description": "Mean anomaly score of the highest millilitre, 0 to 1; n/a where the result does not state it."
+    },
+    "peak_score": {"Description": "Highest anomaly score in a finding, 0 to 1; n/a where there is no finding."},
+    "n_findings": {"Description": "Number of connected pieces of the anomaly mask."},
+    "anomaly_volume_ml": {"Description": "Volume of the anomaly mask.", "Units": "mL"},
+    "brain_volume_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
+    "threshold": {"Description": "Anomaly score from which on a voxel belongs to the mask."},
+    "threshold_method": {"Description": "Name of the threshold; 'fixed' = given by hand."},
+    "n_flags": {"Description": "Number of things about the scan that somebody should look at."},
+    "notes": {"Description": "The flags, or the error of a scan that failed; separated by '; '."},
+    "model_sha256": {"Description": "Hash of the model."},
+}
+"""What each column means."""
+Row = dict[str, Any]
+
+
+def group_rows(derivative: Path) -> list[Row]:
+    """Return one row for each scan with a result and for each that failed, sorted.
+
+    Raises:
+        DataError: A result or a record of a failure is damaged.
+    """
+    rows = [_done_row(path) for path in derivative.glob("sub-*/**/*_provenance.json")]
+    done = {row["scan"] for row in rows}
+    failed = [_failed_row(path) for path in (derivative / FAILURES).glob("*.json")]
+    rows += [row for row in failed if row["scan"] not in done]
+    return sorted(rows, key=lambda row: str(row["scan"]))
+
+
+def group_tsv(rows: list[Row]) -> str:
+    """Return the table as TSV text; what is not known is `n/a`."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(COLUMNS), delimiter="\t", lineterminator="\n", restval=MISSING)
+    writer.writeheader()
+    writer.writerows({key: MISSING if value in (None, "") else value for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _done_row(path: Path) -> Row:
+    provenance = _read(path)
+    qc, threshold = provenance.get("qc", {}), provenance.get("threshold", {})
+    flags = qc.get("flags", [])
+    place = provenance.get("input_in_dataset") or provenance.get("input", path.name)
+    return {
+        **_who(place),
+        "status": "done",
+        "scan_score": provenance.get("scan_score"),
+        "peak_score": _peak(path.with_name(path.name.replace("_provenance.json", "_lesions.tsv"))),
+        "n_findings": provenance.get("n_lesions"),
+        "anomaly_volume_ml": provenance.get("lesion_volume_ml"),
+        "brain_volume_ml": qc.get("brain_volume_ml"),
+        "threshold": threshold.get("value"),
+        "threshold_method": threshold.get("name"),
+        "n_flags": len(flags),
+        "notes": _one_line("; ".join(flags)),
+        "model_sha256": provenance.get("model_sha256"),
+    }
+
+
+def _failed_row(path: Path) -> Row:
+    failure = _read(path)
+    return {
+        **_who(failure.get("input_in_dataset", path.stem)),
+        "status": "failed",
+        "notes": _one_line(failure["error"]),
+    }
+
+
+def _who(place: str) -> Row:
+    name = parse_name(Path(place).name.partition(".")[0])
+    entities = {} if name is None else name.entities
+    return {
+        "participant_id": f"sub-{entities['sub']}" if "sub" in entities else None,
+        "session_id": f"ses-{entities['ses']}" if "ses" in entities else None,
+        "scan": place,
+        "modality": None if name is None else name.modality,
+    }
+
+
+def _peak(table: Path) -> float | None:
+    try:
+        with table.open(encoding="utf-8", newline="") as handle:
+            scores = [float(row["peak_score"]) for row in csv.DictReader(handle, delimiter="\t")]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError("a result must be whole", where=table, remedy="run the participant again") from error
+    return max(scores, default=None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("a result must be readable JSON", received=error, where=path) from error
+    if not isinstance(found, dict):
+        raise DataError("a result must be a JSON object", where=path)
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

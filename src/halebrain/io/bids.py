@@ -1,0 +1,83 @@
+"""File names as BIDS has them: entities in their order, a suffix, an ending."""
+
+import re
+from dataclasses import dataclass, replace
+
+ENTITIES = (
+    *("sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec", "dir", "run"),
+    *("mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk"),
+    *("atlas", "seg", "scale", "res", "den", "label", "desc"),
+)
+"""Keys of a file name, in the order that the standard gives them."""
+LONG_NAMES = {
+    "subject": "sub",
+    "session": "ses",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "modality": "mod",
+    "inversion": "inv",
+    "resolution": "res",
+    "density": "den",
+    "description": "desc",
+}
+"""What some tools call them."""
+_LABEL = re.compile(r"[a-zA-Z0-9+]+")
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """One file name, without its ending.
+
+    Args:
+        entities: Label of each key.
+        suffix: What kind of image it is ("T1w", "mask").
+    """
+
+    entities: dict[str, str]
+    suffix: str
+
+    @property
+    def stem(self) -> str:
+        """The name: `sub-01_ses-1_run-2_T1w`."""
+        ordered = sorted(self.entities, key=ENTITIES.index)
+        return "_".join([*(f"{key}-{self.entities[key]}" for key in ordered), self.suffix])
+
+    @property
+    def modality(self) -> str:
+        """The contrast: the suffix, or "T1ce" for a T1w with a contrast agent."""
+        return "T1ce" if self.suffix == "T1w" and "ce" in self.entities else self.suffix
+
+    def derived(self, description: str, suffix: str | None = None) -> "BidsName":
+        """Return the name of something that was made of this image.
+
+        Contrasts of a subject share a folder, so a name with another suffix keeps the image's own as its `rec`.
+
+        Args:
+            description: What it is, letters and digits.
+            suffix: Its kind; `None` = an image of the same contrast.
+        """
+        entities = {**self.entities, "desc": self.entities.get("desc", "") + description}
+        if suffix is not None:
+            entities["rec"] = self.entities.get("rec", "") + self.suffix
+        return replace(self, entities=entities, suffix=suffix or self.suffix)
+
+
+def parse_name(stem: str) -> BidsName | None:
+    """Return what a file name says; `None` where it is none of BIDS's.
+
+    Example:
+        >>> parse_name("sub-01_run-2_T1w").entities
+        {'sub': '01', 'run': '2'}
+        >>> parse_name("scan 7") is None
+        True
+    """
+    *pairs, suffix = stem.split("_")
+    entities: dict[str, str] = {}
+    for pair in pairs:
+        key, _, label = pair.partition("-")
+        if key not in ENTITIES or key in entities or not _LABEL.fullmatch(label):
+            return None
+        entities[key] = label
+    return BidsName(entities, suffix) if "sub" in entities and suffix.isalnum() and suffix.isascii() else None
