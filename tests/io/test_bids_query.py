@@ -67,6 +67,12 @@ def test_what_is_unknown_is_refused_with_what_is_known(dataset, query, said):
         chosen(dataset, **query)
 
 
+def test_a_scan_with_an_odd_name_is_not_dropped(dataset):
+    (dataset / "sub-01/anat/sub-01_what-1_run-1_T2w.nii.gz").touch()
+    assert chosen(dataset, participants=("01",), modalities=("T2w",)) == ["01_what-1_run-1_T2w"]
+    assert chosen(dataset, participants=("01",), rules={"t2w": {"run": 2}}) == ALL[:3]
+
+
 def test_nothing_left_is_said(dataset):
     with pytest.raises(MissingInputError, match="at least one scan"):
         chosen(dataset, participants=("01",), modalities=("T2w",))

@@ -57,8 +57,8 @@ def select_scans(dataset: Path, query: BidsQuery) -> list[Path]:
         )
     found = []
     for path in bids_scans(dataset):
-        name = parse_name(stem_of(path))
-        if name is None or (people and name.entities["sub"] not in people):
+        name = _read_name(stem_of(path))
+        if people and name.entities["sub"] not in people:
             continue
         if sessions and name.entities.get("ses") not in sessions:
             continue
@@ -123,6 +123,16 @@ def _wanted(labels: Iterable[str], known: set[str], key: str) -> set[str]:
             remedy=f"there are {there}" if shown else f"there is no '{key}-' folder",
         )
     return wanted
+
+
+def _read_name(stem: str) -> BidsName:
+    """Return what a name says; of one with odd keys, which validation would refuse, what is known of it."""
+    name = parse_name(stem)
+    if name is not None:
+        return name
+    *pairs, suffix = stem.split("_")
+    said = [pair.partition("-") for pair in reversed(pairs)]
+    return BidsName({key: label for key, _, label in said if key in ENTITIES}, suffix)
 
 
 def _fits(name: BidsName, path: Path, rule: Rule) -> bool:

@@ -1,0 +1,62 @@
+"""The table of all results of a derivative."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from halebrain.core.errors import DataError
+from halebrain.inference.group import COLUMNS, group_rows, group_tsv
+
+HEADER = "lesion\tvolume_ml\tpeak_score\n"
+
+
+def put(root, name, *, lesions="", **provenance):
+    stem = root / "sub-01" / "anat" / f"sub-01_rec-{name}_desc-anomaly"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    about = {"input_in_dataset": f"sub-01/anat/sub-01_{name}.nii.gz", "qc": {"flags": []}} | provenance
+    stem.with_name(f"{stem.name}_provenance.json").write_text(json.dumps(about))
+    stem.with_name(f"{stem.name}_lesions.tsv").write_text(HEADER + lesions)
+    return stem
+
+
+def test_rows_by_hand(tmp_path):
+    put(tmp_path, "T2w", n_lesions=0, lesion_volume_ml=0.0)
+    put(
+        tmp_path,
+        "FLAIR",
+        lesions="1\t2.5\t0.4\n2\t0.1\t0.9\n",
+        n_lesions=2,
+        lesion_volume_ml=2.6,
+        scan_score=0.7,
+        qc={"flags": ["look\there", "and there"], "brain_volume_ml": 1200.5},
+        threshold={"value": 0.25, "name": "dice"},
+        model_sha256="ab",
+    )
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "sub-02_FLAIR.json").write_text('{"input_in_dataset": "sub-02/anat/x.nii", "error": "a\\nb"}')
+    # Of a scan with a result an old failure does not count.
+    old = {"input_in_dataset": "sub-01/anat/sub-01_T2w.nii.gz", "error": "once"}
+    (tmp_path / "logs" / "sub-01_T2w.json").write_text(json.dumps(old))
+    rows = list(csv.reader(io.StringIO(group_tsv(group_rows(tmp_path))), delimiter="\t"))
+    assert rows[0] == list(COLUMNS)
+    assert rows[1] == [
+        *("sub-01", "n/a", "sub-01/anat/sub-01_FLAIR.nii.gz", "FLAIR", "done", "0.7", "0.9", "2", "2.6"),
+        *("1200.5", "0.25", "dice", "2", "look here; and there", "ab"),
+    ]
+    assert rows[2][3:9] == ["T2w", "done", "n/a", "n/a", "0", "0.0"]
+    assert rows[3][2:5] == ["sub-02/anat/x.nii", "n/a", "failed"]
+    assert rows[3][13] == "a b"
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize("damage", ["provenance", "no object", "table", "no table"])
+def test_a_damaged_result_is_said(tmp_path, damage):
+    stem = put(tmp_path, "FLAIR", lesions="1\t2\tmuch\n" if damage == "table" else "")
+    if damage in ("provenance", "no object"):
+        stem.with_name(f"{stem.name}_provenance.json").write_text("[]" if damage == "no object" else "{")
+    if damage == "no table":
+        stem.with_name(f"{stem.name}_lesions.tsv").unlink()
+    with pytest.raises(DataError, match="a result must be"):
+        group_rows(tmp_path)
