@@ -85,7 +85,8 @@ def lesion_table(
 
 def _voxels(labels: npt.NDArray[np.int32], box: tuple[slice, ...], label: int) -> npt.NDArray[np.float64]:
     start = np.array([edge.start for edge in box])
-    return (np.argwhere(labels[box] == label) + start).astype(np.float64)
+    voxels: npt.NDArray[np.float64] = np.argwhere(labels[box] == label).astype(np.float64) + start
+    return voxels
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:
