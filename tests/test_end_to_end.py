@@ -77,6 +77,9 @@ def test_the_page_loads_nothing_from_elsewhere(ran: Demo) -> None:
     assert not re.search(r"""(src|href)=(["']|&#34;|&quot;)https?:|url\(["']?https?:""", page)
     assert page.count("<iframe") == 1
     assert page.count("data:image/png;base64,") >= 4
+    link = re.search(r'<a href="(detection/[^"]+_report\.html)"', page)
+    assert link is not None
+    assert (ran.folder / link[1]).is_file()
 
 
 def test_the_evaluated_were_never_learned_from(ran: Demo) -> None:

@@ -79,6 +79,13 @@ def test_the_box_keeps_a_margin_and_stays_inside() -> None:
     assert grid.stop == (58, 68, 100)
 
 
+def test_a_huge_box_is_shown_coarser() -> None:
+    grid = display_grid(np.eye(4), np.ones((300, 300, 300), dtype=bool))
+    assert grid.fine_mm == pytest.approx(3 ** (1 / 3))
+    assert grid.show(np.zeros((300, 300, 300), dtype=np.float32), grid.fine_mm).size < 9.2e6
+    assert display_grid(np.eye(4), np.ones((150, 190, 150), dtype=bool)).fine_mm == FINE_MM
+
+
 def test_without_a_brain_everything_is_shown() -> None:
     grid = display_grid(np.eye(4), np.zeros((9, 8, 7), dtype=bool))
     assert (grid.start, grid.stop) == ((0, 0, 0), (9, 8, 7))

@@ -29,6 +29,11 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     assert text.count("data:image/png;base64,") == 1
 
 
+def test_links_lead_beside_the_page(tmp_path: Path) -> None:
+    text = written(Page("t", "l", sections=[Section("s", links=[(EVIL, 'a b#1/"c.html')])]), tmp_path)
+    assert '<a href="a%20b%231/%22c.html">&lt;script&gt;alert(1)&lt;/script&gt;</a>' in text
+
+
 def test_the_notice_stands_once(tmp_path: Path) -> None:
     text = written(Page("t", "l", sections=[Section("s", figure=Figure())]), tmp_path)
     visible = re.sub(r"<[^>]*>", "", text)

@@ -119,7 +119,7 @@ def test_the_place_among_healthy_scans_is_shown_where_it_is_known(make_scan: Mak
     assert 'class="gauge"' not in scan_html(make_scan().page)
     known = make_scan(scan_score=0.41, scan_score_percentile=97.5, scan_score_n_healthy=40)
     html = scan_html(known.page)
-    assert "97 percent" in html or "98 percent" in html
+    assert "97.5 percent have a lower score" in html
     assert 'cx="380.5"' in html  # 10 + 3.8 · 97.5
     unknown = scan_html(make_scan(scan_score=0.41, scan_score_percentile=None, scan_score_note="3 of 20 needed").page)
     assert "Not placed among healthy scans: 3 of 20 needed." in unknown

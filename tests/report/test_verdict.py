@@ -51,7 +51,7 @@ def test_figures_of_findings() -> None:
     assert verdict.percentile == 93.4
     assert verdict.figures == (
         ("0.432", "score of the scan as a whole"),
-        ("93 %", "of 50 healthy scans have a lower score"),
+        ("93.4 %", "of 50 healthy scans have a lower score"),
         ("1", "findings"),
         ("2.50 ml", "their volume"),
         ("2.50 ml", "the largest: insula, left"),

@@ -156,6 +156,7 @@ def _write_page(
     output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
 ) -> Path:
     from halebrain.cli.detect import scan_mosaic
+    from halebrain.inference.outputs import OutputNames
     from halebrain.report.figures import cohort_montage, loss_plot, save_figure
     from halebrain.report.page import Page, Section, interactive_view, write_page
 
@@ -170,6 +171,7 @@ def _write_page(
         title="scan and anomaly score",
     )
     manifest = _read_manifest(output)
+    own = OutputNames(output / "detection", scored.record.scan_id).page
     stages = predictor.bundle.training
     page = Page(
         title="HaleBrain demo: an unseen disease, from a model trained in minutes",
@@ -185,7 +187,12 @@ def _write_page(
                 figure=picture,
                 caption=f"{scored.record.scan_id}: the patient with the median result, not the best one.",
             ),
-            Section("Look around", viewer=viewer, caption="Click to move; the score is shown above the threshold."),
+            Section(
+                "Look around",
+                viewer=viewer,
+                caption="Click to move; the score is shown above the threshold.",
+                links=[("The scan's own page, as detect writes it", f"detection/{own.name}")],
+            ),
             Section(
                 "How good it is",
                 text=[

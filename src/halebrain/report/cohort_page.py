@@ -21,6 +21,23 @@ _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
 @dataclass(frozen=True)
+class _Column:
+    """A figure of the table: its name in a provenance, its heading, and how it is written."""
+
+    key: str
+    title: str
+    form: str
+
+
+_COLUMNS = (
+    _Column("scan_score", "score", "{:.3f}"),
+    _Column("scan_score_percentile", "% of healthy lower", "{:.3g}"),
+    _Column("lesion_volume_ml", "ml", "{:.2f}"),
+    _Column("n_lesions", "findings", "{:.0f}"),
+)
+
+
+@dataclass(frozen=True)
 class CohortRow:
     """One scan that was looked at.
 
@@ -99,11 +116,14 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise CannotWriteError("the page of all scans must not replace another one", where=path, remedy="move that one")
     rows = cohort_rows(folder)
+    # What no scan has is no column.
+    columns = [c for c in _COLUMNS if any(number(row.provenance.get(c.key)) is not None for row in rows)]
     environment = Environment(
         loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     html = environment.get_template("cohort.html.j2").render(
-        rows=[_shown(row) for row in rows],
+        columns=[column.title for column in columns],
+        rows=[_shown(row, columns) for row in rows],
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         strips=[strip for strip in _strips(rows) if strip["dots"]],
@@ -117,20 +137,14 @@ def _link(path: Path, folder: Path) -> str:
     return quote(path.relative_to(folder).as_posix()) if path.is_file() else ""
 
 
-def _shown(row: CohortRow) -> dict[str, Any]:
+def _shown(row: CohortRow, columns: Sequence[_Column]) -> dict[str, Any]:
     about = row.provenance
-    cells = [
-        _said(about.get("scan_score"), "{:.3f}"),
-        _said(about.get("scan_score_percentile"), "{:.0f}"),
-        _said(about.get("lesion_volume_ml"), "{:.2f}"),
-        _said(about.get("n_lesions"), "{:.0f}"),
-    ]
     stop = bool(out_of_distribution(about.get("qc", {})) or about.get("qc", {}).get("registration_failed"))
     return {
         "name": row.name,
         "page": row.page,
         "picture": row.picture,
-        "cells": cells,
+        "cells": [(column.title, _said(about.get(column.key), column.form)) for column in columns],
         "flags": row.flags,
         "stop": stop,
         "modality": str(about.get("threshold", {}).get("modality") or ""),

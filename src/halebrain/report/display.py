@@ -12,6 +12,8 @@ Codes = npt.NDArray[np.uint8]
 FINE_MM, COARSE_MM = 1.0, 2.0
 """The scan, its score and the mask are shown at 1 mm; what the networks made on a 2 mm grid needs no more than that."""
 _MARGIN_MM = 8.0
+_MOST_VOXELS = 9e6
+"""What keeps a page below 15 MB; a brain's box at 1 mm has less."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class DisplayGrid:
         """Edges of the box."""
         x, y, z = (mm * (b - a) for mm, a, b in zip(self.native_mm, self.start, self.stop, strict=True))
         return x, y, z
+
+    @property
+    def fine_mm(self) -> float:
+        """Least voxel size of the scan and its score: 1 mm, more where the box is too large to be a brain."""
+        x, y, z = self.size_mm
+        return max(FINE_MM, float(np.cbrt(x * y * z / _MOST_VOXELS)))
 
     @property
     def to_voxel(self) -> Affine:

@@ -15,7 +15,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.report.display import COARSE_MM, FINE_MM, Codes, DisplayGrid, ScanMaps
+from halebrain.report.display import COARSE_MM, Codes, DisplayGrid, ScanMaps
 
 FORMAT = 1
 _DATA = re.compile(r'<script type="application/json" id="page-data">(.*?)</script>', re.DOTALL)
@@ -98,7 +98,7 @@ def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> Sh
     # A few voxels below 0 after interpolation must not turn the empty background grey.
     low, high = min(0.0, float(np.percentile(inside, 1))), float(np.percentile(inside, 99.7))
     scale = (high - low if high > low else 1.0) / 255
-    return ShownVolume(_nearest(grid.show(scan, FINE_MM), scale, low), scale, low, grid.spacing_mm(FINE_MM))
+    return ShownVolume(_nearest(grid.show(scan, grid.fine_mm), scale, low), scale, low, grid.spacing_mm(grid.fine_mm))
 
 
 def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, threshold: float) -> dict[str, ShownVolume]:
@@ -115,14 +115,14 @@ def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, thres
     Raises:
         DataError: The scan lies in another box.
     """
-    fine, coarse = grid.spacing_mm(FINE_MM), grid.spacing_mm(COARSE_MM)
-    score = grid.show(maps.score, FINE_MM)
+    fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(COARSE_MM)
+    score = grid.show(maps.score, grid.fine_mm)
     if scan.codes.shape != score.shape:
         raise DataError("a scan must lie on the grid of its maps", received=f"shape {scan.codes.shape}")
     volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
     healthy = grid.show(maps.reconstruction, COARSE_MM)
     volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
-    volumes["mask"] = ShownVolume((grid.show(maps.mask, FINE_MM) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
+    volumes["mask"] = ShownVolume((grid.show(maps.mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
     probability = grid.show(maps.probability, COARSE_MM)
     volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
     residual = grid.show(maps.residual, COARSE_MM)

@@ -33,6 +33,7 @@ class Section:
         header: Column names of the table.
         rows: Cells of the table.
         viewer: A whole HTML document, shown in a frame.
+        links: (what it is, address beside the page) of files to go on to.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Section:
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     viewer: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

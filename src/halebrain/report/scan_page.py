@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from halebrain.core.types import TEMPLATE_SPACE, Affine
-from halebrain.report.display import FINE_MM, DisplayGrid
+from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.findings import Finding
@@ -148,8 +148,8 @@ def _lead(provenance: Mapping[str, Any]) -> str:
 
 
 def _shown_how(page: ScanPage) -> str:
-    size = " × ".join(f"{mm:.2g}" for mm in page.grid.spacing_mm(FINE_MM))
-    exact = page.grid.spacing_mm(FINE_MM) == page.grid.native_mm
+    size = " × ".join(f"{mm:.2g}" for mm in page.grid.spacing_mm(page.grid.fine_mm))
+    exact = page.grid.spacing_mm(page.grid.fine_mm) == page.grid.native_mm
     counts = (
         "Counts at the written threshold are those of the table, but for rounding"
         if exact

@@ -38,8 +38,10 @@ def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Finding]) -> Ve
     flags = tuple(str(flag) for flag in qc.get("flags", ()))
     warnings = (*(reason for reason in reasons if reason not in flags), *flags)
     percentile = number(provenance.get("scan_score_percentile"))
-    if reasons or qc.get("registration_failed"):
+    if reasons:
         trust, headline = "none", "This scan is unlike those that the model knows. Do not rely on these maps."
+    elif qc.get("registration_failed"):
+        trust, headline = "none", "The scan could not be brought onto the template. Do not rely on these maps."
     elif warnings:
         trust, headline = "look", f"{_found(findings)} Something was noticed that must be looked at first."
     else:
@@ -86,7 +88,7 @@ def _figures(
     if percentile is not None:
         healthy = provenance.get("scan_score_n_healthy")
         among = f"{healthy} healthy scans" if healthy else "healthy scans"
-        figures.append((f"{percentile:.0f} %", f"of {among} have a lower score"))
+        figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), "findings"))
     figures.append((f"{total_ml(findings):.2f} ml", "their volume"))
     if findings:
