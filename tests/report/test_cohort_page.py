@@ -68,7 +68,11 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
 
 
 def test_flags_and_doubt(tmp_path: Path) -> None:
-    detection(tmp_path / "a", "a", qc={"flags": ["thick slices"], "out_of_distribution": ["a T1"]})
+    detection(
+        tmp_path / "a",
+        "a",
+        qc={"flags": ["thick slices"], "out_of_distribution": True, "out_of_distribution_reasons": ["a T1"]},
+    )
     detection(tmp_path / "b", "b")
     text = written(tmp_path)
     assert "2 scans, 1 with something to look at" in text

@@ -71,7 +71,7 @@ def test_nothing_is_fetched(make_scan: Maker) -> None:
 
 def test_every_text_is_escaped(make_scan: Maker) -> None:
     threshold = {"value": 0.5, "name": EVIL, "min_lesion_mm3": 20.0, "modality": EVIL}
-    qc = {EVIL: EVIL, "flags": [EVIL], "out_of_distribution": EVIL}
+    qc = {EVIL: EVIL, "flags": [EVIL], "out_of_distribution": True, "out_of_distribution_reasons": [EVIL]}
     made = make_scan(title=EVIL, region=EVIL, threshold=threshold, qc=qc, input=EVIL, space=EVIL, scan_score_note=EVIL)
     html = scan_html(made.page)
     reader = read(html)
@@ -109,7 +109,11 @@ def test_doubt_comes_before_figures(make_scan: Maker) -> None:
     flagged = scan_html(make_scan(qc={"flags": ["thick slices (6.0 mm)"]}).page)
     assert 'class="verdict look"' in flagged
     assert flagged.index("thick slices") < flagged.index('class="number"')
-    strange = scan_html(make_scan(qc={"flags": [], "out_of_distribution": ["a T1 among FLAIRs"]}).page)
+    strange = scan_html(
+        make_scan(
+            qc={"flags": [], "out_of_distribution": True, "out_of_distribution_reasons": ["a T1 among FLAIRs"]}
+        ).page
+    )
     assert 'class="verdict none" role="alert"' in strange
     assert strange.index("Do not rely on these maps") < strange.index("a T1 among FLAIRs") < strange.index('"number"')
     assert 'class="numbers unsure"' in strange

@@ -50,20 +50,11 @@ def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Finding]) -> Ve
 
 
 def out_of_distribution(qc: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return why a scan is unlike the training scans, whatever form the quality figures have it in."""
-    value = qc.get("out_of_distribution")
-    if isinstance(value, Mapping):
-        reasons = value.get("reasons") or value.get("flags")
-        if isinstance(reasons, str):
-            return (reasons,)
-        if reasons:
-            return tuple(str(reason) for reason in reasons)
-        value = any(entry is True for entry in value.values())
-    if isinstance(value, str):
-        return (value,) if value else ()
-    if isinstance(value, Sequence):
-        return tuple(str(reason) for reason in value)
-    return ("out of distribution: unlike the scans that the model learned from",) if value else ()
+    """Return why a scan is unlike the training scans; empty where it is not."""
+    if not qc.get("out_of_distribution"):
+        return ()
+    reasons = tuple(str(reason) for reason in qc.get("out_of_distribution_reasons", ()))
+    return reasons or ("out of distribution: unlike the scans that the model learned from",)
 
 
 def number(value: object) -> float | None:
