@@ -1,6 +1,7 @@
 """`halebrain detect --dicom-seg`: the mask of a DICOM scan, as DICOM on its series."""
 
 import io
+import json
 
 import nibabel
 import numpy as np
@@ -89,3 +90,16 @@ def test_it_is_refused_before_any_work(detect, tmp_path, monkeypatch):
     code, said = detect(tmp_path / "bad")
     assert code == 69
     assert "pip install 'halebrain[dicom]'" in said.err
+
+
+def test_another_threshold_leaves_no_segmentation_of_the_former_mask(detect, command, tmp_path):
+    source, out = Maker(*head()).write(tmp_path / "scan"), tmp_path / "out"
+    assert detect(source)[0] == 0
+    assert (out / "scan_desc-anomaly_seg.dcm").is_file()
+    assert command("report", out, "--no-progress")[0] == 0
+    assert (out / "scan_desc-anomaly_seg.dcm").is_file()
+    code, said = command("report", out, "--threshold", 0.3, "--no-progress")
+    assert code == 0, said.err
+    assert "--dicom-seg" in said.err
+    assert not (out / "scan_desc-anomaly_seg.dcm").exists()
+    assert "dicom_seg" not in json.loads((out / "scan_desc-anomaly_provenance.json").read_text())

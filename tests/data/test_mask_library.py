@@ -31,10 +31,11 @@ def test_slices_of_a_mask_lie_where_the_mask_does(tmp_path):
     assert abs(int(columns[-1]) - 51) <= 1
 
 
-def test_an_atlas_of_regions_is_no_lesion(tmp_path):
+def test_an_atlas_of_regions_is_no_lesion_and_is_named(tmp_path, caplog):
     write_mask(tmp_path, "atlas.nii.gz", values=(1, 2))
     with pytest.raises(MissingInputError, match="a lesion mask"):
         mask_library(tmp_path)
+    assert "atlas.nii.gz: left out" in caplog.text
 
 
 def test_a_mask_elsewhere_is_named(tmp_path):

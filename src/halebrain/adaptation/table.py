@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from halebrain.adaptation.folds import StepChoice
+from halebrain.core.notice import NOTICE
 from halebrain.evaluation.evaluate import Evaluation, Row, clusters_of
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
 from halebrain.evaluation.tables import with_interval
@@ -67,7 +68,7 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
 
 def report(table: list[Change], choice: StepChoice, notes: Sequence[str]) -> str:
     """Return what an adaptation found as Markdown: the table, how many steps were chosen and why, and the notes."""
-    lines = ["# Before and after adaptation", "", "Research use only. Not a medical device.", ""]
+    lines = ["# Before and after adaptation", "", NOTICE, ""]
     lines += (
         [changes_markdown(table)] if table else ["No scan could be left out and none was held out: nothing is known."]
     )

@@ -1,11 +1,19 @@
 """`halebrain cohort`: make the virtual cohort."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from halebrain.cli import options
+
+
+class Variety(StrEnum):
+    """How much scans differ."""
+
+    usual = "usual"
+    wide = "wide"
 
 
 def cohort(
@@ -26,9 +34,9 @@ def cohort(
         Path | None, typer.Option("--t1", help="Healthy T1 scans to make brains of: a folder or a manifest.")
     ] = None,
     variety: Annotated[
-        str,
-        typer.Option("--variety", help="usual, or wide: many scanners, artefacts, imperfect stripping."),
-    ] = "usual",
+        Variety,
+        typer.Option("--variety", help="wide: many scanners, artefacts, imperfect stripping."),
+    ] = Variety.usual,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes, one thread each; 0: this one.")] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -56,7 +64,7 @@ def cohort(
         seed=seed,
         spacing_mm=spacing_mm,
         anatomies=anatomies,
-        variety=options.one_of(variety, "--variety", ("usual", "wide")),  # type: ignore[arg-type]
+        variety=variety.value,
     )
     manifest = generate_cohort(output, config, workers=workers)
     save_figure(cohort_montage(manifest), output / "montage.png")

@@ -158,12 +158,10 @@ def detect_scan(
     """
     import json
 
-    from halebrain.core.versions import versions
     from halebrain.decision.modality import said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
-    from halebrain.inference.detection import detect_anomalies, predictor_settings, template_and_method
+    from halebrain.inference.detection import detect_anomalies
     from halebrain.inference.outputs import OutputNames
-    from halebrain.io.checksum import scan_sha256
     from halebrain.io.dicom.segmentation import check_source
     from halebrain.io.volume import read_volume
     from halebrain.preprocessing.out_of_distribution import judge_name
@@ -171,12 +169,7 @@ def detect_scan(
 
     names = OutputNames(folder, scan.name)
     volume = read_volume(scan.image)
-    asked: dict[str, Any] = {
-        "input": scan.image.name or scan.name,
-        "input_sha256": scan_sha256(scan.image),
-        "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
-        **predictor_settings(predictor),
-    } | ({"dicom_seg": True} if dicom_seg else {})
+    asked = _asked(predictor, scan, dicom_seg=dicom_seg)
     modality = said_modality(choice.modality, scan)
     if names.provenance.exists() and not overwrite:
         done = json.loads(names.provenance.read_text(encoding="utf-8"))
@@ -198,11 +191,37 @@ def detect_scan(
     )
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)
-    about: dict[str, Any] = {"input_notes": list(volume.notes), "versions": versions(), "device": str(predictor.device)}
-    about |= {"model": predictor.bundle.name, "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix()}
-    about |= {"scan": names.stem} | template_and_method(predictor)
+    about = {"scan": names.stem, "input_notes": list(volume.notes)} | _about(predictor, scan)
     _finish(names, volume, found, asked | about, start, scan.image)
     return folder
+
+
+def _asked(predictor: "Predictor", scan: "ScanInput", *, dicom_seg: bool) -> dict[str, Any]:
+    """Return what must be the same for results to be those of an earlier run, beside the threshold."""
+    from halebrain.inference.detection import predictor_settings
+    from halebrain.io.checksum import scan_sha256
+
+    asked = {
+        "input": scan.image.name or scan.name,
+        "input_sha256": scan_sha256(scan.image),
+        "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
+        **predictor_settings(predictor),
+    }
+    return asked | {"dicom_seg": True} if dicom_seg else asked
+
+
+def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
+    """Return what else a provenance says of how results were made."""
+    from halebrain.core.versions import versions
+    from halebrain.inference.detection import template_and_method
+
+    return {
+        "versions": versions(),
+        "device": str(predictor.device),
+        "model": predictor.bundle.name,
+        "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix(),
+        **template_and_method(predictor),
+    }
 
 
 def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:

@@ -155,16 +155,3 @@ def read_calibration(bundle: "Bundle") -> "Calibration | None":
     if not bundle.calibration:
         return None
     return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
-
-
-def one_of(value: str, option: str, known: tuple[str, ...]) -> str:
-    """Return `value` where it is one of `known`.
-
-    Raises:
-        UsageError: It is none of them.
-    """
-    from halebrain.core.registry import suggestion
-
-    if value not in known:
-        raise UsageError(f"{option} takes a known word", received=repr(value), remedy=suggestion(value, list(known)))
-    return value

@@ -100,14 +100,6 @@ def render(
     return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: mosaic}
 
 
-def has_regions(provenance: dict[str, Any]) -> bool:
-    """Return whether places of a detection can be named: it knows the MNI template, and lies on it."""
-    from halebrain.core.types import TEMPLATE_SPACE
-
-    qc = provenance.get("qc", {})
-    return provenance.get("space") == TEMPLATE_SPACE and not qc.get("registration_failed", False)
-
-
 def write_index(output: Path, looked_at: Iterable[str], failed: Mapping[str, str]) -> Path:
     """Write the page of all scans below `output`, those of earlier runs too, and remember what failed.
 

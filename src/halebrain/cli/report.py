@@ -109,6 +109,9 @@ def remake_page(
         "n_lesions": len(lesions),
         "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
     }
+    if provenance.pop("dicom_seg", False):
+        said = "the DICOM-SEG of the former mask is gone; halebrain detect --dicom-seg --overwrite writes another"
+        typer.echo(f"halebrain: warning: {names.stem}: {said}", err=True)
     extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
     write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra)
     return names.page
@@ -134,9 +137,9 @@ def _called_anew(
 
     import numpy as np
 
-    from halebrain.cli.pages import has_regions
     from halebrain.inference.lesions import lesion_table
     from halebrain.inference.postprocess import to_mask
+    from halebrain.inference.regions import regions_are_known
 
     voxel_mm3 = abs(float(np.linalg.det(maps.affine[:3, :3])))
     called = to_mask(
@@ -144,7 +147,8 @@ def _called_anew(
     )
     mask: MaskArray = maps.brain_mask & called
     matrix = np.array(provenance["template_to_native"], dtype=np.float64)
-    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=has_regions(provenance))
+    regions = regions_are_known(provenance.get("space"), provenance.get("qc", {}))
+    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=regions)
     return replace(maps, mask=mask), lesions
 
 

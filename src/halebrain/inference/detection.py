@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from halebrain.core.types import TEMPLATE_SPACE, MaskArray, ScanResult, Volume
+from halebrain.core.notice import NOTICE
+from halebrain.core.types import MaskArray, ScanResult, Volume
 from halebrain.inference.lesions import Lesion, lesion_table
 from halebrain.inference.postprocess import to_mask
 from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.inference.regions import regions_are_known
 from halebrain.preprocessing.pipeline import WorkingScan
-
-NOTICE = "Research use only. Not a medical device."
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def detect_anomalies(
         DataError: No slice shows enough brain.
     """
     result, scan, maps = predictor.predict_scan(volume, scan)
-    # Regions are known in the MNI template alone.
-    regions = predictor.preprocessor.config.space == TEMPLATE_SPACE and not scan.qc.get("registration_failed", False)
+    regions = regions_are_known(predictor.preprocessor.config.space, scan.qc)
     how = {"threshold": threshold, "min_lesion_mm3": min_lesion_mm3}
     return call_anomalies(result, scan, maps, **how, regions=regions)
 

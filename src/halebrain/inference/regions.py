@@ -6,6 +6,7 @@ so that a name may be wrong by a gyrus. No third-party atlas is used.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.types import MaskArray
+from halebrain.core.types import TEMPLATE_SPACE, MaskArray
 
 MIDLINE_MM = 4.0
 """Structures of both sides are called midline where |x| is less."""
@@ -47,6 +48,16 @@ class Ellipsoid:
         """Return whether a place lies in it; `x` is |x|."""
         offsets = zip((x, y, z), self.centre_mm, self.radii_mm, strict=True)
         return sum(((place - middle) / radius) ** 2 for place, middle, radius in offsets) <= 1
+
+
+def regions_are_known(space: str | None, qc: Mapping[str, Any]) -> bool:
+    """Return whether places of a scan can be named: its space is that of the MNI template, and it lies there.
+
+    Args:
+        space: Name of the space that it was registered to.
+        qc: Its quality control.
+    """
+    return space == TEMPLATE_SPACE and not qc.get("registration_failed", False)
 
 
 STRUCTURES = (

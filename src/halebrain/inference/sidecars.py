@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from halebrain.core.notice import NOTICE
 from halebrain.inference.lesions import COLUMNS
 
-NOTICE = "Research use only. Not a medical device."
 RAW = "raw"
 """What a derivative calls the data set that it was made of, in its BIDS URIs."""
 _MAPS: dict[tuple[str, str], dict[str, Any]] = {

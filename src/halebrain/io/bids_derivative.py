@@ -8,6 +8,7 @@ from typing import Any
 import halebrain
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.notice import NOTICE
 
 NAME = "halebrain"
 """Our name in `GeneratedBy`; the folder of a derivative within its raw data must hold it."""
@@ -19,7 +20,7 @@ _IGNORED = (
     *("**/*_lesions.*", "**/*_provenance.json", "**/*_mosaic.png", "**/*_thumbnail.jpg", "**/*_seg.dcm"),
 )
 """What BIDS has no name for."""
-_README = """# Anomalies in brain MRI, by HaleBrain
+_README = f"""# Anomalies in brain MRI, by HaleBrain
 
 Each scan of the raw data has, in the same folder and on the same grid, an anomaly score (`desc-anomaly_probseg`), an
 anomaly mask (`desc-anomaly_mask`), a brain mask, a pseudo-healthy reconstruction, a signed residual, the uncertainty,
@@ -28,7 +29,7 @@ made (`desc-anomaly_provenance.json`). `rec` names the contrast that a mask or a
 
 `group_anomaly.tsv`, where it is there, has one row for each scan; `logs` holds the errors of scans that failed.
 
-Research use only. Not a medical device.
+{NOTICE}
 """
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from halebrain.core.notice import NOTICE
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
 
@@ -17,7 +18,7 @@ def model_card(bundle: Bundle) -> str:
     lines = [
         f"# HaleBrain {bundle.config.kind}: {spec.name}",
         "",
-        "Research use only. Not a medical device.",
+        NOTICE,
         "",
         f"- Reconstructor: {spec.name}, {_millions(bundle.reconstructor)} M parameters",
     ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.core.notice import NOTICE
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
@@ -137,7 +138,7 @@ def write_prepared(
         _MARK: _FORM,
         "SkullStripped": True,
         "SpatialReference": space,
-        "Notice": "Research use only. Not a medical device.",
+        "Notice": NOTICE,
         "preprocessing": config.model_dump(mode="json"),
         "steps": scan.steps,
         "qc": scan.qc,

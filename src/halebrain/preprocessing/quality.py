@@ -7,7 +7,6 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.evidence import cut_off
 from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
 from halebrain.preprocessing.template import Template, template_on
 from halebrain.preprocessing.upright import normalised_mutual_information
@@ -59,11 +58,11 @@ def assess(
         "brain_confidence": scan.qc.get("brain_confidence"),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
         "snr": _snr(volume.data, scan.native_brain_mask),
-        "cut_off": cut_off(scan.native, scan.grid, scan.template_to_native, template_mask),
+        "cut_off": scan.qc["cut_off"],
         "gap_slices": float(_gap_slices(volume.data, scan.native_brain_mask)),
         "slice_thickness_mm": max(scan.native.spacing_mm),
-        "distinct_values": float(min(len(np.unique(volume.data[scan.native_brain_mask])), 65536)),
-        "highest_intensity": float(volume.data.max()),
+        "distinct_values": float(scan.qc["distinct_values"]),
+        "highest_intensity": scan.qc["highest_intensity"],
         "lesion_volume_ml": None,
         "lesion_outside_brain": None,
     }

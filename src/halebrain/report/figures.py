@@ -13,12 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from halebrain.core.atomic import atomic_path
+from halebrain.core.notice import NOTICE
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask, read_volume
 
 Array = npt.NDArray[np.generic]
-DISCLAIMER = "Research use only. Not a medical device."
+DISCLAIMER = NOTICE
 INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
 
 

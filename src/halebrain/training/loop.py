@@ -25,6 +25,7 @@ from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
 from halebrain.core.progress import ProgressBar
 
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 _COLUMNS = ("step", "loss", "val_loss", "lr", "gradient_norm", "seconds")
 Weights = dict[str, torch.Tensor]
@@ -43,7 +44,7 @@ class LoopConfig(Config):
         lr_schedule: "constant" as in the paper, or "cosine" down to 1 % of `lr`.
         clip_norm: Largest gradient norm; larger ones are scaled down.
         ema_decay: Decay of the moving average of the weights; the average is what is validated and kept.
-        precision: A Fabric precision; "bf16-mixed" halves the time on recent processors too.
+        precision: A Fabric precision; "auto" = bf16-mixed where the device computes in it, else 32-true.
         validate_every: Steps between validations.
         validation_batches: Batches of a validation, the same ones each time.
         checkpoint_every: Steps between checkpoints.
@@ -59,7 +60,7 @@ class LoopConfig(Config):
     lr_schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    precision: Precision = "auto"
     validate_every: int = Field(default=500, ge=1)
     validation_batches: int = Field(default=8, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)

@@ -166,4 +166,5 @@ def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric
         "validation_loss": result.validation_loss,
         "seconds": round(result.seconds, 1),
         "device": str(fabric.device),
+        "precision": fabric.strategy.precision.precision,
     }

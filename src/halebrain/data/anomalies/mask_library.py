@@ -1,5 +1,6 @@
 """Lesion masks of real patients as shapes for synthetic anomalies: where they lay, filled in many ways."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from halebrain.io.discovery import scans_in
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 
+_log = logging.getLogger(__name__)
 _SHAPE, _SPACING_MM = (96, 96, 80), 2.0
 _LEAST_PIXELS = 12
 """Slices with less lesion are not kept."""
@@ -28,8 +30,8 @@ def mask_library(folder: Path) -> torch.Tensor:
     How a mask is filled is drawn from its name, so that the same folder gives the same slices.
 
     Args:
-        folder: Masks in template space, in any format; what holds other values than 0 and one other is left out, as
-            atlases of regions are.
+        folder: Masks in template space, in any format; what holds other values than 0 and one other is left out and
+            named in a warning, as atlases of regions are.
 
     Raises:
         MissingInputError: There is none.
@@ -48,6 +50,7 @@ def mask_library(folder: Path) -> torch.Tensor:
 def _slices(path: Path) -> list[torch.Tensor]:
     volume = read_volume(path)
     if len(np.unique(volume.data)) != 2:
+        _log.warning("%s: left out, a lesion mask holds 0 and one other value", path.name)
         return []
     mask = (volume.data > 0).astype(np.float32)
     extent = resample(mask, Grid(volume.shape, volume.affine), working_grid(_SHAPE, _SPACING_MM))

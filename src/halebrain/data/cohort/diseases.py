@@ -7,6 +7,7 @@ from halebrain.data.cohort.pathology import (
     PATHOLOGIES,
     LesionParams,
     PartParams,
+    draw_sign,
     new_part,
     pick_point,
     uniform,
@@ -45,7 +46,7 @@ def sample_ms(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
                 avoid_grey=uniform(generator, 0.0, 0.6),
             )
         )
-    return LesionParams(pathology="ms", parts=tuple(parts), sign=_sign(generator))
+    return LesionParams(pathology="ms", parts=tuple(parts), sign=draw_sign(generator))
 
 
 @PATHOLOGIES.register("wmh")
@@ -84,7 +85,7 @@ def sample_wmh(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
                 avoid_grey=0.6,
             )
         )
-    return LesionParams(pathology="wmh", parts=tuple(parts), sign=_sign(generator))
+    return LesionParams(pathology="wmh", parts=tuple(parts), sign=draw_sign(generator))
 
 
 @PATHOLOGIES.register("stroke")
@@ -122,7 +123,7 @@ def sample_stroke(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
             }
         )
         parts = (outer, core)
-    return LesionParams(pathology="stroke", parts=parts, sign=_sign(generator))
+    return LesionParams(pathology="stroke", parts=parts, sign=draw_sign(generator))
 
 
 @PATHOLOGIES.register("tumour")
@@ -180,9 +181,5 @@ def sample_tumour(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
         push_mm=uniform(generator, 0, 0.45) * size * 0.6,
         push_reach_mm=size * uniform(generator, 1.0, 1.5),
         push_centre_mm=centre,
-        sign=_sign(generator),
+        sign=draw_sign(generator),
     )
-
-
-def _sign(generator: torch.Generator) -> int:
-    return 1 if uniform(generator, 0, 1) < 0.6 else -1

@@ -151,21 +151,28 @@ def render_subject(params: SubjectParams, *, spacing_mm: float, folder: Path | N
         mask = lesion_mask(parts, grid_shape(spacing_mm)) & anatomy.brain_mask & visible
     scans, healthy = {}, {}
     for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True):
-
-        def scanned(
-            ideal: torch.Tensor, c: ContrastParams = contrast, a: AcquisitionParams = acquisition
-        ) -> torch.Tensor:
-            if params.stripping is not None:
-                ideal = add_rim(ideal, anatomy, params.stripping, max(c.means))
-            return acquire(ideal, visible, a, spacing_mm)
-
         normal = render(anatomy, contrast)
-        healthy[contrast.modality] = scanned(normal)
+        rim = None if params.stripping is None else (params.stripping, max(contrast.means))
+        healthy[contrast.modality] = _scan(normal, anatomy, visible, rim, acquisition)
         if params.lesions is None:
             continue
         ideal = normal if diseased is anatomy else render(diseased, contrast)
-        scans[contrast.modality] = scanned(paint(ideal, parts, contrast, diseased, sign=params.lesions.sign))
+        ideal = paint(ideal, parts, contrast, diseased, sign=params.lesions.sign)
+        scans[contrast.modality] = _scan(ideal, anatomy, visible, rim, acquisition)
     return SubjectImages(scans or healthy, healthy if scans else {}, mask, visible, anatomy)
+
+
+def _scan(
+    ideal: torch.Tensor,
+    anatomy: Anatomy,
+    visible: torch.Tensor,
+    rim: tuple[StrippingParams, float] | None,
+    acquisition: AcquisitionParams,
+) -> torch.Tensor:
+    """Return an ideal image as acquired, inside `visible`; `rim` is what lies around it, and how bright at most."""
+    if rim is not None:
+        ideal = add_rim(ideal, anatomy, *rim)
+    return acquire(ideal, visible, acquisition, anatomy.spacing_mm)
 
 
 def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> Manifest:

@@ -7,6 +7,7 @@ from halebrain.data.cohort.pathology import (
     PATHOLOGIES,
     LesionParams,
     PartParams,
+    draw_sign,
     new_part,
     pick_point,
     uniform,
@@ -33,7 +34,7 @@ def sample_haemorrhage(anatomy: Anatomy, generator: torch.Generator) -> LesionPa
         push_mm=uniform(generator, 0, 0.2) * size,
         push_reach_mm=size * uniform(generator, 1.0, 1.5),
         push_centre_mm=centre,
-        sign=_sign(generator),
+        sign=draw_sign(generator),
     )
 
 
@@ -47,7 +48,7 @@ def sample_cavity(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
         generator, centre, size * uniform(generator, 1.1, 1.5), water=uniform(generator, 0.3, 1.0), fills_sulci=0.3
     )
     hole = _blob(generator, centre, size, water=0.0, fluid=uniform(generator, 0.8, 1.0), fills_sulci=1.0, texture=0.05)
-    return LesionParams(pathology="cavity", parts=(rim, hole), sign=_sign(generator))
+    return LesionParams(pathology="cavity", parts=(rim, hole), sign=draw_sign(generator))
 
 
 @PATHOLOGIES.register("mass")
@@ -89,7 +90,7 @@ def sample_mass(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
         push_mm=uniform(generator, 0, 0.35) * size if outer else 0.0,
         push_reach_mm=size * uniform(generator, 1.0, 1.5),
         push_centre_mm=centre,
-        sign=_sign(generator),
+        sign=draw_sign(generator),
     )
 
 
@@ -103,7 +104,3 @@ def _blob(generator: torch.Generator, centre_mm: Radii, size_mm: float, **values
         "texture": uniform(generator, 0.05, 0.5),
     }
     return new_part(generator, centre_mm=centre_mm, radii_mm=radii, **(usual | values))
-
-
-def _sign(generator: torch.Generator) -> int:
-    return 1 if uniform(generator, 0, 1) < 0.6 else -1

@@ -273,6 +273,11 @@ def uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
+def draw_sign(generator: torch.Generator) -> int:
+    """Draw whether water brightens a randomised contrast (+1, more often) or darkens it (−1)."""
+    return 1 if uniform(generator, 0, 1) < 0.6 else -1
+
+
 def new_part(generator: torch.Generator, **values: Any) -> PartParams:
     """Return a part with a freshly drawn seed."""
     return PartParams(seed=int(torch.randint(2**40, (), generator=generator)), **values)
