@@ -236,3 +236,29 @@ def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypat
     damage(tmp_path / "x.zip")
     assert run(monkeypatch, "import", tmp_path / "x.zip", "--name", "y") == DataError.exit_code
     assert [m.name for m in stored_models()] == ["general", "x"]
+
+
+def test_half_a_model_is_half_as_large_rounded_and_without_thresholds(home, tmp_path, monkeypatch, capsys):
+    source = make_bundle(tmp_path / "whole")
+    store_calibration(source, {"default": "fixed"})
+    assert run(monkeypatch, "halve", str(source), "-o", str(tmp_path / "half")) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "half") and "calibrate" in captured.err
+    whole, half = load_bundle(source), load_bundle(tmp_path / "half")
+    assert half.calibration == {} and half.sha256 != whole.sha256
+    sizes = [(path / "model.safetensors").stat().st_size for path in (source, tmp_path / "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    for key, weight in whole.reconstructor.state_dict().items():
+        rounded = half.reconstructor.state_dict()[key]
+        assert rounded.dtype == weight.dtype
+        assert torch.equal(rounded, weight.half().to(weight.dtype))
+
+
+def test_a_weight_beyond_16_bits_is_refused(home, tmp_path, monkeypatch, capsys):
+    source = make_bundle(tmp_path / "whole")
+    bundle = load_bundle(source)
+    next(bundle.reconstructor.parameters()).data.fill_(1e6)
+    save_bundle(bundle, tmp_path / "wide", card="# A card\n")
+    assert run(monkeypatch, "halve", str(tmp_path / "wide"), "-o", str(tmp_path / "half")) == 65
+    assert "16 bits" in capsys.readouterr().err
+    assert not (tmp_path / "half").exists()

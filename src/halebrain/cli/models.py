@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
     from halebrain.models.store import StoredModel
 
-models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, describe, import and export models.")
+models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, describe, halve, import and export models.")
 Model = Annotated[Path, typer.Argument(help="Bundle folder, zip, or name.")]
 DefaultedModel = Annotated[Path | None, typer.Argument(help="Bundle folder, zip, or name; default: the bundled one.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -127,6 +127,20 @@ def export(
 
     export_model(find_model(model), output, overwrite=overwrite)
     typer.echo(output)
+
+
+@models_app.command()
+def halve(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to write.")],
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write a model with weights of 16 bits, half the size; another model, to be calibrated anew. Prints its path."""
+    from halebrain.models.store import find_model, halve_model
+
+    halve_model(find_model(model), output, overwrite=overwrite)
+    typer.echo(output)
+    typer.echo(f"halebrain: it has no thresholds yet: halebrain calibrate {output} --manifest M", err=True)
 
 
 def _entry(model: "StoredModel") -> dict[str, Any]:

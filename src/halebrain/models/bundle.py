@@ -113,13 +113,22 @@ def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstr
     return reconstructor, None if config.segmenter is None else Segmenter(config.segmenter)
 
 
-def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = False) -> str:
+def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = False, half: bool = False) -> str:
     """Write a bundle folder, whole or not at all, and return its hash.
+
+    Args:
+        bundle: The model.
+        path: The folder.
+        card: Its card, Markdown.
+        overwrite: Replace a folder that is there.
+        half: Round weights to 16 bits (float16), half the size. What is read back computes in 32 bits, with the
+            rounded weights: another model, with another hash.
 
     Raises:
         CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
+        DataError: A weight does not fit into 16 bits.
     """
-    files = {**_model_files(bundle), _CARD: card.encode()}
+    files = {**_model_files(bundle, half=half), _CARD: card.encode()}
     with atomic_folder(path, overwrite=overwrite) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)
@@ -247,12 +256,23 @@ def with_calibration(bundle: Bundle, calibration: dict[str, Any]) -> Bundle:
     return replace(bundle, calibration=calibration)
 
 
-def _model_files(bundle: Bundle) -> dict[str, bytes]:
+def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
     weights = {f"reconstructor.{k}": v for k, v in bundle.reconstructor.state_dict().items()}
     if bundle.segmenter is not None:
         weights |= {f"segmenter.{k}": v for k, v in bundle.segmenter.state_dict().items()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    if half:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     return {_WEIGHTS: safetensors.torch.save(weights), _CONFIG: dump_yaml(bundle.config).encode()}
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    rounded = tensor.half()
+    if not rounded.isfinite().all():
+        raise DataError("a weight must fit into 16 bits", received=float(tensor.abs().max()), where=name)
+    return rounded
 
 
 def _sealed(manifest: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Models by name: those that come with the package, and those that were imported into `HALEBRAIN_HOME`."""
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.home import halebrain_home
 from halebrain.core.registry import suggestion
-from halebrain.models.bundle import Bundle, bundle_files, load_bundle
+from halebrain.models.bundle import Bundle, bundle_files, load_bundle, save_bundle
+from halebrain.models.card import model_card
 
 DEFAULT_MODEL = "general"
 """The model that is taken where none is named."""
@@ -136,3 +137,16 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
             entry = zipfile.ZipInfo(name, _ZIP_TIME)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, parts[name])
+
+
+def halve_model(source: Path, path: Path, *, overwrite: bool = False) -> str:
+    """Write a bundle folder with weights of 16 bits, half the size, and return its hash.
+
+    Its thresholds are left out: they were chosen on scores of the other weights.
+
+    Raises:
+        CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
+        DataError: The bundle is damaged, or a weight does not fit into 16 bits.
+    """
+    bundle = replace(load_bundle(source), calibration={})
+    return save_bundle(bundle, path, card=model_card(bundle), overwrite=overwrite, half=True)

@@ -1,0 +1,141 @@
+"""What each part of the recipe of docs/general.md brings under one small budget, judged on validation scans.
+
+Two tables. Stage 1: with and without `heals`, what is left of a lesion and what of the rest is changed. Stage 2, on one
+given reconstructor: mean voxel AUPRC of the segmenter and of the fused score, by disease and modality.
+
+    python benchmarks/ablation.py --manifest M --cache cache --reconstructor general/stage1/model -o OUT
+
+A variant that is finished is not trained again. Small budgets say which part matters first.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from choices import Looked, look, scores
+from halebrain.core.config import parse_config
+from halebrain.data.slices import SliceStore, build_store
+from halebrain.evaluation.curve import Curve
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest
+from halebrain.models.store import load_model
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+
+ONLY_THREE = "data.pathologies=[ms,stroke,tumour]"
+STAGE1 = {
+    "as it is": [],
+    "without heals": ["reconstructor.settings.heals=false"],
+    "without contrasts beyond FLAIR": ["data.modalities=[FLAIR]"],
+}
+STAGE2 = {
+    "as it is": [],
+    "without synthetic anomalies": ["regime=weak"],
+    "without virtual patients": ["regime=synthetic"],
+    "three of seven diseases": [ONLY_THREE],
+    "image alone (no residual)": ["segmenter.streams=[image]", "segmenter.encoder=shared"],
+    "residual alone": ["segmenter.streams=[residual]", "segmenter.encoder=shared"],
+    "with random contrasts": ["data.modalities=[T1w,T2w,FLAIR,random]"],
+    "without warps": ["augmentation.warp=0.0"],
+}
+LEVELS = (150, 300)
+
+
+def train(stage: str, name: str, changes: list[str], steps: int, arguments: argparse.Namespace) -> Path:
+    """Train one variant where it is not there; return its model."""
+    folder: Path = arguments.output / stage / name.replace(" ", "_")
+    if not (folder / "model").is_dir():
+        sets = [f"loop.steps={steps}", f"loop.batch_size={arguments.batch_size}", "loop.validate_every=100000"]
+        sets += [f"data.cache={arguments.cache}"]
+        if stage == "segmenter":
+            sets += ["data.modalities=[T1w,T2w,FLAIR]", f"n_annotated={arguments.n_annotated}"]
+        command = [str(Path(sys.executable).parent / "halebrain"), "train", stage, "-c", "general", "-o", str(folder)]
+        if stage == "segmenter":
+            command += ["--reconstructor", str(arguments.reconstructor)]
+        command += ["--manifest", str(arguments.manifest), "--threads", str(arguments.threads), "--no-progress"]
+        for change in [*sets, *changes]:
+            command += ["--set", change]
+        subprocess.run(command, check=True)
+    return folder / "model"
+
+
+def mean_auprc(scans: list[Looked], weight: float) -> dict[str, float]:
+    """Return the mean AUPRC of the fused score at `weight`, by disease and by modality, and over all."""
+    found: dict[str, list[float]] = {}
+    for scan in scans:
+        if not scan.lesion.any():
+            continue
+        score = scores(scan, LEVELS, "absolute", 3)[weight]
+        value = Curve.of(score[scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
+        for key in ("all", scan.modality, scan.pathology):
+            found.setdefault(key, []).append(value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def left_and_changed(model: Path, store: SliceStore) -> list[float]:
+    """Return the mean |x − x̂| inside lesions (more is better), outside (less is better), and its AUPRC."""
+    scans = list(look(Predictor(load_model(model)), store, LEVELS))
+    inside, outside = [], []
+    for scan in scans:
+        difference = np.abs(scan.image - np.mean([scan.reconstruction[level] for level in LEVELS], axis=0))
+        if scan.lesion.any():
+            inside.append(difference[scan.lesion].mean())
+        outside.append(difference[scan.brain_mask & ~scan.lesion].mean())
+    return [float(np.mean(inside)), float(np.mean(outside)), mean_auprc(scans, 1.0)["all"]]
+
+
+def validation(arguments: argparse.Namespace) -> SliceStore:
+    """Return the scans that variants are judged on."""
+    rows = [r for r in Manifest.read(arguments.manifest).split("val") if r.modality in ("T1w", "T2w", "FLAIR")]
+    records = []
+    for disease in sorted({r.pathology for r in rows if r.pathology is not None and not r.is_healthy}):
+        subjects = sorted({r.subject for r in rows if r.pathology == disease})[: arguments.per_disease]
+        records += [r for r in rows if r.subject in subjects]
+    config = load_model(arguments.reconstructor).config.preprocessing
+    parsed = parse_config(PreprocessingConfig, config, where="model")
+    return build_store(Manifest(tuple(records), source=None), parsed, arguments.cache, description="scans")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--reconstructor", type=Path, required=True, help="Stage-1 model, for the second table.")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--steps1", type=int, default=300)
+    parser.add_argument("--steps2", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--n-annotated", type=int, default=140)
+    parser.add_argument("--per-disease", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--stage", choices=("1", "2", "both"), default="both")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    store = validation(arguments)
+    table: list[list[Any]] = []
+    if arguments.stage != "2":
+        table.append(["stage 1", "inside lesions", "outside", "AUPRC of the residual"])
+        for name, changes in STAGE1.items():
+            model = train("reconstructor", name, changes, arguments.steps1, arguments)
+            table.append([name, *left_and_changed(model, store)])
+    if arguments.stage != "1":
+        columns = ["all", "T1w", "T2w", "FLAIR", *sorted({r.pathology or "" for r in store.records})]
+        table.append(["stage 2, segmenter alone", *columns, "all, fused"])
+        for name, changes in STAGE2.items():
+            model = train("segmenter", name, changes, arguments.steps2, arguments)
+            scans = list(look(Predictor(load_model(model)), store, LEVELS))
+            alone = mean_auprc(scans, 0.0)
+            values = [alone.get(column, float("nan")) for column in columns]
+            table.append([name, *values, mean_auprc(scans, 0.15)["all"]])
+            print(table[-1], flush=True)
+    lines = ["| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in table]
+    (arguments.output / f"ablation_{arguments.stage}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
