@@ -243,9 +243,11 @@ def test_half_a_model_is_half_as_large_rounded_and_without_thresholds(home, tmp_
     store_calibration(source, {"default": "fixed"})
     assert run(monkeypatch, "halve", str(source), "-o", str(tmp_path / "half")) == 0
     captured = capsys.readouterr()
-    assert captured.out.strip() == str(tmp_path / "half") and "calibrate" in captured.err
+    assert captured.out.strip() == str(tmp_path / "half")
+    assert "calibrate" in captured.err
     whole, half = load_bundle(source), load_bundle(tmp_path / "half")
-    assert half.calibration == {} and half.sha256 != whole.sha256
+    assert half.calibration == {}
+    assert half.sha256 != whole.sha256
     sizes = [(path / "model.safetensors").stat().st_size for path in (source, tmp_path / "half")]
     assert sizes[1] < 0.6 * sizes[0]
     for key, weight in whole.reconstructor.state_dict().items():
