@@ -15,7 +15,7 @@ from halebrain.core.errors import UsageError
 from halebrain.core.types import MaskArray, Volume
 from halebrain.core.versions import versions
 from halebrain.decision.choice import MaskChoice
-from halebrain.decision.modality import check_modality, said_modality, seen_modality
+from halebrain.decision.modality import check_modality, flag_limits, said_modality, seen_modality
 from halebrain.evaluation.scan_level import working_scan_score
 from halebrain.evaluation.threshold import Calibration, OperatingPoint
 from halebrain.inference.cohort import ScanInput
@@ -117,6 +117,7 @@ def detect(
     said = said_modality(choice.modality, named)
     judge_name(scan.qc, None if said is None else said.name)
     contrast = said or seen_modality(scan.qc)
+    flag_limits(scan.qc, bundle.limits, contrast)
     called = choice.threshold(contrast)
     found = detect_anomalies(predictor, volume, scan, threshold=called["value"], min_lesion_mm3=choice.min_lesion_mm3)
     score = working_scan_score(found.maps.score, scan.brain_mask, scan.grid.spacing_mm)

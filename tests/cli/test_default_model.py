@@ -1,11 +1,14 @@
 """Without -m the model that comes with the package is taken; where there is none, it is said."""
 
 import json
+import shutil
 
 import pytest
 
+import halebrain
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import load_bundle
+from halebrain.models.about import About
+from halebrain.models.bundle import load_bundle, store_about
 
 PATIENT = [("p", "FLAIR", "test", "ms")]
 
@@ -22,6 +25,22 @@ def test_detect_works_out_of_the_box(command, bundled, scan, tmp_path):
     assert provenance["model_sha256"] == load_bundle(bundled).sha256
     assert provenance["notice"] == "Research use only. Not a medical device."
     assert len(list((tmp_path / "out").iterdir())) == 20
+
+
+def test_known_limits_of_the_model_are_flagged(command, bundled, scan, tmp_path):
+    folder = tmp_path / "described"
+    shutil.unpack_archive(bundled, folder)
+    about = About(licence="CC-BY-4.0", citation="A", authors=("A",), data="B", limits={"FLAIR": "misses most"})
+    store_about(folder, about, card="# A card\n")
+    code, said = command(
+        "detect", "-i", scan, "-o", tmp_path / "out", "-m", folder, "--threshold", "0.05", "--no-progress"
+    )
+    assert code == 0, said.err
+    assert "known limit of the model on FLAIR: misses most" in said.err
+    provenance = json.loads(next((tmp_path / "out").glob("*provenance.json")).read_text())
+    assert "known limit of the model on FLAIR: misses most" in provenance["qc"]["flags"]
+    flags = halebrain.detect(scan, model=folder, modality="FLAIR", threshold=0.05).qc["flags"]
+    assert "known limit of the model on FLAIR: misses most" in flags
 
 
 def test_evaluate_needs_no_model_either(command, bundled, small_cohort, tmp_path):

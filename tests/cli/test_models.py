@@ -206,7 +206,7 @@ def test_every_named_model_is_verified_the_bundled_ones_too(home, tmp_path, monk
 def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, capsys):
     bundle = make_bundle(tmp_path / "a")
     sha = load_bundle(bundle).sha256
-    assert run(monkeypatch, "describe", bundle, *SAID) == 0
+    assert run(monkeypatch, "describe", bundle, *SAID, "--figure", "Dice 0.5", "--limit", "T1w=misses most") == 0
     assert load_bundle(bundle).sha256 == sha
     store_calibration(bundle, CALIBRATION)
     (tmp_path / "bundled").mkdir()
@@ -214,7 +214,14 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
     capsys.readouterr()
     assert run(monkeypatch, "info") == 0
     said = capsys.readouterr().out
-    for words in ("CC-BY-4.0", "Authors: A, B", "Cite: A, 2025.", "Learned from: Ten brains.", sha):
+    for words in (
+        "CC-BY-4.0",
+        "Authors: A, B",
+        "Cite: A, 2025.",
+        "Learned from: Ten brains.",
+        "Limits, T1w: misses most",
+        sha,
+    ):
         assert words in said
     assert "- Default threshold: dice" in said
     assert "- Threshold dice: 0.2500, best pooled Dice; 3 scans, split val" in said
@@ -222,8 +229,10 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
     assert run(monkeypatch, "info", "general", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["about"]["authors"] == ["A", "B"]
+    assert found["about"]["limits"] == {"T1w": "misses most"}
     assert found["calibration"] == CALIBRATION
     assert run(monkeypatch, "describe", bundle, *SAID[:1], "", *SAID[2:]) == ConfigError.exit_code
+    assert run(monkeypatch, "describe", bundle, *SAID, "--limit", "T1w") == UsageError.exit_code
 
 
 def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from halebrain.core.errors import UsageError
 from halebrain.data.naming import modality_of_scan, standard_modality
-from halebrain.decision.modality import ScanModality, check_modality, said_modality, seen_modality
+from halebrain.decision.modality import ScanModality, check_modality, flag_limits, said_modality, seen_modality
 from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput, find_scans
 
@@ -59,3 +59,10 @@ def test_a_manifest_gives_the_modality(small_cohort):
     manifest = small_cohort([("a", "T2w", "test", "healthy")])
     assert [scan.modality for scan in find_scans(manifest)] == ["T2w"]
     assert find_scans(manifest.parent / "sub-a_T2w.nii.gz")[0].modality is None
+
+
+@pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("FLAIR", False), (None, False)])
+def test_what_a_model_does_badly_is_flagged_on_such_scans_only(modality, flagged):
+    qc = {"flags": ["thick slices"]}
+    flag_limits(qc, {"T1w": "misses most"}, ScanModality(modality, "image"))
+    assert qc["flags"] == ["thick slices"] + ["known limit of the model on T1w: misses most"] * flagged

@@ -158,7 +158,7 @@ def detect_scan(
     """
     import json
 
-    from halebrain.decision.modality import said_modality, seen_modality
+    from halebrain.decision.modality import flag_limits, said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.detection import detect_anomalies
     from halebrain.inference.outputs import OutputNames
@@ -185,6 +185,7 @@ def detect_scan(
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     modality = modality or seen_modality(working.qc)
+    flag_limits(working.qc, predictor.bundle.limits, modality)
     threshold = choice.threshold(modality)
     found = detect_anomalies(
         predictor, volume, working, threshold=threshold["value"], min_lesion_mm3=choice.min_lesion_mm3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import DataError, HalebrainError, UnavailableError
+from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Threshold
@@ -89,8 +89,17 @@ def describe(
     citation: Annotated[str, typer.Option("--citation", help="How to cite them, one line.")],
     authors: Annotated[list[str], typer.Option("--author", help="Who made them; repeatable.")],
     data: Annotated[str, typer.Option("--data", help="What they learned from: data sets, with their licences.")],
+    figures: Annotated[
+        list[str] | None, typer.Option("--figure", help="What it reached, on which scans; repeatable.")
+    ] = None,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit", help="MODALITY=WORDS: what it is known to do badly; flagged on such scans. Repeatable."
+        ),
+    ] = None,
 ) -> None:
-    """Write licence, citation, authors and data into a model and its card; weights and hash stay as they are."""
+    """Write licence, citation, authors, data, figures and limits into a model and its card; weights stay as they are."""
     from dataclasses import replace
 
     from halebrain.core.config import parse_config
@@ -98,7 +107,11 @@ def describe(
     from halebrain.models.bundle import load_bundle, store_about
     from halebrain.models.card import model_card
 
-    said = {"licence": licence, "citation": citation, "authors": authors, "data": data}
+    weak = dict(limit.partition("=")[::2] for limit in limits or ())
+    if wrong := [name for name, words in weak.items() if not name or not words]:
+        raise UsageError("--limit takes MODALITY=WORDS", received=", ".join(map(repr, wrong)))
+    said: dict[str, Any] = {"licence": licence, "citation": citation, "authors": authors, "data": data}
+    said |= {"figures": figures or (), "limits": weak}
     about = parse_config(About, said, where="the options")
     store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
     typer.echo(model)

@@ -1,5 +1,6 @@
 """Which contrast a scan has, and how that is known: thresholds and percentiles go by it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +56,16 @@ def seen_modality(qc: dict[str, Any]) -> ScanModality:
     """Return the modality that quality control saw in the image itself (its "contrast"), if any."""
     contrast = qc.get("contrast")
     return ScanModality(None, "nothing") if contrast in (None, "unknown") else ScanModality(contrast, "image")
+
+
+def flag_limits(qc: dict[str, Any], limits: Mapping[str, str], modality: ScanModality) -> None:
+    """Add to the flags of a scan what the model is known to do badly on its modality.
+
+    Args:
+        qc: Quality-control numbers; "flags" grows.
+        limits: By modality, as the model's card has them.
+        modality: Of the scan.
+    """
+    limit = limits.get(modality.name or "")
+    if limit:
+        qc.setdefault("flags", []).append(f"known limit of the model on {modality.name}: {limit}")

@@ -93,6 +93,11 @@ class Bundle:
         place = self.path.resolve()
         return place.parent.name if place.name == "model" else place.stem
 
+    @property
+    def limits(self) -> dict[str, str]:
+        """What the model is known to do badly, in words, by modality."""
+        return {} if self.about is None else self.about.limits
+
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage.
 

@@ -38,6 +38,8 @@ def _describe_owners(about: About) -> list[str]:
         f"- Authors: {', '.join(about.authors)}",
         f"- Cite: {about.citation}",
         f"- Learned from: {about.data}",
+        *(f"- Figures: {figure}" for figure in about.figures),
+        *(f"- Limits, {modality}: {limit}" for modality, limit in about.limits.items()),
     ]
 
 
