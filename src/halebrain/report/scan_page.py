@@ -19,6 +19,8 @@ from halebrain.report.findings import Finding
 from halebrain.report.methods_text import methods_text
 from halebrain.report.verdict import verdict_of
 
+VIEW_HINT = 'id="view-hint"'
+"""Stands in every page that `halebrain view` can give the controls of a review; no name of a file can hold it."""
 PLANES = ("axial", "coronal", "sagittal")
 _OBLIQUE_DEGREES = 3.0
 _QUALITY_NAMES = {
