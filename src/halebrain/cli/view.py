@@ -1,4 +1,4 @@
-"""`halebrain view`: what a detection wrote, in a browser of this machine, with thresholds that can be kept and a review."""
+"""`halebrain view`: what a detection wrote, in a browser of this machine: another threshold kept, findings reviewed."""
 
 import webbrowser
 from pathlib import Path

@@ -78,6 +78,7 @@ def scan_html(page: ScanPage) -> str:
         shown_how=_shown_how(page),
         findings=page.findings,
         space="MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
+        view_hint=Markup(VIEW_HINT),
         mosaic=base64.b64encode(page.mosaic).decode("ascii"),
         quality=quality_facts(page.provenance.get("qc", {})),
         methods=methods,

@@ -1,1 +1,1 @@
-"""A folder of detections served to a browser on this machine: live thresholds that can be kept, findings under review."""
+"""A folder of detections served to a browser of this machine: another threshold kept, findings reviewed."""

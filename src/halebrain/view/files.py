@@ -55,7 +55,7 @@ def find_file(root: Path, target: str) -> Path | None:
 
 
 def first_page(root: Path) -> Path | None:
-    """Return the page that a visit begins with, relative to the folder: that of all scans, else that of the only one."""
+    """Return the page that a visit begins with, below the folder: that of all scans, else that of the only one."""
     if is_cohort_page(root / INDEX):
         return Path(INDEX)
     found = find_provenance(root)

@@ -141,7 +141,7 @@ def write_review(path: Path, decisions: Iterable[Decision]) -> None:
 
 
 def with_decision(known: Sequence[Decision], new: Decision) -> list[Decision]:
-    """Return a table in which `new` stands for what was decided on its finding; without a decision and a note it goes."""
+    """Return a table in which `new` stands for the finding that it is about; neither decision nor note = no row."""
     kept = [d for d in known if (d.mask_sha256, d.lesion) != (new.mask_sha256, new.lesion)]
     return kept if new.decision == OPEN and not new.note else [*kept, new]
 
