@@ -1,6 +1,7 @@
 """Detections on disk, made without a network, and a server that shows them."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -60,10 +61,15 @@ def make_detection() -> Callable[..., OutputNames]:
     return _detection
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _detection(tmp_path_factory.mktemp("made")).folder
+
+
 @pytest.fixture
-def detection(tmp_path: Path) -> OutputNames:
+def detection(made: Path, tmp_path: Path) -> OutputNames:
     """One scan in the folder `out`."""
-    return _detection(tmp_path / "out")
+    return OutputNames(Path(shutil.copytree(made, tmp_path / "out")), "sub-01_FLAIR")
 
 
 class Visitor:
