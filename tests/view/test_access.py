@@ -36,15 +36,27 @@ def test_it_listens_on_this_machine_only(visitor: Any) -> None:
 def test_the_token_of_the_address_gives_a_cookie_that_lets_in(visitor: Any, page: str) -> None:
     answer, content = visitor.ask("GET", f"/?token={visitor.access.token}", leave_out="Authorization")
     assert answer.status == 200
-    assert f"url={page}".encode() in content
+    assert f"url={visitor.access.space}{page}".encode() in content
     cookie = answer.headers["Set-Cookie"]
-    assert cookie.endswith("; Path=/; HttpOnly; SameSite=Strict")
+    assert cookie.endswith(f"; Path={visitor.access.space}/; HttpOnly; SameSite=Strict")
     assert visitor.access.token not in cookie
     held = cookie.partition(";")[0]
     assert visitor.get(page, leave_out="Authorization", Cookie=f"theme=dark; {held}")[0] == 200
     assert visitor.get(page, leave_out="Authorization", Cookie=held + "x")[0] == 403
-    answer, _ = visitor.ask("GET", "/", leave_out="Authorization", Cookie=held)
-    assert (answer.status, answer.headers["Location"]) == (303, page)
+
+
+def test_a_script_is_led_to_the_first_page(visitor: Any, page: str) -> None:
+    head = f"GET / HTTP/1.1\r\nHost: {visitor.host}\r\n"
+    assert b" 403 " in raw(visitor, head + "\r\n")
+    assert b" 303 " in raw(visitor, head + f"Authorization: Bearer {visitor.access.token}\r\n\r\n")
+
+
+def test_outside_its_space_there_is_nothing(visitor: Any, page: str) -> None:
+    """A cookie is sent to every port of a machine, but to its own path only, which no other server knows."""
+    for target in (page, f"/x{page}", f"{visitor.access.space}x{page}", visitor.access.space):
+        head = f"GET {target} HTTP/1.1\r\nHost: {visitor.host}\r\n"
+        assert b" 403 " in raw(visitor, head + "\r\n")
+        assert b" 404 " in raw(visitor, head + f"Authorization: Bearer {visitor.access.token}\r\n\r\n")
 
 
 @pytest.mark.parametrize("target", ["/", "/nothing.html", "PAGE", "PAGE?token=RIGHT", "/?token=", "/?token=wrong"])
@@ -79,6 +91,7 @@ def test_another_host_is_refused(visitor: Any, page: str, host: str) -> None:
 
 
 def test_no_host_and_two_hosts_are_refused(visitor: Any, page: str) -> None:
+    page = visitor.access.space + page
     head = f"GET {page} HTTP/1.1\r\nAuthorization: Bearer {visitor.access.token}\r\n"
     host = f"Host: {visitor.host}\r\n"
     assert b" 200 " in raw(visitor, head + host + "\r\n")
@@ -137,7 +150,7 @@ def test_head_tells_what_get_would(visitor: Any, page: str) -> None:
 def test_secrets_are_long_and_new_each_time() -> None:
     made = [Access(1) for _ in range(3)]
     secrets = {access.token for access in made} | {access.cookie for access in made} | {made[0].ticket()}
-    assert len(secrets) == 7
+    assert len(secrets | {access.space for access in made}) == 10
     assert all(len(access.token) >= 43 for access in made)
     with pytest.raises(RefusalError):
         made[0].admit("")

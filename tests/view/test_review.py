@@ -206,8 +206,6 @@ def test_the_name_of_a_scan_is_text_and_no_more(
     names = make_detection(folder, evil)
     write_index(tmp_path / "many", (), {})
     visitor = visit(tmp_path / "many")
-    for target in ("/", "/index.html"):
-        assert visitor.ask("GET", target)[0].status in (200, 303)
     link = re.search(r'<a href="([^"]+_report\.html)"', visitor.get("/index.html")[1].decode())
     assert link is not None
     address = "/" + link[1]
@@ -234,7 +232,7 @@ def test_the_page_of_all_scans_follows_a_saved_threshold(
     names = [make_detection(tmp_path / "many" / f"sub-0{n}", f"sub-0{n}_FLAIR") for n in (1, 2)]
     write_index(tmp_path / "many", (), {})
     visitor = visit(tmp_path / "many")
-    assert visitor.ask("GET", "/")[0].headers["Location"] == "/index.html"
+    assert visitor.server.visit.start == "/index.html"
     message = {"do": "save", "threshold": 0.85, "min_lesion_mm3": 0}
     message["mask_sha256"] = file_sha256(names[1].file("anomaly", "mask"))
     status, _ = visitor.post(f"/sub-02/{names[1].page.name}", message)

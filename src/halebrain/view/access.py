@@ -9,6 +9,7 @@ from halebrain.view.refusal import RefusalError
 
 ADDRESS = "127.0.0.1"
 _BEARER = "Bearer "
+_COOKIE = "halebrain"
 
 
 class Access:
@@ -25,6 +26,9 @@ class Access:
     def __init__(self, port: int) -> None:
         self.port = port
         self.token = secrets.token_urlsafe(32)
+        # Browsers send a cookie to every port of a machine, but to its own path only: whoever serves another port,
+        # where nobody knows this path, is not told the session.
+        self.space = f"/{secrets.token_urlsafe(12)}"
         self._session = secrets.token_urlsafe(32)
         self._tickets: set[str] = set()
 
@@ -36,12 +40,7 @@ class Access:
     @property
     def cookie(self) -> str:
         """The header that makes a browser remember the session; no script reads it, no other site sends it."""
-        return f"{self._name}={self._session}; Path=/; HttpOnly; SameSite=Strict"
-
-    @property
-    def _name(self) -> str:
-        # Cookies know no ports, so that two servers of one machine need two names.
-        return f"halebrain-{self.port}"
+        return f"{_COOKIE}={self._session}; Path={self.space}/; HttpOnly; SameSite=Strict"
 
     def address(self, token: str) -> str:
         """Return the address that lets a browser in."""
@@ -52,6 +51,16 @@ class Access:
         made = secrets.token_urlsafe(32)
         self._tickets.add(made)
         return made
+
+    def within(self, target: str) -> str:
+        """Return the path of an address without the space of this server.
+
+        Raises:
+            RefusalError: It is not in it.
+        """
+        if not target.startswith(f"{self.space}/"):
+            raise RefusalError(HTTPStatus.NOT_FOUND, "there is nothing here")
+        return target.removeprefix(self.space)
 
     def check_host(self, hosts: Sequence[str]) -> None:
         """Refuse a request that was sent to another name: a page elsewhere whose name leads here.
@@ -109,7 +118,7 @@ class Access:
                 return
             raise _stranger()
         try:
-            held = SimpleCookie("; ".join(cookies)).get(self._name)
+            held = SimpleCookie("; ".join(cookies)).get(_COOKIE)
         except CookieError:
             held = None
         if held is None or not _same(held.value, self._session):

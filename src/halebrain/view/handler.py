@@ -75,23 +75,26 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._check_session()
         if target == "/":
-            self._send(HTTPStatus.SEE_OTHER, b"", _TEXT, {"Location": self.visit.start})
+            self._send(HTTPStatus.SEE_OTHER, b"", _TEXT, {"Location": self._start})
             return
-        path, content = self.visit.read(target)
+        path, content = self.visit.read(self.access.within(target))
         kind = kind_of(path) or _TEXT
         self._send(HTTPStatus.OK, content, kind, policy=PAGE_POLICY if kind == _HTML else POLICY)
 
     def _welcome(self) -> None:
         """Give the cookie, then let the page itself go on: a redirect would count as coming from elsewhere."""
-        start = self.visit.start
-        page = f'<!doctype html><meta http-equiv="refresh" content="0; url={start}"><title>HaleBrain</title>'
-        page += f'<p><a href="{start}">Open the page</a></p>'
+        page = f'<!doctype html><meta http-equiv="refresh" content="0; url={self._start}"><title>HaleBrain</title>'
+        page += f'<p><a href="{self._start}">Open the page</a></p>'
         self._send(HTTPStatus.OK, page.encode("utf-8"), _HTML, {"Set-Cookie": self.access.cookie})
+
+    @property
+    def _start(self) -> str:
+        return f"{self.access.space}{self.visit.start}"
 
     def _post(self) -> None:
         self.access.check_origin(self.headers.get_all("Origin", []), self.headers.get("Sec-Fetch-Site"))
         self._check_session()
-        review = self.visit.change(self.path, parse_message(self._body()))
+        review = self.visit.change(self.access.within(self.path), parse_message(self._body()))
         self._send(HTTPStatus.OK, json.dumps(review).encode("utf-8"), _JSON)
 
     def _check_session(self) -> None:
