@@ -64,14 +64,18 @@ def test_what_cannot_be_shown_or_served_is_said(folder, tmp_path, command):
 def test_ctrl_c_ends_a_running_service(folder):
     run = [sys.executable, "-c", "from halebrain.cli.main import main; main()", "view", str(folder), "--no-browser"]
     process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    address = process.stdout.readline().strip()
-    port = int(re.search(r":(\d+)/", address)[1])
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", address.partition(str(port))[2])
-    assert connection.getresponse().status == 200
-    connection.close()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    try:
+        address = process.stdout.readline().strip()
+        port = int(re.search(r":(\d+)/", address)[1])
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", address.partition(str(port))[2])
+        assert connection.getresponse().status == 200
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 0
     assert said.splitlines()[-1] == "halebrain: ended"
     assert "Traceback" not in said

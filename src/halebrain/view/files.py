@@ -47,7 +47,7 @@ def find_file(root: Path, target: str) -> Path | None:
     base = root.resolve()
     try:
         path = base.joinpath(*parts).resolve(strict=True)
-    except (OSError, ValueError):  # absent, too long, a loop of links
+    except (OSError, ValueError, RuntimeError):  # absent, too long, a loop of links
         return None
     if not path.is_relative_to(base) or not all(map(_is_plain, path.relative_to(base).parts)):
         return None
