@@ -71,12 +71,13 @@ def slide(page: Any, score: float) -> None:
 def test_a_finding_is_rejected_with_a_note_and_stays_so(open_visit: Callable[..., Any], detection: OutputNames) -> None:
     page = ready(open_visit(detection.folder))
     assert "token" not in page.url
-    assert page.is_disabled("#save-mask")
+    assert page.is_hidden("#save-mask")
     slide(page, 0.75)
     page.wait_for_selector("#live[data-count='2']")
     assert page.locator("#live-findings tbody tr").count() == 2
     assert page.is_hidden("#written")
-    assert page.is_disabled("#reject")
+    assert page.is_hidden("#reject")
+    assert page.is_enabled("#save-mask")
     page.fill("#minimum", "200")
     page.wait_for_selector("#live[data-count='1']")
     assert page.locator("#live-findings tbody tr").count() == 1

@@ -16,6 +16,7 @@ from halebrain.view.refusal import RefusalError
 from halebrain.view.visit import Visit
 
 BODY_BYTES = 16_384
+_ICON = "/favicon.ico"
 _HTML, _JSON, _TEXT = KINDS[".html"], KINDS[".json"], "text/plain; charset=utf-8"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -72,6 +73,9 @@ class Handler(BaseHTTPRequestHandler):
         if given:
             self.access.admit(given[0])
             self._welcome()
+            return
+        if target == _ICON:  # what every browser asks for, without the cookie; there is none
+            self._send(HTTPStatus.NO_CONTENT, b"", _TEXT)
             return
         self._check_session()
         if target == "/":

@@ -8,7 +8,6 @@
   function place() {
     const where = document.querySelector("[aria-label='Where to look']");
     where.after(parts.getElementById("review"));
-    $("as-written").after(parts.getElementById("save-mask"));
     for (const line of [...parts.querySelector("dl").children]) document.querySelector("#keys dl").insertBefore(line, document.querySelector("#keys dl dt:last-of-type"));
     if (known.index) {
       const link = parts.getElementById("to-index");
@@ -54,7 +53,11 @@
     const now = viewer.now(), index = now.finding, finding = viewer.findings[index], said = decided(index);
     const free = Boolean(finding) && !busy && !known.error;
     for (const id of ["accept", "reject", "take-back", "note"]) $(id).disabled = !free;
-    $("save-mask").disabled = now.written || busy || Boolean(known.error);
+    for (const id of ["accept", "reject", "take-back", "note-label"]) $(id).hidden = !now.written;
+    $("save-mask").hidden = now.written;
+    $("save-mask").disabled = busy || Boolean(known.error);
+    // What was said of the mask as written says nothing of another one.
+    $("review-said").hidden = !now.written && !busy && !$("review-said").classList.contains("wrong");
     $("accept").setAttribute("aria-pressed", String(said.decision === "accepted"));
     $("reject").setAttribute("aria-pressed", String(said.decision === "rejected"));
     badge($("review-decision"), said);
@@ -65,7 +68,7 @@
       const note = earlier.note ? `: “${earlier.note}”` : "";
       $("review-earlier").textContent = `On another mask (score of at least ${earlier.threshold.toFixed(3)}), a finding with this peak was ${earlier.decision === "open" ? "noted on" : earlier.decision}${note}.`;
     }
-    if (!now.written) $("review-finding").textContent = "Findings as written can be reviewed: save these as the mask, or go back to “As written”.";
+    if (!now.written) $("review-finding").textContent = "These findings are not on disk. To review them, save them as the mask; “As written” goes back.";
     else if (!viewer.findings.length) $("review-finding").textContent = "There is no finding to review.";
     else if (!finding) $("review-finding").textContent = "No finding is chosen.";
     else $("review-finding").textContent = `Finding ${finding.number} of ${viewer.findings.length} · ${finding.volume_ml.toFixed(2)} ml${finding.region ? ` · ${finding.region}` : ""}`;
@@ -125,7 +128,7 @@
   function askSave() {
     const now = viewer.now();
     if (now.written || busy || known.error) return;
-    const small = now.minimum ? ` and pieces of at least ${now.minimum} mm³` : "";
+    const small = now.minimum ? `, in pieces of at least ${now.minimum} mm³` : "";
     $("save-what").textContent = `From now on the mask is what scores at least ${now.score.toFixed(3)}${small}: ${now.count} finding${now.count === 1 ? "" : "s"} as counted here.`;
     $("save-dialog").returnValue = "";
     $("save-dialog").showModal();
