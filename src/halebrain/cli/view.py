@@ -1,6 +1,5 @@
 """`halebrain view`: what a detection wrote, in a browser of this machine: another threshold kept, findings reviewed."""
 
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,8 @@ def view(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
 ) -> None:
     """Show pages in a browser of this machine: keep another threshold, accept or reject findings. Ctrl-C ends it."""
+    import webbrowser
+
     server = open_server(output, port=port)
     typer.echo(server.access.address(server.access.token))
     typer.echo("halebrain: the address holds the key to these scans; Ctrl-C ends the service", err=True)

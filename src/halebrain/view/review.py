@@ -100,10 +100,20 @@ class Decision:
         if row["decision"] not in DECISIONS:
             raise ValueError(f"decision {row['decision']!r}")
         return cls(
-            *(int(row[name]) for name in ("lesion", "i", "j", "k")),
-            *(float(row[name]) for name in ("x_mni_mm", "y_mni_mm", "z_mni_mm", "volume_ml")),
-            *(row["decision"], row["note"] or "", row["decided_at"]),
-            *(float(row["threshold"]), float(row["min_lesion_mm3"]), row["mask_sha256"]),
+            lesion=int(row["lesion"]),
+            i=int(row["i"]),
+            j=int(row["j"]),
+            k=int(row["k"]),
+            x_mni_mm=float(row["x_mni_mm"]),
+            y_mni_mm=float(row["y_mni_mm"]),
+            z_mni_mm=float(row["z_mni_mm"]),
+            volume_ml=float(row["volume_ml"]),
+            decision=row["decision"],
+            note=row["note"],
+            decided_at=row["decided_at"],
+            threshold=float(row["threshold"]),
+            min_lesion_mm3=float(row["min_lesion_mm3"]),
+            mask_sha256=row["mask_sha256"],
         )
 
 
