@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import webbrowser
 from http.client import HTTPConnection
 
 import pytest
 
+from halebrain.cli.view import open_server
 from halebrain.view.server import ViewServer
 
 PROVENANCE = "a_desc-anomaly_provenance.json"
@@ -59,6 +61,18 @@ def test_what_cannot_be_shown_or_served_is_said(folder, tmp_path, command):
     assert code == 69
     assert "--port" in said.err
     assert command("view", folder, "--port", 65536)[0] == 2
+
+
+def test_what_is_being_written_is_finished_first(folder):
+    server = open_server(folder)
+    ended = threading.Thread(target=server.stop)
+    with server.visit.lock:
+        ended.start()
+        ended.join(0.2)
+        assert ended.is_alive()
+        assert server.fileno() >= 0
+    ended.join(30)
+    assert server.fileno() == -1
 
 
 def test_ctrl_c_ends_a_running_service(folder):
