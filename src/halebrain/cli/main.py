@@ -27,6 +27,7 @@ from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
+from halebrain.cli.view import view
 from halebrain.core.errors import HalebrainError
 
 _INTERRUPTED = 130
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in (
     detect,
     report,
+    view,
     prepare,
     cohort,
     adapt,

@@ -68,6 +68,11 @@ class OutputNames:
         return self.file("anomaly", "report", ".html")
 
     @property
+    def review(self) -> Path:
+        """The table of what a reader decided on the findings; no run of ours writes it or takes it away."""
+        return self.file("anomaly", "review", ".tsv")
+
+    @property
     def thumbnail(self) -> Path:
         """The small picture that the page of many scans shows."""
         return self.file("anomaly", "thumbnail", ".jpg")

@@ -17,7 +17,14 @@ DESCRIPTION = "dataset_description.json"
 _DERIVATIVES = "derivatives"
 _IGNORED = (
     *("logs/", "*.html", "figures", "failed.tsv", "group_anomaly.*"),
-    *("**/*_lesions.*", "**/*_provenance.json", "**/*_mosaic.png", "**/*_thumbnail.jpg", "**/*_seg.dcm"),
+    *(
+        "**/*_lesions.*",
+        "**/*_review.tsv",
+        "**/*_provenance.json",
+        "**/*_mosaic.png",
+        "**/*_thumbnail.jpg",
+        "**/*_seg.dcm",
+    ),
 )
 """What BIDS has no name for."""
 _README = f"""# Anomalies in brain MRI, by HaleBrain

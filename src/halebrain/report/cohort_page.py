@@ -102,6 +102,11 @@ def cohort_rows(folder: Path) -> list[CohortRow]:
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
 
 
+def is_cohort_page(path: Path) -> bool:
+    """Return whether a file is the page of many scans, and not another one of that name."""
+    return path.is_file() and _MARK in path.read_text(encoding="utf-8", errors="replace")
+
+
 def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
     """Write the page of everything that lies below `folder`, and return its path.
 
@@ -113,7 +118,7 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
         CannotWriteError: The folder cannot be written, or another page has that name.
     """
     path = folder / INDEX
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    if path.exists() and not is_cohort_page(path):
         raise CannotWriteError("the page of all scans must not replace another one", where=path, remedy="move that one")
     rows = cohort_rows(folder)
     # What no scan has is no column.

@@ -19,6 +19,8 @@ from halebrain.report.findings import Finding
 from halebrain.report.methods_text import methods_text
 from halebrain.report.verdict import verdict_of
 
+VIEW_HINT = 'id="view-hint"'
+"""Stands in every page that `halebrain view` can give the controls of a review; no name of a file can hold it."""
 PLANES = ("axial", "coronal", "sagittal")
 _OBLIQUE_DEGREES = 3.0
 _QUALITY_NAMES = {
@@ -76,6 +78,7 @@ def scan_html(page: ScanPage) -> str:
         shown_how=_shown_how(page),
         findings=page.findings,
         space="MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
+        view_hint=Markup(VIEW_HINT),
         mosaic=base64.b64encode(page.mosaic).decode("ascii"),
         quality=quality_facts(page.provenance.get("qc", {})),
         methods=methods,

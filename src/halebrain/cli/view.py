@@ -1,0 +1,68 @@
+"""`halebrain view`: what a detection wrote, in a browser of this machine: another threshold kept, findings reviewed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halebrain.core.errors import MissingInputError
+
+if TYPE_CHECKING:
+    from halebrain.view.server import ViewServer
+
+
+def view(
+    output: Annotated[Path, typer.Argument(help="What halebrain detect wrote: one scan, or a folder of many.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0 = any free port.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+) -> None:
+    """Show pages in a browser of this machine: keep another threshold, accept or reject findings. Ctrl-C ends it."""
+    import webbrowser
+
+    server = open_server(output, port=port)
+    typer.echo(server.access.address(server.access.token))
+    typer.echo("halebrain: the address holds the key to these scans; Ctrl-C ends the service", err=True)
+    try:
+        # A ticket is good once: the arguments of a browser are seen by every user of a machine.
+        if not no_browser and not webbrowser.open(server.access.address(server.access.ticket())):
+            typer.echo("halebrain: no browser could be started; open the address above", err=True)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo("halebrain: ended", err=True)
+    finally:
+        server.stop()
+
+
+def open_server(output: Path, *, port: int = 0) -> "ViewServer":
+    """Return the server of a folder, which listens but does not answer yet.
+
+    Args:
+        output: What `halebrain detect` wrote.
+        port: 0 = any that is free.
+
+    Raises:
+        MissingInputError: There is no detection, or no page of it.
+        UnavailableError: The port is taken.
+    """
+    from halebrain.report.cohort_page import find_provenance
+    from halebrain.view.files import first_page
+    from halebrain.view.server import ViewServer
+    from halebrain.view.visit import Visit
+
+    start = first_page(output) if output.is_dir() else None
+    if start is None:
+        there = output.is_dir() and bool(find_provenance(output))
+        remedy = f"make it: halebrain report {output}" if there else "run halebrain detect -o there"
+        rule = "a page must be there to be shown" if there else "there must be a detection"
+        raise MissingInputError(rule, where=output, remedy=remedy)
+
+    def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
+        from halebrain.cli.pages import write_index
+        from halebrain.cli.report import remake_page
+        from halebrain.report.cohort_page import INDEX, is_cohort_page
+
+        remake_page(provenance, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
+        if is_cohort_page(output / INDEX):
+            write_index(output, (), {})
+
+    return ViewServer(Visit(output, start, remake), port=port)

@@ -1,0 +1,1 @@
+"""A folder of detections served to a browser of this machine: another threshold kept, findings reviewed."""

@@ -1,0 +1,133 @@
+"""Who may ask: a browser of this machine that was given the token, on a page of this server and no other."""
+
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+
+from halebrain.view.refusal import RefusalError
+
+ADDRESS = "127.0.0.1"
+_BEARER = "Bearer "
+_COOKIE = "halebrain"
+
+
+class Access:
+    """The secrets of one server, and the rules of who is let in.
+
+    The token opens the door: it stands in the address that is printed, or in a header. The session is another secret,
+    which the cookie holds. A ticket is a token that is good once: what starts a browser shows its arguments to every
+    user of the machine.
+
+    Args:
+        port: Where the server listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.token = secrets.token_urlsafe(32)
+        # Browsers send a cookie to every port of a machine, but to its own path only: whoever serves another port,
+        # where nobody knows this path, is not told the session.
+        self.space = f"/{secrets.token_urlsafe(12)}"
+        self._session = secrets.token_urlsafe(32)
+        self._tickets: set[str] = set()
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """What a browser of this machine calls the server."""
+        return f"{ADDRESS}:{self.port}", f"localhost:{self.port}"
+
+    @property
+    def cookie(self) -> str:
+        """The header that makes a browser remember the session; no script reads it, no other site sends it."""
+        return f"{_COOKIE}={self._session}; Path={self.space}/; HttpOnly; SameSite=Strict"
+
+    def address(self, token: str) -> str:
+        """Return the address that lets a browser in."""
+        return f"http://{self.hosts[0]}/?token={token}"
+
+    def ticket(self) -> str:
+        """Return a new token that is good once."""
+        made = secrets.token_urlsafe(32)
+        self._tickets.add(made)
+        return made
+
+    def within(self, target: str) -> str:
+        """Return the path of an address without the space of this server.
+
+        Raises:
+            RefusalError: It is not in it.
+        """
+        if not target.startswith(f"{self.space}/"):
+            raise RefusalError(HTTPStatus.NOT_FOUND, "there is nothing here")
+        return target.removeprefix(self.space)
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Refuse a request that was sent to another name: a page elsewhere whose name leads here.
+
+        Args:
+            hosts: Every Host header.
+
+        Raises:
+            RefusalError: There is not one, or it is another.
+        """
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+            raise RefusalError(HTTPStatus.FORBIDDEN, f"the Host must be {' or '.join(self.hosts)}")
+
+    def check_origin(self, origins: Sequence[str], site: str | None) -> None:
+        """Refuse a change that a page of another origin asks for.
+
+        Args:
+            origins: Every Origin header.
+            site: `Sec-Fetch-Site`, which browsers send.
+
+        Raises:
+            RefusalError: There is not one origin, or it is another.
+        """
+        if len(origins) != 1 or origins[0].lower() not in [f"http://{host}" for host in self.hosts]:
+            raise RefusalError(HTTPStatus.FORBIDDEN, "the Origin must be the page of this server")
+        if site not in (None, "same-origin"):
+            raise RefusalError(HTTPStatus.FORBIDDEN, "a page of another site may not change anything")
+
+    def admit(self, token: str) -> None:
+        """Take the token of an address; a ticket is spent by it.
+
+        Raises:
+            RefusalError: It is no token of this server.
+        """
+        if _same(token, self.token):
+            return
+        for ticket in tuple(self._tickets):
+            if _same(token, ticket):
+                self._tickets.discard(ticket)
+                return
+        raise _stranger()
+
+    def check_session(self, cookies: Sequence[str], authorization: str | None) -> None:
+        """Refuse whoever has neither the cookie nor the token in a header.
+
+        Args:
+            cookies: Every Cookie header.
+            authorization: The header `Authorization: Bearer TOKEN`, for scripts.
+
+        Raises:
+            RefusalError: The secret is absent or wrong.
+        """
+        if authorization is not None and authorization.startswith(_BEARER):
+            if _same(authorization.removeprefix(_BEARER), self.token):
+                return
+            raise _stranger()
+        try:
+            held = SimpleCookie("; ".join(cookies)).get(_COOKIE)
+        except CookieError:
+            held = None
+        if held is None or not _same(held.value, self._session):
+            raise _stranger()
+
+
+def _same(given: str, secret: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode("utf-8"))
+
+
+def _stranger() -> RefusalError:
+    return RefusalError(HTTPStatus.FORBIDDEN, "open the address that halebrain view printed: it holds the token")

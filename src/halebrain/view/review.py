@@ -1,0 +1,168 @@
+"""The table of decisions beside a detection: what a reader thinks of each finding, of which mask, and when."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from halebrain.core.atomic import write_text
+from halebrain.core.errors import DataError
+from halebrain.report.findings import Finding
+from halebrain.view.messages import DECISIONS
+
+OPEN = "open"
+
+
+@dataclass(frozen=True)
+class KnownMask:
+    """What tells a mask from others of the same scan.
+
+    Args:
+        sha256: Of its file.
+        threshold: Score from which it calls.
+        min_lesion_mm3: Smallest lesion that it keeps.
+    """
+
+    sha256: str
+    threshold: float
+    min_lesion_mm3: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row of the table.
+
+    Args:
+        lesion: Number of the finding in the lesion table of its mask.
+        i: Voxel of its peak on the native grid.
+        j: Second index.
+        k: Third index.
+        x_mni_mm: Its centre in template space.
+        y_mni_mm: To the front.
+        z_mni_mm: Up.
+        volume_ml: Its volume.
+        decision: "accepted", "rejected", or "open" where there is a note only.
+        note: One line; may be empty.
+        decided_at: In UTC, as ISO 8601 has it.
+        threshold: Score from which the mask calls.
+        min_lesion_mm3: Smallest lesion that it keeps.
+        mask_sha256: Of the mask's file. A decision holds for the finding of this mask, and for no other.
+    """
+
+    lesion: int
+    i: int
+    j: int
+    k: int
+    x_mni_mm: float
+    y_mni_mm: float
+    z_mni_mm: float
+    volume_ml: float
+    decision: str
+    note: str
+    decided_at: str
+    threshold: float
+    min_lesion_mm3: float
+    mask_sha256: str
+
+    @property
+    def peak(self) -> tuple[int, int, int]:
+        """The voxel of the peak."""
+        return self.i, self.j, self.k
+
+    @classmethod
+    def on(cls, finding: Finding, mask: KnownMask, decision: str, note: str) -> Self:
+        """Return what is decided now.
+
+        Args:
+            finding: What it is about.
+            mask: Which it belongs to.
+            decision: One of `DECISIONS`.
+            note: One line.
+        """
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return cls(
+            *(finding.number, *finding.voxel, *finding.mni_mm, finding.volume_ml),
+            *(decision, note, now, mask.threshold, mask.min_lesion_mm3, mask.sha256),
+        )
+
+    @classmethod
+    def of(cls, row: Mapping[str, str]) -> Self:
+        """Return the decision that a row tells.
+
+        Raises:
+            KeyError: A column is missing.
+            TypeError: A line is too short.
+            ValueError: A column holds something else.
+        """
+        if row["decision"] not in DECISIONS:
+            raise ValueError(f"decision {row['decision']!r}")
+        return cls(
+            lesion=int(row["lesion"]),
+            i=int(row["i"]),
+            j=int(row["j"]),
+            k=int(row["k"]),
+            x_mni_mm=float(row["x_mni_mm"]),
+            y_mni_mm=float(row["y_mni_mm"]),
+            z_mni_mm=float(row["z_mni_mm"]),
+            volume_ml=float(row["volume_ml"]),
+            decision=row["decision"],
+            note=row["note"],
+            decided_at=row["decided_at"],
+            threshold=float(row["threshold"]),
+            min_lesion_mm3=float(row["min_lesion_mm3"]),
+            mask_sha256=row["mask_sha256"],
+        )
+
+
+COLUMNS = tuple(f.name for f in fields(Decision))
+
+
+def read_review(path: Path) -> list[Decision]:
+    """Return every decision; none where there is no table yet.
+
+    Raises:
+        DataError: The table is none of ours, or damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            return [Decision.of(row) for row in csv.DictReader(handle, delimiter="\t")]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(
+            "a table of decisions must have every column", received=repr(error), where=path, remedy="mend or move it"
+        ) from error
+
+
+def write_review(path: Path, decisions: Iterable[Decision]) -> None:
+    """Write the table, whole or not at all.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(list(vars(decision).values()) for decision in decisions)
+    write_text(path, buffer.getvalue())
+
+
+def with_decision(known: Sequence[Decision], new: Decision) -> list[Decision]:
+    """Return a table in which `new` stands for the finding that it is about; neither decision nor note = no row."""
+    kept = [d for d in known if (d.mask_sha256, d.lesion) != (new.mask_sha256, new.lesion)]
+    return kept if new.decision == OPEN and not new.note else [*kept, new]
+
+
+def decisions_on(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
+    """Return what was decided on the findings of this very mask, by number."""
+    own = {d.lesion: d for d in known if d.mask_sha256 == mask_sha256}
+    return {f.number: own[f.number] for f in findings if f.number in own and own[f.number].peak == f.voxel}
+
+
+def earlier_decisions(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
+    """Return the last decision on a finding of another mask with the same peak, by number: to be told, not to hold."""
+    other = {d.peak: d for d in sorted(known, key=lambda d: d.decided_at) if d.mask_sha256 != mask_sha256}
+    return {f.number: other[f.voxel] for f in findings if f.voxel in other}

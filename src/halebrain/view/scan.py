@@ -1,0 +1,129 @@
+"""One detection as a visit finds it: what lies on disk now, what was decided on it, and what may be changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+from halebrain.core.errors import DataError, HalebrainError
+from halebrain.inference.lesions import read_lesions
+from halebrain.inference.outputs import OutputNames
+from halebrain.io.checksum import file_sha256
+from halebrain.report.cohort_page import PROVENANCE, read_provenance
+from halebrain.report.findings import Finding
+from halebrain.view.files import PAGE
+from halebrain.view.messages import Decide
+from halebrain.view.refusal import RefusalError
+from halebrain.view.review import (
+    OPEN,
+    Decision,
+    KnownMask,
+    decisions_on,
+    earlier_decisions,
+    read_review,
+    with_decision,
+    write_review,
+)
+
+
+@dataclass(frozen=True)
+class ViewedScan:
+    """A detection under review.
+
+    Args:
+        names: Of its files.
+        mask: The one that lies there now.
+        findings: Its table.
+    """
+
+    names: OutputNames
+    mask: KnownMask
+    findings: Sequence[Finding]
+
+    @classmethod
+    def at(cls, page: Path) -> Self:
+        """Return the detection that a page shows.
+
+        Raises:
+            DataError: Its files are damaged or another's.
+            MissingInputError: One is gone.
+        """
+        provenance = page.with_name(page.name.removesuffix(PAGE) + PROVENANCE)
+        if not provenance.is_file():
+            raise DataError("a page must lie beside its detection", where=page, remedy="run halebrain detect there")
+        about = read_provenance(provenance)
+        names = OutputNames(page.parent, str(about.get("scan")))
+        if names.provenance != provenance:
+            raise DataError("a provenance must name its own scan", received=about.get("scan"), where=provenance)
+        try:
+            called = float(about["threshold"]["value"]), float(about["threshold"]["min_lesion_mm3"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError("a provenance must tell its threshold", received=repr(error), where=provenance) from error
+        rows = read_lesions(names.file("anomaly", "lesions", ".tsv"))
+        mask = KnownMask(file_sha256(names.file("anomaly", "mask")), *called)
+        return cls(names, mask, [Finding.of(row) for row in rows])
+
+    def check_mask(self, sha256: str) -> None:
+        """Refuse what was asked for on the page of another mask.
+
+        Raises:
+            RefusalError: The mask that lies there is not the one of that hash.
+        """
+        if sha256 != self.mask.sha256:
+            raise RefusalError(HTTPStatus.CONFLICT, "the mask is another one now: load the page again")
+
+    def decide(self, asked: Decide) -> None:
+        """Write a decision into the table beside the detection.
+
+        Raises:
+            RefusalError: It is about another mask, or about no finding of this one.
+            DataError: The table is damaged.
+            CannotWriteError: The folder cannot be written.
+        """
+        self.check_mask(asked.mask_sha256)
+        finding = next((f for f in self.findings if f.number == asked.lesion), None)
+        if finding is None:
+            raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"there is no finding {asked.lesion} in this mask")
+        new = Decision.on(finding, self.mask, asked.decision, asked.note)
+        write_review(self.names.review, with_decision(read_review(self.names.review), new))
+
+    def review(self) -> dict[str, Any]:
+        """Return what a page must know to show decisions; JSON-able.
+
+        Raises:
+            DataError: The table is damaged.
+        """
+        known = read_review(self.names.review)
+        return {
+            "mask_sha256": self.mask.sha256,
+            "decisions": _told(decisions_on(known, self.findings, self.mask.sha256)),
+            "earlier": _told(earlier_decisions(known, self.findings, self.mask.sha256)),
+        }
+
+
+def review_count(page: Path) -> str:
+    """Return how many findings of a page were decided on ("2 of 5 reviewed"); empty where there is no such table."""
+    try:
+        if not any(page.parent.glob("*_review.tsv")):
+            return ""
+        scan = ViewedScan.at(page)
+        if not scan.names.review.is_file():
+            return ""
+        own = decisions_on(read_review(scan.names.review), scan.findings, scan.mask.sha256)
+    except HalebrainError as error:
+        return f"review: {error}"
+    return f"{sum(d.decision != OPEN for d in own.values())} of {len(scan.findings)} reviewed"
+
+
+def _told(decisions: dict[int, Decision]) -> dict[str, dict[str, Any]]:
+    return {
+        str(number): {
+            "decision": d.decision,
+            "note": d.note,
+            "decided_at": d.decided_at,
+            "threshold": d.threshold,
+            "min_lesion_mm3": d.min_lesion_mm3,
+        }
+        for number, d in sorted(decisions.items())
+    }

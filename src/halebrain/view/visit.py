@@ -1,0 +1,91 @@
+"""What a visit shows and changes: pages of one folder, decisions on findings, masks at another threshold."""
+
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from halebrain.core.errors import HalebrainError
+from halebrain.report.cohort_page import INDEX, is_cohort_page
+from halebrain.view.files import PAGE, find_file
+from halebrain.view.messages import Decide, Save
+from halebrain.view.page import index_page, scan_page
+from halebrain.view.refusal import RefusalError
+from halebrain.view.scan import ViewedScan, review_count
+
+Remake = Callable[[Path, float | None, float], object]
+"""Makes mask, table, page and provenance of a detection anew: its provenance, threshold (`None` = as it is), smallest
+lesion in mm³."""
+
+
+class Visit:
+    """One folder under review.
+
+    Args:
+        root: The folder.
+        start: The page that a visit begins with, relative to the folder.
+        remake: What a new threshold is handed to.
+    """
+
+    def __init__(self, root: Path, start: Path, remake: Remake) -> None:
+        self.root, self.remake = root.resolve(), remake
+        self.start = "/" + quote(start.as_posix())
+        self.lock = threading.Lock()
+        """Held while files are read that belong together, or replaced."""
+
+    def read(self, target: str) -> tuple[Path, bytes]:
+        """Return the file that the path of an address means, and its content as it is served.
+
+        Raises:
+            RefusalError: There is none, or none that is served.
+        """
+        path = find_file(self.root, target)
+        if path is None or (path.name == INDEX and not is_cohort_page(path)):
+            raise RefusalError(HTTPStatus.NOT_FOUND, "there is no such file of a detection")
+        with self.lock:
+            return path, self._content(path)
+
+    def change(self, target: str, message: Decide | Save) -> dict[str, Any]:
+        """Do what a page asks for; return what is decided then, as a page has it.
+
+        Raises:
+            RefusalError: There is no such page or finding, or its mask is another one by now.
+            HalebrainError: The files are damaged, gone, or cannot be written.
+        """
+        page = find_file(self.root, target)
+        if page is None or not page.name.endswith(PAGE):
+            raise RefusalError(HTTPStatus.NOT_FOUND, "there is no such page of a scan")
+        with self.lock:
+            scan = ViewedScan.at(page)
+            if isinstance(message, Decide):
+                scan.decide(message)
+            else:
+                scan.check_mask(message.mask_sha256)
+                self.remake(scan.names.provenance, message.threshold, message.min_lesion_mm3)
+                scan = ViewedScan.at(page)
+            return scan.review()
+
+    def _content(self, path: Path) -> bytes:
+        if path.name.endswith(PAGE):
+            up = "../" * (len(path.relative_to(self.root).parts) - 1)
+            index = f"{up}{INDEX}" if is_cohort_page(self.root / INDEX) else ""
+            return scan_page(path.read_text(encoding="utf-8"), _review(path) | {"index": index}).encode("utf-8")
+        if path.name == INDEX:
+            return index_page(path.read_text(encoding="utf-8"), _counts(path.parent)).encode("utf-8")
+        return path.read_bytes()
+
+
+def _review(page: Path) -> dict[str, Any]:
+    """Return what was decided on a scan, or why that cannot be told."""
+    try:
+        return ViewedScan.at(page).review()
+    except HalebrainError as error:
+        return {"error": str(error)}
+
+
+def _counts(folder: Path) -> dict[str, str]:
+    """Return how far each scan was reviewed, by the address that the page of all scans has for it."""
+    pages = ((page, review_count(page)) for page in sorted(folder.rglob(f"*{PAGE}")))
+    return {quote(page.relative_to(folder).as_posix()): count for page, count in pages if count}
