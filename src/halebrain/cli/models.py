@@ -99,7 +99,7 @@ def describe(
         ),
     ] = None,
 ) -> None:
-    """Write licence, citation, authors, data, figures and limits into a model and its card; weights stay as they are."""
+    """Write licence, citation, authors, data, figures and limits into a model and its card; weights stay."""
     from dataclasses import replace
 
     from halebrain.core.config import parse_config
