@@ -34,8 +34,12 @@ def config_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the shipped configurations of the command that is typed; where none fits, the shell goes on with paths."""
     command = context.info_name or ""
     kind = _KINDS.get(command, command)
-    names = sorted(path.stem.removeprefix(f"{kind}_") for path in _CONFIGS.glob(f"{kind}_*.yaml"))
-    return _begun(incomplete, names)
+    return _begun(incomplete, list(shipped_configs(kind)))
+
+
+def shipped_configs(kind: str) -> dict[str, Path]:
+    """Return name → file of the shipped configurations of a kind ("reconstructor"), sorted."""
+    return {path.stem.removeprefix(f"{kind}_"): path for path in sorted(_CONFIGS.glob(f"{kind}_*.yaml"))}
 
 
 def _begun(incomplete: str, known: Sequence[str]) -> list[str]:

@@ -12,7 +12,8 @@ from typer.core import TyperCommand
 
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Calibration
@@ -147,12 +148,21 @@ def find_config(path: Path | None, kind: str) -> Path | None:
 
     Args:
         path: What the user gave.
-        kind: "reconstructor" or "segmenter".
+        kind: How the names of its files begin: "reconstructor", "segmenter", "matrix" …
+
+    Raises:
+        MissingInputError: It is neither a file nor a shipped name.
     """
     if path is None or path.is_file() or path.suffix:
         return path
-    shipped = Path(__file__).parent.parent / "configs" / f"{kind}_{path}.yaml"
-    return shipped if shipped.exists() else path
+    shipped = completion.shipped_configs(kind)
+    if str(path) not in shipped:
+        raise MissingInputError(
+            "a configuration is a YAML file or the name of a shipped one",
+            received=repr(str(path)),
+            remedy=suggestion(str(path), list(shipped)),
+        )
+    return shipped[str(path)]
 
 
 def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
