@@ -57,7 +57,7 @@ class Results:
 
 def to_json(content: object) -> str:
     """Return content as JSON that every reader takes: paths are text, and what is no number is null."""
-    return json.dumps(_clean(content), indent=2, ensure_ascii=False)
+    return json.dumps(_clean(content), indent=2)
 
 
 def command_line(*parts: object) -> str:
