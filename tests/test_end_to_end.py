@@ -244,3 +244,13 @@ def test_the_commands_of_the_documents_work_as_written(
     run = ["bash", "-euo", "pipefail", "-c", quick] if kind == "sh" else [sys.executable, "-c", quick]
     done = subprocess.run(run, cwd=newcomer, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_notebook_of_the_tour_runs_as_it_stands(newcomer: Path) -> None:
+    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    environment = os.environ | {"MPLBACKEND": "agg", "HALEBRAIN_HOME": str(newcomer / "home")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=newcomer, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Research use only" in done.stdout
+    assert (newcomer / "tour_mask.nii.gz").is_file()

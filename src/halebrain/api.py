@@ -155,7 +155,11 @@ def _path_of(image: Any) -> Path | None:
     if isinstance(image, str | os.PathLike):
         return Path(image)
     if not hasattr(image, "dataobj"):
-        raise UsageError("an image is a path or an image of nibabel's", received=type(image).__name__)
+        raise UsageError(
+            "an image is a path or an image of nibabel's",
+            received=type(image).__name__,
+            remedy="give nibabel.load(path), or the path",
+        )
     return None
 
 

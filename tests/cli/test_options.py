@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.cli.options import find_config, find_device
-from halebrain.core.errors import UnavailableError, UsageError
+from halebrain.core.errors import MissingInputError, UnavailableError, UsageError
 
 
 @pytest.mark.parametrize("kind", ["reconstructor", "segmenter"])
@@ -23,6 +23,14 @@ def test_a_file_of_the_user_goes_before_a_shipped_name(tmp_path, monkeypatch):
     assert find_config(Path("demo"), "segmenter") == Path("demo")
     assert find_config(Path("mine.yaml"), "segmenter") == Path("mine.yaml")
     assert find_config(None, "segmenter") is None
+
+
+def test_a_name_that_is_none_offers_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match="did you mean 'paper'"):
+        find_config(Path("papr"), "reconstructor")
+    with pytest.raises(MissingInputError, match="known: cpu, gpu, paper, tiny"):
+        find_config(Path("nonsense"), "matrix")
 
 
 def test_devices_are_checked():

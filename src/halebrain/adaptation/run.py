@@ -78,7 +78,11 @@ class Adapter:
         self, bundle: Bundle, scans: AdaptScans, config: AdaptConfig, folder: Path, device: torch.device
     ) -> None:
         if bundle.segmenter is None:
-            raise DataError("adaptation needs a model with a segmenter", where=bundle.path or "model")
+            raise DataError(
+                "adaptation needs a model with a segmenter",
+                where=bundle.path or "model",
+                remedy="give a detector, which has both stages; halebrain models info MODEL says what it is",
+            )
         self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
         self.identity = adaptation_identity(bundle, scans, config)
         self.work = folder / self.identity[:16]

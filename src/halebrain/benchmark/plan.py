@@ -85,7 +85,11 @@ def plan(config: MatrixConfig) -> list[Cell]:
         )
     once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
     if once:
-        raise ConfigError("every row needs a title of its own", received=sorted(once)[0])
+        raise ConfigError(
+            "every row needs a title of its own",
+            received=sorted(once)[0],
+            remedy="rename it: row, or rows of the segmenters",
+        )
     return cells
 
 

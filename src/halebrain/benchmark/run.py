@@ -171,7 +171,11 @@ def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
         for split, what in (("val", "validation"), ("test", "test"))
     )
     if not val or not test:
-        raise ConfigError('a benchmark needs scans of the splits "val" and "test"', where=path)
+        raise ConfigError(
+            'a benchmark needs scans of the splits "val" and "test"',
+            where=path,
+            remedy='write val and test under "split", and look at modality',
+        )
     if config.synthetic is not None:
         anomaly = build_anomaly(config.synthetic)
         for scans in (val, test):

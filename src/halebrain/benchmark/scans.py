@@ -56,7 +56,11 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
         volume = read_volume(record.image)
         scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         if scan.qc.get("registration_failed"):
-            raise DataError("a scan of a benchmark must register to the template", where=record.image)
+            raise DataError(
+                "a scan of a benchmark must register to the template",
+                where=record.image,
+                remedy="take it out of the manifest, or set preprocessing.registration to none",
+            )
         lesion = np.zeros_like(scan.brain_mask)
         if record.lesion is not None and not record.is_healthy:
             lesion = scan.mask_from_native(read_mask(record.lesion, volume))

@@ -1,12 +1,14 @@
 """`halebrain adapt`: fine-tune a model's segmenter on a few annotated scans."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, command_line, counted, look_at
 
 if TYPE_CHECKING:
     from halebrain.adaptation.run import Adaptation
@@ -20,9 +22,13 @@ def adapt(
     model: options.ModelPath = None,
     pathology: Annotated[
         list[str] | None,
-        typer.Option("--pathology", help="Adapt to these only; other annotated scans are scored before and after."),
+        typer.Option(
+            "--pathology",
+            autocompletion=completion.among(*completion.PATHOLOGIES),
+            help="Adapt to these only; other annotated scans are scored before and after.",
+        ),
     ] = None,
-    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
+    modality: options.Modalities = None,
     config: options.ConfigPath = None,
     overrides: options.Overrides = None,
     seed: Annotated[
@@ -32,6 +38,7 @@ def adapt(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fine-tune a model on a few annotated scans (1 to 20), raw or prepared. The new model is OUTPUT/model.
 
@@ -46,6 +53,7 @@ def adapt(
     from halebrain.models.bundle import load_bundle
     from halebrain.models.store import find_model
 
+    results = Results("adapt", as_json=as_json)
     given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     settings = load_config(AdaptConfig, config, given)
     source = find_model(model)
@@ -61,14 +69,28 @@ def adapt(
         _clear(output, source)
     elif _refuse_another(output, adapter.identity):
         shutil.rmtree(output / "work", ignore_errors=True)
-        typer.echo(output / "model")
+        _tell(results, output, [output / "model"])
         return
     result = adapter.run()
     for note in result.notes[len(scans.notes) :]:
         typer.echo(f"halebrain: warning: {note}", err=True)
-    for path in _write(result, output, settings.seed):
-        typer.echo(path)
+    paths = _write(result, output, settings.seed)
     shutil.rmtree(output / "work")
+    _tell(results, output, paths)
+
+
+def _tell(results: Results, output: Path, paths: list[Path]) -> None:
+    """Close with what was made, where it is and what to do with it."""
+    for path in paths:
+        results.line(path)
+    said = json.loads((output / "adaptation.json").read_text(encoding="utf-8"))
+    pages = [look_at(path) for path in paths if path.suffix == ".html"]
+    results.finish(
+        f"adapted in {counted(said['choice']['steps'], 'step')}; before and after: {output / 'adaptation.md'}",
+        wrote=[output / "model"],
+        then=[*pages, command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", output / "model")],
+        document={"output": output, "model": output / "model", "files": paths, **said},
+    )
 
 
 def _clear(output: Path, source: Path) -> None:

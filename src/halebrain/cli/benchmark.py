@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, counted, look_at
 
 if TYPE_CHECKING:
     from halebrain.benchmark.config import MatrixConfig
@@ -36,12 +37,19 @@ def benchmark(
         raise UsageError("a benchmark needs a file", remedy="give -c FILE, or -c cpu for the shipped one")
     settings = load_config(MatrixConfig, found, overrides or [])
     outcome = run_benchmark(settings, output, device=options.find_device(device))
+    told = Results("benchmark")
     for path in write_results(settings, outcome, output):
-        typer.echo(path)
+        told.line(path)
     for key, reason in outcome.failures.items():
         typer.echo(f"halebrain: {key} failed: {reason}", err=True)
     for note in outcome.empty:
         typer.echo(f"halebrain: {note}", err=True)
+    done = counted(len(outcome.results), "cell")
+    told.finish(
+        f"{done} done, {len(outcome.failures)} failed" if outcome.failures else f"{done} done",
+        wrote=[output],
+        then=[look_at(output / "index.html")],
+    )
     if outcome.failures:
         raise typer.Exit(_SOME_FAILED)
 
@@ -62,7 +70,11 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
 
     runs = method_runs(outcome)
     if not runs:
-        raise DataError("a benchmark needs one cell that works", received=f"{len(outcome.failures)} failed")
+        raise DataError(
+            "a benchmark needs one cell that works",
+            received=f"{len(outcome.failures)} failed",
+            remedy="mend what the lines above say; the same command goes on",
+        )
     reference = reference_title(config, plan(config))
     table = build_matrix(runs, config.columns, reference=reference)
     provenance = _provenance(config, outcome, runs)

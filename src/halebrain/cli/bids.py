@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
 from halebrain.cli.bids_work import Looking, look_at_all
+from halebrain.cli.results import Results, command_line, counted, failed_scans
 from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def bids(
     bids_dir: Annotated[Path, typer.Argument(help="The BIDS data set.")],
     out_dir: Annotated[Path, typer.Argument(help="The derivative: BIDS_DIR/derivatives/halebrain, or elsewhere.")],
     level: Annotated[Level, typer.Argument(help="participant: look at scans; group: one table of all results.")],
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="Model: a folder, a zip, or a name; default: the bundled one.")
-    ] = None,
+    model: options.ModelPath = None,
     participant_label: Annotated[
         list[str] | None,
         typer.Option("--participant-label", "--participant_label", help="Only these, with or without sub-."),
@@ -42,7 +41,11 @@ def bids(
     ] = None,
     modality: Annotated[
         list[str] | None,
-        typer.Option("--modality", help="T1w, T2w, FLAIR, T1ce, inplaneT2; default: what the model learned from."),
+        typer.Option(
+            "--modality",
+            autocompletion=completion.among(*completion.MODALITIES, "T1ce", "inplaneT2"),
+            help="T1w, T2w, FLAIR, T1ce, inplaneT2; default: what the model learned from.",
+        ),
     ] = None,
     skip_bids_validation: Annotated[
         bool, typer.Option("--skip-bids-validation", help="Take the data set as it is.")
@@ -55,7 +58,12 @@ def bids(
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
     brain: Annotated[
-        str, typer.Option("--brain", help="How brains are found: auto, stripped, synthstrip, hdbet or atlas.")
+        str,
+        typer.Option(
+            "--brain",
+            autocompletion=completion.among(*completion.BRAINS),
+            help="How brains are found: auto, stripped, synthstrip, hdbet or atlas.",
+        ),
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Seed of everything that is drawn.")] = 0,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
@@ -68,15 +76,17 @@ def bids(
     ] = False,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run goes on from what is there."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.io.bids_derivative import begin_derivative, check_place
 
+    results = Results("bids", as_json=as_json)
     check_place(out_dir, bids_dir)
     _check_dataset(bids_dir, skip=skip_bids_validation or level is Level.GROUP)
     if level is Level.GROUP:
-        typer.echo(_write_group(out_dir))
+        _write_group(out_dir, results)
         return
     query = _query(participant_label, session_label, bids_filter_file, modality)
     images = _select(bids_dir, query, model)
@@ -87,14 +97,39 @@ def bids(
     )
     with options.temporary_files_in(work_dir):
         failed = look_at_all(looking, images, n_procs=n_procs, threads=threads, stop=stop_on_first_crash)
-    typer.echo(out_dir)
+    _tell(results, looking, images, failed)
     if failed:
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         raise PartialFailureError(
             "every scan should be looked at",
-            received=f"{len(failed)} of {len(images)} that failed: {', '.join(failed[:_SHOWN])}{more}",
+            received=f"{len(failed)} of {len(images)} that failed: {', '.join(list(failed)[:_SHOWN])}{more}",
             where=out_dir / "logs",
+            remedy="mend what each record says; the same command then looks at those only",
         )
+
+
+def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[str, str]) -> None:
+    """Close with what was found, where it is and what to do with it."""
+    from halebrain.cli.found import found_scan, summed_up
+    from halebrain.inference.cohort import bids_scan
+
+    found = []
+    for image in images:
+        scan = bids_scan(image, looking.dataset)
+        if scan.name not in failed and scan.in_dataset is not None:
+            found.append(found_scan(looking.output / scan.in_dataset.parent, scan.name))
+    results.line(looking.output)
+    results.finish(
+        summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
+        wrote=[looking.output],
+        then=[command_line("bids", looking.dataset, looking.output, "group")],
+        document={
+            "output": looking.output,
+            "level": Level.PARTICIPANT.value,
+            "scans": found,
+            "failed": failed_scans(failed),
+        },
+    )
 
 
 def _check_dataset(dataset: Path, *, skip: bool) -> None:
@@ -156,8 +191,8 @@ def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]
     return chosen
 
 
-def _write_group(derivative: Path) -> Path:
-    """Write the table of all results and its dictionary; return its path."""
+def _write_group(derivative: Path, results: Results) -> None:
+    """Write the table of all results and its dictionary, and tell its path."""
     import json
 
     from halebrain.core.atomic import write_text
@@ -173,4 +208,9 @@ def _write_group(derivative: Path) -> Path:
     write_text(path, group_tsv(rows))
     if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
         typer.echo(f"halebrain: warning: {len(failed)} scans failed and have no result: {', '.join(failed)}", err=True)
-    return path
+    results.line(path)
+    results.finish(
+        f"{counted(len(rows), 'scan')} in one table",
+        wrote=[path],
+        document={"output": derivative, "level": Level.GROUP.value, "table": path, "scans": rows},
+    )

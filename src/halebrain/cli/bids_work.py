@@ -44,8 +44,8 @@ class Looking:
 
 def look_at_all(
     looking: Looking, images: Sequence[Path], *, n_procs: int, threads: int | None, stop: bool
-) -> list[str]:
-    """Look at every scan, and return the names of those that failed.
+) -> dict[str, str]:
+    """Look at every scan, and return name → reason of those that failed.
 
     Args:
         looking: How.
@@ -62,7 +62,7 @@ def look_at_all(
     each = threads or max(1, (os.cpu_count() or 1) // n_procs)
     _check_model(looking, alone=n_procs == 1)
     found = map_items(partial(_look_at, looking), images, workers=0 if n_procs == 1 else n_procs, threads=each)
-    failed = []
+    failed = {}
     for index, error in track(found, description="Detecting", total=len(images)):
         record = _record(looking, images[index])
         if not isinstance(error, Exception):
@@ -73,8 +73,8 @@ def look_at_all(
         if stop:
             raise error
         typer.echo(f"halebrain: {name}: {_said(error)}", err=True)
-        failed.append(name)
-    return sorted(failed)
+        failed[name] = _said(error)
+    return dict(sorted(failed.items()))
 
 
 def _look_at(looking: Looking, image: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, command_line, counted
 from halebrain.core.errors import MissingInputError
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Model bundle (a folder).")],
     manifest: options.ManifestPath,
-    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
-    pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
+    modality: options.Modalities = None,
+    pathology: options.Pathologies = None,
     name: Annotated[
         str | None,
         typer.Option("--name", help="Of a data set: its thresholds are kept beside the others, as dice@NAME."),
@@ -38,6 +39,7 @@ def calibrate(
     device: options.Device = "auto",
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Choose thresholds on the split "val" and store them in MODEL, with a hash of the scans that they come from."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -48,12 +50,23 @@ def calibrate(
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
     where = options.find_device(device)
     calibration = run_calibration(model, rows, name=name, add=add, default=default, seed=seed, device=where)
+    results = Results("calibrate", as_json=as_json)
     for stored, threshold in calibration.thresholds.items():
-        typer.echo(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
+        results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
     for contrast, table in calibration.modalities.items():
         for stored, threshold in table.items():
-            typer.echo(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
+            results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
     typer.echo(f"halebrain: --threshold auto means {calibration.default}", err=True)
+    stated = calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})
+    results.finish(
+        f"{counted(len(calibration.thresholds), 'threshold')} stored; --threshold auto means {calibration.default}",
+        wrote=[model],
+        then=[
+            command_line("evaluate", model, "--manifest", manifest, "-o", "evaluation"),
+            command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", model),
+        ],
+        document={"model": model, "scans": len(rows), "subjects": len(calibration.subjects), "modalities": {}} | stated,
+    )
 
 
 def run_calibration(
@@ -88,7 +101,11 @@ def run_calibration(
     from halebrain.models.bundle import load_bundle, store_calibration
 
     if len(rows) == 0:
-        raise MissingInputError('calibration needs scans of the split "val"', where=rows.source or "manifest")
+        raise MissingInputError(
+            'calibration needs scans of the split "val"',
+            where=rows.source or "manifest",
+            remedy='write val under "split" for some subjects, and look at --modality and --pathology',
+        )
     bundle = load_bundle(model)
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = options.read_calibration(bundle) if add or name is not None else None

@@ -46,7 +46,11 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
     about = {"split": "val", "manifest_sha256": rows.fingerprint()}
     thresholds = _by_dice(ill, about) | _by_healthy([scan for scans in healthy.values() for scan in scans], about)
     if not thresholds:
-        raise MissingInputError("calibration needs healthy or annotated scans", where=rows.source or "manifest")
+        raise MissingInputError(
+            "calibration needs healthy or annotated scans",
+            where=rows.source or "manifest",
+            remedy='write healthy under "pathology", or a mask under "lesion"',
+        )
     enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
     return Calibration(
         default=next(iter(thresholds)),

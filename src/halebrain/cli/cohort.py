@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, command_line, counted
 
 
 class Variety(StrEnum):
@@ -20,10 +21,21 @@ def cohort(
     output: options.Output,
     subjects: Annotated[int, typer.Option("--subjects", min=0, help="Healthy subjects.")] = 20,
     patients: Annotated[int, typer.Option("--patients", min=0, help="Patients of each pathology.")] = 5,
-    modality: Annotated[list[str] | None, typer.Option("--modality", help="T1w, T2w, FLAIR, random.")] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--modality",
+            autocompletion=completion.among(*completion.MODALITIES, "random"),
+            help="T1w, T2w, FLAIR, random.",
+        ),
+    ] = None,
     pathology: Annotated[
         list[str] | None,
-        typer.Option("--pathology", help="ms, stroke, tumour, wmh (the default), cavity, haemorrhage, mass."),
+        typer.Option(
+            "--pathology",
+            autocompletion=completion.among(*completion.PATHOLOGIES),
+            help="ms, stroke, tumour, wmh (the default), cavity, haemorrhage, mass.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size.")] = 2.0,
@@ -68,4 +80,11 @@ def cohort(
     )
     manifest = generate_cohort(output, config, workers=workers)
     save_figure(cohort_montage(manifest), output / "montage.png")
-    typer.echo(output / "manifest.tsv")
+    results = Results("cohort")
+    results.line(output / "manifest.tsv")
+    people, table = counted(len(manifest.subjects()), "virtual subject"), ("--manifest", output / "manifest.tsv")
+    results.finish(
+        f"{people}, {counted(len(manifest), 'scan')}; a picture of them: {output / 'montage.png'}",
+        wrote=[output],
+        then=[command_line("train", "reconstructor", "-c", "demo", *table, "-o", "runs/stage1")],
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, command_line, look_at
 
 if TYPE_CHECKING:
     from halebrain.evaluation.evaluate import Evaluation
@@ -56,7 +57,13 @@ def demo(
     _calibrate(model, manifest, seed, device)
     page = _evaluate(model, manifest, output, seed, device)
     typer.echo(f"The demo took {(time.monotonic() - start) / 60:.1f} minutes.", err=True)
-    typer.echo(page)
+    results = Results("demo")
+    results.line(page)
+    results.finish(
+        "a cohort, two trainings, thresholds, an evaluation and a detection",
+        wrote=[output],
+        then=[look_at(page), command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", model)],
+    )
 
 
 def _clear(output: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, command_line, counted, failed_scans, look_at
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def detect(
         str,
         typer.Option(
             "--brain",
+            autocompletion=completion.among(*completion.BRAINS),
             help="How: auto (stripped scans as they are, else the best at hand), stripped, synthstrip, hdbet or atlas.",
         ),
     ] = "auto",
@@ -49,7 +51,9 @@ def detect(
     modality: Annotated[
         str,
         typer.Option(
-            "--modality", help="auto (manifest, file name, else the image's own contrast), T1w, T2w or FLAIR."
+            "--modality",
+            autocompletion=completion.among("auto", *completion.MODALITIES),
+            help="auto (manifest, file name, else the image's own contrast), T1w, T2w or FLAIR.",
         ),
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
@@ -63,14 +67,17 @@ def detect(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, a page with a viewer."""
     options.set_up(threads=threads, no_progress=no_progress)
+    from halebrain.cli.found import found_scan
     from halebrain.cli.pages import write_index
     from halebrain.core.progress import track
     from halebrain.inference.cohort import find_scans
     from halebrain.io.bids_derivative import begin_derivative
 
+    results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
     if dicom_seg:
         options.check_dicom_out([scan.image for scan in scans])
@@ -85,23 +92,44 @@ def detect(
         begin_derivative(output, source)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
+    found: list[dict[str, Any]] = []
     for scan in track(scans, description="Detecting", total=len(scans)):
         folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
         try:
             done = detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite, dicom_seg=dicom_seg)
-            typer.echo(done)
+            results.line(done)
+            found.append(found_scan(done, scan.name))
         except HalebrainError as error:
             if single:
                 raise
             typer.echo(f"halebrain: {scan.name}: {error}", err=True)
             failed.append((scan.name, error))
-    if not single:
-        write_index(output, [scan.name for scan in scans], {name: str(error) for name, error in failed})
+    reasons = {name: str(error) for name, error in failed}
+    index = None if single else write_index(output, [scan.name for scan in scans], reasons)
+    _tell(results, output, found, reasons, index)
     if failed:
-        names = ", ".join(name for name, _ in failed)
         raise PartialFailureError(
-            "every scan should be looked at", received=f"{len(failed)} of {len(scans)} that failed: {names}"
+            "every scan should be looked at",
+            received=f"{len(failed)} of {len(scans)} that failed: {', '.join(reasons)}",
+            where=output / "failed.tsv",
+            remedy="mend what each line says; the same command then looks at those only",
         )
+
+
+def _tell(
+    results: Results, output: Path, found: list[dict[str, Any]], failed: dict[str, str], index: Path | None
+) -> None:
+    """Close with what was found, where it is and what to do with it."""
+    from halebrain.cli.found import summed_up
+
+    pages = [look_at(index if index is not None else scan["report"]) for scan in found[:1]]
+    again = command_line("report", output, "--threshold", "VALUE")
+    results.finish(
+        summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
+        wrote=[output],
+        then=[*pages, f"{again}   (another threshold, without a network)"] if found else (),
+        document={"output": output, "index": index, "scans": found, "failed": failed_scans(failed)},
+    )
 
 
 def load_predictor(

@@ -1,9 +1,11 @@
 """`halebrain doctor`: what this installation has and lacks."""
 
-import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from halebrain.cli import options
+from halebrain.cli.results import to_json
 
 _PACKAGES = ("halebrain", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "pydicom", "lightning")
 _EXTRAS = {
@@ -16,11 +18,11 @@ _EXTRAS = {
 }
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def doctor(as_json: options.Json = False) -> None:
     """Say which versions, devices, brain extractors, extras and models are there, and what would bring the others."""
     found = examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(to_json(found))
         return
     for title, entries in found.items():
         typer.echo(f"{title}")

@@ -1,12 +1,14 @@
 """`halebrain evaluate`: how well a model does on annotated scans."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, counted, look_at
 from halebrain.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +28,12 @@ class Protocol(StrEnum):
     behrendt2024 = "behrendt2024"
 
 
-Model = Annotated[Path | None, typer.Argument(help="Model, scored on a manifest; default: the bundled one.")]
+Model = Annotated[
+    Path | None,
+    typer.Argument(
+        autocompletion=completion.model_names, help="Model, scored on a manifest; default: the bundled one."
+    ),
+]
 Table = Annotated[Path | None, typer.Option("--manifest", help="Table of scans (TSV), with MODEL.")]
 Predictions = Annotated[
     Path | None, typer.Option("--predictions", help="Folder of anyone's anomaly maps or masks, instead of MODEL.")
@@ -37,8 +44,6 @@ BrainMasks = Annotated[
 ]
 Labels = Annotated[str | None, typer.Option("--labels", help="Values of the references that are lesion: all, or 1,4.")]
 Split = Annotated[str, typer.Option("--split", help="train, val, test, or all.")]
-Modality = Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")]
-Pathology = Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")]
 Threshold = Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name.")]
 CountedOn = Annotated[Grid, typer.Option("--grid", help="native, or the model's working grid (2 mm).")]
 WhoseNumbers = Annotated[
@@ -61,8 +66,8 @@ def evaluate(
     brain_masks: BrainMasks = None,
     labels: Labels = None,
     split: Split = "test",
-    modality: Modality = None,
-    pathology: Pathology = None,
+    modality: options.Modalities = None,
+    pathology: options.Pathologies = None,
     threshold: Threshold = "auto",
     min_lesion_mm3: options.MinLesion = None,
     grid: CountedOn = Grid.native,
@@ -73,6 +78,7 @@ def evaluate(
     device: options.Device = "auto",
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Score a model on the annotated scans of a manifest, or a folder of anyone's results against references."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -81,7 +87,11 @@ def evaluate(
     from halebrain.report.evaluation_page import write_evaluation_page
 
     if (model is None and manifest is None) == (predictions is None):
-        raise UsageError("evaluate takes either MODEL and --manifest, or --predictions and --references")
+        raise UsageError(
+            "evaluate takes either MODEL and --manifest, or --predictions and --references",
+            received="both" if predictions is not None else "neither",
+            remedy="give -o OUT and MODEL --manifest M, or -o OUT --predictions DIR --references DIR",
+        )
     if predictions is None:
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
@@ -97,9 +107,15 @@ def evaluate(
     paths = [*write_evaluation(evaluation, output), output / "index.html"]
     judged = predictions or model or Path(DEFAULT_MODEL)
     write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {judged.name}")
-    typer.echo(headline(evaluation), nl=False)
-    for path in paths:
-        typer.echo(path)
+    results = Results("evaluate", as_json=as_json)
+    for line in (*headline(evaluation).splitlines(), *paths):
+        results.line(line)
+    results.finish(
+        f"{counted(len({row.scan_id for row in evaluation.rows}), 'scan')} scored",
+        wrote=[output],
+        then=[look_at(paths[-1])],
+        document={"output": output, "files": paths, **json.loads((output / "summary.json").read_text("utf-8"))},
+    )
 
 
 def _evaluate_model(

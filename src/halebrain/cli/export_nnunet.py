@@ -50,7 +50,11 @@ def export_nnunet(
     folder = output / nnunet.dataset_name(dataset_id, name)
     for wanted in split or ():
         if wanted not in SPLITS:
-            raise UsageError("--split takes train, val or test", received=repr(wanted))
+            raise UsageError(
+                "--split takes train, val or test",
+                received=repr(wanted),
+                remedy="for example --split train --split val",
+            )
     rows = Manifest.read(manifest).select(lambda r: not split or r.split in split)
     modalities, cases = nnunet.find_cases(rows, modality or ())
     preprocessor = None
@@ -58,5 +62,5 @@ def export_nnunet(
         own = {} if model is None else load_bundle(find_model(model)).config.preprocessing
         preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=model or "defaults"))
     elif model is not None:
-        raise UsageError("--model goes with --grid working")
+        raise UsageError("--model goes with --grid working", remedy="leave one of them out")
     typer.echo(nnunet.export_nnunet(cases, modalities, folder, preprocessor=preprocessor))

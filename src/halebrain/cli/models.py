@@ -1,12 +1,12 @@
 """`halebrain models`: what models there are, what is in one, and how it comes and goes."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, command_line, to_json
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from halebrain.models.store import StoredModel
 
 models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, describe, halve, import and export models.")
-Model = Annotated[Path, typer.Argument(help="Bundle folder, zip, or name.")]
-DefaultedModel = Annotated[Path | None, typer.Argument(help="Bundle folder, zip, or name; default: the bundled one.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Model = Annotated[Path, typer.Argument(autocompletion=completion.model_names, help="Bundle folder, zip, or name.")]
+DefaultedModel = Annotated[
+    Path | None,
+    typer.Argument(
+        autocompletion=completion.model_names, help="Bundle folder, zip, or name; default: the bundled one."
+    ),
+]
 
 
 @models_app.command("list")
-def list_models(as_json: Json = False) -> None:
+def list_models(as_json: options.Json = False) -> None:
     """Name the models that can be given by name: those of the package, and those imported; * marks the default."""
     from halebrain.models.store import stored_models
 
     found = [_entry(model) for model in stored_models()]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(to_json(found))
         return
     for entry in found:
         marked = f"{entry['name']}{' *' if entry['default'] else ''}"
@@ -38,7 +42,7 @@ def list_models(as_json: Json = False) -> None:
 
 
 @models_app.command()
-def info(model: DefaultedModel = None, as_json: Json = False) -> None:
+def info(model: DefaultedModel = None, as_json: options.Json = False) -> None:
     """Print a model's card: what it is, what it learned from, licence and citation, its thresholds, size and hash."""
     from halebrain.models.bundle import load_bundle, read_card
     from halebrain.models.store import find_model
@@ -46,7 +50,7 @@ def info(model: DefaultedModel = None, as_json: Json = False) -> None:
     path = find_model(model)
     bundle = load_bundle(path)
     if as_json:
-        typer.echo(json.dumps(_about(bundle, path), indent=2))
+        typer.echo(to_json(_about(bundle, path)))
         return
     typer.echo(read_card(path))
     if bundle.about is None:
@@ -59,7 +63,13 @@ def info(model: DefaultedModel = None, as_json: Json = False) -> None:
 
 @models_app.command()
 def verify(
-    model: Annotated[Path | None, typer.Argument(help="Bundle folder, zip, or name; default: all with a name.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            autocompletion=completion.model_names, help="Bundle folder, zip, or name; default: all with a name."
+        ),
+    ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check every file of a model against its hash, and every weight against its place."""
     from halebrain.models.bundle import load_bundle
@@ -67,19 +77,27 @@ def verify(
 
     if model is not None:
         path = find_model(model)
-        typer.echo(f"{path}: whole, {load_bundle(path).sha256}")
+        sha256 = load_bundle(path).sha256
+        typer.echo(to_json([_verified(model.name, path, sha256)]) if as_json else f"{path}: whole, {sha256}")
         return
-    named, damaged = stored_models(), []
+    named, rows = stored_models(), []
     if not named:
         raise UnavailableError("there must be a model to verify", remedy="halebrain models import BUNDLE")
     for stored in named:
         try:
-            typer.echo(f"{stored.path}: whole, {load_bundle(stored.path).sha256}")
+            rows.append(_verified(stored.name, stored.path, load_bundle(stored.path).sha256))
         except HalebrainError as error:
             typer.echo(f"halebrain: {stored.name}: {error}", err=True)
-            damaged.append(stored.name)
-    if damaged:
-        raise DataError("every model must be whole", received=f"damaged ones: {', '.join(damaged)}")
+            rows.append(_verified(stored.name, stored.path, None, str(error)))
+    whole = [f"{row['path']}: whole, {row['sha256']}" for row in rows if row["whole"]]
+    for text in [to_json(rows)] if as_json else whole:
+        typer.echo(text)
+    if damaged := [row["name"] for row in rows if not row["whole"]]:
+        raise DataError(
+            "every model must be whole",
+            received=f"damaged ones: {', '.join(damaged)}",
+            remedy="import them again: halebrain models import BUNDLE --name NAME --overwrite",
+        )
 
 
 @models_app.command()
@@ -109,7 +127,11 @@ def describe(
 
     weak = dict(limit.partition("=")[::2] for limit in limits or ())
     if wrong := [name for name, words in weak.items() if not name or not words]:
-        raise UsageError("--limit takes MODALITY=WORDS", received=", ".join(map(repr, wrong)))
+        raise UsageError(
+            "a limit must name a modality and say what",
+            received=", ".join(map(repr, wrong)),
+            remedy="--limit T1w=WORDS",
+        )
     said: dict[str, Any] = {"licence": licence, "citation": citation, "authors": authors, "data": data}
     said |= {"figures": figures or (), "limits": weak}
     about = parse_config(About, said, where="the options")
@@ -126,7 +148,10 @@ def import_(
     """Check a model and keep it in HALEBRAIN_HOME under a name that -m takes. Prints its path."""
     from halebrain.models.store import import_model
 
-    typer.echo(import_model(source, name, overwrite=overwrite).path)
+    stored, results = import_model(source, name, overwrite=overwrite), Results("models import")
+    results.line(stored.path)
+    then = command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", stored.name)
+    results.finish(f"from now on: -m {stored.name}", wrote=[stored.path], then=[then])
 
 
 @models_app.command()
@@ -175,6 +200,10 @@ def _entry(model: "StoredModel") -> dict[str, Any]:
     licence = None if summary.about is None else summary.about.licence
     said = {"kind": summary.kind, "modalities": list(summary.modalities), "sha256": summary.sha256}
     return entry | said | {"licence": licence, "error": None}
+
+
+def _verified(name: str, path: Path, sha256: str | None, error: str | None = None) -> dict[str, Any]:
+    return {"name": name, "path": path, "whole": error is None, "sha256": sha256, "error": error}
 
 
 def _about(bundle: "Bundle", path: Path) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Calibration
@@ -22,14 +24,37 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results 
 ModelPath = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", help="Model: a folder, a zip, or a name (halebrain models list); default: the bundled one."
+        "--model",
+        "-m",
+        autocompletion=completion.model_names,
+        help="Model: a folder, a zip, or a name (halebrain models list); default: the bundled one.",
     ),
 ]
 ManifestPath = Annotated[Path, typer.Option("--manifest", help="Table of scans (TSV).")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")]
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", autocompletion=completion.config_names, help="YAML file, or the name of a shipped one."
+    ),
+]
+Modalities = Annotated[
+    list[str] | None,
+    typer.Option("--modality", autocompletion=completion.among(*completion.MODALITIES), help="Only these modalities."),
+]
+Pathologies = Annotated[
+    list[str] | None,
+    typer.Option("--pathology", autocompletion=completion.among(*completion.PATHOLOGIES), help="Only these diseases."),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value; dotted keys; repeatable.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        autocompletion=completion.among("auto", "cpu", "cuda", "mps"),
+        help="auto, cpu, cuda, cuda:N or mps.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; never changes a result.")]
 MinLesion = Annotated[
@@ -37,6 +62,7 @@ MinLesion = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bars.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
 class ListCommand(TyperCommand):
@@ -82,7 +108,12 @@ def temporary_files_in(folder: Path | None) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         inner = tempfile.TemporaryDirectory(prefix="halebrain-", dir=folder)
     except OSError as error:
-        raise CannotWriteError("--work-dir must be writable", received=error.strerror or error, where=folder) from error
+        raise CannotWriteError(
+            "--work-dir must be writable",
+            received=error.strerror or error,
+            where=folder,
+            remedy="choose another folder",
+        ) from error
     before = os.environ.get("TMPDIR")
     with inner as name:
         os.environ["TMPDIR"] = tempfile.tempdir = name
@@ -117,12 +148,21 @@ def find_config(path: Path | None, kind: str) -> Path | None:
 
     Args:
         path: What the user gave.
-        kind: "reconstructor" or "segmenter".
+        kind: How the names of its files begin: "reconstructor", "segmenter", "matrix" …
+
+    Raises:
+        MissingInputError: It is neither a file nor a shipped name.
     """
     if path is None or path.is_file() or path.suffix:
         return path
-    shipped = Path(__file__).parent.parent / "configs" / f"{kind}_{path}.yaml"
-    return shipped if shipped.exists() else path
+    shipped = completion.shipped_configs(kind)
+    if str(path) not in shipped:
+        raise MissingInputError(
+            "a configuration is a YAML file or the name of a shipped one",
+            received=repr(str(path)),
+            remedy=suggestion(str(path), list(shipped)),
+        )
+    return shipped[str(path)]
 
 
 def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:

@@ -1,12 +1,14 @@
 """`halebrain prepare`: from raw scans to a data set that is preprocessed, checked and split."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
+from halebrain.cli.results import Results, command_line, counted, failed_scans, look_at
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ def prepare(
     output: Annotated[Path, typer.Option("--output", "-o", help="The data set: made, or added to.")],
     kind: Annotated[
         str | None,
-        typer.Option("--source", help="Layout: ixi, brats, atlas2, mslub, wmh, mood, bids, folder, table, published."),
+        typer.Option(
+            "--source",
+            autocompletion=completion.among(*completion.SOURCES),
+            help="Layout: ixi, brats, atlas2, mslub, wmh, mood, bids, folder, table, published.",
+        ),
     ] = None,
     source_settings: Annotated[
         list[str] | None, typer.Option("--source-set", help="key=value for the layout; repeatable.")
@@ -36,10 +42,20 @@ def prepare(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the preprocessing; repeatable.")
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Preprocess as this model expects it.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", "-m", autocompletion=completion.model_names, help="Preprocess as this model expects it."
+        ),
+    ] = None,
     brain: Annotated[str | None, typer.Option("--brain", help="How brains are found: auto, stripped, atlas, …")] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="Contrast of all scans, where names do not say it.")
+        str | None,
+        typer.Option(
+            "--modality",
+            autocompletion=completion.among(*completion.MODALITIES),
+            help="Contrast of all scans, where names do not say it.",
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Shares of subjects in train,val,test: 0.7,0.1,0.2.")
@@ -51,11 +67,16 @@ def prepare(
     num_parts: Annotated[int, typer.Option("--num-parts", min=1, help="Parts that the scans are dealt to.")] = 1,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Preprocess raw scans into a data set with manifests and quality control; goes on where it stopped."""
     options.set_up(no_progress=no_progress)
     if part_id >= num_parts:
-        raise UsageError("--part-id counts from 0 and lies below --num-parts", received=f"{part_id} of {num_parts}")
+        raise UsageError(
+            "--part-id counts from 0 and lies below --num-parts",
+            received=f"{part_id} of {num_parts}",
+            remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
+        )
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError("a data set must not lie in the folder of its raw scans", where=output, remedy="move --output")
     from halebrain.data.prepare import PrepareTask
@@ -73,15 +94,42 @@ def prepare(
     ]
     outcomes, failures = run_tasks(tasks, workers=workers, threads=threads)
     part = "" if num_parts == 1 else f"-{part_id}of{num_parts}"
-    finish(output, manifest, origin, failures, part=part)
+    results = Results("prepare", as_json=as_json)
+    finished = finish(output, manifest, origin, failures, part=part, results=results)
     kept = sum(outcome.kept for outcome in outcomes)
     typer.echo(f"{len(outcomes)} of {len(tasks)} scans prepared, {kept} of them before", err=True)
+    counts = {"scans": len(tasks), "prepared": len(outcomes), "kept": kept, "problems": list(problems)}
+    _tell(results, output, finished, counts, failures)
     if failures:
         raise PartialFailureError(
             "every scan should be prepared",
             received=f"{len(failures)} of {len(tasks)} that failed: {', '.join(sorted(failures))}",
             where=output / f"failed{part}.tsv",
+            remedy="mend what each line says; the same command then prepares those only",
         )
+
+
+def _tell(results: Results, output: Path, finished: "Finished", counts: dict[str, Any], failed: dict[str, str]) -> None:
+    """Close with how many scans were prepared, where they are and what to do with them."""
+    done = f"{counts['prepared']} of {counted(counts['scans'], 'scan')} prepared, {counts['kept']} of them before"
+    then = ["run the parts that are left; the last one writes the manifests"] if finished.left else []
+    if finished.files:
+        table = ("--manifest", output / "manifest.tsv")
+        train = command_line("train", "reconstructor", "-c", "paper", *table, "-o", "runs/stage1")
+        then = [look_at(output / "index.html"), train]
+    results.finish(
+        f"{done}; {finished.flagged} to look at" if finished.flagged else done,
+        wrote=[output],
+        then=then,
+        document={
+            "output": output,
+            **counts,
+            "failed": failed_scans(failed),
+            "left": finished.left,
+            "flagged": finished.flagged,
+            "files": finished.files,
+        },
+    )
 
 
 def read_preprocessing(
@@ -101,7 +149,10 @@ def read_preprocessing(
     if model is None:
         settings = load_config(PreprocessingConfig, config, overrides)
     elif config is not None or overrides:
-        raise UsageError("--model says how to preprocess; -c and --set do not go with it")
+        raise UsageError(
+            "--model says how to preprocess; -c and --set do not go with it",
+            remedy="leave out --model, or -c and --set",
+        )
     else:
         settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
     said = brain is not None or any(pair.startswith("brain=") for pair in overrides)
@@ -131,7 +182,9 @@ def read_raw(
         origin = Origin(source=kind, settings=values, problems=len(found.problems))
         return found.manifest, origin, found.problems
     if settings:
-        raise UsageError("--source-set goes with --source", received=settings[0])
+        raise UsageError(
+            "--source-set goes with --source", received=settings[0], remedy="say which layout: --source folder"
+        )
     if source.suffix in (".tsv", ".csv"):
         return Manifest.read(source), Origin(), ()
     scans = [(scan.image, scan.name) for scan in find_scans(source)]
@@ -180,10 +233,41 @@ def run_tasks(
     return outcomes, failures
 
 
-def finish(output: Path, manifest: "Manifest", origin: "Origin", failures: dict[str, str], *, part: str) -> None:
-    """Write what concerns the whole data set, from the scans that are there, and print its paths.
+@dataclass(frozen=True)
+class Finished:
+    """What was written of the whole data set.
+
+    Args:
+        files: Manifests, table and page; empty where other parts are not there yet.
+        left: Scans of other parts that are not there yet.
+        flagged: Scans that somebody should look at.
+    """
+
+    files: tuple[Path, ...] = ()
+    left: int = 0
+    flagged: int = 0
+
+
+def finish(
+    output: Path,
+    manifest: "Manifest",
+    origin: "Origin",
+    failures: dict[str, str],
+    *,
+    part: str,
+    results: Results | None = None,
+) -> Finished:
+    """Write what concerns the whole data set, from the scans that are there, and tell its paths.
 
     Of several parts, only the one that finds all scans there (or failed) writes it.
+
+    Args:
+        output: The data set.
+        manifest: All raw scans.
+        origin: Where they came from.
+        failures: Scan → reason, of this part.
+        part: Added to the name of the list of failures.
+        results: Where paths are told as they are written; `None` = on stdout.
     """
     from halebrain.core.atomic import write_text
     from halebrain.data.prepared_quality import quality_entries, write_quality_table
@@ -199,19 +283,21 @@ def finish(output: Path, manifest: "Manifest", origin: "Origin", failures: dict[
     done = {entry.raw.scan_id for entry in entries} | set(read_failures(output))
     missing = [record.scan_id for record in manifest if record.scan_id not in done]
     if not entries:
-        return
+        return Finished(left=len(missing))
     if missing:
         typer.echo(f"{len(missing)} scans are left for other parts; the last one writes the manifests", err=True)
-        return
-    for path in write_manifests(output, entries, manifest, origin):
-        typer.echo(path)
+        return Finished(left=len(missing))
+    results = results or Results("prepare")
+    files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
     quality = quality_entries(entries)
     write_quality_table(quality, output / "qc.tsv")
-    typer.echo(output / "qc.tsv")
+    for path in files[:-1]:
+        results.line(path)
     write_page(output, quality, read_failures(output))
-    typer.echo(output / "index.html")
+    results.line(files[-1])
     flagged = sum(bool(scan.flags) for scan in quality)
     typer.echo(f"{flagged} of {len(quality)} scans have something to look at", err=True)
+    return Finished(tuple(files), flagged=flagged)
 
 
 def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[str, str]) -> None:
@@ -247,7 +333,9 @@ def _split(manifest: "Manifest", origin: "Origin", text: str, seed: int) -> tupl
     except ValueError as error:
         raise UsageError("--split takes numbers", received=repr(text), remedy="for example 0.7,0.1,0.2") from error
     if len(shares) != len(SPLITS):
-        raise UsageError("--split takes three shares: train,val,test", received=repr(text))
+        raise UsageError(
+            "--split takes three shares: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
+        )
     fractions = dict(zip(SPLITS, shares, strict=True))
     return assign_splits(manifest, fractions, seed), origin.model_copy(
         update={"split_seed": seed, "split_fractions": fractions}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, counted, look_at
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, PartialFailureError, UsageError
 
 if TYPE_CHECKING:
@@ -36,28 +37,43 @@ def report(
     from halebrain.report.cohort_page import INDEX, find_provenance
 
     if threshold is not None and not 0 < threshold < float("inf"):
-        raise UsageError("a threshold must be a number above 0", received=threshold)
+        raise UsageError(
+            "a threshold must be a number above 0", received=threshold, remedy="for example --threshold 0.3"
+        )
     found = find_provenance(output) if output.is_dir() else []
     failures = read_failures(output)
     if not found and not failures:
         raise MissingInputError("there must be a detection", where=output, remedy="run halebrain detect -o there")
     single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
     if scan is not None and len(found) != 1:
-        raise UsageError("--input goes with one detection", received=f"{len(found)}", where=output)
+        raise UsageError(
+            "--input goes with one detection",
+            received=f"{len(found)}",
+            where=output,
+            remedy="name the folder of that scan",
+        )
     failed: list[str] = []
+    pages: list[Path] = []
+    results = Results("report")
     for path in track(found, description="Pages", total=len(found)):
         try:
-            typer.echo(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
+            pages.append(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
+            results.line(pages[-1])
         except HalebrainError as error:
             if single:
                 raise
             typer.echo(f"halebrain: {path.parent.name}: {error}", err=True)
             failed.append(path.parent.name)
     if not single:
-        typer.echo(write_index(output, (), {}))
+        pages.append(write_index(output, (), {}))
+        results.line(pages[-1])
+    done = f"{counted(len(found) - len(failed), 'page')} made"
+    results.finish(done, wrote=[output], then=[look_at(page) for page in pages[-1:]])
     if failed:
         raise PartialFailureError(
-            "every page should be made", received=f"{len(failed)} of {len(found)} that failed: {', '.join(failed)}"
+            "every page should be made",
+            received=f"{len(failed)} of {len(found)} that failed: {', '.join(failed)}",
+            remedy="mend what each line says, or run halebrain detect --overwrite on those scans",
         )
 
 
@@ -170,7 +186,12 @@ def _read_maps(names: "OutputNames") -> "ScanMaps":
         path = names.file(description, suffix)
         data, other = read_array(path)
         if data.shape != score.shape or not np.allclose(other, affine, atol=1e-3):
-            raise DataError("all maps of a scan must lie on one grid", received=f"shape {data.shape}", where=path)
+            raise DataError(
+                "all maps of a scan must lie on one grid",
+                received=f"shape {data.shape}",
+                where=path,
+                remedy="run halebrain detect --overwrite once",
+            )
         return data
 
     return ScanMaps(

@@ -59,7 +59,11 @@ def run_evaluation(
         )
     rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
     if len(rows) == 0:
-        raise MissingInputError("evaluation needs annotated or healthy scans", where=rows.source or "manifest")
+        raise MissingInputError(
+            "evaluation needs annotated or healthy scans",
+            where=rows.source or "manifest",
+            remedy='look at --split, --modality and --pathology, and at "pathology" and "lesion" of the manifest',
+        )
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
     options.refuse_seen(rows, seen, "evaluated")
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, command_line
 from halebrain.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def reconstructor(
         options.find_config(config, "reconstructor"),
         _with_manifest(overrides, manifest),
     )
-    typer.echo(run_reconstructor(settings, output, device=device, overwrite=overwrite))
+    model = run_reconstructor(settings, output, device=device, overwrite=overwrite)
+    table = ("--manifest", settings.data.manifest or "manifest.tsv")
+    then = ("train", "segmenter", "-c", config or "paper", *table, "-o", output.parent / "stage2")
+    _tell("reconstructor", "stage 1 is trained", model, command_line(*then, "--reconstructor", model))
 
 
 @train_app.command()
@@ -88,7 +92,9 @@ def encoder(
     save_encoder(run.network.encoder, settings.masked.encoder, run.summary, path)
     save_figure(loss_plot(output / "log.csv"), output / "loss.png")
     save_figure(masked_example(run.example.numpy()), output / "examples.png")
-    typer.echo(path)
+    table = ("--manifest", settings.data.manifest or "manifest.tsv")
+    then = ("train", "reconstructor", "-c", config or "paper", *table, "-o", output.parent / "stage1")
+    _tell("encoder", "the encoder is trained", path, command_line(*then, "--set", f"encoder_weights={path}"))
 
 
 @train_app.command()
@@ -116,7 +122,9 @@ def segmenter(
         options.find_config(config, "segmenter"),
         [*_of_variant(variant), *_with_manifest(overrides, manifest)],
     )
-    typer.echo(run_segmenter(settings, stage1, output, device=device, overwrite=overwrite))
+    model = run_segmenter(settings, stage1, output, device=device, overwrite=overwrite)
+    table = ("--manifest", settings.data.manifest or "manifest.tsv")
+    _tell("segmenter", "stage 2 is trained", model, command_line("calibrate", model, *table))
 
 
 @train_app.command()
@@ -136,7 +144,16 @@ def joint(
     from halebrain.training.joint import JointTraining
 
     settings = load_config(JointTraining, options.find_config(config, "joint"), _with_manifest(overrides, manifest))
-    typer.echo(run_joint(settings, output, device=device, overwrite=overwrite))
+    model = run_joint(settings, output, device=device, overwrite=overwrite)
+    table = ("--manifest", settings.data.manifest or "manifest.tsv")
+    _tell("joint", "both networks are trained", model, command_line("calibrate", model, *table))
+
+
+def _tell(verb: str, done: str, path: Path, then: str) -> None:
+    """Tell the path of what was trained, and close with what to do with it."""
+    results = Results(f"train {verb}")
+    results.line(path)
+    results.finish(f"{done}; its losses: {path.parent / 'loss.png'}", wrote=[path], then=[then])
 
 
 def run_joint(settings: "JointTraining", output: Path, *, device: str, overwrite: bool) -> Path:
@@ -213,7 +230,12 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
     if overwrite and output.exists():
         ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
         if any(output.iterdir()) and not ours:
-            raise DataError("--overwrite replaces a run only", received="another folder", where=output)
+            raise DataError(
+                "--overwrite replaces a run only",
+                received="another folder",
+                where=output,
+                remedy="choose another --output, or remove the folder yourself",
+            )
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
     return launch(loop, chosen)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, command_line, counted
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def tune(
     model: Annotated[
         Path | None, typer.Argument(help="Model (a folder, zip or name) with a segmenter; default: the bundled one.")
     ] = None,
-    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these modalities.")] = None,
-    pathology: Annotated[list[str] | None, typer.Option("--pathology", help="Only these diseases.")] = None,
+    modality: options.Modalities = None,
+    pathology: options.Pathologies = None,
     store: Annotated[
         Group | None, typer.Option("--store", help="Write a new model with the weight that is best for this group.")
     ] = None,
@@ -49,7 +50,7 @@ def tune(
     """Score the split "val" with β·residual + (1 − β)·probability for β = 0, 0.1 … 1 (appendix D of the paper)."""
     options.set_up(threads=threads, no_progress=no_progress)
     if (store is None) != (output_model is None):
-        raise UsageError("--store and --output-model go together")
+        raise UsageError("--store and --output-model go together", remedy="give both, or neither")
     from halebrain.evaluation.sweep import best_point
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
@@ -63,17 +64,27 @@ def tune(
     bundle = load_model(model)
     points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
     paths = _write(points, rows, bundle, output, seed)
+    results = Results("tune")
     for group in Group:
         best = best_point(points, group)
         if best is not None:
-            typer.echo(f"{group}\tweight={best.weight:g}\tauprc={best.auprc:.4f}\tn={best.n_scans}")
+            results.line(f"{group}\tweight={best.weight:g}\tauprc={best.auprc:.4f}\tn={best.n_scans}")
     if store is not None and output_model is not None:
         chosen = best_point(points, store)
         if chosen is None:
-            raise MissingInputError(f'--store {store} needs validation scans of a pathology that is "{store}"')
+            raise MissingInputError(
+                f'--store {store} needs validation scans of a pathology that is "{store}"',
+                remedy="leave out --store, or add such scans",
+            )
         paths.append(store_weight(bundle, chosen, rows, output_model))
     for path in paths:
-        typer.echo(path)
+        results.line(path)
+    table, weights = ("--manifest", manifest), counted(len({point.weight for point in points}), "weight")
+    results.finish(
+        f"{counted(len(rows), 'scan')} scored with {weights} of the residual",
+        wrote=[output, *([] if output_model is None else [output_model])],
+        then=[] if output_model is None else [command_line("calibrate", output_model, *table)],
+    )
 
 
 def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
@@ -92,9 +103,17 @@ def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
 
     bundle, where = predictor.bundle, rows.source or "manifest"
     if len(rows) == 0:
-        raise MissingInputError('tuning needs annotated scans of the split "val"', where=where)
+        raise MissingInputError(
+            'tuning needs annotated scans of the split "val"',
+            where=where,
+            remedy='write val under "split" for some patients with a mask under "lesion"',
+        )
     if bundle.segmenter is None:
-        raise DataError("tuning needs a model with a segmenter", where=bundle.path or "model")
+        raise DataError(
+            "tuning needs a model with a segmenter",
+            where=bundle.path or "model",
+            remedy="give a detector, which has both stages; halebrain models info MODEL says what it is",
+        )
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
     learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
     sweep = FusionSweep()
@@ -106,7 +125,9 @@ def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
         sweep.add(SEEN if (scored.record.pathology or "unknown") in learned else UNSEEN, fused, lesion[region])
     points = sweep.finish()
     if not points:
-        raise MissingInputError("tuning needs lesions on the working grid", where=where)
+        raise MissingInputError(
+            "tuning needs lesions on the working grid", where=where, remedy="give scans with larger lesions"
+        )
     return points
 
 

@@ -27,7 +27,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=".part-", suffix=f"-{path.name}", dir=path.parent)
     except OSError as error:
         raise CannotWriteError(
-            "the output folder must be writable", received=error.strerror or error, where=path.parent
+            "the output folder must be writable",
+            received=error.strerror or error,
+            where=path.parent,
+            remedy="choose another folder, or make room",
         ) from error
     os.close(handle)
     temporary = Path(name)
@@ -67,7 +70,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".part-{path.name}-", dir=path.parent))
     except OSError as error:
         raise CannotWriteError(
-            "the output folder must be writable", received=error.strerror or error, where=path.parent
+            "the output folder must be writable",
+            received=error.strerror or error,
+            where=path.parent,
+            remedy="choose another folder, or make room",
         ) from error
     try:
         yield temporary

@@ -87,13 +87,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_extending(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in before:
-        raise ConfigError("a configuration must not extend itself", where=path)
+        raise ConfigError(
+            "a configuration must not extend itself", where=path, remedy="remove extends from one of the files"
+        )
     raw = _read_one(path)
     base = raw.pop(_EXTENDS, None)
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise ConfigError("extends must name a file", received=repr(base), where=path)
+        raise ConfigError(
+            "extends must name a file", received=repr(base), where=path, remedy="for example extends: other.yaml"
+        )
     return merged(_read_extending(path.parent / base, (*before, path.resolve())), raw)
 
 
@@ -104,11 +108,18 @@ def _read_one(path: Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = " ".join(str(error).split())
-        raise ConfigError("a configuration must be valid YAML", received=first_line, where=path) from error
+        raise ConfigError(
+            "a configuration must be valid YAML", received=first_line, where=path, remedy="mend that line"
+        ) from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ConfigError("a configuration must be a mapping of keys", received=type(raw).__name__, where=path)
+        raise ConfigError(
+            "a configuration must be a mapping of keys",
+            received=type(raw).__name__,
+            where=path,
+            remedy="write key: value, a line each",
+        )
     return raw
 
 
@@ -172,14 +183,21 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
     for parent in parents:
         child = _child(node, parent, key)
         if not isinstance(child, dict | list):
-            raise ConfigError("--set must name a section", received=repr(key), where=parent)
+            raise ConfigError(
+                "--set must name a section",
+                received=repr(key),
+                where=parent,
+                remedy="it holds a value, not keys: set it as a whole",
+            )
         node = child
     if isinstance(node, list):
         raise ConfigError("--set changes what is in an item of a list", received=repr(key), remedy="name a key of it")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError("--set takes a YAML value", received=repr(text), where=key) from error
+        raise ConfigError(
+            "--set takes a YAML value", received=repr(text), where=key, remedy="quote it for the shell"
+        ) from error
     if leaf == "name" and "settings" in node and node is not _without_foreign_settings(node, value):
         del node["settings"]
     node[leaf] = value
@@ -190,7 +208,12 @@ def _child(node: Any, name: str, key: str) -> Any:
     if isinstance(node, dict):
         return node.setdefault(name, {})
     if not name.isdecimal() or int(name) >= len(node):
-        raise ConfigError(f"--set must name an item of a list, 0 to {len(node) - 1}", received=repr(key), where=name)
+        raise ConfigError(
+            f"--set must name an item of a list, 0 to {len(node) - 1}",
+            received=repr(key),
+            where=name,
+            remedy="give its number",
+        )
     return node[int(name)]
 
 

@@ -26,7 +26,11 @@ def find_device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError("a device is auto, cpu, cuda, cuda:N or mps", received=repr(name)) from error
+        raise UsageError(
+            "a device is auto, cpu, cuda, cuda:N or mps",
+            received=repr(name),
+            remedy="--device auto takes the best that is there",
+        ) from error
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),

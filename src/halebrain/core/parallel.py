@@ -42,7 +42,14 @@ def map_items(
             yield from _through(executor, function, items, range(len(items)), workers)
         except _BrokenError as crash:
             for place in (*crash.suspects, *crash.left):
-                yield place, WorkerError("an executor must last to the end", received="one that broke")
+                yield (
+                    place,
+                    WorkerError(
+                        "an executor must last to the end",
+                        received="one that broke",
+                        remedy="start it again; the same command goes on",
+                    ),
+                )
     elif workers == 0:
         for index, item in enumerate(items):
             yield index, _attempt(function, item)
@@ -125,7 +132,14 @@ def _through_processes(
                     with _pool(1, threads) as pool:
                         yield from _through(pool, function, items, [place], 1)
                 except _BrokenError:
-                    yield place, WorkerError("a worker process must end by itself", received="one that was killed")
+                    yield (
+                        place,
+                        WorkerError(
+                            "a worker process must end by itself",
+                            received="one that was killed",
+                            remedy="its memory may have run out: fewer --workers, or a larger machine",
+                        ),
+                    )
 
 
 def _pool(workers: int, threads: int) -> ProcessPoolExecutor:

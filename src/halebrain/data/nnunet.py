@@ -53,9 +53,11 @@ def dataset_name(number: int, name: str) -> str:
         UsageError: The number is not one of three digits, or the name has other letters.
     """
     if not 1 <= number <= 999:
-        raise UsageError("--dataset-id takes 1 to 999", received=number)
+        raise UsageError("--dataset-id takes 1 to 999", received=number, remedy="for example --dataset-id 501")
     if not _NAME.fullmatch(name):
-        raise UsageError("--name takes letters, digits, '-' and '_'", received=repr(name))
+        raise UsageError(
+            "--name takes letters, digits, '-' and '_'", received=repr(name), remedy="for example --name Brains"
+        )
     return f"Dataset{number:03d}_{name}"
 
 
@@ -75,7 +77,11 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
     rows = rows.select(lambda r: r.modality in wanted)
     where = manifest.source or "manifest"
     if len(rows) == 0:
-        raise MissingInputError("an export needs annotated or healthy scans", where=where)
+        raise MissingInputError(
+            "an export needs annotated or healthy scans",
+            where=where,
+            remedy='write healthy under "pathology" or a mask under "lesion", and look at --split',
+        )
     grouped: dict[str, dict[str, ScanRecord]] = {}
     for record in rows:
         if record.split is None:

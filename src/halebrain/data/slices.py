@@ -145,7 +145,11 @@ def build_store(
         DataError: A scan cannot be used; the message names it.
     """
     if len(manifest) == 0:
-        raise MissingInputError(f"{description} need at least one scan", where=manifest.source or "manifest")
+        raise MissingInputError(
+            f"{description} need at least one scan",
+            where=manifest.source or "manifest",
+            remedy="look at the columns split, modality and pathology, and at the settings that choose by them",
+        )
     keys = [_cache_key(record, config) for record in manifest]
     places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))) for key in keys]
     missing = {
@@ -238,7 +242,11 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
     labels = np.moveaxis(labels, SLICE_AXIS, 0)
     keep = (labels > 0).sum(axis=(1, 2)) >= _MIN_BRAIN_PIXELS
     if not keep.any():
-        raise DataError("a training scan must show brain on the working grid", where=record.image)
+        raise DataError(
+            "a training scan must show brain on the working grid",
+            where=record.image,
+            remedy="look at the scan and its brain mask, or take it out of the manifest",
+        )
     # The labels last: where they are, the others are too.
     arrays = ((place.levels, np.flatnonzero(keep)), (place.image, slices[keep]), (place.label, labels[keep]))
     for path, array in arrays:

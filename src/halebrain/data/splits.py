@@ -72,7 +72,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
         DataError: There are fewer subjects than folds.
     """
     if k < 2:
-        raise ConfigError("folds must be at least 2", received=k, where="k")
+        raise ConfigError("folds must be at least 2", received=k, where="k", remedy="give 2 or more")
     tested = {record.subject for record in manifest if record.split == "test"}
     subjects = _subjects(tuple(record for record in manifest if record.subject not in tested))
     if len(subjects) < k:
@@ -164,7 +164,14 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
             remedy = suggestion(name, list(SPLITS))
             raise ConfigError("a split must be a known one", received=repr(name), where="fractions", remedy=remedy)
         if not 0 <= value <= 1:
-            raise ConfigError("a fraction must be from 0 to 1", received=f"{name}: {value}", where="fractions")
+            raise ConfigError(
+                "a fraction must be from 0 to 1",
+                received=f"{name}: {value}",
+                where="fractions",
+                remedy="for example 0.7,0.1,0.2",
+            )
     total = math.fsum(fractions.values())
     if not math.isclose(total, 1, abs_tol=1e-6):
-        raise ConfigError("the fractions must add up to 1", received=f"{total:g}", where="fractions")
+        raise ConfigError(
+            "the fractions must add up to 1", received=f"{total:g}", where="fractions", remedy="for example 0.7,0.1,0.2"
+        )

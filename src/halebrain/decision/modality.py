@@ -34,7 +34,9 @@ def check_modality(asked: str, calibration: Calibration | None) -> None:
     own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
     known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
     if asked not in known:
-        raise UsageError("--modality takes " + ", ".join(known), received=repr(asked))
+        raise UsageError(
+            "--modality takes " + ", ".join(known), received=repr(asked), remedy="auto looks at the scan itself"
+        )
 
 
 def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:

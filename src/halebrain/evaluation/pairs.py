@@ -66,7 +66,9 @@ def parse_labels(text: str | None) -> tuple[int, ...] | Literal["all"] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError("--labels takes all, or numbers with commas", received=repr(text)) from error
+        raise UsageError(
+            "--labels takes all, or numbers with commas", received=repr(text), remedy="for example --labels 1,4"
+        ) from error
 
 
 def find_pairs(predictions: Path, references: Path, brain_masks: Path | None = None) -> list[Pair]:
@@ -116,7 +118,12 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
     if pair.brain_mask is not None:
         region = (_on_grid(pair.brain_mask, truth.shape, affine, pair.reference, notes) > 0) | truth
     if not np.isfinite(prediction).all():
-        raise DataError("a prediction must be finite", received="NaN or infinite voxels", where=pair.prediction)
+        raise DataError(
+            "a prediction must be finite",
+            received="NaN or infinite voxels",
+            where=pair.prediction,
+            remedy="set them to 0, or make the map again",
+        )
     if options.graded and (prediction[region].min() < 0 or prediction[region].max() > 1):
         notes.append(f"{pair.prediction.name}: scores outside [0, 1] are no probabilities; calibration error left out")
     mask = None if options.graded else prediction > 0
@@ -154,7 +161,7 @@ def _by_key(folder: Path) -> dict[str, Path]:
             )
         found[key] = path
     if not found:
-        raise MissingInputError("a folder must hold NIfTI files", where=folder)
+        raise MissingInputError("a folder must hold NIfTI files", where=folder, remedy="check the path given")
     return found
 
 

@@ -213,7 +213,9 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
     if value is not None:
         if not (math.isfinite(value) and value > 0):
             # At 0 the empty air around the brain would be called too.
-            raise UsageError("a threshold must be a number above 0", received=wanted)
+            raise UsageError(
+                "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
+            )
         data_set = None if calibration is None else data_set_of(calibration.default)
         return ChosenThreshold(value, "fixed", "given as a number", data_set)
     if calibration is None:

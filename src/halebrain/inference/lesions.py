@@ -124,4 +124,6 @@ def read_lesions(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as handle:
             return list(csv.DictReader(handle, delimiter="\t"))
     except FileNotFoundError as error:
-        raise MissingInputError("a lesion table must exist", where=path) from error
+        raise MissingInputError(
+            "a lesion table must exist", where=path, remedy="run halebrain detect --overwrite once"
+        ) from error

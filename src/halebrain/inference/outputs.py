@@ -141,7 +141,10 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
         staging = Path(tempfile.mkdtemp(prefix=".part-", dir=names.folder))
     except OSError as error:
         raise CannotWriteError(
-            "the output folder must be writable", received=error.strerror or error, where=names.folder
+            "the output folder must be writable",
+            received=error.strerror or error,
+            where=names.folder,
+            remedy="choose another folder, or make room",
         ) from error
     staged = OutputNames(staging, names.stem)
     try:

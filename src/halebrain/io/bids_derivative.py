@@ -98,9 +98,18 @@ def read_description(dataset: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise DataError("a data set's description must be JSON", received=error, where=path) from error
+        raise DataError(
+            "a data set's description must be JSON",
+            received=error,
+            where=path,
+            remedy='mend it, as {"Name": "…", "BIDSVersion": "1.10.0"}',
+        ) from error
     if not isinstance(found, dict):
-        raise DataError("a data set's description must be a JSON object", where=path)
+        raise DataError(
+            "a data set's description must be a JSON object",
+            where=path,
+            remedy='mend it, as {"Name": "…", "BIDSVersion": "1.10.0"}',
+        )
     return found
 
 

@@ -84,11 +84,13 @@ def read_rules(path: Path) -> tuple[dict[str, Rule], tuple[str, ...]]:
         DataError: It is no JSON object of objects, or names an unknown key.
     """
     if not path.is_file():
-        raise MissingInputError("a filter file must exist", where=path)
+        raise MissingInputError("a filter file must exist", where=path, remedy="check the path given")
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise DataError("a filter file must be JSON", received=error, where=path) from error
+        raise DataError(
+            "a filter file must be JSON", received=error, where=path, remedy='as {"t1w": {"run": 1}}'
+        ) from error
     if not isinstance(raw, dict) or not all(isinstance(rule, dict) for rule in raw.values()):
         raise DataError("a filter file must be an object of objects", where=path, remedy='as {"t1w": {"run": 1}}')
     ours = {suffix.lower() for suffix in SUFFIXES}

@@ -133,6 +133,7 @@ class Manifest:
                 "a subset cannot have more subjects than there are",
                 received=f"{count} of {len(subjects)}",
                 where=self.source or "manifest",
+                remedy="ask for fewer",
             )
         chosen = set(subjects[:count])
         return self.select(lambda record: record.subject in chosen)
@@ -176,7 +177,12 @@ class Manifest:
         except UnicodeDecodeError as error:
             raise DataError("a manifest must be UTF-8 text", where=path, remedy="save it as TSV") from error
         if not records:
-            raise DataError("a manifest must hold at least one scan", received="no rows", where=path)
+            raise DataError(
+                "a manifest must hold at least one scan",
+                received="no rows",
+                where=path,
+                remedy="add a row for each scan",
+            )
         return cls(records, source=path)
 
     def _check_splits(self) -> None:
@@ -248,16 +254,31 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
     if name in _PATHS:
         file = folder / text
         if not split_selection(file)[0].exists():
-            raise MissingInputError(f"the file named under '{name}' must exist", received=file, where=where)
+            raise MissingInputError(
+                f"the file named under '{name}' must exist",
+                received=file,
+                where=where,
+                remedy="paths count from the manifest's own folder",
+            )
         return file
     if name == "age":
         try:
             return float(text)
         except ValueError as error:
-            raise DataError("'age' must be a number of years", received=repr(text), where=where) from error
+            raise DataError(
+                "'age' must be a number of years",
+                received=repr(text),
+                where=where,
+                remedy="mend the cell, or leave it empty",
+            ) from error
     choices = {"split": SPLITS, "space": SPACES}.get(name)
     if choices and text not in choices:
-        raise DataError(f"'{name}' must be one of {', '.join(choices)}", received=repr(text), where=where)
+        raise DataError(
+            f"'{name}' must be one of {', '.join(choices)}",
+            received=repr(text),
+            where=where,
+            remedy="mend the cell, or leave it empty",
+        )
     return text.removeprefix("sub-") if name == "subject" else text
 
 

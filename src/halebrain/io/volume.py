@@ -60,6 +60,7 @@ def _checked(image: Image, path: Path) -> Volume:
             f"a scan needs at least {_MIN_VOXELS} voxels along each axis",
             received=f"shape {data.shape}",
             where=path,
+            remedy="give the whole scan, no localiser",
         )
     finite = np.isfinite(data)
     if not finite.all():
@@ -71,7 +72,12 @@ def _checked(image: Image, path: Path) -> Volume:
         )
     if data.min() == data.max():
         kind = "empty (all zero)" if not data.any() else f"constant ({data.flat[0]:g})"
-        raise DataError("a scan must show something", received=f"an image that is {kind}", where=path)
+        raise DataError(
+            "a scan must show something",
+            received=f"an image that is {kind}",
+            where=path,
+            remedy="give the scan as it was acquired",
+        )
     return Volume(data, image.affine, name=str(path), notes=image.notes)
 
 
@@ -115,7 +121,9 @@ def _checked_mask(image: Image, path: Path, like: Volume) -> MaskArray:
             remedy="resample the mask to the scan",
         )
     if not np.isfinite(data).all():
-        raise DataError("a mask must be finite", received="NaN or infinite voxels", where=path)
+        raise DataError(
+            "a mask must be finite", received="NaN or infinite voxels", where=path, remedy="set those voxels to 0"
+        )
     mask: MaskArray = np.asarray(data > 0)
     return mask
 

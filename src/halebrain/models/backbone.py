@@ -152,6 +152,7 @@ def load_backbone(backbone: Backbone, path: Path | None) -> str:
             f"backbone weights must be those of {backbone.name}",
             received=f"{len(wrong)} that do not fit, first {wrong[0]}",
             where=path,
+            remedy="give the weights of that network",
         )
     backbone.load_state_dict({**own, **weights})
     return hashlib.sha256(path.read_bytes()).hexdigest()

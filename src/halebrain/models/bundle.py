@@ -163,7 +163,9 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
     try:
         weights = safetensors.torch.load(files[_WEIGHTS])
     except SafetensorError as error:
-        raise DataError("weights must be a safetensors file", received=error, where=path / _WEIGHTS) from error
+        raise DataError(
+            "weights must be a safetensors file", received=error, where=path / _WEIGHTS, remedy="copy the bundle again"
+        ) from error
     _load_strictly({"reconstructor": reconstructor, "segmenter": segmenter}, weights, path)
     for network in (reconstructor, segmenter):
         if network is not None:
@@ -276,7 +278,12 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     rounded = tensor.half()
     if not rounded.isfinite().all():
-        raise DataError("a weight must fit into 16 bits", received=float(tensor.abs().max()), where=name)
+        raise DataError(
+            "a weight must fit into 16 bits",
+            received=float(tensor.abs().max()),
+            where=name,
+            remedy="keep the model as it is",
+        )
     return rounded
 
 
@@ -318,7 +325,11 @@ def _read_files(path: Path) -> dict[str, bytes]:
     if not path.exists():
         raise MissingInputError("a model must exist", where=path, remedy="give a bundle folder or zip with --model")
     if not zipfile.is_zipfile(path):
-        raise DataError("a model must be a bundle folder or a zip of one", where=path)
+        raise DataError(
+            "a model must be a bundle folder or a zip of one",
+            where=path,
+            remedy="halebrain models list names the known ones",
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
@@ -338,9 +349,16 @@ def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
         sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
         changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError("a bundle needs a valid manifest.json", received=repr(error), where=path) from error
+        raise DataError(
+            "a bundle needs a valid manifest.json", received=repr(error), where=path, remedy="copy the bundle again"
+        ) from error
     if version != FORMAT:
-        raise DataError(f"this version reads bundle format {FORMAT}", received=version, where=path)
+        raise DataError(
+            f"this version reads bundle format {FORMAT}",
+            received=version,
+            where=path,
+            remedy="install the version of HaleBrain that wrote it",
+        )
     if changed:
         raise DataError(
             "a bundle's manifest.json must match its own sha256",
@@ -367,6 +385,7 @@ def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], p
             "weights must fit the configuration exactly",
             received=f"{len(wrong)} that do not, first {wrong[0]}",
             where=path / _WEIGHTS,
+            remedy="copy the bundle again, or train it with this version",
         )
     for prefix, network in networks.items():
         if network is not None:

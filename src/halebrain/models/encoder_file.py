@@ -83,6 +83,7 @@ def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: Pretrai
             "a reconstructor's encoder must have the size of the pretrained one",
             received=", ".join(f"{k} {getattr(own, k)} against {getattr(pretrained.config, k)}" for k in wrong),
             where=where,
+            remedy="pretrain an encoder of that size, or set the reconstructor's to it",
         )
     expected = {k for k in encoder.state_dict() if not _dropped(k)}
     if expected != set(pretrained.weights):

@@ -1,16 +1,21 @@
-"""Models by name: those that come with the package, and those that were imported into `HALEBRAIN_HOME`."""
+"""Models by name: those that come with the package, and those that were imported into `HALEBRAIN_HOME`.
+
+What opens a model loads torch, so it is imported where a model is opened: names alone are told at once.
+"""
 
 import zipfile
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.home import halebrain_home
 from halebrain.core.registry import suggestion
-from halebrain.models.bundle import Bundle, bundle_files, load_bundle, save_bundle
-from halebrain.models.card import model_card
+
+if TYPE_CHECKING:
+    from halebrain.models.bundle import Bundle
 
 DEFAULT_MODEL = "general"
 """The model that is taken where none is named."""
@@ -78,7 +83,7 @@ def find_model(model: Path | str | None = None) -> Path:
     )
 
 
-def load_model(model: Path | str | None = None) -> Bundle:
+def load_model(model: Path | str | None = None) -> "Bundle":
     """Return a model, checked to the byte and ready to run.
 
     Args:
@@ -90,6 +95,8 @@ def load_model(model: Path | str | None = None) -> Bundle:
         DataError: It is damaged.
         ConfigError: Its configuration is not one that this version understands.
     """
+    from halebrain.models.bundle import load_bundle
+
     return load_bundle(find_model(model))
 
 
@@ -107,10 +114,16 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
         UsageError: The name cannot be one.
         CannotWriteError: The name is taken by another model.
     """
+    from halebrain.models.bundle import load_bundle
+
     found = load_bundle(source)  # every hash, and every weight in its place
     called = name or (source.resolve().parent.name if source.name == "model" else source.stem)
     if not called.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise UsageError("a model's name takes letters, digits, '-', '_' and '.'", received=repr(called))
+        raise UsageError(
+            "a model's name takes letters, digits, '-', '_' and '.'",
+            received=repr(called),
+            remedy="choose another --name",
+        )
     path = halebrain_home() / "models" / f"{called}.zip"
     if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
         raise CannotWriteError(
@@ -127,6 +140,8 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
         CannotWriteError: The file is there already, or cannot be written.
         DataError: The bundle is damaged.
     """
+    from halebrain.models.bundle import bundle_files
+
     if path.exists() and not overwrite:
         raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")
     parts = bundle_files(source)
@@ -148,5 +163,8 @@ def halve_model(source: Path, path: Path, *, overwrite: bool = False) -> str:
         CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
         DataError: The bundle is damaged, or a weight does not fit into 16 bits.
     """
+    from halebrain.models.bundle import load_bundle, save_bundle
+    from halebrain.models.card import model_card
+
     bundle = replace(load_bundle(source), calibration={})
     return save_bundle(bundle, path, card=model_card(bundle), overwrite=overwrite, half=True)

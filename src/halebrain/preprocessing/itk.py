@@ -28,7 +28,11 @@ def one_itk_thread() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-160:]
-        raise DataError("a scan must register and have its bias field fitted", received=reason) from error
+        raise DataError(
+            "a scan must register and have its bias field fitted",
+            received=reason,
+            remedy="look at the scan and its header",
+        ) from error
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 

@@ -82,7 +82,7 @@ def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
         DataError: It is no page of this kind, or damaged.
     """
     if not path.is_file():
-        raise MissingInputError("a page must exist", where=path)
+        raise MissingInputError("a page must exist", where=path, remedy="run halebrain detect --overwrite once")
     text = path.read_text(encoding="utf-8", errors="replace")
     found = _DATA.search(text)
     data = json.loads(found[1]) if found else {}

@@ -119,7 +119,11 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)
     if not reconstructor.gives_image:
-        raise ConfigError("a segmenter needs a reconstruction", received=spec.name)
+        raise ConfigError(
+            "a segmenter needs a reconstruction",
+            received=spec.name,
+            remedy="take a reconstructor that gives a picture, as ae or dae",
+        )
     network = JointNetwork(reconstructor, Segmenter(config.segmenter))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = JointStage(network, stores, config)

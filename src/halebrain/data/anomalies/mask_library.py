@@ -38,12 +38,18 @@ def mask_library(folder: Path) -> torch.Tensor:
         DataError: One does not lie where the template does.
     """
     if not folder.is_dir():
-        raise MissingInputError("lesion masks must be in a folder", where=folder)
+        raise MissingInputError(
+            "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
+        )
     found: list[torch.Tensor] = []
     for path in scans_in(folder):
         found += _slices(path)
     if not found:
-        raise MissingInputError("there must be a lesion mask to take shapes from", where=folder)
+        raise MissingInputError(
+            "there must be a lesion mask to take shapes from",
+            where=folder,
+            remedy="put masks in template space there, with 0 and one other value",
+        )
     return torch.stack(found)
 
 

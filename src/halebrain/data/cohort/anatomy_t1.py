@@ -35,9 +35,15 @@ class T1Anatomies(AnatomySource):
             scans = [path for path in scans_in(place) if guess_modality(stem_of(path)) in (None, "T1w")]
             found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans]
         else:
-            raise MissingInputError("T1 scans must be in a manifest or a folder", where=place)
+            raise MissingInputError(
+                "T1 scans must be in a manifest or a folder", where=place, remedy="check the path given"
+            )
         if not found:
-            raise MissingInputError("there must be a healthy T1 to take the anatomy of", where=place)
+            raise MissingInputError(
+                "there must be a healthy T1 to take the anatomy of",
+                where=place,
+                remedy='write T1w under "modality" and healthy under "pathology", or give another folder',
+            )
         return found
 
     def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:

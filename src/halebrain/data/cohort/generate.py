@@ -233,7 +233,11 @@ def _build(params: AnatomyParams, spacing_mm: float, folder: Path | None) -> Ana
     if params.base is None:
         return build_anatomy(params, shape=shape, spacing_mm=spacing_mm)
     if folder is None:
-        raise UsageError("a brain made of a real anatomy needs the folder of anatomies", received=params.base)
+        raise UsageError(
+            "a brain made of a real anatomy needs the folder of anatomies",
+            received=params.base,
+            remedy="make the cohort again where its anatomies are",
+        )
     base = load_base(folder, params.base).tissues
     return build_anatomy(params, shape=shape, spacing_mm=spacing_mm, base=base)
 
@@ -247,7 +251,9 @@ def _check(config: CohortConfig) -> None:
             if name not in known:
                 raise UsageError(f"a {kind} must be a known one", received=repr(name), remedy=suggestion(name, known))
     if config.healthy + config.patients * len(config.pathologies) == 0 or not config.modalities:
-        raise UsageError("a cohort needs at least one subject and one modality")
+        raise UsageError(
+            "a cohort needs at least one subject and one modality", remedy="raise --subjects or --patients"
+        )
 
 
 def _claim(output: Path, config: CohortConfig) -> None:
@@ -355,7 +361,12 @@ def clear_cohort(output: Path) -> None:
     if not output.exists():
         return
     if any(output.iterdir()) and not is_cohort(output):
-        raise CannotWriteError("--overwrite replaces a cohort only", received="another folder", where=output)
+        raise CannotWriteError(
+            "--overwrite replaces a cohort only",
+            received="another folder",
+            where=output,
+            remedy="choose another --output",
+        )
     shutil.rmtree(output)
 
 

@@ -64,7 +64,9 @@ class FolderSource(Source):
                 raise ConfigError(rule, received="both", where="folder", remedy="remove one")
         if "modality" not in given and settings.modality is None:
             rule = "the modality must be given: by {modality} in the pattern or by the setting 'modality'"
-            raise ConfigError(rule, received=repr(settings.pattern), where="folder")
+            raise ConfigError(
+                rule, received=repr(settings.pattern), where="folder", remedy="for example {subject}_{modality}.nii.gz"
+            )
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report missing masks, subjects whose labels are the same, and images that do not fit."""

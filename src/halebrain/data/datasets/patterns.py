@@ -35,7 +35,12 @@ def to_regex(pattern: str) -> str:
             parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
             seen.add(name)
     if "subject" not in seen:
-        raise ConfigError("a pattern must hold {subject}", received=repr(pattern), where="pattern")
+        raise ConfigError(
+            "a pattern must hold {subject}",
+            received=repr(pattern),
+            where="pattern",
+            remedy="for example {subject}_T1w.nii.gz",
+        )
     return "".join((*parts, re.escape(pattern[at:])))
 
 

@@ -30,7 +30,9 @@ def chosen_converter() -> str:
     """
     choice = os.environ.get(ENVIRONMENT, "auto") or "auto"
     if choice not in _CHOICES:
-        raise ConfigError(f"{ENVIRONMENT} must be one of {', '.join(_CHOICES)}", received=repr(choice))
+        raise ConfigError(
+            f"{ENVIRONMENT} must be one of {', '.join(_CHOICES)}", received=repr(choice), remedy="unset it"
+        )
     if choice == "dcm2niix" and shutil.which("dcm2niix") is None:
         raise UnavailableError(
             "dcm2niix must be on the PATH", where=ENVIRONMENT, remedy="pip install 'halebrain[dicom]', or unset it"

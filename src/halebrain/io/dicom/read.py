@@ -119,5 +119,7 @@ def _files(path: Path) -> Iterator[list[Path]]:
 
 def _some(files: list[Path], where: Path) -> list[Path]:
     if not files:
-        raise MissingInputError("a DICOM scan must hold DICOM files", received="none", where=where)
+        raise MissingInputError(
+            "a DICOM scan must hold DICOM files", received="none", where=where, remedy="check the path given"
+        )
     return files

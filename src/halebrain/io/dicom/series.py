@@ -79,13 +79,18 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
     """
     if not series:
         also = f"; {others} other objects" if others else ""
-        raise DataError("a DICOM scan must hold images", received=f"none{also}", where=where)
+        raise DataError(
+            "a DICOM scan must hold images",
+            received=f"none{also}",
+            where=where,
+            remedy="give the folder of the series itself",
+        )
     if wanted is not None:
         return _wanted(series, wanted, where)
     magnetic = [one for one in series if one.info.modality == "MR"]
     if not magnetic:
         found = ", ".join(sorted({one.info.modality for one in series}))
-        raise DataError("a scan must be MR", received=f"modality {found}", where=where)
+        raise DataError("a scan must be MR", received=f"modality {found}", where=where, remedy="give the MR series")
     eligible = [one for one in magnetic if one.info.eligible]
     if len(eligible) == 1:
         return eligible[0]
@@ -138,7 +143,9 @@ def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
         raise _ambiguous(eligible or found, where)
     one = eligible[0] if len(found) > 1 else found[0]
     if one.info.modality != "MR":
-        raise DataError("a scan must be MR", received=f"modality {one.info.modality}", where=where)
+        raise DataError(
+            "a scan must be MR", received=f"modality {one.info.modality}", where=where, remedy="give the MR series"
+        )
     return one
 
 

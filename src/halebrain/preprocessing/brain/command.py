@@ -46,10 +46,15 @@ def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[st
         )
     except OSError as error:
         raise UnavailableError(
-            f"{name} must be a program that starts", received=error.strerror or error, where=arguments[0]
+            f"{name} must be a program that starts",
+            received=error.strerror or error,
+            where=arguments[0],
+            remedy="install it again, or take --brain atlas",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{name} must end within an hour", where=where) from error
+        raise DataError(
+            f"{name} must end within an hour", where=where, remedy="look at the scan, or take --brain atlas"
+        ) from error
     if done.returncode != 0:
         said = last_line(done.stderr) or last_line(done.stdout) or "no message"
         raise DataError(
@@ -76,7 +81,10 @@ def learned_device() -> Literal["cpu", "cuda"]:
     wanted = os.environ.get(DEVICE_VARIABLE) or "auto"
     if wanted not in _DEVICES:
         raise ConfigError(
-            "the device of brain extractors must be auto, cpu or cuda", received=repr(wanted), where=DEVICE_VARIABLE
+            "the device of brain extractors must be auto, cpu or cuda",
+            received=repr(wanted),
+            where=DEVICE_VARIABLE,
+            remedy="unset it",
         )
     if wanted == "auto":
         import torch

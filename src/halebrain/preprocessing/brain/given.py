@@ -18,6 +18,7 @@ def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
             f"a brain mask must have the shape of its scan {volume.shape}",
             received=mask.shape,
             where=volume.name,
+            remedy="resample the mask to the scan",
         )
     size = volume_ml(mask, volume)
     if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:

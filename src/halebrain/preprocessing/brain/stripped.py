@@ -44,7 +44,9 @@ def _foreground(volume: Volume) -> tuple[MaskArray, float]:
     above = np.abs(data - background)
     positive = above[above > 0]
     if positive.size == 0:
-        raise DataError("a scan must be brighter than its background", where=volume.name)
+        raise DataError(
+            "a scan must be brighter than its background", where=volume.name, remedy="give the scan as it was acquired"
+        )
     is_tissue = above > _BACKGROUND_SHARE * np.percentile(positive, 99)
     # Opening cuts threads (dura, noise) that would join the brain to something else.
     opened = ndimage.binary_opening(is_tissue, ndimage.generate_binary_structure(3, 1))

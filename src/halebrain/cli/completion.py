@@ -1,0 +1,46 @@
+"""What the shell offers at a tab: names that are known without a heavy library."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import typer
+
+MODALITIES = ("T1w", "T2w", "FLAIR")
+BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "atlas")
+PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
+SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
+_CONFIGS = Path(__file__).parent.parent / "configs"
+_KINDS = {"benchmark": "matrix"}
+"""Command → how the names of its shipped configurations begin, where that is not its own name."""
+
+
+def among(*known: str) -> Callable[[str], list[str]]:
+    """Return what offers the known words that begin as the user has begun."""
+
+    def offer(incomplete: str) -> list[str]:
+        return _begun(incomplete, known)
+
+    return offer
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Offer the models that have a name; where none fits, the shell goes on with paths."""
+    from halebrain.models.store import stored_models
+
+    return _begun(incomplete, [model.name for model in stored_models()])
+
+
+def config_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the shipped configurations of the command that is typed; where none fits, the shell goes on with paths."""
+    command = context.info_name or ""
+    kind = _KINDS.get(command, command)
+    return _begun(incomplete, list(shipped_configs(kind)))
+
+
+def shipped_configs(kind: str) -> dict[str, Path]:
+    """Return name → file of the shipped configurations of a kind ("reconstructor"), sorted."""
+    return {path.stem.removeprefix(f"{kind}_"): path for path in sorted(_CONFIGS.glob(f"{kind}_*.yaml"))}
+
+
+def _begun(incomplete: str, known: Sequence[str]) -> list[str]:
+    return [word for word in known if word.startswith(incomplete)]
