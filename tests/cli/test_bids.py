@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from halebrain.io.bids_validator import PROGRAM, find_validator, validation_errors
+from halebrain.models import store
 
 SCANS = {
     "sub-01/anat/sub-01_FLAIR": ("01", "FLAIR", "ms"),
@@ -213,7 +214,8 @@ def test_temporary_files_lie_where_asked_and_leave_nothing(app, dataset, tmp_pat
     assert str(work) not in tempfile.gettempdir()
 
 
-def test_what_is_refused_before_anything_is_done(app, command, dataset, small_model, tmp_path):
+def test_what_is_refused_before_anything_is_done(app, command, dataset, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path / "no_weights")
     for output, arguments, expected, word in (
         (dataset / "out", (), 2, "must not lie among raw data"),
         (dataset / "derivatives/mine", (), 2, "'halebrain' in the name"),

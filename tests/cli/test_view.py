@@ -77,7 +77,14 @@ def test_what_is_being_written_is_finished_first(folder):
 
 def test_ctrl_c_ends_a_running_service(folder):
     run = [sys.executable, "-c", "from halebrain.cli.main import main; main()", "view", str(folder), "--no-browser"]
-    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores SIGINT, and its children with it: here it must count.
+    process = subprocess.Popen(
+        run,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         address = process.stdout.readline().strip()
         port = int(re.search(r":(\d+)/", address)[1])
