@@ -42,7 +42,7 @@ STAGE2 = {
     "with random contrasts": ["data.modalities=[T1w,T2w,FLAIR,random]"],
     "without warps": ["augmentation.warp=0.0"],
 }
-LEVELS = (150, 300)
+LEVELS = (300, 400)
 
 
 def train(stage: str, name: str, changes: list[str], steps: int, arguments: argparse.Namespace) -> Path:
@@ -63,17 +63,18 @@ def train(stage: str, name: str, changes: list[str], steps: int, arguments: argp
     return folder / "model"
 
 
-def mean_auprc(scans: list[Looked], weight: float) -> dict[str, float]:
-    """Return the mean AUPRC of the fused score at `weight`, by disease and by modality, and over all."""
-    found: dict[str, list[float]] = {}
+def mean_auprc(scans: list[Looked], *weights: float) -> list[dict[str, float]]:
+    """Return for each weight the mean AUPRC of the fused score by disease, by modality, and over all."""
+    found: list[dict[str, list[float]]] = [{} for _ in weights]
     for scan in scans:
         if not scan.lesion.any():
             continue
-        score = scores(scan, LEVELS, "absolute", 3)[weight]
-        value = Curve.of(score[scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
-        for key in ("all", scan.modality, scan.pathology):
-            found.setdefault(key, []).append(value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
+        fused = scores(scan, LEVELS, "absolute", 3)
+        for weight, table in zip(weights, found, strict=True):
+            value = Curve.of(fused[weight][scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
+            for key in ("all", scan.modality, scan.pathology):
+                table.setdefault(key, []).append(value)
+    return [{key: float(np.mean(values)) for key, values in table.items()} for table in found]
 
 
 def left_and_changed(model: Path, store: SliceStore) -> list[float]:
@@ -85,7 +86,7 @@ def left_and_changed(model: Path, store: SliceStore) -> list[float]:
         if scan.lesion.any():
             inside.append(difference[scan.lesion].mean())
         outside.append(difference[scan.brain_mask & ~scan.lesion].mean())
-    return [float(np.mean(inside)), float(np.mean(outside)), mean_auprc(scans, 1.0)["all"]]
+    return [float(np.mean(inside)), float(np.mean(outside)), mean_auprc(scans, 1.0)[0]["all"]]
 
 
 def validation(arguments: argparse.Namespace) -> SliceStore:
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--steps1", type=int, default=300)
     parser.add_argument("--steps2", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--n-annotated", type=int, default=140)
+    parser.add_argument("--n-annotated", type=int, default=100, help="As many in every variant.")
     parser.add_argument("--per-disease", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stage", choices=("1", "2", "both"), default="both")
@@ -128,9 +129,9 @@ def main() -> None:
         for name, changes in STAGE2.items():
             model = train("segmenter", name, changes, arguments.steps2, arguments)
             scans = list(look(Predictor(load_model(model)), store, LEVELS))
-            alone = mean_auprc(scans, 0.0)
+            alone, fused = mean_auprc(scans, 0.0, 0.5)
             values = [alone.get(column, float("nan")) for column in columns]
-            table.append([name, *values, mean_auprc(scans, 0.15)["all"]])
+            table.append([name, *values, fused["all"]])
             print(table[-1], flush=True)
     lines = ["| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in table]
     (arguments.output / f"ablation_{arguments.stage}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"real MRI not found at {folder}; set HALEBRAIN_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, driven by Playwright, or a skip that says what brings it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
+    chromium = os.environ.get("HALEBRAIN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: install it, or name it in HALEBRAIN_CHROMIUM")
+    with playwright.sync_playwright() as session:
+        # A sandbox inside a container has no rights to be one.
+        started = session.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield started
+        started.close()
 
 
 @pytest.fixture
