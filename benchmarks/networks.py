@@ -26,7 +26,7 @@ from halebrain.models.noise import simplex_noise
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter
 from halebrain.training.reconstructor import ReconstructorTraining
-from halebrain.training.segmenter import SegmenterTraining
+from halebrain.training.segmenter_config import SegmenterTraining
 
 CONFIGS = Path(halebrain.__file__).parent / "configs"
 SIDE, SLICES = 96, 50

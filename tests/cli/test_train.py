@@ -47,6 +47,22 @@ def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp
     assert "encoder" in said.err
 
 
+def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
+    assert train(command, "reconstructor", manifest, tmp_path / "a", "--set", GRID)[0] == 0
+    first = tmp_path / "a" / "model"
+    start = ["--set", f"start={json.dumps(str(first))}", "--set", "loop.lr=1e-30", "--set", "loop.ema_decay=0"]
+    assert train(command, "reconstructor", manifest, tmp_path / "b", "--set", GRID, *start)[0] == 0
+    old, new = load_bundle(first), load_bundle(tmp_path / "b" / "model")
+    for name, value in new.reconstructor.state_dict().items():
+        assert (old.reconstructor.state_dict()[name] - value).abs().max() < 1e-6, name
+    assert new.training["stage1"]["start"]["sha256"] == old.sha256
+    assert new.training["stage1"]["start"]["stage1"]["step"] == 2
+    wider = ["--set", "reconstructor.settings.unet.channels=[24, 32, 48]"]
+    code, said = train(command, "reconstructor", manifest, tmp_path / "c", "--set", GRID, *start, *wider)
+    assert code == 78
+    assert "size" in said.err
+
+
 def test_both_networks_at_once(command, manifest, tmp_path):
     code, said = train(command, "joint", manifest, tmp_path / "j", "--set", GRID)
     assert code == 0, said.err

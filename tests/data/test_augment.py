@@ -25,7 +25,7 @@ def test_probability_zero_is_the_identity_inside_the_brain(slices):
     assert torch.equal(out, image * brain)
 
 
-@pytest.mark.parametrize("kind", ["gamma", "bias_field", "blur", "ghosting", "noise", "resolution"])
+@pytest.mark.parametrize("kind", ["gamma", "bias_field", "blur", "ghosting", "noise", "resolution", "window"])
 def test_each_augmentation_changes_every_slice_and_stays_in_range(slices, kind):
     image, brain = slices
     before = image.clone()
@@ -76,11 +76,11 @@ def test_tensors_are_flipped_together(slices):
 
 
 def test_what_came_later_is_not_dumped_while_off():
-    assert not {"affine", "noise", "resolution"} & set(AugmentationConfig().model_dump())
+    assert not {"affine", "noise", "resolution", "window"} & set(AugmentationConfig().model_dump())
     assert AugmentationConfig(noise=0.5).model_dump()["noise"] == 0.5
 
 
-@pytest.mark.parametrize("later", [{}, {"affine": 1}, {"noise": 1, "resolution": 1}])
+@pytest.mark.parametrize("later", [{}, {"affine": 1}, {"noise": 1, "resolution": 1}, {"window": 1}])
 def test_what_came_later_leaves_the_draws_of_all_else_as_they_were(slices, later):
     """The slices of seed 1 and the draws after them, written down before these options existed."""
     config, generator = AugmentationConfig(**later), make_generator(1)
@@ -88,7 +88,7 @@ def test_what_came_later_leaves_the_draws_of_all_else_as_they_were(slices, later
     shift(*slices, config=config, generator=generator)
     torch.testing.assert_close(torch.rand(3, generator=generator), torch.tensor(NEXT), rtol=0, atol=0)
     kept = bool((out[:, 0, 20, 16] - torch.tensor(PIXELS)).abs().max() < 1e-5)
-    assert kept == ("noise" not in later)
+    assert kept == (not {"noise", "window"} & set(later))
 
 
 def test_each_that_came_later_draws_from_a_stream_of_its_own(slices):
@@ -135,3 +135,21 @@ def test_an_affine_moves_image_and_masks_alike(slices):
     assert (mask != brain).flatten(1).any(dim=1).all()
     area = mask.sum(dim=(1, 2, 3)) / brain.sum(dim=(1, 2, 3))
     assert ((area > 0.8) & (area < 1.25)).all()
+
+
+def test_another_window_keeps_the_order_and_what_lies_outside(slices):
+    image, brain = slices
+    none = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0}
+    ramp = torch.linspace(0, 1, image.shape[-1]).expand_as(image) * brain
+    seen = augment(ramp, brain, AugmentationConfig(**none, window=1), generator=make_generator(4))
+    for before, after, inside in zip(ramp, seen, brain, strict=True):
+        x, y = before[inside], after[inside]
+        order = x.argsort()
+        assert (y[order].diff() >= -1e-6).all()
+        free = (y > 0) & (y < 1)
+        slope = ((y[free] - y[free].mean()) * (x[free] - x[free].mean())).sum() / (
+            x[free] - x[free].mean()
+        ).square().sum()
+        torch.testing.assert_close(y[free] - y[free].mean(), slope * (x[free] - x[free].mean()), atol=1e-5, rtol=0)
+        assert 1 / (1.2 + 0.45) - 1e-4 <= slope <= 1 / (0.85 - 0.1) + 1e-4
+    assert not seen[~brain].any()

@@ -301,6 +301,21 @@ def test_what_fools_detectors_is_where_it_belongs(anatomy, name, tissues):
     assert (anatomy.tissues[tissues].sum(dim=0)[changed] > 0.01).all()
 
 
+def test_vessels_take_the_signal_of_csf_and_only_that(anatomy):
+    plain = sample_contrast("T2w", make_generator(2))
+    change = render(anatomy, plain.model_copy(update={"voids": 1.0})) - render(anatomy, plain)
+    assert change.max() <= 1e-6
+    assert change.min() < -0.5 * plain.means[CSF]
+    assert (anatomy.tissues[CSF][change < -0.05] > 0.01).all()
+
+
+def test_what_is_left_around_a_brain_is_darkest_in_t2():
+    drawn = {m: [sample_contrast(m, make_generator(n), variety="wide") for n in range(40)] for m in ("T1w", "T2w")}
+    assert {params.rim_brightness for params in drawn["T1w"]} == {1.0}
+    assert np.mean([params.rim_brightness for params in drawn["T2w"]]) < 0.5
+    assert all(0 <= params.voids <= 1 for params in drawn["T2w"])
+
+
 def test_nothing_is_added_at_strength_zero(anatomy):
     plain = sample_contrast("T2w", make_generator(2))
     image = torch.rand(SHAPE, generator=make_generator(4))

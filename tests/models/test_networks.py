@@ -12,7 +12,7 @@ from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.models.unet import UNetConfig
 from halebrain.training.reconstructor import ReconstructorTraining
-from halebrain.training.segmenter import SegmenterTraining
+from halebrain.training.segmenter_config import SegmenterTraining
 
 CONFIGS = Path(halebrain.__file__).parent / "configs"
 

@@ -19,7 +19,8 @@ from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.training.loop import LoopConfig, train
 from halebrain.training.losses import LossConfig
-from halebrain.training.segmenter import SegmenterStage, SegmenterTraining, _sources
+from halebrain.training.segmenter import SegmenterStage, _sources
+from halebrain.training.segmenter_config import SegmenterTraining
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.core.progress import track
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.models.bundle import Bundle
-from halebrain.training.pairs import PairMaker, PairStore, save_pairs
+from halebrain.training import pair_cache
+from halebrain.training.pairs import PairMaker, PairStore
 
 
 def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig, folder: Path) -> PairStore:
@@ -25,15 +26,11 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
     assert bundle.segmenter is not None  # only detectors are adapted
     tuning, needed = config.tuning, bundle.segmenter.config.needs_reconstruction
     maker = PairMaker(bundle.reconstructor, tuning.augmentation, config.seed, needed)
-    anomaly, found = build_anomaly(tuning.anomaly), []
-    each = -(-tuning.synthetic_slices // len(store))
-    for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
-        path = folder / f"{record.scan_id}_{kind}.npy"
-        if not path.exists():
-            if kind == "annotated":
-                made = maker.annotated(store, scan, draws=tuning.draws)
-            else:
-                made = maker.synthetic(store, scan, anomaly, count=each)
-            save_pairs(made, path)
-        found.append(np.load(path, mmap_mode="r"))
-    return PairStore(tuple(found), tuple(record.subject for record in store.records))
+    anomaly, each = build_anomaly(tuning.anomaly), -(-tuning.synthetic_slices // len(store))
+
+    def make(scan: int) -> npt.NDArray[np.float16]:
+        if kind == "annotated":
+            return maker.annotated(store, scan, draws=tuning.draws)
+        return maker.synthetic(store, scan, anomaly, count=each)
+
+    return pair_cache.open_pairs(store, folder, kind, make)

@@ -10,7 +10,7 @@ from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import BASELINES
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
-from halebrain.training.segmenter import SegmenterTraining
+from halebrain.training.segmenter_config import SegmenterTraining
 
 ATLAS = ("atlas z-score", "atlas z-score signed")
 """Baselines that are fitted on the healthy training scans first."""

@@ -16,7 +16,8 @@ from halebrain.training.fabric import launch
 from halebrain.training.joint import JointTraining, train_joint
 from halebrain.training.loop import CHECKPOINT
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
-from halebrain.training.segmenter import SegmenterTraining, train_segmenter
+from halebrain.training.segmenter import train_segmenter
+from halebrain.training.segmenter_config import SegmenterTraining
 
 
 def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:

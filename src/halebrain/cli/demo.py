@@ -101,7 +101,7 @@ def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
     from halebrain.cli.train import run_reconstructor, run_segmenter
     from halebrain.core.config import load_config
     from halebrain.training.reconstructor import ReconstructorTraining
-    from halebrain.training.segmenter import SegmenterTraining
+    from halebrain.training.segmenter_config import SegmenterTraining
 
     common = [
         f"data.manifest={json.dumps(str(output / 'cohort' / 'manifest.tsv'))}",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from halebrain.training.joint import JointTraining
     from halebrain.training.loop import LoopConfig
     from halebrain.training.reconstructor import ReconstructorTraining
-    from halebrain.training.segmenter import SegmenterTraining
+    from halebrain.training.segmenter_config import SegmenterTraining
 
 
 class Variant(StrEnum):
@@ -115,7 +115,7 @@ def segmenter(
     """Stage 2: learn to delineate from (scan, scan − reconstruction). The model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.config import load_config
-    from halebrain.training.segmenter import SegmenterTraining
+    from halebrain.training.segmenter_config import SegmenterTraining
 
     settings = load_config(
         SegmenterTraining,

@@ -11,6 +11,8 @@ from halebrain.core.random import branch
 from halebrain.data.degrade import add_rician_noise, lower_resolution
 
 Probability = float
+_LOW, _HIGH = (-0.45, 0.1), (0.85, 1.2)
+"""Ranges of the intensities that become 0 and 1 in another window."""
 
 
 class AugmentationConfig(GrowingConfig):
@@ -25,9 +27,11 @@ class AugmentationConfig(GrowingConfig):
         affine: Turn by up to 8°, shift by up to 4 % and scale each axis by up to 8 %, masks with it (0 in the paper).
         noise: Rician noise of up to 5 % of the intensity range (0 in the paper).
         resolution: Pixels up to 3 times as large, along each axis by itself (0 in the paper).
+        window: Other intensities become 0 and 1: which ones hangs on a few dark vessels, a bright rim, or the field
+            (0 in the paper).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"affine", "noise", "resolution"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"affine", "noise", "resolution", "window"})
 
     gamma: Probability = Field(default=0.5, ge=0, le=1)
     bias_field: Probability = Field(default=0.25, ge=0, le=1)
@@ -37,6 +41,7 @@ class AugmentationConfig(GrowingConfig):
     affine: Probability = Field(default=0.0, ge=0, le=1)
     noise: Probability = Field(default=0.0, ge=0, le=1)
     resolution: Probability = Field(default=0.0, ge=0, le=1)
+    window: Probability = Field(default=0.0, ge=0, le=1)
 
 
 def augment(
@@ -70,6 +75,11 @@ def flip(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Ge
 def _degrade(image: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:
     # What came later has streams of its own, so that all else draws as it did, with it or without.
     count = len(image)
+    if config.window > 0:
+        own = branch(generator, "window")
+        chosen = _uniform(own, 0, 1, image, count, 1, 1, 1) < config.window
+        low, high = (_uniform(own, *limits, image, count, 1, 1, 1) for limits in (_LOW, _HIGH))
+        image = torch.where(chosen, ((image - low) / (high - low)).clamp(0, 1), image)
     if config.resolution > 0:
         own = branch(generator, "resolution")
         chosen = _uniform(own, 0, 1, image, count, 1, 1, 1) < config.resolution

@@ -113,6 +113,15 @@ class SliceStore:
         """For each scan, the slices that hold lesion."""
         return [np.flatnonzero((labels > 1).any(axis=(1, 2))) for labels in self.labels]
 
+    def fingerprint(self) -> str:
+        """Return a hash of the slices and their labels; those on disk have names that are hashes of what is in them."""
+        digest = hashlib.sha256()
+        arrays: tuple[npt.NDArray[Any], ...] = (*self.images, *self.labels)
+        for array in arrays:
+            place = _place_of(array)
+            digest.update(place.name.encode() if isinstance(place, Path) else array.tobytes())
+        return digest.hexdigest()
+
     def read(self, scan: list[int], position: list[int]) -> SliceBatch:
         """Return the slices at `position` of the scans at `scan`."""
         image = np.stack([self.images[s][p] for s, p in zip(scan, position, strict=True)])

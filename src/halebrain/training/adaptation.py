@@ -9,14 +9,13 @@ from lightning.fabric import Fabric
 from pydantic import Field
 
 from halebrain.core.config import Config
-from halebrain.core.random import make_generator
 from halebrain.data.anomalies import AnomalySpec
-from halebrain.data.augment import flip
-from halebrain.data.warp import PairAugmentationConfig, warp
+from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.segmentation import Segmenter
-from halebrain.training.loop import LoopConfig, Stage, Weights, train
-from halebrain.training.losses import LossConfig, segmentation_loss
-from halebrain.training.pairs import PairStore, split_pairs
+from halebrain.training.loop import LoopConfig, Weights, train
+from halebrain.training.losses import LossConfig
+from halebrain.training.pair_stage import PairDraw, PairStage
+from halebrain.training.pairs import PairStore
 
 
 class TuningConfig(Config):
@@ -64,8 +63,8 @@ class TuningConfig(Config):
             raise ValueError("loop.validate_every must divide loop.steps")
 
 
-class AdaptationStage(Stage):
-    """Cached pairs in, segmentation loss out.
+def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int) -> PairStage:
+    """Return the stage that fine-tunes.
 
     Args:
         segmenter: As the model has it; it learns.
@@ -73,33 +72,13 @@ class AdaptationStage(Stage):
         config: How.
         seed: The user's seed.
     """
-
-    def __init__(self, segmenter: Segmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int) -> None:
-        super().__init__()
-        self.trained, self.stores, self.config, self.seed = segmenter, stores, config, seed
-        self.synthetic = round(config.loop.batch_size * config.synthetic_fraction)
-
-    def forward(self, split: str, step: int) -> torch.Tensor:
-        """Return the segmentation loss of batch `step`."""
-        segmenter: Any = self.trained
-        # Validation looks at the same pairs whatever the seed.
-        generator = make_generator(self.seed if split == "train" else 0, split, "adaptation", step)
-        pairs = self._batch(split, generator).to(next(segmenter.parameters()).device)
-        image, reconstruction, lesion = split_pairs(pairs)
-        if split == "train":
-            config = self.config.augmentation
-            moved = flip(image, reconstruction, lesion, config=config, generator=generator)
-            image, reconstruction, lesion = warp(*moved, config=config, generator=generator)
-        return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
-
-    def _batch(self, split: str, generator: torch.Generator) -> torch.Tensor:
-        size, share = self.config.loop.batch_size, self.config.lesion_fraction
-        if split == "val":
-            return self.stores["val"].draw(size, generator, lesion_fraction=share)
-        annotated = self.stores["annotated"].draw(size - self.synthetic, generator, lesion_fraction=share)
-        if self.synthetic == 0:
-            return annotated
-        return torch.cat([annotated, self.stores["synthetic"].draw(self.synthetic, generator)])
+    size, share = config.loop.batch_size, config.lesion_fraction
+    synthetic = round(size * config.synthetic_fraction)
+    draws = {
+        "train": (PairDraw(stores["annotated"], size - synthetic, share), PairDraw(stores["synthetic"], synthetic)),
+        "val": (PairDraw(stores["val"], size, share),),
+    }
+    return PairStage(segmenter, draws, config.augmentation, config.loss, seed=seed, purpose="adaptation")
 
 
 def fine_tune(
@@ -118,7 +97,7 @@ def fine_tune(
 
     Args:
         segmenter: As the model has it.
-        stores: As `AdaptationStage` takes them.
+        stores: As `adaptation_stage` takes them.
         config: How.
         folder: Of the checkpoint, from which a run goes on.
         fabric: Launched.
@@ -128,7 +107,7 @@ def fine_tune(
         on_validated: Called with the step and the averaged weights after each validation.
     """
     segmenter.requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stage = AdaptationStage(segmenter, stores, config, seed)
+    stage = adaptation_stage(segmenter, stores, config, seed)
     stage.train()
     result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, on_validated=on_validated)
     segmenter.load_state_dict(result.weights)

@@ -18,7 +18,7 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.augment import augment
 from halebrain.data.slices import SliceBatch, SliceStore
-from halebrain.data.warp import PairAugmentationConfig
+from halebrain.data.warp import PairAugmentationConfig, shift
 from halebrain.models.reconstruction import Reconstructor
 
 _AT_ONCE = 16
@@ -47,6 +47,21 @@ class PairMaker:
         name = store.records[scan].scan_id
         return np.concatenate([self._pairs(slices, name, draw) for draw in range(draws)])
 
+    def drawn(self, store: SliceStore, scan: int, *, count: int, lesion_fraction: float) -> npt.NDArray[np.float16]:
+        """Return `count` pairs of slices of one scan drawn at random, a share of them among those with lesion."""
+        name, found = store.records[scan].scan_id, []
+        everywhere, with_lesion = np.arange(len(store.images[scan])), store.lesion_slices[scan]
+        for start in range(0, count, _AT_ONCE):
+            size, generator = min(_AT_ONCE, count - start), make_generator(self.seed, "drawn", name, start)
+            draws = torch.rand(size, 2, generator=generator).tolist()
+            chosen = []
+            for kind, place in draws:
+                wanted = with_lesion if kind < lesion_fraction and len(with_lesion) else everywhere
+                chosen.append(int(wanted[int(place * len(wanted))]))
+            # Draw 0 would be the slice as it is.
+            found.append(self._pairs(store.read([scan] * size, chosen), name, 1 + start // _AT_ONCE))
+        return np.concatenate(found)
+
     def synthetic(
         self, store: SliceStore, scan: int, anomaly: AnomalyGenerator, *, count: int
     ) -> npt.NDArray[np.float16]:
@@ -74,16 +89,18 @@ class PairMaker:
         levels, device = self.reconstructor.levels, next(self.reconstructor.parameters()).device
         generator = make_generator(self.seed, "pairs", name, draw)
         # The first draw is the slice as it is, as at test time.
-        altered = slices.image
+        altered, brain_mask, lesion = slices.image, slices.brain_mask, slices.lesion
         if draw > 0 or "synthetic" in name:
-            altered = augment(slices.image, slices.brain_mask, self.augmentation, generator=generator)
+            moved = shift(altered, brain_mask, lesion, config=self.augmentation, generator=generator)
+            altered, brain_mask, lesion = moved
+            altered = augment(altered, brain_mask, self.augmentation, generator=generator)
         seeds, healthy = draw_seeds(len(altered), generator), []
         for start in range(0, len(altered), _AT_ONCE) if self.needs_reconstruction else ():
             part = slice(start, start + _AT_ONCE)
             image = altered[part].to(device, memory_format=torch.channels_last)
             made = self.reconstructor.reconstruct(image, level=levels[draw % len(levels)], seeds=seeds[part])
-            healthy.append(made.float().cpu() * slices.brain_mask[part])
-        label = slices.brain_mask * _BRAIN + slices.lesion * (_LESION - _BRAIN)
+            healthy.append(made.float().cpu() * brain_mask[part])
+        label = brain_mask * _BRAIN + lesion * (_LESION - _BRAIN)
         reconstruction = torch.cat(healthy) if healthy else altered
         pairs: npt.NDArray[np.float16] = torch.cat([altered, reconstruction, label], dim=1).numpy().astype(np.float16)
         return pairs

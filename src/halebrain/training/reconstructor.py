@@ -4,12 +4,12 @@ import hashlib
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.fabric import Fabric
 
-from halebrain.core.config import Config
+from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
@@ -19,6 +19,7 @@ from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.models.store import load_model
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
 
@@ -26,22 +27,26 @@ _PLACES = ("manifest", "more_manifests", "cache", "workers")
 """Settings of the data that say where things lie and how they are read, not what they are."""
 
 
-class ReconstructorTraining(Config):
+class ReconstructorTraining(GrowingConfig):
     """Everything that defines a stage-1 run.
 
     Args:
         data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
         reconstructor: What to train.
         encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from nothing.
+        start: A model, by path or name, whose reconstructor is trained further; `None` = from nothing.
         anomaly: The synthetic anomalies that a restoring reconstructor learns to undo; others do not use it.
         augmentation: Intensity augmentation of training slices.
         loop: How long and how fast.
         seed: Seed of weights, batches, augmentation and noise.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"start"})
+
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
     encoder_weights: Path | None = None
+    start: Path | None = None
     anomaly: AnomalySpec = AnomalySpec()
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
@@ -92,11 +97,14 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
+    before = None if config.start is None else load_model(config.start)
+    if before is not None:
+        others.append(_take_weights(reconstructor, before, config.start))
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
     stores = open_healthy(manifest, config.data, folder)
     stage = ReconstructorStage(reconstructor, stores, config)
-    known = config.model_copy(update={"encoder_weights": None, "reconstructor": spec})
+    known = config.model_copy(update={"encoder_weights": None, "start": None, "reconstructor": spec})
     identity = run_identity(known, manifest, *others)
     result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)
     reconstructor.load_state_dict(result.weights)
@@ -106,6 +114,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         preprocessing=config.data.preprocessing.model_dump(mode="json"),
     )
     summary = {"stage1": summarise(config, result, manifest, fabric)}
+    if before is not None:
+        summary["stage1"]["start"] = {"sha256": before.sha256, "stage1": before.training.get("stage1", {})}
     return Bundle(model, reconstructor, None, summary, {})
 
 
@@ -123,6 +133,24 @@ def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]
     pretrained = load_encoder(path)
     start_from(encoder, settings.encoder, pretrained, where=path)  # type: ignore[union-attr,arg-type]
     return [pretrained.sha256]
+
+
+def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | None) -> str:
+    """Start from the weights of another model's reconstructor, and return the hash of that model.
+
+    Raises:
+        ConfigError: It is of another method or size.
+    """
+    try:
+        reconstructor.load_state_dict(before.reconstructor.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            "a model to start from must have the same method and size",
+            received=f"{before.config.reconstructor.name} of another size",
+            where=where or "",
+            remedy="take its settings of the section reconstructor, or leave start out",
+        ) from error
+    return before.sha256
 
 
 def read_training_manifest(data: DataConfig) -> Manifest:

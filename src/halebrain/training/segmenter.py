@@ -5,61 +5,23 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
-from pydantic import Field
 
-from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
-from halebrain.data.anomalies import AnomalySpec, build_anomaly
+from halebrain.data.anomalies import build_anomaly
 from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store
-from halebrain.data.warp import PairAugmentationConfig, shift, warp
+from halebrain.data.slices import SliceSampler, SliceStore, build_store
+from halebrain.data.warp import shift, warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
-from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.loop import LoopConfig, Stage, train
-from halebrain.training.losses import LossConfig, segmentation_loss
+from halebrain.models.segmentation import Segmenter
+from halebrain.training.loop import Stage, train
+from halebrain.training.losses import segmentation_loss
+from halebrain.training.pair_cache import cached_stage
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
-
-Regime = Literal["synthetic", "weak", "both"]
-
-
-class SegmenterTraining(Config):
-    """Everything that defines a stage-2 run.
-
-    Args:
-        data: Which scans; healthy ones carry synthetic anomalies, annotated ones their own lesions. Where no
-            preprocessing is given, the reconstructor's is used; another one is an error.
-        n_annotated: Annotated subjects to learn from; `None` = all. Subsets are nested: those of 5 are among those of
-            10. Validation uses every annotated subject of the split "val".
-        subset_seed: Which subjects those are.
-        regime: "synthetic" = healthy scans and generated anomalies, "weak" = annotated scans, "both" = a mixture.
-        annotated_fraction: Share of annotated scans in a batch of the regime "both".
-        lesion_fraction: Share of annotated draws restricted to slices with lesion.
-        anomaly: The generator of synthetic anomalies.
-        segmenter: Size and inputs of the network.
-        loss: Weights of cross-entropy, soft Dice and focal loss.
-        augmentation: Of intensities before the reconstruction, of shapes after it.
-        postprocessing: Settings of the anomaly map, stored in the model.
-        loop: How long and how fast.
-        seed: Seed of weights, batches, anomalies and noise.
-    """
-
-    data: DataConfig = DataConfig()
-    n_annotated: int | None = Field(default=None, ge=1)
-    subset_seed: int = 0
-    regime: Regime = "synthetic"
-    annotated_fraction: float = Field(default=0.5, gt=0, lt=1)
-    lesion_fraction: float = Field(default=0.5, ge=0, le=1)
-    anomaly: AnomalySpec = AnomalySpec()
-    segmenter: SegmenterConfig = SegmenterConfig()
-    loss: LossConfig = LossConfig()
-    augmentation: PairAugmentationConfig = PairAugmentationConfig()
-    postprocessing: dict[str, Any] = Field(default_factory=dict)
-    loop: LoopConfig = LoopConfig(lr=5e-5)
-    seed: int = 0
+from halebrain.training.segmenter_config import SegmenterTraining
 
 
 class SegmenterStage(Stage):
@@ -78,17 +40,10 @@ class SegmenterStage(Stage):
         self._frozen = [reconstructor]
         self.config = config
         self.anomaly = build_anomaly(config.anomaly)
-        annotated = round(config.loop.batch_size * config.annotated_fraction)
-        counts = {
-            "synthetic": {"synthetic": config.loop.batch_size},
-            "weak": {"annotated": config.loop.batch_size},
-            "both": {"synthetic": config.loop.batch_size - annotated, "annotated": annotated},
-        }[config.regime]
         self.samplers = {
             split: {
                 source: _sampler(stores[source][split], count, split, source, config)
-                for source, count in counts.items()
-                if count > 0
+                for source, count in config.counts().items()
             }
             for split in ("train", "val")
         }
@@ -160,7 +115,12 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     segmenter = Segmenter(config.segmenter).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     reconstructor = stage1.reconstructor.to(fabric.device)
-    stage = SegmenterStage(segmenter, reconstructor, stores, config)
+    stage: Stage
+    if config.pairs is None:
+        stage = SegmenterStage(segmenter, reconstructor, stores, config)
+    else:
+        cache = config.data.cache or folder / "cache"
+        stage = cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     identity = run_identity(config, used, stage1.sha256)
     result = train(stage, config.loop, folder, fabric=fabric, name="Stage 2, segmenter", identity=identity)

@@ -42,6 +42,8 @@ class ContrastParams(Config):
         flow: What moving CSF adds (FLAIR) or takes (T2).
         limbic: Relative brightness of limbic cortex.
         iron: Relative darkening of pallidum and midbrain nuclei.
+        voids: Signal that blood flowing in vessels of cisterns and sulci takes away, relative to CSF.
+        rim_brightness: Of what bad stripping leaves outside the brain; 1 = the same in every contrast.
     """
 
     modality: str
@@ -57,6 +59,8 @@ class ContrastParams(Config):
     flow: float = 0.0
     limbic: float = 0.0
     iron: float = 0.0
+    voids: float = 0.0
+    rim_brightness: float = 1.0
 
 
 def sample_contrast(modality: str, generator: torch.Generator, *, variety: Variety = "usual") -> ContrastParams:
@@ -90,6 +94,8 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
     water = modality in ("FLAIR", "T2w")
     # Changes of intensity on a contrast of any order are those of FLAIR, T2 or T1, whichever is drawn.
     like = modality if modality != "random" else ("FLAIR", "T2w", "T1w")[int(3 * u[11])]
+    # In T2 vessels, dura and bone are the darkest of all, and set what the first percentile becomes.
+    dark = torch.rand(2, generator=branch(generator, "dark")).tolist()
     return params.model_copy(
         update={
             "means": means,
@@ -101,6 +107,8 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
             "flow": {"FLAIR": 0.6, "T2w": -0.6, "T1w": 0.12}[like] * u[10] if show[2] < 0.5 else 0.0,
             "limbic": {"FLAIR": 0.2, "T2w": 0.12, "T1w": -0.08}[like] * show[3],
             "iron": {"FLAIR": 0.3, "T2w": 0.5, "T1w": -0.2}[like] * show[4],
+            "voids": {"FLAIR": 0.5, "T2w": 1.0, "T1w": 0.5}[like] * min(1.0, 1.3 * dark[0]),
+            "rim_brightness": dark[1] ** 2 if like == "T2w" else 1.0,
         }
     )
 

@@ -152,7 +152,7 @@ def render_subject(params: SubjectParams, *, spacing_mm: float, folder: Path | N
     scans, healthy = {}, {}
     for contrast, acquisition in zip(params.contrasts, params.acquisitions, strict=True):
         normal = render(anatomy, contrast)
-        rim = None if params.stripping is None else (params.stripping, max(contrast.means))
+        rim = None if params.stripping is None else (params.stripping, max(contrast.means) * contrast.rim_brightness)
         healthy[contrast.modality] = _scan(normal, anatomy, visible, rim, acquisition)
         if params.lesions is None:
             continue

@@ -1,4 +1,4 @@
-"""What healthy brains show that fools a detector: choroid plexus, septum, flow in CSF, bright limbic cortex, iron.
+"""What healthy brains show that fools a detector: choroid plexus, septum, flow in CSF and vessels, limbic cortex, iron.
 
 Each is a soft map on the anatomy times a change of intensity. Places are boxes in template space: a virtual brain lies
 there up to a few millimetres.
@@ -22,6 +22,7 @@ def add_nuisances(image: torch.Tensor, anatomy: Anatomy, params: ContrastParams)
         (params.flow, _flow),
         (params.limbic, _limbic),
         (params.iron, _iron),
+        (params.voids, _voids),
     ):
         if strength != 0:
             image = image + paint(anatomy, params)
@@ -72,6 +73,15 @@ def _iron(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
     spots = (0.7 + 0.5 * _field(anatomy, params, 42, 9)).clamp(0, 1)
     tissue = anatomy.tissues[DEEP] + anatomy.tissues[WM]
     return -params.iron * params.means[DEEP] * torch.maximum(pallidum, midbrain) * spots * tissue
+
+
+def _voids(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
+    """Arteries and veins in the CSF: blood that flows gives no signal; most of them at the base and in the midline."""
+    x, y, z = _positions(anatomy)
+    base = _between(x.abs(), -1, 45) * _between(y, -45, 25) * _between(z, -45, -4)
+    often = 0.3 + torch.maximum(base, _between(x.abs(), -1, 5))
+    streams = ((_field(anatomy, params, 43, 5) + 0.7 * often - 1.3) * 3).clamp(0, 1)
+    return -params.voids * params.means[CSF] * streams * anatomy.tissues[CSF]
 
 
 def _positions(anatomy: Anatomy) -> torch.Tensor:

@@ -1,0 +1,107 @@
+"""Stage 2 from cached pairs: what they are made of, when they are made anew, and that one learns from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from halebrain.data.slices import SliceStore
+from halebrain.data.warp import PairAugmentationConfig
+from halebrain.io.manifest import ScanRecord
+from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
+from halebrain.models.reconstruction import build_reconstructor
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.loop import LoopConfig, train
+from halebrain.training.pair_cache import cached_stage
+from halebrain.training.pair_stage import PairStage
+from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+
+SIZE = SegmenterConfig(channels=(8, 16), patch=2)
+FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
+CONFIG = SegmenterTraining(
+    regime="both",
+    annotated_fraction=0.5,
+    lesion_fraction=0.8,
+    segmenter=SIZE,
+    augmentation=PairAugmentationConfig(gamma=0.5, bias_field=0, blur=0, ghosting=0, flip=0.5, affine=0.5),
+    pairs=PairCacheConfig(annotated=20, synthetic=6, validation=3),
+    loop=LoopConfig(steps=60, batch_size=8, lr=1e-2, precision="32-true", validate_every=60, keep="last"),
+)
+
+
+def stage1() -> Bundle:
+    unet = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+    settings = {"unet": unet, "noise": "gaussian", "test_levels": [200, 700]}
+    torch.manual_seed(1)
+    built = build_reconstructor("ddpm", settings).eval().requires_grad_(False)
+    model = ModelConfig(kind="reconstructor", reconstructor=ReconstructorSpec(name="ddpm", settings=settings))
+    return Bundle(model, built, None, {}, {}, sha256="one")
+
+
+def store(name: str, value: float, *, lesion: bool) -> SliceStore:
+    labels = np.zeros((10, 32, 32), dtype=np.uint8)
+    labels[:, 4:28, 4:28] = 1
+    if lesion:
+        labels[:5, 10:16, 10:16] = 3
+    images = (value * (labels > 0) + 0.25 * (labels > 1)).astype(np.float16)
+    record = ScanRecord(subject=name, image=Path(f"{name}.nii"), modality="T1w")
+    return SliceStore((images,), (labels,), (record,))
+
+
+def stores(value: float = 0.5) -> dict[str, dict[str, SliceStore]]:
+    return {
+        "synthetic": {s: store(f"h{s}", 0.4, lesion=False) for s in ("train", "val")},
+        "annotated": {s: store(f"a{s}", value, lesion=True) for s in ("train", "val")},
+    }
+
+
+def make(cache: Path, config: SegmenterTraining = CONFIG, value: float = 0.5, first: Bundle | None = None) -> PairStage:
+    torch.manual_seed(0)
+    return cached_stage(Segmenter(config.segmenter), first or stage1(), stores(value), config, cache, fabric=FABRIC)
+
+
+def test_a_batch_has_pairs_of_both_kinds_as_many_as_configured(tmp_path: Path) -> None:
+    stage = make(tmp_path)
+    counts = {split: [(len(d.store.pairs[0]), d.count) for d in stage.draws[split]] for split in ("train", "val")}
+    assert counts == {"train": [(6, 4), (20, 4)], "val": [(3, 4), (3, 4)]}
+    annotated = stage.draws["train"][1].store
+    assert 12 <= len(annotated.with_lesion[0]) < 20, "four fifths were drawn among slices with lesion"
+    assert torch.equal(stage("train", 3), stage("train", 3))
+    assert not torch.equal(stage("train", 3), stage("train", 4))
+
+
+def test_validation_pairs_are_not_augmented(tmp_path: Path) -> None:
+    pairs = make(tmp_path).draws["val"][1].store.pairs[0]
+    brain = pairs[:, 2] == 1
+    np.testing.assert_allclose(pairs[:, 0][brain], 0.5, atol=1e-3)
+
+
+def test_pairs_are_made_once_and_anew_where_anything_that_matters_differs(tmp_path: Path) -> None:
+    make(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    longer = CONFIG.model_copy(update={"loop": CONFIG.loop.model_copy(update={"steps": 90})})
+    make(tmp_path, longer)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    make(tmp_path, first=replace(stage1(), sha256="another"))
+    make(tmp_path, value=0.6)
+    make(tmp_path, CONFIG.model_copy(update={"seed": 1}))
+    assert len(list(tmp_path.iterdir())) == 4, "another reconstructor, another scan of the same name, another seed"
+
+
+def test_the_segmenter_learns_from_them(tmp_path: Path) -> None:
+    stage = make(tmp_path)
+    first = float(stage("val", 0).detach())
+    result = train(stage, CONFIG.loop, tmp_path, fabric=FABRIC, name="t")
+    assert result.validation_loss < 0.5 * first
+
+
+def test_a_configuration_without_pairs_is_told_as_before() -> None:
+    assert "pairs" not in SegmenterTraining().model_dump()
+    assert SegmenterTraining(regime="both").counts() == {"synthetic": 16, "annotated": 16}
+    assert SegmenterTraining(regime="weak").counts() == {"annotated": 32}
