@@ -24,7 +24,8 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     section = Section(EVIL, text=[EVIL], caption=EVIL, header=(EVIL,), rows=[[EVIL]], figure=Figure())
     page = Page(EVIL, EVIL, numbers=[(EVIL, EVIL)], sections=[section], provenance={"x": EVIL})
     text = written(page, tmp_path)
-    assert "<script" not in text
+    assert text.count("<script") == 1, "its own, for light and dark"
+    assert "<script>alert" not in text
     assert text.count("&lt;script&gt;") >= 9
     assert text.count("data:image/png;base64,") == 1
 
@@ -32,6 +33,12 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
 def test_links_lead_beside_the_page(tmp_path: Path) -> None:
     text = written(Page("t", "l", sections=[Section("s", links=[(EVIL, 'a b#1/"c.html')])]), tmp_path)
     assert '<a href="a%20b%231/%22c.html">&lt;script&gt;alert(1)&lt;/script&gt;</a>' in text
+
+
+def test_it_can_be_switched_between_light_and_dark(tmp_path: Path) -> None:
+    text = written(Page("t", "l"), tmp_path)
+    assert text.count('id="theme"') == 1
+    assert 'getElementById("theme")' in text
 
 
 def test_the_notice_stands_once(tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_the_interactive_view_needs_no_network(tmp_path: Path, viewer: str) -> N
     assert not OUTSIDE.search(viewer)
     text = written(Page("t", "l", sections=[Section("s", viewer=viewer)]), tmp_path)
     assert text.count("<iframe") == 1
-    assert "<script" not in text  # the viewer is an attribute's value, escaped
+    assert text.count("<script") == 1  # its own: the viewer is an attribute's value, escaped
     assert not OUTSIDE.search(html.unescape(text))
     attribute = re.search(r'srcdoc="([^"]*)"', text)
     assert attribute is not None

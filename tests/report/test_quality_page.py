@@ -48,6 +48,7 @@ def test_names_and_reasons_are_escaped(tmp_path):
     write_quality_page([row], {"<img src=x>": "<i>why</i>"}, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1, "its own"
+    assert page.count('id="theme"') == 1
     for text in ("<b>flag", "<img src=x", "<i>why"):
         assert text not in page
 
