@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from halebrain.adaptation.folds import StepChoice
 from halebrain.adaptation.scans import AdaptScans
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
+from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
 
 
@@ -57,3 +59,16 @@ def summarise_adaptation(
         "steps_tried": list(choice.tried),
         "auprc_left_out": [round(value, 6) for value in choice.auprc],
     }
+
+
+def adapted_about(about: About | None, summary: Mapping[str, Any]) -> About | None:
+    """Return whose the adapted weights are: figures of the model that they came from are not theirs.
+
+    Args:
+        about: What that model says.
+        summary: Of the adaptation; limits of its modalities are no longer known. Without a step, all stays.
+    """
+    if about is None or not summary["steps"]:
+        return about
+    limits = {name: text for name, text in about.limits.items() if name not in summary["modalities"]}
+    return about.model_copy(update={"figures": (), "limits": limits})

@@ -13,7 +13,7 @@ from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
 from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.pairs import open_pairs
-from halebrain.adaptation.record import adaptation_identity, summarise_adaptation
+from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
@@ -122,7 +122,9 @@ class Adapter:
         number = sum(name.startswith(STAGE) for name in self.bundle.training)
         stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
         training = {**self.bundle.training, stage: summary}
-        bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, sha256="")
+        about = adapted_about(self.bundle.about, summary)
+        bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, about=about)
+        bundle = replace(bundle, sha256="")
         judge = Judge(self.predictor, (self.bundle.calibration, calibration), self.identity)
         held_out = judge.held_out(scans.held_out, segmenter, self.work / "scores")
         return Adaptation(bundle, choice, judge.left_out(left_out), held_out, tuple(self.notes))
