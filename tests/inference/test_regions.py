@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from halebrain.inference.regions import STRUCTURES, region_at, region_of
+from halebrain.inference.regions import STRUCTURES, region_at, region_map, region_of
 
 PAIRED = [
     ((11, -18, 8), "thalamus"),
@@ -87,3 +87,14 @@ def test_a_piece_is_where_most_of_it_lies() -> None:
     assert region_of(np.array([thalamus] * 3 + [caudate])) == "thalamus, right"
     spread = np.array([thalamus] * 400 + [caudate] * 350 + [insula] * 350)
     assert region_of(spread) == "thalamus, right, and further"
+
+
+def test_a_map_has_the_name_of_every_voxels_middle():
+    to_template = np.array([[-1.0, 0, 0, 60], [0, 1, 0, -60], [0, 0, 1, -20], [0, 0, 0, 1]])
+    codes, names = region_map(to_template, (12, 14, 6), (10.0, 8.0, 9.0))
+    assert codes.shape == (12, 14, 6)
+    assert list(names) == sorted(set(names))
+    for i, j, k in ((0, 0, 0), (5, 6, 2), (11, 13, 5)):
+        place = (60 - 10 * (i + 0.5), -60 + 8 * (j + 0.5), -20 + 9 * (k + 0.5))
+        assert names[codes[i, j, k]] == region_at(*place)
+    assert len(names) > 10

@@ -36,7 +36,7 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
     for peak in ((22, 21, 17), (13, 27, 20), (29, 22, 13)):
         score[peak] += 0.05
     mask, soft = score >= 0.5, np.where(brain, 0.05, 0).astype(np.float32)
-    lesions = lesion_table(mask, score, AFFINE, np.eye(4))
+    lesions = lesion_table(mask, score, AFFINE, np.eye(4), regions=True)
     provenance = {
         "scan": scan,
         "threshold": {"value": 0.5, "name": "dice", "min_lesion_mm3": 20.0, "method": "max"},

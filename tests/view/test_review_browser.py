@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from halebrain.cli.pages import write_index
+from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.view.review import read_review
 
@@ -59,6 +60,11 @@ def test_a_finding_is_rejected_with_a_note_and_stays_so(open_visit: Callable[...
     slide(page, 0.75)
     page.wait_for_selector("#live[data-count='2']")
     assert page.locator("#live-findings tbody tr").count() == 2
+    # About the same names as in the table on disk, which looks at finer voxels.
+    exact = [row["region"] for row in read_lesions(detection.file("anomaly", "lesions", ".tsv"))][:2]
+    rough = page.locator("#live-findings tbody td.region").all_text_contents()
+    assert [name.removesuffix(", and further") for name in rough] == [n.removesuffix(", and further") for n in exact]
+    assert page.is_visible("#live-region")
     assert page.is_hidden("#written")
     assert page.is_hidden("#reject")
     assert page.is_enabled("#save-mask")

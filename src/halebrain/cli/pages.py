@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from halebrain.report.embedding import ShownVolume
 
 FAILED = "failed.tsv"
+_REGION_MM = 3.0
+"""Voxels of the names of regions in a page; the names themselves are hardly finer."""
 
 
 def page_files(
@@ -75,8 +77,9 @@ def render(
     """
     import numpy as np
 
+    from halebrain.inference.regions import region_map, regions_are_known
     from halebrain.report.display import display_grid
-    from halebrain.report.embedding import shown_volumes
+    from halebrain.report.embedding import ShownVolume, shown_volumes
     from halebrain.report.findings import Finding
     from halebrain.report.scan_page import ScanPage, scan_html
     from halebrain.report.scan_pictures import page_mosaic, thumbnail
@@ -87,14 +90,23 @@ def render(
     if not mosaic:
         mosaic = _png(page_mosaic(volumes, threshold=threshold, title=names.stem))
     matrix = provenance.get("template_to_native")
+    to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
+    region_names: tuple[str, ...] = ()
+    if to_template is not None and regions_are_known(provenance.get("space"), provenance.get("qc", {})):
+        spacing = grid.spacing_mm(_REGION_MM)
+        i, j, k = (max(1, round(mm / step)) for mm, step in zip(grid.size_mm, spacing, strict=True))
+        placed = np.linalg.inv(to_template) @ grid.affine @ grid.to_voxel
+        codes, region_names = region_map(placed, (i, j, k), spacing)
+        volumes = {**volumes, "regions": ShownVolume(codes, 1.0, 0.0, spacing)}
     page = ScanPage(
         title=names.stem,
         grid=grid,
         volumes=volumes,
         findings=[Finding.of(row) for row in table],
         provenance=provenance,
-        template_to_native=None if matrix is None else np.array(matrix, dtype=np.float64),
+        template_to_native=to_template,
         mosaic=mosaic,
+        region_names=region_names,
     )
     html = scan_html(page).encode("utf-8")
     return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: mosaic}

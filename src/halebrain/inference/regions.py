@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.types import TEMPLATE_SPACE, MaskArray
+from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray
+
+Millimetres = npt.NDArray[np.float64]
 
 MIDLINE_MM = 4.0
 """Structures of both sides are called midline where |x| is less."""
@@ -24,6 +26,7 @@ PERIVENTRICULAR_MM = 8.0
 _SAMPLE = 100
 _STEP_MM = 2
 _SMOOTHING_MM = 2.0
+_TISSUES = ("outside", "ventricle", "periventricular", "white", "grey")
 _VENTRICLE_MM3 = 2000
 """Smaller pieces of fluid near the middle are cisterns and sulci."""
 
@@ -44,10 +47,12 @@ class Ellipsoid:
     radii_mm: tuple[float, float, float]
     paired: bool = True
 
-    def holds(self, x: float, y: float, z: float) -> bool:
-        """Return whether a place lies in it; `x` is |x|."""
+    def holds(self, x: Millimetres, y: Millimetres, z: Millimetres) -> MaskArray:
+        """Return whether places lie in it; `x` is |x|."""
         offsets = zip((x, y, z), self.centre_mm, self.radii_mm, strict=True)
-        return sum(((place - middle) / radius) ** 2 for place, middle, radius in offsets) <= 1
+        squared = [((place - middle) / radius) ** 2 for place, middle, radius in offsets]
+        inside: MaskArray = np.sum(squared, axis=0) <= 1
+        return inside
 
 
 def regions_are_known(space: str | None, qc: Mapping[str, Any]) -> bool:
@@ -82,86 +87,124 @@ def region_at(x_mm: float, y_mm: float, z_mm: float) -> str:
     >>> region_at(-11, -19, 8)
     'thalamus, left'
     """
-    x = abs(x_mm)
-    side = "midline" if x < MIDLINE_MM else "right" if x_mm > 0 else "left"
-    tissue = _tissues().at(x_mm, y_mm, z_mm)
-    if tissue == "outside":
-        return "outside the template's brain"
-    if tissue == "ventricle":
-        return f"lateral ventricle, {side}"
-    for structure in STRUCTURES:
-        if structure.holds(x, y_mm, z_mm):
-            return f"{structure.name}, {side}" if structure.paired else structure.name
-    if _is_cerebellar(x, y_mm, z_mm):
-        return f"cerebellum, {side}"
-    if tissue != "grey" and _callosal_radius(y_mm, z_mm) < 1.2 and x < 12 and z_mm > -2:
-        return "corpus callosum"
-    return f"{_cerebral(x, y_mm, z_mm, tissue)}, {side}"
+    codes, names = region_codes(np.array([[x_mm, y_mm, z_mm]], dtype=np.float64))
+    return names[int(codes[0])]
 
 
-def region_of(points_mm: npt.NDArray[np.float64]) -> str:
+def region_of(points_mm: Millimetres) -> str:
     """Return where most of a piece lies; ", and further" where that is less than half of it.
 
     Args:
         points_mm: Places in template space, `(n, 3)`; of many, a sample spread over them is looked at.
     """
     chosen = points_mm[np.unique(np.linspace(0, len(points_mm) - 1, _SAMPLE).astype(int))]
-    names = Counter(region_at(float(x), float(y), float(z)) for x, y, z in chosen)
-    name, count = max(names.items(), key=lambda item: (item[1], item[0]))
+    codes, names = region_codes(np.asarray(chosen, dtype=np.float64))
+    counts = Counter(names[code] for code in codes.tolist())
+    name, count = max(counts.items(), key=lambda item: (item[1], item[0]))
     return name if count >= len(chosen) / 2 else f"{name}, and further"
 
 
-def _cerebral(x: float, y: float, z: float, tissue: str) -> str:
-    """Return the lobe with its tissue; strips along the central sulcus and around the callosum have own names."""
-    lobe = _lobe(x, y, z)
-    if tissue in ("white", "periventricular"):
-        return f"{'periventricular ' if tissue == 'periventricular' else ''}{lobe} white matter"
-    if x < 13 and z > 0 and 1.0 < _callosal_radius(y, z) < 2.0:
-        return "cingulate gyrus"
+def region_codes(points_mm: Millimetres) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Return the approximate names of places in template space `(n, 3)`, as codes `(n,)` into names that differ."""
+    y, z = points_mm[:, 1], points_mm[:, 2]
+    x, right = np.abs(points_mm[:, 0]), points_mm[:, 0] > 0
+    rules = _rules(x, y, z, _tissues().at(points_mm))
+    rule = np.select([where for _, _, where in rules], range(len(rules)))
+    paired = np.array([has_sides for _, has_sides, _ in rules])[rule]
+    side = np.where(~paired, 0, np.where(x < MIDLINE_MM, 1, np.where(right, 2, 3)))
+    said = [f"{name}{suffix}" for name, _, _ in rules for suffix in ("", ", midline", ", right", ", left")]
+    names = sorted({said[code] for code in np.unique(4 * rule + side).tolist()})
+    place = np.array([names.index(name) if name in names else 0 for name in said], dtype=np.uint8)
+    return place[4 * rule + side], tuple(names)
+
+
+def region_map(
+    to_template: Affine, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Return the name of every voxel of a box, as codes `shape` into the names that come with them.
+
+    Args:
+        to_template: Matrix from mm in the box, from its corner, to mm in template space.
+        shape: Voxels of the box.
+        spacing_mm: Their size.
+    """
+    index = np.stack(np.meshgrid(*(np.arange(n) + 0.5 for n in shape), indexing="ij"), axis=-1)
+    places = index * np.array(spacing_mm) @ to_template[:3, :3].T + to_template[:3, 3]
+    codes, names = region_codes(places.reshape(-1, 3))
+    return codes.reshape(shape), names
+
+
+def _rules(
+    x: Millimetres, y: Millimetres, z: Millimetres, tissue: npt.NDArray[np.uint8]
+) -> list[tuple[str, bool, MaskArray]]:
+    """Return (name, whether it has sides, where it holds) of everything, the first that holds names a place."""
+    grey = tissue == _TISSUES.index("grey")
+    rules = [
+        ("outside the template's brain", False, tissue == _TISSUES.index("outside")),
+        ("lateral ventricle", True, tissue == _TISSUES.index("ventricle")),
+        *((s.name, s.paired, s.holds(x, y, z)) for s in STRUCTURES),
+        ("cerebellum", True, _is_cerebellar(x, y, z)),
+        ("corpus callosum", False, ~grey & (_callosal_radius(y, z) < 1.2) & (x < 12) & (z > -2)),
+    ]
+    lobes = _lobes(x, y, z)
+    near = tissue == _TISSUES.index("periventricular")
+    rules += [(f"periventricular {lobe} white matter", True, near & where) for lobe, where in lobes]
+    rules += [(f"{lobe} white matter", True, ~grey & where) for lobe, where in lobes]
+    # Strips along the central sulcus and around the callosum have names of their own.
+    around = (x < 13) & (z > 0) & (_callosal_radius(y, z) > 1.0) & (_callosal_radius(y, z) < 2.0)
     beyond = y - _central_sulcus(x, z)
-    if lobe in ("frontal", "parietal") and z > 15 and abs(beyond) < 14:
-        return "precentral gyrus" if beyond > 0 else "postcentral gyrus"
-    return f"{lobe} cortex"
+    strip = (dict(lobes)["frontal"] | dict(lobes)["parietal"]) & (z > 15) & (np.abs(beyond) < 14)
+    rules.append(("cingulate gyrus", True, around))
+    rules += [("precentral gyrus", True, strip & (beyond > 0)), ("postcentral gyrus", True, strip)]
+    return rules + [(f"{lobe} cortex", True, where) for lobe, where in lobes]
 
 
-def _lobe(x: float, y: float, z: float) -> str:
-    if y < -72 - 0.35 * (z - 20):  # behind the parieto-occipital sulcus
-        return "occipital"
+def _lobes(x: Millimetres, y: Millimetres, z: Millimetres) -> list[tuple[str, MaskArray]]:
+    """Return where each lobe is; every place lies in one."""
+    occipital = y < -72 - 0.35 * (z - 20)  # behind the parieto-occipital sulcus
     # The Sylvian fissure rises to the back; below it lies the temporal lobe, which reaches inwards at the base.
-    fissure = 4 - 0.4 * min(max(y, -40), 30)
-    if y < 22 and z < fissure and (x > 28 or (x > 15 and z < -8)):
-        return "temporal"
-    return "frontal" if y > _central_sulcus(x, z) else "parietal"
+    fissure = 4 - 0.4 * np.clip(y, -40, 30)
+    temporal = ~occipital & (y < 22) & (z < fissure) & ((x > 28) | ((x > 15) & (z < -8)))
+    rest, before = ~occipital & ~temporal, y > _central_sulcus(x, z)
+    return [
+        ("occipital", occipital),
+        ("temporal", temporal),
+        ("frontal", rest & before),
+        ("parietal", rest & ~before),
+    ]
 
 
-def _central_sulcus(x: float, z: float) -> float:
+def _central_sulcus(x: Millimetres, z: Millimetres) -> Millimetres:
     """Return y of the central sulcus: from the back at the vertex to the front above the Sylvian fissure."""
-    return min(-15 - 0.5 * (z - 50) + 0.2 * (x - 40), -10)
+    return np.minimum(-15 - 0.5 * (z - 50) + 0.2 * (x - 40), -10)
 
 
-def _is_cerebellar(x: float, y: float, z: float) -> bool:
-    """Return whether a place lies under the tentorium, which falls to the sides."""
-    return y < -34 and z < -10 - 0.45 * x
+def _is_cerebellar(x: Millimetres, y: Millimetres, z: Millimetres) -> MaskArray:
+    """Return whether places lie under the tentorium, which falls to the sides."""
+    under: MaskArray = (y < -34) & (z < -10 - 0.45 * x)
+    return under
 
 
-def _callosal_radius(y: float, z: float) -> float:
+def _callosal_radius(y: Millimetres, z: Millimetres) -> Millimetres:
     """Return 1 on the arch of the corpus callosum in the median plane, less inside it."""
-    return float(np.hypot((y + 5) / 33, (z - 8) / 18))
+    radius: Millimetres = np.hypot((y + 5) / 33, (z - 8) / 18)
+    return radius
 
 
 @dataclass(frozen=True)
 class _Tissues:
-    """Codes of tissue on the template's grid, 2 mm."""
+    """Codes of tissue on the template's grid, 2 mm: places in `_TISSUES`."""
 
-    names: tuple[str, ...]
     codes: npt.NDArray[np.uint8]
     origin_mm: tuple[float, float, float]
 
-    def at(self, x_mm: float, y_mm: float, z_mm: float) -> str:
-        place = [round((v - o) / _STEP_MM) for v, o in zip((x_mm, y_mm, z_mm), self.origin_mm, strict=True)]
-        if any(not 0 <= index < size for index, size in zip(place, self.codes.shape, strict=True)):
-            return "outside"
-        return self.names[int(self.codes[tuple(place)])]
+    def at(self, points_mm: Millimetres) -> npt.NDArray[np.uint8]:
+        """Return the code of each place `(n, 3)`; "outside" beyond the grid."""
+        index = np.rint((points_mm - np.array(self.origin_mm)) / _STEP_MM).astype(int)
+        on_grid = ((index >= 0) & (index < self.codes.shape)).all(axis=1)
+        found = np.zeros(len(points_mm), dtype=np.uint8)
+        found[on_grid] = self.codes[tuple(index[on_grid].T)]
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -181,8 +224,7 @@ def _tissues() -> _Tissues:
     near = ndimage.distance_transform_edt(~ventricle, sampling=_STEP_MM) <= PERIVENTRICULAR_MM
     is_white = smooth_white > smooth_grey
     codes = np.select([~brain, ventricle, is_white & near, is_white], [0, 1, 2, 3], default=4).astype(np.uint8)
-    names = ("outside", "ventricle", "periventricular", "white", "grey")
-    return _Tissues(names, codes, (float(origin[0]), float(origin[1]), float(origin[2])))
+    return _Tissues(codes, (float(origin[0]), float(origin[1]), float(origin[2])))
 
 
 def _ventricles(fluid: MaskArray, origin_mm: npt.NDArray[np.float64]) -> MaskArray:

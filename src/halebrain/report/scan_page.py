@@ -48,6 +48,7 @@ class ScanPage:
         provenance: How everything was made.
         template_to_native: World-to-world, mm; `None` where it is not known, and then no place in the template is told.
         mosaic: PNG of slices side by side; empty = none.
+        region_names: What the codes of the volume "regions" mean; empty where there is none.
     """
 
     title: str
@@ -57,6 +58,7 @@ class ScanPage:
     provenance: Mapping[str, Any]
     template_to_native: Affine | None
     mosaic: bytes = b""
+    region_names: Sequence[str] = ()
 
 
 def scan_html(page: ScanPage) -> str:
@@ -128,6 +130,7 @@ def _page_data(page: ScanPage) -> dict[str, Any]:
             {"number": f.number, "place_mm": f.place_mm(page.grid), "region": f.region, "volume_ml": f.volume_ml}
             for f in page.findings
         ],
+        "region_names": list(page.region_names),
         "to_voxel": _rounded(page.grid.to_voxel),
         "to_world": _rounded(to_world),
         "to_mni": None if to_mni is None else _rounded(to_mni),
