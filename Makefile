@@ -22,7 +22,7 @@ check: $(STAMP)
 
 # The site has an environment of its own: nothing in it needs torch, and nothing above needs it.
 docs: $(DOCS)/.installed
-	$(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 	@echo site/index.html
 
 $(DOCS)/.installed: pyproject.toml

@@ -75,7 +75,7 @@ def test_flags_and_doubt(tmp_path: Path) -> None:
     )
     detection(tmp_path / "b", "b")
     text = written(tmp_path)
-    assert "2 scans, 1 with something to look at" in text
+    assert "2 scans, 1 with a flag" in text
     assert text.count('<tr class="stop">') == 1
     assert text.index("a T1") < text.index("thick slices")
 
