@@ -1,4 +1,4 @@
-"""Noise levels, residual map and its weight, judged on validation scans only: which of them a model should have.
+"""Noise levels, residual map, its weight, smoothing across slices: which a model should have, by validation scans only.
 
 Every scan of the split "val" goes through both networks once at each level; all combinations are scored from that, on
 the working grid: mean voxel AUPRC over annotated scans, and the share of lesion voxels found at the threshold that
@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from halebrain.core.config import parse_config
 from halebrain.core.progress import track
@@ -34,6 +35,7 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig
 LEVELS = (150, 300, 400)
 SETS = ((150,), (300,), (400,), (150, 300), (300, 400), (150, 300, 400))
 RESIDUALS = ("absolute", "positive", "ssim")
+THROUGH_PLANE_MM = (0.0, 4.0, 8.0)
 WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 VOXEL_MM3 = 8.0
 
@@ -67,18 +69,24 @@ def look(predictor: Predictor, store: SliceStore, levels: tuple[int, ...] = LEVE
         )
 
 
-def scores(scan: Looked, levels: tuple[int, ...], residual: str, median_size: int) -> dict[float, FloatArray]:
+def scores(
+    scan: Looked, levels: tuple[int, ...], residual: str, median_size: int, across_mm: float = 0.0
+) -> dict[float, FloatArray]:
     """Return the fused score of one combination at each weight."""
     mean = np.mean([scan.reconstruction[level] for level in levels], axis=0)
     probability = np.mean([scan.probability[level] for level in levels], axis=0)
+    if across_mm > 0:  # slices come first here; 2 mm apart
+        probability = ndimage.gaussian_filter1d(probability, across_mm / 2, axis=0, mode="constant") * scan.brain_mask
     found = residual_map(torch.from_numpy(scan.image)[:, None], torch.from_numpy(mean)[:, None], residual)[:, 0]
     smooth = filter_residual(found.numpy(), scan.brain_mask, median_size)
     return {weight: np.float32(weight) * smooth + np.float32(1 - weight) * probability for weight in WEIGHTS}
 
 
-def judge(scans: list[Looked], levels: tuple[int, ...], residual: str, median_size: int) -> list[list[Any]]:
+def judge(
+    scans: list[Looked], levels: tuple[int, ...], residual: str, median_size: int, across_mm: float
+) -> list[list[Any]]:
     """Return one row a weight and modality: mean AUPRC, lesion found at 1 ml, and AUPRC by disease."""
-    maps = [scores(scan, levels, residual, median_size) for scan in scans]
+    maps = [scores(scan, levels, residual, median_size, across_mm) for scan in scans]
     rows = []
     for weight, modality in itertools.product(WEIGHTS, sorted({scan.modality for scan in scans})):
         mine = [(scan, own[weight]) for scan, own in zip(scans, maps, strict=True) if scan.modality == modality]
@@ -101,13 +109,14 @@ def judge(scans: list[Looked], levels: tuple[int, ...], residual: str, median_si
         flat = [value for values in auprc.values() for value in values]
         by_disease = " ".join(f"{name} {np.mean(values):.3f}" for name, values in sorted(auprc.items()))
         levels_said = "+".join(map(str, levels))
-        rows.append([modality, levels_said, residual, weight, np.mean(flat), np.mean(found), threshold, by_disease])
+        chosen = [modality, levels_said, residual, weight, across_mm]
+        rows.append([*chosen, np.mean(flat), np.mean(found), threshold, by_disease])
     return rows
 
 
 def reconstruction_errors(scans: list[Looked]) -> None:
     """Print how far the reconstruction is from the scan where there is no lesion, at each level."""
-    for level in LEVELS:
+    for level in scans[0].reconstruction:
         outside = [np.abs(s.image - s.reconstruction[level])[s.brain_mask & ~s.lesion].mean() for s in scans]
         inside = [np.abs(s.image - s.reconstruction[level])[s.lesion].mean() for s in scans if s.lesion.any()]
         print(f"level {level}: |x − x̂| outside lesions {np.mean(outside):.4f}, inside {np.mean(inside):.4f}")
@@ -120,6 +129,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="Folder of preprocessed slices; made where absent.")
     parser.add_argument("--per-disease", type=int, default=3, help="Subjects of each disease and manifest.")
     parser.add_argument("--modality", nargs="+", default=["T1w", "T2w", "FLAIR"])
+    parser.add_argument("--sets", nargs="+", default=["+".join(map(str, s)) for s in SETS], help="As 300+400.")
+    parser.add_argument("--residuals", nargs="+", default=RESIDUALS)
+    parser.add_argument("--through-plane-mm", nargs="+", type=float, default=THROUGH_PLANE_MM)
     parser.add_argument("--output", type=Path, required=True, help="Table (TSV) of all combinations.")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -133,14 +145,27 @@ def main() -> None:
             records += [r for r in rows if r.subject in subjects[: arguments.per_disease]]
     config = parse_config(PreprocessingConfig, bundle.config.preprocessing, where="model")
     store = build_store(Manifest(tuple(records), source=None), config, arguments.cache, description="scans")
-    scans = list(look(Predictor(bundle), store))
+    sets = [tuple(map(int, text.split("+"))) for text in arguments.sets]
+    levels_seen = tuple(sorted({level for levels in sets for level in levels}))
+    scans = list(look(Predictor(bundle), store, levels_seen))
     reconstruction_errors(scans)
     median_size = int(bundle.config.postprocessing.get("median_size", 5))
     table: list[list[Any]] = []
-    for levels, residual in track(list(itertools.product(SETS, RESIDUALS)), description="Combinations"):
-        table += judge(scans, levels, residual, median_size)
-    table.sort(key=lambda row: (row[0], -row[4]))
-    header = ["modality", "levels", "residual", "weight", "auprc", "found_at_1_ml", "threshold", "by_disease"]
+    combinations = list(itertools.product(sets, arguments.residuals, arguments.through_plane_mm))
+    for levels, residual, across_mm in track(combinations, description="Combinations"):
+        table += judge(scans, levels, residual, median_size, across_mm)
+    table.sort(key=lambda row: (row[0], -row[5]))
+    header = [
+        "modality",
+        "levels",
+        "residual",
+        "weight",
+        "through_plane_mm",
+        "auprc",
+        "found_at_1_ml",
+        "threshold",
+        "by_disease",
+    ]
     lines = ["\t".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row) for row in [header, *table]]
     arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for modality in arguments.modality:

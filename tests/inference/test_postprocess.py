@@ -6,7 +6,14 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.similarity import ssim_map
-from halebrain.inference.postprocess import erode, filter_residual, fuse, to_mask
+from halebrain.inference.postprocess import (
+    PostprocessingConfig,
+    erode,
+    filter_residual,
+    fuse,
+    smooth_through_plane,
+    to_mask,
+)
 from halebrain.inference.residuals import residual_map
 
 C1, C2 = 0.01**2, 0.03**2
@@ -71,6 +78,21 @@ def test_fusion_closed_form(weight: float) -> None:
     expected = [weight * 0.2 + (1 - weight) * 1.0, weight * 0.8 + (1 - weight) * 0.1, 0]
     np.testing.assert_allclose(score[0, 0], expected, atol=1e-6)
     assert score.dtype == np.float32
+
+
+def test_smoothing_goes_across_slices_alone_and_stays_in_the_brain() -> None:
+    probability = np.zeros((5, 5, 21), dtype=np.float32)
+    probability[2, 2, 10] = 1  # one slice alone
+    probability[1, 1, 6:15] = 1
+    brain = np.ones(probability.shape, dtype=bool)
+    brain[2, 2, 11] = False
+    smooth = smooth_through_plane(probability, brain, sigma_voxels=2.0)
+    assert smooth[2, 2, 10] == pytest.approx(0.2, abs=0.01), "1 / (σ √2π)"
+    assert smooth[1, 1, 10] > 0.95
+    assert smooth[2, 2, 11] == 0
+    assert not smooth[3].any()
+    assert smooth_through_plane(probability, brain, sigma_voxels=0) is probability
+    assert "through_plane_mm" not in PostprocessingConfig().model_dump()
 
 
 def test_median_filter_removes_one_voxel_and_keeps_a_block() -> None:

@@ -6,6 +6,7 @@ import torch
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
+from halebrain.inference.postprocess import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
 from halebrain.models.segmentation import SegmenterConfig
@@ -110,6 +111,14 @@ def test_the_score_is_the_mixture_of_its_parts(scan: WorkingScan, maps: WorkingM
     for weight, part in ((0.0, "probability"), (1.0, "residual")):
         alone = Predictor(make_bundle(postprocessing={"residual_weight": weight})).predict_working(scan)
         np.testing.assert_allclose(alone.score, getattr(maps, part) * scan.brain_mask, atol=1e-6)
+
+
+def test_the_probability_is_smoothed_across_slices_before_it_is_mixed(scan: WorkingScan, maps: WorkingMaps) -> None:
+    smooth = Predictor(make_bundle(postprocessing={"through_plane_mm": 9.0})).predict_working(scan)
+    expected = smooth_through_plane(maps.probability, scan.brain_mask, sigma_voxels=1.5)  # 6 mm a voxel
+    np.testing.assert_allclose(smooth.probability, expected, atol=1e-6)
+    np.testing.assert_allclose(smooth.score, 0.5 * maps.residual + 0.5 * expected, atol=1e-6)
+    np.testing.assert_array_equal(smooth.residual, maps.residual)
 
 
 def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:

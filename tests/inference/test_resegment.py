@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from halebrain.inference.predictor import Predictor
@@ -13,8 +14,11 @@ from halebrain.models.bundle import load_bundle
 from halebrain.models.segmentation import Segmenter
 
 
-def test_scores_are_those_of_the_whole_model(small_model, small_cohort):
+@pytest.mark.parametrize("across_mm", [0.0, 12.0])
+def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm):
     bundle = load_bundle(small_model)
+    post = {**bundle.config.postprocessing, "through_plane_mm": across_mm}
+    bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": post}))
     record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]
     predictor = Resegmenter(bundle, seed=4, draws=2)
     scan = predictor.preprocessor.run(read_volume(record.image), space=record.space)

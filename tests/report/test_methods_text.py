@@ -65,6 +65,12 @@ def test_what_was_not_done_is_not_claimed(changes: dict[str, Any], absent: list[
     assert set(cited) == references | {BEHRENDT}
 
 
+def test_smoothing_is_told_where_it_was_done() -> None:
+    smooth = FULL["method"] | {"through_plane_mm": 8.0}
+    assert "across slices (Gaussian, standard deviation 8 mm)" in methods_text(FULL | {"method": smooth})[0]
+    assert "across slices" not in methods_text(FULL)[0]
+
+
 def test_a_model_without_a_segmenter_does_not_cite_one() -> None:
     text, cited = methods_text(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
     assert "segmentation network" not in text

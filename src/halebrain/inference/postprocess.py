@@ -1,15 +1,17 @@
 """From reconstruction and probability to one anomaly score, and from the score to a mask: pure functions."""
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field, field_validator
 from scipy import ndimage
 
-from halebrain.core.config import Config
-from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.config import GrowingConfig
+from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
 from halebrain.inference.residuals import RESIDUALS
 
 
-class PostprocessingConfig(Config):
+class PostprocessingConfig(GrowingConfig):
     """Settings of the anomaly map.
 
     Args:
@@ -22,13 +24,18 @@ class PostprocessingConfig(Config):
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
+        through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network sees each
+            slice alone, and what its neighbours do not share is seldom a lesion (0 in the paper).
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"through_plane_mm"})
 
     residual: str = "ssim"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
     median_size: int = Field(default=5, ge=1)
     erosion: int = Field(default=0, ge=0)
     min_lesion_mm3: float = Field(default=0.0, ge=0)
+    through_plane_mm: float = Field(default=0.0, ge=0)
 
     @field_validator("residual")
     @classmethod
@@ -44,6 +51,15 @@ def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, re
     """
     score = residual_weight * residual + (1 - residual_weight) * probability
     return np.where(inside, score, 0).astype(np.float32)
+
+
+def smooth_through_plane(probability: FloatArray, brain_mask: MaskArray, *, sigma_voxels: float) -> FloatArray:
+    """Return the probability `(i, j, k)` smoothed across slices; outside the brain it counts, and is, 0."""
+    if sigma_voxels == 0:
+        return probability
+    # Differs from paper: there each slice stands alone.
+    smooth = ndimage.gaussian_filter1d(probability, sigma_voxels, axis=SLICE_AXIS, mode="constant")
+    return np.where(brain_mask, smooth, 0).astype(np.float32)
 
 
 def filter_residual(residual: FloatArray, brain_mask: MaskArray, size: int) -> FloatArray:

@@ -12,7 +12,13 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
 from halebrain.core.random import derive_seed
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
-from halebrain.inference.postprocess import PostprocessingConfig, erode, filter_residual, fuse
+from halebrain.inference.postprocess import (
+    PostprocessingConfig,
+    erode,
+    filter_residual,
+    fuse,
+    smooth_through_plane,
+)
 from halebrain.inference.residuals import residual_map
 from halebrain.models.bundle import Bundle
 from halebrain.models.reconstruction.base import Level
@@ -28,7 +34,8 @@ class WorkingMaps:
 
     Args:
         reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws.
-        probability: The segmenter's probability, mean over levels and draws; 0 without a segmenter.
+        probability: The segmenter's probability, mean over levels and draws, smoothed across slices where the model
+            says so; 0 without a segmenter.
         residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default).
         score: Fused anomaly score in [0, 1].
         uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
@@ -88,6 +95,7 @@ class Predictor:
             "segmenter": self.bundle.segmenter is not None,
             "residual": self.postprocessing.residual,
             "residual_weight": self.postprocessing.residual_weight,
+            "through_plane_mm": self.postprocessing.through_plane_mm,
         }
 
     def predict(
@@ -153,9 +161,15 @@ class Predictor:
             residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
         volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
+        shared = self.across_slices(volumes[1], scan.brain_mask)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
-        score = fuse(smooth, volumes[1], inside, residual_weight=beta)
-        return WorkingMaps(volumes[0], volumes[1], smooth, score, np.where(inside, volumes[3], 0))
+        score = fuse(smooth, shared, inside, residual_weight=beta)
+        return WorkingMaps(volumes[0], shared, smooth, score, np.where(inside, volumes[3], 0))
+
+    def across_slices(self, probability: FloatArray, brain_mask: MaskArray) -> FloatArray:
+        """Return a probability map of the working grid smoothed across slices as far as the model says."""
+        sigma = self.postprocessing.through_plane_mm / self.preprocessor.config.spacing_mm
+        return smooth_through_plane(probability, brain_mask, sigma_voxels=sigma)
 
     def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
         """Return the pseudo-healthy scan at each level, and their mean under "ensemble"; `(i, j, k)` in [0, 1].

@@ -52,6 +52,7 @@ class Resegmenter(Predictor):
         for reconstruction in known.reconstructions:
             total += self._segment_with(segmenter, image[used], mask[used], reconstruction)
         probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
+        probability = self.across_slices(probability, known.scan.brain_mask)
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
 

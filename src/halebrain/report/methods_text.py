@@ -108,6 +108,9 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
             f"The anomaly score is {weight:g} × residual ({method['residual']}) + {1 - weight:g} × probability, "
             "averaged over levels."
         )
+    if method.get("through_plane_mm"):
+        width = f"standard deviation {method['through_plane_mm']:g} mm"
+        found.append(f"The probability was smoothed across slices (Gaussian, {width}).")
     return found
 
 
