@@ -1,6 +1,7 @@
 """The training commands from end to end at toy size, on the small cohort."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,9 @@ def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
         assert (old.reconstructor.state_dict()[name] - value).abs().max() < 1e-6, name
     assert new.training["stage1"]["start"]["sha256"] == old.sha256
     assert new.training["stage1"]["start"]["stage1"]["step"] == 2
+    # Whom the first one saw is not unseen to the second, whatever its own manifest says.
+    own = new.training["stage1"] | {"train_subjects": ["other"]}
+    assert replace(new, training={"stage1": own}).seen_subjects("train_subjects") == {"other": "stage1", "h1": "stage1"}
     wider = ["--set", "reconstructor.settings.unet.channels=[24, 32, 48]"]
     code, said = train(command, "reconstructor", manifest, tmp_path / "c", "--set", GRID, *start, *wider)
     assert code == 78

@@ -10,6 +10,7 @@ import json
 import platform
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,16 +100,23 @@ class Bundle:
         return {} if self.about is None else self.about.limits
 
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
-        """Return which subjects the stages saw, and in which stage.
+        """Return which subjects the stages saw, and in which stage; those of a model that a stage began with too.
 
         Args:
             kinds: "train_subjects", "val_subjects" or both.
         """
-        return {s: stage for stage, summary in self.training.items() for kind in kinds for s in summary[kind]}
+        return {s: stage for stage, summary in self.training.items() for s in _seen(summary, kinds)}
 
     def calibration_subjects(self) -> dict[str, str]:
         """Return the subjects on which thresholds were chosen."""
         return dict.fromkeys(self.calibration.get("subjects", ()), "calibration")
+
+
+def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
+    for kind in kinds:
+        yield from summary.get(kind, ())
+    if before := summary.get("start", {}).get("stage1"):
+        yield from _seen(before, kinds)
 
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:
