@@ -186,6 +186,20 @@ def test_simulated_lesions_go_the_way_that_is_asked():
     assert library[:, 0].max() > 0.3
 
 
+def test_the_faint_border_of_a_simulated_lesion_is_left_out_and_the_rest_stays():
+    image = torch.full((16, 1, 96, 96), 0.5)
+    brain_mask = torch.ones_like(image, dtype=torch.bool)
+    settings = {"patients": 1, "diseases": ("ms",), "change": (0.3, 0.3)}
+    whole, cut = build("cohort", **settings), build("cohort", border=0.2, **settings)
+    params = draw(whole, 16)
+    with_border, everything = whole.apply(image, brain_mask, params)
+    without, lesion = cut.apply(image, brain_mask, params)
+    assert (lesion & ~everything).sum() == 0
+    assert 0 < int(lesion.sum()) < 0.9 * int(everything.sum())
+    assert ((without - image)[lesion] > 0.2 * 0.3).all()
+    assert torch.equal(without[lesion], with_border[lesion])
+
+
 def test_a_mixture_draws_by_weight_and_passes_settings_on(healthy):
     kinds = [{"name": "blobs", "settings": {"probability": 1, "bright": 1}}, {"name": "fpi"}]
     spec = {"of": kinds, "weights": [1, 0]}

@@ -107,6 +107,14 @@ def test_a_patient_has_a_healthy_twin_on_the_same_grid(small):
     assert not np.asarray(image.dataobj)[np.asarray(brain.dataobj) == 0].any()
 
 
+def test_what_a_healthy_flair_shows_beside_the_ventricles_and_in_limbic_cortex_is_fainter_than_a_lesion():
+    drawn = [sample_contrast("FLAIR", make_generator(n), variety="wide") for n in range(200)]
+    lesion = 0.5 * 0.5  # what half of the water of oedema adds on FLAIR
+    assert max(c.cap * c.means[1] for c in drawn) < lesion
+    assert max(c.limbic * c.means[1] for c in drawn) < lesion / 2
+    assert max(c.unevenness * c.means[0] for c in drawn) < lesion / 4
+
+
 @pytest.mark.parametrize("pathology", PATHOLOGIES.names())
 def test_lesions_lie_in_the_brain_and_parameters_rebuild_the_images(pathology):
     config = CohortConfig(modalities=("T1w", "FLAIR"), spacing_mm=SPACING)

@@ -34,9 +34,10 @@ class CohortAnomalySettings(GrowingConfig):
         library_seed: Which patients.
         fluid: Range of the intensity of what is filled with fluid.
         masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones.
+        border: Share of the full change below which the soft border of a lesion is left out: what nobody would outline.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"fluid", "masks"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"fluid", "masks", "border"})
 
     probability: float = Field(default=0.5, ge=0, le=1)
     diseases: tuple[str, ...] = ("ms", "stroke", "tumour", "wmh")
@@ -46,6 +47,7 @@ class CohortAnomalySettings(GrowingConfig):
     library_seed: int = 0
     fluid: tuple[float, float] = (0.0, 0.3)
     masks: Path | None = None
+    border: float = Field(default=0.0, ge=0, lt=1)
 
     @field_validator("diseases")
     @classmethod
@@ -103,6 +105,7 @@ class CohortAnomaly(AnomalyGenerator):
         x = (columns - shift[:, 1, None, None]) / column("zoom")[:, 0] / (_SHAPE[1] / 2)
         grid = torch.stack([x + 0 * y, y + 0 * x], dim=-1)
         maps = F.grid_sample(chosen, grid, mode="bilinear", align_corners=False)
+        maps = maps * (maps.abs() > s.border)
         wet = image + column("sign") * column("change") * maps[:, :1]
         altered = torch.lerp(wet, column("fluid").expand_as(wet), maps[:, 1:].clamp(0, 1))
         return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))

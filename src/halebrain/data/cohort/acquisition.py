@@ -72,8 +72,9 @@ def _widened(params: AcquisitionParams, modality: str, generator: torch.Generato
             "thickness_mm": 3.0 + 3.0 * u[0] if thick else params.thickness_mm,
             "axis": params.axis if happens[0] > 0.45 else 2,
             "blur_mm": 0.4 + 0.8 * u[1],
-            "bias": 0.02 + 0.18 * u[2],
-            "noise": 0.005 + 0.03 * u[3] ** 2,
+            "bias": 0.02 + 0.1 * u[2],
+            "noise": 0.005 + 0.025 * u[3] ** 2,
+            "rim": 0.5 * params.rim,
             "ringing": 0.15 + 0.35 * u[4] if happens[1] < 0.3 else 0.0,
             "motion": 0.03 + 0.12 * u[5] if happens[2] < 0.2 else 0.0,
         }

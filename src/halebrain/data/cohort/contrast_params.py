@@ -96,16 +96,17 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
     like = modality if modality != "random" else ("FLAIR", "T2w", "T1w")[int(3 * u[11])]
     # In T2 vessels, dura and bone are the darkest of all, and set what the first percentile becomes.
     dark = torch.rand(2, generator=branch(generator, "dark")).tolist()
+    # Half as much as a lesion changes, or less: a healthy brain as bright as a stroke would teach that bright is nothing.
     return params.model_copy(
         update={
             "means": means,
-            "unevenness": 0.02 + 0.06 * u[5],
-            "cap": 0.35 * u[6] ** 1.5 if water else 0.0,
-            "nulling": 0.6 * u[7] ** 2 if modality == "FLAIR" else 0.0,
-            "choroid": 0.5 + u[8] if show[0] < 0.75 else 0.0,
-            "septum": 0.6 + 0.8 * u[9] if show[1] < 0.75 else 0.0,
-            "flow": {"FLAIR": 0.6, "T2w": -0.6, "T1w": 0.12}[like] * u[10] if show[2] < 0.5 else 0.0,
-            "limbic": {"FLAIR": 0.2, "T2w": 0.12, "T1w": -0.08}[like] * show[3],
+            "unevenness": 0.015 + 0.03 * u[5],
+            "cap": 0.2 * u[6] ** 1.5 if water else 0.0,
+            "nulling": 0.4 * u[7] ** 2 if modality == "FLAIR" else 0.0,
+            "choroid": 0.5 + 0.7 * u[8] if show[0] < 0.75 else 0.0,
+            "septum": 0.6 + 0.6 * u[9] if show[1] < 0.75 else 0.0,
+            "flow": {"FLAIR": 0.4, "T2w": -0.6, "T1w": 0.12}[like] * u[10] if show[2] < 0.5 else 0.0,
+            "limbic": {"FLAIR": 0.08, "T2w": 0.08, "T1w": -0.06}[like] * show[3],
             "iron": {"FLAIR": 0.3, "T2w": 0.5, "T1w": -0.2}[like] * show[4],
             "voids": {"FLAIR": 0.5, "T2w": 1.0, "T1w": 0.5}[like] * min(1.0, 1.3 * dark[0]),
             "rim_brightness": dark[1] ** 2 if like == "T2w" else 1.0,
