@@ -1,6 +1,8 @@
 """The documentation: every page is listed, every link leads somewhere, and what cannot be run is checked otherwise."""
 
 import ast
+import contextlib
+import importlib
 import json
 import re
 import shlex
@@ -65,6 +67,18 @@ def test_links_lead_somewhere(page):
 def test_every_picture_is_shown():
     used = {Path(link).name for page in ALL for link in LINK.findall(text_of(page))}
     assert {path.name for path in (DOCS / "images").iterdir()} <= used
+
+
+@pytest.mark.parametrize(
+    "name", re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+)
+def test_the_reference_names_what_is_there(name):
+    found, parts = importlib.import_module("halebrain"), name.split(".")[1:]
+    for place, part in enumerate(parts, start=2):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(".".join(name.split(".")[:place]))
+        found = getattr(found, part)
+    assert found.__doc__
 
 
 def test_the_site_fetches_nothing():

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -152,3 +153,8 @@ def test_a_level_out_of_range_is_refused(reconstructor, image):
         return
     with pytest.raises(ValueError, match="noise level"):
         reconstructor.reconstruct(image, level=1000, seeds=draw_seeds(3, make_generator(0)))
+
+
+def test_its_paper_can_be_cited(reconstructor):
+    assert re.search(r"\b(19|20)\d\d\b", reconstructor.reference)
+    assert reconstructor.reference.endswith(".")

@@ -81,3 +81,10 @@ def test_every_number_has_its_reference() -> None:
     text, cited = methods_text(FULL)
     assert [int(n) for n in re.findall(r"\[(\d)\]", text)] == list(range(1, len(cited) + 1))
     assert "{" not in text
+
+
+def test_the_reconstructor_brings_its_own_reference() -> None:
+    source = "Somebody. A reconstructor. Somewhere 2020."
+    text, references = methods_text(FULL | {"method": FULL["method"] | {"reconstructor_reference": source}})
+    assert "(cddpm [5])" in text
+    assert references[4:] == [source, BEHRENDT]

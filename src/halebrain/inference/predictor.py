@@ -92,6 +92,7 @@ class Predictor:
         """Return how scores are made, as it stands in a provenance; JSON-able."""
         return {
             "reconstructor": self.bundle.config.reconstructor.name,
+            "reconstructor_reference": self.bundle.reconstructor.reference,
             "segmenter": self.bundle.segmenter is not None,
             "residual": self.postprocessing.residual,
             "residual_weight": self.postprocessing.residual_weight,

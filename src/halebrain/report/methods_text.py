@@ -63,7 +63,8 @@ def methods_text(provenance: Mapping[str, Any]) -> tuple[str, list[str]]:
         _threshold(provenance),
         _versions(provenance),
     ]
-    return _numbered(" ".join(sentence for sentence in sentences if sentence))
+    cited = _CITED | {"reconstructor": str(provenance.get("method", {}).get("reconstructor_reference", ""))}
+    return _numbered(" ".join(sentence for sentence in sentences if sentence), cited)
 
 
 def _registration(steps: Mapping[str, Any], space: str) -> str:
@@ -95,7 +96,8 @@ def _intensities(steps: Mapping[str, Any]) -> list[str]:
 
 def _networks(provenance: Mapping[str, Any]) -> list[str]:
     method, levels = provenance.get("method", {}), provenance.get("levels", [])
-    kind = f" ({method['reconstructor']})" if method.get("reconstructor") else ""
+    source = " [{reconstructor}]" if method.get("reconstructor_reference") else ""
+    kind = f" ({method['reconstructor']}{source})" if method.get("reconstructor") else ""
     at = f" at the levels {', '.join(str(level) for level in levels)}" if len(levels) > 1 else ""
     draws = provenance.get("draws", 1)
     times = f", {draws} draws each" if draws > 1 else ""
@@ -132,10 +134,10 @@ def _versions(provenance: Mapping[str, Any]) -> str:
     return f"HaleBrain {version}, model {model}, seed {provenance.get('seed', 0)}."
 
 
-def _numbered(text: str) -> tuple[str, list[str]]:
+def _numbered(text: str, cited: Mapping[str, str]) -> tuple[str, list[str]]:
     """Return the text with numbers for the names in braces, and what they stand for."""
-    places = {name: text.find(f"{{{name}}}") for name in _CITED}
+    places = {name: text.find(f"{{{name}}}") for name in cited}
     order = sorted((name for name, place in places.items() if place >= 0), key=lambda name: places[name])
     for index, name in enumerate(order, start=1):
         text = text.replace(f"{{{name}}}", str(index))
-    return text, [_CITED[name] for name in order]
+    return text, [cited[name] for name in order]

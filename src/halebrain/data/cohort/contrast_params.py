@@ -96,7 +96,7 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
     like = modality if modality != "random" else ("FLAIR", "T2w", "T1w")[int(3 * u[11])]
     # In T2 vessels, dura and bone are the darkest of all, and set what the first percentile becomes.
     dark = torch.rand(2, generator=branch(generator, "dark")).tolist()
-    # Half as much as a lesion changes, or less: a healthy brain as bright as a stroke would teach that bright is nothing.
+    # Less than a lesion changes: healthy brains as bright as a stroke would teach that bright is nothing.
     return params.model_copy(
         update={
             "means": means,

@@ -35,6 +35,10 @@ class AESettings(Config):
 class AE(OneLevelReconstructor):
     """Convolutions down to one vector and up again; loss: L1."""
 
+    reference = (
+        "Baur C, Denner S, Wiestler B, Navab N, Albarqouni S. Autoencoders for unsupervised anomaly segmentation "
+        "in brain MR images: a comparative study. Med Image Anal 2021;69:101952."
+    )
     Settings = AESettings
     outputs_per_latent = 1
 

@@ -26,6 +26,8 @@ class Reconstructor(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[Config]]
+    reference: ClassVar[str] = ""
+    """The paper that the method comes from, as a line of a list of references; "" where there is none."""
     needs_corruption: bool = False
     """Whether training needs synthetic anomalies to undo."""
     gives_image: ClassVar[bool] = True

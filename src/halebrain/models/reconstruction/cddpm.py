@@ -16,4 +16,9 @@ class CDDPMSettings(DiffusionSettings):
 class CDDPM(DiffusionReconstructor):
     """The paper's reconstructor: the vector tells the contrast and the anatomy that the noise has hidden."""
 
+    reference = (
+        "Behrendt F, Bhattacharya D, Mieling R, Maack L, Krüger J, Opfer R, Schlaefer A. Guided reconstruction "
+        "with conditioned diffusion models for unsupervised anomaly detection in brain MRIs. arXiv:2312.04215, "
+        "2023."
+    )
     Settings = CDDPMSettings

@@ -29,6 +29,10 @@ class DAESettings(Config):
 class DAE(OneLevelReconstructor):
     """Loss: L2 to the clean slice. At test time the slice goes in as it is."""
 
+    reference = (
+        "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain "
+        "MRI. MIDL 2022, PMLR 172:653–664."
+    )
     Settings = DAESettings
 
     def __init__(self, settings: DAESettings) -> None:

@@ -14,4 +14,6 @@ class DDPMSettings(DiffusionSettings):
 class DDPM(DiffusionReconstructor):
     """The plain diffusion reconstructor."""
 
+    reference = "Ho J, Jain A, Abbeel P. Denoising diffusion probabilistic models. NeurIPS 2020;33:6840–6851."
+
     Settings = DDPMSettings

@@ -41,6 +41,10 @@ class Disyre(Reconstructor):
     part grows step by step: $x_s = \hat x_0 + (s/t)(x_t - \hat x_0)$.
     """
 
+    reference = (
+        "Naval Marimont S, Baugh M, Siomos V, Tzelepis C, Kainz B, Tarroni G. DISYRE: diffusion-inspired "
+        "synthetic restoration for unsupervised anomaly detection. ISBI 2024."
+    )
     Settings = DisyreSettings
     needs_corruption = True
 

@@ -23,6 +23,10 @@ class FAESettings(FeatureSettings):
 class FAE(FeatureReconstructor):
     """Loss and map: 1 − SSIM between features and what the autoencoder gives back of them, mean over channels."""
 
+    reference = (
+        "Meissen F, Paetzold J, Kaissis G, Rueckert D. Unsupervised anomaly localization with structural feature-"
+        "autoencoders. BrainLes 2022, LNCS 13769:14–24."
+    )
     Settings = FAESettings
 
     def __init__(self, settings: FAESettings) -> None:

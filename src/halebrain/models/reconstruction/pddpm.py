@@ -29,6 +29,10 @@ class PDDPM(DiffusionReconstructor):
     Loss: on the pixels of the patch alone.
     """
 
+    reference = (
+        "Behrendt F, Bhattacharya D, Krüger J, Opfer R, Schlaefer A. Patched diffusion models for unsupervised "
+        "anomaly detection in brain MRI. MIDL 2023, PMLR 227:1019–1032."
+    )
     Settings = PDDPMSettings
 
     def __init__(self, settings: PDDPMSettings) -> None:

@@ -25,6 +25,9 @@ class RD(FeatureReconstructor):
     Differs from paper: group norm instead of batch norm in the student, so that a slice does not depend on its batch.
     """
 
+    reference = (
+        "Deng H, Li X. Anomaly detection via reverse distillation from one-class embedding. CVPR 2022:9737–9746."
+    )
     Settings = RDSettings
 
     def __init__(self, settings: RDSettings) -> None:

@@ -25,6 +25,10 @@ class RestorationSettings(Config):
 class Restoration(OneLevelReconstructor):
     """Loss: L2 + 1 − SSIM to the healthy slice, from the slice with a synthetic anomaly."""
 
+    reference = (
+        "Zavrtanik V, Kristan M, Skočaj D. DRAEM – a discriminatively trained reconstruction embedding for "
+        "surface anomaly detection. ICCV 2021:8330–8339."
+    )
     Settings = RestorationSettings
     needs_corruption = True
 
