@@ -1,9 +1,9 @@
 """Where the time of `halebrain detect` goes on one scan: medians of several runs, step by step.
 
 Every step is the one that the command takes: reading, brain, registration, bias field, both networks at each level,
-maps back on the grid of the scan, mask and lesions, and writing (seven compressed maps, table, mosaic, provenance).
-The share of the networks is what a faster network could save at most; `other` is all that is in no step. A first run
-that loads libraries and templates is told apart.
+maps back on the grid of the scan, mask and lesions, mosaic, page, and writing (seven compressed maps, table,
+provenance). The share of the networks is what a faster network could save at most; `other` is all that is in no step.
+A first run that loads libraries and templates is told apart.
 
     python benchmarks/detect.py -i SCAN [-m MODEL] [-n 5] [--threads 1] [--brain auto] [--brain-mask MASK]
 """
@@ -14,12 +14,15 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from halebrain.cli import options
 from halebrain.cli.detect import scan_mosaic
+from halebrain.cli.pages import page_files
 from halebrain.core.timing import Stopwatch
+from halebrain.core.types import Volume
 from halebrain.inference.detection import Detection, call_anomalies, predictor_settings
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -34,8 +37,8 @@ WHOLE, NETWORKS = "whole", "networks"
 
 def run_once(
     predictor: Predictor, scan: Path, brain_mask: Path | None, threshold: float
-) -> tuple[dict[str, float], int]:
-    """Return step → seconds of one detection, from the file to the files, and how many slices the networks saw."""
+) -> tuple[dict[str, float], int, int]:
+    """Return step → seconds of one detection, how many slices the networks saw, and the bytes of the page."""
     watch = Stopwatch()
     with watch.step(WHOLE), tempfile.TemporaryDirectory() as folder:
         with watch.step("reading"):
@@ -48,9 +51,11 @@ def run_once(
         with watch.step("mask and lesions"):
             smallest = predictor.postprocessing.min_lesion_mm3
             found = call_anomalies(result, working, maps, threshold=threshold, min_lesion_mm3=smallest)
-        write(found, OutputNames(Path(folder), stem_of(scan)), predictor_settings(predictor), threshold, watch)
+        names = OutputNames(Path(folder), stem_of(scan))
+        write(found, volume, names, predictor_settings(predictor), threshold, watch)
+        page_bytes = names.page.stat().st_size
     n_slices = int(maps.reconstruction.any(axis=(0, 1)).sum())
-    return watch.seconds | working.seconds, n_slices
+    return watch.seconds | working.seconds, n_slices, page_bytes
 
 
 def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -> WorkingMaps:
@@ -68,16 +73,21 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
 
 
 def write(
-    found: Detection, names: OutputNames, settings: dict[str, object], threshold: float, watch: Stopwatch
+    found: Detection, volume: Volume, names: OutputNames, settings: dict[str, Any], threshold: float, watch: Stopwatch
 ) -> None:
     """Write what the command writes."""
     with watch.step("mosaic"):
         figure = scan_mosaic(found.scan, found.maps, threshold=threshold, title=names.stem)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor())
+    called = {"value": threshold, "name": "fixed", "min_lesion_mm3": 0.0}
+    provenance = settings | found.provenance() | {"scan": names.stem, "threshold": called}
+    with watch.step("page"):
+        pages = page_files(
+            names, volume, found.result, found.mask, found.lesions, provenance, mosaic=picture.getvalue()
+        )
     with watch.step("writing"):
-        provenance = settings | found.provenance()
-        write_detection(names, found.result, found.mask, found.lesions, provenance, {names.mosaic: picture.getvalue()})
+        write_detection(names, found.result, found.mask, found.lesions, provenance, pages)
 
 
 def report(first: dict[str, float], runs: list[dict[str, float]], n_slices: int, n_draws: int) -> None:
@@ -130,12 +140,13 @@ def main() -> None:
     how = {"draws": given.draws, "batch_size": given.batch_size, "brain": given.brain}
     predictor = Predictor(bundle, device=device, **how)
     asked = (predictor, given.input, given.brain_mask, given.threshold)
-    (first, n_slices), *others = (run_once(*asked) for _ in range(given.runs + 1))
+    (first, n_slices, page_bytes), *others = (run_once(*asked) for _ in range(given.runs + 1))
     shape = " × ".join(str(n) for n in read_volume(given.input).shape)
     print(f"{given.input.name}: {shape} voxels, {n_slices} slices with brain; model {bundle.sha256[:12]}, read in")
     print(f"{loading:.2f} s; {device}, {torch.get_num_threads()} threads, batches of {given.batch_size},")
     print(f"{len(predictor.levels)} levels × {given.draws} draws; median of {given.runs} runs after the first\n")
-    report(first, [seconds for seconds, _ in others], n_slices, given.draws)
+    report(first, [seconds for seconds, *_ in others], n_slices, given.draws)
+    print(f"The page has {page_bytes / 1e6:.1f} MB.")
 
 
 if __name__ == "__main__":
