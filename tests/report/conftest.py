@@ -1,7 +1,8 @@
-"""A small scan with two findings, oblique axes aside: what pages are made of."""
+"""A small scan with two findings, oblique axes aside: what pages are made of; and a browser to open them in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.findings import Finding
-from halebrain.report.scan_page import ScanPage
+from halebrain.report.scan_page import ScanPage, scan_html
 
 SHAPE = (40, 44, 36)
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])  # the first axis runs to the left
 AFFINE[:3, 3] = (40, -50, -30)
 THRESHOLD = 0.5
+WAIT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,29 @@ def make_scan() -> Callable[..., Made]:
         return Made(scan, maps, page)
 
     return make
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path, make_scan: Callable[..., Made]) -> Iterator[Callable[..., Any]]:
+    """Open a page, or that of the small scan; whatever it complains of or asks a network for fails the test."""
+    contexts, complaints = [], []
+
+    def go(path: Path | None = None, *, qc: dict[str, Any] | None = None, **settings: Any) -> Any:
+        if path is None:
+            path = tmp_path / "page <1>.html"
+            said = {} if qc is None else {"qc": qc}
+            path.write_text(scan_html(make_scan(title="<b>sub-01</b>", **said).page), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert complaints == []
