@@ -125,8 +125,19 @@ def test_the_place_among_healthy_scans_is_shown_where_it_is_known(make_scan: Mak
     html = scan_html(known.page)
     assert "97.5 percent have a lower score" in html
     assert 'cx="380.5"' in html  # 10 + 3.8 · 97.5
+    assert "above 95 %</text>" in html
+    assert "Among 40 healthy scans.</figcaption>" in html
     unknown = scan_html(make_scan(scan_score=0.41, scan_score_percentile=None, scan_score_note="3 of 20 needed").page)
     assert "Not placed among healthy scans: 3 of 20 needed." in unknown
+
+
+def test_few_healthy_scans_show_their_range_and_no_tail(make_scan: Maker) -> None:
+    few = {"scan_score_n_healthy": 5, "scan_score_healthy": [0.1, 0.2, 0.3, 0.35, 0.4]}
+    html = scan_html(make_scan(scan_score=0.41, scan_score_percentile=100.0, **few).page)
+    assert "above 95 %" not in html
+    assert 'x="371"' not in html
+    assert "Among 5 healthy scans: median score 0.300, maximum 0.400. Too few to say" in html
+    read(html)
 
 
 def test_jumps_lead_to_the_peak(make_scan: Maker) -> None:
