@@ -87,6 +87,7 @@ def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, 
         assert said["scan_score_n_healthy"] == 5
         lower = sum(score < said["scan_score"] for score in found.healthy_scores["T1w"])
         assert said["scan_score_percentile"] == 20 * lower + 10
+        assert said["scan_score_healthy"] == pytest.approx(found.healthy_scores["T1w"], abs=1e-4)
         shown.append(said["lesion_volume_ml"])
     assert np.median(shown) == pytest.approx(found.modalities["T1w"]["ml:0.5"].achieved, abs=1e-3)
     assert np.median(shown) <= 0.5
@@ -183,6 +184,9 @@ def test_results_of_an_earlier_version_count_as_done(calibrate, detect, small_co
     path = next((tmp_path / "out").glob("*provenance.json"))
     earlier = {key: value for key, value in said.items() if not key.startswith("scan_score")}
     earlier["threshold"] = {key: said["threshold"][key] for key in ("value", "name", "min_lesion_mm3")}
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    assert detect(scan) == earlier
+    earlier |= {key: value for key, value in said.items() if key.startswith("scan_score") and key[11:] != "healthy"}
     path.write_text(json.dumps(earlier), encoding="utf-8")
     assert detect(scan) == earlier
     # A model calibrated on more healthy scans places the same scan otherwise.

@@ -37,6 +37,7 @@ def test_raising_any_voxel_never_lowers_it(rng):
 def test_the_percentile_by_hand(score, percentile):
     level = place_among_healthy(score, calibrated(T1w=(0.1, 0.2, 0.3, 0.35, 0.4)), modality="T1w")
     assert (level.score, level.percentile, level.n_healthy, level.note) == (score, percentile, 5, None)
+    assert level.provenance()["scan_score_healthy"] == [0.1, 0.2, 0.3, 0.35, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,16 @@ def test_where_there_is_no_percentile_it_says_why(calibration, modality, n_healt
     level = place_among_healthy(0.3, calibration, modality=modality)
     assert (level.percentile, level.n_healthy) == (None, n_healthy)
     assert says in level.note
+    assert level.healthy == ()
+
+
+def test_many_healthy_scores_are_kept_as_quantiles_with_their_ends_and_their_median(rng):
+    scores = tuple(sorted(rng.random(400).round(4).tolist()))
+    kept = place_among_healthy(0.5, calibrated(T1w=scores), modality="T1w").healthy
+    assert len(kept) == 49
+    assert list(kept) == sorted(kept)
+    assert (kept[0], kept[-1]) == (scores[0], scores[-1])
+    assert kept[24] == pytest.approx(np.median(scores), abs=1e-4)
 
 
 def test_a_data_set_has_its_own_healthy_scans():

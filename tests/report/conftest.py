@@ -1,21 +1,28 @@
-"""A small scan with two findings, oblique axes aside: what pages are made of."""
+"""A small scan with two findings, oblique axes aside: what pages are made of; and a browser to open them in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from halebrain.evaluation.evaluate import Evaluator
+from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
+from halebrain.evaluation.statistics import Interval
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
+from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.findings import Finding
-from halebrain.report.scan_page import ScanPage
+from halebrain.report.scan_page import ScanPage, scan_html
 
 SHAPE = (40, 44, 36)
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])  # the first axis runs to the left
 AFFINE[:3, 3] = (40, -50, -30)
 THRESHOLD = 0.5
+NAN = float("nan")
+WAIT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -62,3 +69,76 @@ def make_scan() -> Callable[..., Made]:
         return Made(scan, maps, page)
 
     return make
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path, make_scan: Callable[..., Made]) -> Iterator[Callable[..., Any]]:
+    """Open a page, or that of the small scan; whatever it complains of or asks a network for fails the test."""
+    contexts, complaints = [], []
+
+    def go(path: Path | None = None, *, qc: dict[str, Any] | None = None, **settings: Any) -> Any:
+        if path is None:
+            path = tmp_path / "page <1>.html"
+            said = {} if qc is None else {"qc": qc}
+            path.write_text(scan_html(make_scan(title="<b>sub-01</b>", **said).page), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def evaluation_page(tmp_path: Path, make_case: Callable[..., Any], rng: np.random.Generator) -> Callable[..., Path]:
+    """Write the page of an evaluation of four small scans by some methods."""
+
+    def write(*methods: str) -> Path:
+        evaluator = Evaluator(seed=0)
+        for number in range(4):
+            reference = np.zeros((6, 6, 4), bool)
+            reference[1 : 3 + number % 2, 1:4, 1:3] = True
+            for method in methods:
+                score = np.clip(0.5 * reference + 0.5 * rng.random(reference.shape), 0, 1)
+                about = {"scan_id": f"sub-{number}_<b>FLAIR", "subject": str(number), "site": "<i>site"}
+                mask = score > 0.5 if method == methods[0] else None
+                evaluator.add(method, make_case(reference, score=score, mask=mask, **about), show=method == methods[0])
+        write_evaluation_page(evaluator.finish({"seed": 0}), tmp_path / "index.html", title="An <evaluation>")
+        return tmp_path / "index.html"
+
+    return write
+
+
+def _matrix_row(title: str, trained_on: str, auprc: dict[str, float], *, count: int | None = None) -> MatrixRow:
+    entries = {
+        name: MatrixEntry(
+            best_dice=Spread(value, NAN, 1),
+            pooled_auprc=Spread(value, NAN, 1),
+            auprc=Interval(value, value, value, 5, 0),
+            dice=Interval(value, value, value, 5, 0),
+            difference=NAN,
+            p_holm=NAN,
+            seen=name == trained_on,
+        )
+        for name, value in auprc.items()
+    }
+    return MatrixRow(title, "block", trained_on, count, 1, entries)
+
+
+@pytest.fixture
+def matrix_table() -> list[MatrixRow]:
+    """Rows of a benchmark of three diseases; one method with fewer annotated subjects too."""
+    return [
+        _matrix_row("alone", "–", {"ms": 0.2, "stroke": 0.3, "wmh": 0.1}),
+        _matrix_row("pair (ms)", "ms", {"ms": 0.6, "stroke": 0.3, "wmh": 0.2}),
+        _matrix_row("pair (ms, n = 2)", "ms", {"ms": 0.4, "stroke": 0.2, "wmh": 0.2}, count=2),
+        _matrix_row("pair (stroke)", "stroke", {"ms": 0.4, "stroke": 0.5, "wmh": 0.2}),
+    ]

@@ -87,6 +87,28 @@ def test_places_among_healthy_scans_lie_on_a_line_of_a_hundred(tmp_path: Path) -
     assert 'cx="150.0"' in text
 
 
+def test_scores_lie_beside_those_of_healthy_scans_of_the_same_contrast(tmp_path: Path) -> None:
+    flair, t1w = {"threshold": {"modality": "FLAIR"}}, {"threshold": {"modality": "T1w"}}
+    known = {"scan_score_n_healthy": 5, "scan_score_healthy": [0.0, 0.2, 0.3, 0.4, 0.5]}
+    detection(tmp_path / "a", "a", scan_score=0.75, **flair, **known)
+    detection(tmp_path / "b", "b", scan_score=1.0, **flair, **known)
+    detection(tmp_path / "c", "c", scan_score=0.3, **t1w)  # without healthy scores, as older results are
+    text = written(tmp_path)
+    strip, other = re.findall(r"<div><b>score of the scan as a whole, .*?</div>", text, re.DOTALL)
+    assert "5 healthy scans: median score 0.300, maximum 0.500" in strip
+    assert strip.count("<circle") == 2
+    assert re.findall(r'class="healthy" x1="([\d.]+)"', strip) == ["8.0", "64.8", "93.2", "121.6", "150.0"]
+    assert sorted(re.findall(r'cx="([\d.]+)"', strip)) == ["221.0", "292.0"]
+    assert "T1w" in other
+    assert 'class="healthy"' not in other
+
+
+@pytest.mark.parametrize("told", ["0.1", {"a": 1}, [None, "x"], None])
+def test_healthy_scores_that_are_none_leave_a_page(tmp_path: Path, told: object) -> None:
+    detection(tmp_path / "a", "a", scan_score=0.75, scan_score_healthy=told)
+    assert 'class="healthy"' not in written(tmp_path)
+
+
 def test_an_own_index_is_replaced_and_another_is_not(tmp_path: Path) -> None:
     detection(tmp_path / "a", "a")
     written(tmp_path)

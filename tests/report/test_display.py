@@ -80,10 +80,19 @@ def test_the_box_keeps_a_margin_and_stays_inside() -> None:
 
 
 def test_a_huge_box_is_shown_coarser() -> None:
-    grid = display_grid(np.eye(4), np.ones((300, 300, 300), dtype=bool))
-    assert grid.fine_mm == pytest.approx(3 ** (1 / 3))
-    assert grid.show(np.zeros((300, 300, 300), dtype=np.float32), grid.fine_mm).size < 9.2e6
-    assert display_grid(np.eye(4), np.ones((150, 190, 150), dtype=bool)).fine_mm == FINE_MM
+    grid = display_grid(np.eye(4), np.ones((240, 240, 240), dtype=bool))
+    assert grid.fine_mm == pytest.approx((240**3 * 3.57 / 13.5e6) ** (1 / 3))
+    assert grid.coarse_mm == 2 * grid.fine_mm
+    assert grid.show(np.zeros((240, 240, 240), dtype=np.float32), grid.fine_mm).size < 3.9e6
+
+
+def test_a_large_brain_is_shown_at_a_millimetre() -> None:
+    i, j, k = np.ogrid[-1:1:150j, -1:1:190j, -1:1:160j]
+    head = np.zeros((180, 220, 190), dtype=bool)
+    head[15:165, 15:205, 15:175] = i**2 + j**2 + k**2 < 0.87  # 1.9 litres
+    grid = display_grid(np.eye(4), head)
+    assert 0.3 < grid.brain_share < 0.4
+    assert (grid.fine_mm, grid.coarse_mm) == (FINE_MM, COARSE_MM)
 
 
 def test_without_a_brain_everything_is_shown() -> None:

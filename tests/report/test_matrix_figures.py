@@ -3,39 +3,12 @@
 import numpy as np
 import pytest
 
-from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
-from halebrain.evaluation.statistics import Interval
+from halebrain.evaluation.matrix import MatrixRow
 from halebrain.report.matrix_figures import counts_figure, examples_figure, transfer_figure
 
-NAN = float("nan")
 
-
-def make_row(title: str, trained_on: str, auprc: dict[str, float], *, count: int | None = None) -> MatrixRow:
-    entries = {
-        name: MatrixEntry(
-            best_dice=Spread(value, NAN, 1),
-            pooled_auprc=Spread(value, NAN, 1),
-            auprc=Interval(value, value, value, 5, 0),
-            dice=Interval(value, value, value, 5, 0),
-            difference=NAN,
-            p_holm=NAN,
-            seen=name == trained_on,
-        )
-        for name, value in auprc.items()
-    }
-    return MatrixRow(title, "block", trained_on, count, 1, entries)
-
-
-TABLE = [
-    make_row("alone", "–", {"ms": 0.2, "stroke": 0.3, "wmh": 0.1}),
-    make_row("pair (ms)", "ms", {"ms": 0.6, "stroke": 0.3, "wmh": 0.2}),
-    make_row("pair (ms, n = 2)", "ms", {"ms": 0.4, "stroke": 0.2, "wmh": 0.2}, count=2),
-    make_row("pair (stroke)", "stroke", {"ms": 0.4, "stroke": 0.5, "wmh": 0.2}),
-]
-
-
-def test_counts_are_drawn_in_order_with_the_reference_beside_them() -> None:
-    figure = counts_figure(TABLE, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
+def test_counts_are_drawn_in_order_with_the_reference_beside_them(matrix_table: list[MatrixRow]) -> None:
+    figure = counts_figure(matrix_table, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
     assert figure is not None
     lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
     assert np.allclose(lines["pair, learned from ms: ms"], [[2, 0.4], [20, 0.6]])
@@ -45,12 +18,12 @@ def test_counts_are_drawn_in_order_with_the_reference_beside_them() -> None:
     assert not any("stroke" in str(label) for label in lines), "only one number of subjects was tried there"
 
 
-def test_without_a_choice_of_counts_there_is_no_figure() -> None:
-    assert counts_figure(TABLE[:2], {"ms": 20}, reference="alone") is None
+def test_without_a_choice_of_counts_there_is_no_figure(matrix_table: list[MatrixRow]) -> None:
+    assert counts_figure(matrix_table[:2], {"ms": 20}, reference="alone") is None
 
 
-def test_transfer_shows_every_whole_row_once_with_what_the_reference_has() -> None:
-    axes = transfer_figure(TABLE, reference="alone").axes[0]
+def test_transfer_shows_every_whole_row_once_with_what_the_reference_has(matrix_table: list[MatrixRow]) -> None:
+    axes = transfer_figure(matrix_table, reference="alone").axes[0]
     lines = {str(line.get_label()): line.get_xydata().tolist() for line in axes.lines}
     assert set(lines) == {"alone", "pair (ms)", "pair (stroke)"}
     assert [x for x, _ in lines["pair (ms)"]] == pytest.approx([0.6, 0.25])

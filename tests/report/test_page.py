@@ -72,6 +72,7 @@ def test_the_interactive_view_needs_no_network(tmp_path: Path, viewer: str) -> N
     assert text.count("<iframe") == 1
     assert text.count("<script") == 1  # its own: the viewer is an attribute's value, escaped
     assert not OUTSIDE.search(html.unescape(text))
+    assert "default-src 'none'" in text
     attribute = re.search(r'srcdoc="([^"]*)"', text)
     assert attribute is not None
     assert html.unescape(attribute[1]) == viewer

@@ -39,6 +39,7 @@ def test_the_page_shows_every_scan_in_the_order_given(tmp_path):
     assert page.count('class="flagged"') == 2
     assert "no brain" in page
     assert "Research use only" in page
+    assert "default-src 'none'" in page
     assert "http://" not in page
     assert "https://" not in page
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.types import FloatArray
+from halebrain.report.display import FINE_MM, ScanMaps, display_grid
+from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.scan_page import quality_facts, scan_html, script_json
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
@@ -92,13 +95,24 @@ def test_json_in_a_script_can_not_end_it() -> None:
     assert json.loads(text) == {"a": "</script>&<!--\u2028"}
 
 
-def test_a_whole_head_at_a_millimetre_stays_small(make_scan: Maker) -> None:
-    made = make_scan()
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "is_ball"), [((166, 206, 166), True), ((155, 155, 155), False)])
+def test_noise_in_the_largest_box_at_a_millimetre_stays_small(shape: tuple[int, int, int], is_ball: bool) -> None:
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (150, 190, 150)).astype(np.uint8)  # nothing is harder to compress
-    worst = {name: type(v)(noise, v.scale, v.offset, v.spacing_mm) for name, v in list(made.page.volumes.items())[:2]}
-    page = type(made.page)(**vars(made.page) | {"volumes": worst | {"mask": made.page.volumes["mask"]}})
-    assert len(scan_html(page)) < 15e6
+    places = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) / (n / 2 - 8) for n in shape], indexing="ij", sparse=True)
+    brain = sum(place**2 for place in places) < 1 if is_ball else np.ones(shape, bool)
+
+    def noise(inside: Any = True) -> FloatArray:  # nothing is harder to compress
+        return np.where(inside, rng.random(shape, dtype=np.float32), np.float32(0))
+
+    grid = display_grid(np.eye(4), brain)
+    assert grid.stop == shape
+    assert grid.fine_mm == FINE_MM
+    assert display_grid(np.diag([1.02, 1.02, 1.02, 1]), brain).fine_mm > FINE_MM, "it is the largest box"
+    maps = ScanMaps(noise(), *(noise(brain) for _ in range(4)), noise(brain) > 0.5, brain, np.eye(4))
+    volumes = shown_volumes(maps, shown_scan(noise(), brain, grid), grid, threshold=0.5)
+    # The slices side by side and all the rest take less than 1.5 MB.
+    assert sum(len(volume.encoded()) for volume in volumes.values()) < 13.5e6
 
 
 def test_doubt_comes_before_figures(make_scan: Maker) -> None:
@@ -125,8 +139,19 @@ def test_the_place_among_healthy_scans_is_shown_where_it_is_known(make_scan: Mak
     html = scan_html(known.page)
     assert "97.5 percent have a lower score" in html
     assert 'cx="380.5"' in html  # 10 + 3.8 · 97.5
+    assert "above 95 %</text>" in html
+    assert "Among 40 healthy scans.</figcaption>" in html
     unknown = scan_html(make_scan(scan_score=0.41, scan_score_percentile=None, scan_score_note="3 of 20 needed").page)
     assert "Not placed among healthy scans: 3 of 20 needed." in unknown
+
+
+def test_few_healthy_scans_show_their_range_and_no_tail(make_scan: Maker) -> None:
+    few = {"scan_score_n_healthy": 5, "scan_score_healthy": [0.1, 0.2, 0.3, 0.35, 0.4]}
+    html = scan_html(make_scan(scan_score=0.41, scan_score_percentile=100.0, **few).page)
+    assert "above 95 %" not in html
+    assert 'x="371"' not in html
+    assert "Among 5 healthy scans: median score 0.300, maximum 0.400. Too few to say" in html
+    read(html)
 
 
 def test_jumps_lead_to_the_peak(make_scan: Maker) -> None:

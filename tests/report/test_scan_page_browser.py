@@ -1,6 +1,6 @@
 """The viewer in a real browser, from a file and offline: threshold, findings, keys, sides and colours."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,6 @@ from halebrain.report.cohort_page import write_cohort_page
 from halebrain.report.scan_page import scan_html
 
 pytestmark = pytest.mark.slow
-WAIT_MS = 60_000
-
-
-@pytest.fixture
-def open_page(browser: Any, tmp_path: Path, make_scan: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Open the page of the small scan; whatever a page complains of or asks a network for fails the test."""
-    contexts, complaints = [], []
-
-    def go(path: Path | None = None, **settings: Any) -> Any:
-        if path is None:
-            path = tmp_path / "page <1>.html"
-            path.write_text(scan_html(make_scan(title="<b>sub-01</b>").page), encoding="utf-8")
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
-        context.set_default_timeout(WAIT_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
-        page.goto(path.as_uri())
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def ready(page: Any) -> Any:
@@ -178,6 +152,20 @@ def test_a_click_moves_the_crosshair_and_the_wheel_the_slice(open_page: Callable
     page.wait_for_timeout(200)
     assert seen(page)[2] == first[2] + 1
     assert seen(page)[:2] == first[:2]
+
+
+def test_a_doubt_has_a_band_and_a_remark_has_none(open_page: Callable[..., Any]) -> None:
+    page = ready(open_page(qc={"flags": ["thick slices"]}))
+    style = "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor, s.marginBottom]; }"
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    colour, paper, below = page.eval_on_selector(".verdict.look", style)
+    assert (colour, paper, below) == (ink, "rgb(255, 246, 229)", "16px")
+    slide(page, 200)
+    colour, paper, _ = page.eval_on_selector("p.look", style)
+    assert (colour, paper) == ("rgb(138, 83, 0)", "rgba(0, 0, 0, 0)")
+    widths = "(e) => [e.getBoundingClientRect().width, e.parentElement.getBoundingClientRect().width]"
+    table, around = page.eval_on_selector("#live-findings", widths)
+    assert table < around
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

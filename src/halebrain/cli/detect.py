@@ -261,7 +261,8 @@ def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", 
     now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
     then = done | {f"threshold.{key}": value for key, value in stated.items()}
     if "scan_score" in done:  # a model calibrated anew may place it otherwise
-        now |= choice.scan_level(modality, done["scan_score"])
+        place = choice.scan_level(modality, done["scan_score"])
+        now |= {key: value for key, value in place.items() if key in done}
     return all(then.get(key) == value for key, value in now.items())
 
 

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.imagewise import SCAN_ML, mean_of_highest_ml
 from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration, with_data_set
+
+_MOST_KEPT = 49
+"""Healthy scores that a result states; odd, so that the middle one is their median."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class ScanLevel:
             where it cannot be said.
         n_healthy: How many healthy scans that rests on.
         note: Why there is no percentile.
+        healthy: Scores of those healthy scans, ascending, quantiles where they are many; empty without a percentile.
     """
 
     score: float
     percentile: float | None
     n_healthy: int
     note: str | None = None
+    healthy: tuple[float, ...] = ()
 
     def provenance(self) -> dict[str, Any]:
         """Return it as it stands in a result."""
@@ -41,6 +47,7 @@ class ScanLevel:
             "scan_score_percentile": self.percentile,
             "scan_score_n_healthy": self.n_healthy,
             "scan_score_note": self.note,
+            "scan_score_healthy": list(self.healthy),
         }
 
 
@@ -76,4 +83,11 @@ def place_among_healthy(
         note = f"{len(healthy)} healthy validation scans{whose} are {modality}, {MIN_HEALTHY_SCANS} are needed"
         return ScanLevel(score, None, len(healthy), note)
     lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
-    return ScanLevel(score, round(100 * (lower + ties / 2) / len(healthy), 1), len(healthy))
+    percentile = round(100 * (lower + ties / 2) / len(healthy), 1)
+    return ScanLevel(score, percentile, len(healthy), healthy=_spread(healthy))
+
+
+def _spread(scores: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Return scores in order, or evenly spaced quantiles from the lowest to the highest where they are many."""
+    shares = np.linspace(0, 1, min(len(scores), _MOST_KEPT))
+    return tuple(round(float(score), 4) for score in np.quantile(scores, shares))

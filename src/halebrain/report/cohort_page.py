@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.report.figures import DISCLAIMER
+from halebrain.report.score_strips import ScoredScan, score_strips
 from halebrain.report.strip import Dot, dot_strip
 from halebrain.report.verdict import number, out_of_distribution
 
@@ -162,15 +163,16 @@ def _said(value: object, form: str) -> str:
 
 
 def _strips(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
-    """Return how scores, places among healthy scans and volumes spread."""
+    """Return how scores beside healthy ones, places among these, and volumes spread."""
 
     def dots(key: str) -> list[Dot]:
         known = [(row, number(row.provenance.get(key))) for row in rows]
         return [Dot(row.name, value, bool(row.flags)) for row, value in known if value is not None]
 
+    scored = (ScoredScan.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)
     return [
+        *score_strips([scan for scan in scored if scan is not None]),
         dot_strip("lower than this scan, % of healthy scans", dots("scan_score_percentile"), limits=(0.0, 100.0)),
-        dot_strip("score of the scan as a whole", dots("scan_score")),
         dot_strip("volume of the findings, ml", dots("lesion_volume_ml")),
         dot_strip("number of findings", dots("n_lesions")),
     ]

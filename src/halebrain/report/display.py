@@ -12,8 +12,11 @@ Codes = npt.NDArray[np.uint8]
 FINE_MM, COARSE_MM = 1.0, 2.0
 """The scan, its score and the mask are shown at 1 mm; what the networks made on a 2 mm grid needs no more than that."""
 _MARGIN_MM = 8.0
-_MOST_VOXELS = 9e6
-"""What keeps a page below 15 MB; a brain's box at 1 mm has less."""
+_MOST_BYTES = 13.5e6
+"""Of the volumes of a page, so that it stays below 15 MB with its picture and the rest."""
+_BYTES_IN_BOX, _BYTES_IN_BRAIN = 1.5, 2.07
+"""What a fine voxel takes at most in base64, even of noise: 4/3 for the scan, an eighth of that for its coarse
+pseudo-healthy one; in the brain 4/3 more for the score, 0.23 for the mask and 1/6 for each of three coarse maps."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class DisplayGrid:
         stop: One past its last voxel.
         native_mm: Voxel size of the native grid along each turned axis.
         affine: Voxel-to-world of the native grid.
+        brain_share: How much of the box is brain, in [0, 1]; maps hardly reach beyond it.
     """
 
     turn: npt.NDArray[np.float64]
@@ -62,6 +66,7 @@ class DisplayGrid:
     stop: tuple[int, int, int]
     native_mm: tuple[float, float, float]
     affine: Affine
+    brain_share: float
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
@@ -71,9 +76,15 @@ class DisplayGrid:
 
     @property
     def fine_mm(self) -> float:
-        """Least voxel size of the scan and its score: 1 mm, more where the box is too large to be a brain."""
+        """Least voxel size of the scan and its score: 1 mm, more where the page could grow too large."""
         x, y, z = self.size_mm
-        return max(FINE_MM, float(np.cbrt(x * y * z / _MOST_VOXELS)))
+        most_voxels = _MOST_BYTES / (_BYTES_IN_BOX + _BYTES_IN_BRAIN * self.brain_share)
+        return max(FINE_MM, float(np.cbrt(x * y * z / most_voxels)))
+
+    @property
+    def coarse_mm(self) -> float:
+        """Least voxel size of what the networks made: 2 mm, and never less than twice the fine one."""
+        return max(COARSE_MM, 2 * self.fine_mm)
 
     @property
     def to_voxel(self) -> Affine:
@@ -126,7 +137,9 @@ def display_grid(affine: Affine, brain_mask: MaskArray) -> DisplayGrid:
         stop.append(min(high + margin + 1, turned.shape[axis]))
     i, j, k = brain_mask.shape
     native_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    return DisplayGrid(turn, (i, j, k), (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), native_mm, affine)
+    share = float(brain_mask.sum() / np.prod(np.subtract(stop, start)))
+    corners = (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
+    return DisplayGrid(turn, (i, j, k), *corners, native_mm, affine, share)
 
 
 def mean_weights(size: int, factor: float) -> FloatArray:

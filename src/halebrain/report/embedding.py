@@ -15,7 +15,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.report.display import COARSE_MM, Codes, DisplayGrid, ScanMaps
+from halebrain.report.display import Codes, DisplayGrid, ScanMaps
 
 FORMAT = 1
 _DATA = re.compile(r'<script type="application/json" id="page-data">(.*?)</script>', re.DOTALL)
@@ -115,20 +115,24 @@ def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, thres
     Raises:
         DataError: The scan lies in another box.
     """
-    fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(COARSE_MM)
+    fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(grid.coarse_mm)
     score = grid.show(maps.score, grid.fine_mm)
     if scan.codes.shape != score.shape:
-        raise DataError("a scan must lie on the grid of its maps", received=f"shape {scan.codes.shape}")
+        raise DataError(
+            "a scan must lie on the grid of its maps",
+            received=f"shape {scan.codes.shape}",
+            remedy="name the scan: halebrain report OUT -i SCAN",
+        )
     volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
-    healthy = grid.show(maps.reconstruction, COARSE_MM)
+    healthy = grid.show(maps.reconstruction, grid.coarse_mm)
     volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
     volumes["mask"] = ShownVolume((grid.show(maps.mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
-    probability = grid.show(maps.probability, COARSE_MM)
+    probability = grid.show(maps.probability, grid.coarse_mm)
     volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
-    residual = grid.show(maps.residual, COARSE_MM)
+    residual = grid.show(maps.residual, grid.coarse_mm)
     step = max(float(np.percentile(np.abs(residual), 99.9)), 0.05) / 127
     volumes["residual"] = ShownVolume(_nearest(residual, step, -127 * step), step, -127 * step, coarse)
-    spread = grid.show(maps.uncertainty, COARSE_MM)
+    spread = grid.show(maps.uncertainty, grid.coarse_mm)
     step = max(float(spread.max()), 1e-3) / 255
     volumes["uncertainty"] = ShownVolume(_nearest(spread, step, 0.0), step, 0.0, coarse)
     return volumes

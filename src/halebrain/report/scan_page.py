@@ -16,7 +16,9 @@ from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.findings import Finding
+from halebrain.report.healthy import HealthyReference
 from halebrain.report.methods_text import methods_text
+from halebrain.report.threshold_text import marking_text
 from halebrain.report.verdict import verdict_of
 
 VIEW_HINT = 'id="view-hint"'
@@ -70,9 +72,10 @@ def scan_html(page: ScanPage) -> str:
     threshold = page.provenance["threshold"]
     return environment.get_template("scan.html.j2").render(
         title=page.title,
-        lead=_lead(page.provenance),
+        lead=marking_text(threshold),
         disclaimer=DISCLAIMER,
         verdict=verdict_of(page.provenance, page.findings),
+        healthy=HealthyReference.of(page.provenance),
         score_note=page.provenance.get("scan_score_note") or "",
         level=threshold_level(page.volumes["score"], threshold["value"]),
         minimum=f"{threshold['min_lesion_mm3']:g}",
@@ -143,14 +146,6 @@ def _rounded(matrix: npt.NDArray[np.float64]) -> list[list[float]]:
 
 def _space(page: ScanPage) -> str:
     return str(page.provenance.get("space", TEMPLATE_SPACE))
-
-
-def _lead(provenance: Mapping[str, Any]) -> str:
-    threshold = provenance["threshold"]
-    name = "" if threshold["name"] == "fixed" else f" ({threshold['name']})"
-    smallest = f", pieces of at least {threshold['min_lesion_mm3']:g} mm³" if threshold["min_lesion_mm3"] else ""
-    modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
-    return f"{modality}Called is what scores at least {threshold['value']:.3f}{name}{smallest}."
 
 
 def _shown_how(page: ScanPage) -> str:

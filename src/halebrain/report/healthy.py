@@ -1,0 +1,45 @@
+"""The healthy scans that a scan's score is held against, as its provenance tells them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Self
+
+from halebrain.report.verdict import number
+
+_ENOUGH_FOR_A_TAIL = 20
+"""From so many healthy scans on, one in twenty is at least one of them: fewer do not show where 95 % lie."""
+
+
+@dataclass(frozen=True)
+class HealthyReference:
+    """Healthy validation scans of the same contrast.
+
+    Args:
+        count: How many; `None` where that is not told.
+        scores: Their scores, or quantiles of them, ascending; empty where these are not told, as in older results.
+    """
+
+    count: int | None
+    scores: tuple[float, ...]
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> Self:
+        """Return what the provenance of a detection tells; what is no number is left out."""
+        count, told = number(provenance.get("scan_score_n_healthy")), provenance.get("scan_score_healthy")
+        known = [number(value) for value in told] if isinstance(told, list | tuple) else []
+        scores = tuple(sorted(score for score in known if score is not None))
+        return cls(None if count is None else int(count), scores)
+
+    @property
+    def shows_a_tail(self) -> bool:
+        """Whether there are enough to say where the highest 5 % begin."""
+        return self.count is not None and self.count >= _ENOUGH_FOR_A_TAIL
+
+    @property
+    def said(self) -> str:
+        """How many they are, and their range in units of the score."""
+        who = "healthy scans" if self.count is None else f"{self.count} healthy scan{'' if self.count == 1 else 's'}"
+        if not self.scores:
+            return who
+        return f"{who}: median score {median(self.scores):.3f}, maximum {self.scores[-1]:.3f}"

@@ -1,0 +1,57 @@
+"""What a page says of the threshold: when a voxel is marked, and what the threshold promises, in plain words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_ALL_MODALITIES = " (all modalities: "
+
+
+def marking_text(threshold: Mapping[str, Any]) -> str:
+    """Return when a voxel is marked, what that threshold means, and on which scans it was chosen.
+
+    Args:
+        threshold: As a provenance states it: `value`, `name`, `min_lesion_mm3`, where known `modality` and `n_scans`.
+    """
+    modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
+    smallest = threshold.get("min_lesion_mm3")
+    dropped = f"; pieces smaller than {smallest:g} mm³ are dropped" if smallest else ""
+    marked = f"A voxel is marked where its anomaly score is at least {threshold['value']:.3f}{dropped}."
+    return f"{modality}{marked} {_what_it_is(str(threshold['name']), threshold.get('n_scans'))}"
+
+
+def promise(key: str) -> str:
+    """Return what a stored threshold promises, from its name ("ml:1", "fpr:0.05", "dice"); empty where unknown.
+
+    Args:
+        key: Its name without a data set.
+    """
+    kind, _, amount = key.partition(":")
+    try:
+        size = float(amount) if amount else None
+    except ValueError:
+        return ""
+    if kind == "ml" and size is not None:
+        return f"the median healthy scan shows at most {size:g} ml in vain"
+    if kind == "fpr" and size is not None:
+        return f"at most {100 * size:g} % of the voxels of healthy brains are marked in vain"
+    if key == "dice":
+        return "it outlined the lesions of annotated scans best (Dice over all their voxels)"
+    return ""
+
+
+def _what_it_is(name: str, n_scans: object) -> str:
+    """Return what a threshold of this name means, and on which scans it was chosen.
+
+    A name may tell a data set and, where the contrast has no threshold of its own, the contrasts that it was chosen
+    on: "ml:1@ours (all modalities: FLAIR, T2w)".
+    """
+    if name == "fixed":
+        return "The threshold was given as a number."
+    stored, _, others = name.partition(_ALL_MODALITIES)
+    key, _, data_set = stored.partition("@")
+    promised = promise(key)
+    said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
+    scans = f"{n_scans} validation scan{'' if n_scans == 1 else 's'}" if n_scans else "validation scans"
+    of = f" of {data_set}" if data_set else ""
+    every = f" of all contrasts ({others.removesuffix(')')}), as this one has none of its own" if others else ""
+    return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said
