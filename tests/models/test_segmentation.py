@@ -74,6 +74,21 @@ def test_deep_supervision_speaks_at_each_level_and_changes_no_answer():
     assert len(plain.all_logits(image, reconstruction)) == 1
 
 
+def test_an_untrained_network_gives_its_prior_and_differs_in_nothing_else():
+    rare, even = build(prior=0.02, patch=2), build(patch=2)
+    image = torch.rand(3, 1, 32, 32)
+    with torch.inference_mode():
+        probability = rare(image, image).sigmoid()
+    assert 0.01 < float(probability.mean()) < 0.04
+    differing = {
+        name
+        for (name, a), b in zip(rare.state_dict().items(), even.state_dict().values(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert differing == {"head.bias"}
+    assert "prior" not in even.config.model_dump()
+
+
 def test_inputs_are_left_alone_and_every_weight_learns():
     segmenter = build(channels=(8, 16, 32), patch=2, deep_supervision=True, encoder="separate").train()
     image, reconstruction = torch.rand(2, 2, 1, 32, 24)

@@ -3,13 +3,15 @@
 Source: Behrendt et al. 2024, section 3.1 and appendix B.1; U-Net after Kascenas et al. 2022.
 """
 
-from typing import Any, Literal
+import math
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.similarity import ssim_map
 
 Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
@@ -25,7 +27,7 @@ VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
 """The paper's four: what the segmenter sees, and whether its probability is fused with the residual map."""
 
 
-class SegmenterConfig(Config):
+class SegmenterConfig(GrowingConfig):
     """Size and inputs of the segmenter; the defaults are the published code's (16.7 M parameters).
 
     Args:
@@ -36,7 +38,11 @@ class SegmenterConfig(Config):
             Unet.
         encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own.
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
+        prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by calling
+            half of the brain spends its first hundreds of steps on unlearning it (Lin et al. 2017, section 4.1).
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"prior"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
@@ -44,6 +50,7 @@ class SegmenterConfig(Config):
     streams: tuple[Stream, ...] = ("residual", "image")
     encoder: Literal["shared", "separate"] = "shared"
     deep_supervision: bool = False
+    prior: float = Field(default=0.5, gt=0, lt=1)
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that groups divide the widths and that there is something to see."""
@@ -78,6 +85,8 @@ class Segmenter(nn.Module):
             if config.deep_supervision and level > 0:
                 self.aside.append(nn.Conv2d(width, folded, 1))
         self.head = nn.Conv2d(width, folded, 1)
+        if config.prior != 0.5:  # at one half the bias stays as torch draws it, and old runs as they were
+            nn.init.constant_(self.head.bias, math.log(config.prior / (1 - config.prior)))  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         """Return logits `(b, 1, h, w)`, higher = more anomalous.
