@@ -188,8 +188,6 @@ def detect_scan(
     Raises:
         CannotWriteError: There are results made with other settings.
     """
-    import json
-
     from halebrain.cli.scan_steps import NETWORKS, PAGE, ScanSteps
     from halebrain.decision.modality import flag_limits, said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
@@ -205,12 +203,8 @@ def detect_scan(
     volume = read_volume(scan.image)
     asked = _asked(predictor, scan, dicom_seg=dicom_seg)
     modality = said_modality(choice.modality, scan)
-    if names.provenance.exists() and not overwrite:
-        done = json.loads(names.provenance.read_text(encoding="utf-8"))
-        # The same scan shows the same contrast, so there is no need to look at it again.
-        if _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
-            return folder
-        raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
+    if names.provenance.exists() and not overwrite and _is_done(names, asked, choice, modality):
+        return folder
     if dicom_seg:
         check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
@@ -259,6 +253,33 @@ def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
         "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix(),
         **template_and_method(predictor),
     }
+
+
+def _is_done(
+    names: "OutputNames", asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality | None"
+) -> bool:
+    """Return whether the files of an earlier run with these settings are all there.
+
+    Raises:
+        CannotWriteError: They were made with other settings.
+    """
+    import json
+
+    from halebrain.decision.modality import seen_modality
+
+    done = json.loads(names.provenance.read_text(encoding="utf-8"))
+    # The same scan shows the same contrast, so there is no need to look at it again.
+    if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
+        raise CannotWriteError(
+            "results made otherwise are there", where=names.folder, remedy="choose another or --overwrite"
+        )
+    promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
+    promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
+    promised += [names.segmentation] if asked.get("dicom_seg") else []
+    lost = [path.name for path in promised if not path.exists()]
+    if lost:
+        typer.echo(f"halebrain: {names.stem}: made again, as {', '.join(lost)} is gone", err=True)
+    return not lost
 
 
 def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:

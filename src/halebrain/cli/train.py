@@ -255,10 +255,12 @@ def _finish(bundle: "Bundle", output: Path) -> Path:
     from halebrain.models.card import model_card
     from halebrain.report.figures import loss_plot, save_figure
 
-    model = output / "model"
-    if model.exists() and load_bundle(model).sha256 == model_sha256(bundle):
-        return model  # a finished run asked for again: its model stays, with the thresholds that it was given
-    save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
-    write_text(output / "model_config.yaml", dump_yaml(bundle.config))
-    save_figure(loss_plot(output / "log.csv"), output / "loss.png")
+    model, loss = output / "model", output / "loss.png"
+    # A finished run asked for again: its model stays, with the thresholds that it was given.
+    is_new = not (model.exists() and load_bundle(model).sha256 == model_sha256(bundle))
+    if is_new:
+        save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
+        write_text(output / "model_config.yaml", dump_yaml(bundle.config))
+    if is_new or not loss.exists():  # a run that was ended between the two promised a picture
+        save_figure(loss_plot(output / "log.csv"), loss)
     return model
