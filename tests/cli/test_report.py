@@ -34,6 +34,21 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_file_that_is_gone_is_made_again(detected, command, small_model):
+    out, names, scan = detected
+    detect = ("detect", "-i", scan, "-o", out, "-m", small_model, "--threshold", 0.3, "--no-progress")
+    before = names.file("anomaly", "mask").read_bytes()
+    names.page.unlink()
+    code, said = command(*detect)
+    assert code == 0, said.err
+    assert names.page.is_file()
+    assert f"made again, as {names.page.name} is gone" in said.err
+    assert names.file("anomaly", "mask").read_bytes() == before
+    stamp = names.page.stat().st_mtime_ns
+    assert command(*detect)[0] == 0
+    assert names.page.stat().st_mtime_ns == stamp
+
+
 def test_detect_leaves_a_page_that_shows_what_it_wrote(detected):
     _, names, scan = detected
     data, volumes = read_page(names.page)

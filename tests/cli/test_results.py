@@ -17,6 +17,7 @@ from halebrain.io.manifest import Manifest
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 
 ROWS = [("p", "FLAIR", "test", "ms"), ("q", "FLAIR", "val", "ms"), ("h", "FLAIR", "val", "healthy")]
+TRAINED = [("t", "FLAIR", "train", "ms"), ("g", "FLAIR", "train", "healthy"), *ROWS[1:]]
 TUNING = (
     "tuning.loop={steps: 2, batch_size: 2, lr: 1.0e-2, precision: 32-true, validate_every: 1, validation_batches: 1,"
     " checkpoint_every: 2, ema_decay: 0.5, keep: last}"
@@ -41,31 +42,71 @@ def place(bundled, small_model, small_cohort, tmp_path, monkeypatch):
 
 LOOK = "-i sub-01_FLAIR.nii.gz -o out -m small_model --threshold 0.05 --no-progress"
 BIDS = "study derivative participant -m small_model --threshold 0.1 --skip-bids-validation --no-progress"
+TRAIN = (
+    "-c tiny --manifest training/manifest.tsv -o run --device cpu --no-progress --set loop.steps=2"
+    " --set loop.validate_every=2 --set 'data.preprocessing={shape: [32, 32, 24], spacing_mm: 6.0, registration: none,"
+    " bias_correction: none}'"
+)
+ABOUT = "--licence CC-BY-4.0 --citation nobody --author somebody --data noise"
 CASES = {
     "adapt": f"-m small_model --manifest cohort/manifest.tsv --pathology ms -o adapted --set {shlex.quote(TUNING)}"
     " --set tuning.synthetic_slices=8 --set steps_one_subject=1 --no-progress",
     "bids": BIDS,
+    "benchmark": "-c cpu -o matrix --device cpu --no-progress",
     "calibrate": "small_model --manifest cohort/manifest.tsv --no-progress",
+    "cohort": "-o virtual --subjects 1 --patients 0 --modality FLAIR --spacing-mm 4 --no-progress",
+    "demo": "-o demo --quick --device cpu --no-progress",
     "detect": LOOK,
     "doctor": "",
     "evaluate": "small_model --manifest cohort/manifest.tsv --threshold 0.05 -o evaluation --no-progress",
+    "export-nnunet": "--manifest cohort/manifest.tsv -o raw --dataset-id 7 --name Hale -m small_model --no-progress",
+    "models describe": f"small_model {ABOUT}",
+    "models export": "small_model -o small.zip",
+    "models halve": "small_model -o half",
+    "models import": "small_model --name mine",
     "models info": "general",
     "models list": "",
     "models verify": "",
+    "report": "found --no-progress",
+    "train encoder": f"{TRAIN} --set masked.cell=8",
+    "train joint": TRAIN,
+    "train reconstructor": TRAIN,
+    "train segmenter": f"{TRAIN} --reconstructor small_model",
+    "tune": "small_model --manifest cohort/manifest.tsv -o tuned --no-progress",
     "prepare": f"-i cohort/manifest.tsv -o dataset --no-progress {' '.join(RAW)}",
 }
+WITHOUT = {"view"}
+"""Commands without a document: it serves pages until it is ended, and prints where."""
 FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "notes"},
     "bids": {"output", "level", "scans", "failed"},
+    "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},
+    "cohort": {"output", "manifest", "montage", "subjects", "scans"},
+    "demo": {"output", "page", "model", "seconds"},
     "detect": {"output", "index", "scans", "failed"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
     "evaluate": {"output", "files", "provenance", "set", "summaries", "comparisons"},
+    "export-nnunet": {"output", "grid", "modalities", "cases"},
+    "models describe": {"path", "bytes", "sha256", "about"},
+    "models export": {"path", "bytes", "sha256"},
+    "models halve": {"path", "bytes", "sha256"},
+    "models import": {"path", "bytes", "sha256", "name"},
     "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration"},
     "prepare": {
         *("output", "scans", "prepared", "kept", "problems", "failed", "left", "flagged", "files"),
     },
+    "report": {"output", "index", "pages", "failed"},
+    "train encoder": {"output", "encoder", "log", "loss"},
+    "train joint": {"output", "model", "log", "loss"},
+    "train reconstructor": {"output", "model", "log", "loss"},
+    "train segmenter": {"output", "model", "log", "loss"},
+    "tune": {"output", "files", "model", "best"},
 }
+WRITTEN = ("output", "model", "encoder", "page", "manifest", "montage", "log", "loss", "path", "index", "table")
+"""Fields that are paths of what must be there then."""
+LONG = {"demo"}
+"""Cases of a minute."""
 NOISY = {"detect": "Detecting", "calibrate": "--threshold auto means", "prepare": "scans prepared"}
 
 
@@ -78,13 +119,34 @@ def commands(group=None, prefix=""):
             yield f"{prefix}{name}", command
 
 
-def test_every_command_with_json_is_tried_here():
+def test_every_command_but_those_named_has_json_and_is_tried_here():
     having = {name for name, command in commands() if any("--json" in param.opts for param in command.params)}
     assert having == set(CASES)
+    assert {name for name, _ in commands()} - having == WITHOUT
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_one_document_and_nothing_else(command, place, name):
+@pytest.fixture
+def ready(request, command, place, small_cohort, monkeypatch):
+    """The name of a command, with what it needs beyond the folder; what takes hours is not done."""
+    name = request.param
+    if name.startswith("train"):
+        small_cohort(TRAINED, "training")
+    if name == "report":
+        assert command("detect", *shlex.split(LOOK.replace("-o out", "-o found")))[0] == 0
+    if name == "benchmark":
+        from halebrain.benchmark.run import Outcome
+        from halebrain.cli import benchmark
+
+        monkeypatch.setattr("halebrain.benchmark.run.run_benchmark", lambda *_, **__: Outcome(empty=["a note"]))
+        monkeypatch.setattr(benchmark, "write_results", lambda *_: [Path("matrix/index.html")])
+    return name
+
+
+@pytest.mark.parametrize(
+    "ready", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in CASES], indirect=True
+)
+def test_one_document_and_nothing_else(command, place, ready):
+    name = ready
     code, said = command(*name.split(), *shlex.split(CASES[name]), "--json")
     assert code == 0, said.err
     found = json.loads(said.out)
@@ -94,6 +156,8 @@ def test_one_document_and_nothing_else(command, place, name):
     if name in NOISY and name != "detect":
         assert NOISY[name] in said.err
     documented = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    for path in [found[key] for key in WRITTEN if key in found and name != "benchmark"]:
+        assert path is None or Path(path).exists(), path
     for field in found if isinstance(found, dict) else found[0]:
         assert f"`{field}`" in documented, f"docs/json.md does not speak of {field}"
 

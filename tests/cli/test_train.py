@@ -75,6 +75,10 @@ def test_both_networks_at_once(command, manifest, tmp_path):
     assert bundle.config.postprocessing == {"residual_weight": 0.0}
     assert bundle.seen_subjects("train_subjects") == {"h1": "joint"}
     assert (tmp_path / "j" / "model" / "card.md").read_text().count("Research use only") == 1
+    # A run that was ended before its picture has one when it is asked for again.
+    (tmp_path / "j" / "loss.png").unlink()
+    assert train(command, "joint", manifest, tmp_path / "j", "--set", GRID)[0] == 0
+    assert (tmp_path / "j" / "loss.png").is_file()
 
 
 def test_a_joint_training_needs_a_restorer(command, manifest, tmp_path):

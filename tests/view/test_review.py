@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from halebrain.core.errors import DataError
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
 from halebrain.report.embedding import read_page
+from halebrain.view import scan as view_scan
 from halebrain.view.review import COLUMNS, read_review
 
 
@@ -81,6 +84,27 @@ def test_a_decision_is_written_told_and_taken_back(visitor: Any, detection: Outp
     decide(visitor, detection, 2, "open")
     assert rows(detection.review) == []
     assert not list(detection.folder.glob(".part-*"))
+
+
+def test_two_services_on_one_folder_lose_no_decision(
+    detection: OutputNames, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two processes: each has a lock of its own for what goes on inside it."""
+    read = view_scan.read_review
+
+    def slow(path: Path) -> Any:
+        found = read(path)
+        time.sleep(0.05)  # in which the other would write
+        return found
+
+    monkeypatch.setattr(view_scan, "read_review", slow)
+    visitors = [visit(detection.folder) for _ in range(2)]
+    with ThreadPoolExecutor(6) as pool:
+        asked = [(visitors[n % 2], lesion) for n in range(2) for lesion in (1, 2, 3)]
+        answers = list(pool.map(lambda who: decide(who[0], detection, who[1], "accepted", "seen"), asked))
+    assert [status for status, _ in answers] == [200] * 6
+    assert sorted(row["lesion"] for row in rows(detection.review)) == ["1", "2", "3"]
+    assert not list(detection.folder.glob(".*"))
 
 
 def test_a_finding_that_is_not_there_is_refused(visitor: Any, detection: OutputNames) -> None:
@@ -171,6 +195,17 @@ def test_the_smallest_size_alone_keeps_the_name_of_the_threshold(visitor: Any, d
     threshold = json.loads(detection.provenance.read_text())["threshold"]
     assert threshold == {"value": 0.5, "name": "dice", "min_lesion_mm3": 100.0, "method": "max"}
     assert len(rows(detection.file("anomaly", "lesions", ".tsv"))) == 2
+
+
+def test_the_dialog_knows_of_a_dicom_seg_that_goes(visitor: Any, detection: OutputNames) -> None:
+    target = f"/{detection.page.name}"
+    assert shown(visitor, target)["segmentation"] is False
+    detection.segmentation.write_bytes(b"of the former mask")
+    assert shown(visitor, target)["segmentation"] is True
+    assert decide(visitor, detection, 1, "accepted")[1]["segmentation"] is True
+    assert b"The DICOM-SEG of the former mask is removed" in visitor.get(target)[1]
+    assert save(visitor, detection, 0.75, 0)[1]["segmentation"] is False
+    assert not detection.segmentation.exists()
 
 
 def test_a_mask_that_cannot_be_made_leaves_all_as_it_was(visitor: Any, detection: OutputNames) -> None:

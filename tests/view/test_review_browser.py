@@ -130,6 +130,7 @@ def test_a_threshold_is_saved_and_earlier_decisions_are_told(
     page.wait_for_selector("#live[data-count='1']")
     page.keyboard.press("s")
     assert "1 finding " in page.inner_text("#save-what")
+    assert page.is_hidden("#save-seg")
     page.click("#save-dialog button:text-is('Cancel')")
     page.keyboard.press("s")
     with page.expect_navigation():
@@ -142,6 +143,14 @@ def test_a_threshold_is_saved_and_earlier_decisions_are_told(
     threshold = json.loads(detection.provenance.read_text())["threshold"]
     assert threshold["value"] == pytest.approx(0.85, abs=0.005)
     assert threshold["name"] == "fixed"
+
+
+def test_a_dicom_seg_that_goes_is_told_before(open_visit: Callable[..., Any], detection: OutputNames) -> None:
+    detection.segmentation.write_bytes(b"of the former mask")
+    page = ready(open_visit(detection.folder))
+    slide(page, 0.85)
+    page.keyboard.press("s")
+    assert "DICOM-SEG of the former mask is removed" in page.inner_text("#save-seg")
 
 
 def test_many_scans_lead_there_and_back(

@@ -24,6 +24,7 @@ def benchmark(
     device: options.Device = "auto",
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train and judge every method of a file on seen and unseen diseases; the same command goes on where it stopped."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -37,8 +38,9 @@ def benchmark(
         raise UsageError("a benchmark needs a file", remedy="give -c FILE, or -c cpu for the shipped one")
     settings = load_config(MatrixConfig, found, overrides or [])
     outcome = run_benchmark(settings, output, device=options.find_device(device))
-    told = Results("benchmark")
-    for path in write_results(settings, outcome, output):
+    told = Results("benchmark", as_json=as_json)
+    files = write_results(settings, outcome, output)
+    for path in files:
         told.line(path)
     for key, reason in outcome.failures.items():
         typer.echo(f"halebrain: {key} failed: {reason}", err=True)
@@ -49,6 +51,13 @@ def benchmark(
         f"{done} done, {len(outcome.failures)} failed" if outcome.failures else f"{done} done",
         wrote=[output],
         then=[look_at(output / "index.html")],
+        document={
+            "output": output,
+            "files": files,
+            "cells": [cell.key for cell, _ in outcome.results],
+            "failed": [{"cell": key, "error": reason} for key, reason in outcome.failures.items()],
+            "notes": outcome.empty,
+        },
     )
     if outcome.failures:
         raise typer.Exit(_SOME_FAILED)

@@ -53,6 +53,7 @@ def cohort(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make a virtual cohort: healthy brains and patients with exact ground truth. Prints the manifest's path."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -80,11 +81,19 @@ def cohort(
     )
     manifest = generate_cohort(output, config, workers=workers)
     save_figure(cohort_montage(manifest), output / "montage.png")
-    results = Results("cohort")
-    results.line(output / "manifest.tsv")
-    people, table = counted(len(manifest.subjects()), "virtual subject"), ("--manifest", output / "manifest.tsv")
+    results = Results("cohort", as_json=as_json)
+    path, montage = output / "manifest.tsv", output / "montage.png"
+    results.line(path)
+    people = counted(len(manifest.subjects()), "virtual subject")
     results.finish(
-        f"{people}, {counted(len(manifest), 'scan')}; a picture of them: {output / 'montage.png'}",
+        f"{people}, {counted(len(manifest), 'scan')}; a picture of them: {montage}",
         wrote=[output],
-        then=[command_line("train", "reconstructor", "-c", "demo", *table, "-o", "runs/stage1")],
+        then=[command_line("train", "reconstructor", "-c", "demo", "--manifest", path, "-o", "runs/stage1")],
+        document={
+            "output": output,
+            "manifest": path,
+            "montage": montage,
+            "subjects": manifest.subjects(),
+            "scans": len(manifest),
+        },
     )

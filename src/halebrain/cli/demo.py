@@ -45,6 +45,7 @@ def demo(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Cohort, both trainings, calibration, evaluation on an unseen disease, detection, page. Prints the page's path."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -56,13 +57,15 @@ def demo(
     model = _train(output, size, seed, device)
     _calibrate(model, manifest, seed, device)
     page = _evaluate(model, manifest, output, seed, device)
-    typer.echo(f"The demo took {(time.monotonic() - start) / 60:.1f} minutes.", err=True)
-    results = Results("demo")
+    seconds = time.monotonic() - start
+    typer.echo(f"The demo took {seconds / 60:.1f} minutes.", err=True)
+    results = Results("demo", as_json=as_json)
     results.line(page)
     results.finish(
         "a cohort, two trainings, thresholds, an evaluation and a detection",
         wrote=[output],
         then=[look_at(page), command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", model)],
+        document={"output": output, "page": page, "model": model, "seconds": round(seconds, 1)},
     )
 
 

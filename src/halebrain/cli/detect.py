@@ -12,6 +12,7 @@ from halebrain.cli.results import Results, command_line, counted, failed_scans, 
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
 
 if TYPE_CHECKING:
+    from halebrain.cli.scan_steps import ScanSteps
     from halebrain.core.types import MaskArray, ScanResult, Volume
     from halebrain.decision.choice import MaskChoice
     from halebrain.decision.modality import ScanModality
@@ -73,7 +74,7 @@ def detect(
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.cli.found import found_scan
     from halebrain.cli.pages import write_index
-    from halebrain.core.progress import track
+    from halebrain.cli.scan_steps import each_scan
     from halebrain.inference.cohort import find_scans
     from halebrain.io.bids_derivative import begin_derivative
 
@@ -93,10 +94,11 @@ def detect(
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     failed: list[tuple[str, HalebrainError]] = []
     found: list[dict[str, Any]] = []
-    for scan in track(scans, description="Detecting", total=len(scans)):
+    how: dict[str, Any] = {"choice": choice, "overwrite": overwrite, "dicom_seg": dicom_seg}
+    for scan, steps in each_scan(scans, predictor):
         folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
         try:
-            done = detect_scan(predictor, scan, folder, choice=choice, overwrite=overwrite, dicom_seg=dicom_seg)
+            done = detect_scan(predictor, scan, folder, **how, steps=steps)
             results.line(done)
             found.append(found_scan(done, scan.name))
         except HalebrainError as error:
@@ -167,6 +169,7 @@ def detect_scan(
     choice: "MaskChoice",
     overwrite: bool,
     dicom_seg: bool = False,
+    steps: "ScanSteps | None" = None,
 ) -> Path:
     """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
 
@@ -177,6 +180,7 @@ def detect_scan(
         choice: Threshold, smallest lesion and modality.
         overwrite: Replace results made otherwise.
         dicom_seg: Write the mask as DICOM-SEG too.
+        steps: Told what begins; `None` = nobody waits for it.
 
     Returns:
         The folder.
@@ -184,8 +188,7 @@ def detect_scan(
     Raises:
         CannotWriteError: There are results made with other settings.
     """
-    import json
-
+    from halebrain.cli.scan_steps import NETWORKS, PAGE, ScanSteps
     from halebrain.decision.modality import flag_limits, said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.detection import detect_anomalies
@@ -196,28 +199,27 @@ def detect_scan(
     from halebrain.preprocessing.prepared import open_scan
 
     names = OutputNames(folder, scan.name)
+    steps = steps or ScanSteps()
     volume = read_volume(scan.image)
     asked = _asked(predictor, scan, dicom_seg=dicom_seg)
     modality = said_modality(choice.modality, scan)
-    if names.provenance.exists() and not overwrite:
-        done = json.loads(names.provenance.read_text(encoding="utf-8"))
-        # The same scan shows the same contrast, so there is no need to look at it again.
-        if _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
-            return folder
-        raise CannotWriteError("results made otherwise are there", where=folder, remedy="choose another or --overwrite")
+    if names.provenance.exists() and not overwrite and _is_done(names, asked, choice, modality):
+        return folder
     if dicom_seg:
         check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
-    working = open_scan(predictor.preprocessor, volume, scan.image, brain_mask=scan.brain_mask, space=scan.space)
+    given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space}
+    working = open_scan(predictor.preprocessor, volume, scan.image, **given, begin=steps.begin)
     judge_name(working.qc, None if modality is None else modality.name)
     for note in volume.notes:
         typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     modality = modality or seen_modality(working.qc)
     flag_limits(working.qc, predictor.bundle.limits, modality)
     threshold = choice.threshold(modality)
-    found = detect_anomalies(
-        predictor, volume, working, threshold=threshold["value"], min_lesion_mm3=choice.min_lesion_mm3
-    )
+    called = {"threshold": threshold["value"], "min_lesion_mm3": choice.min_lesion_mm3}
+    steps.begin(NETWORKS)
+    found = detect_anomalies(predictor, volume, working, **called, progress=steps.one_pass)
+    steps.begin(PAGE)
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)
     about = {"scan": names.stem, "input_notes": list(volume.notes)} | _about(predictor, scan)
@@ -251,6 +253,33 @@ def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
         "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix(),
         **template_and_method(predictor),
     }
+
+
+def _is_done(
+    names: "OutputNames", asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality | None"
+) -> bool:
+    """Return whether the files of an earlier run with these settings are all there.
+
+    Raises:
+        CannotWriteError: They were made with other settings.
+    """
+    import json
+
+    from halebrain.decision.modality import seen_modality
+
+    done = json.loads(names.provenance.read_text(encoding="utf-8"))
+    # The same scan shows the same contrast, so there is no need to look at it again.
+    if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
+        raise CannotWriteError(
+            "results made otherwise are there", where=names.folder, remedy="choose another or --overwrite"
+        )
+    promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
+    promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
+    promised += [names.segmentation] if asked.get("dicom_seg") else []
+    lost = [path.name for path in promised if not path.exists()]
+    if lost:
+        typer.echo(f"halebrain: {names.stem}: made again, as {', '.join(lost)} is gone", err=True)
+    return not lost
 
 
 def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:

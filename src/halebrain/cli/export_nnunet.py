@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from halebrain.cli import options
+from halebrain.cli.results import Results, counted
 
 
 class ExportGrid(StrEnum):
@@ -33,6 +34,7 @@ def export_nnunet(
     ] = None,
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write DatasetNNN_NAME with images, labels, dataset.json and splits_final.json. Prints its path.
 
@@ -63,4 +65,16 @@ def export_nnunet(
         preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=model or "defaults"))
     elif model is not None:
         raise UsageError("--model goes with --grid working", remedy="leave one of them out")
-    typer.echo(nnunet.export_nnunet(cases, modalities, folder, preprocessor=preprocessor))
+    results, splits = Results("export-nnunet", as_json=as_json), folder / nnunet.SPLITS_FILE
+    results.line(nnunet.export_nnunet(cases, modalities, folder, preprocessor=preprocessor))
+    results.finish(
+        f"{counted(len(cases), 'case')} of {', '.join(modalities)}",
+        wrote=[folder],
+        then=[f"copy {splits} to nnUNet_preprocessed/{folder.name}, and train fold 0"] if splits.is_file() else (),
+        document={
+            "output": folder,
+            "grid": grid.value,
+            "modalities": modalities,
+            "cases": [{"case": case.name, "split": case.split} for case in cases],
+        },
+    )

@@ -1,12 +1,13 @@
 """`halebrain models`: what models there are, what is in one, and how it comes and goes."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, to_json
+from halebrain.cli.results import Results, command_line, counted, to_json
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def describe(
             "--limit", help="MODALITY=WORDS: what it is known to do badly; flagged on such scans. Repeatable."
         ),
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Write licence, citation, authors, data, figures and limits into a model and its card; weights stay."""
     from dataclasses import replace
@@ -136,7 +138,8 @@ def describe(
     said |= {"figures": figures or (), "limits": weak}
     about = parse_config(About, said, where="the options")
     store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
-    typer.echo(model)
+    written = f"licence, citation and {counted(len(authors), 'author')} are in the model and its card"
+    _tell("describe", written, model, as_json=as_json, more={"about": about.model_dump(mode="json")})
 
 
 @models_app.command("import")
@@ -144,14 +147,15 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Bundle folder or zip.")],
     name: Annotated[str | None, typer.Option("--name", help="What it will be called; default: as it is.")] = None,
     overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check a model and keep it in HALEBRAIN_HOME under a name that -m takes. Prints its path."""
     from halebrain.models.store import import_model
 
-    stored, results = import_model(source, name, overwrite=overwrite), Results("models import")
-    results.line(stored.path)
+    stored = import_model(source, name, overwrite=overwrite)
     then = command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", stored.name)
-    results.finish(f"from now on: -m {stored.name}", wrote=[stored.path], then=[then])
+    named = {"name": stored.name}
+    _tell("import", f"from now on: -m {stored.name}", stored.path, as_json=as_json, then=[then], more=named)
 
 
 @models_app.command()
@@ -159,12 +163,13 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The zip to write.")],
     overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check a model and write it as one zip. Prints its path."""
     from halebrain.models.store import export_model, find_model
 
     export_model(find_model(model), output, overwrite=overwrite)
-    typer.echo(output)
+    _tell("export", "one zip holds the model", output, as_json=as_json)
 
 
 @models_app.command()
@@ -172,13 +177,33 @@ def halve(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to write.")],
     overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a model with weights of 16 bits, half the size; another model, to be calibrated anew. Prints its path."""
     from halebrain.models.store import find_model, halve_model
 
     halve_model(find_model(model), output, overwrite=overwrite)
-    typer.echo(output)
-    typer.echo(f"halebrain: it has no thresholds yet: halebrain calibrate {output} --manifest M", err=True)
+    then = command_line("calibrate", output, "--manifest", "M")
+    _tell("halve", "half the size; another model", output, as_json=as_json, then=[then])
+    typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
+
+
+def _tell(
+    verb: str,
+    done: str,
+    path: Path,
+    *,
+    as_json: bool,
+    then: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Tell the path of a model that was written, and for machines what it is."""
+    from halebrain.models.bundle import read_summary
+
+    results = Results(f"models {verb}", as_json=as_json)
+    results.line(path)
+    written = {"path": path, "bytes": _bytes(path), "sha256": read_summary(path).sha256} if as_json else {}
+    results.finish(done, wrote=[path], then=then, document=written | dict(more or {}))
 
 
 def _entry(model: "StoredModel") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, counted, look_at
+from halebrain.cli.results import Results, counted, failed_scans, look_at
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, PartialFailureError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def report(
         Path | None, typer.Option("--input", "-i", help="The scan, where its page is lost (one detection only).")
     ] = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make the pages of a detection again; with --threshold mask and lesion table too. Runs no network."""
     options.set_up(no_progress=no_progress)
@@ -52,9 +53,10 @@ def report(
             where=output,
             remedy="name the folder of that scan",
         )
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     pages: list[Path] = []
-    results = Results("report")
+    index: Path | None = None
+    results = Results("report", as_json=as_json)
     for path in track(found, description="Pages", total=len(found)):
         try:
             pages.append(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
@@ -62,13 +64,18 @@ def report(
         except HalebrainError as error:
             if single:
                 raise
-            typer.echo(f"halebrain: {path.parent.name}: {error}", err=True)
-            failed.append(path.parent.name)
+            name = path.parent.relative_to(output).as_posix()
+            typer.echo(f"halebrain: {name}: {error}", err=True)
+            failed[name] = str(error)
     if not single:
-        pages.append(write_index(output, (), {}))
-        results.line(pages[-1])
-    done = f"{counted(len(found) - len(failed), 'page')} made"
-    results.finish(done, wrote=[output], then=[look_at(page) for page in pages[-1:]])
+        index = write_index(output, (), {})
+        results.line(index)
+    results.finish(
+        f"{counted(len(found) - len(failed), 'page')} made",
+        wrote=[output],
+        then=[look_at(page) for page in [*pages, *([] if index is None else [index])][-1:]],
+        document={"output": output, "index": index, "pages": pages, "failed": failed_scans(failed)},
+    )
     if failed:
         raise PartialFailureError(
             "every page should be made",

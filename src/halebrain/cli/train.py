@@ -45,6 +45,7 @@ def reconstructor(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Stage 1: learn healthy slices. Resumes the run in OUTPUT; the model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -59,7 +60,7 @@ def reconstructor(
     model = run_reconstructor(settings, output, device=device, overwrite=overwrite)
     table = ("--manifest", settings.data.manifest or "manifest.tsv")
     then = ("train", "segmenter", "-c", config or "paper", *table, "-o", output.parent / "stage2")
-    _tell("reconstructor", "stage 1 is trained", model, command_line(*then, "--reconstructor", model))
+    _tell("reconstructor", "stage 1 is trained", model, command_line(*then, "--reconstructor", model), as_json=as_json)
 
 
 @train_app.command()
@@ -72,6 +73,7 @@ def encoder(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Before stage 1, optional: pretrain the condition encoder by masked-image modelling.
 
@@ -94,7 +96,8 @@ def encoder(
     save_figure(masked_example(run.example.numpy()), output / "examples.png")
     table = ("--manifest", settings.data.manifest or "manifest.tsv")
     then = ("train", "reconstructor", "-c", config or "paper", *table, "-o", output.parent / "stage1")
-    _tell("encoder", "the encoder is trained", path, command_line(*then, "--set", f"encoder_weights={path}"))
+    follow = command_line(*then, "--set", f"encoder_weights={path}")
+    _tell("encoder", "the encoder is trained", path, follow, as_json=as_json)
 
 
 @train_app.command()
@@ -111,6 +114,7 @@ def segmenter(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Stage 2: learn to delineate from (scan, scan − reconstruction). The model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -124,7 +128,7 @@ def segmenter(
     )
     model = run_segmenter(settings, stage1, output, device=device, overwrite=overwrite)
     table = ("--manifest", settings.data.manifest or "manifest.tsv")
-    _tell("segmenter", "stage 2 is trained", model, command_line("calibrate", model, *table))
+    _tell("segmenter", "stage 2 is trained", model, command_line("calibrate", model, *table), as_json=as_json)
 
 
 @train_app.command()
@@ -137,6 +141,7 @@ def joint(
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Both networks at once on synthetic anomalies (DRAEM-Net), a peer to compare with. The model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -146,14 +151,16 @@ def joint(
     settings = load_config(JointTraining, options.find_config(config, "joint"), _with_manifest(overrides, manifest))
     model = run_joint(settings, output, device=device, overwrite=overwrite)
     table = ("--manifest", settings.data.manifest or "manifest.tsv")
-    _tell("joint", "both networks are trained", model, command_line("calibrate", model, *table))
+    _tell("joint", "both networks are trained", model, command_line("calibrate", model, *table), as_json=as_json)
 
 
-def _tell(verb: str, done: str, path: Path, then: str) -> None:
+def _tell(verb: str, done: str, path: Path, then: str, *, as_json: bool) -> None:
     """Tell the path of what was trained, and close with what to do with it."""
-    results = Results(f"train {verb}")
+    results, output = Results(f"train {verb}", as_json=as_json), path.parent
     results.line(path)
-    results.finish(f"{done}; its losses: {path.parent / 'loss.png'}", wrote=[path], then=[then])
+    document = {"output": output, "encoder" if verb == "encoder" else "model": path}
+    document |= {"log": output / "log.csv", "loss": output / "loss.png"}
+    results.finish(f"{done}; its losses: {output / 'loss.png'}", wrote=[path], then=[then], document=document)
 
 
 def run_joint(settings: "JointTraining", output: Path, *, device: str, overwrite: bool) -> Path:
@@ -248,10 +255,12 @@ def _finish(bundle: "Bundle", output: Path) -> Path:
     from halebrain.models.card import model_card
     from halebrain.report.figures import loss_plot, save_figure
 
-    model = output / "model"
-    if model.exists() and load_bundle(model).sha256 == model_sha256(bundle):
-        return model  # a finished run asked for again: its model stays, with the thresholds that it was given
-    save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
-    write_text(output / "model_config.yaml", dump_yaml(bundle.config))
-    save_figure(loss_plot(output / "log.csv"), output / "loss.png")
+    model, loss = output / "model", output / "loss.png"
+    # A finished run asked for again: its model stays, with the thresholds that it was given.
+    is_new = not (model.exists() and load_bundle(model).sha256 == model_sha256(bundle))
+    if is_new:
+        save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
+        write_text(output / "model_config.yaml", dump_yaml(bundle.config))
+    if is_new or not loss.exists():  # a run that was ended between the two promised a picture
+        save_figure(loss_plot(output / "log.csv"), loss)
     return model

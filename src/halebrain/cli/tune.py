@@ -46,6 +46,7 @@ def tune(
     device: options.Device = "auto",
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
+    as_json: options.Json = False,
 ) -> None:
     """Score the split "val" with β·residual + (1 − β)·probability for β = 0, 0.1 … 1 (appendix D of the paper)."""
     options.set_up(threads=threads, no_progress=no_progress)
@@ -63,27 +64,33 @@ def tune(
     rows = rows.select(lambda r: not pathology or r.pathology in pathology)
     bundle = load_model(model)
     points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
-    paths = _write(points, rows, bundle, output, seed)
-    results = Results("tune")
-    for group in Group:
-        best = best_point(points, group)
-        if best is not None:
-            results.line(f"{group}\tweight={best.weight:g}\tauprc={best.auprc:.4f}\tn={best.n_scans}")
+    files = _write(points, rows, bundle, output, seed)
+    results = Results("tune", as_json=as_json)
+    best = {group.value: best_point(points, group) for group in Group}
+    for group, point in best.items():
+        if point is not None:
+            results.line(f"{group}\tweight={point.weight:g}\tauprc={point.auprc:.4f}\tn={point.n_scans}")
     if store is not None and output_model is not None:
-        chosen = best_point(points, store)
+        chosen = best[store.value]
         if chosen is None:
             raise MissingInputError(
                 f'--store {store} needs validation scans of a pathology that is "{store}"',
                 remedy="leave out --store, or add such scans",
             )
-        paths.append(store_weight(bundle, chosen, rows, output_model))
-    for path in paths:
+        store_weight(bundle, chosen, rows, output_model)
+    for path in [*files, *([] if output_model is None else [output_model])]:
         results.line(path)
     table, weights = ("--manifest", manifest), counted(len({point.weight for point in points}), "weight")
     results.finish(
         f"{counted(len(rows), 'scan')} scored with {weights} of the residual",
         wrote=[output, *([] if output_model is None else [output_model])],
         then=[] if output_model is None else [command_line("calibrate", output_model, *table)],
+        document={
+            "output": output,
+            "files": files,
+            "model": output_model,
+            "best": {group: None if point is None else vars(point) for group, point in best.items()},
+        },
     )
 
 

@@ -4,9 +4,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from halebrain.core.terminal_bar import TerminalBar
 
 T = TypeVar("T")
+_WORTH_A_LINE_S = 2.0
+"""What ends sooner without a terminal is not told."""
 
 
 @dataclass
@@ -38,74 +43,63 @@ class ProgressBar:
         completed: Steps already done before (after a resume).
     """
 
-    def __init__(self, description: str, total: int | None, *, completed: int = 0) -> None:
+    def __init__(self, description: str, total: int | None, *, completed: float = 0) -> None:
         self.description, self.total, self.completed = description, total, completed
         self._first = completed
         self._started = self._last_line = time.monotonic()
-        self._rich: object | None = None
+        self._shown: TerminalBar | None = None
 
     def __enter__(self) -> "ProgressBar":
         if SETTINGS.enabled and sys.stderr.isatty():
-            self._rich = _RichBar(self.description, self.total, self.completed)
+            from halebrain.core.terminal_bar import TerminalBar
+
+            self._shown = TerminalBar(self.description, self.total, self.completed)
+            self._show("")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if isinstance(self._rich, _RichBar):
-            self._rich.close()
-        elif SETTINGS.enabled and time.monotonic() - self._started > 2:
+        if self._shown is not None:
+            self._shown.close()
+        elif SETTINGS.enabled and time.monotonic() - self._started > _WORTH_A_LINE_S:
             self._print_line("")
 
-    def advance(self, message: str = "", steps: int = 1) -> None:
+    def advance(self, message: str = "", steps: float = 1) -> None:
         """Count `steps` as done and show `message` beside the bar."""
-        self.completed += steps
-        if isinstance(self._rich, _RichBar):
-            self._rich.update(self.completed, message)
+        self.reach(self.completed + steps, message)
+
+    def reach(self, completed: float, message: str = "") -> None:
+        """Count as many steps as done, part of one too, and show `message` beside the bar."""
+        self.completed = completed
+        if self._shown is not None:
+            self._show(message)
         elif SETTINGS.enabled and time.monotonic() - self._last_line > SETTINGS.plain_every_s:
             self._print_line(message)
 
+    def _show(self, message: str) -> None:
+        if self._shown is not None:
+            self._shown.update(self.completed, message, done=self._done(), left_s=self._left_s())
+
     def _print_line(self, message: str) -> None:
         self._last_line = time.monotonic()
+        left_s = self._left_s()
+        left = "" if not left_s else f", {left_s:.0f} s left"
         elapsed = self._last_line - self._started
-        done = self.completed - self._first
-        left = ""
-        if self.total and done and self.completed < self.total:
-            left = f", {elapsed / done * (self.total - self.completed):.0f} s left"
-        of_total = f"/{self.total}" if self.total else ""
-        line = f"{self.description}: {self.completed}{of_total} in {elapsed:.0f} s{left} {message}"
+        line = f"{self.description}: {self._done()} in {elapsed:.0f} s{left} {message}"
         sys.stderr.write(line.rstrip() + "\n")
         sys.stderr.flush()
 
+    def _done(self) -> str:
+        """Return how far it is, for the reader: "3/12", "0.4/1"."""
+        whole = self.completed == int(self.completed)
+        done = f"{self.completed:.0f}" if whole else f"{self.completed:.1f}"
+        return f"{done}/{self.total}" if self.total else done
 
-class _RichBar:
-    def __init__(self, description: str, total: int | None, completed: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[message]}"),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._progress.start()
-        self._task = self._progress.add_task(description, total=total, completed=completed, message="")
-
-    def update(self, completed: int, message: str) -> None:
-        self._progress.update(self._task, completed=completed, message=message)
-
-    def close(self) -> None:
-        self._progress.stop()
+    def _left_s(self) -> float | None:
+        """Return the seconds that the rest takes at the pace so far; `None` where that is not known."""
+        done = self.completed - self._first
+        if not self.total or done <= 0:
+            return None
+        return (time.monotonic() - self._started) / done * max(0, self.total - self.completed)
 
 
 def _length(items: Iterable[object]) -> int | None:

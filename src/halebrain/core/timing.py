@@ -1,7 +1,7 @@
 """How long each step took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,13 +12,17 @@ class Stopwatch:
 
     Args:
         seconds: Step → seconds so far.
+        begin: Told the name of each step as it begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    begin: Callable[[str], None] | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time what happens inside."""
+        if self.begin is not None:
+            self.begin(name)
         start = time.perf_counter()
         try:
             yield

@@ -21,6 +21,7 @@ from halebrain.io.nifti import read_mask, read_volume, write_volume
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_scan
 
+SPLITS_FILE = "splits_final.json"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -135,7 +136,7 @@ def export_nnunet(
         (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         # Without a validation split of our own, nnU-Net draws its usual five folds.
         if all(learned.values()):
-            (folder / "splits_final.json").write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
+            (folder / SPLITS_FILE).write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
     return path
 
 

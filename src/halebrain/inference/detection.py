@@ -1,5 +1,6 @@
 """From a preprocessed scan to its findings: maps, anomaly mask, lesion table. What `detect` does in every shell."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,13 @@ class Detection:
 
 
 def detect_anomalies(
-    predictor: Predictor, volume: Volume, scan: WorkingScan, *, threshold: float, min_lesion_mm3: float
+    predictor: Predictor,
+    volume: Volume,
+    scan: WorkingScan,
+    *,
+    threshold: float,
+    min_lesion_mm3: float,
+    progress: Callable[[], None] | None = None,
 ) -> Detection:
     """Run the model over a preprocessed scan and call what reaches the threshold.
 
@@ -53,11 +60,12 @@ def detect_anomalies(
         scan: What the preprocessing made of it.
         threshold: A voxel is called where its score ≥ this, in (0, 1].
         min_lesion_mm3: Smaller pieces are dropped; 0 = keep all.
+        progress: Called after each level and draw.
 
     Raises:
         DataError: No slice shows enough brain.
     """
-    result, scan, maps = predictor.predict_scan(volume, scan)
+    result, scan, maps = predictor.predict_scan(volume, scan, progress=progress)
     regions = regions_are_known(predictor.preprocessor.config.space, scan.qc)
     how = {"threshold": threshold, "min_lesion_mm3": min_lesion_mm3}
     return call_anomalies(result, scan, maps, **how, regions=regions)

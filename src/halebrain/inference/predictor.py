@@ -114,9 +114,11 @@ class Predictor:
         """
         return self.predict_scan(volume, self.preprocessor.run(volume, brain_mask=brain_mask, space=space))
 
-    def predict_scan(self, volume: Volume, scan: WorkingScan) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
+    def predict_scan(
+        self, volume: Volume, scan: WorkingScan, *, progress: Callable[[], None] | None = None
+    ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
         """Run both networks on a scan that is preprocessed already; returns what `predict` does."""
-        maps = self.predict_working(scan)
+        maps = self.predict_working(scan, progress=progress)
         return self.to_native(volume, scan, maps), scan, maps
 
     def to_native(self, volume: Volume, scan: WorkingScan, maps: WorkingMaps) -> ScanResult:
@@ -136,6 +138,10 @@ class Predictor:
 
     def predict_working(self, scan: WorkingScan, *, progress: Callable[[], None] | None = None) -> WorkingMaps:
         """Run both networks over the slices of a preprocessed scan.
+
+        Args:
+            scan: The scan.
+            progress: Called after each level and draw.
 
         Raises:
             DataError: No slice shows enough brain.

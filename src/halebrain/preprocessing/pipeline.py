@@ -1,6 +1,7 @@
 """The one path from a scan to the working grid, for training and for detection alike, with the way back."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -165,19 +166,27 @@ class Preprocessor:
             self.template = find_template(config.template, config.template_mask)
             self.grid = working_grid(config.shape, config.spacing_mm, self.template.centre_mm)
 
-    def run(self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native") -> WorkingScan:
+    def run(
+        self,
+        volume: Volume,
+        *,
+        brain_mask: MaskArray | None = None,
+        space: str = "native",
+        begin: Callable[[str], None] | None = None,
+    ) -> WorkingScan:
         """Preprocess one scan.
 
         Args:
             volume: The scan on its native grid.
             brain_mask: Bool on the same grid; `None` = find it with the configured extractor.
             space: The template's name where the scan lies in template space already.
+            begin: Told the name of each step as it begins.
 
         Raises:
             DataError: The scan is no MR, has no usable brain, or still has its skull.
         """
         refuse_ct(volume)
-        watch = Stopwatch()
+        watch = Stopwatch(begin=begin)
         with watch.step("brain"):
             brain = self._find_brain(volume, brain_mask)
         native = Grid(volume.shape, volume.affine)

@@ -6,6 +6,7 @@ on it takes it as it is; nothing is registered or filtered twice.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,13 @@ def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingCon
 
 
 def open_scan(
-    preprocessor: Preprocessor, volume: Volume, image: Path, *, brain_mask: Path | None = None, space: str = "native"
+    preprocessor: Preprocessor,
+    volume: Volume,
+    image: Path,
+    *,
+    brain_mask: Path | None = None,
+    space: str = "native",
+    begin: Callable[[str], None] | None = None,
 ) -> WorkingScan:
     """Return what the preprocessing makes of a scan; a prepared one is taken as it is.
 
@@ -227,6 +234,7 @@ def open_scan(
         image: Where it was read from.
         brain_mask: Its mask; `None` = find it.
         space: "native", or the template's name where the scan lies in template space already.
+        begin: Told the name of each step of the preprocessing as it begins.
 
     Raises:
         DataError: The scan cannot be used, or was prepared with other settings.
@@ -235,7 +243,7 @@ def open_scan(
     if prepared is not None:
         return prepared
     mask = None if brain_mask is None else read_mask(brain_mask, volume)
-    return preprocessor.run(volume, brain_mask=mask, space=space)
+    return preprocessor.run(volume, brain_mask=mask, space=space, begin=begin)
 
 
 def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from halebrain.core.errors import HalebrainError
 from halebrain.view.access import Access
+from halebrain.view.failure import UNFORESEEN, tell_failure
 from halebrain.view.files import KINDS, kind_of
 from halebrain.view.messages import parse_message
 from halebrain.view.page import PAGE_POLICY, POLICY
@@ -16,6 +17,7 @@ from halebrain.view.refusal import RefusalError
 from halebrain.view.visit import Visit
 
 BODY_BYTES = 16_384
+_QUERY_FIELDS = 8
 _ICON = "/favicon.ico"
 _HTML, _JSON, _TEXT = KINDS[".html"], KINDS[".json"], "text/plain; charset=utf-8"
 _HEADERS = {
@@ -62,6 +64,11 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(refused.status, refused.message, kind)
         except HalebrainError as error:
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), kind)
+        except (ConnectionError, TimeoutError):  # the browser went away: there is nobody to tell
+            raise
+        except Exception as error:  # a page can show an answer, and nothing of a dropped connection
+            tell_failure(error)
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN, kind)
 
     def _refuse(self, status: HTTPStatus, message: str, kind: str) -> None:
         text = json.dumps({"error": message}) if kind == _JSON else f"HaleBrain: {message}\n"
@@ -69,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         target, _, query = self.path.partition("?")
-        given = parse_qs(query, max_num_fields=8).get("token", []) if target == "/" else []
+        given = _tokens(query) if target == "/" else []
         if given:
             self.access.admit(given[0])
             self._welcome()
@@ -156,3 +163,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Write no log: addresses may hold the token and names of scans."""
+
+
+def _tokens(query: str) -> list[str]:
+    """Return the tokens that the query of an address holds.
+
+    Raises:
+        RefusalError: It has more fields than any address of ours.
+    """
+    try:
+        return parse_qs(query, max_num_fields=_QUERY_FIELDS).get("token", [])
+    except ValueError as error:
+        message = f"an address may have at most {_QUERY_FIELDS} fields"
+        raise RefusalError(HTTPStatus.BAD_REQUEST, message) from error

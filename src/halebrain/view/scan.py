@@ -99,6 +99,7 @@ class ViewedScan:
             "mask_sha256": self.mask.sha256,
             "decisions": _told(decisions_on(known, self.findings, self.mask.sha256)),
             "earlier": _told(earlier_decisions(known, self.findings, self.mask.sha256)),
+            "segmentation": self.names.segmentation.is_file(),
         }
 
 

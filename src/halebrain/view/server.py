@@ -7,6 +7,7 @@ from typing import Any
 
 from halebrain.core.errors import UnavailableError
 from halebrain.view.access import ADDRESS, Access
+from halebrain.view.failure import tell_failure
 from halebrain.view.handler import Handler
 from halebrain.view.visit import Visit
 
@@ -43,9 +44,10 @@ class ViewServer(ThreadingHTTPServer):
         self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that went away."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+        """Say nothing of a browser that went away, and one line of all else."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+            tell_failure(error)
 
     def stop(self) -> None:
         """End the service; what is being written is finished first."""

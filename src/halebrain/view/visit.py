@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from halebrain.core.errors import HalebrainError
+from halebrain.core.lock import only_one
 from halebrain.report.cohort_page import INDEX, is_cohort_page
 from halebrain.view.files import PAGE, find_file
 from halebrain.view.messages import Decide, Save
@@ -52,12 +53,13 @@ class Visit:
 
         Raises:
             RefusalError: There is no such page or finding, or its mask is another one by now.
-            HalebrainError: The files are damaged, gone, or cannot be written.
+            HalebrainError: The files are damaged, gone, or cannot be written, or another process holds them.
         """
         page = find_file(self.root, target)
         if page is None or not page.name.endswith(PAGE):
             raise RefusalError(HTTPStatus.NOT_FOUND, "there is no such page of a scan")
-        with self.lock:
+        # The lock of this process, and one that every other halebrain view on these files asks for too.
+        with self.lock, only_one(page):
             scan = ViewedScan.at(page)
             if isinstance(message, Decide):
                 scan.decide(message)

@@ -130,6 +130,7 @@
     if (now.written || busy || known.error) return;
     const small = now.minimum ? `, in pieces of at least ${now.minimum} mm³` : "";
     $("save-what").textContent = `From now on the mask is what scores at least ${now.score.toFixed(3)}${small}: ${now.count} finding${now.count === 1 ? "" : "s"} as counted here.`;
+    $("save-seg").hidden = !known.segmentation;
     $("save-dialog").returnValue = "";
     $("save-dialog").showModal();
   }

@@ -1,0 +1,91 @@
+"""How far a detection is: steps of one scan, each with its share of the time, as parts of the bar over all scans."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from halebrain.core.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from halebrain.inference.cohort import ScanInput
+    from halebrain.inference.predictor import Predictor
+
+READING, NETWORKS, PAGE = "reading", "networks", "page"
+
+
+class ScanSteps:
+    """Moves a bar through one of its items.
+
+    Args:
+        bar: Of all scans; `None` = nobody waits.
+        seconds: Step → about how long it takes, in the order in which they come.
+        passes: How often the networks go over the scan.
+        prefix: Stands before the name of a step.
+    """
+
+    def __init__(
+        self,
+        bar: ProgressBar | None = None,
+        seconds: Mapping[str, float] | None = None,
+        *,
+        passes: int = 1,
+        prefix: str = "",
+    ) -> None:
+        self._bar, self._seconds, self._passes, self._prefix = bar, seconds or {}, passes, prefix
+        self._first, self._passed = 0.0 if bar is None else bar.completed, 0
+
+    def begin(self, step: str) -> None:
+        """Say that a step begins, and so that those before it are done."""
+        self._reach(step, 0.0)
+
+    def one_pass(self) -> None:
+        """Say that the networks went over the scan once more."""
+        self._passed += 1
+        self._reach(NETWORKS, self._passed / self._passes)
+
+    def finish(self) -> None:
+        """Say that all is done with this scan, whatever came of it."""
+        if self._bar is not None:
+            self._bar.reach(self._first + 1)
+
+    def _reach(self, step: str, part: float) -> None:
+        """Show that a step is done in part."""
+        if self._bar is None:
+            return
+        names = list(self._seconds)
+        before = sum(self._seconds[name] for name in names[: names.index(step)])
+        done = (before + part * self._seconds[step]) / sum(self._seconds.values())
+        self._bar.reach(self._first + done, f"{self._prefix}{step}")
+
+
+def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator[tuple[ScanInput, ScanSteps]]":
+    """Yield every scan with what its steps are told to, under a bar that shows the time left.
+
+    Args:
+        scans: What is looked at.
+        predictor: What looks at it.
+    """
+    passes = len(predictor.levels) * predictor.draws
+    with ProgressBar("Detecting", len(scans)) as bar:
+        for scan in scans:
+            prefix = f"{scan.name}: " if len(scans) > 1 else ""
+            steps = ScanSteps(bar, _seconds(predictor, scan, passes), passes=passes, prefix=prefix)
+            steps.begin(READING)
+            yield scan, steps
+            steps.finish()
+
+
+def _seconds(predictor: "Predictor", scan: "ScanInput", passes: int) -> dict[str, float]:
+    """Return about how long each step takes on two cores; the time left goes by it, and mends itself on the way."""
+    config = predictor.preprocessor.config
+    is_found = scan.brain_mask is None and config.brain != "stripped"
+    return {
+        READING: 0.5,
+        "brain": 4.0 if is_found else 0.5,
+        "registration": 0.0 if config.registration == "none" else 5.0,
+        "denoising": 1.0 if config.denoising_iterations else 0.0,
+        "resample": 0.5,
+        "bias correction": 0.0 if config.bias_correction == "none" else 1.5,
+        "recognition": 1.0,
+        NETWORKS: 2.0 * passes,
+        PAGE: 4.0,
+    }
