@@ -136,7 +136,7 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
     assert results(output) == [SECOND, THIRD]
     code, said = command("bids", dataset, output, "group")
     assert code == 0
-    assert "1 scans failed" in said.err
+    assert "1 scan failed and has no result: sub-01/anat/sub-01_FLAIR.nii.gz" in said.err
     rows = table(output)
     assert [row["status"] for row in rows] == ["failed", "done", "done"]
     assert rows[0]["participant_id"] == "sub-01"

@@ -8,8 +8,9 @@ import typer
 
 from halebrain.cli import completion, options
 from halebrain.cli.bids_work import Looking, look_at_all
-from halebrain.cli.results import Results, command_line, counted, failed_scans
+from halebrain.cli.results import Results, command_line, failed_scans
 from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.io.bids_query import BidsQuery
@@ -186,7 +187,8 @@ def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]
     every = select_scans(dataset, query)
     chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
     if left := len(every) - len(chosen):
-        said = f"{left} scans are left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
+        are = f"{counted(left, 'scan')} {'is' if left == 1 else 'are'}"
+        said = f"{are} left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
         typer.echo(f"halebrain: warning: {said}", err=True)
     return chosen
 
@@ -207,7 +209,8 @@ def _write_group(derivative: Path, results: Results) -> None:
     write_text(path.with_suffix(".json"), json.dumps(COLUMNS, indent=2) + "\n")
     write_text(path, group_tsv(rows))
     if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
-        typer.echo(f"halebrain: warning: {len(failed)} scans failed and have no result: {', '.join(failed)}", err=True)
+        said = f"{counted(len(failed), 'scan')} failed and {'has' if len(failed) == 1 else 'have'} no result"
+        typer.echo(f"halebrain: warning: {said}: {', '.join(failed)}", err=True)
     results.line(path)
     results.finish(
         f"{counted(len(rows), 'scan')} in one table",
