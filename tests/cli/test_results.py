@@ -56,7 +56,7 @@ CASES = {
 }
 FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "notes"},
-    "bids": {"output", "level", "scans", "failed"},
+    "bids": {"output", "index", "level", "scans", "failed"},
     "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},
     "detect": {"output", "index", "scans", "failed"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
@@ -132,6 +132,7 @@ def test_the_group_level_gives_the_rows_of_its_table(command, place):
     assert code == 0, said.err
     found = json.loads(said.out)
     assert found["level"] == "group"
+    assert found["index"] == "derivative/index.html"
     assert [row["scan"] for row in found["scans"]] == ["sub-01/anat/sub-01_FLAIR.nii.gz"]
 
 

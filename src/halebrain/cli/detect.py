@@ -77,6 +77,7 @@ def detect(
     from halebrain.core.progress import track
     from halebrain.inference.cohort import find_scans
     from halebrain.io.bids_derivative import begin_derivative
+    from halebrain.io.bids_participants import write_participants
 
     results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
@@ -106,6 +107,8 @@ def detect(
             typer.echo(f"halebrain: {scan.name}: {error}", err=True)
             failed.append((scan.name, error))
     reasons = {name: str(error) for name, error in failed}
+    if scans[0].in_dataset is not None:
+        write_participants(output, source)
     index = None if single else write_index(output, [scan.name for scan in scans], reasons)
     _tell(results, output, found, reasons, index)
     if failed:
