@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from halebrain.core.progress import SETTINGS
+from halebrain.io.bids_validator import PROGRAM, find_validator
 from halebrain.io.manifest import Manifest, ScanRecord
 
 SETTINGS.enabled = False
@@ -37,6 +38,15 @@ def browser():
         started = session.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def validator():
+    """The BIDS validator, or a skip that says what brings it."""
+    program = find_validator()
+    if program is None:
+        pytest.skip(f"the BIDS validator is not there: pip install {PROGRAM}")
+    return program
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from halebrain.cli.demo import demo
 from halebrain.cli.main import main
+from halebrain.io.bids_validator import validation_errors
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle
 from halebrain.models.store import export_model
@@ -177,6 +178,24 @@ def test_one_bad_file_does_not_stop_the_others(
     assert not (out / "sub-a_FLAIR").exists()
 
 
+def test_the_cohort_of_the_demo_is_valid_bids(ran: Demo, validator: Path) -> None:
+    assert validation_errors(validator, ran.folder / "cohort") == []
+
+
+def test_the_bids_app_with_the_model_of_the_demo_writes_valid_bids(
+    ran: Demo, validator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    stored_otherwise(ran.patient(), scan)
+    study = _as_bids(scan, tmp_path)
+    for out in (study / "derivatives" / "halebrain", tmp_path / "elsewhere"):
+        settings = ("--model", ran.model, "--device", "cpu", "--no-progress")
+        assert command(monkeypatch, "bids", study, out, "participant", *settings) == 0
+        assert command(monkeypatch, "bids", study, out, "group") == 0
+        assert (out / "index.html").is_file()
+        assert validation_errors(validator, out) == []
+
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
@@ -185,13 +204,18 @@ BLOCKS = [
 BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
 
 
-def _as_bids_and_dicom(scan: Path, folder: Path) -> None:
-    """Put a scan into a BIDS data set `study` and a DICOM series `dicom_folder`."""
+def _as_bids(scan: Path, folder: Path) -> Path:
+    """Put a scan into a BIDS data set `study`; return the data set."""
     raw = folder / "study" / "sub-01" / "anat" / "sub-01_FLAIR.nii.gz"
     raw.parent.mkdir(parents=True)
     shutil.copy(scan, raw)
     about = {"Name": "study", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
     (folder / "study" / "dataset_description.json").write_text(json.dumps(about))
+    return folder / "study"
+
+
+def _as_dicom(scan: Path, folder: Path) -> None:
+    """Put a scan into a DICOM series `dicom_folder`."""
     image = nibabel.load(scan)
     Maker(np.asarray(image.dataobj).astype(np.uint16), image.affine).write(folder / "dicom_folder")
 
@@ -211,7 +235,8 @@ def newcomer(ran: Demo, tmp_path: Path) -> Path:
     nibabel.save(nibabel.Nifti1Image(brain, image.affine), tmp_path / "mask.nii.gz")
     (tmp_path / "folder_of_scans").mkdir()
     shutil.copy(scan, tmp_path / "folder_of_scans" / "sub-02_FLAIR.nii.gz")
-    _as_bids_and_dicom(scan, tmp_path)
+    _as_bids(scan, tmp_path)
+    _as_dicom(scan, tmp_path)
     for record in Manifest.read(ran.folder / "cohort" / "manifest.tsv"):
         if record.lesion is None:
             continue

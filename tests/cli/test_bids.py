@@ -9,7 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.io.bids_validator import PROGRAM, find_validator, validation_errors
+from halebrain.cli.pages import read_failures
+from halebrain.cli.view import open_server
+from halebrain.io.bids_validator import validation_errors
 from halebrain.models import store
 
 SCANS = {
@@ -18,14 +20,6 @@ SCANS = {
     "sub-02/ses-b/anat/sub-02_ses-b_FLAIR": ("03", "FLAIR", "healthy"),
     "sub-02/ses-b/anat/sub-02_ses-b_T1w": ("04", "T1w", "healthy"),
 }
-
-
-@pytest.fixture
-def validator():
-    program = find_validator()
-    if program is None:
-        pytest.skip(f"the BIDS validator is not there: pip install {PROGRAM}")
-    return program
 
 
 @pytest.fixture
@@ -136,7 +130,7 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
     assert results(output) == [SECOND, THIRD]
     code, said = command("bids", dataset, output, "group")
     assert code == 0
-    assert "1 scans failed" in said.err
+    assert "1 scan failed and has no result: sub-01/anat/sub-01_FLAIR.nii.gz" in said.err
     rows = table(output)
     assert [row["status"] for row in rows] == ["failed", "done", "done"]
     assert rows[0]["participant_id"] == "sub-01"
@@ -152,6 +146,42 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
     assert not list((output / "logs").iterdir())
     assert command("bids", dataset, output, "group")[0] == 0
     assert [row["status"] for row in table(output)] == ["done"] * 3
+
+
+def test_the_page_of_all_scans_lists_what_failed(app, command, validator, dataset, tmp_path):
+    output, bad = tmp_path / "out", dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no scan at all")
+    # A job for each participant: the second writes the page again, and what failed in the first is still on it.
+    assert app(output, "--skip-bids-validation", "--participant-label", "01")[0] == 3
+    (output / "failed.tsv").unlink()
+    assert app(output, "--skip-bids-validation", "--participant-label", "02")[0] == 0
+    page = (output / "index.html").read_text()
+    assert list(read_failures(output)) == ["sub-01_FLAIR"]
+    assert "1 that failed" in page
+    assert all(name.replace("provenance.json", "report.html") in page for name in (SECOND, THIRD))
+    (output / "index.html").unlink()
+    assert command("bids", dataset, output, "group")[0] == 0
+    assert (output / "index.html").read_text() == page
+    assert validation_errors(validator, output) == []
+    server = open_server(output)
+    assert server.visit.start == "/index.html"
+    server.stop()
+
+    bad.write_bytes(whole)
+    assert app(output, "--participant-label", "01")[0] == 0
+    assert read_failures(output) == {}
+    assert "that failed" not in (output / "index.html").read_text()
+
+
+def test_participants_are_those_with_results(app, dataset, tmp_path):
+    (dataset / "participants.tsv").write_text("participant_id\tage\nsub-02\t40\nsub-01\t30\nsub-03\t50\n")
+    (dataset / "participants.json").write_text('{"age": {"Units": "year"}}')
+    assert app(tmp_path / "out", "--skip-bids-validation", "--participant-label", "02")[0] == 0
+    assert (tmp_path / "out/participants.tsv").read_text() == "participant_id\tage\nsub-02\t40\n"
+    assert app(tmp_path / "out", "--skip-bids-validation", "--participant-label", "01")[0] == 0
+    assert (tmp_path / "out/participants.tsv").read_text() == "participant_id\tage\nsub-01\t30\nsub-02\t40\n"
+    assert json.loads((tmp_path / "out/participants.json").read_text()) == {"age": {"Units": "year"}}
 
 
 def test_the_first_failure_ends_it_where_asked(app, dataset, tmp_path):

@@ -79,7 +79,7 @@ WITHOUT = {"view"}
 """Commands without a document: it serves pages until it is ended, and prints where."""
 FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "notes"},
-    "bids": {"output", "level", "scans", "failed"},
+    "bids": {"output", "index", "level", "scans", "failed"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},
@@ -196,6 +196,7 @@ def test_the_group_level_gives_the_rows_of_its_table(command, place):
     assert code == 0, said.err
     found = json.loads(said.out)
     assert found["level"] == "group"
+    assert found["index"] == "derivative/index.html"
     assert [row["scan"] for row in found["scans"]] == ["sub-01/anat/sub-01_FLAIR.nii.gz"]
 
 

@@ -24,6 +24,7 @@ from halebrain.data.cohort.generate import (
 from halebrain.data.cohort.nuisance import add_nuisances
 from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
 from halebrain.data.cohort.stripping import StrippingParams, add_rim, stripped_mask
+from halebrain.io.bids_validator import validation_errors
 
 SPACING, SHAPE = 4.0, (48, 48, 40)
 SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)
@@ -87,6 +88,18 @@ def test_clearing_removes_a_cohort_and_nothing_else(tmp_path):
     clear_cohort(folder)
     assert not folder.exists()
     clear_cohort(folder)
+
+
+def test_a_cohort_is_valid_bids(small, validator):
+    assert validation_errors(validator, small[0]) == []
+
+
+def test_contrasts_that_bids_has_no_name_for_are_set_aside(tmp_path, validator):
+    config = SMALL.model_copy(update={"patients": 0, "modalities": ("random", "T1w")})
+    generate_cohort(tmp_path / "cohort", config)
+    assert (tmp_path / "cohort" / "T1w.json").is_file()
+    assert not (tmp_path / "cohort" / "random.json").exists()
+    assert validation_errors(validator, tmp_path / "cohort") == []
 
 
 def test_a_patient_has_a_healthy_twin_on_the_same_grid(small):

@@ -45,11 +45,16 @@ def test_figures_of_findings() -> None:
     assert verdict.figures == (
         ("0.432", "score of the scan as a whole"),
         ("93.4 %", "of 50 healthy scans have a lower score"),
-        ("1", "findings"),
+        ("1", "finding"),
         ("2.50 ml", "their volume"),
         ("2.50 ml", "the largest: insula, left"),
         ("0.90", "highest score, of 1"),
     )
+
+
+@pytest.mark.parametrize(("number", "thing"), [(0, "findings"), (1, "finding"), (2, "findings")])
+def test_one_finding_is_no_findings(number: int, thing: str) -> None:
+    assert (str(number), thing) in verdict_of({}, [Finding.of(ROW | PLACE)] * number).figures
 
 
 def test_a_table_without_regions_is_read() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, counted, look_at
+from halebrain.cli.results import Results, command_line, look_at
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.adaptation.run import Adaptation

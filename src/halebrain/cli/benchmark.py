@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, counted, look_at
+from halebrain.cli.results import Results, look_at
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.benchmark.config import MatrixConfig

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
+from halebrain.cli.bids_group import write_group, write_overview
 from halebrain.cli.bids_work import Looking, look_at_all
-from halebrain.cli.results import Results, command_line, counted, failed_scans
+from halebrain.cli.results import Results, command_line, failed_scans, look_at
 from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.io.bids_query import BidsQuery
@@ -81,12 +83,13 @@ def bids(
     """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run goes on from what is there."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.io.bids_derivative import begin_derivative, check_place
+    from halebrain.io.volume import stem_of
 
     results = Results("bids", as_json=as_json)
     check_place(out_dir, bids_dir)
     _check_dataset(bids_dir, skip=skip_bids_validation or level is Level.GROUP)
     if level is Level.GROUP:
-        _write_group(out_dir, results)
+        write_group(out_dir, bids_dir, results)
         return
     query = _query(participant_label, session_label, bids_filter_file, modality)
     images = _select(bids_dir, query, model)
@@ -97,7 +100,8 @@ def bids(
     )
     with options.temporary_files_in(work_dir):
         failed = look_at_all(looking, images, n_procs=n_procs, threads=threads, stop=stop_on_first_crash)
-    _tell(results, looking, images, failed)
+    index = write_overview(out_dir, bids_dir, looked_at=[stem_of(image) for image in images], failed=failed)
+    _tell(results, looking, images, failed, index)
     if failed:
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         raise PartialFailureError(
@@ -108,7 +112,7 @@ def bids(
         )
 
 
-def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[str, str]) -> None:
+def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[str, str], index: Path) -> None:
     """Close with what was found, where it is and what to do with it."""
     from halebrain.cli.found import found_scan, summed_up
     from halebrain.inference.cohort import bids_scan
@@ -122,9 +126,10 @@ def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[s
     results.finish(
         summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
         wrote=[looking.output],
-        then=[command_line("bids", looking.dataset, looking.output, "group")],
+        then=[look_at(index), command_line("bids", looking.dataset, looking.output, "group")],
         document={
             "output": looking.output,
+            "index": index,
             "level": Level.PARTICIPANT.value,
             "scans": found,
             "failed": failed_scans(failed),
@@ -186,31 +191,7 @@ def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]
     every = select_scans(dataset, query)
     chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
     if left := len(every) - len(chosen):
-        said = f"{left} scans are left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
+        are = f"{counted(left, 'scan')} {'is' if left == 1 else 'are'}"
+        said = f"{are} left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
         typer.echo(f"halebrain: warning: {said}", err=True)
     return chosen
-
-
-def _write_group(derivative: Path, results: Results) -> None:
-    """Write the table of all results and its dictionary, and tell its path."""
-    import json
-
-    from halebrain.core.atomic import write_text
-    from halebrain.inference.group import COLUMNS, group_rows, group_tsv
-
-    rows = group_rows(derivative)
-    if not rows:
-        raise MissingInputError(
-            "the group level needs results", where=derivative, remedy="run the participant level first"
-        )
-    path = derivative / "group_anomaly.tsv"
-    write_text(path.with_suffix(".json"), json.dumps(COLUMNS, indent=2) + "\n")
-    write_text(path, group_tsv(rows))
-    if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
-        typer.echo(f"halebrain: warning: {len(failed)} scans failed and have no result: {', '.join(failed)}", err=True)
-    results.line(path)
-    results.finish(
-        f"{counted(len(rows), 'scan')} in one table",
-        wrote=[path],
-        document={"output": derivative, "level": Level.GROUP.value, "table": path, "scans": rows},
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halebrain.core.errors import HalebrainError, WorkerError
+from halebrain.core.errors import DataError, HalebrainError, WorkerError
 
 if TYPE_CHECKING:
     from halebrain.decision.choice import MaskChoice
@@ -77,6 +77,25 @@ def look_at_all(
     return dict(sorted(failed.items()))
 
 
+def recorded_failures(derivative: Path) -> dict[str, str]:
+    """Return name → reason of every scan with a record of a failure and no result, whichever run it was."""
+    from halebrain.inference.group import FAILURES
+    from halebrain.inference.outputs import OutputNames
+
+    found = {}
+    for path in (derivative / FAILURES).glob("*.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            place, reason = derivative / record["input_in_dataset"], str(record["error"])
+        except FileNotFoundError:
+            continue  # another job has just mended it
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError("a record of a failure must be readable JSON", received=error, where=path) from error
+        if not OutputNames(place.parent, path.stem).provenance.is_file():
+            found[path.stem] = reason
+    return found
+
+
 def _look_at(looking: Looking, image: Path) -> None:
     from halebrain.cli.detect import detect_scan
     from halebrain.inference.cohort import bids_scan
@@ -113,7 +132,9 @@ def _predictor(
 
 
 def _record(looking: Looking, image: Path) -> Path:
-    return looking.output / "logs" / f"{image.name.partition('.')[0]}.json"
+    from halebrain.inference.group import FAILURES
+
+    return looking.output / FAILURES / f"{image.name.partition('.')[0]}.json"
 
 
 def _write_record(path: Path, place: Path, error: Exception) -> None:

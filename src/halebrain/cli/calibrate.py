@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, command_line, counted
+from halebrain.cli.results import Results, command_line
 from halebrain.core.errors import MissingInputError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, counted
+from halebrain.cli.results import Results, command_line
+from halebrain.core.wording import counted
 
 
 class Variety(StrEnum):

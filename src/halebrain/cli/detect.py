@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, counted, failed_scans, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, look_at
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.cli.scan_steps import ScanSteps
@@ -77,6 +78,7 @@ def detect(
     from halebrain.cli.scan_steps import each_scan
     from halebrain.inference.cohort import find_scans
     from halebrain.io.bids_derivative import begin_derivative
+    from halebrain.io.bids_participants import write_participants
 
     results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
@@ -107,6 +109,8 @@ def detect(
             typer.echo(f"halebrain: {scan.name}: {error}", err=True)
             failed.append((scan.name, error))
     reasons = {name: str(error) for name, error in failed}
+    if scans[0].in_dataset is not None:
+        write_participants(output, source)
     index = None if single else write_index(output, [scan.name for scan in scans], reasons)
     _tell(results, output, found, reasons, index)
     if failed:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, counted, look_at
+from halebrain.cli.results import Results, look_at
 from halebrain.core.errors import UsageError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.evaluation.evaluate import Evaluation

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, counted
+from halebrain.cli.results import Results
+from halebrain.core.wording import counted
 
 
 class ExportGrid(StrEnum):

@@ -39,7 +39,7 @@ def found_scan(folder: Path, name: str) -> dict[str, Any]:
 
 def summed_up(scans: list[dict[str, Any]]) -> str:
     """Return one line for people: how many findings in how many scans, and how many not to rely on."""
-    from halebrain.cli.results import counted
+    from halebrain.core.wording import counted
 
     findings = sum(scan["n_lesions"] or 0 for scan in scans)
     volume_ml = sum(scan["lesion_volume_ml"] or 0.0 for scan in scans)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, counted, to_json
+from halebrain.cli.results import Results, command_line, to_json
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.evaluation.threshold import Threshold

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, counted, failed_scans, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, look_at
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UsageError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.data.prepare import PrepareOutcome, PrepareTask

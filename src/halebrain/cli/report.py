@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, counted, failed_scans, look_at
+from halebrain.cli.results import Results, failed_scans, look_at
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, PartialFailureError, UsageError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.core.types import MaskArray

@@ -70,11 +70,6 @@ def look_at(page: Path) -> str:
     return f"open {shlex.quote(str(page))} in a browser"
 
 
-def counted(number: int, thing: str, things: str = "") -> str:
-    """Return "1 scan" or "3 scans"."""
-    return f"{number} {thing if number == 1 else things or thing + 's'}"
-
-
 def failed_scans(reasons: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the scans that failed, with the reason, as a document lists them."""
     return [{"scan": name, "error": reason} for name, reason in sorted(reasons.items())]

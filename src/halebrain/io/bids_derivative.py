@@ -34,6 +34,7 @@ anomaly mask (`desc-anomaly_mask`), a brain mask, a pseudo-healthy reconstructio
 a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, pictures, and a JSON that says how it was all
 made (`desc-anomaly_provenance.json`). `rec` names the contrast that a mask or a score belongs to.
 
+`index.html` is the page of all scans, and `participants.tsv` repeats what the raw data say of those with results.
 `group_anomaly.tsv`, where it is there, has one row for each scan; `logs` holds the errors of scans that failed.
 
 {NOTICE}

@@ -97,7 +97,10 @@ def cohort_rows(folder: Path) -> list[CohortRow]:
     for path in find_provenance(folder):
         base = path.name.removesuffix("provenance.json")
         page, picture = path.with_name(f"{base}report.html"), path.with_name(f"{base}thumbnail.jpg")
-        provenance = read_provenance(path)
+        try:
+            provenance = read_provenance(path)
+        except FileNotFoundError:
+            continue  # another job of the same data set is replacing this detection
         name = str(provenance.get("scan") or path.name.removesuffix(PROVENANCE))
         rows.append(CohortRow(name, provenance, _link(page, folder), _link(picture, folder)))
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))

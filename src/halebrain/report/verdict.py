@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from halebrain.core.wording import counted, named
 from halebrain.report.findings import Finding, total_ml
 
 
@@ -66,7 +67,7 @@ def _found(findings: Sequence[Finding]) -> str:
     if not findings:
         return "Nothing reaches the threshold."
     ml, count = total_ml(findings), len(findings)
-    return f"{count} finding{'s' if count > 1 else ''}, {ml:.2f} ml in all."
+    return f"{counted(count, 'finding')}, {ml:.2f} ml in all."
 
 
 def _figures(
@@ -80,7 +81,7 @@ def _figures(
         healthy = provenance.get("scan_score_n_healthy")
         among = f"{healthy} healthy scans" if healthy else "healthy scans"
         figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
-    figures.append((str(len(findings)), "findings"))
+    figures.append((str(len(findings)), named(len(findings), "finding")))
     figures.append((f"{total_ml(findings):.2f} ml", "their volume"))
     if findings:
         first = findings[0]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import Field
 
-import halebrain
 from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.errors import CannotWriteError, UsageError
@@ -26,6 +25,7 @@ from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy,
 from halebrain.data.cohort.anatomy_source import load_base
 from halebrain.data.cohort.contrast import render
 from halebrain.data.cohort.contrast_params import MODALITIES, ContrastParams, Variety, sample_contrast
+from halebrain.data.cohort.dataset_files import write_dataset_files
 from halebrain.data.cohort.pathology import (
     PATHOLOGIES,
     LesionParams,
@@ -36,6 +36,7 @@ from halebrain.data.cohort.pathology import (
     sample_lesions,
 )
 from halebrain.data.cohort.stripping import StrippingParams, add_rim, sample_stripping, stripped_mask
+from halebrain.io.bids_derivative import DESCRIPTION
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 
@@ -257,27 +258,18 @@ def _check(config: CohortConfig) -> None:
 
 
 def _claim(output: Path, config: CohortConfig) -> None:
-    """Write the data set's description, or make sure that the one there is of the same cohort."""
-    description = {
-        "Name": "HaleBrain virtual cohort",
-        "BIDSVersion": "1.11.0",
-        "DatasetType": "derivative",
-        "License": "CC0",
-        "GeneratedBy": [{"Name": "halebrain", "Version": halebrain.__version__}],
-        "Cohort": {"Format": _FORMAT, **config.model_dump(mode="json")},
-        "Description": "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.",
-        "ReferencesAndLinks": ["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
-    }
-    path = output / "dataset_description.json"
-    text = json.dumps(description, indent=2) + "\n"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("Cohort") != description["Cohort"]:
+    """Write what the data set says of itself, or make sure that the description there is of the same cohort."""
+    cohort = {"Format": _FORMAT, **config.model_dump(mode="json")}
+    path = output / DESCRIPTION
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("Cohort") != cohort:
         raise CannotWriteError(
             "a cohort is resumed with the settings that it began with",
             received="other settings",
             where=path,
             remedy="choose another folder, or --overwrite",
         )
-    write_text(path, text)
+    ignored = ("manifest.*", "montage.png", ANATOMIES, f"**/{_PARAMETERS}")
+    write_dataset_files(output, cohort, modalities=config.modalities, ignored=ignored)
 
 
 def _people(config: CohortConfig) -> dict[str, tuple[str, str]]:
@@ -372,7 +364,7 @@ def clear_cohort(output: Path) -> None:
 
 def is_cohort(folder: Path) -> bool:
     """Return whether the folder is a virtual cohort made here, and not somebody's own BIDS data set."""
-    path = folder / "dataset_description.json"
+    path = folder / DESCRIPTION
     if not path.is_file():
         return False
     try:
