@@ -21,6 +21,7 @@ def derivative(tmp_path):
         ("subject\tage\n01\t30\n", "participant_id\nsub-01\nsub-02\n"),
         ("participant_id\tage\tage\nsub-01\t3\t4\n", "participant_id\nsub-01\nsub-02\n"),
         ("participant_id\tage\nsub-03\t9\nsub-02\t\n", "participant_id\tage\nsub-01\tn/a\nsub-02\tn/a\n"),
+        ("participant_id\tname\tage\nsub-01\tDoe\t9\n", "participant_id\tage\nsub-01\t9\nsub-02\tn/a\n"),
         ('\ufeffsex\tparticipant_id\n"F\tsub-01\tmore\n', 'sex\tparticipant_id\n"F\tsub-01\nn/a\tsub-02\n'),
     ],
 )

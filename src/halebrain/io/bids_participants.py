@@ -3,16 +3,19 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from halebrain.core.atomic import write_text
 
 PARTICIPANTS = "participants.tsv"
 _ID = "participant_id"
 _MISSING = "n/a"
+_KEPT = (_ID, "age", "sex", "handedness", "group")
+"""Columns that are taken over. Any other may tell who somebody is, and a derivative is made to be shared."""
 
 
 def write_participants(derivative: Path, dataset: Path) -> Path | None:
-    """Write the participants of a derivative, in the columns of the raw table; return its path.
+    """Write the participants of a derivative, with age, sex, handedness and group where the raw table has them.
 
     The validator wants a row for each folder of a participant and no other, so those whose scans all failed are left
     out. Nothing is written where there is no folder yet.
@@ -20,6 +23,9 @@ def write_participants(derivative: Path, dataset: Path) -> Path | None:
     Args:
         derivative: Where the results are.
         dataset: The raw data set; its table may be absent.
+
+    Returns:
+        The path of the table.
 
     Raises:
         CannotWriteError: The folder cannot be written.
@@ -33,14 +39,14 @@ def write_participants(derivative: Path, dataset: Path) -> Path | None:
     lines = [columns, *([row.get(column, _MISSING) for column in columns] for row in chosen)]
     path = derivative / PARTICIPANTS
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
-    dictionary = dataset / path.with_suffix(".json").name
-    if len(columns) > 1 and _is_json(dictionary):
-        write_text(path.with_suffix(".json"), dictionary.read_text(encoding="utf-8-sig"))
+    said = {name: about for name, about in _dictionary(dataset / "participants.json").items() if name in columns}
+    if said:
+        write_text(path.with_suffix(".json"), json.dumps(said, indent=2, ensure_ascii=False) + "\n")
     return path
 
 
 def _read(table: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the columns of a raw table and participant → row; the identifier alone where it cannot be used."""
+    """Return the columns that are kept of a raw table and participant → row; the identifier alone where it is none."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, delimiter="\t", restval=_MISSING, quoting=csv.QUOTE_NONE)
@@ -51,11 +57,13 @@ def _read(table: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         columns, rows = [], []
     if _ID not in columns or len(set(columns)) < len(columns):
         return [_ID], {}
-    return columns, {row[_ID]: row for row in rows}
+    return [name for name in columns if name in _KEPT], {row[_ID]: row for row in rows}
 
 
-def _is_json(path: Path) -> bool:
+def _dictionary(path: Path) -> dict[str, Any]:
+    """Return what a dictionary of columns says; nothing where there is none that can be read."""
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8-sig")), dict)
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
-        return False
+        return {}
+    return said if isinstance(said, dict) else {}

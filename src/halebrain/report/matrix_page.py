@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from halebrain.core.wording import counted
 from halebrain.evaluation.matrix import MatrixRow
 from halebrain.evaluation.matrix_tables import Published, interval_rows, paper_rows
 from halebrain.report.figures import save_figure
@@ -73,7 +74,8 @@ def write_matrix_page(
                     caption="Test scan of median lesion volume; lesion in green, first run, each map on its own scale.",
                 )
             )
-    lead = f"{len(whole)} methods on {len(columns)} diseases, {max(row.n_runs for row in table)} runs each."
+    runs = counted(max(row.n_runs for row in table), "run")
+    lead = f"{counted(len(whole), 'method')} on {counted(len(columns), 'disease')}, {runs} each."
     write_page(Page(title=title, lead=lead, sections=sections, provenance=provenance), path)
     for name, figure in figures.items():
         save_figure(figure, path.parent / "figures" / f"{name}.png", dpi=150)
