@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from halebrain.core.errors import CannotWriteError
+from halebrain.core.errors import CannotWriteError, cannot_write_into
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -26,12 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".part-", suffix=f"-{path.name}", dir=path.parent)
     except OSError as error:
-        raise CannotWriteError(
-            "the output folder must be writable",
-            received=error.strerror or error,
-            where=path.parent,
-            remedy="choose another folder, or make room",
-        ) from error
+        raise cannot_write_into(path.parent, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -69,12 +64,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".part-{path.name}-", dir=path.parent))
     except OSError as error:
-        raise CannotWriteError(
-            "the output folder must be writable",
-            received=error.strerror or error,
-            where=path.parent,
-            remedy="choose another folder, or make room",
-        ) from error
+        raise cannot_write_into(path.parent, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -3,6 +3,7 @@
 Every message is one line of four parts: the rule, the value received, where it came from, and what to do.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -76,3 +77,18 @@ class ConfigError(HalebrainError):
     """A configuration with an unknown key, a wrong type or an impossible value."""
 
     exit_code = 78
+
+
+def cannot_write_into(folder: Path, error: OSError) -> CannotWriteError:
+    """Return the error of a folder that the system does not let us write into.
+
+    Args:
+        folder: Where something was to be written.
+        error: What the system said.
+    """
+    return CannotWriteError(
+        "the output folder must be writable",
+        received=error.strerror or error,
+        where=folder,
+        remedy="choose another folder, or make room",
+    )

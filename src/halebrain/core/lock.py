@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from halebrain.core.errors import CannotWriteError, UnavailableError
+from halebrain.core.errors import UnavailableError, cannot_write_into
 
 WAIT_S = 60.0
 """How long another process is waited for; the longest that is done under a lock takes some seconds."""
@@ -40,12 +40,7 @@ def only_one(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
             remedy="try again, or remove that file if no other halebrain runs there",
         ) from error
     except OSError as error:
-        raise CannotWriteError(
-            "the output folder must be writable",
-            received=error.strerror or error,
-            where=path.parent,
-            remedy="choose another folder, or make room",
-        ) from error
+        raise cannot_write_into(path.parent, error) from error
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.atomic import write_text
-from halebrain.core.errors import CannotWriteError
+from halebrain.core.errors import cannot_write_into
 from halebrain.core.types import Affine, MaskArray, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv
 from halebrain.inference.sidecars import sidecars
@@ -140,12 +140,7 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
         names.folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".part-", dir=names.folder))
     except OSError as error:
-        raise CannotWriteError(
-            "the output folder must be writable",
-            received=error.strerror or error,
-            where=names.folder,
-            remedy="choose another folder, or make room",
-        ) from error
+        raise cannot_write_into(names.folder, error) from error
     staged = OutputNames(staging, names.stem)
     try:
         yield staged, moved

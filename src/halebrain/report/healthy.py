@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
 
+from halebrain.core.wording import counted
 from halebrain.report.verdict import number
 
 _ENOUGH_FOR_A_TAIL = 20
@@ -39,7 +40,7 @@ class HealthyReference:
     @property
     def said(self) -> str:
         """How many they are, and their range in units of the score."""
-        who = "healthy scans" if self.count is None else f"{self.count} healthy scan{'' if self.count == 1 else 's'}"
+        who = "healthy scans" if self.count is None else counted(self.count, "healthy scan")
         if not self.scores:
             return who
         return f"{who}: median score {median(self.scores):.3f}, maximum {self.scores[-1]:.3f}"
