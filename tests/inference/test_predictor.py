@@ -121,6 +121,23 @@ def test_the_probability_is_smoothed_across_slices_before_it_is_mixed(scan: Work
     np.testing.assert_array_equal(smooth.residual, maps.residual)
 
 
+def test_mirrored_pairs_are_seen_as_the_mirror_image_of_what_is_seen() -> None:
+    bundle = make_bundle(postprocessing={"mirror": True})
+    segmenter = bundle.segmenter
+    assert segmenter is not None
+    image, reconstruction = torch.rand(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    inside = image > 0.2
+    plain, both = (Predictor(b).segment_with for b in (make_bundle(), bundle))
+    seen, mirrored = (
+        both(segmenter, image, inside, reconstruction),
+        [t.flip(2) for t in (image, inside, reconstruction)],
+    )
+    torch.testing.assert_close(both(segmenter, *mirrored).flip(2), seen, atol=1e-6, rtol=0)
+    once, again = plain(segmenter, image, inside, reconstruction), plain(segmenter, *mirrored).flip(2)
+    torch.testing.assert_close(seen, (once + again) / 2, atol=1e-6, rtol=0)
+    assert (once - again).abs().max() > 1e-3
+
+
 def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:
     eroded = Predictor(make_bundle(postprocessing={"erosion": 1})).predict_working(scan)
     scored = eroded.score > 0

@@ -14,10 +14,10 @@ from halebrain.models.bundle import load_bundle
 from halebrain.models.segmentation import Segmenter
 
 
-@pytest.mark.parametrize("across_mm", [0.0, 12.0])
-def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm):
+@pytest.mark.parametrize(("across_mm", "mirror"), [(0.0, False), (12.0, True)])
+def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm, mirror):
     bundle = load_bundle(small_model)
-    post = {**bundle.config.postprocessing, "through_plane_mm": across_mm}
+    post = {**bundle.config.postprocessing, "through_plane_mm": across_mm, "mirror": mirror}
     bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": post}))
     record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]
     predictor = Resegmenter(bundle, seed=4, draws=2)

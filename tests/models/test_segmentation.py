@@ -19,7 +19,7 @@ def size(module):
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-@pytest.mark.parametrize("encoder", ["shared", "separate"])
+@pytest.mark.parametrize("encoder", ["shared", "separate", "early"])
 @pytest.mark.parametrize("patch", [1, 2])
 def test_slices_are_treated_one_by_one(streams, encoder, patch):
     segmenter = build(channels=(8, 16, 24), streams=streams, encoder=encoder, patch=patch)
@@ -39,8 +39,17 @@ def test_a_shared_encoder_is_one_and_separate_ones_are_many():
     assert pair.decoder[0][0].in_channels == 2 * image.decoder[0][0].in_channels
 
 
-def test_the_pair_sees_residual_and_image():
-    segmenter = build()
+def test_an_early_encoder_sees_all_streams_as_channels_and_its_decoder_is_that_of_one():
+    early, image = build(encoder="early", patch=2), build(streams=("image",), patch=2)
+    assert early.encoders[0][0][0].in_channels == 2 * image.encoders[0][0][0].in_channels
+    assert size(early.decoder) == size(image.decoder)
+    alone = build(encoder="early", streams=("image",), patch=2)
+    assert torch.equal(alone(*[torch.ones(1, 1, 16, 16)] * 2), image(*[torch.ones(1, 1, 16, 16)] * 2))
+
+
+@pytest.mark.parametrize("encoder", ["shared", "separate", "early"])
+def test_the_pair_sees_residual_and_image(encoder):
+    segmenter = build(encoder=encoder)
     image, reconstruction = torch.rand(2, 1, 1, 16, 16)
     out = segmenter(image, reconstruction)
     # The same residual of a brighter image, and the same image with another residual, both matter.

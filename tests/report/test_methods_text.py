@@ -71,6 +71,11 @@ def test_smoothing_is_told_where_it_was_done() -> None:
     assert "across slices" not in methods_text(FULL)[0]
 
 
+def test_mirroring_is_told_where_it_was_done() -> None:
+    assert "as it is and mirrored [" in methods_text(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
+    assert "mirrored" not in methods_text(FULL)[0]
+
+
 def test_a_model_without_a_segmenter_does_not_cite_one() -> None:
     text, cited = methods_text(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
     assert "segmentation network" not in text

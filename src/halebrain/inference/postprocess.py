@@ -26,9 +26,10 @@ class PostprocessingConfig(GrowingConfig):
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
         through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network sees each
             slice alone, and what its neighbours do not share is seldom a lesion (0 in the paper).
+        mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"through_plane_mm"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"through_plane_mm", "mirror"})
 
     residual: str = "ssim"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
@@ -36,6 +37,7 @@ class PostprocessingConfig(GrowingConfig):
     erosion: int = Field(default=0, ge=0)
     min_lesion_mm3: float = Field(default=0.0, ge=0)
     through_plane_mm: float = Field(default=0.0, ge=0)
+    mirror: bool = False
 
     @field_validator("residual")
     @classmethod

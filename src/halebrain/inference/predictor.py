@@ -22,6 +22,7 @@ from halebrain.inference.postprocess import (
 from halebrain.inference.residuals import residual_map
 from halebrain.models.bundle import Bundle
 from halebrain.models.reconstruction.base import Level
+from halebrain.models.segmentation import Segmenter
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
 _MIN_BRAIN_PIXELS = 20
@@ -97,6 +98,7 @@ class Predictor:
             "residual": self.postprocessing.residual,
             "residual_weight": self.postprocessing.residual_weight,
             "through_plane_mm": self.postprocessing.through_plane_mm,
+            "mirror": self.postprocessing.mirror,
         }
 
     def predict(
@@ -232,10 +234,19 @@ class Predictor:
         segmenter = self.bundle.segmenter
         if segmenter is None:
             return torch.zeros_like(reconstruction)
+        return self.segment_with(segmenter, image, mask, reconstruction)
+
+    def segment_with(
+        self, segmenter: Segmenter, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU."""
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            probability: torch.Tensor = segmenter(x, healthy).float().sigmoid() * inside
-            return probability
+            probability: torch.Tensor = segmenter(x, healthy).float().sigmoid()
+            if self.postprocessing.mirror:
+                other = segmenter(x.flip(2), healthy.flip(2)).float().sigmoid().flip(2)
+                probability = (probability + other) / 2
+            return probability * inside
 
         return self._in_batches(run, image, mask, reconstruction)
 

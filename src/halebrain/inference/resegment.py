@@ -50,18 +50,11 @@ class Resegmenter(Predictor):
         image, mask, used = _slices(known.scan)
         total = torch.zeros_like(image[used])
         for reconstruction in known.reconstructions:
-            total += self._segment_with(segmenter, image[used], mask[used], reconstruction)
+            total += self.segment_with(segmenter, image[used], mask[used], reconstruction)
         probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
         probability = self.across_slices(probability, known.scan.brain_mask)
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
-
-    def _segment_with(self, segmenter: Segmenter, *slices: torch.Tensor) -> torch.Tensor:
-        def run(image: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            probability: torch.Tensor = segmenter(image, healthy).float().sigmoid() * inside
-            return probability
-
-        return self._in_batches(run, *slices)
 
     def _reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor

@@ -36,7 +36,8 @@ class SegmenterConfig(GrowingConfig):
         patch: Side of the pixels folded into channels at the stem; 1 = none.
         streams: What the network sees, in this order. ("residual", "image") is Unet_res in the paper, ("image",) is
             Unet.
-        encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own.
+        encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own, "early" =
+            one encoder sees all streams at once, as its channels; two streams then cost half of the others' time.
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
         prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by calling
             half of the brain spends its first hundreds of steps on unlearning it (Lin et al. 2017, section 4.1).
@@ -48,7 +49,7 @@ class SegmenterConfig(GrowingConfig):
     norm_groups: int = 8
     patch: int = 1
     streams: tuple[Stream, ...] = ("residual", "image")
-    encoder: Literal["shared", "separate"] = "shared"
+    encoder: Literal["shared", "separate", "early"] = "shared"
     deep_supervision: bool = False
     prior: float = Field(default=0.5, gt=0, lt=1)
 
@@ -72,13 +73,15 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         widths, groups, folded = config.channels, config.norm_groups, config.patch**2
-        count = len(config.streams)
-        encoders = [_encoder(folded, widths, groups) for _ in range(1 if config.encoder == "shared" else count)]
-        self.encoders = nn.ModuleList(encoders)
+        streams, early = len(config.streams), config.encoder == "early"
+        # How many sets of features there are, side by side; the decoder is as many times as wide.
+        count = 1 if early else streams
+        encoders = streams if config.encoder == "separate" else 1
+        seen = folded * streams if early else folded
+        self.encoders = nn.ModuleList(_encoder(seen, widths, groups) for _ in range(encoders))
         self.ascents, self.decoder, self.aside = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         width = count * widths[-1]
         for level, out in reversed(list(enumerate(widths[:-1]))):
-            # Features of all streams are concatenated, so the decoder is as many times as wide.
             self.ascents.append(nn.ConvTranspose2d(width, count * out, 2, 2))
             self.decoder.append(_double_conv(2 * count * out, count * out, groups))
             width = count * out
@@ -114,6 +117,8 @@ class Segmenter(nn.Module):
             # One pass over the stacked streams: the encoder is shared, so they are just a longer batch.
             levels = self._descend(self.encoders[0], torch.cat(views))
             return [torch.cat(x.chunk(len(views)), dim=1) for x in levels]
+        if self.config.encoder == "early":
+            return self._descend(self.encoders[0], torch.cat(views, dim=1))
         each = [self._descend(encoder, view) for encoder, view in zip(self.encoders, views, strict=True)]
         return [torch.cat(level, dim=1) for level in zip(*each, strict=True)]
 

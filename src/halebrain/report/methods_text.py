@@ -103,7 +103,8 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
     times = f", {draws} draws each" if draws > 1 else ""
     found = [f"A model that learned from healthy brains{kind} gave pseudo-healthy reconstructions{at}{times}."]
     if method.get("segmenter", True):
-        found.append("A segmentation network looked at each pair of scan and reconstruction [{behrendt}].")
+        twice = ", as it is and mirrored" if method.get("mirror") else ""
+        found.append(f"A segmentation network looked at each pair of scan and reconstruction{twice} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(
