@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
 
+from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.slices import SliceStore
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import ScanRecord
@@ -22,6 +24,7 @@ from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraini
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 
 SIZE = SegmenterConfig(channels=(8, 16), patch=2)
+ALL = {f"{source}-{split}" for source in ("synthetic", "annotated") for split in ("train", "val")}
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 CONFIG = SegmenterTraining(
     regime="both",
@@ -81,17 +84,56 @@ def test_validation_pairs_are_not_augmented(tmp_path: Path) -> None:
     np.testing.assert_allclose(pairs[:, 0][brain], 0.5, atol=1e-3)
 
 
-def test_pairs_are_made_once_and_anew_where_anything_that_matters_differs(tmp_path: Path) -> None:
+def files(cache: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+
+
+def changed(**settings: Any) -> SegmenterTraining:
+    return CONFIG.model_copy(update=settings)
+
+
+def test_pairs_are_made_once_for_all_runs_that_need_the_same(tmp_path: Path) -> None:
     make(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    longer = CONFIG.model_copy(update={"loop": CONFIG.loop.model_copy(update={"steps": 90})})
-    make(tmp_path, longer)
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    make(tmp_path, first=replace(stage1(), sha256="another"))
+    before = files(tmp_path)
+    assert len(before) == 4
+    bent = CONFIG.augmentation.model_copy(update={"warp": 0.5, "flip": 0.0})  # of shapes: anew at each step
+    longer = CONFIG.loop.model_copy(update={"steps": 90})
+    for other in (
+        changed(loop=longer, annotated_fraction=0.25, augmentation=bent),
+        changed(regime="weak"),
+        changed(regime="synthetic"),
+    ):
+        make(tmp_path, other)
+        assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "new"),
+    [
+        ({"seed": 1}, {"synthetic-train", "annotated-train"}),
+        ({"lesion_fraction": 0.3}, {"annotated-train", "annotated-val"}),
+        ({"anomaly": AnomalySpec(name="blobs")}, {"synthetic-train", "synthetic-val"}),
+        ({"pairs": PairCacheConfig(annotated=20, synthetic=6, validation=2)}, {"synthetic-val", "annotated-val"}),
+        ({"augmentation": PairAugmentationConfig(gamma=0)}, {"synthetic-train", "annotated-train"}),
+        ({"segmenter": SegmenterConfig(channels=(8, 16), streams=("image",))}, ALL),
+    ],
+)
+def test_pairs_are_made_anew_where_anything_that_matters_differs(
+    tmp_path: Path, settings: dict[str, Any], new: set[str]
+) -> None:
+    make(tmp_path)
+    before = set(files(tmp_path))
+    make(tmp_path, changed(**settings))
+    assert {path.name.split("_")[-2] for path in set(files(tmp_path)) - before} == new
+
+
+def test_another_reconstructor_makes_all_anew_another_scan_of_the_same_name_its_own(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = set(files(tmp_path))
     make(tmp_path, value=0.6)
-    make(tmp_path, CONFIG.model_copy(update={"seed": 1}))
-    assert len(list(tmp_path.iterdir())) == 4, "another reconstructor, another scan of the same name, another seed"
+    assert len(set(files(tmp_path)) - before) == 2, "the annotated scan of each split is another one"
+    make(tmp_path, first=replace(stage1(), sha256="another"))
+    assert len(set(files(tmp_path)) - before) == 6
 
 
 def test_the_segmenter_learns_from_them(tmp_path: Path) -> None:

@@ -113,11 +113,10 @@ class SliceStore:
         """For each scan, the slices that hold lesion."""
         return [np.flatnonzero((labels > 1).any(axis=(1, 2))) for labels in self.labels]
 
-    def fingerprint(self) -> str:
-        """Return a hash of the slices and their labels; those on disk have names that are hashes of what is in them."""
+    def fingerprint(self, scan: int) -> str:
+        """Return a hash of the slices of one scan and their labels; files of the cache are named by what is in them."""
         digest = hashlib.sha256()
-        arrays: tuple[npt.NDArray[Any], ...] = (*self.images, *self.labels)
-        for array in arrays:
+        for array in (self.images[scan], self.labels[scan]):
             place = _place_of(array)
             digest.update(place.name.encode() if isinstance(place, Path) else array.tobytes())
         return digest.hexdigest()

@@ -1,16 +1,19 @@
-"""Pairs on disk: made once a scan, and found again by a run that goes on."""
+"""Pairs on disk: made once a scan, and found again by a run that goes on or by another one that needs the same."""
 
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from lightning.fabric import Fabric
 
 from halebrain.core.progress import track
-from halebrain.data.anomalies import build_anomaly
+from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.bundle import Bundle
@@ -20,6 +23,9 @@ from halebrain.training.pairs import PairMaker, PairStore, save_pairs
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 _AS_THEY_ARE = PairAugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
+_SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
+_OF_SHAPES = {"flip", "warp"}
+"""Augmentation that comes after the pair was made, anew at each step."""
 
 
 def open_pairs(store: SliceStore, folder: Path, kind: str, make: Callable[[int], npt.NDArray[np.float16]]) -> PairStore:
@@ -28,16 +34,80 @@ def open_pairs(store: SliceStore, folder: Path, kind: str, make: Callable[[int],
     Args:
         store: Slices of the scans.
         folder: Of the pairs.
-        kind: What they are; it is part of the files' names and of the progress bar.
+        kind: What they are; it is part of the files' names, as is what the slices hold, and of the progress bar.
         make: The pairs of one scan by its place in the store.
     """
     found = []
     for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
-        path = folder / f"{record.scan_id}_{kind}.npy"
+        path = folder / f"{record.scan_id}_{kind}_{store.fingerprint(scan)[:12]}.npy"
         if not path.exists():
             save_pairs(make(scan), path)
         found.append(np.load(path, mmap_mode="r"))
     return PairStore(tuple(found), tuple(record.subject for record in store.records))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How pairs of one kind are made.
+
+    Args:
+        source: "synthetic" or "annotated".
+        split: "train" or "val"; pairs of "val" are the same whatever the seed, and not augmented.
+        stage1: The frozen reconstructor, on the device where pairs are made.
+        config: The run.
+        fabric: Pairs are made in its precision.
+    """
+
+    source: str
+    split: Literal["train", "val"]
+    stage1: Bundle
+    config: SegmenterTraining
+    fabric: Fabric
+
+    @property
+    def augmentation(self) -> PairAugmentationConfig:
+        return self.config.augmentation if self.split == "train" else _AS_THEY_ARE
+
+    @property
+    def each(self) -> int:
+        """How many pairs of a scan there are."""
+        pairs = self.config.pairs or PairCacheConfig()
+        return pairs.validation if self.split == "val" else int(getattr(pairs, self.source))
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed if self.split == "train" else 0
+
+    @property
+    def lesion_fraction(self) -> float:
+        return self.config.lesion_fraction if self.source == "annotated" else 0.0
+
+    @cached_property
+    def anomaly(self) -> AnomalyGenerator:
+        return build_anomaly(self.config.anomaly)
+
+    def key(self) -> str:
+        """Return a hash of all that a pair depends on but the scan; of no other scan, and not of how one learns."""
+        made: list[Any] = [self.stage1.sha256, self.fabric.strategy.precision.precision, self.seed, self.each]
+        made += [self.config.segmenter.needs_reconstruction, self.lesion_fraction]
+        made += [self.augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
+        if self.source == "synthetic":
+            made += [self.config.anomaly.model_dump(mode="json")]
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+
+    def open(self, store: SliceStore, cache: Path) -> PairStore:
+        """Return the pairs of every scan of `store`."""
+        folder = cache / f"pairs-{self.key()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return open_pairs(store, folder, f"{self.source}-{self.split}", partial(self._make, store))
+
+    def _make(self, store: SliceStore, scan: int) -> npt.NDArray[np.float16]:
+        needed = self.config.segmenter.needs_reconstruction
+        maker = PairMaker(self.stage1.reconstructor, self.augmentation, self.seed, needed)
+        with self.fabric.autocast():
+            if self.source == "synthetic":
+                return maker.synthetic(store, scan, self.anomaly, count=self.each)
+            return maker.drawn(store, scan, count=self.each, lesion_fraction=self.lesion_fraction)
 
 
 def cached_stage(
@@ -49,7 +119,9 @@ def cached_stage(
     *,
     fabric: Fabric,
 ) -> PairStage:
-    """Return stage 2 on pairs that are made here, once for all runs of the same data, reconstructor and settings.
+    """Return stage 2 on pairs that are made here, once for all runs of the same reconstructor and settings.
+
+    A run that learns from fewer scans, other diseases or another share of them finds the pairs of an earlier one.
 
     Args:
         segmenter: It learns.
@@ -59,38 +131,10 @@ def cached_stage(
         cache: Folder of folders of pairs.
         fabric: Launched; pairs are made in its precision.
     """
-    pairs = config.pairs or PairCacheConfig()
-    folder = cache / f"pairs-{_key(stage1, stores, config, fabric)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    anomaly, needed = build_anomaly(config.anomaly), config.segmenter.needs_reconstruction
-    draws: dict[str, list[PairDraw]] = {}
-    for split, augmentation in (("train", config.augmentation), ("val", _AS_THEY_ARE)):
-        maker = PairMaker(stage1.reconstructor, augmentation, config.seed if split == "train" else 0, needed)
+    draws: dict[str, list[PairDraw]] = {split: [] for split in _SPLITS}
+    for split in _SPLITS:
         for source, count in config.counts().items():
-            store, share = stores[source][split], config.lesion_fraction if source == "annotated" else 0.0
-            each = pairs.validation if split == "val" else getattr(pairs, source)
-
-            def make(
-                scan: int,
-                maker: PairMaker = maker,
-                store: SliceStore = store,
-                each: int = each,
-                source: str = source,
-                share: float = share,
-            ) -> npt.NDArray[np.float16]:
-                with fabric.autocast():
-                    if source == "synthetic":
-                        return maker.synthetic(store, scan, anomaly, count=each)
-                    return maker.drawn(store, scan, count=each, lesion_fraction=share)
-
+            pairs = _Recipe(source, split, stage1, config, fabric).open(stores[source][split], cache)
             # The share of slices with lesion was settled when the pairs were drawn.
-            draws.setdefault(split, []).append(PairDraw(open_pairs(store, folder, f"{source}-{split}", make), count))
+            draws[split].append(PairDraw(pairs, count))
     return PairStage(segmenter, draws, config.augmentation, config.loss, seed=config.seed, purpose="stage 2 pairs")
-
-
-def _key(stage1: Bundle, stores: dict[str, dict[str, SliceStore]], config: SegmenterTraining, fabric: Fabric) -> str:
-    """Return a hash of all that pairs depend on; not of the segmenter, its loss, or how long it learns."""
-    settings = config.model_dump(mode="json", include={"anomaly", "augmentation", "pairs", "lesion_fraction", "seed"})
-    scans = {source: {split: store.fingerprint() for split, store in parts.items()} for source, parts in stores.items()}
-    made = [stage1.sha256, fabric.strategy.precision.precision, config.segmenter.needs_reconstruction]
-    return hashlib.sha256(json.dumps([settings, scans, made], sort_keys=True).encode()).hexdigest()[:16]
