@@ -1,10 +1,10 @@
-"""The threshold at which most healthy scans show little."""
+"""The threshold at which the median healthy person shows little, as far as few scans can tell."""
 
 import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError
-from halebrain.evaluation.false_volume import VOLUMES_ML, fit_false_volume
+from halebrain.evaluation.false_volume import CONFIDENCE, VOLUMES_ML, fit_false_volume, scans_to_keep
 
 
 class Ramp:
@@ -20,30 +20,53 @@ class Ramp:
         return max(1 - allowed_ml / self.peak_ml, 0.0)
 
 
-def test_an_odd_number_by_hand():
+def test_the_median_of_the_scans_at_hand_by_hand():
     # The scan in the middle keeps 1 ml from 1 − 1/4 on.
-    value, achieved = fit_false_volume([Ramp(2), Ramp(100), Ramp(4)], 1.0)
+    value, achieved = fit_false_volume([Ramp(2), Ramp(100), Ramp(4)], 1.0, confidence=0)
     assert (value, achieved) == (0.75, 1.0)
 
 
 def test_an_even_number_asks_for_more_than_half():
-    value, achieved = fit_false_volume([Ramp(2), Ramp(8), Ramp(100), Ramp(4)], 1.0)
+    value, achieved = fit_false_volume([Ramp(2), Ramp(8), Ramp(100), Ramp(4)], 1.0, confidence=0)
     assert value == 1 - 1 / 8
     assert achieved == pytest.approx((4 / 8 + 8 / 8) / 2)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_ten_scans_by_hand():
+    # P(Bin(10, ½) ≤ 6) = 848/1024 = 0.83, P(≤ 5) = 638/1024 = 0.62: the seventh decides.
+    scans = [Ramp(peak) for peak in (2, 3, 4, 5, 6, 7, 8, 9, 10, 100)]
+    value, achieved = fit_false_volume(scans, 1.0)
+    assert value == 1 - 1 / 8
+    assert achieved == pytest.approx((6 / 8 + 7 / 8) / 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 30])
 @pytest.mark.parametrize("allowed_ml", VOLUMES_ML)
-def test_it_is_the_lowest_that_most_scans_keep(count, allowed_ml):
+def test_it_is_the_lowest_that_enough_scans_keep(count, allowed_ml):
     scans = [Ramp(peak) for peak in np.random.default_rng(count).uniform(2, 50, count)]
     value, achieved = fit_false_volume(scans, allowed_ml)
+    enough = scans_to_keep(count, CONFIDENCE)
 
     def keep(threshold):
         return sum(scan.called_ml(threshold) <= allowed_ml for scan in scans)
 
-    assert keep(value + 1e-9) > count / 2
-    assert keep(value - 1e-9) <= count / 2
+    assert keep(value + 1e-9) >= enough > count / 2
+    assert keep(value - 1e-9) < enough
     assert achieved <= allowed_ml + 1e-9
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (2, 2), (3, 3), (5, 4), (10, 7), (12, 8), (24, 15), (100, 55)])
+def test_how_many_must_keep_a_limit(count, kept):
+    assert scans_to_keep(count, 0.8) == kept
+    assert scans_to_keep(count, 0.0) == count // 2 + 1
+
+
+def test_the_median_of_all_people_keeps_the_limit_as_often_as_promised():
+    # Of people whose volume at 0 is uniform in 2 … 50 ml, the median one has 26 ml: it keeps 1 ml from 1 − 1/26 on.
+    rng = np.random.default_rng(3)
+    drawn = [fit_false_volume([Ramp(p) for p in rng.uniform(2, 50, 12)], 1.0)[0] for _ in range(2000)]
+    # P(Bin(12, ½) ≤ 7) = 0.806.
+    assert np.mean(np.array(drawn) >= 1 - 1 / 26) == pytest.approx(0.806, abs=0.025)
 
 
 def test_one_strange_scan_decides_nothing():

@@ -135,7 +135,7 @@ def _by_dice(ill: "Sequence[tuple[str, Scores, Labels]]", about: dict[str, Any])
 
 def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any]) -> "dict[str, Threshold]":
     """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
-    from halebrain.evaluation.false_volume import VOLUMES_ML, fit_false_volume
+    from halebrain.evaluation.false_volume import CONFIDENCE, VOLUMES_ML, fit_false_volume
     from halebrain.evaluation.threshold import Threshold, fit_false_positive_rate
 
     if not scans:
@@ -149,6 +149,6 @@ def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any]) -> "dict[s
     pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
     for volume_ml in VOLUMES_ML:
         value, median_ml = fit_false_volume(scans, volume_ml)
-        method = f"at most {volume_ml:g} ml in the median healthy scan{pieces}"
+        method = f"at most {volume_ml:g} ml in the median healthy scan ({CONFIDENCE:.0%} confidence){pieces}"
         found[f"ml:{volume_ml:g}"] = Threshold(value=value, method=method, achieved=median_ml, **about)
     return found

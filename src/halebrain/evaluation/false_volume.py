@@ -1,5 +1,6 @@
 """Thresholds by what a reader would see in vain: millilitres that a healthy scan shows."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,21 +21,48 @@ class HealthyScan(Protocol):
         """Return the lowest threshold at which at most `allowed_ml` is called."""
 
 
-def fit_false_volume(scans: Sequence[HealthyScan], allowed_ml: float) -> tuple[float, float]:
-    """Return the lowest threshold at which most healthy scans show at most `allowed_ml`, and the median volume shown.
+CONFIDENCE = 0.8
+"""How sure one may be that the median of all healthy people, of whom the scans at hand are a few, keeps the limit."""
 
-    "Most" is more than half, so the median keeps the limit too, for an even number of scans as well. The median, not
-    the mean: one scan with an artefact, or with a disease that nobody noticed, does not decide for all.
+
+def fit_false_volume(
+    scans: Sequence[HealthyScan], allowed_ml: float, *, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Return the lowest threshold at which the median healthy person shows at most `allowed_ml`, and what scans show.
+
+    The median of those at hand is not that of those to come: half of the time the latter show more. So more than half
+    of the scans must keep the limit, as many as the order statistics ask for: 7 of 10, 15 of 24, 55 of 100. The median,
+    not the mean: one scan with an artefact, or with a disease that nobody noticed, does not decide for all.
 
     Args:
-        scans: Healthy scans.
+        scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
         allowed_ml: False volume of a scan in ml.
+        confidence: That the median keeps it, whatever the distribution; 0 = of the scans at hand.
+
+    Returns:
+        The threshold, and the median volume in ml that the scans at hand show at it.
 
     Raises:
         DataError: There is no scan.
     """
     if not scans:
         raise DataError("a threshold by false volume needs healthy validation scans", received="none")
-    # Each scan keeps the limit from its own lowest threshold on, so most do from the upper median of these on.
-    value = statistics.median_high(scan.lowest_threshold(allowed_ml) for scan in scans)
+    # Each scan keeps the limit from its own lowest threshold on.
+    lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
+    value = lowest[scans_to_keep(len(scans), confidence) - 1]
     return value, statistics.median(scan.called_ml(value) for scan in scans)
+
+
+def scans_to_keep(count: int, confidence: float) -> int:
+    """Return how many of `count` scans must keep a limit, so that the median of all keeps it with this confidence.
+
+    A limit that fewer than half of all people keep is kept by at most k − 1 of n drawn ones with a probability of
+    P(Bin(n, ½) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer
+    than more than half.
+    """
+    below, enough = 0, count // 2 + 1
+    for kept in range(1, count + 1):
+        below += math.comb(count, kept - 1)
+        if kept >= enough and below >= confidence * 2**count:
+            return kept
+    return count
