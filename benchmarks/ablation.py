@@ -5,7 +5,8 @@ given reconstructor: mean voxel AUPRC of the segmenter and of the fused score, b
 
     python benchmarks/ablation.py --manifest M --cache cache --reconstructor general/stage1/model -o OUT
 
-A variant that is finished is not trained again. Small budgets say which part matters first.
+A variant that is finished is not trained again; pairs of slices are made once for all that need the same. Small budgets
+say which part matters first.
 """
 
 import argparse
@@ -37,12 +38,16 @@ STAGE2 = {
     "without synthetic anomalies": ["regime=weak"],
     "without virtual patients": ["regime=synthetic"],
     "three of seven diseases": [ONLY_THREE],
-    "image alone (no residual)": ["segmenter.streams=[image]", "segmenter.encoder=shared"],
-    "residual alone": ["segmenter.streams=[residual]", "segmenter.encoder=shared"],
-    "with random contrasts": ["data.modalities=[T1w,T2w,FLAIR,random]"],
+    "FLAIR alone": ["data.modalities=[FLAIR]"],
+    "image alone (no residual)": ["segmenter.streams=[image]"],
+    "residual alone": ["segmenter.streams=[residual]"],
+    "an encoder for each of the two": ["segmenter.encoder=separate"],
     "without warps": ["augmentation.warp=0.0"],
+    "from a probability of one half": ["segmenter.prior=0.5"],
+    "cross-entropy and soft Dice": ["loss={cross_entropy: 1.0, dice: 1.0}"],
 }
-LEVELS = (300, 400)
+LEVELS, ACROSS_MM, WEIGHT = (300, 400), 8.0, 0.15
+"""As the model has them."""
 
 
 def train(stage: str, name: str, changes: list[str], steps: int, arguments: argparse.Namespace) -> Path:
@@ -50,7 +55,7 @@ def train(stage: str, name: str, changes: list[str], steps: int, arguments: argp
     folder: Path = arguments.output / stage / name.replace(" ", "_")
     if not (folder / "model").is_dir():
         sets = [f"loop.steps={steps}", f"loop.batch_size={arguments.batch_size}", "loop.validate_every=100000"]
-        sets += [f"data.cache={arguments.cache}"]
+        sets += [f"data.cache={arguments.cache}", *arguments.set]
         if stage == "segmenter":
             sets += ["data.modalities=[T1w,T2w,FLAIR]", f"n_annotated={arguments.n_annotated}"]
         command = [str(Path(sys.executable).parent / "halebrain"), "train", stage, "-c", "general", "-o", str(folder)]
@@ -69,7 +74,7 @@ def mean_auprc(scans: list[Looked], *weights: float) -> list[dict[str, float]]:
     for scan in scans:
         if not scan.lesion.any():
             continue
-        fused = scores(scan, LEVELS, "absolute", 3)
+        fused = scores(scan, LEVELS, "absolute", 3, ACROSS_MM)
         for weight, table in zip(weights, found, strict=True):
             value = Curve.of(fused[weight][scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
             for key in ("all", scan.modality, scan.pathology):
@@ -108,9 +113,10 @@ def main() -> None:
     parser.add_argument("--reconstructor", type=Path, required=True, help="Stage-1 model, for the second table.")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps1", type=int, default=300)
-    parser.add_argument("--steps2", type=int, default=300)
+    parser.add_argument("--steps2", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--n-annotated", type=int, default=100, help="As many in every variant.")
+    parser.add_argument("--n-annotated", type=int, default=90, help="As many in every variant.")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="For every variant.")
     parser.add_argument("--per-disease", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stage", choices=("1", "2", "both"), default="both")
@@ -129,7 +135,7 @@ def main() -> None:
         for name, changes in STAGE2.items():
             model = train("segmenter", name, changes, arguments.steps2, arguments)
             scans = list(look(Predictor(load_model(model)), store, LEVELS))
-            alone, fused = mean_auprc(scans, 0.0, 0.5)
+            alone, fused = mean_auprc(scans, 0.0, WEIGHT)
             values = [alone.get(column, float("nan")) for column in columns]
             table.append([name, *values, fused["all"]])
             print(table[-1], flush=True)

@@ -6,6 +6,11 @@ The folder is the one that the tests use (HALEBRAIN_TEST_DATA): MSLUB patient 26
 and TCGA-LGG FG-6692 (glioma; mask fused from five algorithms, so silver). Neither was ever learned from.
 
     python benchmarks/real_patients.py --data FOLDER --output OUT [--model demo/stage2/model] [--threshold auto dice]
+
+With --manifest it writes the table of those scans and stops. From one patient to the other:
+
+    python benchmarks/real_patients.py --data FOLDER --manifest real.tsv
+    halebrain adapt --manifest real.tsv --pathology tumour -o adapted
 """
 
 import argparse
@@ -17,14 +22,14 @@ from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.evaluation.threshold import OperatingPoint
 from halebrain.inference.predictor import Predictor
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import Manifest, ScanRecord, Split
 from halebrain.models.store import load_model
 
 METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 
 
-def real_patients(data: Path) -> Manifest:
-    """Return the annotated real scans of the folder."""
+def real_patients(data: Path, split: Split | None = "test") -> Manifest:
+    """Return the annotated real scans of the folder, in a split or in none."""
     ms = data / "ms_mslub" / "patient26_MNI"
     tumour = data / "tumour_tcga_lgg_FG-6692" / "sri24_1mm_bet"
     ms_lesion = ms / "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz"
@@ -42,7 +47,7 @@ def real_patients(data: Path) -> Manifest:
         for name, modality in (("fla", "FLAIR"), ("t2", "T2w"), ("t1", "T1w"))
     ]
     records = [
-        ScanRecord(subject=subject, image=image, modality=modality, lesion=lesion, pathology=pathology, split="test")
+        ScanRecord(subject=subject, image=image, modality=modality, lesion=lesion, pathology=pathology, split=split)
         for subject, pathology, image, modality, lesion in files
     ]
     return Manifest(tuple(records), source=data)
@@ -52,10 +57,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="Folder, zip or name; default: the bundled one.")
-    parser.add_argument("--output", type=Path, required=True, help="A folder for each threshold is made in it.")
+    parser.add_argument("--output", type=Path, help="A folder for each threshold is made in it.")
+    parser.add_argument("--manifest", type=Path, help="Write the table of the scans here, and stop.")
     parser.add_argument("--threshold", nargs="+", default=["auto"], help="As in halebrain evaluate.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.manifest is not None:
+        real_patients(arguments.data, split=None).write(arguments.manifest)
+        return
+    if arguments.output is None:
+        parser.error("--output is needed")
     bundle = load_model(arguments.model)
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
     found = {}

@@ -25,7 +25,8 @@ def test_the_recipe_runs_and_goes_on(tmp_path, monkeypatch, command):
     small += ["--set", "anomaly.settings.of.0.settings.patients=1"]
     assert command("train", "reconstructor", "-c", "general", "-o", "stage1", *small, "--set", UNET)[0] == 0
     second = ["train", "segmenter", "-c", "general", "-o", "stage2", "--reconstructor", "stage1/model", *small]
-    assert command(*second, "--set", "segmenter.channels=[8, 16]")[0] == 0
+    second += ["--set", "pairs={annotated: 3, synthetic: 3, validation: 1}", "--set", "segmenter.channels=[8, 16]"]
+    assert command(*second)[0] == 0
     bundle = load_bundle(tmp_path / "stage2" / "model")
     assert bundle.config.reconstructor.settings["heals"] is True
     assert bundle.training["stage2"]["pathologies"] == ["mass"]
