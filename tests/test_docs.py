@@ -122,7 +122,7 @@ def check_options(words):
 
 
 @pytest.mark.parametrize("script", blocks("bash"))
-def test_scripts_that_are_not_run_are_right_all_the_same(script):
+def test_scripts_that_run_with_stand_ins_are_right_in_every_branch(script):
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for words in command_lines(script):
@@ -142,7 +142,9 @@ def test_python_is_python(code):
 
 def test_a_block_says_what_it_is():
     kinds = {kind for page in ALL for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))}
-    assert kinds <= {"sh", "python", "bash", "py", "text", ""}, "sh and python are run; bash and py are not"
+    assert kinds <= {"sh", "python", "bash", "py", "text", ""}, (
+        "sh and python do their work, bash is run with stand-ins, py is read"
+    )
 
 
 def test_the_notebook_is_stripped_and_is_python():

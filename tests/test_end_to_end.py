@@ -201,6 +201,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     b for page in PAGES for b in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
 ]
+# `make` is run with a stand-in, by test_docs_scripts.py.
 BLOCKS = [block for block in BLOCKS if "make demo" not in block[1]]
 
 

@@ -44,7 +44,7 @@ def test_scans_go_where_they_belong():
     found = [m.subjects() for m in (scans.annotated, scans.healthy, scans.held_out)]
     assert found == [["a", "b"], ["h"], ["k", "s", "t"]]
     assert len(scans.notes) == 1
-    assert "1 scans have no lesion mask" in scans.notes[0]
+    assert "1 scan has no lesion mask and is not declared healthy: it is not used" in scans.notes[0]
     assert chosen(rows).annotated.subjects() == ["a", "b", "s"]
 
 

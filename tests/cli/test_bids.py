@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from halebrain.cli.pages import read_failures
+from halebrain.cli.scan_steps import NETWORKS, PAGE
 from halebrain.cli.view import open_server
+from halebrain.core import progress
 from halebrain.io.bids_validator import validation_errors
 from halebrain.models import store
 
@@ -146,6 +148,22 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
     assert not list((output / "logs").iterdir())
     assert command("bids", dataset, output, "group")[0] == 0
     assert [row["status"] for row in table(output)] == ["done"] * 3
+
+
+def test_the_steps_within_a_scan_and_the_time_left_are_told(command, small_model, dataset, monkeypatch, tmp_path):
+    monkeypatch.setattr(progress, "SETTINGS", progress.ProgressSettings(plain_every_s=-1.0))
+    next((dataset / "sub-02/ses-a/anat").glob("*.nii.gz")).write_bytes(b"no scan at all")
+    how = ("-m", small_model, "--threshold", "0.1", "--device", "cpu", "--skip-bids-validation")
+    code, said = command("bids", dataset, tmp_path / "out", "participant", *how)
+    assert code == 3
+    lines = [line for line in said.err.splitlines() if line.startswith("Detecting: ")]
+    for step in ("brain", "registration", "recognition", NETWORKS, PAGE):
+        assert any(line.endswith(f"s left sub-01_FLAIR: {step}") for line in lines), step
+    done = [float(line.split()[1].partition("/")[0]) for line in lines]
+    assert done == sorted(done)
+    assert len({value for value in done if 0 < value < 1}) > 1
+    # The scan that cannot be read is over with its first step.
+    assert done[-1] == 3
 
 
 def test_the_page_of_all_scans_lists_what_failed(app, command, validator, dataset, tmp_path):

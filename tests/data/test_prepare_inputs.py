@@ -178,5 +178,5 @@ def test_scans_are_prepared_on_a_dask_cluster(scan, tmp_path, command):
     Manifest((scan,)).write(tmp_path / "raw.tsv")
     code, said = command("prepare", "-i", tmp_path / "raw.tsv", "-o", tmp_path / "set", "--brain", "stripped", *OPTIONS)
     assert code == 0, said.err
-    assert "1 of them before" in said.err
+    assert "1 of 1 scan prepared, 1 of them before" in said.err
     assert len(Manifest.read(tmp_path / "set" / "manifest.tsv")) == 1

@@ -99,11 +99,11 @@ def open_page(browser: Any, tmp_path: Path, make_scan: Callable[..., Made]) -> I
 
 @pytest.fixture
 def evaluation_page(tmp_path: Path, make_case: Callable[..., Any], rng: np.random.Generator) -> Callable[..., Path]:
-    """Write the page of an evaluation of four small scans by some methods."""
+    """Write the page of an evaluation of small scans, four unless told otherwise, by some methods."""
 
-    def write(*methods: str) -> Path:
+    def write(*methods: str, scans: int = 4) -> Path:
         evaluator = Evaluator(seed=0)
-        for number in range(4):
+        for number in range(scans):
             reference = np.zeros((6, 6, 4), bool)
             reference[1 : 3 + number % 2, 1:4, 1:3] = True
             for method in methods:

@@ -53,6 +53,15 @@ def test_links_pictures_and_failures(tmp_path: Path) -> None:
     assert text.count(DISCLAIMER) == 1
 
 
+def test_one_scan_is_told_as_one(tmp_path: Path) -> None:
+    detection(tmp_path / "a", "a")
+    text = written(tmp_path)
+    assert "<title>1 scan – HaleBrain</title>" in text
+    assert "1 scan, 0 with a flag" in text
+    detection(tmp_path / "b", "b")
+    assert "<title>2 scans – HaleBrain</title>" in written(tmp_path)
+
+
 def test_half_written_results_are_not_listed(tmp_path: Path) -> None:
     detection(tmp_path / ".part-x", "half")
     detection(tmp_path / "whole", "whole")

@@ -37,6 +37,7 @@ def test_contrast_smallest_piece_and_number_of_scans_are_told_where_they_are_kno
         "FLAIR. A voxel is marked where its anomaly score is at least 0.500; pieces smaller than 20 mm³"
     )
     assert text.endswith("Chosen on 10 validation scans.")
+    assert marking_text(about | {"n_scans": 1}).endswith("Chosen on 1 validation scan.")
 
 
 @pytest.mark.parametrize("key", ["ml:", "ml:much", "fpr:x", "", "ml"])

@@ -3,9 +3,11 @@
 import csv
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
+from halebrain.cli import report as cli_report
 from halebrain.cli.pages import write_index
-from halebrain.core.errors import DataError
+from halebrain.core import lock
+from halebrain.core.errors import DataError, UnavailableError
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
 from halebrain.report.embedding import read_page
@@ -105,6 +109,37 @@ def test_two_services_on_one_folder_lose_no_decision(
     assert [status for status, _ in answers] == [200] * 6
     assert sorted(row["lesion"] for row in rows(detection.review)) == ["1", "2", "3"]
     assert not list(detection.folder.glob(".*"))
+
+
+def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
+    detection: OutputNames, visitor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, begun = cli_report._read_maps, threading.Event()
+
+    def slow(names: OutputNames) -> Any:
+        found = read(names)
+        begun.set()
+        time.sleep(0.5)  # in which the view would write
+        return found
+
+    monkeypatch.setattr(cli_report, "_read_maps", slow)
+    with ThreadPoolExecutor(1) as pool:
+        reported = pool.submit(cli_report.remake_page, detection.provenance, threshold=0.75)
+        assert begun.wait(30)
+        status, said = save(visitor, detection, 0.85, 20)
+        assert reported.result(30) == detection.page
+    # The view waited, and then refused: the mask that its reader saw is gone.
+    assert status == 409, said
+    assert json.loads(detection.provenance.read_text())["threshold"]["value"] == 0.75
+    assert read_page(detection.page)[0]["threshold"]["value"] == 0.75
+    assert not list(detection.folder.glob(".*"))
+
+
+def test_a_report_is_told_what_holds_a_scan(detection: OutputNames, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = lock.only_one
+    monkeypatch.setattr(lock, "only_one", partial(hold, wait_s=0.1))
+    with hold(detection.page), pytest.raises(UnavailableError, match=r"\.lock-.*report\.html"):
+        cli_report.remake_page(detection.provenance)
 
 
 def test_a_finding_that_is_not_there_is_refused(visitor: Any, detection: OutputNames) -> None:

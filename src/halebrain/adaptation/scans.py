@@ -6,6 +6,7 @@ from pathlib import Path
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.progress import track
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import counted
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -79,7 +80,8 @@ def choose_scans(
 def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: Bundle) -> list[str]:
     notes, training = [], bundle.training
     if unused := len(manifest) - len(usable):
-        notes.append(f"{unused} scans have no lesion mask and are not declared healthy: they are not used")
+        has, are, they = ("has", "is", "it is") if unused == 1 else ("have", "are", "they are")
+        notes.append(f"{counted(unused, 'scan')} {has} no lesion mask and {are} not declared healthy: {they} not used")
     learned = set(bundle.seen_subjects("train_subjects"))
     if twice := [s for s in annotated.subjects() if s in learned]:
         notes.append(f"{_named(twice)}: the model was trained on them, so that its figures from before flatter it")

@@ -13,6 +13,7 @@ import typer
 from halebrain.core.errors import DataError, HalebrainError, WorkerError
 
 if TYPE_CHECKING:
+    from halebrain.core.progress import ProgressBar
     from halebrain.decision.choice import MaskChoice
     from halebrain.inference.predictor import Predictor
 
@@ -57,23 +58,27 @@ def look_at_all(
     import os
 
     from halebrain.core.parallel import map_items
-    from halebrain.core.progress import track
+    from halebrain.core.progress import ProgressBar
 
-    each = threads or max(1, (os.cpu_count() or 1) // n_procs)
-    _check_model(looking, alone=n_procs == 1)
-    found = map_items(partial(_look_at, looking), images, workers=0 if n_procs == 1 else n_procs, threads=each)
+    each, alone = threads or max(1, (os.cpu_count() or 1) // n_procs), n_procs == 1
+    _check_model(looking, alone=alone)
     failed = {}
-    for index, error in track(found, description="Detecting", total=len(images)):
-        record = _record(looking, images[index])
-        if not isinstance(error, Exception):
-            record.unlink(missing_ok=True)
-            continue
-        name = images[index].name.partition(".")[0]
-        _write_record(record, images[index].relative_to(looking.dataset), error)
-        if stop:
-            raise error
-        typer.echo(f"halebrain: {name}: {_said(error)}", err=True)
-        failed[name] = _said(error)
+    with ProgressBar("Detecting", len(images)) as bar:
+        # A step within a scan is told in this process only; others tell when a scan is done.
+        look = partial(_look_at, looking, bar=bar if alone else None, named=len(images) > 1)
+        found = map_items(look, images, workers=0 if alone else n_procs, threads=each)
+        for done, (index, error) in enumerate(found, start=1):
+            bar.reach(done)
+            record = _record(looking, images[index])
+            if not isinstance(error, Exception):
+                record.unlink(missing_ok=True)
+                continue
+            name = images[index].name.partition(".")[0]
+            _write_record(record, images[index].relative_to(looking.dataset), error)
+            if stop:
+                raise error
+            typer.echo(f"halebrain: {name}: {_said(error)}", err=True)
+            failed[name] = _said(error)
     return dict(sorted(failed.items()))
 
 
@@ -96,15 +101,18 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
     return found
 
 
-def _look_at(looking: Looking, image: Path) -> None:
+def _look_at(looking: Looking, image: Path, *, bar: "ProgressBar | None", named: bool) -> None:
+    """Look at one scan, and move the bar through it where there is one."""
     from halebrain.cli.detect import detect_scan
+    from halebrain.cli.scan_steps import begin_scan
     from halebrain.inference.cohort import bids_scan
 
     predictor, choice = _predictor(*_key(looking))
     scan = bids_scan(image, looking.dataset)
     assert scan.in_dataset is not None
     folder = looking.output / scan.in_dataset.parent
-    detect_scan(predictor, scan, folder, choice=choice, overwrite=looking.overwrite)
+    steps = None if bar is None else begin_scan(bar, scan, predictor, named=named)
+    detect_scan(predictor, scan, folder, choice=choice, overwrite=looking.overwrite, steps=steps)
 
 
 def _check_model(looking: Looking, *, alone: bool) -> None:

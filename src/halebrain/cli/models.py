@@ -265,6 +265,6 @@ def _thresholds(bundle: "Bundle") -> list[str]:
 def _line(name: str, threshold: "Threshold") -> str:
     modalities = f" of {', '.join(threshold.modalities)}" if threshold.modalities else ""
     return (
-        f"- Threshold {name}: {threshold.value:.4f}, {threshold.method}; {threshold.n_scans} scans{modalities}, "
-        f"split {threshold.split}"
+        f"- Threshold {name}: {threshold.value:.4f}, {threshold.method}; "
+        f"{counted(threshold.n_scans, 'scan')}{modalities}, split {threshold.split}"
     )

@@ -98,7 +98,7 @@ def prepare(
     results = Results("prepare", as_json=as_json)
     finished = finish(output, manifest, origin, failures, part=part, results=results)
     kept = sum(outcome.kept for outcome in outcomes)
-    typer.echo(f"{len(outcomes)} of {len(tasks)} scans prepared, {kept} of them before", err=True)
+    typer.echo(f"{len(outcomes)} of {counted(len(tasks), 'scan')} prepared, {kept} of them before", err=True)
     counts = {"scans": len(tasks), "prepared": len(outcomes), "kept": kept, "problems": list(problems)}
     _tell(results, output, finished, counts, failures)
     if failures:
@@ -202,7 +202,7 @@ def _report_problems(problems: Sequence[str], path: Path) -> None:
     for problem in problems[:_SAID]:
         typer.echo(f"halebrain: warning: {problem}", err=True)
     if len(problems) > _SAID:
-        typer.echo(f"halebrain: warning: {len(problems) - _SAID} more problems in {path}", err=True)
+        typer.echo(f"halebrain: warning: {counted(len(problems) - _SAID, 'more problem')} in {path}", err=True)
 
 
 def run_tasks(
@@ -286,7 +286,8 @@ def finish(
     if not entries:
         return Finished(left=len(missing))
     if missing:
-        typer.echo(f"{len(missing)} scans are left for other parts; the last one writes the manifests", err=True)
+        are = f"{counted(len(missing), 'scan')} {'is' if len(missing) == 1 else 'are'}"
+        typer.echo(f"{are} left for other parts; the last one writes the manifests", err=True)
         return Finished(left=len(missing))
     results = results or Results("prepare")
     files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
@@ -297,7 +298,8 @@ def finish(
     write_page(output, quality, read_failures(output))
     results.line(files[-1])
     flagged = sum(bool(scan.flags) for scan in quality)
-    typer.echo(f"{flagged} of {len(quality)} scans have something to look at", err=True)
+    has = "has" if flagged == 1 else "have"
+    typer.echo(f"{flagged} of {counted(len(quality), 'scan')} {has} something to look at", err=True)
     return Finished(tuple(files), flagged=flagged)
 
 

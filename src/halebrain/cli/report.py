@@ -90,6 +90,8 @@ def remake_page(
 ) -> Path:
     """Make the page of one detection again, and mask and table where the threshold changes; return the page's path.
 
+    Another report, or a `halebrain view`, on the same detection is waited for.
+
     Args:
         path: Its provenance.
         threshold: The new threshold; `None` = as it is.
@@ -100,7 +102,19 @@ def remake_page(
         DataError: The files do not belong together, or come from a version that said too little.
         MissingInputError: A file is gone.
         CannotWriteError: The folder cannot be written.
+        UnavailableError: Another process did not let go of the detection in time.
     """
+    from halebrain.core.lock import only_one
+    from halebrain.view.files import page_of
+
+    with only_one(page_of(path)):
+        return remake_locked_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan)
+
+
+def remake_locked_page(
+    path: Path, *, threshold: float | None = None, min_lesion_mm3: float | None = None, scan: Path | None = None
+) -> Path:
+    """Do what `remake_page` does, for a caller who holds the lock of the page."""
     from halebrain.cli.pages import render
     from halebrain.core.atomic import atomic_path
     from halebrain.inference.lesions import read_lesions

@@ -64,14 +64,27 @@ def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator
         scans: What is looked at.
         predictor: What looks at it.
     """
-    passes = len(predictor.levels) * predictor.draws
     with ProgressBar("Detecting", len(scans)) as bar:
         for scan in scans:
-            prefix = f"{scan.name}: " if len(scans) > 1 else ""
-            steps = ScanSteps(bar, _seconds(predictor, scan, passes), passes=passes, prefix=prefix)
-            steps.begin(READING)
+            steps = begin_scan(bar, scan, predictor, named=len(scans) > 1)
             yield scan, steps
             steps.finish()
+
+
+def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
+    """Return what the steps of one scan are told to; it is being read.
+
+    Args:
+        bar: Of all scans.
+        scan: What is looked at.
+        predictor: What looks at it.
+        named: Whether the name of the scan stands before that of a step.
+    """
+    passes = len(predictor.levels) * predictor.draws
+    prefix = f"{scan.name}: " if named else ""
+    steps = ScanSteps(bar, _seconds(predictor, scan, passes), passes=passes, prefix=prefix)
+    steps.begin(READING)
+    return steps
 
 
 def _seconds(predictor: "Predictor", scan: "ScanInput", passes: int) -> dict[str, float]:

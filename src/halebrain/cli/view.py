@@ -58,10 +58,11 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
 
     def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
         from halebrain.cli.pages import write_index
-        from halebrain.cli.report import remake_page
+        from halebrain.cli.report import remake_locked_page
         from halebrain.report.cohort_page import INDEX, is_cohort_page
 
-        remake_page(provenance, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
+        # The visit holds the lock of the page already.
+        remake_locked_page(provenance, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
         if is_cohort_page(output / INDEX):
             write_index(output, (), {})
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.wording import counted
 from halebrain.evaluation.imagewise import SCAN_ML, mean_of_highest_ml
 from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration, with_data_set
 
@@ -80,7 +81,8 @@ def place_among_healthy(
     healthy = np.array(known.get(with_data_set(modality, data_set), ()))
     if len(healthy) < MIN_HEALTHY_SCANS:
         whose = f" of {data_set}" if data_set else ""
-        note = f"{len(healthy)} healthy validation scans{whose} are {modality}, {MIN_HEALTHY_SCANS} are needed"
+        scans, are = counted(len(healthy), "healthy validation scan"), "is" if len(healthy) == 1 else "are"
+        note = f"{scans}{whose} {are} {modality}, {MIN_HEALTHY_SCANS} are needed"
         return ScanLevel(score, None, len(healthy), note)
     lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
     percentile = round(100 * (lower + ties / 2) / len(healthy), 1)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from halebrain.core.notice import NOTICE
+from halebrain.core.wording import counted
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
 
@@ -45,17 +46,17 @@ def _describe_owners(about: About) -> list[str]:
 
 def _describe(summary: dict[str, Any]) -> list[str]:
     if "tuned_for" in summary:
-        subjects = len(summary["val_subjects"])
+        subjects = counted(len(summary["val_subjects"]), "validation subject")
         return [
             f"- Residual weighs {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
-            f"on {subjects} validation subjects (manifest {summary['manifest_sha256'][:12]})"
+            f"on {subjects} (manifest {summary['manifest_sha256'][:12]})"
         ]
     if "adapted_from" in summary:
         return _describe_adaptation(summary)
     config = summary["config"]
     lines = [
-        f"- Learned from {len(summary['train_subjects'])} subjects, validated on {len(summary['val_subjects'])} "
-        f"(manifest {summary['manifest_sha256'][:12]})",
+        f"- Learned from {counted(len(summary['train_subjects']), 'subject')}, "
+        f"validated on {len(summary['val_subjects'])} (manifest {summary['manifest_sha256'][:12]})",
         f"- Modalities: {', '.join(summary['modalities'])}",
         f"- Step {summary['step']} of {config['loop']['steps']}, batch {config['loop']['batch_size']}, "
         f"validation loss {summary['validation_loss']:.4f}",
@@ -70,15 +71,15 @@ def _describe(summary: dict[str, Any]) -> list[str]:
 def _describe_adaptation(summary: dict[str, Any]) -> list[str]:
     tuning = summary["config"]["tuning"]
     lines = [
-        f"- Segmenter of model {summary['adapted_from'][:12]}, adapted to {len(summary['scans'])} scans of "
-        f"{len(summary['train_subjects'])} subjects (manifest {summary['manifest_sha256'][:12]})",
+        f"- Segmenter of model {summary['adapted_from'][:12]}, adapted to {counted(len(summary['scans']), 'scan')} of "
+        f"{counted(len(summary['train_subjects']), 'subject')} (manifest {summary['manifest_sha256'][:12]})",
         f"- Annotated pathologies learned: {', '.join(summary['pathologies'])}",
         f"- Modalities: {', '.join(summary['modalities'])}",
-        f"- {summary['steps']} steps, batch {tuning['loop']['batch_size']}, on {summary['device']}, "
+        f"- {counted(summary['steps'], 'step')}, batch {tuning['loop']['batch_size']}, on {summary['device']}, "
         f"seed {summary['config']['seed']}",
     ]
     for steps, value in zip(summary["steps_tried"], summary["auprc_left_out"], strict=True):
-        lines.append(f"- Mean AUPRC of subjects left out, after {steps} steps: {value:.3f}")
+        lines.append(f"- Mean AUPRC of subjects left out, after {counted(steps, 'step')}: {value:.3f}")
     lines += [f"- {note[:1].upper()}{note[1:]}" for note in summary["notes"]]
     lines += ["- Scans, by the sha256 of image and lesion:"]
     for name, hashes in summary["scans"].items():

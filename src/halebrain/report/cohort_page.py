@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.core.wording import counted
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.score_strips import ScoredScan, score_strips
 from halebrain.report.strip import Dot, dot_strip
@@ -137,6 +138,7 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
         failures=sorted(failures.items()),
         strips=[strip for strip in _strips(rows) if strip["dots"]],
         disclaimer=DISCLAIMER,
+        counted=counted,
     )
     write_text(path, html)
     return path

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from halebrain.core.wording import counted
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.froc import Froc
@@ -151,7 +152,7 @@ def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
     groups = list(dict.fromkeys(point.group for point in points))
     for colour, group in zip(_cycle(len(groups)), groups, strict=True):
         own = [point for point in points if point.group == group]
-        label = f"{group} pathologies, {own[0].n_scans} scans"
+        label = f"{group} pathologies, {counted(own[0].n_scans, 'scan')}"
         axes.plot([p.weight for p in own], [p.auprc for p in own], color=colour, marker="o", linewidth=1.6, label=label)
         best = best_point(points, group)
         if best is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
@@ -63,8 +64,8 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     kept = [s for s in sections if s.figure is not None or s.rows]
     page = Page(
         title=title,
-        lead=f"{len({r.scan_id for r in rows})} scans of {len({r.subject for r in rows})} subjects, "
-        f"grid: {evaluation.provenance.get('grid', 'as given')}.",
+        lead=f"{counted(len({r.scan_id for r in rows}), 'scan')} of "
+        f"{counted(len({r.subject for r in rows}), 'subject')}, grid: {evaluation.provenance.get('grid', 'as given')}.",
         numbers=_numbers(evaluation, method),
         sections=kept,
         provenance=evaluation.provenance,
@@ -81,7 +82,7 @@ def _numbers(evaluation: Evaluation, method: str) -> list[tuple[str, str]]:
     for summary in evaluation.summaries:
         if (summary.group, summary.method) == ("all", method) and summary.metric in HEADLINE[:4]:
             value = with_interval(summary.interval, summary.unit, digits=2)
-            found.append((value, f"{summary.metric}, mean over {summary.interval.n_scans} scans"))
+            found.append((value, f"{summary.metric}, mean over {counted(summary.interval.n_scans, 'scan')}"))
     return found
 
 

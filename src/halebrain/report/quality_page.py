@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halebrain.core.atomic import write_text
+from halebrain.core.wording import counted
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.strip import Dot, dot_strip
 
@@ -54,6 +55,7 @@ def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], 
         header=["scan", "modality", *(name.replace("_", " ") for name in names), "flags"],
         strips=[strip for strip in (_strip(name, rows) for name in names) if strip["dots"]],
         disclaimer=DISCLAIMER,
+        counted=counted,
     )
     write_text(path, html)
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from halebrain.core.wording import counted
+
 _ALL_MODALITIES = " (all modalities: "
 
 
@@ -51,7 +53,7 @@ def _what_it_is(name: str, n_scans: object) -> str:
     key, _, data_set = stored.partition("@")
     promised = promise(key)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
-    scans = f"{n_scans} validation scan{'' if n_scans == 1 else 's'}" if n_scans else "validation scans"
+    scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
     every = f" of all contrasts ({others.removesuffix(')')}), as this one has none of its own" if others else ""
     return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said

@@ -79,7 +79,7 @@ def _figures(
         figures.append((f"{score:.3g}", "score of the scan as a whole"))
     if percentile is not None:
         healthy = provenance.get("scan_score_n_healthy")
-        among = f"{healthy} healthy scans" if healthy else "healthy scans"
+        among = counted(healthy, "healthy scan") if isinstance(healthy, int) and healthy else "healthy scans"
         figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
     figures.append((f"{total_ml(findings):.2f} ml", "their volume"))

@@ -74,12 +74,12 @@ def test_derived_scans_are_named_until_asked_for(tree):
     root = people(tree(scan, "sub-02_T1w.nii.gz"), ["sub-01"], ["sub-02"])
     result = read_source("bids", root)
     assert result.manifest.subjects() == ["02"]
-    assert "1 scans are derived" in result.problems[0]
+    assert "1 scan is derived by name; the setting 'derived' takes it" in result.problems[0]
     taken = by_id(read_source("bids", root, {"derived": True}))
     record = taken[f"sub-01_space-{TEMPLATE_SPACE}_desc-preproc_T1w"]
     assert record.space == TEMPLATE_SPACE
     (root / "sub-02_T1w.nii.gz").unlink()
-    with pytest.raises(MissingInputError, match="'derived' takes them"):
+    with pytest.raises(MissingInputError, match="'derived' takes it"):
         read_source("bids", root)
 
 

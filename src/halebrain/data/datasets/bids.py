@@ -13,6 +13,7 @@ from pathlib import Path
 
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import counted
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_table
 from halebrain.data.datasets.tree import FileTree
@@ -92,9 +93,9 @@ class BidsSource(Source):
                 )
             )
         if derived:
-            said = (
-                f"{len(derived)} scans are derived by their names, this is the first; the setting 'derived' takes them"
-            )
+            are = f"{counted(len(derived), 'scan')} {'is' if len(derived) == 1 else 'are'}"
+            first = "" if len(derived) == 1 else ", this is the first"
+            said = f"{are} derived by name{first}; the setting 'derived' takes {'it' if len(derived) == 1 else 'them'}"
             draft.report(derived[0], said)
         for subject in sorted(set(people) - seen):
             draft.report(f"sub-{subject}", "in participants.tsv, but without a scan")
