@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
-from halebrain.core.config import Config, dump_yaml, load_config, merged, read_yaml
+from halebrain.core.config import Config, dump_yaml, load_config, merged, portable_dump, read_yaml, without_places
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.training.reconstructor import ReconstructorTraining
 
@@ -109,3 +111,47 @@ def test_an_override_reaches_into_the_items_of_a_list(tmp_path):
     for wrong in ("of.2.name=x", "of.first.name=x", "of.0=x"):
         with pytest.raises(ConfigError, match="list"):
             load_config(ReconstructorTraining, path, [f"anomaly.settings.{wrong}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/home/jane/hospital/t1/manifest.tsv", "manifest.tsv"),
+        ("C:\\scans\\jane\\cache", "cache"),
+        ("cohort/manifest.tsv", "cohort/manifest.tsv"),
+        ({"of": [{"masks": "/data/masks"}, 3, None]}, {"of": [{"masks": "masks"}, 3, None]}),
+        ("", ""),
+    ],
+)
+def test_what_leaves_the_machine_says_no_place_of_it(value, kept):
+    assert without_places(value) == kept
+
+
+def test_a_portable_dump_is_the_dump_but_for_places():
+    class Places(Config):
+        table: Path
+        rate: float = 0.5
+
+    assert portable_dump(Places(table=Path("/somewhere/table.tsv"))) == {"table": "table.tsv", "rate": 0.5}
+
+
+class Deep(Config):
+    outer: Outer = Outer(name="c", loop=Inner(steps=9))
+
+
+def test_a_section_given_in_part_keeps_the_defaults_of_where_it_stands():
+    assert load_config(Deep, None, ["outer.name=d"]).outer == Outer(name="d", loop=Inner(steps=9))
+    assert load_config(Deep, None, ["outer.loop.steps=2"]).outer == Outer(name="c", loop=Inner(steps=2))
+    assert load_config(Deep, None) == Deep()
+
+
+def test_a_section_that_names_another_method_drops_the_settings_of_the_default():
+    class Method(Config):
+        name: str
+        settings: dict[str, int] = Field(default_factory=dict)
+
+    class Run(Config):
+        method: Method = Method(name="a", settings={"x": 1})
+
+    assert load_config(Run, None, ["method.settings.y=2"]).method.settings == {"x": 1, "y": 2}
+    assert load_config(Run, None, ["method.name=b"]).method == Method(name="b")

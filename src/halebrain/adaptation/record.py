@@ -9,6 +9,7 @@ from typing import Any
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import StepChoice
 from halebrain.adaptation.scans import AdaptScans
+from halebrain.core.config import portable_dump
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.models.about import About
@@ -48,7 +49,7 @@ def summarise_adaptation(
     return {
         "adapted_from": bundle.sha256,
         "identity": identity,
-        "config": config.model_dump(mode="json"),
+        "config": portable_dump(config),
         "manifest_sha256": learned.fingerprint(),
         "train_subjects": learned.subjects(),
         "val_subjects": [],

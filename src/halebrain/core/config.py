@@ -4,7 +4,7 @@ An unknown key is an error that names the closest valid one; a wrong type names 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
@@ -72,7 +72,7 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
     raw = read_yaml(path) if path is not None else {}
     for pair in overrides:
         _apply_override(raw, pair)
-    return parse_config(model, raw, where=path or "--set")
+    return parse_config(model, over_defaults(model, raw), where=path or "--set")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -144,6 +144,21 @@ def merged(*settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def over_defaults(model: type[Config], raw: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which a section that is given in part keeps the rest of what `model` has there by default.
+
+    A class may have other defaults for a section than the section's own class: changing one key of it must not change
+    the others.
+    """
+    result = dict(raw)
+    for name, field in model.model_fields.items():
+        default, given = field.default, raw.get(name)
+        if isinstance(default, Config) and isinstance(given, dict):
+            known = default.model_dump(mode="json", exclude_unset=True)
+            result[name] = merged({name: known}, {name: over_defaults(type(default), given)})[name]
+    return result
+
+
 def _without_foreign_settings(section: dict[str, Any], name: object) -> dict[str, Any]:
     if name is None or "name" not in section or section["name"] == name:
         return section
@@ -161,6 +176,22 @@ def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> 
 def dump_yaml(config: Config) -> str:
     """Return the resolved configuration, defaults included, as YAML in declaration order."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def portable_dump(config: Config) -> dict[str, Any]:
+    """Return settings as JSON for a file that leaves this machine: of an absolute path only the last name is kept."""
+    return {key: without_places(value) for key, value in config.model_dump(mode="json").items()}
+
+
+def without_places(value: Any) -> Any:
+    """Return a value of JSON in which every absolute path, at any depth, is its last name."""
+    if isinstance(value, dict):
+        return {key: without_places(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_places(one) for one in value]
+    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        return PureWindowsPath(value).name  # knows both separators
+    return value
 
 
 def parse_pair(pair: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.fabric import Fabric
 
-from halebrain.core.config import Config, GrowingConfig
+from halebrain.core.config import Config, GrowingConfig, portable_dump
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
@@ -183,9 +183,12 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
 
 
 def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:
-    """Return what a model card says of a run: data, steps, loss, time, device, and the resolved configuration."""
+    """Return what a model card says of a run: data, steps, loss, time, device, and the resolved configuration.
+
+    A model is passed on: the configuration says no place of this machine.
+    """
     return {
-        "config": config.model_dump(mode="json"),
+        "config": portable_dump(config),
         "manifest_sha256": manifest.fingerprint(),
         "train_subjects": manifest.split("train").subjects(),
         "val_subjects": manifest.split("val").subjects(),
