@@ -30,10 +30,12 @@ def pairs(seed: int) -> PairStore:
     return PairStore((found,), (str(seed),))
 
 
-def tuned(folder: Path, steps: int, seen: list[int] | None = None, stop: int = 0) -> dict[str, torch.Tensor]:
+def tuned(
+    folder: Path, steps: int, seen: list[int] | None = None, stop: int = 0, kept: float = 0.5
+) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2)).eval().requires_grad_(False)
-    config = TuningConfig(loop={**LOOP, "steps": steps})  # type: ignore[arg-type]
+    config = TuningConfig(loop={**LOOP, "steps": steps}, kept=kept)  # type: ignore[arg-type]
 
     def watch(step: int, _weights: dict[str, torch.Tensor]) -> None:
         if seen is not None:
@@ -47,6 +49,15 @@ def tuned(folder: Path, steps: int, seen: list[int] | None = None, stop: int = 0
     assert not any(p.requires_grad for p in segmenter.parameters())
     assert not segmenter.training
     return segmenter.state_dict()
+
+
+def test_the_result_lies_between_before_and_after(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = Segmenter(SegmenterConfig(channels=(8, 16), patch=2)).state_dict()
+    half, after = (tuned(tmp_path / str(kept), 6, kept=kept) for kept in (0.5, 0.0))
+    for name, weight in half.items():
+        torch.testing.assert_close(weight, (before[name] + after[name]) / 2)
+    assert any((after[name] - weight).abs().max() > 1e-3 for name, weight in before.items())
 
 
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
 from halebrain.adaptation.judge import Judge
+from halebrain.adaptation.own import as_it_learned
 from halebrain.adaptation.pairs import open_pairs
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
@@ -66,7 +67,7 @@ class Adapter:
     Args:
         bundle: A detector; its reconstructor stays as it is.
         scans: What to learn from and to judge by.
-        config: How.
+        config: How; anomalies and loss that it leaves open are those that the model learned with.
         folder: Of pairs, weights and scores; a run that was stopped goes on from them.
         device: Where the networks run.
 
@@ -83,6 +84,7 @@ class Adapter:
                 where=bundle.path or "model",
                 remedy="give a detector, which has both stages; halebrain models info MODEL says what it is",
             )
+        config = as_it_learned(config, bundle)
         self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
         self.identity = adaptation_identity(bundle, scans, config)
         self.work = folder / self.identity[:16]

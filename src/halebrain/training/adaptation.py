@@ -26,10 +26,13 @@ class TuningConfig(Config):
         synthetic_slices: Slices with synthetic anomalies, from all scans together.
         synthetic_fraction: Share of them in a batch.
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
-        anomaly: The synthetic anomalies: all kinds by default, as what must stay is what nobody annotated.
+        anomaly: The synthetic anomalies, as what must stay is what nobody annotated. Left open, they are those that the
+            model learned with; all kinds where it does not say.
         augmentation: Of intensities when a pair is made, of shapes at each step.
-        loss: Weights of the loss.
+        loss: Weights of the loss; left open, those that the model learned with.
         loop: How long at most, and how fast. The rate is constant, so that a shorter run is the beginning of a longer.
+        kept: Share of the model's own weights in the result, which is the mean of before and after by this weight: it
+            gains most of what the tuned one gains, and forgets little (Wortsman et al. 2022, WiSE-FT).
     """
 
     draws: int = Field(default=3, ge=1)
@@ -52,6 +55,7 @@ class TuningConfig(Config):
         checkpoint_every=100,
         keep="last",
     )
+    kept: float = Field(default=0.5, ge=0, lt=1)
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that a shorter run is the beginning of a longer one."""
@@ -93,7 +97,7 @@ def fine_tune(
     identity: str,
     on_validated: Callable[[int, Weights], None] | None = None,
 ) -> float:
-    """Fine-tune `segmenter`, which ends with the averaged weights of the last step; return the seconds that it took.
+    """Fine-tune `segmenter`, which ends between its own weights and those of the last step; return the seconds taken.
 
     Args:
         segmenter: As the model has it.
@@ -104,12 +108,23 @@ def fine_tune(
         seed: The user's seed.
         name: What the progress bar calls it.
         identity: Hash of all that the run depends on.
-        on_validated: Called with the step and the averaged weights after each validation.
+        on_validated: Called with the step and the weights that the segmenter would end with, after each validation.
     """
+    before = {name: weight.detach().clone() for name, weight in segmenter.state_dict().items()}
+
+    def tell(step: int, weights: Weights) -> None:
+        if on_validated is not None:
+            on_validated(step, mixed(before, weights, config.kept))
+
     segmenter.requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = adaptation_stage(segmenter, stores, config, seed)
     stage.train()
-    result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, on_validated=on_validated)
-    segmenter.load_state_dict(result.weights)
+    result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, on_validated=tell)
+    segmenter.load_state_dict(mixed(before, result.weights, config.kept))
     segmenter.eval().requires_grad_(False)
     return result.seconds
+
+
+def mixed(before: Weights, after: Weights, kept: float) -> Weights:
+    """Return kept × before + (1 − kept) × after, weight by weight."""
+    return {name: torch.lerp(weight, before[name].to(weight.device), kept) for name, weight in after.items()}

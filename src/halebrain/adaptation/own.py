@@ -1,0 +1,39 @@
+"""An adaptation goes on as its model learned: with the anomalies and the loss of its second stage."""
+
+from typing import Any
+
+from halebrain.adaptation.config import AdaptConfig
+from halebrain.core.config import parse_config
+from halebrain.data.anomalies import AnomalySpec
+from halebrain.models.bundle import Bundle
+from halebrain.training.losses import LossConfig
+
+_STAGES = ("stage2", "joint")
+_FOLDER = "masks"
+
+
+def as_it_learned(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
+    """Return the settings with what the user left open taken from how the model's segmenter learned.
+
+    Other anomalies than those it knows would teach it that what it calls is healthy: bright ones alone, and it forgets
+    the dark lesions of T1. Where the model does not say how it learned, the settings stay.
+
+    Args:
+        config: The settings; what was given in them is kept.
+        bundle: The model.
+    """
+    stages = [bundle.training[stage] for stage in _STAGES if stage in bundle.training]
+    learned: dict[str, Any] = stages[0].get("config", {}) if stages else {}
+    own: dict[str, Any] = {}
+    if "anomaly" in learned and "anomaly" not in config.tuning.model_fields_set:
+        own["anomaly"] = parse_config(AnomalySpec, _without_folders(learned["anomaly"]), where=bundle.path or "model")
+    if "loss" in learned and "loss" not in config.tuning.model_fields_set:
+        own["loss"] = parse_config(LossConfig, learned["loss"], where=bundle.path or "model")
+    return config.model_copy(update={"tuning": config.tuning.model_copy(update=own)})
+
+
+def _without_folders(settings: Any) -> Any:
+    """Return settings without the user's own lesion masks, which are not where the model is."""
+    if isinstance(settings, dict):
+        return {key: _without_folders(value) for key, value in settings.items() if key != _FOLDER}
+    return [_without_folders(one) for one in settings] if isinstance(settings, list) else settings
