@@ -306,6 +306,16 @@ def test_a_mask_without_errors_is_the_brain(anatomy):
     assert torch.equal(cut, anatomy.brain_mask & (z <= 40))
 
 
+def test_no_mask_is_larger_than_readers_take(anatomy):
+    brain_ml = int(anatomy.brain_mask.sum()) * SPACING**3 / 1000
+    far = StrippingParams(offset_mm=7, roughness_mm=0, rim=0.5, seed=1)
+    mask = stripped_mask(anatomy, far)
+    assert brain_ml < int(mask.sum()) * SPACING**3 / 1000 <= 2400
+    assert not (anatomy.brain_mask & ~mask).any()
+    giant = replace(anatomy, brain_mask=torch.ones_like(anatomy.brain_mask))
+    assert int(stripped_mask(giant, far).sum()) * SPACING**3 / 1000 <= 2400
+
+
 def test_the_rim_is_outside_the_brain_alone(anatomy):
     image = torch.rand(SHAPE, generator=make_generator(4))
     rim = add_rim(image, anatomy, StrippingParams(offset_mm=2, roughness_mm=0, rim=0.5, seed=1), brightest=1.0)

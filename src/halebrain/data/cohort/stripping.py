@@ -8,6 +8,9 @@ from halebrain.core.random import make_generator
 from halebrain.data.cohort.anatomy import Anatomy
 from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
 
+_MOST_ML, _STEP_MM = 2400.0, 0.5
+"""A larger mask, as a wide one of a large head may be, comes nearer to the brain, and into it: readers take 2500 ml."""
+
 
 class StrippingParams(Config):
     """What was drawn for the brain mask of one subject.
@@ -51,7 +54,12 @@ def stripped_mask(anatomy: Anatomy, params: StrippingParams) -> torch.Tensor:
     limit = limit + 0.5 * params.roughness_mm * _field(anatomy, params, 1, 12)
     i, j, k = anatomy.brain_mask.shape
     z = coordinates_mm((i, j, k), torch.from_numpy(anatomy.grid.affine).float())[2]
-    kept = (height <= limit.clamp(-5, 7)) & (z >= params.bottom_mm) & (z <= params.top_mm)
+    scanned = (z >= params.bottom_mm) & (z <= params.top_mm)
+    kept = (height <= limit.clamp(-5, 7)) & scanned
+    most = _MOST_ML * 1000 / anatomy.spacing_mm**3
+    while int(kept.sum()) > most and float(limit.max()) > -5:
+        limit = limit - _STEP_MM
+        kept = (height <= limit.clamp(-5, 7)) & scanned
     # Cut off pieces are not brain to any extractor.
     labels, count = ndimage.label(kept.numpy())
     if count > 1:
