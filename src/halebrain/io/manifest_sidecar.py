@@ -6,14 +6,13 @@ a whole is under `HaleBrain`. No path stands in it, so it is the same wherever t
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from halebrain.core.atomic import write_text
-from halebrain.core.config import Config, parse_config
+from halebrain.core.config import Config, parse_config, portable_dump
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io.manifest import SPACES, SPLITS, Manifest
 
@@ -77,7 +76,7 @@ def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
         CannotWriteError: The folder cannot be written.
     """
     path = sidecar_path(table)
-    about = {"Fingerprint": manifest.fingerprint(), "Origin": _rootless(origin), "Counts": _counts(manifest)}
+    about = {"Fingerprint": manifest.fingerprint(), "Origin": portable_dump(origin), "Counts": _counts(manifest)}
     write_text(path, json.dumps({**COLUMNS, _OWN: about}, indent=2, ensure_ascii=False) + "\n")
     return path
 
@@ -121,16 +120,3 @@ def _counts(manifest: Manifest) -> dict[str, Any]:
         "subjects_by_split": dict(sorted(Counter(splits.values()).items())),
         **{f"scans_by_{name}": counts for name, counts in by.items()},
     }
-
-
-def _rootless(origin: Origin) -> dict[str, Any]:
-    return {key: _without_folder(value) for key, value in origin.model_dump(mode="json").items()}
-
-
-def _without_folder(value: Any) -> Any:
-    """Return a setting with every absolute path in it cut down to its last part."""
-    if isinstance(value, Mapping):
-        return {key: _without_folder(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folder(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
