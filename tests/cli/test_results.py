@@ -64,6 +64,7 @@ CASES = {
     "models export": "small_model -o small.zip",
     "models halve": "small_model -o half",
     "models import": "small_model --name mine",
+    "models join": "small_model small_model -o joined",
     "models info": "general",
     "models list": "",
     "models verify": "",
@@ -92,6 +93,7 @@ FIELDS = {
     "models export": {"path", "bytes", "sha256"},
     "models halve": {"path", "bytes", "sha256"},
     "models import": {"path", "bytes", "sha256", "name"},
+    "models join": {"path", "bytes", "sha256"},
     "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration"},
     "prepare": {
         *("output", "scans", "prepared", "kept", "problems", "failed", "left", "flagged", "files"),
@@ -188,6 +190,18 @@ def test_scans_that_fail_stand_in_the_document_and_in_the_exit_code(command, pla
     assert [scan["scan"] for scan in found["failed"]] == ["sub-03_FLAIR"]
     assert found["index"] == "out/index.html"
     assert "sub-03_FLAIR" in said.err
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_after_many_scans_the_box_offers_to_go_through_them(command, place, many, monkeypatch):
+    (place / "many").mkdir()
+    shutil.copy(place / "sub-01_FLAIR.nii.gz", place / "many")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, said = command("detect", *shlex.split(LOOK.replace("sub-01_FLAIR.nii.gz", "many") if many else LOOK))
+    assert code == 0, said.err
+    assert "halebrain report out --threshold VALUE" in said.err
+    assert ("open out/index.html in a browser" in said.err) == many
+    assert ("halebrain view out " in said.err) == many
 
 
 def test_the_group_level_gives_the_rows_of_its_table(command, place):

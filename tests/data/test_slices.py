@@ -1,6 +1,7 @@
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.slices import SliceSampler, SliceStore, build_store
+from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store, weigh
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
@@ -66,6 +67,38 @@ def test_a_store_holds_the_slices_with_brain_and_their_labels(store):
     assert batch.lesion[0, 0, 10:16, 12:18].all()
     assert int(batch.lesion.sum()) == 36
     assert not batch.image[~batch.brain_mask].any()
+
+
+def test_a_store_shows_each_slice_with_its_neighbours_and_nothing_beyond_the_last(store):
+    seeing = replace(store, neighbours=(-2, 1))
+    batch, plain = seeing.read([0, 0, 1], [5, 15, 1]), store.read([0, 0, 1], [5, 15, 1])
+    assert batch.image.shape == batch.brain_mask.shape == (3, 3, 32, 32)
+    assert torch.equal(batch.image[:, :1], plain.image)
+    assert torch.equal(batch.lesion, plain.lesion)
+    for row, (scan, below, above) in enumerate([(0, 3, 6), (0, 13, None), (1, None, 2)]):
+        for channel, place in ((1, below), (2, above)):
+            if place is None:
+                assert not batch.image[row, channel].any()
+                assert not batch.brain_mask[row, channel].any()
+            else:
+                assert torch.equal(batch.image[row, channel], store.read([scan], [place]).image[0, 0])
+                assert torch.equal(batch.brain_mask[row, channel], store.read([scan], [place]).brain_mask[0, 0])
+
+
+def test_scans_of_further_tables_count_as_often_as_asked(store, manifest, tmp_path):
+    further = tmp_path / "further.tsv"
+    manifest.select(lambda record: record.subject == "well").write(further)
+    data = DataConfig(more_manifests=(further,), more_weight=3)
+    weighed = weigh(replace(store, levels=tuple(np.arange(16) for _ in range(2))), data)
+    assert [record.subject for record in weighed.records] == ["sick", "well", "well", "well"]
+    assert len(weighed.images) == len(weighed.labels) == len(weighed.levels) == 4
+    np.testing.assert_array_equal(weighed.images[3], store.images[1])
+    assert weigh(store, data.model_copy(update={"more_weight": 1})) is store
+    assert weigh(store, DataConfig(more_weight=3)) is store
+    assert "more_weight" not in DataConfig().model_dump()
+    drawn = SliceSampler(weighed, 400, seed=0, stream="train").batch(0)
+    share = float(drawn.lesion.flatten(1).any(dim=1).float().mean())
+    assert 0.01 < share < 0.075, "a quarter of the draws, of whose 16 slices three have lesion"
 
 
 def test_a_cached_scan_is_not_preprocessed_again(store, manifest, tmp_path):

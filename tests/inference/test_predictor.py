@@ -9,7 +9,7 @@ from halebrain.core.types import Volume
 from halebrain.inference.postprocess import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
-from halebrain.models.segmentation import SegmenterConfig
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.pipeline import WorkingScan
 
 SETTINGS = {
@@ -136,6 +136,22 @@ def test_mirrored_pairs_are_seen_as_the_mirror_image_of_what_is_seen() -> None:
     once, again = plain(segmenter, image, inside, reconstruction), plain(segmenter, *mirrored).flip(2)
     torch.testing.assert_close(seen, (once + again) / 2, atol=1e-6, rtol=0)
     assert (once - again).abs().max() > 1e-3
+
+
+def test_a_segmenter_is_shown_the_neighbours_that_it_asks_for_whatever_the_batch() -> None:
+    torch.manual_seed(3)
+    segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 3))).eval()
+    image, reconstruction = torch.rand(2, 7, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    inside = torch.ones_like(image, dtype=torch.bool)
+    found = [
+        Predictor(make_bundle(), batch_size=size).segment_with(segmenter, image, inside, reconstruction)
+        for size in (2, 16)
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=0)
+    seen = torch.cat([image[4], image[3], torch.zeros(1, 32, 32)])[None]
+    with torch.inference_mode():
+        expected = segmenter(seen, reconstruction[4:5]).sigmoid()
+    torch.testing.assert_close(found[0][4:5], expected, atol=1e-6, rtol=0)
 
 
 def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:

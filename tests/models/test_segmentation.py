@@ -4,7 +4,7 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.similarity import ssim_map
-from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.models.segmentation import Segmenter, SegmenterConfig, with_neighbours
 
 STREAMS = [("image",), ("residual",), ("residual", "image"), ("image", "reconstruction"), ("absolute_residual", "ssim")]
 
@@ -45,6 +45,57 @@ def test_an_early_encoder_sees_all_streams_as_channels_and_its_decoder_is_that_o
     assert size(early.decoder) == size(image.decoder)
     alone = build(encoder="early", streams=("image",), patch=2)
     assert torch.equal(alone(*[torch.ones(1, 1, 16, 16)] * 2), image(*[torch.ones(1, 1, 16, 16)] * 2))
+
+
+def test_neighbours_are_further_channels_of_the_early_encoder_and_matter_each():
+    plain, seeing = build(encoder="early", patch=2), build(encoder="early", patch=2, neighbours=(-2, 1))
+    assert seeing.encoders[0][0][0].in_channels == 2 * plain.encoders[0][0][0].in_channels
+    image, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    out = seeing(image, reconstruction)
+    assert out.shape == reconstruction.shape
+    for channel in range(3):
+        other = image.clone()
+        other[:, channel] += 0.3
+        assert (seeing(other, reconstruction) - out).abs().max() > 1e-4
+    assert "neighbours" not in plain.config.model_dump()
+
+
+def test_a_stack_shows_each_slice_with_those_around_it_and_nothing_beyond_its_ends():
+    stack = torch.arange(1.0, 6.0).view(5, 1, 1, 1)
+    seen = with_neighbours(stack, (-3, -1, 1, 7, -7, -5))[:, :, 0, 0].int().tolist()
+    assert all(row[5:] == [0, 0] for row in seen)
+    seen = [row[:5] for row in seen]
+    assert seen == [[1, 0, 0, 2, 0], [2, 0, 1, 3, 0], [3, 0, 2, 4, 0], [4, 1, 3, 5, 0], [5, 2, 4, 0, 0]]
+    assert torch.equal(with_neighbours(stack, ()), stack)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [((0, 1), "other slices"), ((1, 1), "each once"), ((1,), "encoder: early")],
+)
+def test_neighbours_that_make_no_sense_are_refused(wrong, word):
+    settings = {"neighbours": wrong, "encoder": "separate" if word == "encoder: early" else "early"}
+    with pytest.raises(ConfigError, match=word):
+        parse_config(SegmenterConfig, settings, where="test")
+
+
+def test_several_networks_give_the_mean_of_their_probabilities_each_from_what_it_looks_at():
+    own, far = {"encoder": "early", "neighbours": (-1,)}, {"encoder": "early", "neighbours": (3, -1), "patch": 2}
+    together = build(**own, others=({"channels": (8, 16)} | far, {"channels": (8, 16), "streams": ("image",)}))
+    assert together.config.shown == (-1, 3)
+    assert together.config.needs_reconstruction
+    image, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    parts = [build(**own), *together.others]
+    parts[0].load_state_dict({k: v for k, v in together.state_dict().items() if not k.startswith("others")})
+    seen = [image[:, :2], image[:, [0, 2, 1]], image[:, :1]]
+    expected = torch.stack([part(x, reconstruction).sigmoid() for part, x in zip(parts, seen, strict=True)]).mean(dim=0)
+    torch.testing.assert_close(together(image, reconstruction).sigmoid(), expected)
+    assert len(together.all_logits(image, reconstruction)) == 1
+    assert "others" not in build().config.model_dump()
+    # Where all are sure, the logits stay numbers.
+    for part in (together, *together.others):
+        part.head.bias.data.fill_(-300.0)
+    assert torch.isfinite(together(image, reconstruction)).all()
 
 
 @pytest.mark.parametrize("encoder", ["shared", "separate", "early"])

@@ -37,6 +37,22 @@ def test_everything_else_does(changed):
     assert run_identity(config, rows, *others) != run_identity(BASE, manifest("a"), "hash")
 
 
+def test_which_scans_count_several_times_matters_and_only_then(tmp_path):
+    tables = {}
+    for subject in ("a", "b"):
+        scan = tmp_path / f"{subject}.nii.gz"
+        scan.touch()
+        tables[subject] = tmp_path / f"{subject}.tsv"
+        Manifest((ScanRecord(subject=subject, image=scan, modality="T1w", split="train"),)).write(tables[subject])
+
+    def identity(further, weight):
+        data = DataConfig(more_manifests=(tables[further],), more_weight=weight)
+        return run_identity(BASE.model_copy(update={"data": data}), manifest("a", "b"))
+
+    assert identity("a", 1) == identity("b", 1) == run_identity(BASE, manifest("a", "b"))
+    assert len({identity("a", 1), identity("a", 3), identity("b", 3)}) == 3
+
+
 def test_a_healthy_scan_with_an_empty_mask_is_not_annotated():
     record = ScanRecord(subject="a", image=Path("a"), modality="T1w", lesion=Path("m"), pathology="healthy")
     assert not _is_annotated(record, None)

@@ -19,6 +19,7 @@ from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import LoopConfig, train
 from halebrain.training.pair_cache import cached_stage
 from halebrain.training.pair_stage import PairStage
+from halebrain.training.pairs import split_pairs
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -116,6 +117,7 @@ def test_pairs_are_made_once_for_all_runs_that_need_the_same(tmp_path: Path) -> 
         ({"pairs": PairCacheConfig(annotated=20, synthetic=6, validation=2)}, {"synthetic-val", "annotated-val"}),
         ({"augmentation": PairAugmentationConfig(gamma=0)}, {"synthetic-train", "annotated-train"}),
         ({"segmenter": SegmenterConfig(channels=(8, 16), streams=("image",))}, ALL),
+        ({"segmenter": SegmenterConfig(channels=(8, 16), encoder="early", neighbours=(-1, 1))}, ALL),
     ],
 )
 def test_pairs_are_made_anew_where_anything_that_matters_differs(
@@ -125,6 +127,48 @@ def test_pairs_are_made_anew_where_anything_that_matters_differs(
     before = set(files(tmp_path))
     make(tmp_path, changed(**settings))
     assert {path.name.split("_")[-2] for path in set(files(tmp_path)) - before} == new
+
+
+def test_a_scan_that_counts_several_times_has_other_pairs_each_time(tmp_path: Path) -> None:
+    def thrice(one: SliceStore) -> SliceStore:
+        return replace(one, images=one.images * 3, labels=one.labels * 3, records=one.records * 3)
+
+    given = stores()
+    more = {source: {**parts, "train": thrice(parts["train"])} for source, parts in given.items()}
+    torch.manual_seed(0)
+    stage = cached_stage(Segmenter(SIZE), stage1(), more, CONFIG, tmp_path, fabric=FABRIC)
+    for draw in stage.draws["train"]:
+        assert len({pairs.tobytes() for pairs in draw.store.pairs}) == 3
+    before = files(tmp_path)
+    assert len(before) == 8
+    # The first of them are those of a run in which each scan counts once.
+    make(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_pairs_with_neighbours_are_learned_from_and_every_tensor_has_its_place(tmp_path: Path) -> None:
+    seeing = SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 2))
+    config = changed(segmenter=seeing)
+    ramp = (1 + np.arange(10, dtype=np.float16)[:, None, None] / 100).astype(np.float16)
+    given = {
+        source: {
+            split: replace(one, images=(one.images[0] * ramp,), neighbours=seeing.neighbours)
+            for split, one in parts.items()
+        }
+        for source, parts in stores().items()
+    }
+    torch.manual_seed(0)
+    stage = cached_stage(Segmenter(seeing), stage1(), given, config, tmp_path, fabric=FABRIC)
+    assert torch.isfinite(stage("train", 0))
+    pairs = stage.draws["val"][1].store.pairs[0]
+    assert pairs.shape[1:] == (5, 32, 32)
+    image, reconstruction, lesion = split_pairs(torch.from_numpy(pairs.astype(np.float32)))
+    assert (image.shape[1], reconstruction.shape[1], lesion.shape[1]) == (3, 1, 1)
+    source = given["annotated"]["val"].images[0]
+    for shown in image.numpy():
+        (place,) = (n for n in range(10) if np.array_equal(shown[0], source[n]))
+        beside = [source[place + k] if 0 <= place + k < 10 else np.zeros_like(source[0]) for k in (-1, 2)]
+        np.testing.assert_array_equal(shown[1:], np.stack(beside))
 
 
 def test_another_reconstructor_makes_all_anew_another_scan_of_the_same_name_its_own(tmp_path: Path) -> None:

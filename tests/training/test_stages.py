@@ -1,6 +1,7 @@
 """The two stages: what is learned, what stays frozen, and what a batch is made of."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from lightning.fabric import Fabric
 
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.slices import SliceStore, build_store
+from halebrain.data.slices import DataConfig, SliceStore, build_store
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
@@ -17,9 +18,10 @@ from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.training.healthy import open_healthy
 from halebrain.training.loop import LoopConfig, train
 from halebrain.training.losses import LossConfig
-from halebrain.training.segmenter import SegmenterStage, _sources
+from halebrain.training.segmenter import SegmenterStage, _open, _sources
 from halebrain.training.segmenter_config import SegmenterTraining
 
 # Lightning warns about the machine, not about the run.
@@ -46,21 +48,26 @@ def flat_store(value: float, *, lesion: bool) -> SliceStore:
     return SliceStore((images,), (labels,), (record,))
 
 
-def make_stage(regime: str, *, batch_size: int = 8, fraction: float = 0.25) -> SegmenterStage:
+def make_stage(
+    regime: str, *, batch_size: int = 8, fraction: float = 0.25, segmenter: SegmenterConfig = SIZE
+) -> SegmenterStage:
     config = SegmenterTraining(
         regime=regime,
         annotated_fraction=fraction,
-        segmenter=SIZE,
+        segmenter=segmenter,
         augmentation=PLAIN,
         loop=LoopConfig(batch_size=batch_size, precision="32-true"),
     )
-    healthy, annotated = flat_store(0.3, lesion=False), flat_store(0.75, lesion=True)
+    healthy, annotated = (
+        replace(store, neighbours=segmenter.neighbours)
+        for store in (flat_store(0.3, lesion=False), flat_store(0.75, lesion=True))
+    )
     stores = {
         "synthetic": {"train": healthy, "val": healthy},
         "annotated": {"train": annotated, "val": annotated},
     }
     torch.manual_seed(0)
-    return SegmenterStage(Segmenter(SIZE), reconstructor(), stores, config)
+    return SegmenterStage(Segmenter(segmenter), reconstructor(), stores, config)
 
 
 @pytest.mark.parametrize(("regime", "annotated"), [("synthetic", 0), ("weak", 8), ("both", 2)])
@@ -83,6 +90,35 @@ def test_a_batch_is_made_as_configured(regime: str, annotated: int, split: str) 
     if regime != "weak":
         changed = [((image[:, 0, 6:26, 6:26] - 0.3).abs() > 0.02) & (image[:, 0, 6:26, 6:26] < 0.749) for image in seen]
         assert any(c.any() for c in changed)
+
+
+def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeing = SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 1))
+    stage = make_stage("both", segmenter=seeing)
+    given: list[torch.Tensor] = []
+
+    def copy_input(image: torch.Tensor, **_others: object) -> torch.Tensor:
+        given.append(image.clone())
+        return image
+
+    monkeypatch.setattr(stage._frozen[0], "reconstruct", copy_input)
+    seen: list[torch.Tensor] = []
+    real = stage.trained.all_logits
+    stage.trained.all_logits = lambda image, healthy: (seen.append(image), real(image, healthy))[1]
+    store = stage.samplers["val"]["annotated"].store
+    ramp = (1 + np.arange(6, dtype=np.float16)[:, None, None] / 10).astype(np.float16)
+    store.__dict__["images"] = (store.images[0] * ramp,)
+    for split in ("train", "val"):
+        assert torch.isfinite(stage(split, 0))
+    assert {tensor.shape for tensor in given} == {(8, 1, 32, 32)}
+    # The annotated slices of "val" come last, as they are: at one place each slice shows which it is.
+    value = seen[1][-2:, :, 20, 20].numpy()
+    heights = [float(slices[20, 20]) for slices in store.images[0]]
+    for shown in value:
+        place = int(np.argmin(np.abs(np.array(heights) - shown[0])))
+        beside = [heights[place + k] if 0 <= place + k < 6 else 0.0 for k in (-1, 1)]
+        np.testing.assert_allclose(shown[1:], beside, atol=1e-3)
+    torch.testing.assert_close(given[1], seen[1][:, :1])
 
 
 @pytest.mark.parametrize(("split", "moves"), [("train", True), ("val", False)])
@@ -191,6 +227,29 @@ def write_blobs(folder: Path, config: PreprocessingConfig) -> Manifest:
             )
         )
     return Manifest(tuple(records))
+
+
+def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(tmp_path: Path) -> None:
+    preprocessing = PreprocessingConfig(shape=(32, 32, 8), spacing_mm=6.0, registration="none", bias_correction="none")
+    rows = write_blobs(tmp_path, preprocessing)
+    further = tmp_path / "further.tsv"
+    rows.select(lambda record: record.subject == "1").write(further)
+    data = DataConfig(preprocessing=preprocessing, more_manifests=(further,), more_weight=3)
+    segmenter = SegmenterConfig(channels=(8, 16), encoder="early", neighbours=(-1, 1))
+    config = SegmenterTraining(regime="weak", data=data, segmenter=segmenter)
+    opened = _open(rows, "train", "annotated", config, tmp_path)
+    assert [record.subject for record in opened.records] == ["0", "1", "1", "1"]
+    assert opened.neighbours == (-1, 1)
+    judged = Manifest(tuple(replace(record, split="val") for record in rows))
+    assert len(_open(judged, "val", "annotated", config, tmp_path)) == 2, "what is judged is judged once"
+    healthy = Manifest(
+        tuple(
+            replace(r, pathology="healthy", subject=f"{r.subject}{s}", split=s) for r in rows for s in ("train", "val")
+        )
+    )
+    healthy.select(lambda record: record.subject.startswith("1")).write(further)
+    counted = {split: len(store) for split, store in open_healthy(healthy, data, tmp_path).items()}
+    assert counted == {"train": 4, "val": 2}
 
 
 def test_the_segmenter_learns_two_blobs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The cached pairs of an adaptation: made once a scan, and found again by a run that goes on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
         folder: Of the pairs of this very adaptation.
     """
     assert bundle.segmenter is not None  # only detectors are adapted
+    store = replace(store, neighbours=bundle.segmenter.config.shown)
     tuning, needed = config.tuning, bundle.segmenter.config.needs_reconstruction
     maker = PairMaker(bundle.reconstructor, tuning.augmentation, config.seed, needed)
     anomaly, each = build_anomaly(tuning.anomaly), -(-tuning.synthetic_slices // len(store))
 
-    def make(scan: int) -> npt.NDArray[np.float16]:
+    def make(scan: int, copy: int) -> npt.NDArray[np.float16]:
         if kind == "annotated":
             return maker.annotated(store, scan, draws=tuning.draws)
-        return maker.synthetic(store, scan, anomaly, count=each)
+        return maker.synthetic(store, scan, anomaly, count=each, copy=copy)
 
     return pair_cache.open_pairs(store, folder, kind, make)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
     from halebrain.models.store import StoredModel
 
-models_app = typer.Typer(no_args_is_help=True, help="List, inspect, verify, describe, halve, import and export models.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="List, inspect, verify, describe, halve, join, import and export models."
+)
 Model = Annotated[Path, typer.Argument(autocompletion=completion.model_names, help="Bundle folder, zip, or name.")]
 DefaultedModel = Annotated[
     Path | None,
@@ -186,6 +188,29 @@ def halve(
     halve_model(find_model(model), output, overwrite=overwrite)
     then = command_line("calibrate", output, "--manifest", "M")
     _tell("halve", "half the size; another model", output, as_json=as_json, then=[then])
+    typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
+
+
+@models_app.command()
+def join(
+    models: Annotated[
+        list[Path],
+        typer.Argument(autocompletion=completion.model_names, help="Bundle folders, zips, or names: two at least."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to write.")],
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make one model of several on one reconstructor: their segmenters averaged. To be calibrated. Prints its path."""
+    from halebrain.models.bundle import load_bundle, save_bundle
+    from halebrain.models.card import model_card
+    from halebrain.models.join import join_models
+    from halebrain.models.store import find_model
+
+    bundle = join_models([load_bundle(find_model(model)) for model in models])
+    save_bundle(bundle, output, card=model_card(bundle), overwrite=overwrite)
+    then = command_line("calibrate", output, "--manifest", "M")
+    _tell("join", f"{counted(len(models), 'segmenter')} averaged", output, as_json=as_json, then=[then])
     typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
 
 

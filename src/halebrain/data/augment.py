@@ -47,7 +47,10 @@ class AugmentationConfig(GrowingConfig):
 def augment(
     image: torch.Tensor, brain_mask: torch.Tensor, config: AugmentationConfig, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return slices `(b, 1, h, w)` in [0, 1], each altered with the configured probabilities, 0 outside the brain."""
+    """Return slices `(b, c, h, w)` in [0, 1], each altered with the configured probabilities, 0 outside the brain.
+
+    The channels of a slice, which are its neighbours, are altered alike; noise alone is each one's own.
+    """
     count = len(image)
 
     def chance(probability: float) -> torch.Tensor:
@@ -67,7 +70,7 @@ def augment(
 
 
 def flip(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Mirror some slices left to right (along h), the same ones in every tensor `(b, 1, h, w)`."""
+    """Mirror some slices left to right (along h), the same ones in every tensor `(b, c, h, w)`."""
     chosen = torch.rand(len(tensors[0]), 1, 1, 1, generator=generator) < config.flip
     return tuple(torch.where(chosen.to(tensor.device), tensor.flip(2), tensor) for tensor in tensors)
 

@@ -10,7 +10,7 @@ def add_rician_noise(image: torch.Tensor, sigma: torch.Tensor, *, generator: tor
     """Return the magnitude of slices with complex Gaussian noise, as MR images have it (Gudbjartsson & Patz 1995).
 
     Args:
-        image: `(b, 1, h, w)`.
+        image: `(b, c, h, w)`.
         sigma: Standard deviation of either part, `(b, 1, 1, 1)`.
         generator: Randomness, on the CPU.
     """
@@ -22,7 +22,7 @@ def lower_resolution(image: torch.Tensor, factors: torch.Tensor) -> torch.Tensor
     """Return slices as if their pixels had been larger, interpolated back to the same grid.
 
     Args:
-        image: `(b, 1, h, w)`.
+        image: `(b, c, h, w)`.
         factors: How many times larger along h and w, at least 1, `(b, 2)`.
     """
     along_h = _coarsen(image.transpose(2, 3), factors[:, 0]).transpose(2, 3)
@@ -53,6 +53,6 @@ def _at(image: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     share = (place - left)[:, None, None, :]
 
     def take(index: torch.Tensor) -> torch.Tensor:
-        return image.gather(3, index[:, None, None, :].expand(-1, 1, image.shape[2], -1))
+        return image.gather(3, index[:, None, None, :].expand(-1, image.shape[1], image.shape[2], -1))
 
     return (1 - share) * take(left) + share * take((left + 1).clamp_max(width - 1))

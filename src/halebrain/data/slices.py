@@ -7,7 +7,7 @@ that it would have seen.
 import hashlib
 import json
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -42,6 +42,8 @@ class DataConfig(GrowingConfig):
     Args:
         manifest: The table of scans.
         more_manifests: Further tables, whose scans join those of the first.
+        more_weight: How many times a training scan of the further tables counts: a few real heads are not lost among
+            hundreds of virtual ones.
         modalities: Modalities to use; `None` = all.
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
@@ -51,10 +53,11 @@ class DataConfig(GrowingConfig):
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"more_manifests", "sampling", "workers"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"more_manifests", "more_weight", "sampling", "workers"})
 
     manifest: Path | None = None
     more_manifests: tuple[Path, ...] = ()
+    more_weight: int = Field(default=1, ge=1)
     modalities: tuple[str, ...] | None = None
     pathologies: tuple[str, ...] | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
@@ -68,9 +71,9 @@ class SliceBatch:
     """Slices of several scans.
 
     Args:
-        image: Intensities in [0, 1], `(b, 1, h, w)`, float32.
+        image: Intensities in [0, 1], float32, `(b, 1 + k, h, w)`: the slice, then its neighbours in the store.
         brain_mask: Bool, same shape.
-        lesion: Annotated lesion, bool, same shape; all false where there is no annotation.
+        lesion: Annotated lesion in the slice itself, bool, `(b, 1, h, w)`; all false where there is no annotation.
     """
 
     image: torch.Tensor
@@ -90,12 +93,14 @@ class SliceStore:
         records: The manifest rows, in the same order.
         levels: One array a scan, `(n,)`, ascending: the height of each slice on the working grid; empty where the store
             was opened without them.
+        neighbours: Which slices are read beside each: places from it; beyond the first and the last is nothing, 0.
     """
 
     images: tuple[npt.NDArray[np.float16], ...]
     labels: tuple[npt.NDArray[np.uint8], ...]
     records: tuple[ScanRecord, ...]
     levels: tuple[npt.NDArray[np.int64], ...] = ()
+    neighbours: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,11 +127,18 @@ class SliceStore:
         return digest.hexdigest()
 
     def read(self, scan: list[int], position: list[int]) -> SliceBatch:
-        """Return the slices at `position` of the scans at `scan`."""
-        image = np.stack([self.images[s][p] for s, p in zip(scan, position, strict=True)])
-        labels = torch.from_numpy(np.stack([self.labels[s][p] for s, p in zip(scan, position, strict=True)]))
-        labels = labels[:, None]
-        return SliceBatch(torch.from_numpy(image.astype(np.float32))[:, None], labels > 0, labels > 1)
+        """Return the slices at `position` of the scans at `scan`, each with its neighbours."""
+        places = list(zip(scan, position, strict=True))
+        image = np.stack([self._with_neighbours(self.images[s], p) for s, p in places])
+        labels = torch.from_numpy(np.stack([self._with_neighbours(self.labels[s], p) for s, p in places]))
+        return SliceBatch(torch.from_numpy(image.astype(np.float32)), labels > 0, labels[:, :1] > 1)
+
+    def _with_neighbours(self, slices: npt.NDArray[Any], position: int) -> npt.NDArray[Any]:
+        found = np.zeros((1 + len(self.neighbours), *slices.shape[1:]), slices.dtype)
+        for channel, place in enumerate((0, *self.neighbours)):
+            if 0 <= position + place < len(slices):
+                found[channel] = slices[position + place]
+        return found
 
 
 def build_store(
@@ -174,6 +186,28 @@ def build_store(
         tuple(np.load(place.label, mmap_mode="r") for place in places),
         manifest.records,
         tuple(np.load(place.levels) for place in places) if with_levels else (),
+    )
+
+
+def weighty_scans(data: DataConfig) -> set[str]:
+    """Return the names of the scans that count `data.more_weight` times; none where they count once as all do."""
+    if data.more_weight == 1:
+        return set()
+    return {record.scan_id for path in data.more_manifests for record in Manifest.read(path)}
+
+
+def weigh(store: SliceStore, data: DataConfig) -> SliceStore:
+    """Return the store with the scans of `data.more_manifests` in it `data.more_weight` times."""
+    heavy = weighty_scans(data)
+    if not heavy:
+        return store
+    order = [n for n, r in enumerate(store.records) for _ in range(data.more_weight if r.scan_id in heavy else 1)]
+    return replace(
+        store,
+        images=tuple(store.images[n] for n in order),
+        labels=tuple(store.labels[n] for n in order),
+        records=tuple(store.records[n] for n in order),
+        levels=tuple(store.levels[n] for n in order) if store.levels else (),
     )
 
 

@@ -34,7 +34,7 @@ def warp(
     """Move some slices, in every tensor alike; what comes from outside the field is 0.
 
     Args:
-        tensors: Each `(b, 1, h, w)`, of intensities in [0, 1] or bool; a bool tensor stays one.
+        tensors: Each `(b, c, h, w)`, of intensities in [0, 1] or bool; a bool tensor stays one.
         config: How many.
         generator: Randomness.
     """

@@ -24,8 +24,8 @@ class PostprocessingConfig(GrowingConfig):
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
-        through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network sees each
-            slice alone, and what its neighbours do not share is seldom a lesion (0 in the paper).
+        through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network calls
+            each slice by itself, and what its neighbours do not share is seldom a lesion (0 in the paper).
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 

@@ -22,7 +22,7 @@ from halebrain.inference.postprocess import (
 from halebrain.inference.residuals import residual_map
 from halebrain.models.bundle import Bundle
 from halebrain.models.reconstruction.base import Level
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.segmentation import Segmenter, with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
 _MIN_BRAIN_PIXELS = 20
@@ -99,6 +99,7 @@ class Predictor:
             "residual_weight": self.postprocessing.residual_weight,
             "through_plane_mm": self.postprocessing.through_plane_mm,
             "mirror": self.postprocessing.mirror,
+            "neighbours": [] if self.bundle.segmenter is None else list(self.bundle.segmenter.config.shown),
         }
 
     def predict(
@@ -239,7 +240,10 @@ class Predictor:
     def segment_with(
         self, segmenter: Segmenter, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor
     ) -> torch.Tensor:
-        """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU."""
+        """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
+
+        The slices are those of one scan in their order: each is shown with the neighbours that the segmenter asks for.
+        """
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
             probability: torch.Tensor = segmenter(x, healthy).float().sigmoid()
@@ -248,7 +252,8 @@ class Predictor:
                 probability = (probability + other) / 2
             return probability * inside
 
-        return self._in_batches(run, image, mask, reconstruction)
+        seen = with_neighbours(image, segmenter.config.shown)
+        return self._in_batches(run, seen, mask, reconstruction)
 
     @torch.inference_mode()
     def _in_batches(self, run: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:

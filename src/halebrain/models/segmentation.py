@@ -4,6 +4,7 @@ Source: Behrendt et al. 2024, section 3.1 and appendix B.1; U-Net after Kascenas
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -39,31 +40,47 @@ class SegmenterConfig(GrowingConfig):
         encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own, "early" =
             one encoder sees all streams at once, as its channels; two streams then cost half of the others' time.
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
+        neighbours: Slices of the scan that the network sees beside the one it delineates, as further channels: places
+            from it among the slices with brain, −1 = the next one below (not in the paper). Only with "early".
+        others: Further networks, trained apart, whose probabilities are averaged with this one's (not in the paper);
+            `halebrain models join` makes such a segmenter.
         prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by calling
             half of the brain spends its first hundreds of steps on unlearning it (Lin et al. 2017, section 4.1).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"prior"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "prior"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
     patch: int = 1
     streams: tuple[Stream, ...] = ("residual", "image")
     encoder: Literal["shared", "separate", "early"] = "shared"
+    neighbours: tuple[int, ...] = ()
+    others: tuple["SegmenterConfig", ...] = ()
     deep_supervision: bool = False
     prior: float = Field(default=0.5, gt=0, lt=1)
 
     def model_post_init(self, _: Any, /) -> None:
-        """Check that groups divide the widths and that there is something to see."""
+        """Check that groups divide the widths, that there is something to see, and which slices beside it."""
         if wrong := [width for width in self.channels if width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
         if not self.streams or len(set(self.streams)) < len(self.streams):
             raise ValueError("streams must name at least one view, and each once")
+        if 0 in self.neighbours or len(set(self.neighbours)) < len(self.neighbours):
+            raise ValueError("neighbours must be other slices, and each once")
+        if self.neighbours and self.encoder != "early":
+            raise ValueError(f"neighbours need encoder: early, not {self.encoder}")
 
     @property
     def needs_reconstruction(self) -> bool:
         """Whether any stream depends on the reconstruction."""
-        return self.streams != ("image",)
+        return self.streams != ("image",) or any(other.needs_reconstruction for other in self.others)
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The neighbours that the network and the others look at, each once: what must lie behind each slice."""
+        every = (*self.neighbours, *(place for other in self.others for place in other.shown))
+        return tuple(dict.fromkeys(every))
 
 
 class Segmenter(nn.Module):
@@ -77,7 +94,8 @@ class Segmenter(nn.Module):
         # How many sets of features there are, side by side; the decoder is as many times as wide.
         count = 1 if early else streams
         encoders = streams if config.encoder == "separate" else 1
-        seen = folded * streams if early else folded
+        # Differs from paper: there each slice stands alone.
+        seen = folded * (streams + len(config.neighbours)) if early else folded
         self.encoders = nn.ModuleList(_encoder(seen, widths, groups) for _ in range(encoders))
         self.ascents, self.decoder, self.aside = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         width = count * widths[-1]
@@ -88,6 +106,7 @@ class Segmenter(nn.Module):
             if config.deep_supervision and level > 0:
                 self.aside.append(nn.Conv2d(width, folded, 1))
         self.head = nn.Conv2d(width, folded, 1)
+        self.others = nn.ModuleList(Segmenter(other) for other in config.others)
         if config.prior != 0.5:  # at one half the bias stays as torch draws it, and old runs as they were
             nn.init.constant_(self.head.bias, math.log(config.prior / (1 - config.prior)))  # type: ignore[arg-type]
 
@@ -95,14 +114,36 @@ class Segmenter(nn.Module):
         """Return logits `(b, 1, h, w)`, higher = more anomalous.
 
         Args:
-            image: Slices in [0, 1], `(b, 1, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
-            reconstruction: Pseudo-healthy slices in [0, 1], same shape.
+            image: Slices in [0, 1] and after each its neighbours as `shown` has them, `(b, 1 + shown, h, w)`; h and w
+                must divide by `patch × 2^(levels − 1)`.
+            reconstruction: Pseudo-healthy slices in [0, 1], `(b, 1, h, w)`.
         """
         return self.all_logits(image, reconstruction)[0]
 
     def all_logits(self, image: torch.Tensor, reconstruction: torch.Tensor) -> list[torch.Tensor]:
-        """Return the logits, and with deep supervision those of each coarser level, from fine to coarse."""
-        views = [_view(name, image, reconstruction) for name in self.config.streams]
+        """Return the logits, and with deep supervision those of each coarser level, from fine to coarse.
+
+        Several networks give those of their mean probability, and no coarser ones.
+        """
+        own = self._own_logits(self._seen_by(self.config.neighbours, image), reconstruction)
+        if not self.others:
+            return own
+        each = [own[0]]
+        for config, other in zip(self.config.others, self.others, strict=True):
+            each.append(other(self._seen_by(config.shown, image), reconstruction))
+        return [_mean_logits(torch.stack(each))]
+
+    def _seen_by(self, neighbours: tuple[int, ...], image: torch.Tensor) -> torch.Tensor:
+        """Return the slices and those of their neighbours that one of the networks looks at."""
+        shown = self.config.shown
+        if neighbours == shown:
+            return image
+        return image[:, [0, *(1 + shown.index(place) for place in neighbours)]]
+
+    def _own_logits(self, image: torch.Tensor, reconstruction: torch.Tensor) -> list[torch.Tensor]:
+        views = [_view(name, image[:, :1], reconstruction) for name in self.config.streams]
+        if self.config.neighbours:
+            views.append(image[:, 1:])
         skips = self._encode(views)
         x, found = skips.pop(), []
         for number, (ascent, block) in enumerate(zip(self.ascents, self.decoder, strict=True)):
@@ -128,6 +169,28 @@ class Segmenter(nn.Module):
             x = block(F.max_pool2d(x, 2) if level else x)
             found.append(x)
         return found
+
+
+def with_neighbours(slices: torch.Tensor, neighbours: Sequence[int]) -> torch.Tensor:
+    """Return each slice of a stack `(n, 1, h, w)`, then those at `neighbours` places from it, `(n, 1 + k, h, w)`.
+
+    Beyond the first and the last slice is nothing: 0.
+    """
+    found = [slices]
+    for place in neighbours:
+        moved = torch.zeros_like(slices)
+        low = min(len(slices), max(0, -place))
+        high = max(low, min(len(slices), len(slices) - place))
+        moved[low:high] = slices[low + place : high + place]
+        found.append(moved)
+    return torch.cat(found, dim=1)
+
+
+def _mean_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits of the mean of the probabilities of several logits `(networks, …)`."""
+    each = logits.float()
+    yes, no = (torch.logsumexp(F.logsigmoid(sign * each), dim=0) for sign in (1, -1))
+    return yes - no
 
 
 def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:

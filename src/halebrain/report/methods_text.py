@@ -104,7 +104,9 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
     found = [f"A model that learned from healthy brains{kind} gave pseudo-healthy reconstructions{at}{times}."]
     if method.get("segmenter", True):
         twice = ", as it is and mirrored" if method.get("mirror") else ""
-        found.append(f"A segmentation network looked at each pair of scan and reconstruction{twice} [{{behrendt}}].")
+        beside = ", with the neighbouring slices of the scan" if method.get("neighbours") else ""
+        pair = f"each pair of scan and reconstruction{beside}{twice}"
+        found.append(f"A segmentation network looked at {pair} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(

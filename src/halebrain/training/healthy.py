@@ -7,7 +7,7 @@ import torch
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig, augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
-from halebrain.data.slices import DataConfig, Sampling, SliceSampler, SliceStore, build_store
+from halebrain.data.slices import DataConfig, Sampling, SliceSampler, SliceStore, build_store, weigh
 from halebrain.data.warp import shift
 from halebrain.io.manifest import Manifest
 
@@ -60,7 +60,7 @@ def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str
     """
     cache = data.cache or folder / "cache"
     parts = (("train", manifest.split("train"), "training"), ("val", manifest.split("val"), "validation"))
-    return {
+    stores = {
         name: build_store(
             rows,
             data.preprocessing,
@@ -71,3 +71,4 @@ def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str
         )
         for name, rows, what in parts
     }
+    return stores | {"train": weigh(stores["train"], data)}

@@ -56,7 +56,9 @@ class JointTraining(Config):
     seed: int = 0
 
     def model_post_init(self, _: Any, /) -> None:
-        """Check that the reconstructor is of the right kind."""
+        """Check that the reconstructor is of the right kind, and that the segmenter sees single slices."""
+        if self.segmenter.shown:
+            raise ValueError("a joint run shows the segmenter no neighbours")
         if not RECONSTRUCTORS.get(self.reconstructor.name).needs_corruption:
             raise ValueError(f"reconstructor '{self.reconstructor.name}' does not learn to undo anomalies")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,20 +29,25 @@ _OF_SHAPES = {"flip", "warp"}
 """Augmentation that comes after the pair was made, anew at each step."""
 
 
-def open_pairs(store: SliceStore, folder: Path, kind: str, make: Callable[[int], npt.NDArray[np.float16]]) -> PairStore:
+def open_pairs(
+    store: SliceStore, folder: Path, kind: str, make: Callable[[int, int], npt.NDArray[np.float16]]
+) -> PairStore:
     """Return the pairs of every scan of `store`, made where they are not there yet.
 
     Args:
         store: Slices of the scans.
         folder: Of the pairs.
         kind: What they are; it is part of the files' names, as is what the slices hold, and of the progress bar.
-        make: The pairs of one scan by its place in the store.
+        make: The pairs of one scan, by its place in the store and which copy of the scan it is: 0, or more where the
+            store holds it several times.
     """
-    found = []
+    found, copies = [], Counter[str]()
     for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
-        path = folder / f"{record.scan_id}_{kind}_{store.fingerprint(scan)[:12]}.npy"
+        name = f"{record.scan_id}_{kind}_{store.fingerprint(scan)[:12]}"
+        copy, copies[name] = copies[name], copies[name] + 1
+        path = folder / (f"{name}_{copy}.npy" if copy else f"{name}.npy")
         if not path.exists():
-            save_pairs(make(scan), path)
+            save_pairs(make(scan, copy), path)
         found.append(np.load(path, mmap_mode="r"))
     return PairStore(tuple(found), tuple(record.subject for record in store.records))
 
@@ -91,6 +97,8 @@ class _Recipe:
         made: list[Any] = [self.stage1.sha256, self.fabric.strategy.precision.precision, self.seed, self.each]
         made += [self.config.segmenter.needs_reconstruction, self.lesion_fraction]
         made += [self.augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
+        if self.config.segmenter.shown:
+            made += [list(self.config.segmenter.shown)]
         if self.source == "synthetic":
             made += [self.config.anomaly.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
@@ -101,13 +109,13 @@ class _Recipe:
         folder.mkdir(parents=True, exist_ok=True)
         return open_pairs(store, folder, f"{self.source}-{self.split}", partial(self._make, store))
 
-    def _make(self, store: SliceStore, scan: int) -> npt.NDArray[np.float16]:
+    def _make(self, store: SliceStore, scan: int, copy: int) -> npt.NDArray[np.float16]:
         needed = self.config.segmenter.needs_reconstruction
         maker = PairMaker(self.stage1.reconstructor, self.augmentation, self.seed, needed)
         with self.fabric.autocast():
             if self.source == "synthetic":
-                return maker.synthetic(store, scan, self.anomaly, count=self.each)
-            return maker.drawn(store, scan, count=self.each, lesion_fraction=self.lesion_fraction)
+                return maker.synthetic(store, scan, self.anomaly, count=self.each, copy=copy)
+            return maker.drawn(store, scan, count=self.each, lesion_fraction=self.lesion_fraction, copy=copy)
 
 
 def cached_stage(

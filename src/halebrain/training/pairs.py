@@ -18,6 +18,7 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.augment import augment
 from halebrain.data.slices import SliceBatch, SliceStore
+from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift
 from halebrain.models.reconstruction import Reconstructor
 
@@ -42,14 +43,22 @@ class PairMaker:
     needs_reconstruction: bool = True
 
     def annotated(self, store: SliceStore, scan: int, *, draws: int) -> npt.NDArray[np.float16]:
-        """Return `draws` pairs of every slice of one scan, `(draws × n, 3, h, w)`: slice, reconstruction, label."""
+        """Return `draws` pairs of every slice of one scan, `(draws × n, 3 + k, h, w)`.
+
+        That is slice, reconstruction, label, and the k neighbours of the slice that the store shows.
+        """
         slices = store.read([scan] * len(store.images[scan]), list(range(len(store.images[scan]))))
         name = store.records[scan].scan_id
         return np.concatenate([self._pairs(slices, name, draw) for draw in range(draws)])
 
-    def drawn(self, store: SliceStore, scan: int, *, count: int, lesion_fraction: float) -> npt.NDArray[np.float16]:
-        """Return `count` pairs of slices of one scan drawn at random, a share of them among those with lesion."""
-        name, found = store.records[scan].scan_id, []
+    def drawn(
+        self, store: SliceStore, scan: int, *, count: int, lesion_fraction: float, copy: int = 0
+    ) -> npt.NDArray[np.float16]:
+        """Return `count` pairs of slices of one scan drawn at random, a share of them among those with lesion.
+
+        Another copy has other ones.
+        """
+        name, found = _name(store, scan, copy), []
         everywhere, with_lesion = np.arange(len(store.images[scan])), store.lesion_slices[scan]
         for start in range(0, count, _AT_ONCE):
             size, generator = min(_AT_ONCE, count - start), make_generator(self.seed, "drawn", name, start)
@@ -63,13 +72,13 @@ class PairMaker:
         return np.concatenate(found)
 
     def synthetic(
-        self, store: SliceStore, scan: int, anomaly: AnomalyGenerator, *, count: int
+        self, store: SliceStore, scan: int, anomaly: AnomalyGenerator, *, count: int, copy: int = 0
     ) -> npt.NDArray[np.float16]:
         """Return `count` pairs with synthetic anomalies, on slices of one scan that have no lesion of their own.
 
-        Where every slice has one, the anomaly joins it.
+        Where every slice has one, the anomaly joins it. Another copy has other slices and anomalies.
         """
-        name = store.records[scan].scan_id
+        name = _name(store, scan, copy)
         healthy = np.setdiff1d(np.arange(len(store.images[scan])), store.lesion_slices[scan])
         candidates = healthy if len(healthy) else np.arange(len(store.images[scan]))
         found = []
@@ -78,8 +87,9 @@ class PairMaker:
             size = min(_AT_ONCE, count - start)
             chosen = candidates[torch.randint(len(candidates), (size,), generator=generator).numpy()]
             plain = store.read([scan] * size, chosen.tolist())
-            params = anomaly.sample_params(size, generator=generator)
-            altered, drawn = anomaly.apply(plain.image, plain.brain_mask, params)
+            altered, drawn = apply_with_neighbours(
+                anomaly, plain.image, plain.brain_mask, store.neighbours, generator=generator
+            )
             batch = SliceBatch(altered, plain.brain_mask, plain.lesion | drawn)
             found.append(self._pairs(batch, f"{name} synthetic", start // _AT_ONCE))
         return np.concatenate(found)
@@ -97,13 +107,20 @@ class PairMaker:
         seeds, healthy = draw_seeds(len(altered), generator), []
         for start in range(0, len(altered), _AT_ONCE) if self.needs_reconstruction else ():
             part = slice(start, start + _AT_ONCE)
-            image = altered[part].to(device, memory_format=torch.channels_last)
+            image = altered[part, :1].to(device, memory_format=torch.channels_last)
             made = self.reconstructor.reconstruct(image, level=levels[draw % len(levels)], seeds=seeds[part])
-            healthy.append(made.float().cpu() * brain_mask[part])
-        label = brain_mask * _BRAIN + lesion * (_LESION - _BRAIN)
-        reconstruction = torch.cat(healthy) if healthy else altered
-        pairs: npt.NDArray[np.float16] = torch.cat([altered, reconstruction, label], dim=1).numpy().astype(np.float16)
-        return pairs
+            healthy.append(made.float().cpu() * brain_mask[part, :1])
+        label = brain_mask[:, :1] * _BRAIN + lesion * (_LESION - _BRAIN)
+        reconstruction = torch.cat(healthy) if healthy else altered[:, :1]
+        pairs = torch.cat([altered[:, :1], reconstruction, label, altered[:, 1:]], dim=1)
+        found: npt.NDArray[np.float16] = pairs.numpy().astype(np.float16)
+        return found
+
+
+def _name(store: SliceStore, scan: int, copy: int) -> str:
+    """Return what the draws of a scan's pairs hang on."""
+    name = store.records[scan].scan_id
+    return f"{name} copy {copy}" if copy else name
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,8 @@ class PairStore:
     """Cached pairs of several scans of one kind.
 
     Args:
-        pairs: One array a scan, `(n, 3, h, w)`, float16: slice, reconstruction, label (1 = brain, 3 = lesion).
+        pairs: One array a scan, `(n, 3 + k, h, w)`, float16: slice, reconstruction, label (1 = brain, 3 = lesion), k
+            neighbours.
         subjects: Whose each scan is.
     """
 
@@ -129,7 +147,7 @@ class PairStore:
         return [np.flatnonzero((pairs[:, 2] > _BRAIN).any(axis=(1, 2))) for pairs in self.pairs]
 
     def draw(self, count: int, generator: torch.Generator, *, lesion_fraction: float = 0.0) -> torch.Tensor:
-        """Return pairs of scans drawn uniformly, `(count, 3, h, w)`, float32.
+        """Return pairs of scans drawn uniformly, `(count, 3 + k, h, w)`, float32.
 
         Args:
             count: How many.
@@ -147,9 +165,12 @@ class PairStore:
 
 
 def split_pairs(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return slice, reconstruction (both float32) and lesion (bool) of pairs `(b, 3, h, w)`, each `(b, 1, h, w)`."""
-    image, reconstruction, label = pairs[:, :1], pairs[:, 1:2], pairs[:, 2:]
-    return image, reconstruction, label > _BRAIN
+    """Return slice, reconstruction (both float32) and lesion (bool) of pairs `(b, 3 + k, h, w)`.
+
+    Each is `(b, 1, h, w)`, but the slice has its k neighbours behind it.
+    """
+    image, reconstruction, label = pairs[:, :1], pairs[:, 1:2], pairs[:, 2:3]
+    return torch.cat([image, pairs[:, 3:]], dim=1), reconstruction, label > _BRAIN
 
 
 def save_pairs(pairs: npt.NDArray[np.float16], path: Path) -> None:

@@ -13,7 +13,7 @@ from halebrain.core.config import Config, GrowingConfig, portable_dump
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
-from halebrain.data.slices import DataConfig, SliceStore
+from halebrain.data.slices import DataConfig, SliceStore, weighty_scans
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
@@ -178,6 +178,8 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
     """
     settings = config.model_dump(mode="json")
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
+    if heavy := weighty_scans(config.data):  # type: ignore[attr-defined]
+        settings["data"]["weighty"] = sorted(heavy)
     text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """Stage 2: the segmenter learns from pairs of a slice and its frozen reconstruction."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
-from halebrain.data.slices import SliceSampler, SliceStore, build_store
+from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
+from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import shift, warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
@@ -71,8 +73,9 @@ class SegmenterStage(Stage):
             if split == "train":
                 part = flip(*part, config=self.config.augmentation, generator=generator)  # type: ignore[assignment]
             if source == "synthetic":
-                params = self.anomaly.sample_params(len(part[0]), generator=generator)
-                altered, drawn = self.anomaly.apply(part[0], part[1], params)
+                altered, drawn = apply_with_neighbours(
+                    self.anomaly, part[0], part[1], self.config.segmenter.shown, generator=generator
+                )
                 part = (altered, part[1], part[2] | drawn)
             parts.append(part)
         image, brain_mask, lesion = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -86,11 +89,11 @@ class SegmenterStage(Stage):
         """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
         reconstructor = self._frozen[0]
         if not self.config.segmenter.needs_reconstruction:
-            return image
+            return image[:, :1]
         level = reconstructor.random_level(generator)
         with torch.no_grad():
             seeds = draw_seeds(len(image), generator)
-            return reconstructor.reconstruct(image, level=level, seeds=seeds) * brain_mask
+            return reconstructor.reconstruct(image[:, :1], level=level, seeds=seeds) * brain_mask[:, :1]
 
 
 def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, fabric: Fabric) -> Bundle:
@@ -171,7 +174,7 @@ def _open(
     what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
     cache = config.data.cache or folder / "cache"
     levels = source == "synthetic" and split == "train" and config.data.sampling == "level"
-    return build_store(
+    store = build_store(
         rows.split(split),
         config.data.preprocessing,
         cache,
@@ -179,3 +182,5 @@ def _open(
         with_levels=levels,
         workers=config.data.workers,
     )
+    store = replace(store, neighbours=config.segmenter.shown)
+    return weigh(store, config.data) if split == "train" else store

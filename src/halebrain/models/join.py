@@ -1,0 +1,80 @@
+"""Several detectors on one reconstructor as one, whose segmenters' probabilities are averaged."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from halebrain.core.errors import DataError
+from halebrain.models.bundle import Bundle
+from halebrain.models.segmentation import Segmenter
+
+_OF_STAGE_1 = ("stage1",)
+
+
+def join_models(bundles: Sequence[Bundle]) -> Bundle:
+    """Return one detector of several: networks that erred apart, averaged, err less (Lakshminarayanan et al. 2017).
+
+    Postprocessing and what is said of it are the first one's; thresholds and figures are nobody's any more.
+
+    Args:
+        bundles: Detectors on the same reconstructor, two at least.
+
+    Raises:
+        DataError: They do not belong together.
+    """
+    first, *rest = bundles
+    if not rest:
+        raise DataError("joining takes several models", received="one", where=_where(first), remedy="name another")
+    for bundle in bundles:
+        _check(first, bundle)
+    segmenters = [bundle.segmenter for bundle in bundles if bundle.segmenter is not None]
+    config = segmenters[0].config.model_copy(update={"others": tuple(s.config for s in segmenters[1:])})
+    config = type(config).model_validate(config.model_dump())
+    joined = Segmenter(config)
+    joined.load_state_dict(_joined_weights(segmenters))
+    joined.eval().requires_grad_(False)
+    training: dict[str, Any] = dict(first.training)
+    for number, bundle in enumerate(rest, start=2):
+        own = {stage: told for stage, told in bundle.training.items() if stage not in _OF_STAGE_1}
+        training |= {f"{stage}, segmenter {number}": told for stage, told in own.items()}
+    model = first.config.model_copy(update={"segmenter": config})
+    return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
+
+
+def _joined_weights(segmenters: Sequence[Segmenter]) -> dict[str, torch.Tensor]:
+    first, *rest = segmenters
+    found = dict(first.state_dict())
+    for number, segmenter in enumerate(rest):
+        found |= {f"others.{number}.{name}": weight for name, weight in segmenter.state_dict().items()}
+    return found
+
+
+def _check(first: Bundle, bundle: Bundle) -> None:
+    """Raise where two models cannot be one."""
+    wrong = ""
+    if bundle.segmenter is None:
+        wrong = "a reconstructor without a segmenter"
+    elif bundle.segmenter.config.others:
+        wrong = "a model that is joined already"
+    elif bundle.config.reconstructor != first.config.reconstructor or not _same_weights(first, bundle):
+        wrong = "another reconstructor"
+    elif bundle.config.preprocessing != first.config.preprocessing:
+        wrong = "another preprocessing"
+    if wrong:
+        raise DataError(
+            "models that are joined must be detectors on one reconstructor, each with one segmenter",
+            received=wrong,
+            where=_where(bundle),
+            remedy="train the segmenters on the same stage 1, and join them all at once",
+        )
+
+
+def _same_weights(first: Bundle, second: Bundle) -> bool:
+    one, other = first.reconstructor.state_dict(), second.reconstructor.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+def _where(bundle: Bundle) -> object:
+    return bundle.path or "model"

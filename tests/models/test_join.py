@@ -1,0 +1,80 @@
+"""Several detectors as one: what is averaged, what is kept, and what does not belong together."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from halebrain.core.errors import DataError
+from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks, load_bundle, save_bundle
+from halebrain.models.join import join_models
+from halebrain.models.segmentation import SegmenterConfig
+
+AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}
+
+
+def model(seed: int, *, stage1: int = 0, segmenter: bool = True, preprocessing: Any = None, **settings: Any) -> Bundle:
+    torch.manual_seed(stage1)
+    config = ModelConfig(
+        kind="detector" if segmenter else "reconstructor",
+        reconstructor=ReconstructorSpec(name="ae", settings=AE),
+        segmenter=SegmenterConfig(**({"channels": (8, 16), "patch": 2} | settings)) if segmenter else None,
+        preprocessing=preprocessing or {},
+        postprocessing={"residual_weight": seed / 10},
+    )
+    reconstructor, network = build_networks(config)
+    if network is not None:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+        network.eval().requires_grad_(False)
+    training = {"stage1": {"train_subjects": ["a"]}, "stage2": {"train_subjects": [f"s{seed}"], "val_subjects": []}}
+    return Bundle(config, reconstructor.eval(), network, training, {"subjects": ["c"]}, sha256=str(seed))
+
+
+def test_the_joined_model_gives_the_mean_and_is_read_back_the_same(tmp_path: Path) -> None:
+    parts = [model(1), model(2, encoder="early", neighbours=(-1, 1)), model(3, streams=("image",))]
+    joined = join_models(parts)
+    assert joined.segmenter is not None
+    image, reconstruction = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
+    each = [
+        part.segmenter(image if part.segmenter.config.neighbours else image[:, :1], reconstruction).sigmoid()
+        for part in parts
+        if part.segmenter is not None
+    ]
+    expected = torch.stack(each).mean(dim=0)
+    torch.testing.assert_close(joined.segmenter(image, reconstruction).sigmoid(), expected)
+    save_bundle(joined, tmp_path / "joined", card="# A card\n")
+    again = load_bundle(tmp_path / "joined")
+    assert again.segmenter is not None
+    assert torch.equal(again.segmenter(image, reconstruction), joined.segmenter(image, reconstruction))
+    assert again.config.postprocessing == parts[0].config.postprocessing
+    assert again.calibration == {}
+    assert again.sha256 not in {"1", "2", "3"}
+
+
+def test_whom_any_of_them_saw_the_joined_one_has_seen() -> None:
+    joined = join_models([model(1), model(2)])
+    assert set(joined.seen_subjects("train_subjects")) == {"a", "s1", "s2"}
+    assert list(joined.training) == ["stage1", "stage2", "stage2, segmenter 2"]
+
+
+@pytest.mark.parametrize(
+    ("other", "received"),
+    [
+        (model(2, stage1=1), "another reconstructor"),
+        (model(2, preprocessing={"spacing_mm": 3.0}), "another preprocessing"),
+        (model(2, segmenter=False), "without a segmenter"),
+        (join_models([model(2), model(3)]), "joined already"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(other: Bundle, received: str) -> None:
+    with pytest.raises(DataError, match=received):
+        join_models([model(1), replace(other, path=Path("other"))])
+
+
+def test_one_model_alone_cannot_be_joined() -> None:
+    with pytest.raises(DataError, match="several models"):
+        join_models([model(1)])
