@@ -28,7 +28,7 @@ def write_overview(derivative: Path, dataset: Path, *, looked_at: Iterable[str],
 
     write_participants(derivative, dataset)
     # Each scan has a record of its own, so that jobs that share the folder do not lose each other's failures.
-    return write_index(derivative, looked_at, recorded_failures(derivative) | dict(failed))
+    return write_index(derivative, looked_at, failed, recorded=recorded_failures)
 
 
 def write_group(derivative: Path, dataset: Path, results: Results) -> None:

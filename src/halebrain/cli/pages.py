@@ -2,9 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from halebrain.core.types import MaskArray, ScanResult, Volume
@@ -112,29 +115,52 @@ def render(
     return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: mosaic}
 
 
-def write_index(output: Path, looked_at: Iterable[str], failed: Mapping[str, str]) -> Path:
+def write_index(
+    output: Path,
+    looked_at: Iterable[str],
+    failed: Mapping[str, str],
+    *,
+    recorded: Callable[[Path], Mapping[str, str]] | None = None,
+    wait_s: float = 60.0,
+) -> Path:
     """Write the page of all scans below `output`, those of earlier runs too, and remember what failed.
 
     Args:
         output: Where the detections are.
         looked_at: Names of the scans of this run.
         failed: Those of them that failed, with the reason.
+        recorded: Reads what else is known to have failed below `output`.
+        wait_s: Longest wait for another run that writes them, seconds; after that it is said, and they are written.
 
     Raises:
         CannotWriteError: The folder cannot be written.
     """
     from halebrain.core.atomic import write_text
-    from halebrain.report.cohort_page import write_cohort_page
+    from halebrain.core.errors import UnavailableError, cannot_write_into
+    from halebrain.core.lock import only_one
+    from halebrain.report.cohort_page import INDEX, write_cohort_page
 
     again = set(looked_at)
-    failures = {name: reason for name, reason in read_failures(output).items() if name not in again} | dict(failed)
-    if failures or (output / FAILED).exists():
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-        writer.writerow(("scan", "reason"))
-        writer.writerows(sorted(failures.items()))
-        write_text(output / FAILED, buffer.getvalue())
-    return write_cohort_page(output, failures)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write_into(output, error) from error
+    with ExitStack() as held:
+        # Runs of several machines into one folder may end together: none forgets what failed in another.
+        try:
+            held.enter_context(only_one(output / INDEX, wait_s=wait_s))
+        except UnavailableError as error:
+            # The results are there; a lock that a killed machine left behind must not cost them.
+            typer.echo(f"halebrain: warning: {INDEX} is written without waiting any longer: {error}", err=True)
+        failures = {name: reason for name, reason in read_failures(output).items() if name not in again}
+        failures |= dict(recorded(output) if recorded else {}) | dict(failed)
+        if failures or (output / FAILED).exists():
+            buffer = io.StringIO()
+            writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+            writer.writerow(("scan", "reason"))
+            writer.writerows(sorted(failures.items()))
+            write_text(output / FAILED, buffer.getvalue())
+        return write_cohort_page(output, failures)
 
 
 def read_failures(output: Path) -> dict[str, str]:

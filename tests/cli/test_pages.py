@@ -1,0 +1,42 @@
+"""The page of all scans, when several runs into one folder end at the same time."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from halebrain.cli.pages import FAILED, read_failures, write_index
+from halebrain.core.lock import only_one
+from halebrain.report.cohort_page import INDEX
+
+
+def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path) -> None:
+    output, recorded = tmp_path / "out", {"c": "before it was mended"}
+    output.mkdir()
+
+    def write() -> None:
+        write_index(output, ("b",), {"b": "too dark"}, recorded=lambda folder: dict(recorded))
+
+    second = threading.Thread(target=write)
+    with only_one(output / INDEX):
+        second.start()
+        second.join(timeout=0.5)
+        assert second.is_alive()
+        assert not (output / INDEX).exists()
+        # The first run says now what failed in it, and mends what had failed before.
+        (output / FAILED).write_text("scan\treason\na\tno brain\n", encoding="utf-8")
+        recorded.clear()
+    second.join(timeout=60)
+    assert not second.is_alive()
+    assert read_failures(output) == {"a": "no brain", "b": "too dark"}
+    assert sorted(path.name for path in output.iterdir()) == [FAILED, INDEX]
+
+
+def test_a_lock_that_somebody_left_behind_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with only_one(tmp_path / INDEX):
+        write_index(tmp_path, (), {"a": "no brain"}, wait_s=0.1)
+    assert read_failures(tmp_path) == {"a": "no brain"}
+    assert (tmp_path / INDEX).is_file()
+    said = capsys.readouterr().err
+    assert f"warning: {INDEX} is written" in said
+    assert "remove that file" in said
