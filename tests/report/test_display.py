@@ -81,7 +81,7 @@ def test_the_box_keeps_a_margin_and_stays_inside() -> None:
 
 def test_a_huge_box_is_shown_coarser() -> None:
     grid = display_grid(np.eye(4), np.ones((240, 240, 240), dtype=bool))
-    assert grid.fine_mm == pytest.approx((240**3 * 3.57 / 13.5e6) ** (1 / 3))
+    assert grid.fine_mm == pytest.approx((240**3 * 3.57 / 13.2e6) ** (1 / 3))
     assert grid.coarse_mm == 2 * grid.fine_mm
     assert grid.show(np.zeros((240, 240, 240), dtype=np.float32), grid.fine_mm).size < 3.9e6
 

@@ -26,13 +26,15 @@ LOW_MM, HIGH_MM = MIDDLE_MM + np.array([[9, -24, 5], [21, -8, 15]])
 MARGIN_MM = 8.0
 PLANES = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 """Plane → world axes across and up."""
-PAINTED = """(canvas) => {
+OVERLAYS = ["score", "findings", "mask", "probability", "residual", "uncertainty"]
+PAINTED = """(canvas, cool) => {
   const { width, height } = canvas, edge = 26; // the letters stand there
   const d = canvas.getContext('2d').getImageData(0, 0, width, height).data;
   let [left, top, right, bottom, count] = [width, height, -1, -1, 0];
   for (let y = edge; y < height - edge; y++) for (let x = edge; x < width - edge; x++) {
     const i = 4 * (y * width + x);
-    if (d[i] - d[i + 2] < 60) continue; // the scan is grey, the crosshair blue
+    const [red, green, blue] = [d[i], d[i + 1], d[i + 2]]; // the scan is grey, the crosshair blue
+    if (cool ? green - Math.max(red, blue) < 10 : red - blue < 60) continue;
     left = Math.min(left, x); right = Math.max(right, x + 1); top = Math.min(top, y); bottom = Math.max(bottom, y + 1);
     count++;
   }
@@ -73,7 +75,7 @@ def placed(tmp_path: Path) -> Placed:
     assert (brain & lesion).sum() == lesion.sum() > 50
     scan, score = np.where(brain, 100, 0).astype(np.float32), np.where(lesion, 0.6, 0).astype(np.float32)
     i, j, k = (int(place) for place in np.round(np.argwhere(lesion).mean(axis=0)))
-    score[i, j, k] = 1.0  # painted white; the others have a colour
+    score[i, j, k] = 1.0  # painted almost white; the others have a colour
     maps = ScanMaps(scan, score, score, score, score, lesion, brain, AFFINE)
     grid = display_grid(AFFINE, brain)
     volumes = shown_volumes(maps, shown_scan(scan, brain, grid), grid, threshold=0.5)
@@ -102,7 +104,12 @@ def expected_box(placed: Placed, plane: str, size: int, *, radiological: bool) -
     return np.array([x.min(), y.min(), x.max(), y.max()])
 
 
-@pytest.mark.parametrize("overlay", ["score", "findings", "mask", "probability", "residual"])
+def painted(page: Any, overlay: str, plane: str) -> dict[str, Any]:
+    """Return the size of a canvas, and box and number of the pixels that an overlay gives a colour."""
+    return dict(page.eval_on_selector(f"#plane-{plane}", PAINTED, overlay == "uncertainty"))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_lesion_is_painted_where_it_is_and_nowhere_else(
     open_page: Callable[..., Any], placed: Placed, overlay: str
 ) -> None:
@@ -115,12 +122,12 @@ def test_a_lesion_is_painted_where_it_is_and_nowhere_else(
         page.wait_for_timeout(300)
         letters = page.evaluate("window.letters")
         for plane in PLANES:
-            painted = page.eval_on_selector(f"#plane-{plane}", PAINTED)
-            size, box = painted["size"], np.array(painted["box"])
+            found = painted(page, overlay, plane)
+            size, box = found["size"], np.array(found["box"])
             expected = expected_box(placed, plane, size, radiological=radiological)
             np.testing.assert_allclose(box, expected, atol=1.6, err_msg=f"{plane}, radiological: {radiological}")
             # All of the box but its peak and the crosshair over it.
-            assert 0.8 < painted["count"] / np.prod(expected[2:] - expected[:2]) < 1.05
+            assert 0.8 < found["count"] / np.prod(expected[2:] - expected[:2]) < 1.05
             # It lies to the right, at the back and up: on the side of these letters.
             side, height = (expected[0] + expected[2]) / 2 - size / 2, (expected[1] + expected[3]) / 2 - size / 2
             across, up = (letters[f"plane-{plane}"]["RPS"[axis]] for axis in PLANES[plane])
@@ -128,3 +135,49 @@ def test_a_lesion_is_painted_where_it_is_and_nowhere_else(
             assert (up[1] - size / 2) * height > 0
             assert min(abs(side), abs(height)) > 10, "off the middle, or a mirror image would be no other"
         page.click("#convention")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_opacity_paints_nothing(open_page: Callable[..., Any], placed: Placed, overlay: str) -> None:
+    page = open_page(placed.path)
+    page.wait_for_selector("body[data-ready=yes]")
+    page.uncheck("#outline")
+    page.select_option("#overlay", overlay)
+    page.wait_for_timeout(300)
+    assert all(painted(page, overlay, plane)["count"] > 100 for plane in PLANES)
+    page.focus("#opacity")
+    page.keyboard.press("Home")
+    page.wait_for_timeout(300)
+    assert [painted(page, overlay, plane)["count"] for plane in PLANES] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "start", "end"),
+    # Steps of 1/255, of which three are not shown; of a residual as large as its 99.9th percentile, in 127.
+    [("probability", "0.0118", "1.00"), ("uncertainty", "0.0118", "1.00"), ("residual", "± 0.0189", "± 0.600")],
+)
+def test_a_map_is_shown_from_where_it_is_told(
+    open_page: Callable[..., Any], placed: Placed, overlay: str, start: str, end: str
+) -> None:
+    page = open_page(placed.path)
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.is_hidden("#from"), "the score has its threshold"
+    page.uncheck("#outline")
+    page.select_option("#overlay", overlay)
+    page.wait_for_selector(f"#from-value:text-is('{start}')")
+    before = [painted(page, overlay, plane)["count"] for plane in PLANES]
+    page.focus("#from")
+    page.keyboard.press("PageUp")  # still below the 0.6 of the lesion
+    page.wait_for_timeout(300)
+    assert page.inner_text("#from-value") != start
+    assert [painted(page, overlay, plane)["count"] for plane in PLANES] == before
+    page.keyboard.press("End")
+    page.wait_for_selector(f"#from-value:text-is('{end}')")
+    assert page.get_attribute("#from", "aria-valuetext") == end
+    # Of the probability and the uncertainty the peak is left, which is almost white.
+    shown = [painted(page, overlay, plane)["count"] for plane in PLANES]
+    assert shown == ([0, 0, 0] if overlay != "residual" else before)
+    page.select_option("#overlay", "findings")
+    page.wait_for_selector("#from", state="hidden")
+    page.select_option("#overlay", overlay)
+    page.wait_for_selector(f"#from-value:text-is('{end}')")  # each map keeps its own

@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from halebrain.cli.pages import render
 from halebrain.core.types import FloatArray
+from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, ScanMaps, display_grid
-from halebrain.report.embedding import shown_scan, shown_volumes
+from halebrain.report.embedding import shown_scan
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.scan_page import quality_facts, scan_html, script_json
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
@@ -96,8 +99,10 @@ def test_json_in_a_script_can_not_end_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "is_ball"), [((166, 206, 166), True), ((155, 155, 155), False)])
-def test_noise_in_the_largest_box_at_a_millimetre_stays_small(shape: tuple[int, int, int], is_ball: bool) -> None:
+@pytest.mark.parametrize(("shape", "is_ball"), [((164, 205, 164), True), ((154, 154, 154), False)])
+def test_noise_in_the_largest_box_at_a_millimetre_stays_small(
+    make_scan: Maker, tmp_path: Path, shape: tuple[int, int, int], is_ball: bool
+) -> None:
     rng = np.random.default_rng(0)
     places = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) / (n / 2 - 8) for n in shape], indexing="ij", sparse=True)
     brain = sum(place**2 for place in places) < 1 if is_ball else np.ones(shape, bool)
@@ -110,9 +115,19 @@ def test_noise_in_the_largest_box_at_a_millimetre_stays_small(shape: tuple[int, 
     assert grid.fine_mm == FINE_MM
     assert display_grid(np.diag([1.02, 1.02, 1.02, 1]), brain).fine_mm > FINE_MM, "it is the largest box"
     maps = ScanMaps(noise(), *(noise(brain) for _ in range(4)), noise(brain) > 0.5, brain, np.eye(4))
-    volumes = shown_volumes(maps, shown_scan(noise(), brain, grid), grid, threshold=0.5)
-    # The slices side by side and all the rest take less than 1.5 MB.
-    assert sum(len(volume.encoded()) for volume in volumes.values()) < 13.5e6
+    to_native = np.eye(4)
+    to_native[:3, 3] = np.array(shape) / 2  # the template's origin lies in the middle: regions of every name
+    about = make_scan(template_to_native=to_native.tolist()).page.provenance
+    finding = dict.fromkeys(("volume_ml", "peak_score", "mean_score", "x_mni_mm", "y_mni_mm", "z_mni_mm"), 1 / 3)
+    finding |= {"i": 9, "j": 9, "k": 9, "region": "periventricular frontal white matter, left"}
+    table = [{"lesion": number, **finding} for number in range(1000)]
+    names = OutputNames(tmp_path, "noise")
+    page = render(names, maps, shown_scan(noise(), brain, grid), table, about)[names.page]
+    assert len(page) < 15e6
+    held = dict(re.findall(r'id="volume-([a-z]+)">([^<]+)<', page.decode()))
+    assert len(held.pop("regions")) < 0.5e6
+    # Regions, the slices side by side and all the rest take less than 1.5 MB.
+    assert sum(map(len, held.values())) < 13.2e6
 
 
 def test_doubt_comes_before_figures(make_scan: Maker) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.looks import LAPTOPS, assert_nothing_aside, assert_readable, tab_to
 
 from halebrain.cli.pages import write_index
 from halebrain.inference.lesions import read_lesions
@@ -120,19 +121,25 @@ def test_a_review_needs_no_mouse(open_visit: Callable[..., Any], detection: Outp
     assert found == [(1, "accepted", ""), (2, "open", "near a sinus: arrow nose")]
 
 
-def test_a_threshold_is_saved_and_earlier_decisions_are_told(
+def test_a_threshold_is_saved_by_keys_and_earlier_decisions_are_told(
     open_visit: Callable[..., Any], detection: OutputNames
 ) -> None:
     page = ready(open_visit(detection.folder))
     page.keyboard.press("a")
     page.wait_for_selector("#findings tbody tr:nth-child(1).accepted")
-    slide(page, 0.85)
-    page.wait_for_selector("#live[data-count='1']")
-    page.keyboard.press("s")
+    tab_to(page, "#threshold")
+    while page.get_attribute("#live", "data-count") != "1":
+        page.keyboard.press("PageUp")
+        page.wait_for_timeout(300)
+    score = float(page.inner_text("#threshold-value"))
+    tab_to(page, "#save-mask")
+    page.keyboard.press("Enter")
     assert "1 finding " in page.inner_text("#save-what")
     assert page.is_hidden("#save-seg")
-    page.click("#save-dialog button:text-is('Cancel')")
-    page.keyboard.press("s")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#save-dialog", state="hidden")
+    page.keyboard.press("Enter")  # the button has the focus again
+    page.wait_for_selector("#save-yes")
     with page.expect_navigation():
         page.keyboard.press("Enter")
     ready(page)
@@ -141,7 +148,7 @@ def test_a_threshold_is_saved_and_earlier_decisions_are_told(
     assert page.locator("#findings tbody tr").first.get_attribute("class") == ""
     assert "was accepted" in page.inner_text("#review-earlier")
     threshold = json.loads(detection.provenance.read_text())["threshold"]
-    assert threshold["value"] == pytest.approx(0.85, abs=0.005)
+    assert threshold["value"] == pytest.approx(score, abs=0.001)
     assert threshold["name"] == "fixed"
 
 
@@ -165,6 +172,36 @@ def test_many_scans_lead_there_and_back(
     page.wait_for_selector("#findings tbody tr:nth-child(1).rejected")
     page.click("#to-index a")
     page.wait_for_selector(".reviewed:has-text('1 of 3 reviewed')")
+    assert_readable(page, ".reviewed")
+    assert_nothing_aside(page, *LAPTOPS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_that_a_review_says_can_be_read(
+    open_visit: Callable[..., Any], detection: OutputNames, scheme: str
+) -> None:
+    page = ready(open_visit(detection.folder, color_scheme=scheme))
+    page.keyboard.press("a")
+    page.wait_for_selector("#findings tbody tr:nth-child(1).accepted")
+    page.keyboard.press("n")
+    page.fill("#note", "a vessel")
+    page.click("#reject")
+    page.wait_for_selector("#findings tbody tr:nth-child(2).rejected .said")
+    decided = (".badge.accepted", ".badge.rejected", "tr.rejected td.reviewed .said", "#reject[aria-pressed=true]")
+    assert_readable(page, *decided, "#review-said", "#note")
+    assert_nothing_aside(page, *LAPTOPS)
+    slide(page, 0.85)
+    page.wait_for_selector("#live[data-count='1']")
+    page.keyboard.press("s")
+    assert_readable(page, "#save-mask", "#save-yes", "#save-what", "#live-findings")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    page = ready(page)
+    page.eval_on_selector("#review-said", "(e) => { e.className = 'wrong'; e.textContent = 'Not saved.'; }")
+    assert_readable(page, "#review-earlier", "#review-said.wrong")
+    page.keyboard.press("a")
+    page.wait_for_selector("#accept[aria-pressed=true]")
+    assert_readable(page, "#accept[aria-pressed=true]")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

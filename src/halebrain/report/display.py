@@ -12,7 +12,7 @@ Codes = npt.NDArray[np.uint8]
 FINE_MM, COARSE_MM = 1.0, 2.0
 """The scan, its score and the mask are shown at 1 mm; what the networks made on a 2 mm grid needs no more than that."""
 _MARGIN_MM = 8.0
-_MOST_BYTES = 13.5e6
+_MOST_BYTES = 13.2e6
 """Of the volumes of a page, so that it stays below 15 MB with its picture and the rest."""
 _BYTES_IN_BOX, _BYTES_IN_BRAIN = 1.5, 2.07
 """What a fine voxel takes at most in base64, even of noise: 4/3 for the scan, an eighth of that for its coarse
