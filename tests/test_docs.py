@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from benchmarks.screenshots import PICTURES
 
 from halebrain.cli.main import app
 
@@ -67,6 +68,10 @@ def test_links_lead_somewhere(page):
 def test_every_picture_is_shown():
     used = {Path(link).name for page in ALL for link in LINK.findall(text_of(page))}
     assert {path.name for path in (DOCS / "images").iterdir()} <= used
+
+
+def test_every_picture_can_be_made_anew():
+    assert set(PICTURES) == {p.name for p in (DOCS / "images").iterdir() if not p.name.startswith("matrix_")}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_python_is_python(code):
 def test_a_block_says_what_it_is():
     kinds = {kind for page in ALL for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))}
     assert kinds <= {"sh", "python", "bash", "py", "text", ""}, (
-        "sh and python do their work, bash is run with stand-ins, py is read"
+        "sh and python do their work, bash is run with stand-ins, py on a scheduler of this machine"
     )
 
 

@@ -1,4 +1,4 @@
-"""The scripts of docs/cluster.md do their work: tasks of an array, one after the other, on a small virtual cohort."""
+"""What documents say of clusters does its work on a small virtual cohort: tasks of an array, and a Dask scheduler."""
 
 import json
 import os
@@ -18,14 +18,18 @@ from halebrain.models.store import export_model
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
-SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH .*?)```", PAGE, flags=re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+SCRIPTS = re.findall(
+    r"```bash\n(#!/bin/bash\n#SBATCH .*?)```", (DOCS / "cluster.md").read_text(encoding="utf-8"), flags=re.DOTALL
+)
+DASK = re.findall(r"```py\n(.*?)```", (DOCS / "prepare.md").read_text(encoding="utf-8"), flags=re.DOTALL)
 SMALLER = {
     "--split 0.7,0.1,0.2": "--split 0.5,0.5,0",
     "-m mine": "-m mine --threshold 0.1",
     "-c paper": "-c tiny --set loop.steps=2 --set loop.validate_every=2",
 }
 """What makes a script one of seconds; the model of the test has no thresholds."""
+COHORT = ("--subjects", 2, "--patients", 0, "--modality", "FLAIR", "--spacing-mm", 3, "--no-progress")
 
 
 @pytest.fixture
@@ -52,8 +56,7 @@ def test_scans_are_prepared_by_tasks_and_a_model_learns_from_them(
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    cohort = ("--subjects", 2, "--patients", 0, "--modality", "FLAIR", "--spacing-mm", 3, "--no-progress")
-    code, said = command("cohort", "-o", data / "raw", *cohort)
+    code, said = command("cohort", "-o", data / "raw", *COHORT)
     assert code == 0, said.err
     people = [f"sub-{subject}\tcontrol\n" for subject in Manifest.read(data / "raw" / "manifest.tsv").subjects()]
     (data / "raw" / "participants.tsv").write_text("".join(["participant_id\tgroup\n", *people]))
@@ -81,3 +84,23 @@ def test_a_task_looks_at_the_participant_of_its_line(
     submit("detect", 2)
     found = list((data / "derivatives" / "halebrain").rglob("*_provenance.json"))
     assert [json.loads(path.read_text())["scan"] for path in found] == ["sub-02_FLAIR"]
+
+
+def test_scans_are_prepared_by_a_dask_scheduler_as_written(command: Callable[..., Any], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    code, said = command("cohort", "-o", tmp_path / "raw", *COHORT)
+    assert code == 0, said.err
+    Manifest.read(tmp_path / "raw" / "manifest.tsv").write(tmp_path / "raw.tsv")
+    (block,) = DASK
+    # The worker is a thread of this process, in another folder than that of the block; the block asks it by TCP.
+    local: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**local, protocol="tcp://", host="127.0.0.1") as cluster:
+        environment = os.environ | {"DASK_SCHEDULER_ADDRESS": cluster.scheduler_address}
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("kept=False") == 2, done.stdout
+    code, said = command("prepare", "-i", tmp_path / "raw.tsv", "-o", tmp_path / "dataset", "--no-progress")
+    assert code == 0, said.err
+    assert "2 of 2 scans prepared, 2 of them before" in said.err

@@ -12,6 +12,7 @@ import pytest
 
 from halebrain.cli.main import main
 from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.naming import guess_modality, records_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.slices import build_store
@@ -162,6 +163,18 @@ def test_names_of_any_kind_come_through(tmp_path, monkeypatch, name, in_process)
     (row,) = Manifest.read(tmp_path / "set" / "manifest.tsv").records
     assert row.subject.isalnum()
     assert read_volume(Manifest.read(tmp_path / "set" / "manifest_native.tsv").records[0].image)
+
+
+def test_bids_scans_of_two_spaces_are_two_and_say_space_once(tmp_path, monkeypatch, in_process):
+    anat = tmp_path / "raw" / "sub-01" / "anat"
+    for number, name in enumerate(("sub-01_FLAIR", "sub-01_space-T1w_FLAIR")):
+        write_head(anat / f"{name}.nii.gz", seed=number)
+    (tmp_path / "raw" / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.10.0"}')
+    assert run(monkeypatch, "-i", tmp_path / "raw", "-o", tmp_path / "set", *OPTIONS) == 0
+    rows = Manifest.read(tmp_path / "set" / "manifest.tsv").records
+    assert sorted(row.scan_id for row in rows) == ["sub-01_FLAIR", "sub-01_space-T1w_FLAIR"]
+    names = sorted(row.image.name for row in rows)
+    assert names == [f"sub-01_{rec}space-{TEMPLATE_SPACE}_desc-preproc_FLAIR.nii.gz" for rec in ("rec-spaceT1w_", "")]
 
 
 def test_two_people_whose_labels_would_be_one_stay_two():

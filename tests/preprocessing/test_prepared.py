@@ -47,6 +47,29 @@ def test_what_is_read_is_what_was_written(scan, tmp_path):
     assert read_sidecar(files.image)["source"] == "raw"
 
 
+@pytest.mark.parametrize(
+    ("session", "entities", "image", "mask"),
+    [
+        (None, None, "sub-01", "sub-01_rec-FLAIR"),
+        ("a", "acq-3d_run-2", "sub-01_ses-a_acq-3d_run-2", "sub-01_ses-a_acq-3d_run-2_rec-FLAIR"),
+        (None, "space-T1w", "sub-01_rec-spaceT1w", "sub-01_rec-spaceT1wFLAIR"),
+        (None, "rec-norm_run-1", "sub-01_rec-norm_run-1", "sub-01_rec-normFLAIR_run-1"),
+        (None, "rec-norm_space-orig_desc-x", "sub-01_rec-normspaceorigdescx", "sub-01_rec-normspaceorigdescxFLAIR"),
+    ],
+)
+def test_no_entity_stands_twice_in_a_name(scan, tmp_path, session, entities, image, mask):
+    record = ScanRecord(subject="01", image=scan, modality="FLAIR", session=session, entities=entities)
+    files = prepared_files(tmp_path, record, "atlas")
+    assert files.image.name == f"{image}_space-atlas_desc-preproc_FLAIR.nii.gz"
+    assert files.healthy.name == f"{image}_space-atlas_desc-healthy_FLAIR.nii.gz"
+    assert files.brain_mask.name == f"{mask}_space-atlas_desc-brain_mask.nii.gz"
+    assert files.lesion.name == f"{mask}_space-atlas_label-lesion_mask.nii.gz"
+    assert files.native_brain_mask.name == f"{mask}_desc-brain_mask.nii.gz"
+    for path in vars(files).values():
+        keys = [part.partition("-")[0] for part in path.name.split("_")[:-1]]
+        assert len(keys) == len(set(keys)), path.name
+
+
 def test_the_same_scan_gives_the_same_bytes(scan, tmp_path):
     one, _ = prepare(scan, tmp_path / "a")
     other, _ = prepare(scan, tmp_path / "b")

@@ -27,6 +27,8 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, 
 _MARK = "HaleBrainPrepared"
 _FORM = 1
 _LABEL = re.compile(r"[\w+-]+")
+_SET = ("space", "desc", "label")
+"""Entities that the names of prepared files set themselves."""
 _FREE_KEYS = frozenset({"brain"})
 """Settings in which a prepared scan may differ from what is asked: how its brain was found is done with."""
 
@@ -68,20 +70,34 @@ def prepared_files(dataset: Path, record: ScanRecord, space: str = TEMPLATE_SPAC
     """
     _check_labels(record)
     folders = [f"sub-{record.subject}"] + ([f"ses-{record.session}"] if record.session else [])
-    base = "_".join(folders + ([record.entities] if record.entities else []))
+    base, mask_base = _stem(record), _stem(record, contrast=record.modality)
     folder, entity = dataset.joinpath(*folders, "anat"), f"space-{space}"
-
-    def file(description: str) -> Path:
-        # Contrasts of a subject share a folder, so that each mask names the one that it belongs to.
-        return folder / f"{base}_rec-{record.modality}_{description}.nii.gz"
 
     return PreparedFiles(
         image=folder / f"{base}_{entity}_desc-preproc_{record.modality}.nii.gz",
-        brain_mask=file(f"{entity}_desc-brain_mask"),
-        lesion=file(f"{entity}_label-lesion_mask"),
+        brain_mask=folder / f"{mask_base}_{entity}_desc-brain_mask.nii.gz",
+        lesion=folder / f"{mask_base}_{entity}_label-lesion_mask.nii.gz",
         healthy=folder / f"{base}_{entity}_desc-healthy_{record.modality}.nii.gz",
-        native_brain_mask=file("desc-brain_mask"),
+        native_brain_mask=folder / f"{mask_base}_desc-brain_mask.nii.gz",
     )
+
+
+def _stem(record: ScanRecord, *, contrast: str = "") -> str:
+    """Return how the names of a scan's files begin: its entities, none twice.
+
+    What the raw name says in an entity that the new name sets goes into its `rec`: `space-T1w` to `rec-spaceT1w`.
+
+    Args:
+        record: The scan.
+        contrast: That of the scan, for a mask: contrasts of a subject share a folder, and each has its own.
+    """
+    said = [pair.partition("-")[::2] for pair in (record.entities or "").split("_") if pair]
+    entities = {"sub": record.subject} | ({"ses": record.session} if record.session else {})
+    entities |= {key: label for key, label in said if key not in _SET}
+    moved = "".join(key + label for key, label in said if key in _SET) + contrast
+    if moved:
+        entities["rec"] = entities.get("rec", "") + moved
+    return "_".join(f"{key}-{label}" if label else key for key, label in entities.items())
 
 
 def _check_labels(record: ScanRecord) -> None:

@@ -52,6 +52,27 @@ def test_masks_come_from_derivatives_by_their_entities(tree):
     assert (records["sub-02_T1w"].lesion, records["sub-02_T1w"].brain_mask) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("mask", "is_lesion"),
+    [
+        ("sub-01_space-orig_label-L_mask", True),
+        ("sub-01_label-L_desc-manual_mask", True),
+        ("sub-01_space-orig_label-L_dseg", True),
+        ("sub-01_space-orig_label-lesion_mask", True),
+        ("sub-01_label-L_desc-brain_mask", False),
+        ("sub-01_hemi-L_desc-ribbon_mask", False),
+        ("sub-01_label-LV_mask", False),
+        (f"sub-01_space-{TEMPLATE_SPACE}_label-L_mask", False),
+    ],
+)
+def test_a_mask_is_a_lesion_by_the_label_of_the_standard(tree, mask, is_lesion):
+    root = people(tree("sub-01/anat/sub-01_T1w.nii.gz", f"derivatives/raters/sub-01/anat/{mask}.nii.gz"), ["sub-01"])
+    result = read_source("bids", root)
+    assert result.problems == ()
+    found = result.manifest.records[0].lesion
+    assert found == (root / f"derivatives/raters/sub-01/anat/{mask}.nii.gz" if is_lesion else None)
+
+
 def test_two_masks_of_equal_right_are_none_and_a_problem(tree):
     root = tree(
         "sub-01/anat/sub-01_T1w.nii.gz", *(f"derivatives/{r}/sub-01_label-lesion_mask.nii.gz" for r in ("r1", "r2"))

@@ -1,8 +1,9 @@
 """Any BIDS data set: anatomical scans, people from `participants.tsv`, masks from `derivatives`.
 
 Layout: BIDS 1.x, `sub-01[/ses-1]/anat/sub-01[_ses-1][_acq-x][_run-1]_T1w.nii.gz`. Masks lie in `derivatives/*/`
-or beside the scan, and carry its entities: `…_desc-brain_mask`, `…_label-lesion_mask`, `…_label-lesion_dseg` (any label
-above 0 is lesion). A `dseg` that does not say lesion is a map of tissues, and is not taken for one.
+or beside the scan, and carry its entities: `…_desc-brain_mask`, `…_label-L_mask` (the standard's own) or
+`…_label-lesion_mask`, `…_label-lesion_dseg` (any label above 0 is lesion). A `dseg` that does not say lesion is a map
+of tissues, and is not taken for one.
 """
 
 import re
@@ -21,6 +22,7 @@ from halebrain.io.manifest import ScanRecord
 
 _NAME = re.compile(r"(?P<stem>(?:[a-z]+-[a-zA-Z0-9+]+_)+)(?P<suffix>[a-zA-Z0-9]+)\.nii(?:\.gz)?")
 _SKIPPED = ("derivatives", "sourcedata", "code", "stimuli")
+_LESION_LABEL = "L"
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
 Entities = dict[str, str]
@@ -120,7 +122,8 @@ def _find_masks(tree: FileTree) -> dict[str, list[_Mask]]:
     masks: dict[str, list[_Mask]] = defaultdict(list)
     for path, entities, suffix in _named(tree):
         words = f"{entities.get('desc', '')} {entities.get('label', '')}".lower()
-        is_brain, is_lesion = "brain" in words, any(word in words for word in _LESION_WORDS)
+        is_brain = "brain" in words
+        is_lesion = entities.get("label") == _LESION_LABEL or any(word in words for word in _LESION_WORDS)
         if suffix in ("mask", "dseg") and is_brain != is_lesion:
             masks[entities["sub"]].append(_Mask(path, entities, is_brain))
     return masks

@@ -49,7 +49,9 @@ def read_table(path: Path) -> list[Row]:
     delimiter = "\t" if path.suffix == ".tsv" else max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if not any((name or "").strip() for name in reader.fieldnames or ()):
-        raise DataError("a table needs a header", received="none", where=path)
+        raise DataError(
+            "a table needs a header", received="none", where=path, remedy="name the columns in its first line"
+        )
     return [{(k or "").strip(): _cell(v) for k, v in row.items() if k is not None} for row in reader]
 
 
