@@ -1,9 +1,13 @@
 """`halebrain doctor`."""
 
 import json
+import re
 import sys
+import tempfile
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from halebrain.cli.doctor import examine
 from halebrain.cli.main import main
@@ -33,6 +37,38 @@ def test_the_model_that_needs_no_name_is_told(bundled):
     assert "halebrain models import" in examine()["home"]["model without --model"]
 
 
+def test_room_on_disk_and_in_memory_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    found = examine()
+    assert re.fullmatch(
+        rf"{re.escape(str(tmp_path))} \(\d+ GB free; TMPDIR names another\)", found["home"]["temporary files"]
+    )
+    assert re.search(r"\d+ GB free", found["home"]["folder"])
+    total, available = re.fullmatch(r"([\d.]+) GB(?:, ([\d.]+) GB available)?", found["machine"]["memory"]).groups()
+    assert float(total) >= float(available or 0) > 0 or available is None
+    assert found["machine"]["bf16"].startswith(("on the ", "not on the "))
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_the_memory_of_a_gpu_is_told(monkeypatch, is_full):
+    def left(number):
+        if is_full:
+            raise RuntimeError("CUDA error: out of memory\nand how to debug it")
+        return 20_000_000_000, 80_000_000_000
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Giant")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=80e9))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", left)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not is_full)
+    machine = examine()["machine"]
+    free = "not to be used now: CUDA error: out of memory" if is_full else "20.0 GB free"
+    assert machine["cuda"] == f"Giant (80.0 GB, {free})"
+    assert machine["bf16"] == ("not on the GPU: training takes single precision" if is_full else "on the GPU")
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_says_it_all(monkeypatch, capsys, as_json):
     monkeypatch.setattr(sys, "argv", ["halebrain", "doctor", *(["--json"] if as_json else [])])
@@ -43,4 +79,6 @@ def test_the_command_says_it_all(monkeypatch, capsys, as_json):
     names = json.loads(said) if as_json else said
     for section in ("versions", "machine", "brain extraction", "extras", "home"):
         assert section in names
+    for line in ("memory", "cuda", "bf16", "folder", "temporary files"):
+        assert line in names["machine"] | names["home"] if as_json else f"  {line} " in names
     assert "missing" not in said

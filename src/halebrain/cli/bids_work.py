@@ -95,7 +95,12 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
         except FileNotFoundError:
             continue  # another job has just mended it
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError("a record of a failure must be readable JSON", received=error, where=path) from error
+            raise DataError(
+                "a record of a failure must be readable JSON",
+                received=error,
+                where=path,
+                remedy="remove it, and run the participant again",
+            ) from error
         if not OutputNames(place.parent, path.stem).provenance.is_file():
             found[path.stem] = reason
     return found

@@ -129,6 +129,8 @@ def _tell(
     from halebrain.cli.found import summed_up
 
     pages = [look_at(index if index is not None else scan["report"]) for scan in found[:1]]
+    if pages and index is not None:
+        pages.append(f"{command_line('view', output)}   (the same pages, to accept or reject findings)")
     again = command_line("report", output, "--threshold", "VALUE")
     results.finish(
         summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),

@@ -1,11 +1,14 @@
 """`halebrain doctor`: what this installation has and lacks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from halebrain.cli import options
 from halebrain.cli.results import to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PACKAGES = ("halebrain", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "pydicom", "lightning")
 _EXTRAS = {
@@ -60,13 +63,62 @@ def _machine() -> dict[str, str]:
 
     import torch
 
-    cuda = ", ".join(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
+    cuda = ", ".join(_gpu(number) for number in range(torch.cuda.device_count()))
     return {
         "system": platform.platform(),
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads in use",
+        "memory": _memory(),
         "cuda": cuda if torch.cuda.is_available() else "none (all runs on the CPU)",
         "mps": "there (on request: --device mps)" if torch.backends.mps.is_available() else "none",
+        "bf16": _bf16(),
     }
+
+
+def _memory() -> str:
+    """Return how much memory the machine has, and how much of it can be had now."""
+    import os
+
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return "not known"
+    available = _available_memory()
+    return f"{total / 1e9:.1f} GB" + ("" if available is None else f", {available / 1e9:.1f} GB available")
+
+
+def _available_memory() -> int | None:
+    """Return how many bytes a new program may have; `None` where the system does not say."""
+    import re
+    from pathlib import Path
+
+    # The pages that `os.sysconf` calls free leave out what caches give back.
+    table = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", table.read_text(), re.MULTILINE) if table.is_file() else None
+    return None if found is None else 1024 * int(found[1])
+
+
+def _gpu(number: int) -> str:
+    """Return the name of a GPU, its memory, and how much of that is free."""
+    import torch
+
+    name, total = torch.cuda.get_device_name(number), torch.cuda.get_device_properties(number).total_memory
+    try:
+        free = f"{torch.cuda.mem_get_info(number)[0] / 1e9:.1f} GB free"
+    except RuntimeError as error:  # full, or another process has it to itself
+        free = f"not to be used now: {str(error).partition(chr(10))[0]}"
+    return f"{name} ({total / 1e9:.1f} GB, {free})"
+
+
+def _bf16() -> str:
+    """Return whether the device that is taken without a word computes in bf16."""
+    from halebrain.core.device import find_device
+    from halebrain.training.fabric import resolve_precision
+
+    device = find_device("auto")
+    where = "the GPU" if device.type == "cuda" else "the CPU"
+    if resolve_precision("auto", device) == "bf16-mixed":
+        return f"on {where}"
+    return f"not on {where}: training takes single precision"
 
 
 def _brain_extractors() -> dict[str, str]:
@@ -96,7 +148,8 @@ def _extras() -> dict[str, str]:
 
 def _home() -> dict[str, str]:
     import os
-    import shutil
+    import tempfile
+    from pathlib import Path
 
     from halebrain.core.home import VARIABLE, halebrain_home
     from halebrain.models.store import DEFAULT_MODEL, stored_models
@@ -108,7 +161,14 @@ def _home() -> dict[str, str]:
     models = ", ".join(f"{m.name} ({m.origin}, {m.path.stat().st_size / 1e6:.1f} MB)" for m in stored)
     default = next((f"{m.name} ({m.origin})" for m in stored if m.name == DEFAULT_MODEL), None)
     return {
-        "folder": f"{home} ({writable}, {shutil.disk_usage(there).free / 1e9:.0f} GB free)",
+        "folder": f"{home} ({writable}, {_free(there)})",
+        "temporary files": f"{tempfile.gettempdir()} ({_free(Path(tempfile.gettempdir()))}; TMPDIR names another)",
         "models by name": models or "none: halebrain models import BUNDLE",
         "model without --model": default or f"none: halebrain models import BUNDLE --name {DEFAULT_MODEL}",
     }
+
+
+def _free(folder: "Path") -> str:
+    import shutil
+
+    return f"{shutil.disk_usage(folder).free / 1e9:.0f} GB free"

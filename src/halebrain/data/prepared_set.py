@@ -78,7 +78,12 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
             raw = _raw_record(sidecar["record"])
             files = prepared_files(dataset, raw, sidecar["SpatialReference"])
             if files.image != image:
-                raise DataError("a prepared scan must keep its name", received=image.name, where=dataset)
+                raise DataError(
+                    "a prepared scan must keep its name",
+                    received=image.name,
+                    where=dataset,
+                    remedy=f"name it {files.image.name} again, or remove it",
+                )
             if raw.scan_id in entries:
                 raise DataError(
                     "a data set must hold each scan once",

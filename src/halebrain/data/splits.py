@@ -77,7 +77,12 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
     subjects = _subjects(tuple(record for record in manifest if record.subject not in tested))
     if len(subjects) < k:
         received = f"{len(subjects)} subjects for {k} folds"
-        raise DataError("every fold needs a subject", received=received, where=manifest.source or "manifest")
+        raise DataError(
+            "every fold needs a subject",
+            received=received,
+            where=manifest.source or "manifest",
+            remedy="ask for fewer folds",
+        )
     fold_of = {subject: place % k for place, subject in enumerate(_dealt(subjects, seed=seed, block=k))}
     return tuple(
         _with_splits(

@@ -46,7 +46,11 @@ def fit_false_volume(
         DataError: There is no scan.
     """
     if not scans:
-        raise DataError("a threshold by false volume needs healthy validation scans", received="none")
+        raise DataError(
+            "a threshold by false volume needs healthy validation scans",
+            received="none",
+            remedy="put scans of healthy people into 'val'",
+        )
     # Each scan keeps the limit from its own lowest threshold on.
     lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
     value = lowest[scans_to_keep(len(scans), confidence) - 1]

@@ -127,7 +127,11 @@ def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tup
     for score, reference in zip(scores, references, strict=True):
         pooled.add(score, reference)
     if not pooled.has_lesion:
-        raise DataError("a Dice threshold needs validation scans with lesions", received="none")
+        raise DataError(
+            "a Dice threshold needs validation scans with lesions",
+            received="none",
+            remedy="put scans with a lesion mask into 'val'",
+        )
     dice, value = pooled.finish().best_dice
     return value, dice
 
@@ -139,7 +143,11 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
         DataError: There is no healthy scan.
     """
     if not sum(score.size for score in scores):
-        raise DataError("a false-positive threshold needs healthy validation scans", received="none")
+        raise DataError(
+            "a false-positive threshold needs healthy validation scans",
+            received="none",
+            remedy="put scans of healthy people into 'val'",
+        )
     ordered = np.sort(np.concatenate(scores))
     allowed = math.floor(rate * len(ordered) + 1e-9)
     if allowed >= len(ordered):

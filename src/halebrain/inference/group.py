@@ -111,9 +111,16 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError("a result must be readable JSON", received=error, where=path) from error
+        raise DataError(
+            "a result must be readable JSON",
+            received=error,
+            where=path,
+            remedy="run the participant again with --overwrite",
+        ) from error
     if not isinstance(found, dict):
-        raise DataError("a result must be a JSON object", where=path)
+        raise DataError(
+            "a result must be a JSON object", where=path, remedy="run the participant again with --overwrite"
+        )
     return found
 
 

@@ -96,7 +96,11 @@ def read_origin(manifest: Manifest, table: Path) -> Origin:
         about = json.loads(path.read_text(encoding="utf-8"))[_OWN]
         fingerprint, origin = about["Fingerprint"], dict(about["Origin"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"a manifest's sidecar must be JSON with the key '{_OWN}'", where=path) from error
+        raise DataError(
+            f"a manifest's sidecar must be JSON with the key '{_OWN}'",
+            where=path,
+            remedy=f"write both anew, or remove {path.name}",
+        ) from error
     if fingerprint != manifest.fingerprint():
         raise DataError(
             "a manifest must be the one that its sidecar describes",

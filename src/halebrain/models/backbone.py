@@ -165,7 +165,17 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError("backbone weights must be a .pth or .safetensors file", received=reason, where=path) from error
+        raise DataError(
+            "backbone weights must be a .pth or .safetensors file",
+            received=reason,
+            where=path,
+            remedy="give torchvision's file, copied whole",
+        ) from error
     if not isinstance(raw, dict) or not all(isinstance(v, torch.Tensor) for v in raw.values()):
-        raise DataError("backbone weights must be a state_dict", received=type(raw).__name__, where=path)
+        raise DataError(
+            "backbone weights must be a state_dict",
+            received=type(raw).__name__,
+            where=path,
+            remedy="save network.state_dict(), not the network",
+        )
     return raw

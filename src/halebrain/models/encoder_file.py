@@ -16,6 +16,7 @@ from halebrain.core.errors import ConfigError, DataError, MissingInputError
 from halebrain.models.conditioning import EncoderConfig, SliceEncoder
 
 _FORMAT = "halebrain-encoder-1"
+_ANEW = "make one with `halebrain train encoder`"
 _NOT_KEPT = "project."
 """The last layer belongs to the reconstructor: its width does, and it is learned there."""
 
@@ -53,17 +54,15 @@ def load_encoder(path: Path) -> PretrainedEncoder:
         DataError: It is not one of ours, or damaged.
     """
     if not path.is_file():
-        raise MissingInputError(
-            "a pretrained encoder must exist", where=path, remedy="make one with `halebrain train encoder`"
-        )
+        raise MissingInputError("a pretrained encoder must exist", where=path, remedy=_ANEW)
     try:
         with safe_open(path, framework="pt") as handle:
             about = handle.metadata() or {}
         weights = safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise DataError("an encoder must be a safetensors file", received=error, where=path) from error
+        raise DataError("an encoder must be a safetensors file", received=error, where=path, remedy=_ANEW) from error
     if about.get("format") != _FORMAT:
-        raise DataError("an encoder file must come from `halebrain train encoder`", where=path)
+        raise DataError("an encoder file must come from `halebrain train encoder`", where=path, remedy=_ANEW)
     config = parse_config(EncoderConfig, json.loads(about["config"]), where=path)
     return PretrainedEncoder(
         weights, config, json.loads(about["training"]), hashlib.sha256(path.read_bytes()).hexdigest()
@@ -87,7 +86,7 @@ def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: Pretrai
         )
     expected = {k for k in encoder.state_dict() if not _dropped(k)}
     if expected != set(pretrained.weights):
-        raise DataError("an encoder file must hold every weight", received="others", where=where)
+        raise DataError("an encoder file must hold every weight", received="others", where=where, remedy=_ANEW)
     encoder.load_state_dict(pretrained.weights, strict=False)
 
 

@@ -72,7 +72,12 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
                 )
             except (RuntimeError, ValueError) as error:
                 reason = " ".join(str(error).split())[-160:]
-                raise DataError("a scan must register to the template", received=reason, where=volume.name) from error
+                raise DataError(
+                    "a scan must register to the template",
+                    received=reason,
+                    where=volume.name,
+                    remedy="check its orientation and brain mask, or take registration=affine",
+                ) from error
             transform = list(found["fwdtransforms"])
         affine = sitk.AffineTransform(sitk.ReadTransform(transform[0]))
     with one_itk_thread():

@@ -88,7 +88,12 @@ def _read_template(path: Path, mask_path: Path | None) -> Template:
     grid = _grid_around(brain, source)
     low, high = (float(v) for v in np.percentile(volume.data[brain], [0.5, 99.5]))
     if not high > low:
-        raise DataError("intensities of an atlas must vary", received=f"{low:g} everywhere", where=path)
+        raise DataError(
+            "intensities of an atlas must vary",
+            received=f"{low:g} everywhere",
+            where=path,
+            remedy="give an image, not a mask",
+        )
     inside = np.where(brain, np.clip((volume.data - low) / (high - low), 0, 1), 0).astype(np.float32)
     image, mask = resample(inside, source, grid), resample(brain.astype(np.float32), source, grid) > 0.5
     x, y, z = grid.affine[:3, 3] + _SPACING_MM * (np.array(grid.shape) - 1) / 2

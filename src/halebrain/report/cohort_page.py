@@ -19,6 +19,7 @@ from halebrain.report.verdict import number, out_of_distribution
 
 INDEX = "index.html"
 PROVENANCE = "_desc-anomaly_provenance.json"
+_AGAIN = "run halebrain detect --overwrite once, or remove it"
 _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
@@ -86,9 +87,9 @@ def read_provenance(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError("a provenance must be JSON", received=error, where=path) from error
+        raise DataError("a provenance must be JSON", received=error, where=path, remedy=_AGAIN) from error
     if not isinstance(found, dict):
-        raise DataError("a provenance must be a JSON object", received=type(found).__name__, where=path)
+        raise DataError("a provenance must be a JSON object", received=type(found).__name__, where=path, remedy=_AGAIN)
     return found
 
 

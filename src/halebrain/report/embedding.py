@@ -18,6 +18,7 @@ from halebrain.core.types import FloatArray, MaskArray
 from halebrain.report.display import Codes, DisplayGrid, ScanMaps
 
 FORMAT = 1
+_FROM_SCAN = "name the scan: halebrain report OUT -i SCAN"
 _DATA = re.compile(r'<script type="application/json" id="page-data">(.*?)</script>', re.DOTALL)
 _VOLUME = re.compile(r'<script type="text/plain" id="volume-([a-z]+)">([A-Za-z0-9+/=\s]*)</script>')
 
@@ -69,7 +70,7 @@ def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
         steps = np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=np.uint8)
         codes = np.cumsum(steps, dtype=np.uint8).reshape(about["shape"], order="F")
     except (OSError, EOFError, ValueError, binascii.Error) as error:
-        raise DataError("the volumes of a page must be whole", received=error) from error
+        raise DataError("the volumes of a page must be whole", received=error, remedy=_FROM_SCAN) from error
     x, y, z = about["spacing_mm"]
     return ShownVolume(codes, about["scale"], about["offset"], (x, y, z))
 
@@ -87,7 +88,9 @@ def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
     found = _DATA.search(text)
     data = json.loads(found[1]) if found else {}
     if data.get("format") != FORMAT:
-        raise DataError("a page must hold the volumes of its scan", received="none that is known", where=path)
+        raise DataError(
+            "a page must hold the volumes of its scan", received="none that is known", where=path, remedy=_FROM_SCAN
+        )
     known = {name: decode(encoded, data["volumes"][name]) for name, encoded in _VOLUME.findall(text)}
     return data, known
 
@@ -121,7 +124,7 @@ def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, thres
         raise DataError(
             "a scan must lie on the grid of its maps",
             received=f"shape {scan.codes.shape}",
-            remedy="name the scan: halebrain report OUT -i SCAN",
+            remedy=_FROM_SCAN,
         )
     volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
     healthy = grid.show(maps.reconstruction, grid.coarse_mm)

@@ -50,7 +50,11 @@ class Finding:
                 region=str(row.get("region") or ""),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError("a lesion table must have every column", received=repr(error)) from error
+            raise DataError(
+                "a lesion table must have every column",
+                received=repr(error),
+                remedy="run halebrain detect --overwrite once",
+            ) from error
 
     def place_mm(self, grid: DisplayGrid) -> tuple[float, float, float]:
         """Return its peak in mm of the displayed box."""

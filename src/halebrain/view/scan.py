@@ -55,11 +55,21 @@ class ViewedScan:
         about = read_provenance(provenance)
         names = OutputNames(page.parent, str(about.get("scan")))
         if names.provenance != provenance:
-            raise DataError("a provenance must name its own scan", received=about.get("scan"), where=provenance)
+            raise DataError(
+                "a provenance must name its own scan",
+                received=about.get("scan"),
+                where=provenance,
+                remedy="give its files the names that they had",
+            )
         try:
             called = float(about["threshold"]["value"]), float(about["threshold"]["min_lesion_mm3"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError("a provenance must tell its threshold", received=repr(error), where=provenance) from error
+            raise DataError(
+                "a provenance must tell its threshold",
+                received=repr(error),
+                where=provenance,
+                remedy="run halebrain detect --overwrite once",
+            ) from error
         rows = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         mask = KnownMask(file_sha256(names.file("anomaly", "mask")), *called)
         return cls(names, mask, [Finding.of(row) for row in rows])

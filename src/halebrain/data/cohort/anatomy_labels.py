@@ -80,7 +80,12 @@ def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
     """Return the tissue of each voxel, −1 outside the brain."""
     values = np.unique(labels)
     if not np.array_equal(values, np.round(values)):
-        raise DataError("a label map must hold whole numbers", received="others", where=path)
+        raise DataError(
+            "a label map must hold whole numbers",
+            received="others",
+            where=path,
+            remedy="resample it with the nearest neighbour only",
+        )
     of = {number: tissue for tissue, numbers in LABELS.items() for number in numbers} | dict.fromkeys(OUTSIDE, -1)
     unknown = [int(value) for value in values if int(value) not in of]
     if unknown:

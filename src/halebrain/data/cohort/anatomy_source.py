@@ -108,5 +108,8 @@ def _check(tissues: FloatArray, path: Path, spacing_mm: float) -> None:
     brain_ml = float(tissues.sum()) * spacing_mm**3 / 1000
     if brain_ml < _LEAST_BRAIN_ML:
         raise DataError(
-            "an anatomy must show a whole brain", received=f"{brain_ml:.0f} ml on the working grid", where=path
+            "an anatomy must show a whole brain",
+            received=f"{brain_ml:.0f} ml on the working grid",
+            where=path,
+            remedy="leave it out, or give a scan of the whole brain",
         )

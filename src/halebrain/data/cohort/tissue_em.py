@@ -79,6 +79,7 @@ def segment_t1(
         raise DataError(
             "tissues are found in T1 only, where white matter is brightest and CSF darkest",
             received=f"CSF {means[0]:.2f}, grey {means[1]:.2f}, white {means[2]:.2f}",
+            remedy="give a T1w scan, or leave this one out",
         )
     classes = _mixtures(image, brain_mask, prior, means)
     classes = _without_islands(classes, brain_mask, atlas, spacing_mm)

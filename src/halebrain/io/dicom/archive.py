@@ -50,7 +50,11 @@ def _unpack(members: Iterator[Member], folder: Path, path: Path) -> None:
     for number, member in enumerate(members, start=1):
         total += member[2]
         if total > _MAX_BYTES:
-            raise DataError(f"an archive may hold {_MAX_BYTES >> 30} GiB at most", where=path)
+            raise DataError(
+                f"an archive may hold {_MAX_BYTES >> 30} GiB at most",
+                where=path,
+                remedy="unpack it yourself and give the folder of one series",
+            )
         _keep(member, folder / f"{number:07d}", path, number)
 
 

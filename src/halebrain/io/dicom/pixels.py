@@ -26,7 +26,11 @@ def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
     for slot, plane in _planes(frames, where):
         frame = frames[slot]
         if plane.shape != (rows, columns) or not frame.grey:
-            raise DataError("a DICOM scan must hold grey values, one a pixel", where=where)
+            raise DataError(
+                "a DICOM scan must hold grey values, one a pixel",
+                where=where,
+                remedy="export the original images, not colour ones",
+            )
         data[:, :, slot] = (plane.astype(np.float64) * frame.slope + frame.intercept).T
     return data
 
@@ -40,7 +44,9 @@ def _planes(frames: Sequence[Frame], where: Path) -> Iterator[tuple[int, npt.NDA
         for slot in slots:
             index = frames[slot].index
             if (stored.ndim == 3 and (index or 0) >= len(stored)) or stored.ndim not in (2, 3):
-                raise DataError("a DICOM file must hold as many frames as it says", where=where)
+                raise DataError(
+                    "a DICOM file must hold as many frames as it says", where=where, remedy="export the series again"
+                )
             yield slot, stored[index or 0] if stored.ndim == 3 else stored
 
 

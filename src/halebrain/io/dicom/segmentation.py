@@ -98,7 +98,12 @@ def _planes(
     turned = nibabel.orientations.apply_orientation(mask.astype(np.uint8), turn)
     lies = affine @ nibabel.orientations.inv_ornt_aff(turn, mask.shape)
     if turned.shape != (shape[1], shape[0], count) or not np.allclose(lies, grid, atol=_TOLERANCE_MM):
-        raise DataError("a mask must lie on the grid of its series", received=f"shape {mask.shape}", where=where)
+        raise DataError(
+            "a mask must lie on the grid of its series",
+            received=f"shape {mask.shape}",
+            where=where,
+            remedy="leave --dicom-seg out; the NIfTI mask lies on the grid of the scan",
+        )
     return np.ascontiguousarray(turned.transpose(2, 1, 0))
 
 

@@ -40,7 +40,12 @@ def load(path: Path, title: str, opener: Callable[[Path], Any]) -> tuple[Any, Fl
             image = opener(path)
             kind = image.get_data_dtype()
             if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
-                raise DataError("a scan must hold one real number a voxel", received=f"data type {kind}", where=path)
+                raise DataError(
+                    "a scan must hold one real number a voxel",
+                    received=f"data type {kind}",
+                    where=path,
+                    remedy="export its magnitude, or one channel of it",
+                )
             data = np.asanyarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__

@@ -60,7 +60,12 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
             run_command([command, *arguments], where=volume.name, environment=environment)
         written = [folder / "out" / mask for mask in _MASKS if (folder / "out" / mask).is_file()]
         if not written:
-            raise DataError("hd-bet must write a mask", received="none, and no error", where=volume.name)
+            raise DataError(
+                "hd-bet must write a mask",
+                received="none, and no error",
+                where=volume.name,
+                remedy="run it yourself to see why, or take --brain atlas",
+            )
         mask = read_mask(written[0], standard)
     return judge(to_original(mask), volume, "hdbet")
 

@@ -79,7 +79,12 @@ def _by_command(volume: Volume, command: str) -> MaskArray:
         border = ["-b", f"{_BORDER_MM:g}"]
         run_command([command, "-i", str(scan), "-m", str(mask), *border, *device], where=volume.name)
         if not mask.is_file():
-            raise DataError(f"{COMMAND} must write a mask", received="none, and no error", where=volume.name)
+            raise DataError(
+                f"{COMMAND} must write a mask",
+                received="none, and no error",
+                where=volume.name,
+                remedy="run it yourself to see why, or take --brain atlas",
+            )
         return read_mask(mask, volume)
 
 
