@@ -3,6 +3,10 @@
 import contextlib
 import csv
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from halebrain.core.errors import ConfigError
+from halebrain.core.errors import ConfigError, WorkerError
+from halebrain.training.ahead import draw_ahead, told_of_lost_processes
 from halebrain.training.loop import CHECKPOINT, LOG, LoopConfig, Stage, train
 
 # Lightning warns about the machine (worker counts, a calling context that it cannot see), not about the run.
@@ -30,7 +35,7 @@ class Toy(Stage):
         self.validation_losses: list[float] | None = None
         self.validations = 0
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: object = None) -> torch.Tensor:
         if split == "train" and step == self.fail_at:
             raise self.error("killed")
         generator = torch.Generator().manual_seed(step + (10_000 if split == "val" else 0))
@@ -52,10 +57,10 @@ def config(**changes: object) -> LoopConfig:
     return LoopConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
-def go(stage: Stage, settings: LoopConfig, folder: Path, identity: str = ""):
+def go(stage: Stage, settings: LoopConfig, folder: Path, identity: str = "", workers: int = 0):
     folder.mkdir(exist_ok=True)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return train(stage, settings, folder, fabric=fabric, name="t", identity=identity)
+    return train(stage, settings, folder, fabric=fabric, name="t", identity=identity, workers=workers)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -108,13 +113,25 @@ def test_other_data_or_seeds_are_refused(tmp_path: Path) -> None:
     go(Toy(), config(), tmp_path, "one manifest, seed 0")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    class Broken(Toy):
-        def forward(self, split: str, step: int) -> torch.Tensor:
-            return super().forward(split, step) * (math.inf if step == 2 else 1)
+class Overflowing(Toy):
+    """Whose third loss is infinite; an interrupt comes in the step after."""
 
-    with pytest.raises(RuntimeError, match="non-finite"):
-        go(Broken(), config(), tmp_path)
+    def forward(self, split: str, step: int, drawn: object = None) -> torch.Tensor:
+        return super().forward(split, step) * (math.inf if step == 2 and split == "train" else 1)
+
+
+@pytest.mark.parametrize("changes", [{}, {"log_every": 8, "validate_every": 8}])
+def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_kept(tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(ConfigError, match=r"gradients must stay finite.*a lower loop\.lr"):
+        go(Overflowing(), config(**changes), tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_an_interrupt_after_an_overflow_keeps_the_checkpoint_that_was_good(tmp_path: Path) -> None:
+    settings = config(checkpoint_every=2, log_every=8, validate_every=8)
+    with pytest.raises(KeyboardInterrupt):
+        go(Overflowing(fail_at=3, error=KeyboardInterrupt), settings, tmp_path)
+    assert checkpoint(tmp_path)["step"] == 2
 
 
 def test_without_a_checkpoint_an_old_log_is_not_continued(tmp_path: Path) -> None:
@@ -149,7 +166,7 @@ def test_moving_average_follows_its_closed_form(tmp_path: Path) -> None:
     seen: list[torch.Tensor] = []
 
     class Watched(Toy):
-        def forward(self, split: str, step: int) -> torch.Tensor:
+        def forward(self, split: str, step: int, drawn: object = None) -> torch.Tensor:
             if split == "train":
                 seen.append(self.trained.weight.detach().clone())  # the weights after `step` updates
             return super().forward(split, step)
@@ -220,3 +237,66 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 def test_a_stage_must_say_its_loss() -> None:
     with pytest.raises(TypeError, match="Stage must say"):
         Stage()("train", 0)
+
+
+class Drawing(Toy):
+    """The same regression, whose batches can be drawn in another process."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.draw = draw_toy
+
+    def forward(self, split: str, step: int, drawn: tuple[torch.Tensor, ...] | None = None) -> torch.Tensor:
+        assert drawn is not None
+        if split == "train" and step == self.fail_at:
+            raise self.error("killed")
+        x, y = drawn
+        return (self.trained(x) - y).square().mean()
+
+
+def draw_toy(split: str, step: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(step + (10_000 if split == "val" else 0))
+    x = torch.randn(16, 3, generator=generator)
+    return x, x @ TRUTH.T + 1
+
+
+def test_batches_drawn_ahead_by_others_change_nothing_in_a_run_that_is_killed_and_goes_on(tmp_path: Path) -> None:
+    alone = go(Drawing(), config(), tmp_path / "alone")
+    with pytest.raises(RuntimeError, match="killed"):
+        go(Drawing(fail_at=6), config(), tmp_path / "ahead", workers=2)
+    ahead = go(Drawing(), config(), tmp_path / "ahead", workers=2)
+    assert_same_state(ahead.weights, alone.weights)
+    assert rows(tmp_path / "ahead") == rows(tmp_path / "alone")
+
+
+def die(split: str, step: int) -> tuple[torch.Tensor, ...]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_drawing_process_that_dies_is_one_clear_line() -> None:
+    words = r"a process that draws batches must last .* fewer data\.workers"
+    with pytest.raises(WorkerError, match=words), told_of_lost_processes():
+        list(draw_ahead(die, range(3), workers=1))
+
+
+def refuse(split: str, step: int) -> tuple[torch.Tensor, ...]:
+    raise ConfigError("a rule", received="this", remedy="do that")
+
+
+def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
+    with pytest.raises(ConfigError, match="a rule, got this"):
+        list(draw_ahead(refuse, range(3), workers=1))
+
+
+def test_a_process_that_draws_loads_nothing_that_trains() -> None:
+    code = "import sys, halebrain.training.draws; print([m for m in ('lightning', 'typer') if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_without_processes_batches_are_drawn_here_or_by_the_stage() -> None:
+    drawn = [batch for batch in draw_ahead(draw_toy, range(3, 5), workers=0) if batch is not None]
+    assert [torch.equal(x, draw_toy("train", 3 + n)[0]) for n, (x, _) in enumerate(drawn)] == [True, True]
+    assert list(draw_ahead(None, range(2), workers=4)) == [None, None]
+    assert list(draw_ahead(draw_toy, range(2, 2), workers=4)) == []

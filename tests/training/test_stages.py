@@ -105,7 +105,7 @@ def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monke
     seen: list[torch.Tensor] = []
     real = stage.trained.all_logits
     stage.trained.all_logits = lambda image, healthy: (seen.append(image), real(image, healthy))[1]
-    store = stage.samplers["val"]["annotated"].store
+    store = stage.draw.samplers["val"]["annotated"].store
     ramp = (1 + np.arange(6, dtype=np.float16)[:, None, None] / 10).astype(np.float16)
     store.__dict__["images"] = (store.images[0] * ramp,)
     for split in ("train", "val"):

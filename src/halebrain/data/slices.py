@@ -48,7 +48,8 @@ class DataConfig(GrowingConfig):
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
         cache: Folder of preprocessed slices; `None` = beside the run.
-        workers: Processes that preprocess scans which are not cached yet; 0 = this one.
+        workers: Processes that preprocess scans which are not cached yet and, where a GPU learns, draw batches ahead
+            of it; 0 = this one.
         sampling: How healthy training slices are drawn: "random" = a scan, then one of its slices; "all" = every slice
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
@@ -110,7 +111,12 @@ class SliceStore:
         return {**self.__dict__, **arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = {name: tuple(map(_opened, state[name])) for name in ("images", "labels")}
+        # Once each, however often a scan counts: every map keeps a file open.
+        opened = lru_cache(maxsize=None)(_opened)
+        arrays = {
+            name: tuple(opened(place) if isinstance(place, Path) else place for place in state[name])
+            for name in ("images", "labels")
+        }
         self.__dict__.update(state, **arrays)
 
     @cached_property
@@ -250,8 +256,8 @@ def _place_of(array: npt.NDArray[Any]) -> Path | npt.NDArray[Any]:
     return Path(str(array.filename)) if whole and array.filename is not None else array  # type: ignore[attr-defined]
 
 
-def _opened(place: Path | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    opened: npt.NDArray[Any] = np.load(place, mmap_mode="r") if isinstance(place, Path) else place
+def _opened(place: Path) -> npt.NDArray[Any]:
+    opened: npt.NDArray[Any] = np.load(place, mmap_mode="r")
     return opened
 
 

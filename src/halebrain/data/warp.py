@@ -57,11 +57,12 @@ def _moved(
     tensors: tuple[torch.Tensor, ...],
     probability: float,
     generator: torch.Generator,
-    draw: Callable[[int, int, int, torch.Generator], torch.Tensor],
+    draw: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     first = tensors[0]
     chosen = (torch.rand(len(first), 1, 1, 1, generator=generator) < probability).to(first.device)
-    grid = draw(len(first), first.shape[-2], first.shape[-1], generator).to(first.device)
+    with torch.autocast(first.device.type, enabled=False):  # in bf16, places would be a fifth of a pixel apart
+        grid = draw(first, generator)
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
         moved = F.grid_sample(tensor.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -70,20 +71,23 @@ def _moved(
     return tuple(move(tensor) for tensor in tensors)
 
 
-def _draw_grid(count: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+def _draw_grid(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return where each pixel comes from, `(b, h, w, 2)` as (x, y) in [−1, 1] of the field."""
+    count, _, height, width = like.shape
     angle, scale = _uniform(generator, _MAX_ANGLE, count), torch.exp(_uniform(generator, _MAX_LOG_SCALE, count, 2))
-    affine = F.affine_grid(_theta(angle, scale, height / width), [count, 1, height, width], align_corners=False)
-    control = _uniform(generator, _MAX_BEND, count, 2, 5, 5)
+    theta = _theta(angle, scale, height / width).to(like.device)
+    affine = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+    control = _uniform(generator, _MAX_BEND, count, 2, 5, 5).to(like.device)
     bend = F.interpolate(control, (height, width), mode="bicubic", align_corners=True)
     return affine + bend.permute(0, 2, 3, 1)
 
 
-def _draw_affine(count: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+def _draw_affine(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    count, _, height, width = like.shape
     angle, scale = _uniform(generator, _SMALL_ANGLE, count), torch.exp(_uniform(generator, _SMALL_LOG_SCALE, count, 2))
     theta = _theta(angle, scale, height / width)
     theta[:, :, 2] = _uniform(generator, _SMALL_SHIFT, count, 2)
-    return F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+    return F.affine_grid(theta.to(like.device), [count, 1, height, width], align_corners=False)
 
 
 def _uniform(generator: torch.Generator, bound: float, *shape: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
+from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, train
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
@@ -50,7 +51,7 @@ class EncoderStage(Stage):
             sampling=config.data.sampling,
         )
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the loss of batch `step`."""
         network: Any = self.trained
         image, brain_mask, generator = self.slices.draw(split, step, next(network.parameters()).device)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from halebrain.training.loop import LoopConfig, Precision
 
@@ -14,7 +15,13 @@ def launch(loop: LoopConfig, device: torch.device) -> Fabric:
     for name in ("lightning.fabric", "lightning.pytorch"):  # what they would tell stands in the card
         logging.getLogger(name).setLevel(logging.WARNING)
     devices = [device.index or 0] if device.type == "cuda" else 1
-    fabric = Fabric(accelerator=device.type, devices=devices, precision=resolve_precision(loop.precision, device))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices,
+        precision=resolve_precision(loop.precision, device),
+        # One process, whatever surrounds it: a look for SLURM or MPI may refuse an interactive job, or never return.
+        plugins=[LightningEnvironment()],
+    )
     fabric.launch()
     return fabric
 

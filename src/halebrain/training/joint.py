@@ -22,6 +22,7 @@ from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, train
 from halebrain.training.losses import LossConfig, segmentation_loss
@@ -88,7 +89,7 @@ class JointStage(Stage):
             sampling=config.data.sampling,
         )
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the sum of both losses of batch `step`."""
         network: Any = self.trained
         healthy, brain_mask, generator = self.slices.draw(split, step, next(network.parameters()).device)

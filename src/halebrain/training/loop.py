@@ -9,7 +9,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from halebrain.core.atomic import atomic_path
 from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
 from halebrain.core.progress import ProgressBar
+from halebrain.training.ahead import Draw, Drawn, draw_ahead, told_of_lost_processes
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -71,14 +73,22 @@ class LoopConfig(Config):
 class Stage(nn.Module):
     """What the loop trains.
 
-    A subclass's `forward(split, step)` returns the loss of one step's own batch; the network in `trained` learns,
-    everything else in the stage is frozen.
+    A subclass's `forward` returns the loss of one step's own batch; the network in `trained` learns, everything else
+    in the stage is frozen.
     """
 
     trained: nn.Module
+    draw: Draw | None = None
+    """Draws what a batch needs before any network sees it; `None` where that cannot be told apart."""
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
-        """Return the loss, a scalar, of batch `step` of `split` ("train" or "val")."""
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
+        """Return the loss, a scalar, of batch `step` of `split` ("train" or "val").
+
+        Args:
+            split: Which batches.
+            step: Which of them.
+            drawn: What `draw(split, step)` gives, where another process drew it already.
+        """
         raise TypeError(f"{type(self).__name__} must say how its loss is computed")
 
 
@@ -107,6 +117,7 @@ def train(
     fabric: Fabric,
     name: str,
     identity: str = "",
+    workers: int = 0,
     on_validated: Callable[[int, Weights], None] | None = None,
 ) -> TrainingResult:
     """Train `stage.trained`, continuing from the checkpoint in `folder` where there is one.
@@ -118,14 +129,18 @@ def train(
         fabric: Launched.
         name: What the progress bar calls the run.
         identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
+        workers: Processes that draw training batches ahead; 0 = this one draws each when its turn comes.
         on_validated: Called after each validation with the step and the averaged weights, which go on to change. A
             validation after the last checkpoint comes again when the run is resumed.
 
     Raises:
         ConfigError: The checkpoint belongs to a run with another configuration, or on other data.
+        ConfigError: The gradients became infinite or no numbers; nothing is saved of them.
+        WorkerError: A process that draws batches died.
     """
-    average = AveragedModel(stage.trained, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True)
+    average = AveragedModel(stage.trained, use_buffers=True)
     average.to(fabric.device).requires_grad_(False)
+    average.n_averaged = average.n_averaged.cpu()  # to count on a GPU would mean to wait for it
     parameters = [p for p in stage.trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
@@ -133,35 +148,48 @@ def train(
     run = _Run(trained, average, optimizer, config, folder, fabric, identity)
     run.restore()
 
-    log = _Log(folder / LOG, first_step=run.step)
-    with ProgressBar(name, config.steps, completed=run.step) as bar, _SignalWatch() as watch:
+    log, told = _Log(folder / LOG, first_step=run.step), ""
+    batches = draw_ahead(
+        stage.draw, range(run.step, config.steps), workers=workers, pinned=fabric.device.type == "cuda"
+    )
+    with (
+        ProgressBar(name, config.steps, completed=run.step) as bar,
+        _SignalWatch() as watch,
+        told_of_lost_processes(),
+        closing(batches),
+    ):
         try:
-            while run.step < config.steps:
+            for drawn in batches:
                 _set_lr(optimizer, config, run.step)
-                loss = model("train", run.step)
+                loss = model("train", run.step, drawn)
                 fabric.backward(loss)
-                # With 16-bit gradients an overflow now and then is normal: the scaler skips that step.
-                finite = config.precision != "16-mixed"
-                norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip_norm, error_if_nonfinite=finite)
+                norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                average.update_parameters(trained)
+                _update(average, trained, config.ema_decay)
                 run.step += 1
 
-                validated = math.nan
-                if run.step % config.validate_every == 0 or run.step == config.steps:
+                validated, at_end = math.nan, run.step == config.steps
+                logs, saves = run.step % config.log_every == 0, run.step % config.checkpoint_every == 0
+                validates = run.step % config.validate_every == 0 or at_end
+                # To read a number is to wait for the device, which at each step would leave it idle half of the time.
+                if logs or saves or validates or watch.asked_to_stop:
+                    _check_finite(norm, config)
+                    told = f"loss {float(loss.detach()):.4f}"
+                if validates:
                     validated = _validate(stage, run, config)
                     if on_validated is not None:
                         on_validated(run.step, run.average.module.state_dict())
-                if run.step % config.log_every == 0 or not math.isnan(validated):
+                if logs or not math.isnan(validated):
                     log.row(run.step, float(loss.detach()), validated, _lr(optimizer), _float(norm), run.seconds())
-                if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+                if saves or at_end:
                     run.save()
-                bar.advance(f"loss {float(loss.detach()):.4f}")
+                bar.advance(told)
                 if watch.asked_to_stop:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
-            run.save()
+            if run.is_finite():
+                run.save()
             raise
     return run.result()
 
@@ -190,7 +218,7 @@ class _Run:
         """Load the checkpoint, where there is one."""
         if not self.path.exists():
             return
-        state: dict[str, Any] = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         if state["config"] != self.config.model_dump(mode="json"):
             changed = [k for k, v in self.config.model_dump(mode="json").items() if state["config"].get(k) != v]
             raise ConfigError(
@@ -233,6 +261,10 @@ class _Run:
             with atomic_path(self.path) as temporary:
                 torch.save(state, temporary)
         self.fabric.barrier()
+
+    def is_finite(self) -> bool:
+        """Return whether the weights are numbers still: a checkpoint of others would be no use."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.trained.parameters())
 
     def keep_if_better(self, loss: float) -> None:
         """Remember the averaged weights where `loss` is the lowest so far (or the last, if so configured)."""
@@ -285,32 +317,54 @@ class _Log:
             csv.writer(handle, lineterminator="\n").writerow([step, *texts])
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return a moving average whose decay grows from 0.1 to `decay`, so that short runs forget their start."""
+@torch.no_grad()
+def _update(average: AveragedModel, trained: nn.Module, decay: float) -> None:
+    """Take a step of the moving average, whose decay grows from 0.1 to `decay`, so that short runs forget their start.
 
-    @torch.no_grad()
-    def update(average: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
-        for old, new in zip(average, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, weight)
-            else:  # counters of batch norm
-                old.copy_(new)
-
-    return update
+    In one operation for all tensors, where `AveragedModel.update_parameters` has several for each and waits for the
+    device.
+    """
+    count = int(average.n_averaged)
+    weight = 1 - min(decay, (1 + count) / (10 + count)) if count else 1.0
+    pairs = list(zip(_tensors(average.module), _tensors(trained), strict=True))
+    floating = [(old, new.detach()) for old, new in pairs if old.is_floating_point()]
+    torch._foreach_lerp_([old for old, _ in floating], [new for _, new in floating], weight)
+    for old, new in pairs:
+        if not old.is_floating_point():  # counters of batch norm
+            old.copy_(new)
+    average.n_averaged.fill_(count + 1)
 
 
 def _validate(stage: Stage, run: _Run, config: LoopConfig) -> float:
     """Return the mean loss of the averaged weights over the validation batches."""
     current, stage.trained = stage.trained, run.average.module
     stage.eval()
-    with torch.no_grad(), run.fabric.autocast():
-        losses = [float(stage("val", batch)) for batch in range(config.validation_batches)]
+    losses = []
+    for batch in range(config.validation_batches):
+        # What is drawn is drawn in full precision, here as in training.
+        drawn = None if stage.draw is None else stage.draw("val", batch)
+        with torch.no_grad(), run.fabric.autocast():
+            losses.append(float(stage("val", batch, drawn)))
     stage.trained = current
     stage.train()
     loss = sum(losses) / len(losses)
     run.keep_if_better(loss)
     return loss
+
+
+def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
+
+
+def _check_finite(norm: torch.Tensor | None, config: LoopConfig) -> None:
+    # With 16-bit gradients an overflow now and then is normal: the scaler skips that step.
+    if config.precision != "16-mixed" and norm is not None and not bool(torch.isfinite(norm)):
+        raise ConfigError(
+            "gradients must stay finite",
+            received=f"a norm of {float(norm)}",
+            remedy="a lower loop.lr or a longer loop.warmup_steps, with --overwrite; or look for odd training scans",
+        )
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, config: LoopConfig, step: int) -> None:

@@ -10,6 +10,7 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import flip
 from halebrain.data.warp import PairAugmentationConfig, warp
 from halebrain.models.segmentation import Segmenter
+from halebrain.training.ahead import Drawn
 from halebrain.training.loop import Stage
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.pairs import PairStore, split_pairs
@@ -56,16 +57,16 @@ class PairStage(Stage):
         self.trained, self.draws, self.augmentation, self.loss = segmenter, draws, augmentation, loss
         self.seed, self.purpose = seed, purpose
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the segmentation loss of batch `step`."""
         segmenter: Any = self.trained
         generator = make_generator(self.seed if split == "train" else 0, split, self.purpose, step)
-        drawn = [
+        found = [
             part.store.draw(part.count, generator, lesion_fraction=part.lesion_fraction)
             for part in self.draws[split]
             if part.count > 0
         ]
-        pairs = torch.cat(drawn).to(next(segmenter.parameters()).device)
+        pairs = torch.cat(found).to(next(segmenter.parameters()).device)
         image, reconstruction, lesion = split_pairs(pairs)
         if split == "train":
             moved = flip(image, reconstruction, lesion, config=self.augmentation, generator=generator)

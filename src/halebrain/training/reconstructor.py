@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +10,7 @@ from lightning.fabric import Fabric
 
 from halebrain.core.config import Config, GrowingConfig, portable_dump
 from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore, weighty_scans
@@ -20,6 +20,8 @@ from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.store import load_model
+from halebrain.training.ahead import Drawn
+from halebrain.training.draws import DRAWS, HealthyDraw
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
 
@@ -56,13 +58,14 @@ class ReconstructorTraining(GrowingConfig):
 class ReconstructorStage(Stage):
     """Healthy slices in, reconstruction loss out."""
 
+    draw: HealthyDraw
+
     def __init__(
         self, reconstructor: Reconstructor, stores: dict[str, SliceStore], config: ReconstructorTraining
     ) -> None:
         super().__init__()
-        self.trained = reconstructor
-        self.anomaly = build_anomaly(config.anomaly)
-        self.slices = HealthySlices(
+        self.trained, self.seed = reconstructor, config.seed
+        slices = HealthySlices(
             stores,
             config.loop.batch_size,
             config.augmentation,
@@ -70,19 +73,17 @@ class ReconstructorStage(Stage):
             purpose="stage 1",
             sampling=config.data.sampling,
         )
+        self.draw = HealthyDraw(slices, build_anomaly(config.anomaly) if reconstructor.needs_corruption else None)
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the reconstruction loss of batch `step`."""
-        image, brain_mask, generator = self.slices.draw(split, step, next(self.trained.parameters()).device)
-        reconstructor: Any = self.trained
-        corrupt = partial(self._corrupt, brain_mask) if reconstructor.needs_corruption else None
-        loss: torch.Tensor = reconstructor.loss(image, generator=generator, corrupt=corrupt)
+        device, reconstructor = next(self.trained.parameters()).device, self.trained
+        drawn = drawn or self.draw(split, step)
+        image, *corrupted = (tensor.to(device, non_blocking=device.type == "cuda") for tensor in drawn)
+        corrupt = (lambda *_: corrupted[0]) if corrupted else None
+        generator = branch(make_generator(self.seed, split, "stage 1", step), "loss")
+        loss: torch.Tensor = reconstructor.loss(image, generator=generator, corrupt=corrupt)  # type: ignore[operator]
         return loss
-
-    def _corrupt(self, brain_mask: torch.Tensor, healthy: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the slices with synthetic anomalies."""
-        params = self.anomaly.sample_params(len(healthy), generator=generator)
-        return self.anomaly.apply(healthy, brain_mask, params)[0]
 
 
 def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: Fabric) -> Bundle:
@@ -105,8 +106,16 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     stores = open_healthy(manifest, config.data, folder)
     stage = ReconstructorStage(reconstructor, stores, config)
     known = config.model_copy(update={"encoder_weights": None, "start": None, "reconstructor": spec})
-    identity = run_identity(known, manifest, *others)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 1, reconstructor", identity=identity)
+    identity = run_identity(known, manifest, DRAWS, *others)
+    result = train(
+        stage,
+        config.loop,
+        folder,
+        fabric=fabric,
+        name="Stage 1, reconstructor",
+        identity=identity,
+        workers=drawing_workers(config.data, fabric),
+    )
     reconstructor.load_state_dict(result.weights)
     model = ModelConfig(
         kind="reconstructor",
@@ -182,6 +191,11 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
         settings["data"]["weighty"] = sorted(heavy)
     text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def drawing_workers(data: DataConfig, fabric: Fabric) -> int:
+    """Return how many processes draw batches ahead: on a CPU none, which would take from the training what they use."""
+    return 0 if fabric.device.type == "cpu" else data.workers
 
 
 def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:

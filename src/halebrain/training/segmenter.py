@@ -8,26 +8,28 @@ import torch
 from lightning.fabric import Fabric
 
 from halebrain.core.errors import ConfigError
-from halebrain.core.random import draw_seeds, make_generator
+from halebrain.core.random import branch, draw_seeds, make_generator
 from halebrain.data.anomalies import build_anomaly
-from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
-from halebrain.data.through_plane import apply_with_neighbours
-from halebrain.data.warp import shift, warp
+from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter
+from halebrain.training.ahead import Drawn
+from halebrain.training.draws import DRAWS, LesionDraw
 from halebrain.training.loop import Stage, train
 from halebrain.training.losses import segmentation_loss
 from halebrain.training.pair_cache import cached_stage
-from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
+from halebrain.training.reconstructor import drawing_workers, read_training_manifest, run_identity, summarise
 from halebrain.training.segmenter_config import SegmenterTraining
 
 
 class SegmenterStage(Stage):
     """Slices with known lesions in, segmentation loss out; the reconstructor stays as it is."""
+
+    draw: LesionDraw
 
     def __init__(
         self,
@@ -41,49 +43,29 @@ class SegmenterStage(Stage):
         # In a list, so that fabric, train() and the optimiser leave the frozen network alone.
         self._frozen = [reconstructor]
         self.config = config
-        self.anomaly = build_anomaly(config.anomaly)
-        self.samplers = {
+        samplers = {
             split: {
                 source: _sampler(stores[source][split], count, split, source, config)
                 for source, count in config.counts().items()
             }
             for split in ("train", "val")
         }
+        anomaly, shown = build_anomaly(config.anomaly), config.segmenter.shown
+        self.draw = LesionDraw(samplers, anomaly, config.augmentation, shown, config.seed)
 
-    def forward(self, split: str, step: int) -> torch.Tensor:
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the segmentation loss of batch `step`."""
         segmenter: Any = self.trained
         device = next(segmenter.parameters()).device
-        generator = make_generator(self.config.seed, split, "stage 2", step)
-        image, brain_mask, lesion = self._pairs(split, step, generator, device)
+        drawn = drawn or self.draw(split, step)
+        image, brain_mask, lesion = (tensor.to(device, non_blocking=device.type == "cuda") for tensor in drawn)
+        generator = branch(make_generator(self.config.seed, split, "stage 2", step), "pairs")
         reconstruction = self._reconstruct(image, brain_mask, generator)
         if split == "train":
             image, reconstruction, lesion = warp(
                 image, reconstruction, lesion, config=self.config.augmentation, generator=generator
             )
         return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
-
-    def _pairs(
-        self, split: str, step: int, generator: torch.Generator, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        parts = []
-        for source, sampler in self.samplers[split].items():
-            batch = sampler.batch(step)
-            part = (batch.image.to(device), batch.brain_mask.to(device), batch.lesion.to(device))
-            if split == "train":
-                part = flip(*part, config=self.config.augmentation, generator=generator)  # type: ignore[assignment]
-            if source == "synthetic":
-                altered, drawn = apply_with_neighbours(
-                    self.anomaly, part[0], part[1], self.config.segmenter.shown, generator=generator
-                )
-                part = (altered, part[1], part[2] | drawn)
-            parts.append(part)
-        image, brain_mask, lesion = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        if split == "train":
-            config = self.config.augmentation
-            image, brain_mask, lesion = shift(image, brain_mask, lesion, config=config, generator=generator)
-            image = augment(image, brain_mask, config, generator=generator)
-        return image, brain_mask, lesion
 
     def _reconstruct(self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
@@ -125,8 +107,16 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         cache = config.data.cache or folder / "cache"
         stage = cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
-    identity = run_identity(config, used, stage1.sha256)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Stage 2, segmenter", identity=identity)
+    identity = run_identity(config, used, stage1.sha256, *([DRAWS] if config.pairs is None else []))
+    result = train(
+        stage,
+        config.loop,
+        folder,
+        fabric=fabric,
+        name="Stage 2, segmenter",
+        identity=identity,
+        workers=drawing_workers(config.data, fabric),
+    )
     segmenter.load_state_dict(result.weights)
     model = ModelConfig(
         kind="detector",
