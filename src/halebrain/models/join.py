@@ -10,13 +10,15 @@ from halebrain.core.errors import DataError
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 
-_OF_STAGE_1 = ("stage1",)
+_SHARED = "stage1"
+"""What all have in common, told once."""
 
 
 def join_models(bundles: Sequence[Bundle]) -> Bundle:
     """Return one detector of several: networks that erred apart, averaged, err less (Lakshminarayanan et al. 2017).
 
-    Postprocessing and what is said of it are the first one's; thresholds and figures are nobody's any more.
+    The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
+    figures), are none's: the joined one is calibrated and described anew.
 
     Args:
         bundles: Detectors on the same reconstructor, two at least.
@@ -37,7 +39,7 @@ def join_models(bundles: Sequence[Bundle]) -> Bundle:
     joined.eval().requires_grad_(False)
     training: dict[str, Any] = dict(first.training)
     for number, bundle in enumerate(rest, start=2):
-        own = {stage: told for stage, told in bundle.training.items() if stage not in _OF_STAGE_1}
+        own = {stage: told for stage, told in bundle.training.items() if stage != _SHARED}
         training |= {f"{stage}, segmenter {number}": told for stage, told in own.items()}
     model = first.config.model_copy(update={"segmenter": config})
     return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
