@@ -48,8 +48,8 @@ class DataConfig(GrowingConfig):
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
         cache: Folder of preprocessed slices; `None` = beside the run.
-        workers: Processes that preprocess scans which are not cached yet and, where a GPU learns, draw batches ahead
-            of it; 0 = this one.
+        workers: Processes that preprocess scans which are not cached yet and, where a GPU learns stage 1 or stage 2
+            without pairs made before, draw batches ahead of it; 0 = this one.
         sampling: How healthy training slices are drawn: "random" = a scan, then one of its slices; "all" = every slice
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
