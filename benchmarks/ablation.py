@@ -38,6 +38,7 @@ STAGE2 = {
     "without synthetic anomalies": ["regime=weak"],
     "without virtual patients": ["regime=synthetic"],
     "three of seven diseases": [ONLY_THREE],
+    "without any real T1": ["data.more_manifests=[]"],
     "FLAIR alone": ["data.modalities=[FLAIR]"],
     "image alone (no residual)": ["segmenter.streams=[image]"],
     "residual alone": ["segmenter.streams=[residual]"],

@@ -62,7 +62,7 @@ def look(predictor: Predictor, store: SliceStore, levels: tuple[int, ...] = LEVE
         reconstruction, probability = {}, {}
         for level in levels:
             seeds = predictor._seeds(scan, level, 0, torch.arange(len(slices)))
-            healthy, anomaly = predictor._run_level(slices, mask, level, seeds)
+            healthy, anomaly = predictor._run_level(slices, mask, level, seeds, record.modality)
             reconstruction[level], probability[level] = healthy[:, 0].numpy(), anomaly[:, 0].numpy()
         yield Looked(
             image, labels > 0, labels > 1, reconstruction, probability, record.modality, record.pathology or "healthy"

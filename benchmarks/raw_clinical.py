@@ -52,7 +52,7 @@ def main() -> None:
         for name, path in (("SRI24", None), ("raw", next((folder / "raw").glob(f"{raw}.nii.gz")))):
             scan = predictor.preprocessor.run(stripped if path is None else read_volume(path))
             lesion = scan.mask_from_native(lesion_given) if lesion is None else lesion
-            score = predictor.predict_working(scan).score
+            score = predictor.predict_working(scan, modality=modality).score
             threshold = point.at(modality).value
             smallest = settings.min_lesion_mm3
             called = to_mask(score, threshold=threshold, min_lesion_mm3=smallest, voxel_mm3=voxel_mm3)

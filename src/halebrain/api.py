@@ -119,7 +119,8 @@ def detect(
     contrast = said or seen_modality(scan.qc)
     flag_limits(scan.qc, bundle.limits, contrast)
     called = choice.threshold(contrast)
-    found = detect_anomalies(predictor, volume, scan, threshold=called["value"], min_lesion_mm3=choice.min_lesion_mm3)
+    how = {"threshold": called["value"], "min_lesion_mm3": choice.min_lesion_mm3}
+    found = detect_anomalies(predictor, volume, scan, **how, modality=contrast.name)
     score = working_scan_score(found.maps.score, scan.brain_mask, scan.grid.spacing_mm)
     provenance = {
         "input": Path(volume.name).name,

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 GRID = "data.preprocessing={shape: [32, 32, 24], spacing_mm: 6.0, registration: none, bias_correction: none}"
 QUICK = ["--set", "loop.steps=2", "--set", "loop.validate_every=2", "--device", "cpu", "--no-progress"]
 
+PEOPLE = [("h1", "train", "healthy"), ("h2", "val", "healthy"), ("p1", "train", "ms"), ("p2", "val", "ms")]
+
 
 @pytest.fixture
 def manifest(small_cohort):
@@ -65,6 +67,36 @@ def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
     code, said = train(command, "reconstructor", manifest, tmp_path / "c", "--set", GRID, *start, *wider)
     assert code == 78
     assert "size" in said.err
+
+
+def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(command, small_cohort, tmp_path):
+    rows = [(f"{who}", m, split, what) for who, split, what in PEOPLE for m in ("FLAIR", "T2w")]
+    both = small_cohort(rows)
+    assert train(command, "reconstructor", both, tmp_path / "r", "--set", GRID)[0] == 0
+    needs = ["--reconstructor", tmp_path / "r" / "model", "--set", "pairs={annotated: 2, synthetic: 2, validation: 2}"]
+    assert train(command, "segmenter", both, tmp_path / "a", *needs)[0] == 0
+    first = tmp_path / "a" / "model"
+    start = [*needs, "--set", f"start={json.dumps(str(first))}", "--set", "loop.lr=1e-30", "--set", "loop.ema_decay=0"]
+    for name in ("FLAIR", "T2w"):
+        code, said = train(command, "segmenter", both, tmp_path / name, *start, "--set", f"data.modalities=[{name}]")
+        assert code == 0, said.err
+    old, new = load_bundle(first), load_bundle(tmp_path / "T2w" / "model")
+    for name, value in new.segmenter.state_dict().items():
+        assert (old.segmenter.state_dict()[name] - value).abs().max() < 1e-6, name
+    assert new.training["stage2"]["start"]["sha256"] == old.sha256
+    assert new.training["stage2"]["start"]["stage2"]["step"] == 2
+    own = new.training["stage2"] | {"train_subjects": ["other"]}
+    seen = replace(new, training={"stage2": own}).seen_subjects("train_subjects")
+    assert seen == dict.fromkeys(("other", "h1"), "stage2")
+    wider = ["--set", "segmenter.channels=[16, 24]"]
+    code, said = train(command, "segmenter", both, tmp_path / "c", *start, *wider)
+    assert code == 78
+    assert "same size" in said.err
+    parts = [tmp_path / name / "model" for name in ("FLAIR", "T2w")]
+    code, said = command("models", "join", *parts, "-o", tmp_path / "joined", "--by-contrast")
+    assert code == 0, said.err
+    assert load_bundle(tmp_path / "joined").config.segmenter.contrasts_each == (("FLAIR",), ("T2w",))
+    assert "in 2 networks, for FLAIR, T2w" in (tmp_path / "joined" / "card.md").read_text()
 
 
 def test_both_networks_at_once(command, manifest, tmp_path):

@@ -12,8 +12,9 @@ import pytest
 
 from halebrain.cli.main import main
 from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.modality import guess_modality
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.naming import guess_modality, records_of
+from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.slices import build_store
 from halebrain.io.manifest import Manifest, ScanRecord

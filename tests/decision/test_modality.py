@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import UsageError
-from halebrain.data.naming import modality_of_scan, standard_modality
+from halebrain.core.modality import standard_modality
+from halebrain.data.naming import modality_of_scan
 from halebrain.decision.modality import ScanModality, check_modality, flag_limits, said_modality, seen_modality
 from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput, find_scans

@@ -1,5 +1,7 @@
 """The predictor: the same maps whatever the batch size, reproducible noise, and scores where the brain is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from halebrain.core.types import Volume
 from halebrain.inference.postprocess import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
+from halebrain.models.join import join_models
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.pipeline import WorkingScan
 
@@ -121,6 +124,37 @@ def test_the_probability_is_smoothed_across_slices_before_it_is_mixed(scan: Work
     np.testing.assert_array_equal(smooth.residual, maps.residual)
 
 
+def by_contrast() -> tuple[Bundle, Bundle]:
+    """Return a model of two segmenters, for T1w and T2w, and one that has the second alone."""
+    parts = [make_bundle(), make_bundle()]
+    for bundle, modality in zip(parts, ("T1w", "T2w"), strict=True):
+        bundle.training["stage2"] = {"modalities": [modality]}
+    assert parts[1].segmenter is not None
+    for parameter in parts[1].segmenter.parameters():
+        parameter.mul_(-1.5)
+    return join_models(parts, by_contrast=True), parts[1]
+
+
+def test_a_scan_is_seen_by_the_segmenter_of_its_contrast(scan: WorkingScan) -> None:
+    joined, second = by_contrast()
+    expected = Predictor(second).predict_working(scan).score
+    assert scan.qc["contrast"] != "T2w"
+    np.testing.assert_array_equal(Predictor(joined).predict_working(scan, modality="T2w").score, expected)
+    shown = replace(scan, qc=scan.qc | {"contrast": "T2w"})
+    np.testing.assert_array_equal(Predictor(joined).predict_working(shown).score, expected)
+    other = Predictor(joined).predict_working(shown, modality="T1w").score
+    assert np.abs(other - expected).max() > 0.01
+    assert Predictor(joined).method()["contrasts"] == [["T1w"], ["T2w"]]
+
+
+def test_an_unknown_contrast_is_seen_by_all(scan: WorkingScan) -> None:
+    joined, _ = by_contrast()
+    unknown = replace(scan, qc=scan.qc | {"contrast": "unknown"})
+    each = [Predictor(joined).predict_working(scan, modality=name).probability for name in ("T1w", "T2w")]
+    found = Predictor(joined).predict_working(unknown).probability
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+
+
 def test_mirrored_pairs_are_seen_as_the_mirror_image_of_what_is_seen() -> None:
     bundle = make_bundle(postprocessing={"mirror": True})
     segmenter = bundle.segmenter
@@ -217,7 +251,6 @@ def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> No
 
 
 def test_a_scan_without_brain_is_refused(bundle: Bundle, scan: WorkingScan) -> None:
-    from dataclasses import replace
 
     with pytest.raises(DataError, match="show brain"):
         Predictor(bundle).predict_working(replace(scan, brain_mask=np.zeros_like(scan.brain_mask)))

@@ -9,6 +9,7 @@ import torch
 
 from halebrain.core.errors import DataError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks, load_bundle, save_bundle
+from halebrain.models.card import model_card
 from halebrain.models.join import join_models
 from halebrain.models.segmentation import SegmenterConfig
 
@@ -78,3 +79,72 @@ def test_what_does_not_belong_together_is_refused(other: Bundle, received: str) 
 def test_one_model_alone_cannot_be_joined() -> None:
     with pytest.raises(DataError, match="several models"):
         join_models([model(1)])
+
+
+def specialists() -> tuple[list[Bundle], Bundle]:
+    parts = []
+    for seed, learned in ((1, ["t1"]), (2, ["T2w", "FLAIR"]), (3, ["T2w"])):
+        part = model(seed, **({"encoder": "early", "neighbours": (-1,)} if seed == 2 else {}))
+        part.training["stage2"]["modalities"] = learned
+        parts.append(part)
+    return parts, join_models(parts, by_contrast=True)
+
+
+def test_joined_by_contrast_each_answers_for_what_it_learned(tmp_path: Path) -> None:
+    parts, joined = specialists()
+    save_bundle(joined, tmp_path / "joined", card="# A card\n")
+    segmenter = load_bundle(tmp_path / "joined").segmenter
+    assert segmenter is not None
+    assert segmenter.config.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ("T2w",))
+    image, reconstruction = torch.rand(4, 2, 32, 32), torch.rand(4, 1, 32, 32)
+    one, two, three = (
+        part.segmenter(image if part.segmenter.config.neighbours else image[:, :1], reconstruction)
+        for part in parts
+        if part.segmenter is not None
+    )
+    torch.testing.assert_close(segmenter(image, reconstruction, "T1w"), one)
+    torch.testing.assert_close(segmenter(image, reconstruction, "FLAIR"), two)
+    both = (two.sigmoid() + three.sigmoid()) / 2
+    torch.testing.assert_close(segmenter(image, reconstruction, "T2w").sigmoid(), both)
+    everyone = (one.sigmoid() + two.sigmoid() + three.sigmoid()) / 3
+    for unknown in (None, "SWI"):
+        torch.testing.assert_close(segmenter(image, reconstruction, unknown).sigmoid(), everyone)
+    mixed = segmenter(image, reconstruction, ["FLAIR", "T1w", None, "T1w"]).sigmoid()
+    expected = torch.stack([two[0].sigmoid(), one[1].sigmoid(), everyone[2], one[3].sigmoid()])
+    torch.testing.assert_close(mixed, expected)
+
+
+def test_a_network_without_contrasts_answers_for_all_others() -> None:
+    config = SegmenterConfig(others=(SegmenterConfig(contrasts=("T2w",)),))
+    assert [config.asked(name) for name in ("T2w", "T1w", None)] == [(1,), (0,), (0,)]
+    assert SegmenterConfig(others=(SegmenterConfig(),)).asked("T2w") == (0, 1)
+
+
+def test_what_is_not_asked_does_not_learn() -> None:
+    segmenter = specialists()[1].segmenter
+    assert segmenter is not None
+    segmenter.requires_grad_(True)
+    segmenter(torch.rand(2, 2, 32, 32), torch.rand(2, 1, 32, 32), ["FLAIR", "FLAIR"]).sum().backward()
+    learned = {
+        name.split(".")[1] if name.startswith("others") else "own"
+        for name, weight in segmenter.named_parameters()
+        if weight.grad is not None
+    }
+    assert learned == {"0"}
+
+
+def test_who_answers_for_contrasts_must_say_which_it_learned() -> None:
+    with pytest.raises(DataError, match="none in its training summary"):
+        join_models([model(1), model(2)], by_contrast=True)
+
+
+def test_the_card_says_which_network_answers_for_what() -> None:
+    parts, joined = specialists()
+    assert "in 3 networks, for T1w, FLAIR and T2w, T2w" in model_card_line(joined)
+    assert "in 3 networks, averaged" in model_card_line(join_models(parts))
+    assert "networks" not in model_card_line(parts[0])
+
+
+def model_card_line(bundle: Bundle) -> str:
+    bare = replace(bundle, training={})
+    return next(line for line in model_card(bare).splitlines() if line.startswith("- Segmenter"))

@@ -1,5 +1,6 @@
 """Fine-tuning from pairs: a shorter run is the beginning of a longer one, and it goes on where it stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,29 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
 def test_settings_that_cannot_be(loop: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_config(TuningConfig, {"loop": {**LOOP, "steps": 9, **loop}})
+
+
+def test_only_the_networks_of_the_contrasts_that_are_shown_are_tuned(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = {"channels": (8, 16), "patch": 2}
+    parts = {"contrasts": ("T1w",), "others": (SegmenterConfig(**small, contrasts=("T2w",)),)}  # type: ignore[arg-type]
+    segmenter = Segmenter(SegmenterConfig(**small, **parts)).eval()  # type: ignore[arg-type]
+    before = {name: weight.clone() for name, weight in segmenter.state_dict().items()}
+    stores = {kind: replace(pairs(1), modalities=("T2w",)) for kind in ("annotated", "synthetic", "val")}
+    config = TuningConfig(loop={**LOOP, "steps": 3})  # type: ignore[arg-type]
+    fine_tune(
+        segmenter,
+        stores,
+        config,
+        tmp_path,
+        fabric=Fabric(accelerator="cpu", devices=1, precision="32-true"),
+        seed=0,
+        name="x",
+        identity="x",
+    )
+    moved = {
+        name.startswith("others")
+        for name, weight in segmenter.state_dict().items()
+        if not torch.equal(weight, before[name])
+    }
+    assert moved == {True}

@@ -92,8 +92,9 @@ def test_drawing_follows_subjects_and_lesions() -> None:
     second[:, 0] = 0.5
     store = PairStore((pairs, second), ("a", "b"))
     generator = torch.Generator().manual_seed(0)
-    drawn = store.draw(40, generator, lesion_fraction=1.0)
+    drawn, contrasts = store.draw(40, generator, lesion_fraction=1.0)
+    assert contrasts == [None] * 40
     assert split_pairs(drawn)[2].flatten(1).any(dim=1).all()
     assert 5 < int((drawn[:, 0] == 0.5).all(dim=(1, 2)).sum()) < 35
-    assert not (store.of(["a"]).draw(20, generator)[:, 0] == 0.5).any()
-    assert 0 < int(split_pairs(store.draw(60, generator))[2].flatten(1).any(dim=1).sum()) < 40
+    assert not (store.of(["a"]).draw(20, generator)[0][:, 0] == 0.5).any()
+    assert 0 < int(split_pairs(store.draw(60, generator)[0])[2].flatten(1).any(dim=1).sum()) < 40

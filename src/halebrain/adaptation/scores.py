@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.atomic import atomic_path
+from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve
@@ -83,7 +84,7 @@ def score_versions(predictor: Resegmenter, judged: JudgedScan, versions: Iterabl
         return kept
     assert predictor.bundle.segmenter is not None  # only detectors are adapted
     segmenter = Segmenter(predictor.bundle.segmenter.config).to(predictor.device)
-    known = predictor.know(judged.scan)
+    known = predictor.know(judged.scan, modality=standard_modality(judged.record.modality))
     found = [known.score[judged.region]]
     for weights in versions:
         segmenter.load_state_dict(weights)

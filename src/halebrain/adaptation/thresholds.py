@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from halebrain.adaptation.scores import JudgedScan
+from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray
-from halebrain.data.naming import standard_modality
 from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
 
 _RATES = (0.01, 0.05, 0.1)

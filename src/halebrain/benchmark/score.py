@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from halebrain.benchmark.scans import PreparedScan
+from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.baselines import BASELINES, AtlasModel
@@ -88,7 +89,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
     """
 
     def score(prepared: PreparedScan) -> Maps:
-        maps = predictor.predict_working(prepared.scan)
+        maps = predictor.predict_working(prepared.scan, modality=standard_modality(prepared.record.modality))
         found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
         inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
         return {title: np.where(inside, found[way], 0).astype(np.float32) for way, title in titles.items()}

@@ -26,7 +26,7 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
     Raises:
         MissingInputError: None takes part.
     """
-    from halebrain.data.naming import standard_modality
+    from halebrain.core.modality import standard_modality
     from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration
     from halebrain.inference.cohort import score_manifest
@@ -73,7 +73,7 @@ def check_addition(rows: "Manifest", before: "Calibration | None", name: str | N
         MissingInputError: The model has no thresholds yet.
         UsageError: It has some of its own for one of the modalities already.
     """
-    from halebrain.data.naming import standard_modality
+    from halebrain.core.modality import standard_modality
     from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
 
     if before is None:

@@ -224,7 +224,7 @@ def detect_scan(
     threshold = choice.threshold(modality)
     called = {"threshold": threshold["value"], "min_lesion_mm3": choice.min_lesion_mm3}
     steps.begin(NETWORKS)
-    found = detect_anomalies(predictor, volume, working, **called, progress=steps.one_pass)
+    found = detect_anomalies(predictor, volume, working, **called, modality=modality.name, progress=steps.one_pass)
     steps.begin(PAGE)
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)

@@ -198,19 +198,27 @@ def join(
         typer.Argument(autocompletion=completion.model_names, help="Bundle folders, zips, or names: two at least."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to write.")],
+    by_contrast: Annotated[
+        bool,
+        typer.Option("--by-contrast", help="Each answers for the contrasts that it learned; unknown ones get all."),
+    ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make one model of several on one reconstructor: their segmenters averaged. To be calibrated. Prints its path."""
+    """Make one model of several on one reconstructor: their segmenters averaged, or each for its contrasts.
+
+    To be calibrated. Prints its path.
+    """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card
     from halebrain.models.join import join_models
     from halebrain.models.store import find_model
 
-    bundle = join_models([load_bundle(find_model(model)) for model in models])
+    bundle = join_models([load_bundle(find_model(model)) for model in models], by_contrast=by_contrast)
     save_bundle(bundle, output, card=model_card(bundle), overwrite=overwrite)
     then = command_line("calibrate", output, "--manifest", "M")
-    _tell("join", f"{counted(len(models), 'segmenter')} averaged", output, as_json=as_json, then=[then])
+    how = "one for each contrast" if by_contrast else "averaged"
+    _tell("join", f"{counted(len(models), 'segmenter')}, {how}", output, as_json=as_json, then=[then])
     typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
 
 

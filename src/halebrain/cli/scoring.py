@@ -45,8 +45,8 @@ def run_evaluation(
         DataError: A subject took part in training or in the choice of the threshold.
         UsageError: The model has no reconstruction to measure.
     """
+    from halebrain.core.modality import standard_modality
     from halebrain.core.versions import versions
-    from halebrain.data.naming import standard_modality
     from halebrain.evaluation.evaluate import Evaluator
     from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest

@@ -8,35 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from halebrain.core.errors import UsageError
+from halebrain.core.modality import guess_modality, split_name
 from halebrain.data.datasets.tree import label
 from halebrain.io.manifest import ScanRecord
 
 _ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
-_WORDS = (
-    ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
-    ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
-    ("T2w", r"t2w?|t2_?tse|t2_?space"),
-    ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
-    ("PDw", r"pdw?"),
-    ("dwi", r"dwi|dti|trace|b1000"),
-    ("ADC", r"adc"),
-    ("SWI", r"swi"),
-    ("T2starw", r"t2-?_?star-?w?"),
-    ("bold", r"bold"),
-    ("asl", r"asl"),
-    ("PET", r"pet"),
-)
-"""Contrasts by the words that stand for them in file names, the more particular first."""
-
-
-def guess_modality(name: str) -> str | None:
-    """Return the contrast that a name speaks of, as a BIDS suffix; `None` where it names none.
-
-    Example:
-        >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
-        ('FLAIR', None)
-    """
-    return _split(name)[0]
 
 
 def modality_of_scan(name: str) -> str | None:
@@ -49,21 +25,6 @@ def modality_of_scan(name: str) -> str | None:
     match = _ENTITIES.fullmatch(name)
     said = guess_modality(match["suffix"]) if match else None
     return said or guess_modality(name)
-
-
-def standard_modality(word: str) -> str:
-    """Return the BIDS suffix for a modality as a table calls it ("t1" → "T1w"), or the word itself if unknown."""
-    return guess_modality(word) or word
-
-
-def _split(name: str) -> tuple[str | None, str]:
-    """Return the contrast of a name, and the name without the word for it: what says who it is."""
-    for modality, words in _WORDS:
-        # Bounded by anything but letters and digits; "t12" is no T1.
-        found = list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
-        if found:
-            return modality, name[: found[-1].start()] + name[found[-1].end() :]
-    return None, name
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
@@ -98,7 +59,7 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     if match is None:
         # Contrasts of one person share the subject, so that no split tears them apart.
         # A file called by its contrast alone is known by its folder.
-        who = label(_split(name)[1]) or label(path.absolute().parent.name) or "unnamed"
+        who = label(split_name(name)[1]) or label(path.absolute().parent.name) or "unnamed"
         return ScanRecord(subject=who, image=path, modality=label(said))
     pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
     subject, session = pairs.pop("sub"), pairs.pop("ses", None)

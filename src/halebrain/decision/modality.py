@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from halebrain.core.errors import UsageError
-from halebrain.data.naming import modality_of_scan, standard_modality
+from halebrain.core.modality import standard_modality
+from halebrain.data.naming import modality_of_scan
 from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
 

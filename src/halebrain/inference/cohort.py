@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -158,5 +159,6 @@ def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str
         volume = read_volume(record.image)
         scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-        result, scan, maps = predictor.predict_scan(volume, scan)
+        modality = standard_modality(record.modality)
+        result, scan, maps = predictor.predict_scan(volume, scan, modality=modality)
         yield ScoredScan(record, volume, lesion, result, scan, maps)

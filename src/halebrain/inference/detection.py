@@ -50,6 +50,7 @@ def detect_anomalies(
     *,
     threshold: float,
     min_lesion_mm3: float,
+    modality: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Detection:
     """Run the model over a preprocessed scan and call what reaches the threshold.
@@ -60,12 +61,13 @@ def detect_anomalies(
         scan: What the preprocessing made of it.
         threshold: A voxel is called where its score ≥ this, in (0, 1].
         min_lesion_mm3: Smaller pieces are dropped; 0 = keep all.
+        modality: Contrast of the scan, a BIDS suffix; `None` = as the image shows.
         progress: Called after each level and draw.
 
     Raises:
         DataError: No slice shows enough brain.
     """
-    result, scan, maps = predictor.predict_scan(volume, scan, progress=progress)
+    result, scan, maps = predictor.predict_scan(volume, scan, modality=modality, progress=progress)
     regions = regions_are_known(predictor.preprocessor.config.space, scan.qc)
     how = {"threshold": threshold, "min_lesion_mm3": min_lesion_mm3}
     return call_anomalies(result, scan, maps, **how, regions=regions)

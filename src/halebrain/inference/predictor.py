@@ -100,10 +100,18 @@ class Predictor:
             "through_plane_mm": self.postprocessing.through_plane_mm,
             "mirror": self.postprocessing.mirror,
             "neighbours": [] if self.bundle.segmenter is None else list(self.bundle.segmenter.config.shown),
+            "contrasts": []
+            if self.bundle.segmenter is None
+            else [*map(list, self.bundle.segmenter.config.contrasts_each)],
         }
 
     def predict(
-        self, volume: Volume, *, brain_mask: MaskArray | None = None, space: str = "native"
+        self,
+        volume: Volume,
+        *,
+        brain_mask: MaskArray | None = None,
+        space: str = "native",
+        modality: str | None = None,
     ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
         """Run the whole path on one scan.
 
@@ -111,17 +119,26 @@ class Predictor:
             volume: The scan, on its native grid.
             brain_mask: Bool mask on the same grid; `None` where the scan is already stripped.
             space: "native", or the template's name where the scan is registered already.
+            modality: Its contrast, a BIDS suffix; `None` = as the image shows. It matters to models that have a
+                segmenter for each.
 
         Returns:
             The maps on the native grid, and the scan and the maps on the working grid.
         """
-        return self.predict_scan(volume, self.preprocessor.run(volume, brain_mask=brain_mask, space=space))
+        return self.predict_scan(
+            volume, self.preprocessor.run(volume, brain_mask=brain_mask, space=space), modality=modality
+        )
 
     def predict_scan(
-        self, volume: Volume, scan: WorkingScan, *, progress: Callable[[], None] | None = None
+        self,
+        volume: Volume,
+        scan: WorkingScan,
+        *,
+        modality: str | None = None,
+        progress: Callable[[], None] | None = None,
     ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
         """Run both networks on a scan that is preprocessed already; returns what `predict` does."""
-        maps = self.predict_working(scan, progress=progress)
+        maps = self.predict_working(scan, modality=modality, progress=progress)
         return self.to_native(volume, scan, maps), scan, maps
 
     def to_native(self, volume: Volume, scan: WorkingScan, maps: WorkingMaps) -> ScanResult:
@@ -139,11 +156,14 @@ class Predictor:
             qc=dict(scan.qc),
         )
 
-    def predict_working(self, scan: WorkingScan, *, progress: Callable[[], None] | None = None) -> WorkingMaps:
+    def predict_working(
+        self, scan: WorkingScan, *, modality: str | None = None, progress: Callable[[], None] | None = None
+    ) -> WorkingMaps:
         """Run both networks over the slices of a preprocessed scan.
 
         Args:
             scan: The scan.
+            modality: Its contrast, a BIDS suffix; `None` = as the image shows.
             progress: Called after each level and draw.
 
         Raises:
@@ -151,11 +171,11 @@ class Predictor:
         """
         image, mask, used = _slices(scan)
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
-        beta = self.postprocessing.residual_weight
+        beta, contrast = self.postprocessing.residual_weight, modality or shown_contrast(scan)
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self._seeds(scan, level, draw, used)
-                reconstruction, probability = self._run_level(image[used], mask[used], level, seeds)
+                reconstruction, probability = self._run_level(image[used], mask[used], level, seeds, contrast)
                 own = self._own_map(image[used], mask[used], level, seeds)
                 deviation = (image[used] - reconstruction).abs() if own is None else own
                 spread = beta * deviation + (1 - beta) * probability
@@ -202,11 +222,11 @@ class Predictor:
         return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
 
     def _run_level(
-        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor, modality: str | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
         reconstruction = self._reconstruct_slices(image, mask, level, seeds)
-        return reconstruction, self._segment_slices(image, mask, reconstruction)
+        return reconstruction, self._segment_slices(image, mask, reconstruction, modality)
 
     def _reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
@@ -231,14 +251,21 @@ class Predictor:
 
         return self._in_batches(run, image, mask, seeds)
 
-    def _segment_slices(self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    def _segment_slices(
+        self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor, modality: str | None
+    ) -> torch.Tensor:
         segmenter = self.bundle.segmenter
         if segmenter is None:
             return torch.zeros_like(reconstruction)
-        return self.segment_with(segmenter, image, mask, reconstruction)
+        return self.segment_with(segmenter, image, mask, reconstruction, modality)
 
     def segment_with(
-        self, segmenter: Segmenter, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor
+        self,
+        segmenter: Segmenter,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        reconstruction: torch.Tensor,
+        modality: str | None = None,
     ) -> torch.Tensor:
         """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
 
@@ -246,9 +273,9 @@ class Predictor:
         """
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            probability: torch.Tensor = segmenter(x, healthy).float().sigmoid()
+            probability: torch.Tensor = segmenter(x, healthy, modality).float().sigmoid()
             if self.postprocessing.mirror:
-                other = segmenter(x.flip(2), healthy.flip(2)).float().sigmoid().flip(2)
+                other = segmenter(x.flip(2), healthy.flip(2), modality).float().sigmoid().flip(2)
                 probability = (probability + other) / 2
             return probability * inside
 
@@ -269,6 +296,12 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def shown_contrast(scan: WorkingScan) -> str | None:
+    """Return the contrast that was recognised in the image; `None` where none was."""
+    contrast = scan.qc.get("contrast")
+    return None if contrast in (None, "unknown") else str(contrast)
 
 
 def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import torch
 
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.postprocess import erode, fuse
-from halebrain.inference.predictor import Predictor, _slices, _to_volume
+from halebrain.inference.predictor import Predictor, _slices, _to_volume, shown_contrast
 from halebrain.models.reconstruction.base import Level
 from halebrain.models.segmentation import Segmenter
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -21,12 +21,14 @@ class KnownScan:
         reconstructions: Of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
         residual: The filtered residual map, `(i, j, k)`.
         score: What the model itself says, same shape.
+        modality: Its contrast, a BIDS suffix; `None` = not known.
     """
 
     scan: WorkingScan
     reconstructions: tuple[torch.Tensor, ...]
     residual: FloatArray
     score: FloatArray
+    modality: str | None = None
 
 
 class Resegmenter(Predictor):
@@ -34,23 +36,28 @@ class Resegmenter(Predictor):
 
     _made: list[torch.Tensor] | None = None
 
-    def know(self, scan: WorkingScan) -> KnownScan:
+    def know(self, scan: WorkingScan, *, modality: str | None = None) -> KnownScan:
         """Run the whole model over a preprocessed scan.
+
+        Args:
+            scan: The scan.
+            modality: Its contrast, a BIDS suffix; `None` = as the image shows.
 
         Raises:
             DataError: No slice shows enough brain.
         """
         self._made = []
-        maps = self.predict_working(scan)
+        modality = modality or shown_contrast(scan)
+        maps = self.predict_working(scan, modality=modality)
         made, self._made = self._made, None
-        return KnownScan(scan, tuple(made), maps.residual, maps.score)
+        return KnownScan(scan, tuple(made), maps.residual, maps.score, modality)
 
     def score(self, known: KnownScan, segmenter: Segmenter) -> FloatArray:
         """Return the score `(i, j, k)` in [0, 1] that the model would give with another segmenter."""
         image, mask, used = _slices(known.scan)
         total = torch.zeros_like(image[used])
         for reconstruction in known.reconstructions:
-            total += self.segment_with(segmenter, image[used], mask[used], reconstruction)
+            total += self.segment_with(segmenter, image[used], mask[used], reconstruction, known.modality)
         probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
         probability = self.across_slices(probability, known.scan.brain_mask)
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)

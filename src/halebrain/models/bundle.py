@@ -115,8 +115,9 @@ class Bundle:
 def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
     for kind in kinds:
         yield from summary.get(kind, ())
-    if before := summary.get("start", {}).get("stage1"):
-        yield from _seen(before, kinds)
+    for before in summary.get("start", {}).values():
+        if isinstance(before, Mapping):  # the summary of a stage; beside it stands the model's hash
+            yield from _seen(before, kinds)
 
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:

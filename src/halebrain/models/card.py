@@ -6,6 +6,7 @@ from halebrain.core.notice import NOTICE
 from halebrain.core.wording import counted
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
+from halebrain.models.segmentation import Segmenter
 
 _CITATION = (
     "Behrendt F., Bhattacharya D., Maack L., Krüger J., Opfer R., Schlaefer A. Combining Reconstruction-based "
@@ -24,13 +25,22 @@ def model_card(bundle: Bundle) -> str:
         f"- Reconstructor: {spec.name}, {_millions(bundle.reconstructor)} M parameters",
     ]
     if bundle.segmenter is not None:
-        lines.append(f"- Segmenter: {_millions(bundle.segmenter)} M parameters")
+        lines.append(f"- Segmenter: {_millions(bundle.segmenter)} M parameters{_networks(bundle.segmenter)}")
     for stage, summary in bundle.training.items():
         lines += ["", f"## {stage}", "", *_describe(summary)]
     if bundle.about is not None:
         lines += ["", "## Licence and citation", "", *_describe_owners(bundle.about)]
     lines += ["", "## Method", "", _CITATION, ""]
     return "\n".join(lines)
+
+
+def _networks(segmenter: Segmenter) -> str:
+    """Return how many networks there are where there are several, and which answers for what."""
+    config = segmenter.config
+    if not config.others:
+        return ""
+    each = [" and ".join(names) or "all others" for names in config.contrasts_each]
+    return f" in {1 + len(config.others)} networks, {'for ' + ', '.join(each) if each else 'averaged'}"
 
 
 def _describe_owners(about: About) -> list[str]:

@@ -1,4 +1,4 @@
-"""Several detectors on one reconstructor as one, whose segmenters' probabilities are averaged."""
+"""Several detectors on one reconstructor as one: segmenters averaged, or each for the contrasts that it learned."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from halebrain.core.errors import DataError
+from halebrain.core.modality import standard_modality
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 
@@ -14,7 +15,7 @@ _SHARED = "stage1"
 """What all have in common, told once."""
 
 
-def join_models(bundles: Sequence[Bundle]) -> Bundle:
+def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False) -> Bundle:
     """Return one detector of several: networks that erred apart, averaged, err less (Lakshminarayanan et al. 2017).
 
     The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
@@ -22,6 +23,8 @@ def join_models(bundles: Sequence[Bundle]) -> Bundle:
 
     Args:
         bundles: Detectors on the same reconstructor, two at least.
+        by_contrast: Each answers for the contrasts that its stage 2 learned from, and a scan of another contrast gets
+            the mean of all (Differs from paper: one network, one contrast at a time).
 
     Raises:
         DataError: They do not belong together.
@@ -32,17 +35,32 @@ def join_models(bundles: Sequence[Bundle]) -> Bundle:
     for bundle in bundles:
         _check(first, bundle)
     segmenters = [bundle.segmenter for bundle in bundles if bundle.segmenter is not None]
-    config = segmenters[0].config.model_copy(update={"others": tuple(s.config for s in segmenters[1:])})
+    own = [_learned(bundle) if by_contrast else () for bundle in bundles]
+    parts = [s.config.model_copy(update={"contrasts": names}) for s, names in zip(segmenters, own, strict=True)]
+    config = parts[0].model_copy(update={"others": tuple(parts[1:])})
     config = type(config).model_validate(config.model_dump())
     joined = Segmenter(config)
     joined.load_state_dict(_joined_weights(segmenters))
     joined.eval().requires_grad_(False)
     training: dict[str, Any] = dict(first.training)
     for number, bundle in enumerate(rest, start=2):
-        own = {stage: told for stage, told in bundle.training.items() if stage != _SHARED}
-        training |= {f"{stage}, segmenter {number}": told for stage, told in own.items()}
+        stages = {stage: told for stage, told in bundle.training.items() if stage != _SHARED}
+        training |= {f"{stage}, segmenter {number}": told for stage, told in stages.items()}
     model = first.config.model_copy(update={"segmenter": config})
     return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
+
+
+def _learned(bundle: Bundle) -> tuple[str, ...]:
+    """Return the contrasts that the segmenter of a model learned from, as BIDS suffixes."""
+    said = bundle.training.get("stage2", {}).get("modalities", ())
+    if not said:
+        raise DataError(
+            "a segmenter that answers for contrasts must say which it learned from",
+            received="none in its training summary",
+            where=_where(bundle),
+            remedy="train it with this version, or join without --by-contrast",
+        )
+    return tuple(sorted({standard_modality(name) for name in said}))
 
 
 def _joined_weights(segmenters: Sequence[Segmenter]) -> dict[str, torch.Tensor]:

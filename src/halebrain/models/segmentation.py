@@ -18,6 +18,8 @@ from halebrain.core.similarity import ssim_map
 Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
 """One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, or 1 − SSIM(x, x̂)."""
 
+Modality = str | Sequence[str | None]
+"""The contrast of all slices of a batch, as a BIDS suffix, or of each; `None` = not known."""
 
 VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
     "unet": (("image",), False),
@@ -44,11 +46,13 @@ class SegmenterConfig(GrowingConfig):
             from it among the slices with brain, −1 = the next one below (not in the paper). Only with "early".
         others: Further networks, trained apart, whose probabilities are averaged with this one's (not in the paper);
             `halebrain models join` makes such a segmenter.
+        contrasts: The contrasts that this one of several networks answers for, as BIDS suffixes; () = for every one
+            that has no network of its own.
         prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by calling
             half of the brain spends its first hundreds of steps on unlearning it (Lin et al. 2017, section 4.1).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "prior"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "contrasts", "prior"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
@@ -57,6 +61,7 @@ class SegmenterConfig(GrowingConfig):
     encoder: Literal["shared", "separate", "early"] = "shared"
     neighbours: tuple[int, ...] = ()
     others: tuple["SegmenterConfig", ...] = ()
+    contrasts: tuple[str, ...] = ()
     deep_supervision: bool = False
     prior: float = Field(default=0.5, gt=0, lt=1)
 
@@ -81,6 +86,24 @@ class SegmenterConfig(GrowingConfig):
         """The neighbours that the network and the others look at, each once: what must lie behind each slice."""
         every = (*self.neighbours, *(place for other in self.others for place in other.shown))
         return tuple(dict.fromkeys(every))
+
+    @property
+    def contrasts_each(self) -> tuple[tuple[str, ...], ...]:
+        """The contrasts of each network, this one first; () where no network has its own."""
+        each = (self.contrasts, *(other.contrasts for other in self.others))
+        return each if self.others and any(each) else ()
+
+    def asked(self, modality: str | None) -> tuple[int, ...]:
+        """Return which of the networks answer for a contrast, 0 = this one.
+
+        Those that name it; where there are none those that name no contrast; and where all name another one, all.
+
+        Args:
+            modality: Its BIDS suffix ("T2w"); `None` = not known.
+        """
+        each = self.contrasts_each or ((),) * (1 + len(self.others))
+        own = [number for number, names in enumerate(each) if modality in names]
+        return tuple(own or [number for number, names in enumerate(each) if not names] or range(len(each)))
 
 
 class Segmenter(nn.Module):
@@ -110,28 +133,47 @@ class Segmenter(nn.Module):
         if config.prior != 0.5:  # at one half the bias stays as torch draws it, and old runs as they were
             nn.init.constant_(self.head.bias, math.log(config.prior / (1 - config.prior)))  # type: ignore[arg-type]
 
-    def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
+    ) -> torch.Tensor:
         """Return logits `(b, 1, h, w)`, higher = more anomalous.
 
         Args:
             image: Slices in [0, 1] and after each its neighbours as `shown` has them, `(b, 1 + shown, h, w)`; h and w
                 must divide by `patch × 2^(levels − 1)`.
             reconstruction: Pseudo-healthy slices in [0, 1], `(b, 1, h, w)`.
+            modality: The contrast of all slices, or of each; it matters where networks have contrasts of their own.
         """
-        return self.all_logits(image, reconstruction)[0]
+        return self.all_logits(image, reconstruction, modality)[0]
 
-    def all_logits(self, image: torch.Tensor, reconstruction: torch.Tensor) -> list[torch.Tensor]:
+    def all_logits(
+        self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
+    ) -> list[torch.Tensor]:
         """Return the logits, and with deep supervision those of each coarser level, from fine to coarse.
 
-        Several networks give those of their mean probability, and no coarser ones.
+        Several networks give those of the mean probability of the ones that are asked, and no coarser ones.
         """
-        own = self._own_logits(self._seen_by(self.config.neighbours, image), reconstruction)
         if not self.others:
-            return own
-        each = [own[0]]
-        for config, other in zip(self.config.others, self.others, strict=True):
-            each.append(other(self._seen_by(config.shown, image), reconstruction))
-        return [_mean_logits(torch.stack(each))]
+            return self._own_logits(image, reconstruction)
+        if modality is None or isinstance(modality, str):
+            return [self._asked_logits(image, reconstruction, self.config.asked(modality))]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, name in enumerate(modality):
+            groups.setdefault(self.config.asked(name), []).append(row)
+        parts = [self._asked_logits(image[rows], reconstruction[rows], asked) for asked, rows in groups.items()]
+        places = torch.tensor([row for rows in groups.values() for row in rows], device=image.device)
+        return [torch.cat(parts)[places.argsort()]]
+
+    def _asked_logits(self, image: torch.Tensor, reconstruction: torch.Tensor, asked: tuple[int, ...]) -> torch.Tensor:
+        """Return the logits of the mean probability of the networks `asked`, 0 = this one."""
+        found = []
+        for number in asked:
+            if number == 0:
+                found += self._own_logits(self._seen_by(self.config.neighbours, image), reconstruction)[:1]
+            else:
+                config = self.config.others[number - 1]
+                found.append(self.others[number - 1](self._seen_by(config.shown, image), reconstruction))
+        return found[0] if len(found) == 1 else _mean_logits(torch.stack(found))
 
     def _seen_by(self, neighbours: tuple[int, ...], image: torch.Tensor) -> torch.Tensor:
         """Return the slices and those of their neighbours that one of the networks looks at."""

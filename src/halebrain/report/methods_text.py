@@ -106,7 +106,9 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
         twice = ", as it is and mirrored" if method.get("mirror") else ""
         beside = ", with the neighbouring slices of the scan" if method.get("neighbours") else ""
         pair = f"each pair of scan and reconstruction{beside}{twice}"
-        found.append(f"A segmentation network looked at {pair} [{{behrendt}}].")
+        shown = provenance.get("threshold", {}).get("modality")
+        own = f" that learned from {shown} scans alone" if [shown] in method.get("contrasts", []) else ""
+        found.append(f"A segmentation network{own} looked at {pair} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(

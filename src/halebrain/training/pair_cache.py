@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.fabric import Fabric
 
+from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.slices import SliceStore
@@ -49,7 +50,8 @@ def open_pairs(
         if not path.exists():
             save_pairs(make(scan, copy), path)
         found.append(np.load(path, mmap_mode="r"))
-    return PairStore(tuple(found), tuple(record.subject for record in store.records))
+    modalities = tuple(standard_modality(record.modality) for record in store.records)
+    return PairStore(tuple(found), tuple(record.subject for record in store.records), modalities)
 
 
 @dataclass(frozen=True)

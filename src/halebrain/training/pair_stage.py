@@ -66,9 +66,10 @@ class PairStage(Stage):
             for part in self.draws[split]
             if part.count > 0
         ]
-        pairs = torch.cat(found).to(next(segmenter.parameters()).device)
+        modalities = [modality for _, names in found for modality in names]
+        pairs = torch.cat([drawn for drawn, _ in found]).to(next(segmenter.parameters()).device)
         image, reconstruction, lesion = split_pairs(pairs)
         if split == "train":
             moved = flip(image, reconstruction, lesion, config=self.augmentation, generator=generator)
             image, reconstruction, lesion = warp(*moved, config=self.augmentation, generator=generator)
-        return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.loss)
+        return segmentation_loss(segmenter.all_logits(image, reconstruction, modalities), lesion.float(), self.loss)

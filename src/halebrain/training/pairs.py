@@ -131,23 +131,28 @@ class PairStore:
         pairs: One array a scan, `(n, 3 + k, h, w)`, float16: slice, reconstruction, label (1 = brain, 3 = lesion), k
             neighbours.
         subjects: Whose each scan is.
+        modalities: The contrast of each, a BIDS suffix; () = not known.
     """
 
     pairs: tuple[npt.NDArray[np.float16], ...]
     subjects: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
 
     def of(self, subjects: Sequence[str]) -> "PairStore":
         """Return the pairs of some subjects."""
         kept = [n for n, subject in enumerate(self.subjects) if subject in subjects]
-        return PairStore(tuple(self.pairs[n] for n in kept), tuple(self.subjects[n] for n in kept))
+        modalities = tuple(self.modalities[n] for n in kept) if self.modalities else ()
+        return PairStore(tuple(self.pairs[n] for n in kept), tuple(self.subjects[n] for n in kept), modalities)
 
     @cached_property
     def with_lesion(self) -> list[npt.NDArray[np.int64]]:
         """For each scan, the pairs that hold lesion."""
         return [np.flatnonzero((pairs[:, 2] > _BRAIN).any(axis=(1, 2))) for pairs in self.pairs]
 
-    def draw(self, count: int, generator: torch.Generator, *, lesion_fraction: float = 0.0) -> torch.Tensor:
-        """Return pairs of scans drawn uniformly, `(count, 3 + k, h, w)`, float32.
+    def draw(
+        self, count: int, generator: torch.Generator, *, lesion_fraction: float = 0.0
+    ) -> tuple[torch.Tensor, list[str | None]]:
+        """Return pairs of scans drawn uniformly, `(count, 3 + k, h, w)`, float32, and the contrast of each.
 
         Args:
             count: How many.
@@ -161,7 +166,8 @@ class PairStore:
             if kind >= lesion_fraction or len(wanted) == 0:
                 wanted = np.arange(len(self.pairs[scan]))
             found.append(self.pairs[scan][wanted[int(place * len(wanted))]])
-        return torch.from_numpy(np.stack(found).astype(np.float32))
+        contrasts = [self.modalities[scan] if self.modalities else None for scan in scans]
+        return torch.from_numpy(np.stack(found).astype(np.float32)), contrasts
 
 
 def split_pairs(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

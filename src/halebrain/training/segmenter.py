@@ -17,6 +17,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter
+from halebrain.models.store import load_model
 from halebrain.training.ahead import Drawn
 from halebrain.training.draws import DRAWS, LesionDraw
 from halebrain.training.loop import Stage, train
@@ -99,6 +100,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     }
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     segmenter = Segmenter(config.segmenter).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = None if config.start is None else load_model(config.start)
+    begun = [] if before is None else [_take_weights(segmenter, before, config.start)]
     reconstructor = stage1.reconstructor.to(fabric.device)
     stage: Stage
     if config.pairs is None:
@@ -107,7 +110,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         cache = config.data.cache or folder / "cache"
         stage = cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
-    identity = run_identity(config, used, stage1.sha256, *([DRAWS] if config.pairs is None else []))
+    known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
+    identity = run_identity(known, used, stage1.sha256, *([DRAWS] if config.pairs is None else []), *begun)
     result = train(
         stage,
         config.loop,
@@ -127,7 +131,28 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     )
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
+    if before is not None:
+        summary["start"] = {"sha256": before.sha256, "stage2": before.training.get("stage2", {})}
     return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {}, about=stage1.about)
+
+
+def _take_weights(segmenter: Segmenter, before: Bundle, where: Path | None) -> str:
+    """Start from the weights of another model's segmenter, and return the hash of that model.
+
+    Raises:
+        ConfigError: It has none, or one of another size.
+    """
+    known = before.segmenter
+    try:
+        segmenter.load_state_dict({} if known is None else known.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            "a model to start from must have a segmenter of the same size and inputs",
+            received="no segmenter" if known is None else f"one of {known.config.model_dump(exclude_defaults=True)}",
+            where=where or "",
+            remedy="take its settings of the section segmenter, or leave start out",
+        ) from error
+    return before.sha256
 
 
 def _sources(config: SegmenterTraining, manifest: Manifest) -> dict[str, Manifest]:

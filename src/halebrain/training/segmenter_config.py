@@ -1,5 +1,6 @@
 """Everything that defines a run of stage 2."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -44,6 +45,8 @@ class SegmenterTraining(GrowingConfig):
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
+        start: A model, by path or name, whose segmenter is trained further, on one contrast or disease, say; `None` =
+            from nothing.
         loss: Weights of cross-entropy, soft Dice and focal loss.
         augmentation: Of intensities before the reconstruction, of shapes after it.
         pairs: Make this many pairs of a slice and its reconstruction once, and learn from them: several times as many
@@ -53,7 +56,7 @@ class SegmenterTraining(GrowingConfig):
         seed: Seed of weights, batches, anomalies and noise.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"pairs", "start"})
 
     data: DataConfig = DataConfig()
     n_annotated: int | None = Field(default=None, ge=1)
@@ -63,6 +66,7 @@ class SegmenterTraining(GrowingConfig):
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)
     anomaly: AnomalySpec = AnomalySpec()
     segmenter: SegmenterConfig = SegmenterConfig()
+    start: Path | None = None
     loss: LossConfig = LossConfig()
     augmentation: PairAugmentationConfig = PairAugmentationConfig()
     pairs: PairCacheConfig | None = None

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.modality import guess_modality
 from halebrain.core.types import FloatArray
 from halebrain.data.cohort.anatomy import template_tissues
 from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
 from halebrain.data.cohort.fields import Shape
 from halebrain.data.cohort.tissue_em import segment_t1
 from halebrain.data.datasets import read_source
-from halebrain.data.naming import guess_modality
 from halebrain.io.discovery import scans_in
 from halebrain.io.manifest import Manifest
 from halebrain.io.volume import read_volume, stem_of

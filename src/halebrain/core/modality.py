@@ -1,0 +1,44 @@
+"""The words for the contrast of a scan, and the BIDS suffix that each stands for."""
+
+import re
+
+_WORDS = (
+    ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
+    ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
+    ("T2w", r"t2w?|t2_?tse|t2_?space"),
+    ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
+    ("PDw", r"pdw?"),
+    ("dwi", r"dwi|dti|trace|b1000"),
+    ("ADC", r"adc"),
+    ("SWI", r"swi"),
+    ("T2starw", r"t2-?_?star-?w?"),
+    ("bold", r"bold"),
+    ("asl", r"asl"),
+    ("PET", r"pet"),
+)
+"""Contrasts by the words that stand for them in file names, the more particular first."""
+
+
+def guess_modality(name: str) -> str | None:
+    """Return the contrast that a name speaks of, as a BIDS suffix; `None` where it names none.
+
+    Example:
+        >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
+        ('FLAIR', None)
+    """
+    return split_name(name)[0]
+
+
+def standard_modality(word: str) -> str:
+    """Return the BIDS suffix for a modality as a table calls it ("t1" → "T1w"), or the word itself if unknown."""
+    return guess_modality(word) or word
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Return the contrast of a name, and the name without the word for it: what says who it is."""
+    for modality, words in _WORDS:
+        # Bounded by anything but letters and digits; "t12" is no T1.
+        found = list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
+        if found:
+            return modality, name[: found[-1].start()] + name[found[-1].end() :]
+    return None, name
