@@ -134,8 +134,8 @@ def train(
             validation after the last checkpoint comes again when the run is resumed.
 
     Raises:
-        ConfigError: The checkpoint belongs to a run with another configuration, or on other data.
-        ConfigError: The gradients became infinite or no numbers; nothing is saved of them.
+        ConfigError: The checkpoint belongs to a run with another configuration, or on other data; or the gradients
+            became infinite or no numbers, and nothing is saved of them.
         WorkerError: A process that draws batches died.
     """
     average = AveragedModel(stage.trained, use_buffers=True)

@@ -98,20 +98,14 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         source: {split: _open(rows, split, source, config, folder) for split in ("train", "val")}
         for source, rows in sources.items()
     }
-    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
-    segmenter = Segmenter(config.segmenter).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     before = None if config.start is None else load_model(config.start)
-    begun = [] if before is None else [_take_weights(segmenter, before, config.start)]
-    reconstructor = stage1.reconstructor.to(fabric.device)
-    stage: Stage
-    if config.pairs is None:
-        stage = SegmenterStage(segmenter, reconstructor, stores, config)
-    else:
-        cache = config.data.cache or folder / "cache"
-        stage = cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)
+    segmenter = _begin(config, before)
+    stage1.reconstructor.to(fabric.device)
+    stage = _stage(segmenter, stage1, stores, config, config.data.cache or folder / "cache", fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
-    identity = run_identity(known, used, stage1.sha256, *([DRAWS] if config.pairs is None else []), *begun)
+    others = [stage1.sha256, *([DRAWS] if config.pairs is None else [])] + ([] if before is None else [before.sha256])
+    identity = run_identity(known, used, *others)
     result = train(
         stage,
         config.loop,
@@ -133,26 +127,47 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
     if before is not None:
         summary["start"] = {"sha256": before.sha256, "stage2": before.training.get("stage2", {})}
-    return Bundle(model, reconstructor, segmenter, {**stage1.training, "stage2": summary}, {}, about=stage1.about)
+    return Bundle(
+        model, stage1.reconstructor, segmenter, {**stage1.training, "stage2": summary}, {}, about=stage1.about
+    )
 
 
-def _take_weights(segmenter: Segmenter, before: Bundle, where: Path | None) -> str:
-    """Start from the weights of another model's segmenter, and return the hash of that model.
+def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
+    """Return the segmenter to train: with fresh weights, or with those of another model's.
 
     Raises:
-        ConfigError: It has none, or one of another size.
+        ConfigError: That one has none, or one of another size.
     """
-    known = before.segmenter
-    try:
-        segmenter.load_state_dict({} if known is None else known.state_dict())
-    except RuntimeError as error:
-        raise ConfigError(
-            "a model to start from must have a segmenter of the same size and inputs",
-            received="no segmenter" if known is None else f"one of {known.config.model_dump(exclude_defaults=True)}",
-            where=where or "",
-            remedy="take its settings of the section segmenter, or leave start out",
-        ) from error
-    return before.sha256
+    torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
+    segmenter = Segmenter(config.segmenter)
+    if before is not None:
+        known = before.segmenter
+        try:
+            segmenter.load_state_dict({} if known is None else known.state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                "a model to start from must have a segmenter of the same size and inputs",
+                received="no segmenter"
+                if known is None
+                else f"one of {known.config.model_dump(exclude_defaults=True)}",
+                where=config.start or "",
+                remedy="take its settings of the section segmenter, or leave start out",
+            ) from error
+    return segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _stage(
+    segmenter: Segmenter,
+    stage1: Bundle,
+    stores: dict[str, dict[str, SliceStore]],
+    config: SegmenterTraining,
+    cache: Path,
+    fabric: Fabric,
+) -> Stage:
+    """Return what trains the segmenter: on pairs that are drawn anew at each step, or made once."""
+    if config.pairs is None:
+        return SegmenterStage(segmenter, stage1.reconstructor, stores, config)
+    return cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)
 
 
 def _sources(config: SegmenterTraining, manifest: Manifest) -> dict[str, Manifest]:
