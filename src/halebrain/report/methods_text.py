@@ -106,7 +106,7 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
         twice = ", as it is and mirrored" if method.get("mirror") else ""
         beside = ", with the neighbouring slices of the scan" if method.get("neighbours") else ""
         pair = f"each pair of scan and reconstruction{beside}{twice}"
-        shown = provenance.get("threshold", {}).get("modality")
+        shown = (provenance.get("threshold") or {}).get("modality")
         own = f" that learned from {shown} scans alone" if [shown] in method.get("contrasts", []) else ""
         found.append(f"A segmentation network{own} looked at {pair} [{{behrendt}}].")
     if "residual_weight" in method:
