@@ -93,3 +93,17 @@ def test_the_reconstructor_brings_its_own_reference() -> None:
     text, references = methods_text(FULL | {"method": FULL["method"] | {"reconstructor_reference": source}})
     assert "(cddpm [5])" in text
     assert references[4:] == [source, BEHRENDT]
+
+
+def test_networks_of_their_own_contrasts_are_told_as_they_were_asked() -> None:
+    each = FULL["method"] | {"contrasts": [["T1w"], ["T2w"], ["FLAIR", "T1w"]]}
+    threshold = FULL["threshold"]
+
+    def text(shown: str | None) -> str:
+        return methods_text(FULL | {"method": each, "threshold": threshold | {"modality": shown}})[0]
+
+    assert "A segmentation network that learned from T2w scans looked at" in text("T2w")
+    told = "2 segmentation networks, one that learned from T1w, the other from FLAIR and T1w scans, averaged, looked at"
+    assert told in text("T1w")
+    assert "3 segmentation networks, averaged, looked at" in text(None)
+    assert "A segmentation network looked at" in methods_text(FULL)[0]

@@ -1,6 +1,6 @@
 """A paragraph on how a result was made, for a paper or a record: from what its provenance says, and no more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 BEHRENDT = (
@@ -107,8 +107,7 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
         beside = ", with the neighbouring slices of the scan" if method.get("neighbours") else ""
         pair = f"each pair of scan and reconstruction{beside}{twice}"
         shown = (provenance.get("threshold") or {}).get("modality")
-        own = f" that learned from {shown} scans alone" if [shown] in method.get("contrasts", []) else ""
-        found.append(f"A segmentation network{own} looked at {pair} [{{behrendt}}].")
+        found.append(f"{_segmenters(method.get('contrasts', []), shown)} looked at {pair} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(
@@ -119,6 +118,17 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
         width = f"standard deviation {method['through_plane_mm']:g} mm"
         found.append(f"The probability was smoothed across slices (Gaussian, {width}).")
     return found
+
+
+def _segmenters(contrasts: Sequence[Sequence[str]], shown: str | None) -> str:
+    """Return who looked at a scan of the contrast `shown`, of networks that have contrasts of their own."""
+    asked = [" and ".join(names) for names in contrasts if shown in names]
+    if len(asked) == 1:
+        return f"A segmentation network that learned from {asked[0]} scans"
+    if asked:
+        learned = ", the other from ".join(asked)
+        return f"{len(asked)} segmentation networks, one that learned from {learned} scans, averaged,"
+    return f"{len(contrasts)} segmentation networks, averaged," if contrasts else "A segmentation network"
 
 
 def _threshold(provenance: Mapping[str, Any]) -> str:
