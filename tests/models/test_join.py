@@ -120,6 +120,11 @@ def test_a_network_without_contrasts_answers_for_all_others() -> None:
     assert SegmenterConfig(others=(SegmenterConfig(),)).asked("T2w") == (0, 1)
 
 
+def test_a_network_of_random_contrasts_answers_for_all_others() -> None:
+    config = SegmenterConfig(contrasts=("T2w", "random"), others=(SegmenterConfig(contrasts=("T2w",)),))
+    assert [config.asked(name) for name in ("T2w", "PDw", None)] == [(0, 1), (0,), (0,)]
+
+
 def test_what_is_not_asked_does_not_learn() -> None:
     segmenter = specialists()[1].segmenter
     assert segmenter is not None

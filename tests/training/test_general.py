@@ -24,13 +24,15 @@ LOOP = (
     "--set loop.steps=2 --set loop.batch_size=4 --set loop.validation_batches=1 "
     "--set anomaly.settings.of.0.settings.patients=1"
 )
+SEGMENTER = "--set 'pairs={annotated: 3, synthetic: 3, validation: 1}' --set 'segmenter.channels=[8, 16]'"
 SMALLER = {
     "--workers 2": "--workers 1",
     "data.workers=2": "data.workers=1",
     "--subjects 120 --patients 50": "--subjects 6 --patients 3",
     "-o general/stage1": f"-o general/stage1 {LOOP} --set 'reconstructor.settings.unet={{{SIZES}}}'",
-    "-o general/stage2": f"-o general/stage2 {LOOP} --set 'pairs={{annotated: 3, synthetic: 3, validation: 1}}' "
-    "--set 'segmenter.channels=[8, 16]'",
+    "-o general/stage2": f"-o general/stage2 {LOOP} {SEGMENTER}",
+    **{f"-o general/{modality}": f"-o general/{modality} {LOOP} {SEGMENTER}" for modality in ("T1w", "T2w", "FLAIR")},
+    "--set loop.steps=7000": "--set loop.steps=2",
 }
 """What makes the recipe one of minutes."""
 
@@ -73,7 +75,11 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     assert str(tmp_path) not in (tmp_path / "general" / "stage2" / "model" / "manifest.json").read_text()
     anatomies = {path.name.split("-")[0] for path in (tmp_path / "cohort" / "anatomies").iterdir()}
     assert anatomies == {"labels", "t1"}
-    assert bundle.calibration["default"] == "ml:1"
+    joined = load_bundle(tmp_path / "general" / "model")
+    assert joined.config.segmenter.contrasts_each[:3] == (("T1w",), ("T2w",), ("FLAIR",))
+    assert [joined.config.segmenter.asked(name) for name in ("T2w", "PDw")] == [(1, 3), (3,)]
+    assert joined.calibration["default"] == "ml:1"
+    assert set(joined.calibration["modalities"]) == {"T1w", "T2w", "FLAIR"}
     assert list((tmp_path / "home").rglob("*general*"))
 
 

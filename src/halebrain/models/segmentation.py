@@ -96,14 +96,16 @@ class SegmenterConfig(GrowingConfig):
     def asked(self, modality: str | None) -> tuple[int, ...]:
         """Return which of the networks answer for a contrast, 0 = this one.
 
-        Those that name it; where there are none those that name no contrast; and where all name another one, all.
+        Those that name it; where there are none those that name no contrast, or learned from tissues in any order
+        ("random"); and where all name others, all.
 
         Args:
             modality: Its BIDS suffix ("T2w"); `None` = not known.
         """
         each = self.contrasts_each or ((),) * (1 + len(self.others))
         own = [number for number, names in enumerate(each) if modality in names]
-        return tuple(own or [number for number, names in enumerate(each) if not names] or range(len(each)))
+        for_all = [number for number, names in enumerate(each) if not names or "random" in names]
+        return tuple(own or for_all or range(len(each)))
 
 
 class Segmenter(nn.Module):
