@@ -1,12 +1,13 @@
 """What each part of the recipe of docs/general.md brings under one small budget, judged on validation scans.
 
-Two tables. Stage 1: with and without `heals`, what is left of a lesion and what of the rest is changed. Stage 2, on one
-given reconstructor: mean voxel AUPRC of the segmenter and of the fused score, by disease and modality.
+Two tables. Stage 1: what is left of a lesion and what of the rest is changed, by noise level. Stage 2, on one given
+reconstructor: mean voxel AUPRC of the segmenter and of the fused score, by disease and modality.
 
     python benchmarks/ablation.py --manifest M --cache cache --reconstructor general/stage1/model -o OUT
 
 A variant that is finished is not trained again; pairs of slices are made once for all that need the same. Small budgets
-say which part matters first.
+say which part matters first. To compare cohorts (anatomies, contrasts), train `--only "as it is"` on each and judge all
+on the validation scans of one: `--judged-on COHORT`.
 """
 
 import argparse
@@ -31,6 +32,9 @@ ONLY_THREE = "data.pathologies=[ms,stroke,tumour]"
 STAGE1 = {
     "as it is": [],
     "without heals": ["reconstructor.settings.heals=false"],
+    "without a condition": ["reconstructor.settings.conditioning=none"],
+    "a condition in every block": ["reconstructor.settings.conditioning=film"],
+    "noise of every level": ["reconstructor.settings.train_levels=[1, 1000]"],
     "without contrasts beyond FLAIR": ["data.modalities=[FLAIR]"],
 }
 STAGE2 = {
@@ -49,6 +53,8 @@ STAGE2 = {
 }
 LEVELS, ACROSS_MM, WEIGHT = (300, 400), 8.0, 0.15
 """As the model has them."""
+OTHER_LEVELS = ((150,), (300,), (400,), (600,))
+"""What the first table tells beside them."""
 
 
 def train(stage: str, name: str, changes: list[str], steps: int, arguments: argparse.Namespace) -> Path:
@@ -83,21 +89,28 @@ def mean_auprc(scans: list[Looked], *weights: float) -> list[dict[str, float]]:
     return [{key: float(np.mean(values)) for key, values in table.items()} for table in found]
 
 
-def left_and_changed(model: Path, store: SliceStore) -> list[float]:
-    """Return the mean |x − x̂| inside lesions (more is better), outside (less is better), and its AUPRC."""
-    scans = list(look(Predictor(load_model(model)), store, LEVELS))
-    inside, outside = [], []
-    for scan in scans:
-        difference = np.abs(scan.image - np.mean([scan.reconstruction[level] for level in LEVELS], axis=0))
-        if scan.lesion.any():
-            inside.append(difference[scan.lesion].mean())
-        outside.append(difference[scan.brain_mask & ~scan.lesion].mean())
-    return [float(np.mean(inside)), float(np.mean(outside)), mean_auprc(scans, 1.0)[0]["all"]]
+def left_and_changed(model: Path, store: SliceStore) -> list[list[Any]]:
+    """Return for each set of levels the mean |x − x̂| in lesions (more is better), in the rest (less), and its AUPRC."""
+    looked = tuple({level for levels in OTHER_LEVELS for level in levels})
+    scans = list(look(Predictor(load_model(model)), store, looked))
+    rows: list[list[Any]] = []
+    for levels in (LEVELS, *OTHER_LEVELS):
+        inside, outside, found = [], [], []
+        for scan in scans:
+            difference = np.abs(scan.image - np.mean([scan.reconstruction[level] for level in levels], axis=0))
+            outside.append(difference[scan.brain_mask & ~scan.lesion].mean())
+            if scan.lesion.any():
+                inside.append(difference[scan.lesion].mean())
+                residual = scores(scan, levels, "absolute", 3)[1.0]
+                found.append(Curve.of(residual[scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision)
+        rows.append(["+".join(map(str, levels)), *map(float, (np.mean(inside), np.mean(outside), np.mean(found)))])
+    return rows
 
 
 def validation(arguments: argparse.Namespace) -> SliceStore:
     """Return the scans that variants are judged on."""
-    rows = [r for r in Manifest.read(arguments.manifest).split("val") if r.modality in ("T1w", "T2w", "FLAIR")]
+    judged = Manifest.read(arguments.judged_on or arguments.manifest).split("val")
+    rows = [r for r in judged if r.modality in ("T1w", "T2w", "FLAIR")]
     records = []
     for disease in sorted({r.pathology for r in rows if r.pathology is not None and not r.is_healthy}):
         subjects = sorted({r.subject for r in rows if r.pathology == disease})[: arguments.per_disease]
@@ -107,9 +120,16 @@ def validation(arguments: argparse.Namespace) -> SliceStore:
     return build_store(Manifest(tuple(records), source=None), parsed, arguments.cache, description="scans")
 
 
+def chosen(variants: dict[str, list[str]], only: list[str] | None) -> dict[str, list[str]]:
+    """Return the variants that were asked for; all where none was."""
+    return {name: changes for name, changes in variants.items() if not only or name in only}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--judged-on", type=Path, help="Manifest of the validation scans; default: the same.")
+    parser.add_argument("--only", nargs="+", help="Only these variants.")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--reconstructor", type=Path, required=True, help="Stage-1 model, for the second table.")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -126,14 +146,15 @@ def main() -> None:
     store = validation(arguments)
     table: list[list[Any]] = []
     if arguments.stage != "2":
-        table.append(["stage 1", "inside lesions", "outside", "AUPRC of the residual"])
-        for name, changes in STAGE1.items():
+        table.append(["stage 1", "levels", "inside lesions", "outside", "AUPRC of the residual"])
+        for name, changes in chosen(STAGE1, arguments.only).items():
             model = train("reconstructor", name, changes, arguments.steps1, arguments)
-            table.append([name, *left_and_changed(model, store)])
+            table += [[name, *row] for row in left_and_changed(model, store)]
+            print(*table[-1 - len(OTHER_LEVELS) :], sep="\n", flush=True)
     if arguments.stage != "1":
         columns = ["all", "T1w", "T2w", "FLAIR", *sorted({r.pathology or "" for r in store.records})]
         table.append(["stage 2, segmenter alone", *columns, "all, fused"])
-        for name, changes in STAGE2.items():
+        for name, changes in chosen(STAGE2, arguments.only).items():
             model = train("segmenter", name, changes, arguments.steps2, arguments)
             scans = list(look(Predictor(load_model(model)), store, LEVELS))
             alone, fused = mean_auprc(scans, 0.0, WEIGHT)
