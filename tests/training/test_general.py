@@ -79,7 +79,7 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     assert joined.config.segmenter.contrasts_each[:3] == (("T1w",), ("T2w",), ("FLAIR",))
     assert [joined.config.segmenter.asked(name) for name in ("T2w", "PDw")] == [(1, 3), (3,)]
     assert joined.calibration["default"] == "ml:1"
-    assert set(joined.calibration["modalities"]) == {"T1w", "T2w", "FLAIR"}
+    assert set(joined.calibration["healthy_scores"]) == {"T1w", "T2w", "FLAIR"}
     assert list((tmp_path / "home").rglob("*general*"))
 
 
