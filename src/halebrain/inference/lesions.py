@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from halebrain.core.errors import MissingInputError
@@ -75,34 +74,31 @@ def lesion_table(
         template_to_native: World-to-world, to say where a piece lies in the template.
         regions: Name where most of each lies; for the MNI template only.
     """
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    if count == 0:
+    if not mask.any():
         return []
+    # A finding is small in a head: only its voxels are looked at, in the order of the grid.
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    owner, values = labels[mask[box]], score[mask]
+    places = np.argwhere(mask[box]) + [edge.start for edge in box]
     index = np.arange(1, count + 1)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    sizes = np.bincount(owner, minlength=count + 1)[1:]
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    centres = np.array(ndimage.center_of_mass(mask, labels, index))
-    peaks = ndimage.maximum_position(score, labels, index)
-    highest, mean = ndimage.maximum(score, labels, index), ndimage.mean(score, labels, index)
-    back = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64)
-    to_template = back @ affine
+    centres = np.stack([ndimage.mean(places[:, axis], owner, index) for axis in range(3)], axis=1)
+    peaks = places[np.ravel(ndimage.maximum_position(values, owner, index))]
+    highest, mean = ndimage.maximum(values, owner, index), ndimage.mean(values, owner, index)
+    pieces = np.split(places[np.argsort(owner, kind="stable")], np.cumsum(sizes)[:-1])
+    to_template = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64) @ affine
     in_template = apply_affine(to_template, centres)
-    boxes = ndimage.find_objects(labels)
     lesions = []
     for number, n in enumerate(np.argsort(-sizes, kind="stable"), start=1):
         x, y, z = (round(float(v), 1) for v in in_template[n])
         i, j, k = (int(v) for v in peaks[n])
         volume = round(float(sizes[n]) * voxel_ml, 4)
         peak, average = round(float(highest[n]), 4), round(float(mean[n]), 4)
-        region = region_of(apply_affine(to_template, _voxels(labels, boxes[n], n + 1))) if regions else ""
+        region = region_of(apply_affine(to_template, pieces[n])) if regions else ""
         lesions.append(Lesion(number, volume, peak, average, x, y, z, i, j, k, region))
     return lesions
-
-
-def _voxels(labels: npt.NDArray[np.int32], box: tuple[slice, ...], label: int) -> npt.NDArray[np.float64]:
-    start = np.array([edge.start for edge in box])
-    voxels: npt.NDArray[np.float64] = (np.argwhere(labels[box] == label) + start).astype(np.float64)
-    return voxels
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:

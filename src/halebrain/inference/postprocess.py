@@ -90,9 +90,10 @@ def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel
     mask = score >= threshold
     if min_lesion_mm3 <= 0 or not mask.any():
         return mask
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
     keep = sizes >= min_lesion_mm3
     keep[0] = False
-    kept: MaskArray = keep[labels]
-    return kept
+    mask[box] = keep[labels]
+    return mask
