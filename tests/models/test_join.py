@@ -125,6 +125,13 @@ def test_a_network_of_random_contrasts_answers_for_all_others() -> None:
     assert [config.asked(name) for name in ("T2w", "PDw", None)] == [(0, 1), (0,), (0,)]
 
 
+def test_t1_answers_for_t1_with_contrast_medium_that_nobody_learned() -> None:
+    config = SegmenterConfig(contrasts=("T1w",), others=(SegmenterConfig(contrasts=("T2w",)),))
+    assert [config.asked(name) for name in ("T1ce", "PDw")] == [(0,), (0, 1)]
+    learned = config.model_copy(update={"others": (SegmenterConfig(contrasts=("T1ce",)),)})
+    assert learned.asked("T1ce") == (1,)
+
+
 def test_what_is_not_asked_does_not_learn() -> None:
     segmenter = specialists()[1].segmenter
     assert segmenter is not None

@@ -30,6 +30,10 @@ VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
 """The paper's four: what the segmenter sees, and whether its probability is fused with the residual map."""
 
 
+_ALIKE = {"T1ce": "T1w"}
+"""Whose networks answer for a contrast that none learned: tissues lie in the same order there."""
+
+
 class SegmenterConfig(GrowingConfig):
     """Size and inputs of the segmenter; the defaults are the published code's (16.7 M parameters).
 
@@ -96,14 +100,15 @@ class SegmenterConfig(GrowingConfig):
     def asked(self, modality: str | None) -> tuple[int, ...]:
         """Return which of the networks answer for a contrast, 0 = this one.
 
-        Those that name it; where there are none those that name no contrast, or learned from tissues in any order
-        ("random"); and where all name others, all.
+        Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none
+        those that name no contrast, or learned from tissues in any order ("random"); and where all name others, all.
 
         Args:
             modality: Its BIDS suffix ("T2w"); `None` = not known.
         """
         each = self.contrasts_each or ((),) * (1 + len(self.others))
-        own = [number for number, names in enumerate(each) if modality in names]
+        known = modality if any(modality in names for names in each) else _ALIKE.get(modality or "")
+        own = [number for number, names in enumerate(each) if known in names]
         for_all = [number for number, names in enumerate(each) if not names or "random" in names]
         return tuple(own or for_all or range(len(each)))
 
