@@ -20,6 +20,7 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.config import parse_config
+from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.data.slices import SliceStore, build_store
@@ -62,7 +63,7 @@ def look(predictor: Predictor, store: SliceStore, levels: tuple[int, ...] = LEVE
         reconstruction, probability = {}, {}
         for level in levels:
             seeds = predictor._seeds(scan, level, 0, torch.arange(len(slices)))
-            healthy, anomaly = predictor._run_level(slices, mask, level, seeds, record.modality)
+            healthy, anomaly = predictor._run_level(slices, mask, level, seeds, standard_modality(record.modality))
             reconstruction[level], probability[level] = healthy[:, 0].numpy(), anomaly[:, 0].numpy()
         yield Looked(
             image, labels > 0, labels > 1, reconstruction, probability, record.modality, record.pathology or "healthy"
