@@ -69,7 +69,7 @@ def mslub(data: Path) -> Iterator[Case]:
         # Each file maps points of its target to points of its source, as ITK resamples.
         within = np.eye(4) if name == "FLAIR" else _itk_matrix(folder / f"study1_{name}_intrastudy_to_FLAIR.txt")
         native_to_common = np.linalg.inv(within @ to_common)
-        truth = _resampled(mask, affine, volume, native_to_common)
+        truth = mask_on_grid(mask, affine, volume, native_to_common)
         yield f"MSLUB patient 04 {name}", volume, truth
 
 
@@ -84,8 +84,8 @@ def glioma(data: Path, find: Callable[[Volume], MaskArray]) -> Iterator[Case]:
         raw_path = next(p for p in sorted((folder / "raw").iterdir()) if raw_word in p.name)
         volume = read_volume(raw_path)
         stripped = read_volume(folder / "sri24_1mm_bet" / f"OtherEXampleFromTCIA_{stripped_word}_bet.nii.gz")
-        native_to_sri = _register_stripped(volume, find(volume), stripped)
-        truth = _resampled((stripped.data > 0).astype(np.float32), stripped.affine, volume, native_to_sri)
+        native_to_sri = register_stripped(volume, find(volume), stripped)
+        truth = mask_on_grid((stripped.data > 0).astype(np.float32), stripped.affine, volume, native_to_sri)
         yield f"TCGA-LGG FG-6692 {name}", volume, truth
 
 
@@ -131,13 +131,13 @@ def _itk_matrix(path: Path) -> Any:
     return matrix_ras(transform)
 
 
-def _resampled(mask: Any, affine: Any, volume: Volume, native_to_mask: Any) -> MaskArray:
+def mask_on_grid(mask: Any, affine: Any, volume: Volume, native_to_mask: Any) -> MaskArray:
     """Return a mask of another space on the grid of a scan."""
     source = Grid(mask.shape, affine)
     return resample(mask, source, Grid(volume.shape, volume.affine), target_to_source=native_to_mask) > 0.5
 
 
-def _register_stripped(volume: Volume, brain: MaskArray, stripped: Volume) -> Any:
+def register_stripped(volume: Volume, brain: MaskArray, stripped: Volume) -> Any:
     """Return native-to-SRI24: through the template first, then by mutual information near the brain."""
     first = register_to_template(volume, brain).template_to_native
     second = register_to_template(stripped, stripped.data > 0).template_to_native

@@ -1,10 +1,10 @@
 """The same glioma as it left the scanner and as data sets give it: what a model loses on raw clinical scans.
 
-Raw: the whole head, slices of 5.5 mm. Given: stripped, on the SRI24 atlas, 1 mm. Only there is a mask (silver). Each
-scan goes into template space by a registration of its own, so that both are compared on the working grid, each with
-its own brain.
+Raw: the whole head, slices of 5.5 mm. Given: stripped, on the SRI24 atlas, 1 mm. Only there is a mask (silver); it
+comes to the raw scan by a registration of the two images, which the model has no part in. Each is judged on its own
+grid, in the brain that was found in it and the lesion.
 
-    python benchmarks/raw_clinical.py --data FOLDER [--model MODEL] [--threshold auto]
+    python benchmarks/raw_clinical.py --data FOLDER [--model MODEL] [--modality FLAIR]
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brain_extraction import mask_on_grid, register_stripped
 from halebrain.cli.options import find_device, read_calibration
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
@@ -36,31 +37,34 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="Folder, zip or name; default: the bundled one.")
     parser.add_argument("--threshold", default="auto", help="As in halebrain evaluate.")
+    parser.add_argument("--modality", nargs="+", default=list(CONTRASTS), choices=list(CONTRASTS))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     bundle = load_model(arguments.model)
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
-    point, settings = OperatingPoint(read_calibration(bundle), arguments.threshold), predictor.postprocessing
-    voxel_mm3 = predictor.preprocessor.config.spacing_mm**3
+    point = OperatingPoint(read_calibration(bundle), arguments.threshold)
     folder = arguments.data / "tumour_tcga_lgg_FG-6692"
-    print("| scan | brain, ml | AUPRC | Dice | best Dice |\n|---|---|---|---|---|")
-    for modality, (raw, given) in CONTRASTS.items():
+    print("| scan | brain, ml | lesion outside of it | AUPRC | Dice | best Dice |\n|---|---|---|---|---|---|")
+    for modality, (raw, given) in ((name, CONTRASTS[name]) for name in arguments.modality):
         stripped = read_volume(folder / "sri24_1mm_bet" / f"OtherEXampleFromTCIA_{given}_bet.nii.gz")
-        lesion_given = read_mask(folder / "sri24_1mm_bet" / "simple.nii.gz", stripped)
-        lesion: MaskArray | None = None
-        # The stripped one first: the mask comes by it.
-        for name, path in (("SRI24", None), ("raw", next((folder / "raw").glob(f"{raw}.nii.gz")))):
-            scan = predictor.preprocessor.run(stripped if path is None else read_volume(path))
-            lesion = scan.mask_from_native(lesion_given) if lesion is None else lesion
-            score = predictor.predict_working(scan, modality=modality).score
-            threshold = point.at(modality).value
-            smallest = settings.min_lesion_mm3
-            called = to_mask(score, threshold=threshold, min_lesion_mm3=smallest, voxel_mm3=voxel_mm3)
-            # A brain of either scan may miss some of the lesion: that counts against it.
-            brain = scan.brain_mask | lesion
-            volume_ml = int(np.count_nonzero(scan.brain_mask)) * voxel_mm3 / 1000
-            numbers = " | ".join(f"{v:.2f}" for v in figures(score, brain, lesion, called))
-            print(f"| {modality}, {name} | {volume_ml:.0f} | {numbers} |", flush=True)
+        head = read_volume(next((folder / "raw").glob(f"{raw}.nii.gz")))
+        for name, volume in (("SRI24", stripped), ("raw", head)):
+            lesion = read_mask(folder / "sri24_1mm_bet" / "simple.nii.gz", stripped)
+            result, scan, _ = predictor.predict(volume, modality=modality)
+            if name == "raw":
+                to_stripped = register_stripped(volume, result.brain_mask, stripped)
+                lesion = mask_on_grid(lesion.astype(np.float32), stripped.affine, volume, to_stripped)
+            called = to_mask(
+                result.score,
+                threshold=point.at(modality).value,
+                min_lesion_mm3=predictor.postprocessing.min_lesion_mm3,
+                voxel_mm3=scan.native.voxel_mm3,
+            )
+            # A brain that misses some of the lesion: that counts against it.
+            brain, ml = result.brain_mask | lesion, scan.native.voxel_mm3 / 1000
+            missed = float((lesion & ~result.brain_mask).sum() / lesion.sum())
+            numbers = " | ".join(f"{v:.2f}" for v in (missed, *figures(result.score, brain, lesion, called)))
+            print(f"| {modality}, {name} | {np.count_nonzero(result.brain_mask) * ml:.0f} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

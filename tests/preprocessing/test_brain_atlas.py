@@ -5,15 +5,27 @@ import pytest
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, extract_automatically, extract_by_atlas
 from halebrain.preprocessing.brain.head import head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
+from halebrain.preprocessing.brain.surface import fit_surface
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.preprocessing.template import load_template
 
-TISSUE = {"T1w": (0.25, 0.05, 1.2), "T2w": (1.6, 0.05, 0.9)}
+TISSUE = {"T1w": (0.25, 0.05, 1.2), "T2w": (1.6, 0.05, 0.9), "FLAIR": (0.25, 0.05, 1.2)}
 """CSF, skull and scalp as shares of the brain's intensity."""
+
+
+def native_to_template() -> Affine:
+    """Return where the heads lie: nodded, moved and smaller than the template."""
+    nod = np.eye(4)
+    cos, sin = np.cos(0.2), np.sin(0.2)
+    nod[1:3, 1:3] = [[cos, -sin], [sin, cos]]
+    size = np.diag([1.08, 1.06, 1.07, 1.0])  # native → template: the head is smaller
+    shift = np.eye(4)
+    shift[:3, 3] = [6, -14, 9]
+    return np.asarray(shift @ nod @ size)
 
 
 def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArray]:
@@ -26,18 +38,14 @@ def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArra
     brain = brain / np.median(brain[distance < 0])
     if contrast == "T2w":
         brain = np.where(brain > 0, 1.8 - 0.8 * brain, 0)
+    if contrast == "FLAIR":
+        brain = np.where(brain > 0.7, 1.8 - 0.8 * brain, brain)
     layers = [distance < 0, distance < 2.5, distance < 8, distance < 14]
     head = np.select(layers, [brain, np.full_like(brain, csf), np.full_like(brain, skull), np.full_like(brain, scalp)])
-    nod = np.eye(4)
-    cos, sin = np.cos(0.2), np.sin(0.2)
-    nod[1:3, 1:3] = [[cos, -sin], [sin, cos]]
-    size = np.diag([1.08, 1.06, 1.07, 1.0])  # native → template: the head is smaller
-    shift = np.eye(4)
-    shift[:3, 3] = [6, -14, 9]
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     affine[:3, 3] = [-120, -150, -110]
     native = Grid((120, 130, 75), affine)
-    to_template = shift @ nod @ size
+    to_template = native_to_template()
     image = resample(head.astype(np.float32), prior.grid, native, target_to_source=to_template)
     truth = resample((distance < 0).astype(np.float32), prior.grid, native, target_to_source=to_template) > 0.5
     noisy = np.abs(image + rng.normal(0, 0.02, image.shape))
@@ -54,6 +62,20 @@ def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -
     assert found.confidence > 0.8
     # In T2 the CSF around the brain is as bright as the brain: a rim of it is taken in.
     assert found.volume_ml == pytest.approx(truth.sum() * 12 / 1000, rel=0.05 if contrast == "T1w" else 0.12)
+
+
+@pytest.mark.parametrize("share", [1.0, 1.8])
+def test_a_bright_lesion_at_the_surface_stays_in_the_brain_in_flair(share: float, rng: np.random.Generator) -> None:
+    volume, truth = make_head("FLAIR", rng)
+    places = np.argwhere(truth) * np.array([2.0, 2.0, 3.0])
+    outermost = places[places[:, 0].argmax()]
+    lesion = np.zeros(truth.shape, dtype=bool)
+    lesion[truth] = np.linalg.norm(places - outermost, axis=1) < 20
+    bright = np.where(lesion, share * np.median(volume.data[truth]), volume.data).astype(np.float32)
+    ill = Volume(bright, volume.affine, name="FLAIR.nii.gz")
+    place, prior = np.linalg.inv(native_to_template()), load_prior()
+    found = fit_surface(ill, prior, place, prior_sigma_mm=4.0).mask(ill, prior, place)
+    assert found[lesion].mean() > 0.95
 
 
 def test_a_stripped_scan_is_left_as_it_is() -> None:

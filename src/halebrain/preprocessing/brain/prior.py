@@ -25,12 +25,14 @@ class BrainPrior:
         affine: Voxel-to-world in mm, RAS.
         points: Voxels at the surface, `(n, 3)`, in voxel coordinates.
         normals: Outward unit normals there, `(n, 3)`.
+        brightness: The T1 template as shares of its brain's median; white matter is brightest, fluid dark, `(i, j, k)`.
     """
 
     distance_mm: FloatArray
     affine: Affine
     points: npt.NDArray[np.float64]
     normals: npt.NDArray[np.float64]
+    brightness: FloatArray
 
     @property
     def grid(self) -> Grid:
@@ -51,4 +53,5 @@ def load_prior() -> BrainPrior:
     points = np.argwhere(np.abs(distance) < 1.0)
     slope = np.stack(np.gradient(distance), axis=-1)[tuple(points.T)]
     normals = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
-    return BrainPrior(distance, affine, points.astype(np.float64), normals.astype(np.float64))
+    brightness = np.pad(template.data / np.median(template.data[mask]), _MARGIN).astype(np.float32)
+    return BrainPrior(distance, affine, points.astype(np.float64), normals.astype(np.float64), brightness)

@@ -34,7 +34,12 @@ _ENOUGH = 0.5
 _OUTWARD = 2.0
 """What an offset outward costs against one inward: out there is scalp to be caught by."""
 _BRIGHT, _RIM_MM = 1.35, 7
-"""CSF below the surface is left out where it is brighter than this share of the brain's median, down to this depth."""
+"""What is below the surface is left out where it is brighter than this share of the brain's median, down to this depth:
+CSF in T2, fat in T1. Lesions are that bright in FLAIR: only a thin layer goes there."""
+_FLUID, _TISSUE, _DEEP_MM = 0.6, 0.7, -25.0
+"""Shares of the brain's median: fluid is darker in the T1 template, tissue is brighter; so deep there are no sulci."""
+_LIKE_T1 = 0.1
+"""Correlation of tissue with that of the T1 template from which white matter is the brighter one."""
 _GAP, _GAP_FROM_MM = 0.45, -14.0
 """Share of the brain's median below which a gap begins; how far inside one looks for it."""
 
@@ -81,8 +86,22 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
     chosen = np.abs(_STEPS_MM[None] - offset[:, None]).argmin(axis=1)
     contrast = edge[np.arange(len(offset)), chosen]
     # Over a sulcus the CSF is deep; the hull of the gyri is what is wanted.
-    rim = np.percentile(_rim(profile, chosen)[neighbours], 25, axis=1)
+    rim = _rim(profile, chosen, only_thin=_is_like_flair(image / median, prior))
+    rim = np.percentile(rim[neighbours], 25, axis=1)
     return Surface(_moved(prior, tree, offset + _EDGE_SHIFT_MM - rim), contrast)
+
+
+def _is_like_flair(image: FloatArray, prior: BrainPrior) -> bool:
+    """Return whether fluid is dark and white matter no brighter than grey, by the template's tissues.
+
+    The scan need not lie well on the template: ventricles are looked at by a quartile, tissue over the whole inside.
+    """
+    fluid = (prior.distance_mm < _DEEP_MM) & (prior.brightness < _FLUID)
+    if np.percentile(image[fluid], 75) > _BRIGHT:
+        return False
+    tissue = (prior.distance_mm < -8) & (prior.brightness > _TISSUE) & (image > _TISSUE) & (image < 2 - _TISSUE)
+    likeness = np.corrcoef(image[tissue], prior.brightness[tissue])[0, 1] if np.count_nonzero(tissue) > 1 else 1.0
+    return bool(likeness < _LIKE_T1)
 
 
 def _profiles(image: FloatArray, prior: BrainPrior) -> npt.NDArray[np.float32]:
@@ -111,13 +130,15 @@ def _costs(
     return -np.minimum(edge, _ENOUGH) - 0.1 * edge + 2 * gap + far, edge
 
 
-def _rim(profile: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return how thick the layer of bright CSF below the surface is at each point, mm; 0 where CSF is dark."""
+def _rim(
+    profile: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], *, only_thin: bool
+) -> npt.NDArray[np.float64]:
+    """Return the thickness of the bright layer below the surface at each point, mm; `only_thin`: 0 for thick ones."""
     # The outermost step lies in the blur of the edge.
     steps = chosen[:, None] + _REACH - 2 - np.arange(_RIM_MM)[None]
     bright = np.take_along_axis(profile, steps, axis=1) > _BRIGHT
     run = np.cumprod(bright, axis=1).sum(axis=1)
-    return np.where(run > 0, run + 1.0, 0.0)
+    return np.where((run > 0) & ~(only_thin & (run == _RIM_MM)), run + 1.0, 0.0)
 
 
 def _relax(cost: npt.NDArray[np.float64], neighbours: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
