@@ -116,7 +116,7 @@ def test_a_bids_data_set_is_its_anatomical_scans(tmp_path):
 
 def test_a_bids_data_set_without_scans_holds_nothing(tmp_path):
     touch(tmp_path, "dataset_description.json", "sub-01/func/sub-01_task-rest_bold.nii.gz", "a.nii")
-    with pytest.raises(MissingInputError, match="at least one scan"):
+    with pytest.raises(MissingInputError, match=r"sub-X/anat.*take dataset_description.json away"):
         find_scans(tmp_path)
 
 

@@ -110,6 +110,12 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
         scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:
         scans = [ScanInput(source, stem_of(source))]
+    if not scans and series is None and is_bids(place):
+        raise MissingInputError(
+            "a BIDS data set must hold scans in sub-X/anat or sub-X/ses-Y/anat",
+            where=source,
+            remedy="put them there, or take dataset_description.json away: then it is a folder of scans",
+        )
     if not scans:
         raise MissingInputError(
             "the input must hold at least one scan", where=source, remedy=f"give {', '.join(SUFFIXES)} or DICOM folders"
