@@ -32,7 +32,7 @@ ONLY_THREE = "data.pathologies=[ms,stroke,tumour]"
 STAGE1 = {
     "as it is": [],
     "without heals": ["reconstructor.settings.heals=false"],
-    "without a condition": ["reconstructor.settings.conditioning=none"],
+    "without a condition": ["reconstructor.settings.conditioning=none", "reconstructor.settings.encoder=null"],
     "a condition in every block": ["reconstructor.settings.conditioning=film"],
     "noise of every level": ["reconstructor.settings.train_levels=[1, 1000]"],
     "without contrasts beyond FLAIR": ["data.modalities=[FLAIR]"],
