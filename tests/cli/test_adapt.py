@@ -28,7 +28,8 @@ QUICK = (
     "tuning.loop={steps: 30, batch_size: 8, lr: 1.0e-2, precision: 32-true, validate_every: 15, validation_batches: 1,"
     " checkpoint_every: 15, ema_decay: 0.5, keep: last}"
 )
-SETTINGS = ("--set", QUICK, "--set", "tuning.synthetic_slices=32", "--set", "steps_one_subject=15")
+FEW = ("--set", QUICK, "--set", "tuning.synthetic_slices=32", "--set", "steps_one_subject=15")
+SETTINGS = (*FEW, "--set", "rehearsal.patients=0")
 
 
 @pytest.fixture
@@ -134,7 +135,50 @@ def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_p
     assert new.calibration == old.calibration
     assert new.about == about
     assert "nothing is known" in (tmp_path / "out" / "adaptation.md").read_text()
+    # It stays nearer to the model than one that was tried on others.
+    assert adapt(tmp_path / "cohort" / "manifest.tsv", "--set", "kept_one_subject=0.5", output="half")[0] == 0
+    half, plain = load_bundle(tmp_path / "half" / "model").segmenter.state_dict(), old.segmenter.state_dict()
+    moved = {name: weight - plain[name] for name, weight in new.segmenter.state_dict().items()}
+    for name, way in moved.items():
+        torch.testing.assert_close(way, (half[name] - plain[name]) / 2, atol=1e-6, rtol=1e-4)
+    assert max(float(way.abs().max()) for way in moved.values()) > 1e-4
     assert not (tmp_path / "out" / "left_out").exists()
+
+
+def test_virtual_patients_of_what_the_model_learned_are_shown_again(adapt, small_cohort, tmp_path, monkeypatch):
+    from halebrain.adaptation import run
+    from halebrain.training import adaptation
+
+    found = {}
+    real = adaptation.adaptation_stage
+
+    def watched(segmenter, stores, *more):
+        found.update(stores)
+        return real(segmenter, stores, *more)
+
+    monkeypatch.setattr(adaptation, "adaptation_stage", watched)
+    more = ("--set", "rehearsal={patients: 1, healthy: 1, slices: 5}")
+    code, said = adapt(small_cohort(ROWS[:1]), settings=(*FEW, *more))
+    assert code == 0, said.err
+    model = tmp_path / "out" / "model"
+    assert load_bundle(model).training["adaptation"]["rehearsed"] == ["ms"]
+    assert load_bundle(model).training["adaptation"]["train_subjects"] == ["a"]
+    assert "shown again meanwhile: ms" in (model / "card.md").read_text()
+    assert found["rehearsed"].subjects == ("healthy001", "ms001")
+    assert [len(pairs) for pairs in found["rehearsed"].pairs] == [3, 3]
+    # Without it, the model is another one, and nobody is rehearsed.
+    assert adapt(small_cohort(ROWS[:1], "again"), output="plain")[0] == 0
+    plain = load_bundle(tmp_path / "plain" / "model")
+    assert plain.training["adaptation"]["rehearsed"] == []
+    assert plain.sha256 != load_bundle(model).sha256
+    assert run.rehearsed_diseases(plain) == ("ms",)
+
+
+def test_a_contrast_without_virtual_scans_is_said(adapt, small_cohort, tmp_path):
+    code, said = adapt(small_cohort([("a", "PDw", "train", "wmh")]), settings=FEW)
+    assert code == 0, said.err
+    assert "no virtual scans of PDw: what nobody annotated is not rehearsed" in said.err
+    assert load_bundle(tmp_path / "out" / "model").training["adaptation"]["rehearsed"] == []
 
 
 def test_a_mask_that_is_empty_is_left_out_and_said(adapt, small_cohort, tmp_path):

@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.adaptation import TuningConfig, fine_tune
+from halebrain.training.adaptation import TuningConfig, adaptation_stage, fine_tune
 from halebrain.training.pairs import PairStore
 
 # Lightning warns about the machine, not about the run.
@@ -92,6 +92,21 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
     assert seen[-1] == 9
     assert 3 not in seen
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("rehearsed", "expected"),
+    [(False, {"annotated": 4, "synthetic": 4}), (True, {"annotated": 3, "synthetic": 2, "rehearsed": 3})],
+)
+def test_rehearsal_takes_its_share_of_a_batch(rehearsed: bool, expected: dict[str, int]) -> None:
+    stores = {"annotated": pairs(1), "synthetic": pairs(2), "val": pairs(3)}
+    if rehearsed:
+        stores["rehearsed"] = pairs(4)
+    segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2))
+    stage = adaptation_stage(segmenter, stores, TuningConfig(), seed=0)
+    names = {id(store): name for name, store in stores.items()}
+    assert {names[id(draw.store)]: draw.count for draw in stage.draws["train"]} == expected
+    assert [names[id(draw.store)] for draw in stage.draws["val"]] == ["val"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from halebrain.data.anomalies import AnomalySpec
 from halebrain.models.bundle import Bundle
 from halebrain.training.losses import LossConfig
 
-_STAGES = ("stage2", "joint")
+STAGES = ("stage2", "joint")
+"""Where a model says how its segmenter learned."""
 _FOLDER = "masks"
 
 
@@ -22,7 +23,7 @@ def as_it_learned(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
         config: The settings; what was given in them is kept.
         bundle: The model.
     """
-    stages = [bundle.training[stage] for stage in _STAGES if stage in bundle.training]
+    stages = [bundle.training[stage] for stage in STAGES if stage in bundle.training]
     learned: dict[str, Any] = stages[0].get("config", {}) if stages else {}
     own: dict[str, Any] = {}
     if "anomaly" in learned and "anomaly" not in config.tuning.model_fields_set:

@@ -15,6 +15,7 @@ from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.own import as_it_learned
 from halebrain.adaptation.pairs import open_pairs
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
+from halebrain.adaptation.rehearsal import rehearsed_diseases, virtual_patients
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
@@ -103,6 +104,9 @@ class Adapter:
             "annotated": open_pairs("annotated", annotated, self.bundle, self.config, self.work / "pairs"),
             "synthetic": open_pairs("synthetic", healthy or annotated, self.bundle, self.config, self.work / "pairs"),
         }
+        rehearsed = self._rehearse(scans.annotated)
+        if rehearsed is not None:
+            pairs["rehearsed"] = open_pairs("rehearsed", rehearsed, self.bundle, self.config, self.work / "pairs")
         subjects = list(dict.fromkeys(record.subject for record in annotated.records))
         folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
         runs = [_Run(fold, self._train_without(pairs, fold, number)) for number, fold in enumerate(folds)]
@@ -118,6 +122,7 @@ class Adapter:
             self.bundle, self._as_given(scans), self.config, choice, identity=self.identity
         ) | {
             "notes": list(self.notes),
+            "rehearsed": [] if rehearsed is None else list(rehearsed_diseases(self.bundle)),
             "seconds": round(seconds, 1),
             "device": str(self.fabric.device),
         }
@@ -153,6 +158,18 @@ class Adapter:
         scans = AdaptScans(annotated, healthy, held_out, given.notes)
         return scans, store, slices
 
+    def _rehearse(self, annotated: Manifest) -> SliceStore | None:
+        """Return slices of virtual people who are shown again; `None` where there are none."""
+        virtual = virtual_patients(self.bundle, annotated, self.config, self.work / "virtual")
+        if virtual is None:
+            if self.config.rehearses and rehearsed_diseases(self.bundle):
+                contrasts = ", ".join(sorted({record.modality for record in annotated}))
+                self.notes.append(f"no virtual scans of {contrasts}: what nobody annotated is not rehearsed")
+            return None
+        return build_store(
+            virtual, self.predictor.preprocessor.config, self.folder / "slices", description="virtual scans"
+        )
+
     def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
         """Return the annotated scans and their scores, by the run without them after every number of steps."""
         judged, scores = [], []
@@ -183,7 +200,10 @@ class Adapter:
         snapshots = Snapshots(folder, steps)
         if snapshots.complete:
             return snapshots
-        others = {kind: store.of([s for s in store.subjects if s not in fold]) for kind, store in pairs.items()}
+        others = {
+            kind: store if kind == "rehearsed" else store.of([s for s in store.subjects if s not in fold])
+            for kind, store in pairs.items()
+        }
         if not others["synthetic"].pairs:  # one healthy subject, and it is left out: its slices serve all the same
             others["synthetic"] = pairs["synthetic"]
         fine_tune(
@@ -236,10 +256,12 @@ class Adapter:
             return segmenter, 0.0
         tuning = self.config.tuning
         loop = tuning.loop.model_copy(update={"steps": choice.steps})
+        # Where nothing was tried on others, nobody was left out.
+        kept = tuning.kept if choice.tried else self.config.kept_one_subject
         seconds = fine_tune(
             segmenter,
             {**pairs, "val": pairs["annotated"]},
-            tuning.model_copy(update={"loop": loop}),
+            tuning.model_copy(update={"loop": loop, "kept": kept}),
             self.work / "final",
             fabric=self.fabric,
             seed=self.config.seed,

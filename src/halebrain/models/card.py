@@ -88,6 +88,8 @@ def _describe_adaptation(summary: dict[str, Any]) -> list[str]:
         f"- {counted(summary['steps'], 'step')}, batch {tuning['loop']['batch_size']}, on {summary['device']}, "
         f"seed {summary['config']['seed']}",
     ]
+    if rehearsed := summary.get("rehearsed"):
+        lines.append(f"- Virtual patients shown again meanwhile: {', '.join(rehearsed)}")
     for steps, value in zip(summary["steps_tried"], summary["auprc_left_out"], strict=True):
         lines.append(f"- Mean AUPRC of subjects left out, after {counted(steps, 'step')}: {value:.3f}")
     lines += [f"- {note[:1].upper()}{note[1:]}" for note in summary["notes"]]

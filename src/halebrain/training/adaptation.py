@@ -24,8 +24,11 @@ class TuningConfig(Config):
     Args:
         draws: Pairs of every annotated slice; the levels of the model take turns, the noise is always new.
         synthetic_slices: Slices with synthetic anomalies, from all scans together.
-        synthetic_fraction: Share of them in a batch.
-        lesion_fraction: Share of annotated draws restricted to slices with lesion.
+        synthetic_fraction: Share of them in a batch, or in what rehearsal leaves of it.
+        lesion_fraction: Share of annotated and rehearsed draws restricted to slices with lesion.
+        rehearsed_fraction: Share of a batch from virtual patients of the diseases that the model learned from, where
+            there are any; the rest is shared out as `synthetic_fraction` says. What is not seen again is forgotten
+            (Robins 1995).
         anomaly: The synthetic anomalies, as what must stay is what nobody annotated. Left open, they are those that the
             model learned with; all kinds where it does not say.
         augmentation: Of intensities when a pair is made, of shapes at each step.
@@ -39,6 +42,7 @@ class TuningConfig(Config):
     synthetic_slices: int = Field(default=384, ge=1)
     synthetic_fraction: float = Field(default=0.5, ge=0, lt=1)
     lesion_fraction: float = Field(default=0.7, ge=0, le=1)
+    rehearsed_fraction: float = Field(default=0.375, ge=0, lt=1)
     anomaly: AnomalySpec = AnomalySpec(name="mixture")
     augmentation: PairAugmentationConfig = PairAugmentationConfig(
         gamma=0.5, bias_field=0.25, blur=0.25, ghosting=0.1, flip=0.5, warp=0.5
@@ -72,16 +76,19 @@ def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config:
 
     Args:
         segmenter: As the model has it; it learns.
-        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs to look at.
+        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs to look at; "rehearsed" ones,
+            of virtual patients, where there are any.
         config: How.
         seed: The user's seed.
     """
     size, share = config.loop.batch_size, config.lesion_fraction
-    synthetic = round(size * config.synthetic_fraction)
-    draws = {
-        "train": (PairDraw(stores["annotated"], size - synthetic, share), PairDraw(stores["synthetic"], synthetic)),
-        "val": (PairDraw(stores["val"], size, share),),
-    }
+    rehearsed = round(size * config.rehearsed_fraction) if "rehearsed" in stores else 0
+    synthetic = round((size - rehearsed) * config.synthetic_fraction)
+    annotated = size - rehearsed - synthetic
+    train = [PairDraw(stores["annotated"], annotated, share), PairDraw(stores["synthetic"], synthetic)]
+    if rehearsed:
+        train.append(PairDraw(stores["rehearsed"], rehearsed, share))
+    draws = {"train": train, "val": [PairDraw(stores["val"], size, share)]}
     return PairStage(segmenter, draws, config.augmentation, config.loss, seed=seed, purpose="adaptation")
 
 

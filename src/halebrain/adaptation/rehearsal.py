@@ -1,0 +1,51 @@
+"""Virtual patients like those that a model learned from, shown again while it is adapted to a few real scans.
+
+A handful of heads, seen hundreds of times, teaches the segmenter that whatever else they show is nothing. The cohort
+generator comes with the package, so the model's own lessons can be given again wherever it is adapted.
+"""
+
+from pathlib import Path
+
+from halebrain.adaptation.config import AdaptConfig
+from halebrain.adaptation.own import STAGES
+from halebrain.core.modality import standard_modality
+from halebrain.core.random import derive_seed
+from halebrain.data.cohort.contrast_params import MODALITIES
+from halebrain.data.cohort.generate import CohortConfig, generate_cohort
+from halebrain.data.cohort.pathology import PATHOLOGIES
+from halebrain.io.manifest import Manifest
+from halebrain.models.bundle import Bundle
+
+
+def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
+    """Return the diseases that the model says it learned from and of which there are virtual patients, sorted."""
+    said = {name for stage in STAGES for name in bundle.training.get(stage, {}).get("pathologies", ())}
+    return tuple(sorted(said & set(PATHOLOGIES.names())))
+
+
+def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, folder: Path) -> Manifest | None:
+    """Return virtual people of the model's diseases in the contrasts of the annotated scans; made where absent.
+
+    Args:
+        bundle: The model.
+        annotated: The scans that it is adapted to.
+        config: How many; the same seed gives the same people.
+        folder: Where they are kept.
+
+    Returns:
+        `None` where nobody is asked for, or the model did not learn from any such disease, or the contrasts have no
+        virtual scans.
+    """
+    shown = {standard_modality(record.modality) for record in annotated}
+    modalities, diseases = tuple(name for name in MODALITIES if name in shown), rehearsed_diseases(bundle)
+    if not (config.rehearses and modalities and diseases):
+        return None
+    cohort = CohortConfig(
+        healthy=config.rehearsal.healthy,
+        patients=config.rehearsal.patients,
+        modalities=modalities,
+        pathologies=diseases,
+        seed=derive_seed(config.seed, "rehearsal") % 2**31,
+        variety="wide",
+    )
+    return generate_cohort(folder, cohort)
