@@ -122,6 +122,21 @@ def test_settings_that_cannot_be(loop: dict[str, object], said: str) -> None:
         parse_config(TuningConfig, {"loop": {**LOOP, "steps": 9, **loop}})
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rehearsed_fraction": 0.95}, "at least one annotated slice in a batch of 8"),
+        ({"synthetic_fraction": 0.97}, "at least one annotated slice"),
+        ({"rehearsed_fraction": 0.8, "synthetic_fraction": 0.9}, "at least one annotated slice"),
+    ],
+)
+def test_a_batch_without_an_annotated_slice_is_no_adaptation(settings: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config(TuningConfig, {**settings, "loop": {**LOOP, "steps": 9, "batch_size": 8}})
+    counts = TuningConfig(rehearsed_fraction=0.8, synthetic_fraction=0.4).counts(rehearses=True)
+    assert counts == {"annotated": 1, "synthetic": 1, "rehearsed": 6}
+
+
 def test_only_the_networks_of_the_contrasts_that_are_shown_are_tuned(tmp_path: Path) -> None:
     torch.manual_seed(0)
     small = {"channels": (8, 16), "patch": 2}

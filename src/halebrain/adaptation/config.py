@@ -31,7 +31,7 @@ class AdaptConfig(Config):
         max_folds: Most groups of subjects that are left out in turn: up to so many subjects, each by itself.
         steps_one_subject: Steps with one annotated subject, where none can be left out. Few on purpose: slices of one
             head are too alike to say when to stop.
-        kept_one_subject: Share of the model's own weights with one annotated subject, in the place of `tuning.kept`:
+        kept_one_subject: Share of the model's own weights with one annotated subject, where `tuning.kept` is less:
             where nobody can say whether it gained, it moves less.
         tolerance: Of the numbers of steps whose mean AUPRC lies within this of the best, the smallest is taken: each
             step more moves the model further from what it knew.
@@ -47,6 +47,11 @@ class AdaptConfig(Config):
     tolerance: float = Field(default=0.005, ge=0, lt=1)
     max_healthy: int = Field(default=6, ge=0)
     seed: int = 0
+
+    @property
+    def kept_unseen(self) -> float:
+        """Share of the model's own weights where no subject could be left out."""
+        return max(self.kept_one_subject, self.tuning.kept)
 
     @property
     def rehearses(self) -> bool:

@@ -90,6 +90,7 @@ class Adapter:
         self.identity = adaptation_identity(bundle, scans, config)
         self.work = folder / self.identity[:16]
         self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
+        self.diseases = rehearsed_diseases(bundle)
         self.fabric: Fabric = launch(config.tuning.loop, device)
         self.notes = list(scans.notes)
 
@@ -122,7 +123,7 @@ class Adapter:
             self.bundle, self._as_given(scans), self.config, choice, identity=self.identity
         ) | {
             "notes": list(self.notes),
-            "rehearsed": [] if rehearsed is None else list(rehearsed_diseases(self.bundle)),
+            "rehearsed": [] if rehearsed is None else list(self.diseases),
             "seconds": round(seconds, 1),
             "device": str(self.fabric.device),
         }
@@ -162,7 +163,7 @@ class Adapter:
         """Return slices of virtual people who are shown again; `None` where there are none."""
         virtual = virtual_patients(self.bundle, annotated, self.config, self.work / "virtual")
         if virtual is None:
-            if self.config.rehearses and rehearsed_diseases(self.bundle):
+            if self.config.rehearses and self.diseases:
                 contrasts = ", ".join(sorted({record.modality for record in annotated}))
                 self.notes.append(f"no virtual scans of {contrasts}: what nobody annotated is not rehearsed")
             return None
@@ -257,7 +258,7 @@ class Adapter:
         tuning = self.config.tuning
         loop = tuning.loop.model_copy(update={"steps": choice.steps})
         # Where nothing was tried on others, nobody was left out.
-        kept = tuning.kept if choice.tried else self.config.kept_one_subject
+        kept = tuning.kept if choice.tried else self.config.kept_unseen
         seconds = fine_tune(
             segmenter,
             {**pairs, "val": pairs["annotated"]},

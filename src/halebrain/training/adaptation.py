@@ -69,6 +69,18 @@ class TuningConfig(Config):
             )
         if self.loop.steps % self.loop.validate_every:
             raise ValueError("loop.validate_every must divide loop.steps")
+        if min(self.counts(rehearses=True)["annotated"], self.counts(rehearses=False)["annotated"]) < 1:
+            raise ValueError(
+                "synthetic_fraction and rehearsed_fraction must leave at least one annotated slice "
+                f"in a batch of {self.loop.batch_size}"
+            )
+
+    def counts(self, *, rehearses: bool) -> dict[str, int]:
+        """Return how many slices of a batch are "annotated", "synthetic" and "rehearsed"."""
+        size = self.loop.batch_size
+        rehearsed = round(size * self.rehearsed_fraction) if rehearses else 0
+        synthetic = round((size - rehearsed) * self.synthetic_fraction)
+        return {"annotated": size - rehearsed - synthetic, "synthetic": synthetic, "rehearsed": rehearsed}
 
 
 def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int) -> PairStage:
@@ -81,14 +93,12 @@ def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config:
         config: How.
         seed: The user's seed.
     """
-    size, share = config.loop.batch_size, config.lesion_fraction
-    rehearsed = round(size * config.rehearsed_fraction) if "rehearsed" in stores else 0
-    synthetic = round((size - rehearsed) * config.synthetic_fraction)
-    annotated = size - rehearsed - synthetic
-    train = [PairDraw(stores["annotated"], annotated, share), PairDraw(stores["synthetic"], synthetic)]
-    if rehearsed:
-        train.append(PairDraw(stores["rehearsed"], rehearsed, share))
-    draws = {"train": train, "val": [PairDraw(stores["val"], size, share)]}
+    share = config.lesion_fraction
+    counts = config.counts(rehearses="rehearsed" in stores)
+    # Synthetic anomalies lie where they lie; the others are drawn where there is lesion, this often.
+    shares = {"annotated": share, "synthetic": 0.0, "rehearsed": share}
+    train = [PairDraw(stores[kind], count, shares[kind]) for kind, count in counts.items() if kind in stores]
+    draws = {"train": train, "val": [PairDraw(stores["val"], config.loop.batch_size, share)]}
     return PairStage(segmenter, draws, config.augmentation, config.loss, seed=seed, purpose="adaptation")
 
 
