@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from halebrain.data import through_plane
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.through_plane import apply_with_neighbours
 
@@ -31,7 +32,8 @@ def test_without_neighbours_it_is_the_anomaly_itself_and_draws_as_it_did():
     assert torch.equal(found[1], expected[1])
 
 
-def test_neighbours_carry_the_same_change_inside_the_anomaly_and_less_of_it_further_away():
+def test_neighbours_carry_the_same_change_inside_the_anomaly_and_less_of_it_further_away(monkeypatch):
+    monkeypatch.setattr(through_plane, "_ASIDE", 0.0)
     image, brain_mask = slices()
     altered, lesion = apply_with_neighbours(build_anomaly(ALONE), image, brain_mask, NEIGHBOURS, generator=seeded())
     changed = altered != image
@@ -46,6 +48,28 @@ def test_neighbours_carry_the_same_change_inside_the_anomaly_and_less_of_it_furt
     change = (altered - image)[:, [0, 2]]
     same = (change[:, 0] - change[:, 1]).abs() < 1e-6
     assert (same & changed[:, 0]).any(dim=(1, 2)).float().mean() > 0.8
+
+
+def test_half_of_the_anomalies_are_wider_in_a_neighbour_than_in_the_slice_and_some_do_not_reach_it():
+    image, brain_mask = slices(60)
+    altered, lesion = apply_with_neighbours(build_anomaly(ALONE), image, brain_mask, NEIGHBOURS, generator=seeded())
+    area = (altered != image).flatten(2).sum(dim=2)
+    below = area[:, [1, 2]].max(dim=1).values > 1.1 * area[:, 0]
+    above = area[:, [3, 4]].max(dim=1).values > 1.1 * area[:, 0]
+    assert not (below & above).any()
+    assert 0.08 < below.float().mean() < 0.35
+    assert 0.08 < above.float().mean() < 0.35
+    # What is called lesion is what the slice itself shows, whatever the neighbours do.
+    shown = (altered != image)[:, :1]
+    assert not (lesion & ~shown).any()
+    unreached = ~lesion.flatten(1).any(dim=1) & (area[:, 1:].max(dim=1).values > 0)
+    assert 0 < unreached.float().mean() < 0.3
+    # A slice that is the widest one is as it was drawn.
+    plain = build_anomaly(ALONE)
+    drawn, whole = plain.apply(image[:, :1], brain_mask[:, :1], plain.sample_params(60, generator=seeded()))
+    as_drawn = (altered[:, :1] == drawn).flatten(1).all(dim=1)
+    assert 0.4 < as_drawn.float().mean() < 0.75
+    assert torch.equal(lesion[as_drawn], whole[as_drawn])
 
 
 def test_the_same_seed_gives_the_same_and_nothing_is_left_of_range_or_outside_the_brain():

@@ -4,7 +4,7 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.similarity import ssim_map
-from halebrain.models.segmentation import Segmenter, SegmenterConfig, with_neighbours
+from halebrain.models.segmentation import Segmenter, SegmenterConfig, weights_for, with_neighbours
 
 STREAMS = [("image",), ("residual",), ("residual", "image"), ("image", "reconstruction"), ("absolute_residual", "ssim")]
 
@@ -58,6 +58,24 @@ def test_neighbours_are_further_channels_of_the_early_encoder_and_matter_each():
         other[:, channel] += 0.3
         assert (seeing(other, reconstruction) - out).abs().max() > 1e-4
     assert "neighbours" not in plain.config.model_dump()
+
+
+@pytest.mark.parametrize("grown", [{"neighbours": (-2, 1)}, {"neighbours": (1,)}, {}])
+def test_a_network_that_grew_begins_as_the_smaller_one_ended(grown):
+    before = build(encoder="early", patch=2)
+    torch.manual_seed(1)
+    after = Segmenter(SegmenterConfig(channels=(8, 16), encoder="early", patch=2, **grown)).eval()
+    reconstruction = torch.rand(2, 1, 16, 16)
+    image = torch.rand(2, 1 + len(after.config.shown), 16, 16)
+    after.load_state_dict(weights_for(after, before))
+    torch.testing.assert_close(after(image, reconstruction), before(image[:, :1], reconstruction))
+    after.load_state_dict(weights_for(after, after))
+    if grown:
+        with pytest.raises(RuntimeError):
+            before.load_state_dict(weights_for(before, after))
+    wider = build(channels=(16, 16), encoder="early", patch=2, **grown)
+    with pytest.raises(RuntimeError):
+        wider.load_state_dict(weights_for(wider, before))
 
 
 def test_a_stack_shows_each_slice_with_those_around_it_and_nothing_beyond_its_ends():

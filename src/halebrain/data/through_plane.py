@@ -8,8 +8,13 @@ from scipy import ndimage
 
 from halebrain.data.anomalies import AnomalyGenerator
 
+DRAWS = "widest aside"
+"""How anomalies lie in the neighbours: part of what a run or a cached pair with neighbours depends on."""
+
 _TAPER = (0.3, 2.0)
 """Pixels of its border that an anomaly loses with each slice: from long columns to flat discs; 1 = as deep as wide."""
+_ASIDE = 0.5
+"""Share of the slices that are not the widest one of their anomaly: neighbours may show what the slice has not."""
 
 
 def apply_with_neighbours(
@@ -21,6 +26,9 @@ def apply_with_neighbours(
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Put anomalies into slices and, tapering off, into their neighbours.
+
+    An anomaly is widest in the slice itself or, in half of the draws, in one up to as far from it as the farthest
+    neighbour; where too little of it reaches the slice, that has none.
 
     Args:
         anomaly: The generator; it sees the slices themselves.
@@ -36,15 +44,25 @@ def apply_with_neighbours(
     altered, lesion = anomaly.apply(plain, inside, anomaly.sample_params(len(plain), generator=generator))
     if not neighbours:
         return altered, lesion
+    count = len(plain)
     low, high = np.log(_TAPER)
     # Above and below taper apart.
-    taper = torch.exp(low + (high - low) * torch.rand(len(plain), 2, generator=generator))
+    taper = torch.exp(low + (high - low) * torch.rand(count, 2, generator=generator))
+    reach = max(abs(place) for place in neighbours)
+    centre = torch.randint(-reach, reach + 1, (count,), generator=generator)
+    centre = centre * (torch.rand(count, generator=generator) < _ASIDE)
     depth = torch.from_numpy(np.stack([ndimage.distance_transform_edt(m) for m in lesion[:, 0].cpu().numpy()]))
-    depth = depth[:, None].to(plain)
-    found = [altered]
-    for channel, place in enumerate(neighbours, start=1):
-        lost = abs(place) * taper[:, int(place > 0)].to(plain)
-        share = (depth - lost[:, None, None, None]).clamp(0, 1)
+    depth, change = depth[:, None].to(plain), altered - plain
+    found = []
+    for channel, place in enumerate((0, *neighbours)):
+        away = place - centre
+        lost = away.abs() * torch.where(away > 0, taper[:, 1], taper[:, 0])
+        share = (depth - lost.to(plain)[:, None, None, None]).clamp(0, 1)
         slices = slice(channel, channel + 1)
-        found.append((image[:, slices] + share * (altered - plain)).clamp(0, 1) * brain_mask[:, slices])
+        found.append((image[:, slices] + share * change).clamp(0, 1) * brain_mask[:, slices])
+        if place == 0:
+            # Where the slice is the widest one it is as it was drawn, soft border and all.
+            middle = (centre == 0)[:, None, None, None].to(plain.device)
+            found[0] = torch.where(middle, altered, found[0])
+            lesion = torch.where(middle, lesion, lesion & (share > 0.5))
     return torch.cat(found, dim=1), lesion

@@ -30,6 +30,9 @@ VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
 """The paper's four: what the segmenter sees, and whether its probability is fused with the residual map."""
 
 
+_STEM = "encoders.0.0.0.weight"
+"""What sees the views, `(out, views × folded, 3, 3)`, views in the order in which they are stacked."""
+
 _ALIKE = {"T1ce": "T1w"}
 """Whose networks answer for a contrast that none learned: tissues lie in the same order there."""
 
@@ -218,6 +221,19 @@ class Segmenter(nn.Module):
             x = block(F.max_pool2d(x, 2) if level else x)
             found.append(x)
         return found
+
+
+def weights_for(segmenter: Segmenter, before: Segmenter) -> dict[str, torch.Tensor]:
+    """Return the weights with which `segmenter` begins as `before` ended.
+
+    It may see neighbours where `before` sees none: those begin with weights of 0, so that it answers as that one did,
+    and learns to look. All other weights are those of `before`, whether they fit or not.
+    """
+    weights, config, known = dict(before.state_dict()), segmenter.config, before.config
+    if not known.neighbours and known.model_copy(update={"neighbours": config.neighbours}) == config:
+        missing = segmenter.state_dict()[_STEM].shape[1] - weights[_STEM].shape[1]
+        weights[_STEM] = F.pad(weights[_STEM], (0, 0, 0, 0, 0, missing))
+    return weights
 
 
 def with_neighbours(slices: torch.Tensor, neighbours: Sequence[int]) -> torch.Tensor:

@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
+from halebrain.data import through_plane
 from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.data.warp import PairAugmentationConfig
@@ -100,7 +101,7 @@ class _Recipe:
         made += [self.config.segmenter.needs_reconstruction, self.lesion_fraction]
         made += [self.augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
         if self.config.segmenter.shown:
-            made += [list(self.config.segmenter.shown)]
+            made += [list(self.config.segmenter.shown), through_plane.DRAWS]
         if self.source == "synthetic":
             made += [self.config.anomaly.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import branch, draw_seeds, make_generator
+from halebrain.data import through_plane
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
@@ -16,7 +17,7 @@ from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import Reconstructor
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
 from halebrain.training.ahead import Drawn
 from halebrain.training.draws import DRAWS, LesionDraw
@@ -105,6 +106,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
     others = [stage1.sha256, *([DRAWS] if config.pairs is None else [])] + ([] if before is None else [before.sha256])
+    others += [through_plane.DRAWS] if config.segmenter.shown else []
     identity = run_identity(known, used, *others)
     result = train(
         stage,
@@ -143,7 +145,7 @@ def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
     if before is not None:
         known = before.segmenter
         try:
-            segmenter.load_state_dict({} if known is None else known.state_dict())
+            segmenter.load_state_dict({} if known is None else weights_for(segmenter, known))
         except RuntimeError as error:
             raise ConfigError(
                 "a model to start from must have a segmenter of the same size and inputs",
