@@ -309,7 +309,12 @@ def _finish(
 
     threshold = provenance["threshold"]
     figure = scan_mosaic(
-        found.scan, found.maps, threshold=threshold["value"], title=names.stem, called=threshold["name"]
+        found.scan,
+        found.maps,
+        threshold=threshold["value"],
+        title=names.stem,
+        min_lesion_mm3=threshold["min_lesion_mm3"],
+        called=threshold["name"],
     )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
@@ -340,6 +345,7 @@ def scan_mosaic(
     *,
     threshold: float,
     title: str,
+    min_lesion_mm3: float = 0.0,
     truth: Any = None,
     called: str | None = None,
 ) -> Any:
@@ -350,12 +356,17 @@ def scan_mosaic(
         maps: What the model says of it.
         threshold: Outlined is what reaches it.
         title: Above the picture.
+        min_lesion_mm3: Smaller pieces are not outlined, as the mask and the table have none.
         truth: Annotated lesion on the working grid.
         called: Name of the threshold, for the note below.
     """
+    import numpy as np
+
+    from halebrain.inference.postprocess import to_mask
     from halebrain.report.figures import Panel, choose_slices, mosaic
 
-    found = (maps.score >= threshold) & working.brain_mask
+    size = {"min_lesion_mm3": min_lesion_mm3, "voxel_mm3": working.grid.voxel_mm3}
+    found = to_mask(np.where(working.brain_mask, maps.score, -1.0), threshold=threshold, **size)
     residual = (working.image - maps.reconstruction) * working.brain_mask
     panels = [
         Panel("input", working.image, vmax=1.0),
@@ -371,5 +382,6 @@ def scan_mosaic(
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
     name = f" ({called})" if called else ""
-    note = f"Outlined where the score is at least {threshold:.3f}{name}."
+    smaller = f", but pieces under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
+    note = f"Outlined where the score is at least {threshold:.3f}{name}{smaller}."
     return mosaic(panels, slices=slices, title=title, note=note)
