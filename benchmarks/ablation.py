@@ -51,7 +51,7 @@ STAGE2 = {
     "from a probability of one half": ["segmenter.prior=0.5"],
     "cross-entropy and soft Dice": ["loss={cross_entropy: 1.0, dice: 1.0}"],
 }
-LEVELS, ACROSS_MM, WEIGHT = (300, 400), 8.0, 0.15
+LEVELS, ACROSS_MM, WEIGHT = (300, 400), {"FLAIR": (3.0, 16.0)}, 0.15
 """As the model has them."""
 OTHER_LEVELS = ((150,), (300,), (400,), (600,))
 """What the first table tells beside them."""
@@ -81,7 +81,7 @@ def mean_auprc(scans: list[Looked], *weights: float) -> list[dict[str, float]]:
     for scan in scans:
         if not scan.lesion.any():
             continue
-        fused = scores(scan, LEVELS, "absolute", 3, ACROSS_MM)
+        fused = scores(scan, LEVELS, "absolute", 3, ACROSS_MM.get(scan.modality, (8.0,)))
         for weight, table in zip(weights, found, strict=True):
             value = Curve.of(fused[weight][scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
             for key in ("all", scan.modality, scan.pathology):

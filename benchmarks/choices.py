@@ -17,16 +17,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from halebrain.core.config import parse_config
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
-from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.false_volume import HealthyMap
-from halebrain.inference.postprocess import filter_residual
+from halebrain.inference.postprocess import filter_residual, smooth_through_plane
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.residuals import residual_map
 from halebrain.io.manifest import Manifest
@@ -36,7 +35,8 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig
 LEVELS = (150, 300, 400)
 SETS = ((150,), (300,), (400,), (150, 300), (300, 400), (150, 300, 400))
 RESIDUALS = ("absolute", "positive", "ssim")
-THROUGH_PLANE_MM = (0.0, 4.0, 8.0)
+ACROSS_MM = ((0.0,), (8.0,), (3.0, 16.0))
+"""Widths of the Gaussian across slices, or of two (`through_plane_mm`, `around_mm`)."""
 WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 VOXEL_MM3 = 8.0
 
@@ -71,20 +71,23 @@ def look(predictor: Predictor, store: SliceStore, levels: tuple[int, ...] = LEVE
 
 
 def scores(
-    scan: Looked, levels: tuple[int, ...], residual: str, median_size: int, across_mm: float = 0.0
+    scan: Looked, levels: tuple[int, ...], residual: str, median_size: int, across_mm: tuple[float, ...] = ()
 ) -> dict[float, FloatArray]:
     """Return the fused score of one combination at each weight."""
     mean = np.mean([scan.reconstruction[level] for level in levels], axis=0)
     probability = np.mean([scan.probability[level] for level in levels], axis=0)
-    if across_mm > 0:  # slices come first here; 2 mm apart
-        probability = ndimage.gaussian_filter1d(probability, across_mm / 2, axis=0, mode="constant") * scan.brain_mask
+    # Slices come first here, and are 2 mm apart.
+    narrow, wide = (*(mm / 2 for mm in across_mm), 0.0, 0.0)[:2]
+    volume, inside = (np.moveaxis(array, 0, SLICE_AXIS) for array in (probability, scan.brain_mask))
+    smooth = smooth_through_plane(volume, inside, sigma_voxels=narrow, around_voxels=wide)
+    probability = np.moveaxis(smooth, SLICE_AXIS, 0)
     found = residual_map(torch.from_numpy(scan.image)[:, None], torch.from_numpy(mean)[:, None], residual)[:, 0]
     smooth = filter_residual(found.numpy(), scan.brain_mask, median_size)
     return {weight: np.float32(weight) * smooth + np.float32(1 - weight) * probability for weight in WEIGHTS}
 
 
 def judge(
-    scans: list[Looked], levels: tuple[int, ...], residual: str, median_size: int, across_mm: float
+    scans: list[Looked], levels: tuple[int, ...], residual: str, median_size: int, across_mm: tuple[float, ...]
 ) -> list[list[Any]]:
     """Return one row a weight and modality: mean AUPRC, lesion found at 1 ml, and AUPRC by disease."""
     maps = [scores(scan, levels, residual, median_size, across_mm) for scan in scans]
@@ -110,7 +113,7 @@ def judge(
         flat = [value for values in auprc.values() for value in values]
         by_disease = " ".join(f"{name} {np.mean(values):.3f}" for name, values in sorted(auprc.items()))
         levels_said = "+".join(map(str, levels))
-        chosen = [modality, levels_said, residual, weight, across_mm]
+        chosen = [modality, levels_said, residual, weight, "+".join(f"{mm:g}" for mm in across_mm)]
         rows.append([*chosen, np.mean(flat), np.mean(found), threshold, by_disease])
     return rows
 
@@ -132,7 +135,7 @@ def main() -> None:
     parser.add_argument("--modality", nargs="+", default=["T1w", "T2w", "FLAIR"])
     parser.add_argument("--sets", nargs="+", default=["+".join(map(str, s)) for s in SETS], help="As 300+400.")
     parser.add_argument("--residuals", nargs="+", default=RESIDUALS)
-    parser.add_argument("--through-plane-mm", nargs="+", type=float, default=THROUGH_PLANE_MM)
+    parser.add_argument("--across-mm", nargs="+", default=["+".join(map(str, s)) for s in ACROSS_MM], help="As 3+16.")
     parser.add_argument("--output", type=Path, required=True, help="Table (TSV) of all combinations.")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -152,7 +155,8 @@ def main() -> None:
     reconstruction_errors(scans)
     median_size = int(bundle.config.postprocessing.get("median_size", 5))
     table: list[list[Any]] = []
-    combinations = list(itertools.product(sets, arguments.residuals, arguments.through_plane_mm))
+    across = [tuple(map(float, text.split("+"))) for text in arguments.across_mm]
+    combinations = list(itertools.product(sets, arguments.residuals, across))
     for levels, residual, across_mm in track(combinations, description="Combinations"):
         table += judge(scans, levels, residual, median_size, across_mm)
     table.sort(key=lambda row: (row[0], -row[5]))
@@ -161,7 +165,7 @@ def main() -> None:
         "levels",
         "residual",
         "weight",
-        "through_plane_mm",
+        "across_mm",
         "auprc",
         "found_at_1_ml",
         "threshold",

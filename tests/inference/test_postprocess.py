@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
+from halebrain.core.config import parse_config
+from halebrain.core.errors import ConfigError
 from halebrain.core.similarity import ssim_map
 from halebrain.inference.postprocess import (
     PostprocessingConfig,
@@ -93,6 +95,39 @@ def test_smoothing_goes_across_slices_alone_and_stays_in_the_brain() -> None:
     assert not smooth[3].any()
     assert smooth_through_plane(probability, brain, sigma_voxels=0) is probability
     assert "through_plane_mm" not in PostprocessingConfig().model_dump()
+
+
+def test_the_geometric_mean_of_two_gaussians_is_sharper_where_a_lesion_ends_and_low_where_it_stands_alone() -> None:
+    probability = np.zeros((3, 3, 61), dtype=np.float32)
+    probability[0, 0, 30] = 1  # one slice alone
+    probability[1, 1, 25:36] = 1  # a lesion of eleven slices
+    brain = np.ones(probability.shape, dtype=bool)
+    narrow, wide = (smooth_through_plane(probability, brain, sigma_voxels=sigma) for sigma in (1.5, 8.0))
+    both = smooth_through_plane(probability, brain, sigma_voxels=1.5, around_voxels=8.0)
+    np.testing.assert_allclose(both, np.sqrt(narrow * wide), atol=1e-6)
+    assert both.dtype == np.float32
+    # Four slices beyond its end the wide one still calls it.
+    assert both[1, 1, 39] / both[1, 1, 30] < 0.2 < wide[1, 1, 39] / wide[1, 1, 30]
+    # Two slices apart, what stands alone is lower beside the whole than with the narrow one.
+    assert both[0, 0, 30] / both[1, 1, 30] < narrow[0, 0, 30] / narrow[1, 1, 30]
+    alone = smooth_through_plane(probability, brain, sigma_voxels=0.0, around_voxels=8.0)
+    np.testing.assert_allclose(alone, np.sqrt(probability * wide), atol=1e-6)
+
+
+def test_the_second_gaussian_must_be_the_wider_one() -> None:
+    with pytest.raises(ConfigError, match="around_mm must exceed through_plane_mm 8, not 6"):
+        parse_config(PostprocessingConfig, {"through_plane_mm": 8.0, "around_mm": 6.0})
+    with pytest.raises(ConfigError, match="around_mm must exceed through_plane_mm 3, not 2"):
+        parse_config(PostprocessingConfig, {"through_plane_by_contrast": {"FLAIR": [3.0, 2.0]}})
+    assert "around_mm" not in PostprocessingConfig(through_plane_mm=8.0).model_dump()
+
+
+def test_a_contrast_may_have_widths_of_its_own() -> None:
+    settings = {"through_plane_mm": 8.0, "through_plane_by_contrast": {"FLAIR": [3, 16], "T1w": [0, 0]}}
+    config = parse_config(PostprocessingConfig, settings)
+    widths = {name: config.across_mm(name) for name in ("FLAIR", "T1w", "T2w", None)}
+    assert widths == {"FLAIR": (3, 16), "T1w": (0, 0), "T2w": (8, 0), None: (8, 0)}
+    assert parse_config(PostprocessingConfig, config.model_dump(mode="json")) == config
 
 
 def test_median_filter_removes_one_voxel_and_keeps_a_block() -> None:

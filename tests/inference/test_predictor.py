@@ -122,6 +122,10 @@ def test_the_probability_is_smoothed_across_slices_before_it_is_mixed(scan: Work
     np.testing.assert_allclose(smooth.probability, expected, atol=1e-6)
     np.testing.assert_allclose(smooth.score, 0.5 * maps.residual + 0.5 * expected, atol=1e-6)
     np.testing.assert_array_equal(smooth.residual, maps.residual)
+    own = {"through_plane_mm": 3.0, "through_plane_by_contrast": {"FLAIR": [9.0, 18.0]}}
+    both = Predictor(make_bundle(postprocessing=own)).predict_working(scan, modality="FLAIR")
+    expected = smooth_through_plane(maps.probability, scan.brain_mask, sigma_voxels=1.5, around_voxels=3.0)
+    np.testing.assert_allclose(both.probability, expected, atol=1e-6)
 
 
 def by_contrast() -> tuple[Bundle, Bundle]:

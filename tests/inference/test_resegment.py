@@ -18,6 +18,7 @@ from halebrain.models.segmentation import Segmenter
 def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm, mirror):
     bundle = load_bundle(small_model)
     post = {**bundle.config.postprocessing, "through_plane_mm": across_mm, "mirror": mirror}
+    post["through_plane_by_contrast"] = {"FLAIR": (across_mm, 2 * across_mm)}
     bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": post}))
     record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]
     predictor = Resegmenter(bundle, seed=4, draws=2)

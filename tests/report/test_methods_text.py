@@ -68,6 +68,14 @@ def test_what_was_not_done_is_not_claimed(changes: dict[str, Any], absent: list[
 def test_smoothing_is_told_where_it_was_done() -> None:
     smooth = FULL["method"] | {"through_plane_mm": 8.0}
     assert "across slices (Gaussian, standard deviation 8 mm)" in methods_text(FULL | {"method": smooth})[0]
+    both = methods_text(FULL | {"method": smooth | {"through_plane_mm": 3.0, "around_mm": 16.0}})[0]
+    assert "across slices (geometric mean of two Gaussians, standard deviations 3 and 16 mm)" in both
+    alone = methods_text(FULL | {"method": FULL["method"] | {"through_plane_mm": 0.0, "around_mm": 16.0}})[0]
+    threshold = {"threshold": {**(FULL.get("threshold") or {}), "modality": "FLAIR"}}
+    for name, expected in (("FLAIR", "two Gaussians, standard deviations 3 and 16 mm"), ("T2w", "(Gaussian")):
+        own = smooth | {"through_plane_by_contrast": {name: [3.0, 16.0]}}
+        assert expected in methods_text(FULL | threshold | {"method": own})[0]
+    assert "across slices (geometric mean with a Gaussian, standard deviation 16 mm)" in alone
     assert "across slices" not in methods_text(FULL)[0]
 
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from scipy import ndimage
 
 from halebrain.core.config import GrowingConfig
@@ -26,10 +26,17 @@ class PostprocessingConfig(GrowingConfig):
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
         through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network calls
             each slice by itself, and what its neighbours do not share is seldom a lesion (0 in the paper).
+        around_mm: Standard deviation of a second, wider Gaussian; the probability is then the geometric mean of the
+            two. The narrow one keeps the slices in which a small lesion begins and ends, the wide one what lies
+            around it; 0 = none.
+        through_plane_by_contrast: Both widths, `[through_plane_mm, around_mm]`, of scans of a contrast (BIDS suffix)
+            that has its own: where lesions are plain, less smoothing tells where a small one ends.
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"through_plane_mm", "mirror"})
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {"through_plane_mm", "around_mm", "through_plane_by_contrast", "mirror"}
+    )
 
     residual: str = "ssim"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
@@ -37,6 +44,8 @@ class PostprocessingConfig(GrowingConfig):
     erosion: int = Field(default=0, ge=0)
     min_lesion_mm3: float = Field(default=0.0, ge=0)
     through_plane_mm: float = Field(default=0.0, ge=0)
+    around_mm: float = Field(default=0.0, ge=0)
+    through_plane_by_contrast: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
     mirror: bool = False
 
     @field_validator("residual")
@@ -44,6 +53,17 @@ class PostprocessingConfig(GrowingConfig):
     def _is_known(cls, value: str) -> str:
         RESIDUALS.get(value)
         return value
+
+    @model_validator(mode="after")
+    def _is_wider(self) -> "PostprocessingConfig":
+        for narrow, wide in ((self.through_plane_mm, self.around_mm), *self.through_plane_by_contrast.values()):
+            if 0 < wide <= narrow:
+                raise ValueError(f"around_mm must exceed through_plane_mm {narrow:g}, not {wide:g}")
+        return self
+
+    def across_mm(self, contrast: str | None) -> tuple[float, float]:
+        """Return `(through_plane_mm, around_mm)` of scans of a contrast, a BIDS suffix; `None` = not known."""
+        return self.through_plane_by_contrast.get(contrast or "", (self.through_plane_mm, self.around_mm))
 
 
 def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float) -> FloatArray:
@@ -55,13 +75,31 @@ def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, re
     return np.where(inside, score, 0).astype(np.float32)
 
 
-def smooth_through_plane(probability: FloatArray, brain_mask: MaskArray, *, sigma_voxels: float) -> FloatArray:
-    """Return the probability `(i, j, k)` smoothed across slices; outside the brain it counts, and is, 0."""
-    if sigma_voxels == 0:
+def smooth_through_plane(
+    probability: FloatArray, brain_mask: MaskArray, *, sigma_voxels: float, around_voxels: float = 0.0
+) -> FloatArray:
+    """Return the probability `(i, j, k)` smoothed across slices; outside the brain it counts, and is, 0.
+
+    Args:
+        probability: In [0, 1].
+        brain_mask: Same shape.
+        sigma_voxels: Standard deviation of the Gaussian; 0 = none.
+        around_voxels: Of a second one, whose geometric mean with the first is returned; 0 = the first alone.
+    """
+    if sigma_voxels == around_voxels == 0:
         return probability
     # Differs from paper: there each slice stands alone.
-    smooth = ndimage.gaussian_filter1d(probability, sigma_voxels, axis=SLICE_AXIS, mode="constant")
+    smooth = _across_slices(probability, sigma_voxels)
+    if around_voxels > 0:
+        smooth = np.sqrt(smooth * _across_slices(probability, around_voxels))
     return np.where(brain_mask, smooth, 0).astype(np.float32)
+
+
+def _across_slices(probability: FloatArray, sigma_voxels: float) -> FloatArray:
+    smooth: FloatArray = probability
+    if sigma_voxels > 0:
+        smooth = ndimage.gaussian_filter1d(probability, sigma_voxels, axis=SLICE_AXIS, mode="constant")
+    return smooth
 
 
 def filter_residual(residual: FloatArray, brain_mask: MaskArray, size: int) -> FloatArray:

@@ -98,6 +98,8 @@ class Predictor:
             "residual": self.postprocessing.residual,
             "residual_weight": self.postprocessing.residual_weight,
             "through_plane_mm": self.postprocessing.through_plane_mm,
+            "around_mm": self.postprocessing.around_mm,
+            "through_plane_by_contrast": {k: list(v) for k, v in self.postprocessing.through_plane_by_contrast.items()},
             "mirror": self.postprocessing.mirror,
             "neighbours": [] if self.bundle.segmenter is None else list(self.bundle.segmenter.config.shown),
             "contrasts": []
@@ -191,15 +193,15 @@ class Predictor:
             residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
         volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
-        shared = self.across_slices(volumes[1], scan.brain_mask)
+        shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
         score = fuse(smooth, shared, inside, residual_weight=beta)
         return WorkingMaps(volumes[0], shared, smooth, score, np.where(inside, volumes[3], 0))
 
-    def across_slices(self, probability: FloatArray, brain_mask: MaskArray) -> FloatArray:
-        """Return a probability map of the working grid smoothed across slices as far as the model says."""
-        sigma = self.postprocessing.through_plane_mm / self.preprocessor.config.spacing_mm
-        return smooth_through_plane(probability, brain_mask, sigma_voxels=sigma)
+    def across_slices(self, probability: FloatArray, brain_mask: MaskArray, contrast: str | None) -> FloatArray:
+        """Return a probability map of the working grid smoothed across slices as the model has it for the contrast."""
+        narrow, wide = (mm / self.preprocessor.config.spacing_mm for mm in self.postprocessing.across_mm(contrast))
+        return smooth_through_plane(probability, brain_mask, sigma_voxels=narrow, around_voxels=wide)
 
     def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
         """Return the pseudo-healthy scan at each level, and their mean under "ensemble"; `(i, j, k)` in [0, 1].

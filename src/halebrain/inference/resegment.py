@@ -59,7 +59,7 @@ class Resegmenter(Predictor):
         for reconstruction in known.reconstructions:
             total += self.segment_with(segmenter, image[used], mask[used], reconstruction, known.modality)
         probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
-        probability = self.across_slices(probability, known.scan.brain_mask)
+        probability = self.across_slices(probability, known.scan.brain_mask, known.modality)
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
 

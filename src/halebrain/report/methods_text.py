@@ -114,10 +114,19 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
             f"The anomaly score is {weight:g} × residual ({method['residual']}) + {1 - weight:g} × probability, "
             "averaged over levels."
         )
-    if method.get("through_plane_mm"):
-        width = f"standard deviation {method['through_plane_mm']:g} mm"
-        found.append(f"The probability was smoothed across slices (Gaussian, {width}).")
+    own = method.get("through_plane_by_contrast", {}).get((provenance.get("threshold") or {}).get("modality"))
+    narrow, wide = own or (method.get(name, 0) for name in ("through_plane_mm", "around_mm"))
+    if how := _across_slices(narrow, wide):
+        found.append(f"The probability was smoothed across slices ({how}).")
     return found
+
+
+def _across_slices(narrow: float, wide: float) -> str:
+    if narrow and wide:
+        return f"geometric mean of two Gaussians, standard deviations {narrow:g} and {wide:g} mm"
+    if wide:
+        return f"geometric mean with a Gaussian, standard deviation {wide:g} mm"
+    return f"Gaussian, standard deviation {narrow:g} mm" if narrow else ""
 
 
 def _segmenters(contrasts: Sequence[Sequence[str]], shown: str | None) -> str:
