@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
 _SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
+_SMALLEST_MM3 = 20.0
+"""Smallest piece in the mask of the scan that is shown, and of its outline on the page."""
 _METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 
 
@@ -148,7 +150,7 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    choice = MaskChoice(point, min_lesion_mm3=20.0)
+    choice = MaskChoice(point, min_lesion_mm3=_SMALLEST_MM3)
     detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
     return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
@@ -171,7 +173,9 @@ def _write_page(
     from halebrain.report.page import Page, Section, interactive_view, write_page
 
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
-    picture = scan_mosaic(scored.scan, scored.maps, threshold=threshold, title="", truth=truth)
+    picture = scan_mosaic(
+        scored.scan, scored.maps, threshold=threshold, title="", min_lesion_mm3=_SMALLEST_MM3, truth=truth
+    )
     save_figure(picture, output / "mosaic.png")
     viewer = interactive_view(
         scored.scan.image,
