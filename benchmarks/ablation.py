@@ -23,6 +23,7 @@ from choices import Looked, look, scores
 from halebrain.core.config import parse_config
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
+from halebrain.inference.postprocess import PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.store import load_model
@@ -51,7 +52,8 @@ STAGE2 = {
     "from a probability of one half": ["segmenter.prior=0.5"],
     "cross-entropy and soft Dice": ["loss={cross_entropy: 1.0, dice: 1.0}"],
 }
-LEVELS, ACROSS_MM, WEIGHT = (300, 400), {"FLAIR": (3.0, 16.0)}, 0.15
+LEVELS, WEIGHT = (300, 400), 0.15
+ACROSS = PostprocessingConfig(through_plane_mm=8.0, through_plane_by_contrast={"FLAIR": (3.0, 16.0)})
 """As the model has them."""
 OTHER_LEVELS = ((150,), (300,), (400,), (600,))
 """What the first table tells beside them."""
@@ -81,7 +83,7 @@ def mean_auprc(scans: list[Looked], *weights: float) -> list[dict[str, float]]:
     for scan in scans:
         if not scan.lesion.any():
             continue
-        fused = scores(scan, LEVELS, "absolute", 3, ACROSS_MM.get(scan.modality, (8.0,)))
+        fused = scores(scan, LEVELS, "absolute", 3, ACROSS.across_mm(scan.modality))
         for weight, table in zip(weights, found, strict=True):
             value = Curve.of(fused[weight][scan.brain_mask], scan.lesion[scan.brain_mask]).average_precision
             for key in ("all", scan.modality, scan.pathology):

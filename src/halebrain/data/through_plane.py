@@ -14,7 +14,7 @@ DRAWS = "widest aside"
 _TAPER = (0.3, 2.0)
 """Pixels of its border that an anomaly loses with each slice: from long columns to flat discs; 1 = as deep as wide."""
 _ASIDE = 0.5
-"""Share of the slices that are not the widest one of their anomaly: neighbours may show what the slice has not."""
+"""Share of the anomalies that may be widest elsewhere than in their slice: neighbours show what the slice has not."""
 
 
 def apply_with_neighbours(
@@ -27,8 +27,8 @@ def apply_with_neighbours(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Put anomalies into slices and, tapering off, into their neighbours.
 
-    An anomaly is widest in the slice itself or, in half of the draws, in one up to as far from it as the farthest
-    neighbour; where too little of it reaches the slice, that has none.
+    An anomaly is widest in the slice itself or, in half of the draws, in any slice as near as the farthest neighbour,
+    the slice itself among them; where too little of it reaches the slice, that has none.
 
     Args:
         anomaly: The generator; it sees the slices themselves.
