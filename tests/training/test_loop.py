@@ -16,7 +16,9 @@ from torch import nn
 
 from halebrain.core.errors import ConfigError, WorkerError
 from halebrain.training.ahead import draw_ahead, told_of_lost_processes
-from halebrain.training.loop import CHECKPOINT, LOG, LoopConfig, Stage, train
+from halebrain.training.loop import Stage, train
+from halebrain.training.loop_config import LoopConfig
+from halebrain.training.loop_state import CHECKPOINT, LOG
 
 # Lightning warns about the machine (worker counts, a calling context that it cannot see), not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

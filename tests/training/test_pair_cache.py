@@ -16,7 +16,8 @@ from halebrain.io.manifest import ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.loop import LoopConfig, train
+from halebrain.training.loop import train
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.pair_cache import cached_stage
 from halebrain.training.pair_stage import PairStage
 from halebrain.training.pairs import split_pairs

@@ -19,7 +19,8 @@ from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.training.healthy import open_healthy
-from halebrain.training.loop import LoopConfig, train
+from halebrain.training.loop import train
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
 from halebrain.training.segmenter import SegmenterStage, _open, _sources
 from halebrain.training.segmenter_config import SegmenterTraining

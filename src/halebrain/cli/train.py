@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from halebrain.models.bundle import Bundle
     from halebrain.training.joint import JointTraining
-    from halebrain.training.loop import LoopConfig
+    from halebrain.training.loop_config import LoopConfig
     from halebrain.training.reconstructor import ReconstructorTraining
     from halebrain.training.segmenter_config import SegmenterTraining
 

@@ -12,7 +12,8 @@ from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.segmentation import Segmenter
-from halebrain.training.loop import LoopConfig, Weights, train
+from halebrain.training.loop import Weights, train
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
 from halebrain.training.pair_stage import PairDraw, PairStage
 from halebrain.training.pairs import PairStore

@@ -14,7 +14,8 @@ from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
 from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices, open_healthy
-from halebrain.training.loop import LoopConfig, Stage, train
+from halebrain.training.loop import Stage, train
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
 

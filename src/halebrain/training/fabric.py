@@ -7,7 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment
 
-from halebrain.training.loop import LoopConfig, Precision
+from halebrain.training.loop_config import LoopConfig, Precision
 
 
 def launch(loop: LoopConfig, device: torch.device) -> Fabric:

@@ -23,7 +23,9 @@ from halebrain.models.store import load_model
 from halebrain.training.ahead import Drawn
 from halebrain.training.draws import DRAWS, HealthyDraw
 from halebrain.training.healthy import HealthySlices, open_healthy
-from halebrain.training.loop import LoopConfig, Stage, TrainingResult, train
+from halebrain.training.loop import Stage, train
+from halebrain.training.loop_config import LoopConfig
+from halebrain.training.loop_state import TrainingResult
 
 _PLACES = ("manifest", "more_manifests", "cache", "workers")
 """Settings of the data that say where things lie and how they are read, not what they are."""

@@ -10,7 +10,7 @@ from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.slices import DataConfig
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.segmentation import SegmenterConfig
-from halebrain.training.loop import LoopConfig
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
 
 Regime = Literal["synthetic", "weak", "both"]

@@ -1,0 +1,45 @@
+"""How long and how fast a stage learns."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from halebrain.core.config import Config
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+class LoopConfig(Config):
+    """How long and how fast to learn.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Slices a step, on each device.
+        lr: Learning rate of Adam (AdamW where `weight_decay` > 0).
+        weight_decay: Decoupled weight decay.
+        warmup_steps: Steps of linear warm-up.
+        lr_schedule: "constant" as in the paper, or "cosine" down to 1 % of `lr`.
+        clip_norm: Largest gradient norm; larger ones are scaled down.
+        ema_decay: Decay of the moving average of the weights; the average is what is validated and kept.
+        precision: A Fabric precision; "auto" = bf16-mixed where the device computes in it, else 32-true.
+        validate_every: Steps between validations.
+        validation_batches: Batches of a validation, the same ones each time.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between rows of the log.
+        keep: "best" validation loss (as in the paper) or "last" weights.
+    """
+
+    steps: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Precision = "auto"
+    validate_every: int = Field(default=500, ge=1)
+    validation_batches: int = Field(default=8, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=20, ge=1)
+    keep: Literal["best", "last"] = "best"
