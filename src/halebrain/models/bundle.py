@@ -6,10 +6,7 @@ and citation where they are said). No pickle.
 """
 
 import hashlib
-import json
 import platform
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,17 +21,21 @@ from safetensors import SafetensorError
 import halebrain
 from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.config import Config, dump_yaml, parse_config
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError
 from halebrain.models.about import About
+from halebrain.models.bundle_files import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    MANIFEST,
+    WEIGHTS,
+    checked_manifest,
+    model_hash,
+    read_files,
+    sealed_text,
+)
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-
-FORMAT = 1
-_WEIGHTS, _CONFIG, _CARD, _MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
-_HASHED = (_WEIGHTS, _CONFIG, _CARD)
-_SEALED = ("format", "files", "versions", "training", "calibration")
-_LATER = ("about",)
-"""Keys that a manifest may lack: a bundle without them is the one that it was before there were any."""
 
 
 class ReconstructorSpec(Config):
@@ -142,18 +143,18 @@ def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = Fals
         CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
         DataError: A weight does not fit into 16 bits.
     """
-    files = {**_model_files(bundle, half=half), _CARD: card.encode()}
+    files = {**_model_files(bundle, half=half), CARD: card.encode()}
     with atomic_folder(path, overwrite=overwrite) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)
         manifest = _manifest(files, bundle)
-        (folder / _MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
-    return _model_hash(files)
+        (folder / MANIFEST).write_text(sealed_text(manifest), encoding="utf-8")
+    return model_hash(files)
 
 
 def model_sha256(bundle: Bundle) -> str:
     """Return the hash that the bundle would have on disk, whatever its thresholds."""
-    return _model_hash(_model_files(bundle))
+    return model_hash(_model_files(bundle))
 
 
 def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
@@ -164,16 +165,16 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         DataError: A file is missing, unknown or changed, or the weights do not fit the configuration.
         ConfigError: The configuration is not one that this version understands.
     """
-    files = _read_files(path)
-    manifest = _check_files(files, path)
-    raw = yaml.safe_load(files[_CONFIG])
-    config = parse_config(ModelConfig, raw, where=path / _CONFIG)
-    reconstructor, segmenter = build_networks(config, where=path / _CONFIG)
+    files = read_files(path)
+    manifest = checked_manifest(files, path)
+    raw = yaml.safe_load(files[CONFIG])
+    config = parse_config(ModelConfig, raw, where=path / CONFIG)
+    reconstructor, segmenter = build_networks(config, where=path / CONFIG)
     try:
-        weights = safetensors.torch.load(files[_WEIGHTS])
+        weights = safetensors.torch.load(files[WEIGHTS])
     except SafetensorError as error:
         raise DataError(
-            "weights must be a safetensors file", received=error, where=path / _WEIGHTS, remedy="copy the bundle again"
+            "weights must be a safetensors file", received=error, where=path / WEIGHTS, remedy="copy the bundle again"
         ) from error
     _load_strictly({"reconstructor": reconstructor, "segmenter": segmenter}, weights, path)
     for network in (reconstructor, segmenter):
@@ -185,7 +186,7 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         segmenter,
         manifest["training"],
         manifest["calibration"],
-        _model_hash(files),
+        model_hash(files),
         path,
         _about(manifest, path),
     )
@@ -216,11 +217,11 @@ def read_summary(path: Path) -> BundleSummary:
         DataError: A file is missing, unknown or changed.
         ConfigError: The configuration is not one that this version understands.
     """
-    files = _read_files(path)
-    manifest = _check_files(files, path)
-    config = parse_config(ModelConfig, yaml.safe_load(files[_CONFIG]), where=path / _CONFIG)
+    files = read_files(path)
+    manifest = checked_manifest(files, path)
+    config = parse_config(ModelConfig, yaml.safe_load(files[CONFIG]), where=path / CONFIG)
     modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
-    return BundleSummary(config.kind, tuple(sorted(modalities)), _model_hash(files), _about(manifest, path))
+    return BundleSummary(config.kind, tuple(sorted(modalities)), model_hash(files), _about(manifest, path))
 
 
 def bundle_files(path: Path) -> dict[str, bytes]:
@@ -230,21 +231,34 @@ def bundle_files(path: Path) -> dict[str, bytes]:
         MissingInputError: There is nothing at `path`.
         DataError: A file is missing, unknown or changed.
     """
-    files = _read_files(path)
-    _check_files(files, path)
+    files = read_files(path)
+    checked_manifest(files, path)
     return files
+
+
+def copy_bundle(source: Path, path: Path) -> None:
+    """Write the files of a bundle folder or zip into a new folder, to the byte.
+
+    Raises:
+        CannotWriteError: The folder exists, or cannot be written.
+        MissingInputError, DataError: As `bundle_files`.
+    """
+    files = bundle_files(source)
+    with atomic_folder(path) as folder:
+        for name, raw in files.items():
+            (folder / name).write_bytes(raw)
 
 
 def read_card(path: Path) -> str:
     """Return a bundle's card as Markdown; raises as `bundle_files`."""
-    return bundle_files(path)[_CARD].decode("utf-8")
+    return bundle_files(path)[CARD].decode("utf-8")
 
 
 def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
-    manifest = _check_files(_read_files(path), path)
+    manifest = checked_manifest(read_files(path), path)
     manifest["calibration"] = calibration
-    write_text(path / _MANIFEST, _sealed(manifest))
+    write_text(path / MANIFEST, sealed_text(manifest))
 
 
 def store_about(path: Path, about: About, *, card: str) -> None:
@@ -256,12 +270,12 @@ def store_about(path: Path, about: About, *, card: str) -> None:
     """
     if path.is_file():
         raise DataError("a model is described in its folder", where=path, remedy="unpack the zip")
-    files = _read_files(path)
-    manifest = _check_files(files, path)
-    files[_CARD] = card.encode()
-    manifest["files"][_CARD] = hashlib.sha256(files[_CARD]).hexdigest()
+    files = read_files(path)
+    manifest = checked_manifest(files, path)
+    files[CARD] = card.encode()
+    manifest["files"][CARD] = hashlib.sha256(files[CARD]).hexdigest()
     manifest["about"] = about.model_dump(mode="json")
-    files[_MANIFEST] = _sealed(manifest).encode()
+    files[MANIFEST] = sealed_text(manifest).encode()
     with atomic_folder(path, overwrite=True) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)
@@ -279,7 +293,7 @@ def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
-    return {_WEIGHTS: safetensors.torch.save(weights), _CONFIG: dump_yaml(bundle.config).encode()}
+    return {WEIGHTS: safetensors.torch.save(weights), CONFIG: dump_yaml(bundle.config).encode()}
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -294,18 +308,6 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
             remedy="keep the model as it is",
         )
     return rounded
-
-
-def _sealed(manifest: dict[str, Any]) -> str:
-    """Return the manifest as JSON with a hash of its own content: thresholds and training subjects count too."""
-    content = {key: value for key, value in manifest.items() if key != "sha256"}
-    return json.dumps({**content, "sha256": _content_hash(content)}, indent=2) + "\n"
-
-
-def _content_hash(content: dict[str, Any]) -> str:
-    # Through JSON, so that what is hashed is what will be read back.
-    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _manifest(files: dict[str, bytes], bundle: Bundle) -> dict[str, Any]:
@@ -325,65 +327,7 @@ def _manifest(files: dict[str, bytes], bundle: Bundle) -> dict[str, Any]:
 
 
 def _about(manifest: dict[str, Any], path: Path) -> About | None:
-    return parse_config(About, manifest["about"], where=path / _MANIFEST) if "about" in manifest else None
-
-
-def _read_files(path: Path) -> dict[str, bytes]:
-    if path.is_dir():
-        return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
-    if not path.exists():
-        raise MissingInputError("a model must exist", where=path, remedy="give a bundle folder or zip with --model")
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            "a model must be a bundle folder or a zip of one",
-            where=path,
-            remedy="halebrain models list names the known ones",
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError("a bundle zip must be whole", received=error, where=path, remedy="copy it again") from error
-
-
-def _check_files(files: dict[str, bytes], path: Path) -> dict[str, Any]:
-    expected = {*_HASHED, _MANIFEST}
-    if missing := sorted(expected - set(files)):
-        raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
-    if unknown := sorted(set(files) - expected):
-        raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
-    try:
-        manifest: dict[str, Any] = json.loads(files[_MANIFEST])
-        hashes, version = manifest["files"], manifest["format"]
-        sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
-        changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "a bundle needs a valid manifest.json", received=repr(error), where=path, remedy="copy the bundle again"
-        ) from error
-    if version != FORMAT:
-        raise DataError(
-            f"this version reads bundle format {FORMAT}",
-            received=version,
-            where=path,
-            remedy="install the version of HaleBrain that wrote it",
-        )
-    if changed:
-        raise DataError(
-            "a bundle's manifest.json must match its own sha256",
-            where=path / _MANIFEST,
-            remedy="the file was changed or damaged; copy the bundle again",
-        )
-    for name in _HASHED:
-        found = hashlib.sha256(files[name]).hexdigest()
-        if hashes.get(name) != found:
-            raise DataError(
-                "a bundle file must match its recorded sha256",
-                received=f"{found[:12]}… instead of {str(hashes.get(name))[:12]}…",
-                where=path / name,
-                remedy="the file was changed or damaged; copy the bundle again",
-            )
-    return manifest
+    return parse_config(About, manifest["about"], where=path / MANIFEST) if "about" in manifest else None
 
 
 def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -393,14 +337,10 @@ def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], p
         raise DataError(
             "weights must fit the configuration exactly",
             received=f"{len(wrong)} that do not, first {wrong[0]}",
-            where=path / _WEIGHTS,
+            where=path / WEIGHTS,
             remedy="copy the bundle again, or train it with this version",
         )
     for prefix, network in networks.items():
         if network is not None:
             own = {k.removeprefix(f"{prefix}."): v for k, v in weights.items() if k.startswith(f"{prefix}.")}
             network.load_state_dict(own, strict=True)
-
-
-def _model_hash(files: dict[str, bytes]) -> str:
-    return hashlib.sha256(files[_WEIGHTS] + files[_CONFIG]).hexdigest()

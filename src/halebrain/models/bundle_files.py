@@ -1,0 +1,111 @@
+"""The files of a model bundle: their names, how they are read, and how each is checked to the byte."""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.errors import DataError, MissingInputError
+
+FORMAT = 1
+WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
+_HASHED = (WEIGHTS, CONFIG, CARD)
+_SEALED = ("format", "files", "versions", "training", "calibration")
+_LATER = ("about",)
+"""Keys that a manifest may lack: a bundle without them is the one that it was before there were any."""
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """Return name → content of every file in a bundle folder or zip, unchecked.
+
+    Raises:
+        MissingInputError: There is nothing at `path`.
+        DataError: It is neither, or the zip is damaged.
+    """
+    if path.is_dir():
+        return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
+    if not path.exists():
+        raise MissingInputError("a model must exist", where=path, remedy="give a bundle folder or zip with --model")
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            "a model must be a bundle folder or a zip of one",
+            where=path,
+            remedy="halebrain models list names the known ones",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError("a bundle zip must be whole", received=error, where=path, remedy="copy it again") from error
+
+
+def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
+    """Return the manifest among a bundle's files, each of which must be known and match its hash.
+
+    Raises:
+        DataError: A file is missing, unknown or changed, or another version wrote it.
+    """
+    expected = {*_HASHED, MANIFEST}
+    if missing := sorted(expected - set(files)):
+        raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
+    if unknown := sorted(set(files) - expected):
+        raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
+    try:
+        manifest: dict[str, Any] = json.loads(files[MANIFEST])
+        hashes, version = manifest["files"], manifest["format"]
+        sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
+        changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "a bundle needs a valid manifest.json", received=repr(error), where=path, remedy="copy the bundle again"
+        ) from error
+    _check_version(version, path)
+    _check_hashes(files, hashes, changed=changed, path=path)
+    return manifest
+
+
+def sealed_text(manifest: dict[str, Any]) -> str:
+    """Return the manifest as JSON with a hash of its own content: thresholds and training subjects count too."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return json.dumps({**content, "sha256": _content_hash(content)}, indent=2) + "\n"
+
+
+def _content_hash(content: dict[str, Any]) -> str:
+    # Through JSON, so that what is hashed is what will be read back.
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_hash(files: dict[str, bytes]) -> str:
+    """Return the hash of weights and configuration, which names the model."""
+    return hashlib.sha256(files[WEIGHTS] + files[CONFIG]).hexdigest()
+
+
+def _check_version(version: object, path: Path) -> None:
+    if version != FORMAT:
+        raise DataError(
+            f"this version reads bundle format {FORMAT}",
+            received=version,
+            where=path,
+            remedy="install the version of HaleBrain that wrote it",
+        )
+
+
+def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: bool, path: Path) -> None:
+    if changed:
+        raise DataError(
+            "a bundle's manifest.json must match its own sha256",
+            where=path / MANIFEST,
+            remedy="the file was changed or damaged; copy the bundle again",
+        )
+    for name in _HASHED:
+        found = hashlib.sha256(files[name]).hexdigest()
+        if hashes.get(name) != found:
+            raise DataError(
+                "a bundle file must match its recorded sha256",
+                received=f"{found[:12]}… instead of {str(hashes.get(name))[:12]}…",
+                where=path / name,
+                remedy="the file was changed or damaged; copy the bundle again",
+            )
