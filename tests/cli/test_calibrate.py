@@ -9,7 +9,8 @@ import torch
 from halebrain.cli.calibrate import run_calibration
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.models.bundle import bundle_files, load_bundle, save_bundle
+from halebrain.models.store import export_model
 
 
 @pytest.fixture
@@ -34,3 +35,31 @@ def test_a_subject_of_the_validation_may_take_part(trained):
     # It is looked for on disk, so it was not refused.
     with pytest.raises(MissingInputError, match=r"b\.nii"):
         run_calibration(trained, rows("b"), seed=0, device=torch.device("cpu"))
+
+
+HEALTHY = [(f"f{n}", "FLAIR", "val", "healthy") for n in range(2)]
+
+
+def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_model, small_cohort, tmp_path):
+    export_model(small_model, tmp_path / "packed.zip")
+    before, manifest = (tmp_path / "packed.zip").read_bytes(), small_cohort(HEALTHY)
+    options = ("--manifest", manifest, "-o", tmp_path / "own", "--no-progress")
+    code, said = command("calibrate", tmp_path / "packed.zip", *options)
+    assert code == 0, said.err
+    assert (tmp_path / "packed.zip").read_bytes() == before
+    old, new = bundle_files(small_model), bundle_files(tmp_path / "own")
+    assert {name for name in old if old[name] != new[name]} == {"manifest.json"}
+    assert "ml:1" in load_bundle(tmp_path / "own").calibration["thresholds"]
+    code, said = command("calibrate", small_model, *options)
+    assert code == 73
+    assert "the output must not exist yet" in said.err
+
+
+def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
+    command, small_model, small_cohort, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("halebrain.cli.calibrating.fit_calibration", lambda *_: pytest.fail("scans were scored"))
+    export_model(small_model, tmp_path / "packed.zip")
+    code, said = command("calibrate", tmp_path / "packed.zip", "--manifest", small_cohort(HEALTHY), "--no-progress")
+    assert code == 2
+    assert "--output FOLDER" in said.err

@@ -16,6 +16,7 @@ from halebrain.data.cohort.fields import compose, exponentiate, smooth_vectors
 from halebrain.data.cohort.generate import (
     CohortConfig,
     SubjectParams,
+    _people,
     clear_cohort,
     generate_cohort,
     render_subject,
@@ -258,6 +259,19 @@ def test_an_unknown_name_is_refused_with_the_closest_one(tmp_path, update, close
     with pytest.raises(UsageError) as error:
         generate_cohort(tmp_path / "cohort", SMALL.model_copy(update=update))
     assert f"did you mean '{closest}'" in str(error.value)
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_a_prefix_makes_other_people_of_other_names():
+    own = sample_subject("wmh001", "wmh", SMALL)
+    other = sample_subject("secondwmh001", "wmh", SMALL)
+    assert own.anatomy != other.anatomy
+    assert sorted(_people(SMALL.model_copy(update={"prefix": "second"}))) == ["secondhealthy001", "secondwmh001"]
+
+
+def test_a_prefix_that_no_file_name_takes_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="letters and digits"):
+        generate_cohort(tmp_path / "cohort", SMALL.model_copy(update={"prefix": "a_b"}))
     assert not (tmp_path / "cohort").exists()
 
 

@@ -7,7 +7,7 @@ import typer
 
 from halebrain.cli import options
 from halebrain.cli.results import Results, command_line
-from halebrain.core.errors import MissingInputError
+from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Model bundle (a folder).")],
+    model: Annotated[Path, typer.Argument(help="Model: a folder; with --output also a zip or a name.")],
     manifest: options.ManifestPath,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the calibrated model goes, a new folder; MODEL stays as it is."),
+    ] = None,
     modality: options.Modalities = None,
     pathology: options.Pathologies = None,
     name: Annotated[
@@ -50,7 +54,10 @@ def calibrate(
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
     where = options.find_device(device)
-    calibration = run_calibration(model, rows, name=name, add=add, default=default, seed=seed, device=where)
+    calibration = run_calibration(
+        model, rows, name=name, add=add, default=default, seed=seed, device=where, output=output
+    )
+    model = output or model
     results = Results("calibrate", as_json=as_json)
     for stored, threshold in calibration.thresholds.items():
         results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
@@ -79,11 +86,12 @@ def run_calibration(
     name: str | None = None,
     add: bool = False,
     default: str | None = None,
+    output: Path | None = None,
 ) -> "Calibration":
-    """Fit every threshold on `rows` and store them in the bundle.
+    """Fit every threshold on `rows` and store them in the bundle, or in a copy of it.
 
     Args:
-        model: The bundle.
+        model: The bundle; a folder, or with `output` a zip or a name.
         rows: Validation scans.
         seed: The user's seed.
         device: Where the networks run.
@@ -91,15 +99,18 @@ def run_calibration(
         add: Keep what is there, and add the modalities of these scans.
         default: Name of the threshold that is used unless said otherwise; `None` = as it was where thresholds are
             kept, else "dice" where there are annotated scans.
+        output: Folder of the copy; `None` = the bundle itself.
 
     Raises:
-        MissingInputError: There is no validation scan, none healthy or annotated, or nothing to add to.
+        CannotWriteError: `output` is there already.
+        MissingInputError: There is no validation scan, none healthy or annotated, no model, or nothing to add to.
         DataError: The model was trained on one of them.
-        UsageError: A modality to add is there already, or the default is the name of no threshold.
+        UsageError: A modality to add is there already, the default is the name of no threshold, or the model is no
+            folder and nothing says where a copy goes.
     """
     from halebrain.cli.calibrating import check_addition, check_default, fit_calibration
     from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle, store_calibration
+    from halebrain.models.bundle import copy_bundle, load_bundle, store_calibration
 
     if len(rows) == 0:
         raise MissingInputError(
@@ -107,7 +118,8 @@ def run_calibration(
             where=rows.source or "manifest",
             remedy='write val under "split" for some subjects, and look at --modality and --pathology',
         )
-    bundle = load_bundle(model)
+    source = _source(model, output)
+    bundle = load_bundle(source)
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = options.read_calibration(bundle) if add or name is not None else None
     if add:
@@ -120,5 +132,23 @@ def run_calibration(
         calibration = calibration.added_to(before)
     if default is not None:
         calibration = calibration.model_copy(update={"default": default})
-    store_calibration(model, calibration.model_dump(mode="json"))
+    if output is not None:
+        copy_bundle(source, output)
+    store_calibration(output or source, calibration.model_dump(mode="json"))
     return calibration
+
+
+def _source(model: Path, output: Path | None) -> Path:
+    """Return where a model is read from; stop where its thresholds could not be stored, before anything is scored."""
+    from halebrain.models.store import find_model
+
+    source = find_model(model)
+    if output is None and not source.is_dir():
+        raise UsageError(
+            "thresholds are stored in a model's folder",
+            received=f"a zip, {source}",
+            remedy="say where the calibrated model goes: --output FOLDER",
+        )
+    if output is not None and output.exists():
+        raise CannotWriteError("the output must not exist yet", where=output, remedy="choose another")
+    return source

@@ -50,6 +50,9 @@ def cohort(
         Variety,
         typer.Option("--variety", help="wide: many scanners, artefacts, imperfect stripping."),
     ] = Variety.usual,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="What subjects' names begin with: other people than another cohort's.")
+    ] = "",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes, one thread each; 0: this one.")] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -79,6 +82,7 @@ def cohort(
         spacing_mm=spacing_mm,
         anatomies=anatomies,
         variety=variety.value,
+        prefix=prefix,
     )
     manifest = generate_cohort(output, config, workers=workers)
     save_figure(cohort_montage(manifest), output / "montage.png")

@@ -183,7 +183,7 @@ def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
             f"a scan that took part in training or calibration must not be {purpose}",
             received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
             where=rows.source or "manifest",
-            remedy="take scans of another split, or rename subjects that are other people",
+            remedy="take scans of another split; rename subjects that are other people (halebrain cohort --prefix)",
         )
 
 

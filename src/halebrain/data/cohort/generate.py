@@ -65,9 +65,11 @@ class CohortConfig(GrowingConfig):
         template_share: Share of brains that are made of the template where there are other anatomies.
         variety: How much scans differ: "usual", or "wide" as those of many scanners, with artefacts and imperfect brain
             masks.
+        prefix: What the labels of all subjects begin with, letters and digits. Labels do not hang on the seed, so a
+            cohort beside another one needs a prefix, and has other people.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix"})
 
     healthy: int = 20
     patients: int = 5
@@ -79,6 +81,7 @@ class CohortConfig(GrowingConfig):
     anatomies: tuple[str, ...] = ()
     template_share: float = Field(default=0.2, ge=0, le=1)
     variety: Variety = "usual"
+    prefix: str = ""
 
 
 class SubjectParams(Config):
@@ -251,6 +254,12 @@ def _check(config: CohortConfig) -> None:
         for name in names:
             if name not in known:
                 raise UsageError(f"a {kind} must be a known one", received=repr(name), remedy=suggestion(name, known))
+    if config.prefix and not (config.prefix.isascii() and config.prefix.isalnum()):
+        raise UsageError(
+            "a prefix of labels is made of letters and digits",
+            received=repr(config.prefix),
+            remedy="for example --prefix second",
+        )
     if config.healthy + config.patients * len(config.pathologies) == 0 or not config.modalities:
         raise UsageError(
             "a cohort needs at least one subject and one modality", remedy="raise --subjects or --patients"
@@ -280,7 +289,7 @@ def _people(config: CohortConfig) -> dict[str, tuple[str, str]]:
         splits = _splits(count, config.split_fractions)
         order = torch.randperm(count, generator=make_generator(config.seed, "splits", pathology)).tolist()
         for number in range(count):
-            people[f"{pathology}{number + 1:03d}"] = (pathology, splits[order[number]])
+            people[f"{config.prefix}{pathology}{number + 1:03d}"] = (pathology, splits[order[number]])
     return people
 
 
