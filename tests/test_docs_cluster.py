@@ -26,7 +26,8 @@ DASK = re.findall(r"```py\n(.*?)```", (DOCS / "prepare.md").read_text(encoding="
 SMALLER = {
     "--split 0.7,0.1,0.2": "--split 0.5,0.5,0",
     "-m mine": "-m mine --threshold 0.1",
-    "-c paper": "-c tiny --set loop.steps=2 --set loop.validate_every=2",
+    "prepare -i /data/raw -o /data/prepared -c paper": "prepare -i /data/raw -o /data/prepared -c tiny",
+    "reconstructor -c paper": "reconstructor -c tiny --set loop.steps=2 --set loop.validate_every=2",
 }
 """What makes a script one of seconds; the model of the test has no thresholds."""
 COHORT = ("--subjects", 2, "--patients", 0, "--modality", "FLAIR", "--spacing-mm", 3, "--no-progress")

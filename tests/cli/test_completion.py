@@ -53,6 +53,7 @@ def offered(shell):
         ("halebrain models info m", ["mine"]),
         ("halebrain detect --modality T", ["T1w", "T2w"]),
         ("halebrain train segmenter -c p", ["paper", "paper3"]),
+        ("halebrain prepare -c p", ["paper"]),
         ("halebrain benchmark -c ", ["cpu", "gpu", "paper", "tiny"]),
         ("halebrain cohort --pathology tu", ["tumour"]),
         ("halebrain detect -i some", []),

@@ -6,11 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from halebrain.cli.completion import shipped_configs
 from halebrain.cli.main import main
+from halebrain.cli.prepare import _next_step, read_preprocessing
+from halebrain.core.config import load_config
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.modality import guess_modality
 from halebrain.core.types import TEMPLATE_SPACE
@@ -22,6 +26,7 @@ from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.prepared import prepared_files
+from halebrain.training.reconstructor import ReconstructorTraining
 
 SETTINGS = {"shape": [24, 28, 24], "spacing_mm": 8.0, "registration": "none", "bias_correction": "none"}
 CONFIG = PreprocessingConfig.model_validate(SETTINGS)
@@ -78,6 +83,36 @@ def test_a_folder_becomes_a_data_set(raw, tmp_path, monkeypatch, in_process):
     assert len(table) == 6
     assert "registration_mask_dice" in table[0]
     assert not (dataset / "failed.tsv").exists()
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs("reconstructor")))
+def test_scans_are_prepared_as_the_training_of_a_name_asks(name):
+    asked = load_config(ReconstructorTraining, shipped_configs("reconstructor")[name], ["data.manifest=x.tsv"])
+    settings = read_preprocessing(Path(name), [], None, None)
+    assert settings.model_dump(exclude={"brain"}) == asked.data.preprocessing.model_dump(exclude={"brain"})
+    assert read_preprocessing(Path(name), ["spacing_mm=3"], None, None).spacing_mm == 3
+
+
+def test_a_training_of_no_known_name_is_refused(raw, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "-i", raw, "-o", tmp_path / "set", "-c", "papr") == 66
+    assert "did you mean 'paper'" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_scans_show_is_said_once_and_the_next_step_says_what_lacks(raw, tmp_path, monkeypatch, in_process):
+    image = write_head(tmp_path / "sick_T1w.nii.gz", seed=9)
+    rows = [ScanRecord(subject="sick", image=image, modality="T1w", pathology="ms", split="train")]
+    rows += [ScanRecord(subject=f"s{n}", image=raw / f"case{n}_T1w.nii.gz", modality="T1w") for n in range(3)]
+    Manifest(tuple(rows)).write(tmp_path / "raw.tsv")
+    assert run(monkeypatch, "-i", tmp_path / "raw.tsv", "-o", tmp_path / "set", *OPTIONS) == 0
+    table = tmp_path / "set" / "manifest.tsv"
+    assert _next_step(table, None).endswith("--pathology and --split")
+    options = ("--pathology", "healthy", "--split", "0.5,0.25,0.25")
+    assert run(monkeypatch, "-i", tmp_path / "raw.tsv", "-o", tmp_path / "set", *OPTIONS, *options) == 0
+    assert _next_step(table, None).startswith("halebrain train reconstructor -c demo")
+    assert _next_step(table, Path("paper")).startswith("halebrain train reconstructor -c paper")
+    said = {record.subject: record.pathology for record in Manifest.read(table)}
+    assert said == {"sick": "ms", "s0": "healthy", "s1": "healthy", "s2": "healthy"}
 
 
 def test_prepared_and_raw_scans_teach_the_same(raw, tmp_path, monkeypatch, in_process):

@@ -10,7 +10,7 @@ BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "atlas")
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 _CONFIGS = Path(__file__).parent.parent / "configs"
-_KINDS = {"benchmark": "matrix"}
+_KINDS = {"benchmark": "matrix", "prepare": "reconstructor"}
 """Command → how the names of its shipped configurations begin, where that is not its own name."""
 
 

@@ -64,7 +64,8 @@ def detect(
     batch_size: options.BatchSize = 16,
     device: options.Device = "auto",
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Write the mask of DICOM scans as DICOM-SEG too (halebrain[dicom]).")
+        bool,
+        typer.Option("--dicom-seg", help="Write the mask of DICOM scans as DICOM-SEG too (needs the extra dicom)."),
     ] = False,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,

@@ -1,7 +1,8 @@
 """`halebrain prepare`: from raw scans to a data set that is preprocessed, checked and split."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +40,15 @@ def prepare(
     source_settings: Annotated[
         list[str] | None, typer.Option("--source-set", help="key=value for the layout; repeatable.")
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of preprocessing settings.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            autocompletion=completion.config_names,
+            help="YAML file of preprocessing settings, or the training that the scans are for: paper, demo, general.",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the preprocessing; repeatable.")
     ] = None,
@@ -57,6 +66,10 @@ def prepare(
             autocompletion=completion.among(*completion.MODALITIES),
             help="Contrast of all scans, where names do not say it.",
         ),
+    ] = None,
+    pathology: Annotated[
+        str | None,
+        typer.Option("--pathology", help="What all scans show that nothing else says it of: healthy, or a disease."),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Shares of subjects in train,val,test: 0.7,0.1,0.2.")
@@ -85,6 +98,7 @@ def prepare(
 
     settings = read_preprocessing(config, overrides or [], model, brain)
     manifest, origin, problems = read_raw(source, kind, source_settings or [], modality)
+    manifest = _with_pathology(manifest, pathology)
     if split is not None:
         manifest, origin = _split(manifest, origin, split, seed)
     write_description(output)
@@ -100,7 +114,7 @@ def prepare(
     kept = sum(outcome.kept for outcome in outcomes)
     typer.echo(f"{len(outcomes)} of {counted(len(tasks), 'scan')} prepared, {kept} of them before", err=True)
     counts = {"scans": len(tasks), "prepared": len(outcomes), "kept": kept, "problems": list(problems)}
-    _tell(results, output, finished, counts, failures)
+    _tell(results, output, finished, counts, failures, config)
     if failures:
         raise PartialFailureError(
             "every scan should be prepared",
@@ -110,14 +124,19 @@ def prepare(
         )
 
 
-def _tell(results: Results, output: Path, finished: "Finished", counts: dict[str, Any], failed: dict[str, str]) -> None:
+def _tell(
+    results: Results,
+    output: Path,
+    finished: "Finished",
+    counts: dict[str, Any],
+    failed: dict[str, str],
+    config: Path | None,
+) -> None:
     """Close with how many scans were prepared, where they are and what to do with them."""
     done = f"{counts['prepared']} of {counted(counts['scans'], 'scan')} prepared, {counts['kept']} of them before"
     then = ["run the parts that are left; the last one writes the manifests"] if finished.left else []
     if finished.files:
-        table = ("--manifest", output / "manifest.tsv")
-        train = command_line("train", "reconstructor", "-c", "paper", *table, "-o", "runs/stage1")
-        then = [look_at(output / "index.html"), train]
+        then = [look_at(output / "index.html"), _next_step(output / "manifest.tsv", config)]
     results.finish(
         f"{done}; {finished.flagged} to look at" if finished.flagged else done,
         wrote=[output],
@@ -133,22 +152,50 @@ def _tell(results: Results, output: Path, finished: "Finished", counts: dict[str
     )
 
 
+def _next_step(table: Path, config: Path | None) -> str:
+    """Return the command that learns from the data set, or what its manifest lacks for that."""
+    from halebrain.io.manifest import Manifest
+
+    if not any(record.is_healthy for record in Manifest.read(table).split("train")):
+        return (
+            f'say in {table} who is "healthy" (pathology) and in which split, or prepare with --pathology and --split'
+        )
+    shipped = completion.shipped_configs("reconstructor")
+    settings = config if config is not None and str(config) in shipped else "demo"
+    return command_line("train", "reconstructor", "-c", settings, "--manifest", table, "-o", "runs/stage1")
+
+
+def _with_pathology(manifest: "Manifest", pathology: str | None) -> "Manifest":
+    """Return the scans with what they show, where the input does not say it."""
+    if pathology is None:
+        return manifest
+    rows = (r if r.pathology is not None else replace(r, pathology=pathology) for r in manifest)
+    return replace(manifest, records=tuple(rows))
+
+
 def read_preprocessing(
     config: Path | None, overrides: Sequence[str], model: Path | None, brain: str | None
 ) -> "PreprocessingConfig":
-    """Return the settings: those of a file, of a model, or the defaults, with `auto` for brains unless they say how.
+    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` for brains unless said.
 
     Raises:
+        MissingInputError: `config` is neither a file nor a shipped training.
         UsageError: Both a file and a model are given.
         ConfigError: A key or value is wrong.
     """
-    from halebrain.core.config import load_config, parse_config
+    from halebrain.core.config import load_config, parse_config, read_yaml
     from halebrain.models.bundle import load_bundle
     from halebrain.models.store import find_model
     from halebrain.preprocessing.pipeline import PreprocessingConfig
 
     if model is None:
-        settings = load_config(PreprocessingConfig, config, overrides)
+        file = options.find_config(config, "reconstructor")
+        if file is None or file == config:
+            settings = load_config(PreprocessingConfig, file, overrides)
+        else:  # a training, whose data say how they must have been prepared
+            asked = read_yaml(file).get("data", {}).get("preprocessing", {})
+            pairs = [f"{key}={json.dumps(value)}" for key, value in asked.items()]
+            settings = load_config(PreprocessingConfig, None, [*pairs, *overrides])
     elif config is not None or overrides:
         raise UsageError(
             "--model says how to preprocess; -c and --set do not go with it",
