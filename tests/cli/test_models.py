@@ -273,3 +273,11 @@ def test_a_weight_beyond_16_bits_is_refused(home, tmp_path, monkeypatch, capsys)
     assert run(monkeypatch, "halve", str(tmp_path / "wide"), "-o", str(tmp_path / "half")) == 65
     assert "16 bits" in capsys.readouterr().err
     assert not (tmp_path / "half").exists()
+
+
+def test_the_model_for_the_rest_is_one_of_those_that_are_joined(command, tmp_path):
+    for extra in ((), ("--by-contrast",)):
+        rest = "a" if not extra else "c"
+        code, said = command("models", "join", "a", "b", "-o", tmp_path / "joined", "--rest", rest, *extra)
+        assert code == 2
+        assert "--rest is one of the models" in said.err

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
@@ -96,6 +97,12 @@ def test_scans_of_further_tables_count_as_often_as_asked(store, manifest, tmp_pa
     assert weigh(store, data.model_copy(update={"more_weight": 1})) is store
     assert weigh(store, DataConfig(more_weight=3)) is store
     assert "more_weight" not in DataConfig().model_dump()
+    other = tmp_path / "other.tsv"
+    manifest.select(lambda record: record.subject == "sick").write(other)
+    each = weigh(store, DataConfig(more_manifests=(other, further), more_weight=(2, 3)))
+    assert [record.subject for record in each.records] == ["sick", "sick", "well", "well", "well"]
+    with pytest.raises(ValidationError, match="more_weight has 1 for 2 more_manifests"):
+        DataConfig(more_manifests=(other, further), more_weight=(2,))
     drawn = SliceSampler(weighed, 400, seed=0, stream="train").batch(0)
     share = float(drawn.lesion.flatten(1).any(dim=1).float().mean())
     assert 0.01 < share < 0.075, "a quarter of the draws, of whose 16 slices three have lesion"

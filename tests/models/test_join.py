@@ -114,6 +114,14 @@ def test_joined_by_contrast_each_answers_for_what_it_learned(tmp_path: Path) -> 
     torch.testing.assert_close(mixed, expected)
 
 
+def test_one_for_the_rest_answers_for_what_no_other_learned_and_for_that_alone() -> None:
+    parts, _ = specialists()
+    joined = join_models(parts, by_contrast=True, rest=2)
+    assert joined.segmenter is not None
+    assert joined.segmenter.config.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ())
+    assert [joined.segmenter.config.asked(name) for name in ("T1w", "T2w", "SWI", None)] == [(0,), (1,), (2,), (2,)]
+
+
 def test_a_network_without_contrasts_answers_for_all_others() -> None:
     config = SegmenterConfig(others=(SegmenterConfig(contrasts=("T2w",)),))
     assert [config.asked(name) for name in ("T2w", "T1w", None)] == [(1,), (0,), (0,)]

@@ -50,7 +50,7 @@ def test_which_scans_count_several_times_matters_and_only_then(tmp_path):
         return run_identity(BASE.model_copy(update={"data": data}), manifest("a", "b"))
 
     assert identity("a", 1) == identity("b", 1) == run_identity(BASE, manifest("a", "b"))
-    assert len({identity("a", 1), identity("a", 3), identity("b", 3)}) == 3
+    assert len({identity("a", 1), identity("a", 3), identity("b", 3), identity("b", (3,))}) == 4
 
 
 def test_a_healthy_scan_with_an_empty_mask_is_not_annotated():

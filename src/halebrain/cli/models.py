@@ -202,6 +202,12 @@ def join(
         bool,
         typer.Option("--by-contrast", help="Each answers for the contrasts that it learned; unknown ones get all."),
     ] = False,
+    rest: Annotated[
+        Path | None,
+        typer.Option(
+            "--rest", help="One of them, for contrasts that no other learned, and for these alone (with --by-contrast)."
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -214,7 +220,14 @@ def join(
     from halebrain.models.join import join_models
     from halebrain.models.store import find_model
 
-    bundle = join_models([load_bundle(find_model(model)) for model in models], by_contrast=by_contrast)
+    if rest is not None and (rest not in models or not by_contrast):
+        raise UsageError(
+            "--rest is one of the models that are joined --by-contrast",
+            received=str(rest),
+            remedy="name it among them, too, and add --by-contrast",
+        )
+    place = None if rest is None else models.index(rest)
+    bundle = join_models([load_bundle(find_model(model)) for model in models], by_contrast=by_contrast, rest=place)
     save_bundle(bundle, output, card=model_card(bundle), overwrite=overwrite)
     then = command_line("calibrate", output, "--manifest", "M")
     how = "one for each contrast" if by_contrast else "averaged"

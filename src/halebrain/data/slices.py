@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.config import GrowingConfig
@@ -42,8 +42,8 @@ class DataConfig(GrowingConfig):
     Args:
         manifest: The table of scans.
         more_manifests: Further tables, whose scans join those of the first.
-        more_weight: How many times a training scan of the further tables counts: a few real heads are not lost among
-            hundreds of virtual ones.
+        more_weight: How many times a training scan of the further tables counts, or of each of them, in their order: a
+            few real heads are not lost among hundreds of virtual ones.
         modalities: Modalities to use; `None` = all.
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
@@ -58,13 +58,19 @@ class DataConfig(GrowingConfig):
 
     manifest: Path | None = None
     more_manifests: tuple[Path, ...] = ()
-    more_weight: int = Field(default=1, ge=1)
+    more_weight: PositiveInt | tuple[PositiveInt, ...] = 1
     modalities: tuple[str, ...] | None = None
     pathologies: tuple[str, ...] | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     cache: Path | None = None
     workers: int = Field(default=0, ge=0)
     sampling: Sampling = "random"
+
+    @model_validator(mode="after")
+    def _has_a_weight_for_each(self) -> "DataConfig":
+        if isinstance(self.more_weight, tuple) and len(self.more_weight) != len(self.more_manifests):
+            raise ValueError(f"more_weight has {len(self.more_weight)} for {len(self.more_manifests)} more_manifests")
+        return self
 
 
 @dataclass(frozen=True)
@@ -195,19 +201,21 @@ def build_store(
     )
 
 
-def weighty_scans(data: DataConfig) -> set[str]:
-    """Return the names of the scans that count `data.more_weight` times; none where they count once as all do."""
-    if data.more_weight == 1:
-        return set()
-    return {record.scan_id for path in data.more_manifests for record in Manifest.read(path)}
+def scan_weights(data: DataConfig) -> dict[str, int]:
+    """Return name → `data.more_weight` of the scans of further tables; empty where all count once."""
+    tables, weights = data.more_manifests, data.more_weight
+    each = weights if isinstance(weights, tuple) else (weights,) * len(tables)
+    if set(each) <= {1}:
+        return {}
+    return {r.scan_id: weight for path, weight in zip(tables, each, strict=True) for r in Manifest.read(path)}
 
 
 def weigh(store: SliceStore, data: DataConfig) -> SliceStore:
     """Return the store with the scans of `data.more_manifests` in it `data.more_weight` times."""
-    heavy = weighty_scans(data)
-    if not heavy:
+    weights = scan_weights(data)
+    if not weights:
         return store
-    order = [n for n, r in enumerate(store.records) for _ in range(data.more_weight if r.scan_id in heavy else 1)]
+    order = [n for n, record in enumerate(store.records) for _ in range(weights.get(record.scan_id, 1))]
     return replace(
         store,
         images=tuple(store.images[n] for n in order),

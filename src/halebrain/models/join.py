@@ -15,7 +15,7 @@ _SHARED = "stage1"
 """What all have in common, told once."""
 
 
-def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False) -> Bundle:
+def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: int | None = None) -> Bundle:
     """Return one detector of several: networks that erred apart, averaged, err less (Lakshminarayanan et al. 2017).
 
     The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
@@ -25,17 +25,19 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False) -> Bund
         bundles: Detectors on the same reconstructor, two at least.
         by_contrast: Each answers for the contrasts that its stage 2 learned from, and a scan of another contrast gets
             the mean of all (Differs from paper: one network, one contrast at a time).
+        rest: Place of the one that answers, with `by_contrast`, for contrasts that no other learned and for these
+            alone; `None` = there is none.
 
     Raises:
         DataError: They do not belong together.
     """
-    first, *rest = bundles
-    if not rest:
+    first, *others = bundles
+    if not others:
         raise DataError("joining takes several models", received="one", where=_where(first), remedy="name another")
     for bundle in bundles:
         _check(first, bundle)
     segmenters = [bundle.segmenter for bundle in bundles if bundle.segmenter is not None]
-    own = [_learned(bundle) if by_contrast else () for bundle in bundles]
+    own = [_learned(b) if by_contrast and place != rest else () for place, b in enumerate(bundles)]
     parts = [s.config.model_copy(update={"contrasts": names}) for s, names in zip(segmenters, own, strict=True)]
     config = parts[0].model_copy(update={"others": tuple(parts[1:])})
     config = type(config).model_validate(config.model_dump())
@@ -43,7 +45,7 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False) -> Bund
     joined.load_state_dict(_joined_weights(segmenters))
     joined.eval().requires_grad_(False)
     training: dict[str, Any] = dict(first.training)
-    for number, bundle in enumerate(rest, start=2):
+    for number, bundle in enumerate(others, start=2):
         stages = {stage: told for stage, told in bundle.training.items() if stage != _SHARED}
         training |= {f"{stage}, segmenter {number}": told for stage, told in stages.items()}
     model = first.config.model_copy(update={"segmenter": config})

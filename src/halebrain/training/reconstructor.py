@@ -13,7 +13,7 @@ from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
-from halebrain.data.slices import DataConfig, SliceStore, weighty_scans
+from halebrain.data.slices import DataConfig, SliceStore, scan_weights
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
@@ -189,8 +189,10 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
     """
     settings = config.model_dump(mode="json")
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
-    if heavy := weighty_scans(config.data):  # type: ignore[attr-defined]
-        settings["data"]["weighty"] = sorted(heavy)
+    if weights := scan_weights(config.data):  # type: ignore[attr-defined]
+        # Names alone where one weight, which stands in the settings, holds for all.
+        same = isinstance(config.data.more_weight, int)  # type: ignore[attr-defined]
+        settings["data"]["weighty"] = sorted(weights) if same else sorted(weights.items())
     text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
