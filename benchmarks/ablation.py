@@ -53,7 +53,7 @@ STAGE2 = {
     "cross-entropy and soft Dice": ["loss={cross_entropy: 1.0, dice: 1.0}"],
 }
 LEVELS, WEIGHT = (300, 400), 0.15
-ACROSS = PostprocessingConfig(through_plane_mm=8.0, through_plane_by_contrast={"FLAIR": (3.0, 16.0)})
+ACROSS = PostprocessingConfig(through_plane_mm=3.0, around_mm=16.0, through_plane_by_contrast={"T2w": (8.0, 0.0)})
 """As the model has them."""
 OTHER_LEVELS = ((150,), (300,), (400,), (600,))
 """What the first table tells beside them."""
