@@ -58,7 +58,7 @@ def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_m
 def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
     command, small_model, small_cohort, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("halebrain.cli.calibrating.fit_calibration", lambda *_: pytest.fail("scans were scored"))
+    monkeypatch.setattr("halebrain.cli.calibrating.fit_calibration", lambda *_, **__: pytest.fail("scans were scored"))
     export_model(small_model, tmp_path / "packed.zip")
     code, said = command("calibrate", tmp_path / "packed.zip", "--manifest", small_cohort(HEALTHY), "--no-progress")
     assert code == 2

@@ -67,6 +67,19 @@ def test_modalities_with_enough_healthy_scans_have_thresholds_of_their_own(
     assert "percentile, T2w: 1" in said.out
 
 
+def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibrate, small_cohort):
+    median = calibrate(small_cohort(T1))
+    strict = calibrate(small_cohort(T1, folder="again"), "--healthy-share", 0.9)
+    for name in ("ml:0.1", "ml:0.5", "ml:1"):
+        assert strict.modalities["T1w"][name].value >= median.modalities["T1w"][name].value
+    # Five scans, all of which must keep it: 1 − 0.9⁵.
+    assert "in 90% of healthy scans (41% confidence)" in strict.modalities["T1w"]["ml:1"].method
+    assert "in the median healthy scan (80% confidence)" in median.modalities["T1w"]["ml:1"].method
+    assert strict.modalities["T1w"]["fpr:0.01"] == median.modalities["T1w"]["fpr:0.01"].model_copy(
+        update={"manifest_sha256": strict.modalities["T1w"]["fpr:0.01"].manifest_sha256}
+    )
+
+
 def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, small_cohort):
     manifest = small_cohort(T1)
     found = calibrate(manifest, "--default", "ml:0.5")

@@ -40,6 +40,15 @@ def calibrate(
             "--default", help="What --threshold auto means: dice where there are lesions, or ml:1, fpr:0.01 …"
         ),
     ] = None,
+    healthy_share: Annotated[
+        float,
+        typer.Option(
+            "--healthy-share",
+            min=0.5,
+            max=0.99,
+            help="Healthy people who show no more than ml: thresholds say: 0.5 = the median one.",
+        ),
+    ] = 0.5,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -55,7 +64,15 @@ def calibrate(
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
     where = options.find_device(device)
     calibration = run_calibration(
-        model, rows, name=name, add=add, default=default, seed=seed, device=where, output=output
+        model,
+        rows,
+        name=name,
+        add=add,
+        default=default,
+        healthy_share=healthy_share,
+        seed=seed,
+        device=where,
+        output=output,
     )
     model = output or model
     results = Results("calibrate", as_json=as_json)
@@ -86,6 +103,7 @@ def run_calibration(
     name: str | None = None,
     add: bool = False,
     default: str | None = None,
+    healthy_share: float = 0.5,
     output: Path | None = None,
 ) -> "Calibration":
     """Fit every threshold on `rows` and store them in the bundle, or in a copy of it.
@@ -99,6 +117,7 @@ def run_calibration(
         add: Keep what is there, and add the modalities of these scans.
         default: Name of the threshold that is used unless said otherwise; `None` = as it was where thresholds are
             kept, else "dice" where there are annotated scans.
+        healthy_share: The share of healthy people in whom the thresholds by false volume hold; ½ = the median one.
         output: Folder of the copy; `None` = the bundle itself.
 
     Raises:
@@ -125,7 +144,7 @@ def run_calibration(
     if add:
         check_addition(rows, before, name)
     check_default(default, rows, before, name)
-    calibration = fit_calibration(Predictor(bundle, device=device, seed=seed), rows)
+    calibration = fit_calibration(Predictor(bundle, device=device, seed=seed), rows, healthy_share=healthy_share)
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
     if add and before is not None:

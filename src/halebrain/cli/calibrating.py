@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 _RATES = (0.01, 0.05, 0.1)
 
 
-def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
+def fit_calibration(predictor: "Predictor", rows: "Manifest", *, healthy_share: float) -> "Calibration":
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
     Args:
         predictor: The model.
         rows: The scans; those that are neither healthy nor annotated take no part.
+        healthy_share: The share of healthy people in whom the thresholds by false volume hold.
 
     Raises:
         MissingInputError: None takes part.
@@ -44,7 +45,8 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
             kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
             healthy.setdefault(modality, []).append(kept)
     about = {"split": "val", "manifest_sha256": rows.fingerprint()}
-    thresholds = _by_dice(ill, about) | _by_healthy([scan for scans in healthy.values() for scan in scans], about)
+    every = [scan for scans in healthy.values() for scan in scans]
+    thresholds = _by_dice(ill, about) | _by_healthy(every, about, healthy_share)
     if not thresholds:
         raise MissingInputError(
             "calibration needs healthy or annotated scans",
@@ -56,7 +58,7 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest") -> "Calibration":
         default=next(iter(thresholds)),
         thresholds=thresholds,
         subjects=tuple(rows.subjects()),
-        modalities={modality: _by_healthy(scans, about) for modality, scans in enough.items()},
+        modalities={modality: _by_healthy(scans, about, healthy_share) for modality, scans in enough.items()},
         healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
     )
 
@@ -133,9 +135,9 @@ def _by_dice(ill: "Sequence[tuple[str, Scores, Labels]]", about: dict[str, Any])
     return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about)}
 
 
-def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any]) -> "dict[str, Threshold]":
+def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any], healthy_share: float) -> "dict[str, Threshold]":
     """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
-    from halebrain.evaluation.false_volume import CONFIDENCE, VOLUMES_ML, fit_false_volume
+    from halebrain.evaluation.false_volume import HEALTHY_SHARE, VOLUMES_ML, fit_false_volume, reached_confidence
     from halebrain.evaluation.threshold import Threshold, fit_false_positive_rate
 
     if not scans:
@@ -147,8 +149,10 @@ def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any]) -> "dict[s
         found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
     smallest = scans[0].min_lesion_mm3
     pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
+    whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{healthy_share:.0%} of healthy scans"
+    sure = reached_confidence(len(scans), healthy_share=healthy_share)
     for volume_ml in VOLUMES_ML:
-        value, median_ml = fit_false_volume(scans, volume_ml)
-        method = f"at most {volume_ml:g} ml in the median healthy scan ({CONFIDENCE:.0%} confidence){pieces}"
+        value, median_ml = fit_false_volume(scans, volume_ml, healthy_share=healthy_share)
+        method = f"at most {volume_ml:g} ml in {whom} ({sure:.0%} confidence){pieces}"
         found[f"ml:{volume_ml:g}"] = Threshold(value=value, method=method, achieved=median_ml, **about)
     return found

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from halebrain.core.errors import DataError
@@ -22,11 +23,18 @@ class HealthyScan(Protocol):
 
 
 CONFIDENCE = 0.8
-"""How sure one may be that the median of all healthy people, of whom the scans at hand are a few, keeps the limit."""
+"""How sure one may be that all healthy people, of whom the scans at hand are a few, keep the limit as often as said."""
+
+HEALTHY_SHARE = 0.5
+"""The share of healthy people who keep the limit: one half, that is the median one."""
 
 
 def fit_false_volume(
-    scans: Sequence[HealthyScan], allowed_ml: float, *, confidence: float = CONFIDENCE
+    scans: Sequence[HealthyScan],
+    allowed_ml: float,
+    *,
+    healthy_share: float = HEALTHY_SHARE,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Return the lowest threshold at which the median healthy person shows at most `allowed_ml`, and what scans show.
 
@@ -37,7 +45,8 @@ def fit_false_volume(
     Args:
         scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
         allowed_ml: False volume of a scan in ml.
-        confidence: That the median keeps it, whatever the distribution; 0 = of the scans at hand.
+        healthy_share: The share of all people who keep the limit, where it is not the median one's (½).
+        confidence: That they keep it, whatever the distribution; 0 = of the scans at hand.
 
     Returns:
         The threshold, and the median volume in ml that the scans at hand show at it.
@@ -53,20 +62,26 @@ def fit_false_volume(
         )
     # Each scan keeps the limit from its own lowest threshold on.
     lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
-    value = lowest[scans_to_keep(len(scans), confidence) - 1]
+    value = lowest[scans_to_keep(len(scans), confidence, healthy_share=healthy_share) - 1]
     return value, statistics.median(scan.called_ml(value) for scan in scans)
 
 
-def scans_to_keep(count: int, confidence: float) -> int:
-    """Return how many of `count` scans must keep a limit, so that the median of all keeps it with this confidence.
+def reached_confidence(count: int, *, healthy_share: float = HEALTHY_SHARE) -> float:
+    """Return how sure one may be of a limit that `fit_false_volume` found on `count` scans: few say less."""
+    return min(CONFIDENCE, 1 - healthy_share**count)
 
-    A limit that fewer than half of all people keep is kept by at most k − 1 of n drawn ones with a probability of
-    P(Bin(n, ½) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer
-    than more than half.
+
+def scans_to_keep(count: int, confidence: float, *, healthy_share: float = HEALTHY_SHARE) -> int:
+    """Return how many of `count` scans must keep a limit, so that a share of all people keeps it with this confidence.
+
+    A limit that fewer than a share q of all people keep is kept by at most k − 1 of n drawn ones with a probability of
+    P(Bin(n, q) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer
+    than more than that share, and all where there are too few.
     """
-    below, enough = 0, count // 2 + 1
+    share = Fraction(healthy_share).limit_denominator(1000)
+    below, enough = Fraction(0), math.floor(count * share) + 1
     for kept in range(1, count + 1):
-        below += math.comb(count, kept - 1)
-        if kept >= enough and below >= confidence * 2**count:
+        below += math.comb(count, kept - 1) * share ** (kept - 1) * (1 - share) ** (count - kept + 1)
+        if kept >= enough and below >= confidence:
             return kept
     return count
