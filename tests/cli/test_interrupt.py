@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from halebrain.data.cohort.generate import CohortConfig, generate_cohort
+from halebrain.data.cohort.config import CohortConfig
+from halebrain.data.cohort.generate import generate_cohort
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from halebrain.cli.detect import scan_mosaic
+from halebrain.cli.scan_mosaic import scan_mosaic
 from halebrain.report import figures
 
 

@@ -7,7 +7,9 @@ from halebrain.core.errors import ConfigError, DataError, MissingInputError
 from halebrain.core.random import make_generator
 from halebrain.data.cohort.anatomies import ANATOMY_SOURCES, gather_anatomies, load_base
 from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
-from halebrain.data.cohort.generate import ANATOMIES, CohortConfig, SubjectParams, generate_cohort, grid_shape
+from halebrain.data.cohort.config import CohortConfig, grid_shape
+from halebrain.data.cohort.generate import ANATOMIES, generate_cohort
+from halebrain.data.cohort.subject import SubjectParams
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid

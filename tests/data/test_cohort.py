@@ -10,21 +10,15 @@ from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.cohort.acquisition import acquire, sample_acquisition
 from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
+from halebrain.data.cohort.config import CohortConfig
 from halebrain.data.cohort.contrast import render
 from halebrain.data.cohort.contrast_params import sample_contrast
 from halebrain.data.cohort.fields import compose, exponentiate, smooth_vectors
-from halebrain.data.cohort.generate import (
-    CohortConfig,
-    SubjectParams,
-    _people,
-    clear_cohort,
-    generate_cohort,
-    render_subject,
-    sample_subject,
-)
+from halebrain.data.cohort.generate import _people, clear_cohort, generate_cohort
 from halebrain.data.cohort.nuisance import add_nuisances
 from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
 from halebrain.data.cohort.stripping import StrippingParams, add_rim, stripped_mask
+from halebrain.data.cohort.subject import SubjectParams, render_subject, sample_subject
 from halebrain.io.bids_validator import validation_errors
 
 SPACING, SHAPE = 4.0, (48, 48, 40)

@@ -13,7 +13,8 @@ import pytest
 
 from halebrain.cli.completion import shipped_configs
 from halebrain.cli.main import main
-from halebrain.cli.prepare import _next_step, read_preprocessing
+from halebrain.cli.prepare import _next_step
+from halebrain.cli.preparing import read_preprocessing
 from halebrain.core.config import load_config
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.modality import guess_modality

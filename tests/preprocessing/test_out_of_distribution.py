@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
-from halebrain.data.cohort.generate import CohortConfig, render_subject, sample_subject
+from halebrain.data.cohort.config import CohortConfig
+from halebrain.data.cohort.subject import render_subject, sample_subject
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.out_of_distribution import RULES, judge, judge_name
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor

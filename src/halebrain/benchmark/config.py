@@ -7,7 +7,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
-from halebrain.data.cohort.generate import CohortConfig
+from halebrain.data.cohort.config import CohortConfig
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 
 SYNTHETIC = "synthetic"

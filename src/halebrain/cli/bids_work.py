@@ -108,7 +108,7 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
 
 def _look_at(looking: Looking, image: Path, *, bar: "ProgressBar | None", named: bool) -> None:
     """Look at one scan, and move the bar through it where there is one."""
-    from halebrain.cli.detect import detect_scan
+    from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scan_steps import begin_scan
     from halebrain.inference.cohort import bids_scan
 

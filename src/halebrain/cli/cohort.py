@@ -62,7 +62,8 @@ def cohort(
     """Make a virtual cohort: healthy brains and patients with exact ground truth. Prints the manifest's path."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.data.cohort.anatomies import gather_anatomies
-    from halebrain.data.cohort.generate import ANATOMIES, CohortConfig, clear_cohort, generate_cohort, grid_shape
+    from halebrain.data.cohort.config import CohortConfig, grid_shape
+    from halebrain.data.cohort.generate import ANATOMIES, clear_cohort, generate_cohort
     from halebrain.report.figures import cohort_montage, save_figure
 
     default = CohortConfig()

@@ -87,7 +87,8 @@ def _clear(output: Path) -> None:
 
 
 def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
-    from halebrain.data.cohort.generate import CohortConfig, generate_cohort
+    from halebrain.data.cohort.config import CohortConfig
+    from halebrain.data.cohort.generate import generate_cohort
     from halebrain.report.figures import cohort_montage, save_figure
 
     config = CohortConfig(
@@ -129,7 +130,7 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
 
 
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
-    from halebrain.cli.detect import detect_scan
+    from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scoring import run_evaluation
     from halebrain.decision.choice import MaskChoice
     from halebrain.evaluation.tables import write_evaluation
@@ -167,7 +168,7 @@ def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:
 def _write_page(
     output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
 ) -> Path:
-    from halebrain.cli.detect import scan_mosaic
+    from halebrain.cli.scan_mosaic import scan_mosaic
     from halebrain.inference.outputs import OutputNames
     from halebrain.report.figures import cohort_montage, loss_plot, save_figure
     from halebrain.report.page import Page, Section, interactive_view, write_page

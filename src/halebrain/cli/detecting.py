@@ -1,0 +1,192 @@
+"""What detection does between one scan and its files: skip what is done, run the networks, write all or nothing."""
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from halebrain.core.errors import CannotWriteError
+
+if TYPE_CHECKING:
+    from halebrain.cli.scan_steps import ScanSteps
+    from halebrain.core.types import MaskArray, ScanResult, Volume
+    from halebrain.decision.choice import MaskChoice
+    from halebrain.decision.modality import ScanModality
+    from halebrain.inference.cohort import ScanInput
+    from halebrain.inference.detection import Detection
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.inference.predictor import Predictor
+
+
+def detect_scan(
+    predictor: "Predictor",
+    scan: "ScanInput",
+    folder: Path,
+    *,
+    choice: "MaskChoice",
+    overwrite: bool,
+    dicom_seg: bool = False,
+    steps: "ScanSteps | None" = None,
+) -> Path:
+    """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
+
+    Args:
+        predictor: The model.
+        scan: What to look at.
+        folder: Where its files go.
+        choice: Threshold, smallest lesion and modality.
+        overwrite: Replace results made otherwise.
+        dicom_seg: Write the mask as DICOM-SEG too.
+        steps: Told what begins; `None` = nobody waits for it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CannotWriteError: There are results made with other settings.
+    """
+    from halebrain.cli.scan_steps import NETWORKS, PAGE, ScanSteps
+    from halebrain.decision.modality import flag_limits, said_modality, seen_modality
+    from halebrain.evaluation.scan_level import working_scan_score
+    from halebrain.inference.detection import detect_anomalies
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.io.dicom.segmentation import check_source
+    from halebrain.io.volume import read_volume
+    from halebrain.preprocessing.out_of_distribution import judge_name
+    from halebrain.preprocessing.prepared import open_scan
+
+    names = OutputNames(folder, scan.name)
+    steps = steps or ScanSteps()
+    volume = read_volume(scan.image)
+    asked = _asked(predictor, scan, dicom_seg=dicom_seg)
+    modality = said_modality(choice.modality, scan)
+    if names.provenance.exists() and not overwrite and _is_done(names, asked, choice, modality):
+        return folder
+    if dicom_seg:
+        check_source(scan.image)  # refused now, not after the networks have run
+    start = time.perf_counter()
+    given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space}
+    working = open_scan(predictor.preprocessor, volume, scan.image, **given, begin=steps.begin)
+    judge_name(working.qc, None if modality is None else modality.name)
+    for note in volume.notes:
+        typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
+    modality = modality or seen_modality(working.qc)
+    flag_limits(working.qc, predictor.bundle.limits, modality)
+    threshold = choice.threshold(modality)
+    called = {"threshold": threshold["value"], "min_lesion_mm3": choice.min_lesion_mm3}
+    steps.begin(NETWORKS)
+    found = detect_anomalies(predictor, volume, working, **called, modality=modality.name, progress=steps.one_pass)
+    steps.begin(PAGE)
+    score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
+    asked |= {"threshold": threshold} | choice.scan_level(modality, score)
+    about = {"scan": names.stem, "input_notes": list(volume.notes)} | _about(predictor, scan)
+    _finish(names, volume, found, asked | about, start, scan.image)
+    return folder
+
+
+def _asked(predictor: "Predictor", scan: "ScanInput", *, dicom_seg: bool) -> dict[str, Any]:
+    """Return what must be the same for results to be those of an earlier run, beside the threshold."""
+    from halebrain.inference.detection import predictor_settings
+    from halebrain.io.checksum import scan_sha256
+
+    asked = {
+        "input": scan.image.name or scan.name,
+        "input_sha256": scan_sha256(scan.image),
+        "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
+        **predictor_settings(predictor),
+    }
+    return asked | {"dicom_seg": True} if dicom_seg else asked
+
+
+def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
+    """Return what else a provenance says of how results were made."""
+    from halebrain.core.versions import versions
+    from halebrain.inference.detection import template_and_method
+
+    return {
+        "versions": versions(),
+        "device": str(predictor.device),
+        "model": predictor.bundle.name,
+        "input_in_dataset": scan.in_dataset and scan.in_dataset.as_posix(),
+        **template_and_method(predictor),
+    }
+
+
+def _is_done(
+    names: "OutputNames", asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality | None"
+) -> bool:
+    """Return whether the files of an earlier run with these settings are all there.
+
+    Raises:
+        CannotWriteError: They were made with other settings.
+    """
+    from halebrain.decision.modality import seen_modality
+
+    done = json.loads(names.provenance.read_text(encoding="utf-8"))
+    # The same scan shows the same contrast, so there is no need to look at it again.
+    if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
+        raise CannotWriteError(
+            "results made otherwise are there", where=names.folder, remedy="choose another or --overwrite"
+        )
+    promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
+    promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
+    promised += [names.segmentation] if asked.get("dicom_seg") else []
+    lost = [path.name for path in promised if not path.exists()]
+    if lost:
+        typer.echo(f"halebrain: {names.stem}: made again, as {', '.join(lost)} is gone", err=True)
+    return not lost
+
+
+def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:
+    """Return whether results were made with these settings; older ones say less of them, and that counts."""
+    threshold, stated = choice.threshold(modality), done.get("threshold", {})
+    if any(stated.get(key) != threshold[key] for key in ("value", "name", "min_lesion_mm3")):
+        return False
+    now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
+    then = done | {f"threshold.{key}": value for key, value in stated.items()}
+    if "scan_score" in done:  # a model calibrated anew may place it otherwise
+        place = choice.scan_level(modality, done["scan_score"])
+        now |= {key: value for key, value in place.items() if key in done}
+    return all(then.get(key) == value for key, value in now.items())
+
+
+def _finish(
+    names: "OutputNames", volume: "Volume", found: "Detection", provenance: dict[str, Any], start: float, image: Path
+) -> None:
+    from halebrain.cli.pages import page_files
+    from halebrain.cli.scan_mosaic import scan_mosaic
+    from halebrain.inference.outputs import write_detection
+
+    threshold = provenance["threshold"]
+    figure = scan_mosaic(
+        found.scan,
+        found.maps,
+        threshold=threshold["value"],
+        title=names.stem,
+        min_lesion_mm3=threshold["min_lesion_mm3"],
+        called=threshold["name"],
+    )
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
+    result, mask, lesions = found.result, found.mask, found.lesions
+    pages = page_files(names, volume, result, mask, lesions, provenance, mosaic=picture.getvalue())
+    if provenance.get("dicom_seg"):
+        pages[names.segmentation] = _segmentation(mask, result, image, provenance)
+    write_detection(names, result, mask, lesions, provenance, pages)
+    for flag in result.qc["flags"]:
+        typer.echo(f"halebrain: warning: {names.stem}: {flag}", err=True)
+
+
+def _segmentation(mask: "MaskArray", result: "ScanResult", image: Path, provenance: dict[str, Any]) -> bytes:
+    from halebrain.io.dicom.segmentation import SegmentationAbout, segmentation_bytes
+
+    threshold = provenance["threshold"]
+    said = {"threshold": f"{threshold['value']:.6g}", "method": threshold["name"], "seed": str(provenance["seed"])}
+    about = SegmentationAbout(
+        provenance["versions"]["halebrain"], provenance["model"], provenance["model_sha256"], said
+    )
+    return segmentation_bytes(mask, result.affine, image, about)

@@ -1,0 +1,109 @@
+"""What `halebrain prepare` writes of a whole data set: manifests, quality table, a page with pictures of every scan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from halebrain.cli.results import Results
+from halebrain.core.wording import counted
+
+if TYPE_CHECKING:
+    from halebrain.data.prepared_quality import QualityEntry
+    from halebrain.io.manifest import Manifest
+    from halebrain.io.manifest_sidecar import Origin
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What was written of the whole data set.
+
+    Args:
+        files: Manifests, table and page; empty where other parts are not there yet.
+        left: Scans of other parts that are not there yet.
+        flagged: Scans that somebody should look at.
+    """
+
+    files: tuple[Path, ...] = ()
+    left: int = 0
+    flagged: int = 0
+
+
+def finish(
+    output: Path,
+    manifest: "Manifest",
+    origin: "Origin",
+    failures: dict[str, str],
+    *,
+    part: str,
+    results: Results | None = None,
+) -> Finished:
+    """Write what concerns the whole data set, from the scans that are there, and tell its paths.
+
+    Of several parts, only the one that finds all scans there (or failed) writes it.
+
+    Args:
+        output: The data set.
+        manifest: All raw scans.
+        origin: Where they came from.
+        failures: Scan → reason, of this part.
+        part: Added to the name of the list of failures.
+        results: Where paths are told as they are written; `None` = on stdout.
+    """
+    from halebrain.core.atomic import write_text
+    from halebrain.data.prepared_quality import quality_entries, write_quality_table
+    from halebrain.data.prepared_set import read_entries, read_failures, write_manifests
+
+    failed = output / f"failed{part}.tsv"
+    if failures:
+        rows = [f"{name}\t{failures[name]}" for name in sorted(failures)]
+        write_text(failed, "\n".join(["scan\treason", *rows]) + "\n")
+    else:
+        failed.unlink(missing_ok=True)
+    entries = read_entries(output)
+    done = {entry.raw.scan_id for entry in entries} | set(read_failures(output))
+    missing = [record.scan_id for record in manifest if record.scan_id not in done]
+    if not entries:
+        return Finished(left=len(missing))
+    if missing:
+        are = f"{counted(len(missing), 'scan')} {'is' if len(missing) == 1 else 'are'}"
+        typer.echo(f"{are} left for other parts; the last one writes the manifests", err=True)
+        return Finished(left=len(missing))
+    results = results or Results("prepare")
+    files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
+    quality = quality_entries(entries)
+    write_quality_table(quality, output / "qc.tsv")
+    for path in files[:-1]:
+        results.line(path)
+    write_page(output, quality, read_failures(output))
+    results.line(files[-1])
+    flagged = sum(bool(scan.flags) for scan in quality)
+    has = "has" if flagged == 1 else "have"
+    typer.echo(f"{flagged} of {counted(len(quality), 'scan')} {has} something to look at", err=True)
+    return Finished(tuple(files), flagged=flagged)
+
+
+def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[str, str]) -> None:
+    """Write `index.html`, with a picture of every scan; pictures are drawn once and kept in `figures/`."""
+    from halebrain.core.atomic import atomic_path
+    from halebrain.core.progress import track
+    from halebrain.io.volume import read_array
+    from halebrain.preprocessing.geometry import Grid
+    from halebrain.preprocessing.template import template_on
+    from halebrain.report.quality_page import QualityRow, write_quality_page
+    from halebrain.report.quality_picture import quality_picture
+
+    rows = []
+    for scan in track(quality, description="Drawing", total=len(quality)):
+        raw, files = scan.entry.raw, scan.entry.files
+        path = output / "figures" / f"{raw.scan_id}.jpg"
+        if not path.is_file() or path.stat().st_mtime < files.sidecar.stat().st_mtime:
+            data, affine = read_array(files.image)
+            template, _ = template_on(Grid((data.shape[0], data.shape[1], data.shape[2]), affine), scan.entry.atlas)
+            picture = quality_picture(data, read_array(files.brain_mask)[0] > 0, template)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(picture)
+        rows.append(QualityRow(raw.scan_id, raw.modality, scan.figures, scan.flags, path.read_bytes()))
+    write_quality_page(rows, failures, output / "index.html")

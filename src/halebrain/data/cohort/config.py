@@ -1,0 +1,80 @@
+"""What a virtual cohort is made of: its settings, and which of them are refused."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from halebrain.core.config import GrowingConfig
+from halebrain.core.errors import UsageError
+from halebrain.core.registry import suggestion
+from halebrain.data.cohort.contrast_params import MODALITIES, Variety
+from halebrain.data.cohort.pathology import PATHOLOGIES
+
+USUAL_PATHOLOGIES = ("ms", "stroke", "tumour", "wmh")
+"""What a cohort has where nothing is said."""
+_FIELD_MM = (192, 192, 160)
+
+
+class CohortConfig(GrowingConfig):
+    """What cohort to make; the same settings give the same files.
+
+    Args:
+        healthy: Number of healthy subjects.
+        patients: Number of patients of each pathology.
+        modalities: What each subject is scanned with.
+        pathologies: Which diseases.
+        seed: Seed of everything that is drawn.
+        spacing_mm: Voxel size; 2 is the working grid of the networks.
+        split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
+        anatomies: Names of the anatomies in the cohort's folder that brains are made of, beside the template's.
+        template_share: Share of brains that are made of the template where there are other anatomies.
+        variety: How much scans differ: "usual", or "wide" as those of many scanners, with artefacts and imperfect brain
+            masks.
+        prefix: What the labels of all subjects begin with, letters and digits. Labels do not hang on the seed, so a
+            cohort beside another one needs a prefix, and has other people.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix"})
+
+    healthy: int = 20
+    patients: int = 5
+    modalities: tuple[str, ...] = ("T1w", "T2w", "FLAIR")
+    pathologies: tuple[str, ...] = USUAL_PATHOLOGIES
+    seed: int = 0
+    spacing_mm: float = 2.0
+    split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    anatomies: tuple[str, ...] = ()
+    template_share: float = Field(default=0.2, ge=0, le=1)
+    variety: Variety = "usual"
+    prefix: str = ""
+
+
+def grid_shape(spacing_mm: float) -> tuple[int, int, int]:
+    """Return the voxels of a cohort's grid."""
+    i, j, k = (round(n / spacing_mm) for n in _FIELD_MM)
+    return i, j, k
+
+
+def check_cohort(config: CohortConfig) -> None:
+    """Stop where a cohort cannot be made so.
+
+    Raises:
+        UsageError: A modality or pathology is unknown, the prefix is no label, or nobody is asked for.
+    """
+    for kind, names, known in (
+        ("modality", config.modalities, list(MODALITIES)),
+        ("pathology", config.pathologies, PATHOLOGIES.names()),
+    ):
+        for name in names:
+            if name not in known:
+                raise UsageError(f"a {kind} must be a known one", received=repr(name), remedy=suggestion(name, known))
+    if config.prefix and not (config.prefix.isascii() and config.prefix.isalnum()):
+        raise UsageError(
+            "a prefix of labels is made of letters and digits",
+            received=repr(config.prefix),
+            remedy="for example --prefix second",
+        )
+    if config.healthy + config.patients * len(config.pathologies) == 0 or not config.modalities:
+        raise UsageError(
+            "a cohort needs at least one subject and one modality", remedy="raise --subjects or --patients"
+        )
