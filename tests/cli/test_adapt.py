@@ -10,7 +10,8 @@ import torch
 
 from halebrain.io.manifest import Manifest
 from halebrain.models.about import About
-from halebrain.models.bundle import load_bundle, save_bundle, store_about
+from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.models.bundle_store import store_about
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

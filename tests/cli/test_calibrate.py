@@ -9,7 +9,8 @@ import torch
 from halebrain.cli.calibrate import run_calibration
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.bundle import bundle_files, load_bundle, save_bundle
+from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.models.bundle_store import bundle_files
 from halebrain.models.store import export_model
 
 

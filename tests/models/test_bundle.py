@@ -18,9 +18,8 @@ from halebrain.models.bundle import (
     model_sha256,
     read_summary,
     save_bundle,
-    store_about,
-    store_calibration,
 )
+from halebrain.models.bundle_store import store_about, store_calibration
 from halebrain.models.card import model_card
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}

@@ -48,7 +48,8 @@ def list_models(as_json: options.Json = False) -> None:
 @models_app.command()
 def info(model: DefaultedModel = None, as_json: options.Json = False) -> None:
     """Print a model's card: what it is, what it learned from, licence and citation, its thresholds, size and hash."""
-    from halebrain.models.bundle import load_bundle, read_card
+    from halebrain.models.bundle import load_bundle
+    from halebrain.models.bundle_store import read_card
     from halebrain.models.store import find_model
 
     path = find_model(model)
@@ -127,7 +128,8 @@ def describe(
 
     from halebrain.core.config import parse_config
     from halebrain.models.about import About
-    from halebrain.models.bundle import load_bundle, store_about
+    from halebrain.models.bundle import load_bundle
+    from halebrain.models.bundle_store import store_about
     from halebrain.models.card import model_card
 
     weak = dict(limit.partition("=")[::2] for limit in limits or ())

@@ -8,7 +8,7 @@ and citation where they are said). No pickle.
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 import halebrain
-from halebrain.core.atomic import atomic_folder, write_text
+from halebrain.core.atomic import atomic_folder
 from halebrain.core.config import Config, dump_yaml, parse_config
 from halebrain.core.errors import DataError
 from halebrain.models.about import About
@@ -222,68 +222,6 @@ def read_summary(path: Path) -> BundleSummary:
     config = parse_config(ModelConfig, yaml.safe_load(files[CONFIG]), where=path / CONFIG)
     modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
     return BundleSummary(config.kind, tuple(sorted(modalities)), model_hash(files), _about(manifest, path))
-
-
-def bundle_files(path: Path) -> dict[str, bytes]:
-    """Return name → content of a bundle's files, each checked against its hash.
-
-    Raises:
-        MissingInputError: There is nothing at `path`.
-        DataError: A file is missing, unknown or changed.
-    """
-    files = read_files(path)
-    checked_manifest(files, path)
-    return files
-
-
-def copy_bundle(source: Path, path: Path) -> None:
-    """Write the files of a bundle folder or zip into a new folder, to the byte.
-
-    Raises:
-        CannotWriteError: The folder exists, or cannot be written.
-        MissingInputError, DataError: As `bundle_files`.
-    """
-    files = bundle_files(source)
-    with atomic_folder(path) as folder:
-        for name, raw in files.items():
-            (folder / name).write_bytes(raw)
-
-
-def read_card(path: Path) -> str:
-    """Return a bundle's card as Markdown; raises as `bundle_files`."""
-    return bundle_files(path)[CARD].decode("utf-8")
-
-
-def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
-    """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
-    manifest = checked_manifest(read_files(path), path)
-    manifest["calibration"] = calibration
-    write_text(path / MANIFEST, sealed_text(manifest))
-
-
-def store_about(path: Path, about: About, *, card: str) -> None:
-    """Replace licence, citation and card in the bundle folder at `path`; weights and configuration stay, to the byte.
-
-    Raises:
-        DataError: The bundle is damaged, or no folder.
-        CannotWriteError: It cannot be written.
-    """
-    if path.is_file():
-        raise DataError("a model is described in its folder", where=path, remedy="unpack the zip")
-    files = read_files(path)
-    manifest = checked_manifest(files, path)
-    files[CARD] = card.encode()
-    manifest["files"][CARD] = hashlib.sha256(files[CARD]).hexdigest()
-    manifest["about"] = about.model_dump(mode="json")
-    files[MANIFEST] = sealed_text(manifest).encode()
-    with atomic_folder(path, overwrite=True) as folder:
-        for name, raw in files.items():
-            (folder / name).write_bytes(raw)
-
-
-def with_calibration(bundle: Bundle, calibration: dict[str, Any]) -> Bundle:
-    """Return the bundle with other thresholds."""
-    return replace(bundle, calibration=calibration)
 
 
 def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
