@@ -56,6 +56,15 @@ def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_m
     assert "the output must not exist yet" in said.err
 
 
+def test_too_few_healthy_scans_for_the_share_asked_for_are_said(command, small_model, small_cohort):
+    manifest = small_cohort([(f"p{n}", "T1w", "val", "healthy") for n in range(5)])
+    code, said = command("calibrate", small_model, "--manifest", manifest, "--no-progress", "--healthy-share", 0.9)
+    assert code == 0
+    assert "T1w: 5 healthy scans are too few for 90 % of people" in said.err
+    assert "40 % instead of 80%" in said.err
+    assert command("calibrate", small_model, "--manifest", manifest, "--healthy-share", 1.2)[0] == 2
+
+
 def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
     command, small_model, small_cohort, tmp_path, monkeypatch
 ):

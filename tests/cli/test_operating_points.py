@@ -72,8 +72,8 @@ def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibra
     strict = calibrate(small_cohort(T1, folder="again"), "--healthy-share", 0.9)
     for name in ("ml:0.1", "ml:0.5", "ml:1"):
         assert strict.modalities["T1w"][name].value >= median.modalities["T1w"][name].value
-    # Five scans, all of which must keep it: 1 − 0.9⁵.
-    assert "in 90% of healthy scans (41% confidence)" in strict.modalities["T1w"]["ml:1"].method
+    # Five scans, all of which must keep it: 1 − 0.9⁵ = 0.409, rounded down.
+    assert "in 90% of healthy scans (40% confidence)" in strict.modalities["T1w"]["ml:1"].method
     assert "in the median healthy scan (80% confidence)" in median.modalities["T1w"]["ml:1"].method
     assert strict.modalities["T1w"]["fpr:0.01"] == median.modalities["T1w"]["fpr:0.01"].model_copy(
         update={"manifest_sha256": strict.modalities["T1w"]["fpr:0.01"].manifest_sha256}

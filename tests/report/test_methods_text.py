@@ -114,4 +114,27 @@ def test_networks_of_their_own_contrasts_are_told_as_they_were_asked() -> None:
     told = "2 segmentation networks, one that learned from T1w, the other from FLAIR and T1w scans, averaged, looked at"
     assert told in text("T1w")
     assert "3 segmentation networks, averaged, looked at" in text(None)
+    assert "2 segmentation networks, one that learned from T1w, the other" in text("T1ce")  # tissues in T1w's order
     assert "A segmentation network looked at" in methods_text(FULL)[0]
+
+
+def test_two_networks_of_one_contrast_and_the_one_for_the_rest_are_told_with_what_each_sees() -> None:
+    each = {
+        "contrasts": [["T1w"], ["T2w"], ["T2w"], []],
+        "neighbours": [-1, 1],
+        "neighbours_each": [[1], [-1, 1], [], []],
+    }
+    method = FULL["method"] | each
+
+    def text(shown: str | None, **changed: object) -> str:
+        about = {"method": method | changed, "threshold": FULL["threshold"] | {"modality": shown}}
+        return methods_text(FULL | about)[0]
+
+    beside = "with the neighbouring slices of the scan"
+    pair = "looked at each pair of scan and reconstruction"
+    two = f"2 segmentation networks that learned from T2w scans, averaged, {pair}"
+    assert f"{two}, one of them {beside} [" in text("T2w")
+    assert f"A segmentation network that learned from T1w scans {pair}, {beside} [" in text("T1w")
+    assert f"The segmentation network for contrasts that no other learned {pair} [" in text("PDw")
+    # An earlier version said what all of them see together.
+    assert f"{two}, {beside} [" in text("T2w", neighbours_each=[])

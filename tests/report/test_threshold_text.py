@@ -20,7 +20,7 @@ from halebrain.report.threshold_text import marking_text, promise
         ),
         (
             "ml:1 (all modalities: FLAIR, T2w)",
-            "Chosen on validation scans of all contrasts (FLAIR, T2w), as this one has none of its own.",
+            "Chosen on validation scans of other contrasts (FLAIR, T2w), as this one has none of its own.",
         ),
     ],
 )
@@ -28,6 +28,16 @@ def test_every_kind_of_threshold_is_told_in_words(name: str, says: str) -> None:
     text = marking_text({"value": 0.5481, "name": name, "min_lesion_mm3": 0.0})
     assert text.startswith("A voxel is marked where its anomaly score is at least 0.548. ")
     assert text.endswith(says)
+
+
+def test_a_limit_that_more_than_the_median_person_keeps_says_so() -> None:
+    method = "at most 1 ml in 90% of healthy scans (80% confidence), pieces of 30 mm³ and more"
+    text = marking_text({"value": 0.5, "name": "ml:1", "method": method, "n_scans": 42})
+    assert text.endswith(
+        "Threshold ml:1: 90 % of healthy scans show at most 1 ml in vain. Chosen on 42 validation scans."
+    )
+    median = marking_text({"value": 0.5, "name": "ml:1", "method": "at most 1 ml in the median healthy scan (80% …)"})
+    assert "the median healthy scan shows at most 1 ml" in median
 
 
 def test_contrast_smallest_piece_and_number_of_scans_are_told_where_they_are_known() -> None:

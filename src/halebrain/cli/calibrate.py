@@ -1,5 +1,7 @@
 """`halebrain calibrate`: choose thresholds on validation scans and store them in the model."""
 
+import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +48,7 @@ def calibrate(
             "--healthy-share",
             min=0.5,
             max=0.99,
-            help="Healthy people who show no more than ml: thresholds say: 0.5 = the median one.",
+            help="Healthy people in whom ml: thresholds must hold: 0.5 = the median one, 0.9 = nine of ten.",
         ),
     ] = 0.5,
     seed: options.Seed = 0,
@@ -81,6 +83,7 @@ def calibrate(
     for contrast, table in calibration.modalities.items():
         for stored, threshold in table.items():
             results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
+    _warn_of_few(rows, healthy_share)
     typer.echo(f"halebrain: --threshold auto means {calibration.default}", err=True)
     stated = calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})
     results.finish(
@@ -92,6 +95,23 @@ def calibrate(
         ],
         document={"model": model, "scans": len(rows), "subjects": len(calibration.subjects), "modalities": {}} | stated,
     )
+
+
+def _warn_of_few(rows: "Manifest", healthy_share: float) -> None:
+    """Say of which contrasts there are too few healthy scans for the confidence that thresholds by volume have."""
+    from halebrain.core.modality import standard_modality
+    from halebrain.evaluation.false_volume import CONFIDENCE, reached_confidence
+    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
+
+    for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
+        sure = reached_confidence(count, healthy_share=healthy_share)
+        if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
+            few = f"{count} healthy scans are too few for {100 * healthy_share:g} % of people"
+            typer.echo(
+                f"halebrain: warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
+                f"{math.floor(100 * sure)} % instead of {CONFIDENCE:.0%}",
+                err=True,
+            )
 
 
 def run_calibration(

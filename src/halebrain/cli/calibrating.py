@@ -1,5 +1,6 @@
 """What calibration does between a manifest and the thresholds: score every scan, fit over all and by modality."""
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -149,10 +150,10 @@ def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any], healthy_sh
         found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
     smallest = scans[0].min_lesion_mm3
     pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
-    whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{healthy_share:.0%} of healthy scans"
-    sure = reached_confidence(len(scans), healthy_share=healthy_share)
+    whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{100 * healthy_share:g}% of healthy scans"
+    sure = math.floor(100 * reached_confidence(len(scans), healthy_share=healthy_share))
     for volume_ml in VOLUMES_ML:
         value, median_ml = fit_false_volume(scans, volume_ml, healthy_share=healthy_share)
-        method = f"at most {volume_ml:g} ml in {whom} ({sure:.0%} confidence){pieces}"
+        method = f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}"
         found[f"ml:{volume_ml:g}"] = Threshold(value=value, method=method, achieved=median_ml, **about)
     return found

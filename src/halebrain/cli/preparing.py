@@ -39,7 +39,7 @@ def read_preprocessing(
         UsageError: Both a file and a model are given.
         ConfigError: A key or value is wrong.
     """
-    from halebrain.core.config import load_config, merged, parse_config, parse_pair, read_yaml
+    from halebrain.core.config import load_config, parse_config, read_yaml
     from halebrain.models.bundle import load_bundle
     from halebrain.models.store import find_model
     from halebrain.preprocessing.pipeline import PreprocessingConfig
@@ -50,8 +50,7 @@ def read_preprocessing(
             settings = load_config(PreprocessingConfig, file, overrides)
         else:  # a training, whose data say how they must have been prepared
             asked = read_yaml(file).get("data", {}).get("preprocessing", {})
-            laid_over = merged(asked, *(parse_pair(pair) for pair in overrides))
-            settings = parse_config(PreprocessingConfig, laid_over, where=file)
+            settings = load_config(PreprocessingConfig, None, overrides, base=asked)
     elif config is not None or overrides:
         raise UsageError(
             "--model says how to preprocess; -c and --set do not go with it",

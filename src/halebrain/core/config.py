@@ -3,6 +3,7 @@
 An unknown key is an error that names the closest valid one; a wrong type names the key, the value and the file.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, TypeVar, get_args
@@ -56,7 +57,9 @@ C = TypeVar("C", bound=Config)
 _EXTENDS = "extends"
 
 
-def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
+def load_config(
+    model: type[C], path: Path | None, overrides: Sequence[str] = (), *, base: dict[str, Any] | None = None
+) -> C:
     """Read a YAML file, apply `a.b=value` overrides, and validate.
 
     Args:
@@ -64,12 +67,13 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
         path: The YAML file; `None` starts from the defaults.
         overrides: `key=value` pairs with dotted keys (`of.0.name` for the first item of a list); the value is read as
             YAML.
+        base: Settings in place of a file's.
 
     Raises:
         MissingInputError: The file does not exist.
         ConfigError: The file is no YAML mapping, or a key, type or value is wrong.
     """
-    raw = read_yaml(path) if path is not None else {}
+    raw = read_yaml(path) if path is not None else copy.deepcopy(base or {})
     for pair in overrides:
         _apply_override(raw, pair)
     return parse_config(model, over_defaults(model, raw), where=path or "--set")

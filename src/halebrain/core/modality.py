@@ -1,6 +1,7 @@
 """The words for the contrast of a scan, and the BIDS suffix that each stands for."""
 
 import re
+from collections.abc import Sequence
 
 _WORDS = (
     ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
@@ -17,6 +18,29 @@ _WORDS = (
     ("PET", r"pet"),
 )
 """Contrasts by the words that stand for them in file names, the more particular first."""
+
+_ALIKE = {"T1ce": "T1w"}
+"""Whose networks answer for a contrast that none learned: tissues lie in the same order there."""
+
+
+def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple[int, ...]:
+    """Return which of several networks answer for a contrast, by their place.
+
+    Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none
+    those that name no contrast, or learned from tissues in any order ("random"); and where all name others, all.
+
+    Args:
+        each: The contrasts that each network names, as BIDS suffixes; () = none of its own.
+        modality: The scan's ("T2w"); `None` = not known.
+
+    Example:
+        >>> networks_asked([("T1w",), ("T2w",), ("T2w",), ()], "T2w"), networks_asked([("T1w",), ()], "PDw")
+        ((1, 2), (1,))
+    """
+    known = modality if any(modality in names for names in each) else _ALIKE.get(modality or "")
+    own = [number for number, names in enumerate(each) if known in names]
+    for_all = [number for number, names in enumerate(each) if not names or "random" in names]
+    return tuple(own or for_all or range(len(each)))
 
 
 def guess_modality(name: str) -> str | None:

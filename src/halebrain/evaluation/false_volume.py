@@ -23,10 +23,10 @@ class HealthyScan(Protocol):
 
 
 CONFIDENCE = 0.8
-"""How sure one may be that all healthy people, of whom the scans at hand are a few, keep the limit as often as said."""
+"""How sure one may be that the share of all healthy people who keep a limit is as said, from the few scans at hand."""
 
 HEALTHY_SHARE = 0.5
-"""The share of healthy people who keep the limit: one half, that is the median one."""
+"""The share of healthy people who keep a limit where nothing else is said: one half, which is the median one."""
 
 
 def fit_false_volume(
@@ -36,16 +36,17 @@ def fit_false_volume(
     healthy_share: float = HEALTHY_SHARE,
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
-    """Return the lowest threshold at which the median healthy person shows at most `allowed_ml`, and what scans show.
+    """Return the lowest threshold at which a share of healthy people shows at most `allowed_ml`, and what scans show.
 
     The median of those at hand is not that of those to come: half of the time the latter show more. So more than half
     of the scans must keep the limit, as many as the order statistics ask for: 7 of 10, 15 of 24, 55 of 100. The median,
-    not the mean: one scan with an artefact, or with a disease that nobody noticed, does not decide for all.
+    not the mean: one scan with an artefact, or with a disease that nobody noticed, does not decide for all. A larger
+    share asks for more of them, and of few scans for all: then one does decide.
 
     Args:
         scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
         allowed_ml: False volume of a scan in ml.
-        healthy_share: The share of all people who keep the limit, where it is not the median one's (½).
+        healthy_share: The share of all people who keep the limit; ½ = the median one.
         confidence: That they keep it, whatever the distribution; 0 = of the scans at hand.
 
     Returns:

@@ -101,10 +101,18 @@ class Predictor:
             "around_mm": self.postprocessing.around_mm,
             "through_plane_by_contrast": {k: list(v) for k, v in self.postprocessing.through_plane_by_contrast.items()},
             "mirror": self.postprocessing.mirror,
-            "neighbours": [] if self.bundle.segmenter is None else list(self.bundle.segmenter.config.shown),
-            "contrasts": []
-            if self.bundle.segmenter is None
-            else [*map(list, self.bundle.segmenter.config.contrasts_each)],
+            **self._networks(),
+        }
+
+    def _networks(self) -> dict[str, Any]:
+        """Return what the segmenter's networks see, and which contrasts each of several answers for."""
+        if self.bundle.segmenter is None:
+            return {"neighbours": [], "neighbours_each": [], "contrasts": []}
+        config = self.bundle.segmenter.config
+        return {
+            "neighbours": list(config.shown),
+            "neighbours_each": [*map(list, config.neighbours_each)],
+            "contrasts": [*map(list, config.contrasts_each)],
         }
 
     def predict(

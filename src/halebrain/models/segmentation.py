@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import GrowingConfig
+from halebrain.core.modality import networks_asked
 from halebrain.core.similarity import ssim_map
 
 Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
@@ -32,9 +33,6 @@ VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
 
 _STEM = "encoders.0.0.0.weight"
 """What sees the views, `(out, views × folded, 3, 3)`, views in the order in which they are stacked."""
-
-_ALIKE = {"T1ce": "T1w"}
-"""Whose networks answer for a contrast that none learned: tissues lie in the same order there."""
 
 
 class SegmenterConfig(GrowingConfig):
@@ -95,25 +93,24 @@ class SegmenterConfig(GrowingConfig):
         return tuple(dict.fromkeys(every))
 
     @property
+    def neighbours_each(self) -> tuple[tuple[int, ...], ...]:
+        """The neighbours that each network looks at, this one first."""
+        return (self.neighbours, *(other.neighbours for other in self.others))
+
+    @property
     def contrasts_each(self) -> tuple[tuple[str, ...], ...]:
         """The contrasts of each network, this one first; () where no network has its own."""
         each = (self.contrasts, *(other.contrasts for other in self.others))
         return each if self.others and any(each) else ()
 
     def asked(self, modality: str | None) -> tuple[int, ...]:
-        """Return which of the networks answer for a contrast, 0 = this one.
-
-        Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none
-        those that name no contrast, or learned from tissues in any order ("random"); and where all name others, all.
+        """Return which of the networks answer for a contrast, 0 = this one: `networks_asked`.
 
         Args:
             modality: Its BIDS suffix ("T2w"); `None` = not known.
         """
         each = self.contrasts_each or ((),) * (1 + len(self.others))
-        known = modality if any(modality in names for names in each) else _ALIKE.get(modality or "")
-        own = [number for number, names in enumerate(each) if known in names]
-        for_all = [number for number, names in enumerate(each) if not names or "random" in names]
-        return tuple(own or for_all or range(len(each)))
+        return networks_asked(each, modality)
 
 
 class Segmenter(nn.Module):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from halebrain.core.modality import networks_asked
+
 BEHRENDT = (
     "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based Unsupervised "
     "Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
@@ -29,6 +31,8 @@ SYNTHSTRIP = (
     "2022;260:119474."
 )
 
+_BESIDE = " with the neighbouring slices of the scan"
+_FOR_OTHERS = "The segmentation network for contrasts that no other learned"
 _BRAIN = {
     "given": "The brain was outlined by a mask that was given.",
     "stripped": "The scan was skull-stripped already.",
@@ -104,10 +108,8 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
     found = [f"A model that learned from healthy brains{kind} gave pseudo-healthy reconstructions{at}{times}."]
     if method.get("segmenter", True):
         twice = ", as it is and mirrored" if method.get("mirror") else ""
-        beside = ", with the neighbouring slices of the scan" if method.get("neighbours") else ""
-        pair = f"each pair of scan and reconstruction{beside}{twice}"
-        shown = (provenance.get("threshold") or {}).get("modality")
-        found.append(f"{_segmenters(method.get('contrasts', []), shown)} looked at {pair} [{{behrendt}}].")
+        who, beside = _segmenters(method, (provenance.get("threshold") or {}).get("modality"))
+        found.append(f"{who} looked at each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(
@@ -129,15 +131,30 @@ def _across_slices(narrow: float, wide: float) -> str:
     return f"Gaussian, standard deviation {narrow:g} mm" if narrow else ""
 
 
-def _segmenters(contrasts: Sequence[Sequence[str]], shown: str | None) -> str:
-    """Return who looked at a scan of the contrast `shown`, of networks that have contrasts of their own."""
-    asked = [" and ".join(names) for names in contrasts if shown in names]
-    if len(asked) == 1:
-        return f"A segmentation network that learned from {asked[0]} scans"
-    if asked:
-        learned = ", the other from ".join(asked)
-        return f"{len(asked)} segmentation networks, one that learned from {learned} scans, averaged,"
-    return f"{len(contrasts)} segmentation networks, averaged," if contrasts else "A segmentation network"
+def _segmenters(method: Mapping[str, Any], shown: str | None) -> tuple[str, str]:
+    """Return who looked at a scan of the contrast `shown`, and with which of its slices beside."""
+    each: Sequence[Sequence[str]] = method.get("contrasts", [])
+    if not each:
+        return "A segmentation network", f",{_BESIDE}" if method.get("neighbours") else ""
+    asked = networks_asked(each, shown)
+    # Results of earlier versions do not say it of each network.
+    seen = method.get("neighbours_each") or [method.get("neighbours")] * len(each)
+    with_beside = sum(bool(seen[number]) for number in asked)
+    some = "" if with_beside == len(asked) else f" {'one' if with_beside == 1 else with_beside} of them"
+    return _who([each[number] for number in asked]), f",{some}{_BESIDE}" if with_beside else ""
+
+
+def _who(contrasts: Sequence[Sequence[str]]) -> str:
+    """Return the networks that were asked, by the contrasts that each learned from."""
+    learned = [" and ".join(names) for names in contrasts]
+    if len(learned) == 1:
+        return f"A segmentation network that learned from {learned[0]} scans" if learned[0] else _FOR_OTHERS
+    many = f"{len(learned)} segmentation networks"
+    if all(learned) and len(set(learned)) == 1:
+        return f"{many} that learned from {learned[0]} scans, averaged,"
+    if all(learned) and len(learned) == 2:
+        return f"{many}, one that learned from {learned[0]}, the other from {learned[1]} scans, averaged,"
+    return f"{many}, averaged,"
 
 
 def _threshold(provenance: Mapping[str, Any]) -> str:

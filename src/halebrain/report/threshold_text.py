@@ -1,31 +1,36 @@
 """What a page says of the threshold: when a voxel is marked, and what the threshold promises, in plain words."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from halebrain.core.wording import counted
 
 _ALL_MODALITIES = " (all modalities: "
+_SHARE = re.compile(r" in ([\d.]+)% of healthy scans")
 
 
 def marking_text(threshold: Mapping[str, Any]) -> str:
     """Return when a voxel is marked, what that threshold means, and on which scans it was chosen.
 
     Args:
-        threshold: As a provenance states it: `value`, `name`, `min_lesion_mm3`, where known `modality` and `n_scans`.
+        threshold: As a provenance states it: `value`, `name`, `min_lesion_mm3`, where known `modality`, `n_scans` and
+            `method`.
     """
     modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
     smallest = threshold.get("min_lesion_mm3")
     dropped = f"; pieces smaller than {smallest:g} mm³ are dropped" if smallest else ""
     marked = f"A voxel is marked where its anomaly score is at least {threshold['value']:.3f}{dropped}."
-    return f"{modality}{marked} {_what_it_is(str(threshold['name']), threshold.get('n_scans'))}"
+    what = _what_it_is(str(threshold["name"]), threshold.get("n_scans"), str(threshold.get("method") or ""))
+    return f"{modality}{marked} {what}"
 
 
-def promise(key: str) -> str:
+def promise(key: str, method: str = "") -> str:
     """Return what a stored threshold promises, from its name ("ml:1", "fpr:0.05", "dice"); empty where unknown.
 
     Args:
         key: Its name without a data set.
+        method: How it was chosen, as a calibration says it: "… in 90% of healthy scans …" is more than the median.
     """
     kind, _, amount = key.partition(":")
     try:
@@ -33,6 +38,8 @@ def promise(key: str) -> str:
     except ValueError:
         return ""
     if kind == "ml" and size is not None:
+        if share := _SHARE.search(method):
+            return f"{share[1]} % of healthy scans show at most {size:g} ml in vain"
         return f"the median healthy scan shows at most {size:g} ml in vain"
     if kind == "fpr" and size is not None:
         return f"at most {100 * size:g} % of the voxels of healthy brains are marked in vain"
@@ -41,7 +48,7 @@ def promise(key: str) -> str:
     return ""
 
 
-def _what_it_is(name: str, n_scans: object) -> str:
+def _what_it_is(name: str, n_scans: object, method: str) -> str:
     """Return what a threshold of this name means, and on which scans it was chosen.
 
     A name may tell a data set and, where the contrast has no threshold of its own, the contrasts that it was chosen
@@ -51,9 +58,9 @@ def _what_it_is(name: str, n_scans: object) -> str:
         return "The threshold was given as a number."
     stored, _, others = name.partition(_ALL_MODALITIES)
     key, _, data_set = stored.partition("@")
-    promised = promise(key)
+    promised = promise(key, method)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
     scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
-    every = f" of all contrasts ({others.removesuffix(')')}), as this one has none of its own" if others else ""
+    every = f" of other contrasts ({others.removesuffix(')')}), as this one has none of its own" if others else ""
     return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said
