@@ -47,7 +47,7 @@ def test_a_bids_suffix_goes_before_the_words_in_other_entities():
 
 def test_a_modality_that_is_none_is_refused():
     own = Calibration(default="d", thresholds={}, subjects=(), healthy_scores={"PDw@ours": (0.1,)})
-    for known in ("auto", "T1w", "T2w", "FLAIR"):
+    for known in ("auto", "T1w", "T2w", "FLAIR", "T1ce"):
         check_modality(known, None)
     check_modality("PDw", own)
     with pytest.raises(UsageError, match="T1w, T2w, FLAIR"):

@@ -125,6 +125,7 @@ def by_modality() -> Calibration:
         ("ml:1", None, (0.5, "ml:1 (all modalities: FLAIR, T2w)")),
         ("auto", "FLAIR", (0.4, "dice")),  # chosen on nothing but FLAIR
         ("auto", "T1w", (0.4, "dice (all modalities: FLAIR)")),
+        ("ml:1", "T1ce", (0.5, "ml:1 (all modalities: FLAIR, T2w)")),  # T1 has none of its own either
         ("0.25", "FLAIR", (0.25, "fixed")),
     ],
 )
@@ -132,6 +133,15 @@ def test_a_modality_has_its_own_threshold_or_is_told_whose_it_gets(wanted, modal
     assert select_threshold(by_modality(), wanted, modality=modality) == expected
     chosen = OperatingPoint(by_modality(), wanted).at(modality)
     assert (chosen.value, chosen.name) == expected
+
+
+def test_t1_with_contrast_medium_takes_the_threshold_of_t1_as_it_takes_its_networks() -> None:
+    both = by_modality()
+    both.modalities["T1w"] = {"ml:1": threshold(0.6, "T1w")}
+    assert select_threshold(both, "ml:1", modality="T1ce") == (0.6, "ml:1 (of T1w)")
+    assert select_threshold(both, "auto", modality="T1ce") == (0.4, "dice (all modalities: FLAIR)")
+    both.modalities["T1ce"] = {"ml:1": threshold(0.8, "T1ce")}
+    assert select_threshold(both, "ml:1", modality="T1ce") == (0.8, "ml:1")
 
 
 def test_the_choice_says_how_it_was_made() -> None:

@@ -22,6 +22,10 @@ from halebrain.report.threshold_text import marking_text, promise
             "ml:1 (all modalities: FLAIR, T2w)",
             "Chosen on validation scans of other contrasts (FLAIR, T2w), as this one has none of its own.",
         ),
+        (
+            "ml:1@ours (of T1w)",
+            "Chosen on validation scans of ours of other contrasts (T1w), as this one has none of its own.",
+        ),
     ],
 )
 def test_every_kind_of_threshold_is_told_in_words(name: str, says: str) -> None:

@@ -45,8 +45,8 @@ def detect(
         str,
         typer.Option(
             "--modality",
-            autocompletion=completion.among("auto", *completion.MODALITIES),
-            help="auto (manifest, file name, else the image's own contrast), T1w, T2w or FLAIR.",
+            autocompletion=completion.among("auto", *completion.MODALITIES, "T1ce"),
+            help="auto (manifest, file name, else the image's own contrast), T1w, T2w, FLAIR or T1ce.",
         ),
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,

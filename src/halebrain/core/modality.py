@@ -20,7 +20,17 @@ _WORDS = (
 """Contrasts by the words that stand for them in file names, the more particular first."""
 
 _ALIKE = {"T1ce": "T1w"}
-"""Whose networks answer for a contrast that none learned: tissues lie in the same order there."""
+"""Whose networks and thresholds answer for a contrast that has none: tissues lie in the same order there."""
+
+
+def contrast_alike(modality: str | None) -> str | None:
+    """Return the contrast whose networks and thresholds answer for one that has none; `None` = there is none.
+
+    Example:
+        >>> contrast_alike("T1ce"), contrast_alike("FLAIR")
+        ('T1w', None)
+    """
+    return _ALIKE.get(modality or "")
 
 
 def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple[int, ...]:
@@ -37,7 +47,7 @@ def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple
         >>> networks_asked([("T1w",), ("T2w",), ("T2w",), ()], "T2w"), networks_asked([("T1w",), ()], "PDw")
         ((1, 2), (1,))
     """
-    known = modality if any(modality in names for names in each) else _ALIKE.get(modality or "")
+    known = modality if any(modality in names for names in each) else contrast_alike(modality)
     own = [number for number, names in enumerate(each) if known in names]
     for_all = [number for number, names in enumerate(each) if not names or "random" in names]
     return tuple(own or for_all or range(len(each)))

@@ -10,7 +10,7 @@ from halebrain.data.naming import modality_of_scan
 from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
 
-_USUAL = ("T1w", "T2w", "FLAIR")
+_USUAL = ("T1w", "T2w", "FLAIR", "T1ce")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, UsageError
+from halebrain.core.modality import contrast_alike
 from halebrain.evaluation.curve import PooledCurve
 
 Scores = npt.NDArray[np.float32]
@@ -170,7 +171,7 @@ class ChosenThreshold:
     Args:
         value: A voxel is called anomalous where its score ≥ this.
         name: "fixed" for a number; that of a stored one, with the modalities that it was chosen on where these are not
-            just the scan's own: "ml:0.5 (all modalities: FLAIR, T2w)".
+            just the scan's own: "ml:0.5 (all modalities: FLAIR, T2w)", or "ml:0.5 (of T1w)" for T1ce.
         method: How it was chosen.
         data_set: Name of the data set that it was chosen on; `None` where it has none.
         n_scans: Scans that it was chosen on; `None` for a number.
@@ -207,7 +208,9 @@ class OperatingPoint:
 
 
 def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> ChosenThreshold:
-    """Return the threshold that the user means for a scan: its modality's own where there is one, else that over all.
+    """Return the threshold that the user means for a scan.
+
+    Its modality's own where there is one, else that of the contrast whose networks look at it, else that over all.
 
     Args:
         calibration: Of the model; `None` where it has none.
@@ -240,11 +243,20 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
             received=repr(wanted),
             remedy=f"stored: {', '.join(known)}",
         )
-    own = calibration.modalities.get(modality or "", {}).get(name)
-    found = own or calibration.thresholds[name]
-    others = own is None and found.modalities not in ((), (modality,))
-    label = f"{name} (all modalities: {', '.join(found.modalities)})" if others else name
+    found, label = _of_contrast(calibration, name, modality)
     return ChosenThreshold(found.value, label, found.method, data_set_of(name), found.n_scans)
+
+
+def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> tuple[Threshold, str]:
+    """Return the stored threshold of a name for a contrast, and the name with whose it is, where not its own."""
+    if own := calibration.modalities.get(modality or "", {}).get(name):
+        return own, name
+    alike = contrast_alike(modality)
+    if near := calibration.modalities.get(alike or "", {}).get(name):
+        return near, f"{name} (of {alike})"
+    found = calibration.thresholds[name]
+    own_scans = found.modalities in ((), (modality,))
+    return found, name if own_scans else f"{name} (all modalities: {', '.join(found.modalities)})"
 
 
 def select_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> tuple[float, str]:

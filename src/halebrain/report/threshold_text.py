@@ -6,7 +6,7 @@ from typing import Any
 
 from halebrain.core.wording import counted
 
-_ALL_MODALITIES = " (all modalities: "
+_WHOSE = re.compile(r" \((?:all modalities: |of )(.+)\)$")
 _SHARE = re.compile(r" in ([\d.]+)% of healthy scans")
 
 
@@ -52,15 +52,15 @@ def _what_it_is(name: str, n_scans: object, method: str) -> str:
     """Return what a threshold of this name means, and on which scans it was chosen.
 
     A name may tell a data set and, where the contrast has no threshold of its own, the contrasts that it was chosen
-    on: "ml:1@ours (all modalities: FLAIR, T2w)".
+    on: "ml:1@ours (all modalities: FLAIR, T2w)", "ml:1 (of T1w)".
     """
     if name == "fixed":
         return "The threshold was given as a number."
-    stored, _, others = name.partition(_ALL_MODALITIES)
-    key, _, data_set = stored.partition("@")
+    whose = _WHOSE.search(name)
+    key, _, data_set = _WHOSE.sub("", name).partition("@")
     promised = promise(key, method)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
     scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
-    every = f" of other contrasts ({others.removesuffix(')')}), as this one has none of its own" if others else ""
+    every = f" of other contrasts ({whose[1]}), as this one has none of its own" if whose else ""
     return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said
