@@ -75,6 +75,11 @@ def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibra
     # Five scans, all of which must keep it: 1 − 0.9⁵ = 0.409, rounded down.
     assert "in 90% of healthy scans (40% confidence)" in strict.modalities["T1w"]["ml:1"].method
     assert "in the median healthy scan (80% confidence)" in median.modalities["T1w"]["ml:1"].method
+    assert (strict.modalities["T1w"]["ml:1"].healthy_share, median.modalities["T1w"]["ml:1"].healthy_share) == (
+        0.9,
+        0.5,
+    )
+    assert strict.modalities["T1w"]["fpr:0.01"].healthy_share is None
     assert strict.modalities["T1w"]["fpr:0.01"] == median.modalities["T1w"]["fpr:0.01"].model_copy(
         update={"manifest_sha256": strict.modalities["T1w"]["fpr:0.01"].manifest_sha256}
     )
@@ -93,6 +98,7 @@ def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, 
             "min_lesion_mm3": 0.0,
             "method": "at most 0.5 ml in the median healthy scan (80% confidence)",
             "n_scans": 5,
+            "healthy_share": 0.5,
             "modality": "T1w",
             "modality_known_from": "file name",
         }

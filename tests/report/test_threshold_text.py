@@ -35,12 +35,11 @@ def test_every_kind_of_threshold_is_told_in_words(name: str, says: str) -> None:
 
 
 def test_a_limit_that_more_than_the_median_person_keeps_says_so() -> None:
-    method = "at most 1 ml in 90% of healthy scans (80% confidence), pieces of 30 mm³ and more"
-    text = marking_text({"value": 0.5, "name": "ml:1", "method": method, "n_scans": 42})
+    text = marking_text({"value": 0.5, "name": "ml:1", "healthy_share": 0.9, "n_scans": 42})
     assert text.endswith(
         "Threshold ml:1: 90 % of healthy scans show at most 1 ml in vain. Chosen on 42 validation scans."
     )
-    median = marking_text({"value": 0.5, "name": "ml:1", "method": "at most 1 ml in the median healthy scan (80% …)"})
+    median = marking_text({"value": 0.5, "name": "ml:1", "healthy_share": 0.5})
     assert "the median healthy scan shows at most 1 ml" in median
 
 

@@ -1,6 +1,5 @@
 """`halebrain calibrate`: choose thresholds on validation scans and store them in the model."""
 
-import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ import typer
 from halebrain.cli import options
 from halebrain.cli.results import Results, command_line
 from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
-from halebrain.core.wording import counted
+from halebrain.core.wording import counted, whole_percent
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +108,7 @@ def _warn_of_few(rows: "Manifest", healthy_share: float) -> None:
             few = f"{count} healthy scans are too few for {100 * healthy_share:g} % of people"
             typer.echo(
                 f"halebrain: warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
-                f"{math.floor(100 * sure)} % instead of {CONFIDENCE:.0%}",
+                f"{whole_percent(sure)} % instead of {CONFIDENCE:.0%}",
                 err=True,
             )
 

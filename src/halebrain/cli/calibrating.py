@@ -1,10 +1,10 @@
 """What calibration does between a manifest and the thresholds: score every scan, fit over all and by modality."""
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.wording import whole_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,9 +151,11 @@ def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any], healthy_sh
     smallest = scans[0].min_lesion_mm3
     pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
     whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{100 * healthy_share:g}% of healthy scans"
-    sure = math.floor(100 * reached_confidence(len(scans), healthy_share=healthy_share))
+    sure = whole_percent(reached_confidence(len(scans), healthy_share=healthy_share))
     for volume_ml in VOLUMES_ML:
         value, median_ml = fit_false_volume(scans, volume_ml, healthy_share=healthy_share)
         method = f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}"
-        found[f"ml:{volume_ml:g}"] = Threshold(value=value, method=method, achieved=median_ml, **about)
+        found[f"ml:{volume_ml:g}"] = Threshold(
+            value=value, method=method, achieved=median_ml, healthy_share=healthy_share, **about
+        )
     return found

@@ -161,7 +161,7 @@ def _changed(before: dict[str, Any], threshold: float | None, min_lesion_mm3: fl
     if threshold is not None and threshold != before["value"]:
         new |= {"value": threshold, "name": "fixed"}
         # How the earlier value was chosen says nothing of this one.
-        new |= {key: None for key in ("method", "n_scans") if key in before}
+        new |= {key: None for key in ("method", "n_scans", "healthy_share") if key in before}
     if min_lesion_mm3 is not None:
         new["min_lesion_mm3"] = min_lesion_mm3
     return new

@@ -1,5 +1,7 @@
 """How numbers are put into sentences."""
 
+import math
+
 
 def counted(number: int, thing: str, things: str = "") -> str:
     """Return "1 scan" or "3 scans".
@@ -10,6 +12,16 @@ def counted(number: int, thing: str, things: str = "") -> str:
         things: What several are called; empty = `thing` with an s.
     """
     return f"{number} {named(number, thing, things)}"
+
+
+def whole_percent(share: float) -> int:
+    """Return a share in whole percent, rounded down: what is promised must not grow by rounding.
+
+    Example:
+        >>> whole_percent(0.651), whole_percent(0.9999)
+        (65, 99)
+    """
+    return math.floor(100 * share + 1e-9)
 
 
 def named(number: int, thing: str, things: str = "") -> str:

@@ -31,6 +31,7 @@ class MaskChoice:
             "min_lesion_mm3": self.min_lesion_mm3,
             "method": chosen.method,
             "n_scans": chosen.n_scans,
+            "healthy_share": chosen.healthy_share,
             "modality": modality.name,
             "modality_known_from": modality.known_from,
         }

@@ -32,9 +32,11 @@ class Threshold(GrowingConfig):
         n_scans: How many they were.
         achieved: On those scans: pooled Dice, share of healthy voxels called, or median false volume in ml.
         modalities: Contrasts of those scans; empty where that was not kept.
+        healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where it is no such one,
+            or was stored before this was.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"modalities"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_share"})
 
     value: float
     method: str
@@ -43,6 +45,7 @@ class Threshold(GrowingConfig):
     n_scans: int
     achieved: float
     modalities: tuple[str, ...] = ()
+    healthy_share: float | None = None
 
 
 class Calibration(GrowingConfig):
@@ -175,6 +178,7 @@ class ChosenThreshold:
         method: How it was chosen.
         data_set: Name of the data set that it was chosen on; `None` where it has none.
         n_scans: Scans that it was chosen on; `None` for a number.
+        healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where that is not known.
     """
 
     value: float
@@ -182,6 +186,7 @@ class ChosenThreshold:
     method: str
     data_set: str | None = None
     n_scans: int | None = None
+    healthy_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,9 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
             remedy=f"stored: {', '.join(known)}",
         )
     found, label = _of_contrast(calibration, name, modality)
-    return ChosenThreshold(found.value, label, found.method, data_set_of(name), found.n_scans)
+    return ChosenThreshold(
+        found.value, label, found.method, data_set_of(name), found.n_scans, healthy_share=found.healthy_share
+    )
 
 
 def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> tuple[Threshold, str]:

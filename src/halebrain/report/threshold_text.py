@@ -7,7 +7,6 @@ from typing import Any
 from halebrain.core.wording import counted
 
 _WHOSE = re.compile(r" \((?:all modalities: |of )(.+)\)$")
-_SHARE = re.compile(r" in ([\d.]+)% of healthy scans")
 
 
 def marking_text(threshold: Mapping[str, Any]) -> str:
@@ -15,22 +14,22 @@ def marking_text(threshold: Mapping[str, Any]) -> str:
 
     Args:
         threshold: As a provenance states it: `value`, `name`, `min_lesion_mm3`, where known `modality`, `n_scans` and
-            `method`.
+            `healthy_share`.
     """
     modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
     smallest = threshold.get("min_lesion_mm3")
     dropped = f"; pieces smaller than {smallest:g} mm³ are dropped" if smallest else ""
     marked = f"A voxel is marked where its anomaly score is at least {threshold['value']:.3f}{dropped}."
-    what = _what_it_is(str(threshold["name"]), threshold.get("n_scans"), str(threshold.get("method") or ""))
+    what = _what_it_is(str(threshold["name"]), threshold.get("n_scans"), threshold.get("healthy_share"))
     return f"{modality}{marked} {what}"
 
 
-def promise(key: str, method: str = "") -> str:
+def promise(key: str, healthy_share: float | None = None) -> str:
     """Return what a stored threshold promises, from its name ("ml:1", "fpr:0.05", "dice"); empty where unknown.
 
     Args:
         key: Its name without a data set.
-        method: How it was chosen, as a calibration says it: "… in 90% of healthy scans …" is more than the median.
+        healthy_share: Share of healthy people who keep a limit in ml; `None` where it is not told: then half of them.
     """
     kind, _, amount = key.partition(":")
     try:
@@ -38,8 +37,8 @@ def promise(key: str, method: str = "") -> str:
     except ValueError:
         return ""
     if kind == "ml" and size is not None:
-        if share := _SHARE.search(method):
-            return f"{share[1]} % of healthy scans show at most {size:g} ml in vain"
+        if healthy_share is not None and healthy_share != 0.5:
+            return f"{100 * healthy_share:g} % of healthy scans show at most {size:g} ml in vain"
         return f"the median healthy scan shows at most {size:g} ml in vain"
     if kind == "fpr" and size is not None:
         return f"at most {100 * size:g} % of the voxels of healthy brains are marked in vain"
@@ -48,7 +47,7 @@ def promise(key: str, method: str = "") -> str:
     return ""
 
 
-def _what_it_is(name: str, n_scans: object, method: str) -> str:
+def _what_it_is(name: str, n_scans: object, healthy_share: float | None) -> str:
     """Return what a threshold of this name means, and on which scans it was chosen.
 
     A name may tell a data set and, where the contrast has no threshold of its own, the contrasts that it was chosen
@@ -58,7 +57,7 @@ def _what_it_is(name: str, n_scans: object, method: str) -> str:
         return "The threshold was given as a number."
     whose = _WHOSE.search(name)
     key, _, data_set = _WHOSE.sub("", name).partition("@")
-    promised = promise(key, method)
+    promised = promise(key, healthy_share)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
     scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
