@@ -19,8 +19,8 @@ from pathlib import Path
 from halebrain.cli.options import find_device, read_calibration
 from halebrain.cli.scoring import run_evaluation
 from halebrain.evaluation.evaluate import Evaluation
+from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.tables import write_evaluation
-from halebrain.evaluation.threshold import OperatingPoint
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord, Split
 from halebrain.models.store import load_model

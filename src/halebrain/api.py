@@ -16,8 +16,9 @@ from halebrain.core.types import MaskArray, Volume
 from halebrain.core.versions import versions
 from halebrain.decision.choice import MaskChoice
 from halebrain.decision.modality import check_modality, flag_limits, said_modality, seen_modality
+from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.scan_level import working_scan_score
-from halebrain.evaluation.threshold import Calibration, OperatingPoint
+from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import (
     Detection,

@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.evaluation.threshold import Calibration, select_threshold
+from halebrain.evaluation.operating_point import select_threshold
+from halebrain.evaluation.threshold import Calibration
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.preprocessing import prepared

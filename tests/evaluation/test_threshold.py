@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError, UsageError
+from halebrain.evaluation.operating_point import OperatingPoint, choose_threshold, select_threshold
 from halebrain.evaluation.threshold import (
     Calibration,
-    OperatingPoint,
     Threshold,
-    choose_threshold,
     fit_best_dice,
     fit_false_positive_rate,
-    select_threshold,
 )
 
 

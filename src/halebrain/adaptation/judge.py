@@ -12,8 +12,9 @@ from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.core.versions import versions
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.threshold import Calibration, OperatingPoint
+from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.segmentation import Segmenter

@@ -13,10 +13,13 @@ from halebrain.cli import options
 from halebrain.cli.results import Results, command_line, look_at
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from halebrain.evaluation.evaluate import Evaluation
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
+    from halebrain.report.page import Section
 
 LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
 _SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
@@ -133,8 +136,8 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scoring import run_evaluation
     from halebrain.decision.choice import MaskChoice
+    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.tables import write_evaluation
-    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import ScanInput, score_manifest
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
@@ -169,9 +172,8 @@ def _write_page(
     output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
 ) -> Path:
     from halebrain.cli.scan_mosaic import scan_mosaic
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.report.figures import cohort_montage, loss_plot, save_figure
-    from halebrain.report.page import Page, Section, interactive_view, write_page
+    from halebrain.report.figures import save_figure
+    from halebrain.report.page import Page, interactive_view, write_page
 
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
     picture = scan_mosaic(
@@ -185,8 +187,6 @@ def _write_page(
         threshold=threshold,
         title="scan and anomaly score",
     )
-    manifest = _read_manifest(output)
-    own = OutputNames(output / "detection", scored.record.scan_id).page
     stages = predictor.bundle.training
     page = Page(
         title="HaleBrain demo: an unseen disease, from a model trained in minutes",
@@ -196,36 +196,48 @@ def _write_page(
             f"with {_SPOKEN[UNSEEN]}, which they never saw."
         ),
         numbers=_numbers(evaluation, scored, stages),
-        sections=[
-            Section(
-                "One patient, a disease that the model never saw",
-                figure=picture,
-                caption=f"{scored.record.scan_id}: the patient with the median result, not the best one.",
-            ),
-            Section(
-                "Look around",
-                viewer=viewer,
-                caption="Click to move; the score is shown above the threshold.",
-                links=[("The scan's own page, as detect writes it", f"detection/{own.name}")],
-            ),
-            Section(
-                "How good it is",
-                text=[
-                    "Mean over scans of voxel AUPRC, with a 95 % bootstrap interval over patients. The intensity rank "
-                    "needs no training: it is what every method has to beat."
-                ],
-                header=("modality", *_METHODS),
-                rows=_table(evaluation),
-                caption="The threshold was chosen on validation patients of the diseases that were learned.",
-            ),
-            Section("The cohort", figure=cohort_montage(manifest)),
-            Section("Stage 1: the reconstructor's loss", figure=loss_plot(output / "stage1" / "log.csv")),
-            Section("Stage 2: the segmenter's loss", figure=loss_plot(output / "stage2" / "log.csv")),
-        ],
+        sections=_sections(output, evaluation, scored, picture, viewer),
         provenance=evaluation.provenance | {"training": stages},
     )
     write_page(page, output / "index.html")
     return output / "index.html"
+
+
+def _sections(
+    output: Path, evaluation: "Evaluation", scored: "ScoredScan", picture: "Figure", viewer: str
+) -> "list[Section]":
+    """Return what the page shows under the numbers: the patient, the viewer, the table, the cohort, the losses."""
+    from halebrain.inference.outputs import OutputNames
+    from halebrain.report.figures import cohort_montage, loss_plot
+    from halebrain.report.page import Section
+
+    own = OutputNames(output / "detection", scored.record.scan_id).page
+    return [
+        Section(
+            "One patient, a disease that the model never saw",
+            figure=picture,
+            caption=f"{scored.record.scan_id}: the patient with the median result, not the best one.",
+        ),
+        Section(
+            "Look around",
+            viewer=viewer,
+            caption="Click to move; the score is shown above the threshold.",
+            links=[("The scan's own page, as detect writes it", f"detection/{own.name}")],
+        ),
+        Section(
+            "How good it is",
+            text=[
+                "Mean over scans of voxel AUPRC, with a 95 % bootstrap interval over patients. The intensity rank "
+                "needs no training: it is what every method has to beat."
+            ],
+            header=("modality", *_METHODS),
+            rows=_table(evaluation),
+            caption="The threshold was chosen on validation patients of the diseases that were learned.",
+        ),
+        Section("The cohort", figure=cohort_montage(_read_manifest(output))),
+        Section("Stage 1: the reconstructor's loss", figure=loss_plot(output / "stage1" / "log.csv")),
+        Section("Stage 2: the segmenter's loss", figure=loss_plot(output / "stage2" / "log.csv")),
+    ]
 
 
 def _numbers(evaluation: "Evaluation", scored: "ScoredScan", stages: dict[str, Any]) -> list[tuple[str, str]]:

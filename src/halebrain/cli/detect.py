@@ -148,7 +148,7 @@ def load_predictor(
     """
     from halebrain.decision.choice import MaskChoice
     from halebrain.decision.modality import check_modality
-    from halebrain.evaluation.threshold import OperatingPoint
+    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.inference.detection import smallest_lesion_mm3
     from halebrain.inference.predictor import Predictor
     from halebrain.models.store import load_model

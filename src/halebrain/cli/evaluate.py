@@ -131,8 +131,8 @@ def _evaluate_model(
 ) -> "Evaluation":
     from halebrain.cli.baselines import fit_atlases
     from halebrain.cli.scoring import run_evaluation
+    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.protocols import behrendt2024
-    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.store import load_model
@@ -154,8 +154,8 @@ def _evaluate_folders(
     predictions: Path, references: Path, brain_masks: Path | None, labels: str | None, threshold: str, seed: int
 ) -> "Evaluation":
     from halebrain.evaluation.folders import evaluate_pairs
+    from halebrain.evaluation.operating_point import select_threshold
     from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels
-    from halebrain.evaluation.threshold import select_threshold
 
     value = None if threshold == "auto" else select_threshold(None, threshold)[0]
     pairs = find_pairs(predictions, references, brain_masks)

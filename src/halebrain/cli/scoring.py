@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from halebrain.evaluation.baselines import AtlasModel
     from halebrain.evaluation.case import Case
     from halebrain.evaluation.evaluate import Evaluation
+    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.reconstruction_quality import LevelQuality
-    from halebrain.evaluation.threshold import OperatingPoint
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
@@ -46,9 +46,7 @@ def run_evaluation(
         UsageError: The model has no reconstruction to measure.
     """
     from halebrain.core.modality import standard_modality
-    from halebrain.core.versions import versions
     from halebrain.evaluation.evaluate import Evaluator
-    from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.cohort import score_manifest
 
     if reconstruction and not predictor.bundle.reconstructor.gives_image:
@@ -57,15 +55,7 @@ def run_evaluation(
             received=predictor.bundle.config.reconstructor.name,
             remedy="leave the option out",
         )
-    rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
-    if len(rows) == 0:
-        raise MissingInputError(
-            "evaluation needs annotated or healthy scans",
-            where=rows.source or "manifest",
-            remedy='look at --split, --modality and --pathology, and at "pathology" and "lesion" of the manifest',
-        )
-    seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
-    options.refuse_seen(rows, seen, "evaluated")
+    rows = _unseen(rows, predictor)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     evaluator, levels = Evaluator(seed=predictor.seed), []
     for scored in score_manifest(predictor, rows, description="Evaluating"):
@@ -75,19 +65,43 @@ def run_evaluation(
             evaluator.add(method, case, image=image, show=method == "model")
         if reconstruction:
             levels += _levels(predictor, scored)
-    provenance: dict[str, Any] = {
+    provenance = _about(predictor, rows, point) | {
+        "min_lesion_mm3": smallest,
+        "grid": "working grid, resampled labels" if working else "native, original labels",
+        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
+    }
+    return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _unseen(rows: "Manifest", predictor: "Predictor") -> "Manifest":
+    """Return the scans that can be judged: annotated or healthy, of subjects whom the model never met."""
+    rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
+    if len(rows) == 0:
+        raise MissingInputError(
+            "evaluation needs annotated or healthy scans",
+            where=rows.source or "manifest",
+            remedy='look at --split, --modality and --pathology, and at "pathology" and "lesion" of the manifest',
+        )
+    seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
+    options.refuse_seen(rows, seen, "evaluated")
+    return rows
+
+
+def _about(predictor: "Predictor", rows: "Manifest", point: "OperatingPoint") -> dict[str, Any]:
+    """Return what the figures come from: model, scans, threshold, seed, levels, versions."""
+    from halebrain.core.modality import standard_modality
+    from halebrain.core.versions import versions
+    from halebrain.evaluation.statistics import INTERVAL
+
+    return {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
         "threshold": _stated(point, {standard_modality(row.modality) for row in rows}),
-        "min_lesion_mm3": smallest,
         "seed": predictor.seed,
         "levels": list(predictor.levels),
-        "grid": "working grid, resampled labels" if working else "native, original labels",
         "interval": INTERVAL,
-        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
         "versions": versions(),
     }
-    return replace(evaluator.finish(provenance), reconstruction=levels)
 
 
 def _stated(point: "OperatingPoint", modalities: set[str]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from halebrain.decision.modality import ScanModality
+from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.scan_level import place_among_healthy
-from halebrain.evaluation.threshold import OperatingPoint
 
 
 @dataclass(frozen=True)
