@@ -98,6 +98,15 @@ def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(c
     assert code == 0, said.err
     assert load_bundle(tmp_path / "joined").config.segmenter.contrasts_each == (("FLAIR",), ("T2w",))
     assert "in 2 networks, for FLAIR, T2w" in (tmp_path / "joined" / "card.md").read_text()
+    further = [*needs[2:], "--set", f"start={json.dumps(str(tmp_path / 'joined'))}", *start[-4:]]
+    further += ["--reconstructor", tmp_path / "joined", "--set", "data.modalities=[T2w]"]
+    code, said = train(command, "segmenter", both, tmp_path / "further", *further)
+    assert code == 0, said.err
+    alone = load_bundle(tmp_path / "further" / "model")
+    for name, value in alone.segmenter.state_dict().items():
+        assert (new.segmenter.state_dict()[name] - value).abs().max() < 1e-6, name
+    assert set(alone.training) == {"stage1", "stage2"}
+    assert alone.training["stage2"]["start"]["stage2"] == new.training["stage2"]
 
 
 def test_both_networks_at_once(command, manifest, tmp_path):

@@ -11,8 +11,10 @@ from halebrain.core.modality import standard_modality
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 
-_SHARED = "stage1"
+SHARED = "stage1"
 """What all have in common, told once."""
+_WHOSE = ", segmenter "
+"""Between a stage and the number of the segmenter that it trained."""
 
 
 def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: int | None = None) -> Bundle:
@@ -46,10 +48,21 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: i
     joined.eval().requires_grad_(False)
     training: dict[str, Any] = dict(first.training)
     for number, bundle in enumerate(others, start=2):
-        stages = {stage: told for stage, told in bundle.training.items() if stage != _SHARED}
-        training |= {f"{stage}, segmenter {number}": told for stage, told in stages.items()}
+        stages = {stage: told for stage, told in bundle.training.items() if stage != SHARED}
+        training |= {f"{stage}{_WHOSE}{number}": told for stage, told in stages.items()}
     model = first.config.model_copy(update={"segmenter": config})
     return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
+
+
+def stage_of(key: str) -> tuple[str, int]:
+    """Return a stage of a joined model's training, and the number of the segmenter that it trained.
+
+    Example:
+        >>> stage_of("stage2, segmenter 3"), stage_of("stage2")
+        (('stage2', 3), ('stage2', 1))
+    """
+    stage, _, number = key.partition(_WHOSE)
+    return stage, int(number or 1)
 
 
 def _learned(bundle: Bundle) -> tuple[str, ...]:

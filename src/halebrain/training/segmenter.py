@@ -16,6 +16,8 @@ from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
 from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.join import stage_of
+from halebrain.models.part import part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
@@ -100,7 +102,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         for source, rows in sources.items()
     }
     before = None if config.start is None else load_model(config.start)
-    segmenter = _begin(config, before)
+    part = None if before is None else part_for(before, config.data.modalities or ())
+    segmenter = _begin(config, part)
     stage1.reconstructor.to(fabric.device)
     stage = _stage(segmenter, stage1, stores, config, config.data.cache or folder / "cache", fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
@@ -127,11 +130,11 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     )
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
-    if before is not None:
-        summary["start"] = {"sha256": before.sha256, "stage2": before.training.get("stage2", {})}
-    return Bundle(
-        model, stage1.reconstructor, segmenter, {**stage1.training, "stage2": summary}, {}, about=stage1.about
-    )
+    if before is not None and part is not None:
+        summary["start"] = {"sha256": before.sha256, "stage2": part.training.get("stage2", {})}
+    # A reconstructor may lie in a detector, whose segmenters have no part in this one.
+    told = {stage: said for stage, said in stage1.training.items() if stage_of(stage)[0] != "stage2"}
+    return Bundle(model, stage1.reconstructor, segmenter, told | {"stage2": summary}, {}, about=stage1.about)
 
 
 def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:

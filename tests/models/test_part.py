@@ -1,0 +1,67 @@
+"""One network of a joined model alone is what it was before it was joined."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from halebrain.core.errors import DataError
+from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
+from halebrain.models.join import join_models
+from halebrain.models.part import part_for
+from halebrain.models.segmentation import SegmenterConfig
+
+AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}
+
+
+def model(seed: int, *modalities: str, **settings: object) -> Bundle:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        kind="detector",
+        reconstructor=ReconstructorSpec(name="ae", settings=AE),
+        segmenter=SegmenterConfig.model_validate({"channels": (8, 16), "patch": 2} | settings),
+        preprocessing={},
+        postprocessing={},
+    )
+    reconstructor, network = build_networks(config)
+    assert network is not None
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(seed))
+    training = {"stage1": {"train_subjects": ["a"]}, "stage2": {"train_subjects": [f"s{seed}"]}}
+    training["stage2"]["modalities"] = list(modalities)
+    return Bundle(config, reconstructor.eval(), network.eval(), training, {"subjects": ["c"]}, sha256=str(seed))
+
+
+def joined_and_parts() -> tuple[Bundle, list[Bundle]]:
+    sees_more = {"encoder": "early", "neighbours": (-1, 1)}
+    parts = [model(1, "T1w"), model(2, "T2w", **sees_more), model(3, "T2w"), model(4, "T1w", "T2w", "FLAIR")]
+    return join_models(parts, by_contrast=True, rest=3), parts
+
+
+@pytest.mark.parametrize(
+    ("modalities", "place"),
+    [(("T1w",), 0), (("t1",), 0), (("T1ce",), 0), (("T2w",), 1), (("FLAIR",), 3), (("FLAIR", "PDw"), 3), ((), 3)],
+)
+def test_it_is_the_first_network_that_answers_as_it_was(modalities: tuple[str, ...], place: int) -> None:
+    joined, parts = joined_and_parts()
+    part, before = part_for(joined, modalities), parts[place]
+    assert part.segmenter is not None
+    assert before.segmenter is not None
+    assert part.config.segmenter == part.segmenter.config == before.segmenter.config
+    weights = part.segmenter.state_dict()
+    assert weights.keys() == before.segmenter.state_dict().keys()
+    assert all(torch.equal(weight, before.segmenter.state_dict()[name]) for name, weight in weights.items())
+    assert part.training == before.training
+    assert part.calibration == {}, "thresholds belong to all networks together"
+
+
+def test_contrasts_of_different_networks_have_none_in_common() -> None:
+    with pytest.raises(DataError, match=r"T1w, T2w, which have networks of their own"):
+        part_for(joined_and_parts()[0], ("T1w", "T2w"))
+
+
+def test_a_model_of_one_network_or_of_none_stays_as_it_is() -> None:
+    one = model(1, "T1w")
+    assert part_for(one, ("T2w",)) is one
+    none = replace(one, segmenter=None)
+    assert part_for(none, ()) is none
