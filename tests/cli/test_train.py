@@ -98,6 +98,21 @@ def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(c
     assert code == 0, said.err
     assert load_bundle(tmp_path / "joined").config.segmenter.contrasts_each == (("FLAIR",), ("T2w",))
     assert "in 2 networks, for FLAIR, T2w" in (tmp_path / "joined" / "card.md").read_text()
+    told = (
+        "--licence",
+        "CC0-1.0",
+        "--citation",
+        "c",
+        "--author",
+        "a",
+        "--data",
+        "d",
+        "--figure",
+        "f",
+        "--limit",
+        "T2w=l",
+    )
+    assert command("models", "describe", tmp_path / "joined", *told)[0] == 0
     further = [*needs[2:], "--set", f"start={json.dumps(str(tmp_path / 'joined'))}", *start[-4:]]
     further += ["--reconstructor", tmp_path / "joined", "--set", "data.modalities=[T2w]"]
     code, said = train(command, "segmenter", both, tmp_path / "further", *further)
@@ -106,6 +121,7 @@ def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(c
     for name, value in alone.segmenter.state_dict().items():
         assert (new.segmenter.state_dict()[name] - value).abs().max() < 1e-6, name
     assert set(alone.training) == {"stage1", "stage2"}
+    assert (alone.about.licence, alone.about.figures, alone.about.limits) == ("CC0-1.0", (), {})
     assert alone.training["stage2"]["start"]["stage2"] == new.training["stage2"]
 
 

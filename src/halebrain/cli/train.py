@@ -103,7 +103,7 @@ def encoder(
 @train_app.command()
 def segmenter(
     output: options.Output,
-    stage1: Annotated[Path, typer.Option("--reconstructor", help="The model of stage 1.")],
+    stage1: Annotated[Path, typer.Option("--reconstructor", help="The model of stage 1: a folder, a zip, or a name.")],
     variant: Annotated[
         Variant | None, typer.Option("--variant", help="One of the paper's four; sets inputs and fusion.")
     ] = None,
@@ -190,13 +190,13 @@ def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, 
     """Run or resume stage 2 in `output` on the model `stage1` and return the model folder."""
     from halebrain.core.config import parse_config
     from halebrain.inference.postprocess import PostprocessingConfig
-    from halebrain.models.bundle import load_bundle
+    from halebrain.models.store import load_model
     from halebrain.training.reconstructor import read_training_manifest
     from halebrain.training.segmenter import train_segmenter
 
     read_training_manifest(settings.data)
     parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
-    bundle1 = load_bundle(stage1)
+    bundle1 = load_model(stage1)
     settings = _with_preprocessing(settings, bundle1, stage1)
     fabric = _start(settings.loop, output, device, overwrite)
     return _finish(train_segmenter(settings, bundle1, output, fabric=fabric), output)

@@ -134,7 +134,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         summary["start"] = {"sha256": before.sha256, "stage2": part.training.get("stage2", {})}
     # A reconstructor may lie in a detector, whose segmenters have no part in this one.
     told = {stage: said for stage, said in stage1.training.items() if stage_of(stage)[0] != "stage2"}
-    return Bundle(model, stage1.reconstructor, segmenter, told | {"stage2": summary}, {}, about=stage1.about)
+    about = stage1.about and stage1.about.model_copy(update={"figures": (), "limits": {}})  # another segmenter's
+    return Bundle(model, stage1.reconstructor, segmenter, told | {"stage2": summary}, {}, about=about)
 
 
 def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
