@@ -62,7 +62,7 @@ def test_a_manifest_gives_the_modality(small_cohort):
     assert find_scans(manifest.parent / "sub-a_T2w.nii.gz")[0].modality is None
 
 
-@pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("FLAIR", False), (None, False)])
+@pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("T1ce", True), ("FLAIR", False), (None, False)])
 def test_what_a_model_does_badly_is_flagged_on_such_scans_only(modality, flagged):
     qc = {"flags": ["thick slices"]}
     flag_limits(qc, {"T1w": "misses most"}, ScanModality(modality, "image"))

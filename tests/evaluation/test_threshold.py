@@ -138,6 +138,8 @@ def test_t1_with_contrast_medium_takes_the_threshold_of_t1_as_it_takes_its_netwo
     both.modalities["T1w"] = {"ml:1": threshold(0.6, "T1w")}
     assert select_threshold(both, "ml:1", modality="T1ce") == (0.6, "ml:1 (of T1w)")
     assert select_threshold(both, "auto", modality="T1ce") == (0.4, "dice (all modalities: FLAIR)")
+    both.thresholds["dice"] = threshold(0.3, "T1w")
+    assert select_threshold(both, "auto", modality="T1ce") == (0.3, "dice (of T1w)")
     both.modalities["T1ce"] = {"ml:1": threshold(0.8, "T1ce")}
     assert select_threshold(both, "ml:1", modality="T1ce") == (0.8, "ml:1")
 

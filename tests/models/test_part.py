@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from halebrain.core.errors import DataError
+from halebrain.core.errors import ConfigError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
 from halebrain.models.join import join_models
 from halebrain.models.part import part_for
@@ -56,8 +56,23 @@ def test_it_is_the_first_network_that_answers_as_it_was(modalities: tuple[str, .
 
 
 def test_contrasts_of_different_networks_have_none_in_common() -> None:
-    with pytest.raises(DataError, match=r"T1w, T2w, which have networks of their own"):
+    with pytest.raises(ConfigError, match=r"T1w, T2w, which have networks of their own.*data.modalities=\[T1w\]"):
         part_for(joined_and_parts()[0], ("T1w", "T2w"))
+
+
+def test_every_contrast_needs_a_network_of_the_rest_or_networks_that_are_averaged() -> None:
+    parts = [model(1, "T1w"), model(2, "T2w")]
+    with pytest.raises(ConfigError, match=r"every contrast, which have networks of their own.*data.modalities=\[T1w\]"):
+        part_for(join_models(parts, by_contrast=True), ())
+    first = part_for(join_models(parts), ())
+    assert first.training == parts[0].training
+
+
+def test_what_came_after_the_joining_is_told_of_every_part() -> None:
+    joined, parts = joined_and_parts()
+    after = {"tuning": {"val_subjects": ["t"]}, "adaptation": {"train_subjects": ["d"]}}
+    for name, part in (("T1w", parts[0]), ("FLAIR", parts[3])):
+        assert part_for(replace(joined, training=joined.training | after), (name,)).training == part.training | after
 
 
 def test_a_model_of_one_network_or_of_none_stays_as_it_is() -> None:

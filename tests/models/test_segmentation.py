@@ -181,3 +181,12 @@ def test_inputs_are_left_alone_and_every_weight_learns():
 def test_streams_that_make_no_sense_are_refused(streams):
     with pytest.raises(ConfigError):
         parse_config(SegmenterConfig, {"streams": streams})
+
+
+def test_weights_go_on_with_the_same_inputs_alone() -> None:
+    early = {"channels": (8, 16), "encoder": "early"}
+    before = SegmenterConfig.model_validate(early | {"neighbours": (-1, 1)})
+    assert before.inputs_fit(before)
+    assert SegmenterConfig.model_validate(early).inputs_fit(before)
+    assert not before.inputs_fit(before.model_copy(update={"neighbours": (-2, 2)}))
+    assert not before.inputs_fit(before.model_copy(update={"streams": ("image", "residual")}))

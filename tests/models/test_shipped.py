@@ -23,6 +23,10 @@ def test_each_is_whole_and_says_where_it_comes_from(path):
     bundle, card = load_bundle(path), read_card(path)
     assert bundle.config.kind == "detector"
     assert bundle.calibration, "a shipped model has thresholds"
+    tables = [bundle.calibration["thresholds"], *bundle.calibration["modalities"].values()]
+    shares = [table[name].get("healthy_share") for table in tables for name in table if name.startswith("ml:")]
+    assert shares
+    assert all(shares), "pages say how many people keep a limit"
     assert bundle.about is not None
     for said in (bundle.about.licence, bundle.about.citation, bundle.about.data, *bundle.about.authors):
         assert said in card

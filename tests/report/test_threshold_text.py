@@ -24,7 +24,7 @@ from halebrain.report.threshold_text import marking_text, promise
         ),
         (
             "ml:1@ours (of T1w)",
-            "Chosen on validation scans of ours of other contrasts (T1w), as this one has none of its own.",
+            "Chosen on validation scans of ours of another contrast (T1w), as this one has none of its own.",
         ),
     ],
 )

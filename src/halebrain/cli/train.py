@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line
 from halebrain.core.errors import ConfigError, DataError
 
@@ -103,7 +103,14 @@ def encoder(
 @train_app.command()
 def segmenter(
     output: options.Output,
-    stage1: Annotated[Path, typer.Option("--reconstructor", help="The model of stage 1: a folder, a zip, or a name.")],
+    stage1: Annotated[
+        Path,
+        typer.Option(
+            "--reconstructor",
+            autocompletion=completion.model_names,
+            help="The model of stage 1: a folder, a zip, or a name.",
+        ),
+    ],
     variant: Annotated[
         Variant | None, typer.Option("--variant", help="One of the paper's four; sets inputs and fusion.")
     ] = None,

@@ -21,7 +21,7 @@ def whole_percent(share: float) -> int:
         >>> whole_percent(0.651), whole_percent(0.9999)
         (65, 99)
     """
-    return math.floor(100 * share + 1e-9)
+    return math.floor(100 * share + 1e-9)  # 0.29 times 100 is 28.999…
 
 
 def named(number: int, thing: str, things: str = "") -> str:

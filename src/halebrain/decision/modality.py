@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import standard_modality
+from halebrain.core.modality import contrast_alike, standard_modality
 from halebrain.data.naming import modality_of_scan
 from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
@@ -69,6 +69,8 @@ def flag_limits(qc: dict[str, Any], limits: Mapping[str, str], modality: ScanMod
         limits: By modality, as the model's card has them.
         modality: Of the scan.
     """
-    limit = limits.get(modality.name or "")
-    if limit:
-        qc.setdefault("flags", []).append(f"known limit of the model on {modality.name}: {limit}")
+    # What is scored by the networks of another contrast fails as that one does.
+    for name in (modality.name, contrast_alike(modality.name)):
+        if limit := limits.get(name or ""):
+            qc.setdefault("flags", []).append(f"known limit of the model on {name}: {limit}")
+            break

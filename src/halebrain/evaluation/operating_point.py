@@ -111,8 +111,11 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
     if near := calibration.modalities.get(alike or "", {}).get(name):
         return near, f"{name} (of {alike})"
     found = calibration.thresholds[name]
-    own_scans = found.modalities in ((), (modality,))
-    return found, name if own_scans else f"{name} (all modalities: {', '.join(found.modalities)})"
+    if found.modalities in ((), (modality,)):
+        return found, name
+    if found.modalities == (alike,):
+        return found, f"{name} (of {alike})"
+    return found, f"{name} (all modalities: {', '.join(found.modalities)})"
 
 
 def select_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> tuple[float, str]:

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from halebrain.core.errors import DataError
+from halebrain.core.errors import ConfigError
 from halebrain.core.modality import standard_modality
 from halebrain.models.bundle import Bundle
-from halebrain.models.join import SHARED, stage_of
+from halebrain.models.join import stage_of
 from halebrain.models.segmentation import Segmenter
+
+_OF_FIRST = ("stage2", "joint")
+"""Stages that, without a number, trained the first network alone."""
 
 
 def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
@@ -18,22 +21,23 @@ def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
 
     Args:
         bundle: A model.
-        modalities: BIDS suffixes; () = any contrast, for which the network of the rest answers.
+        modalities: BIDS suffixes; () = every contrast, for which the network of the rest answers.
 
     Raises:
-        DataError: Each contrast has another network.
+        ConfigError: Each contrast has another network, or there is none of the rest.
     """
     segmenter = bundle.segmenter
     if segmenter is None or not segmenter.config.others:
         return bundle
-    names = [standard_modality(name) for name in modalities]
+    names, each = [standard_modality(name) for name in modalities], segmenter.config.contrasts_each
     common = set.intersection(*(set(segmenter.config.asked(name)) for name in names or (None,)))
-    if not common:
-        raise DataError(
-            "one network of a joined model answers for all contrasts named",
-            received=f"{', '.join(modalities)}, which have networks of their own",
+    if not common or (not names and each and all(each)):
+        one = next((name for own in each for name in own), "T2w")
+        raise ConfigError(
+            "one network of a joined model must answer for all contrasts",
+            received=f"{', '.join(modalities) or 'every contrast'}, which have networks of their own",
             where=bundle.path or "model",
-            remedy="name one of them, as in data.modalities=[T2w]",
+            remedy=f"name one contrast, as in data.modalities=[{names[0] if names else one}]",
         )
     return _part(bundle, segmenter, min(common))
 
@@ -50,7 +54,9 @@ def _part(bundle: Bundle, segmenter: Segmenter, number: int) -> Bundle:
     told = {}
     for key, summary in bundle.training.items():
         stage, whose = stage_of(key)
-        if stage == SHARED or whose == number + 1:
+        # What came after the joining has no number; whom it saw, any of the networks may have seen.
+        of_all = stage == key and stage not in _OF_FIRST
+        if of_all or whose == number + 1:
             told[stage] = summary
     model = bundle.config.model_copy(update={"segmenter": own})
     return replace(bundle, config=model, segmenter=alone, training=told, calibration={}, about=None, sha256="")

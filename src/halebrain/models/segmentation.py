@@ -92,6 +92,14 @@ class SegmenterConfig(GrowingConfig):
         every = (*self.neighbours, *(place for other in self.others for place in other.shown))
         return tuple(dict.fromkeys(every))
 
+    def inputs_fit(self, further: "SegmenterConfig") -> bool:
+        """Return whether a network that goes on from this one's weights would see the same inputs in the same places.
+
+        Others of the same number would fit in size, and mean something else. Where this one sees no neighbours, those
+        of the further one come after what it sees.
+        """
+        return self.streams == further.streams and self.neighbours in ((), further.neighbours)
+
     @property
     def neighbours_each(self) -> tuple[tuple[int, ...], ...]:
         """The neighbours that each network looks at, this one first."""

@@ -61,5 +61,11 @@ def _what_it_is(name: str, n_scans: object, healthy_share: float | None) -> str:
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
     scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
-    every = f" of other contrasts ({whose[1]}), as this one has none of its own" if whose else ""
+    every = _of_others(whose[1]) if whose else ""
     return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said
+
+
+def _of_others(contrasts: str) -> str:
+    """Return on scans of which other contrasts a threshold was chosen: "T1w", or "FLAIR, T2w"."""
+    others = f"other contrasts ({contrasts})" if ", " in contrasts else f"another contrast ({contrasts})"
+    return f" of {others}, as this one has none of its own"

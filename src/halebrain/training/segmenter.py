@@ -15,8 +15,9 @@ from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
 from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.about import About
 from halebrain.models.bundle import Bundle, ModelConfig
-from halebrain.models.join import stage_of
+from halebrain.models.join import SHARED
 from halebrain.models.part import part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
@@ -86,7 +87,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     """Run stage 2 in `folder` (resuming what is there) on a trained reconstructor; return the bundle, not yet written.
 
     Raises:
-        ConfigError: The reconstructor has no picture to show.
+        ConfigError: The reconstructor has no picture to show, or the model to start from is none for these contrasts.
         MissingInputError: The regime needs scans that the manifest does not have.
     """
     if config.segmenter.needs_reconstruction and not stage1.reconstructor.gives_image:
@@ -131,25 +132,34 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
     if before is not None and part is not None:
-        summary["start"] = {"sha256": before.sha256, "stage2": part.training.get("stage2", {})}
-    # A reconstructor may lie in a detector, whose segmenters have no part in this one.
-    told = {stage: said for stage, said in stage1.training.items() if stage_of(stage)[0] != "stage2"}
-    about = stage1.about and stage1.about.model_copy(update={"figures": (), "limits": {}})  # another segmenter's
-    return Bundle(model, stage1.reconstructor, segmenter, told | {"stage2": summary}, {}, about=about)
+        learned = {stage: told for stage, told in part.training.items() if stage != SHARED}
+        summary["start"] = {"sha256": before.sha256} | learned
+    training, about = _of_reconstructor(stage1)
+    return Bundle(model, stage1.reconstructor, segmenter, training | {"stage2": summary}, {}, about=about)
+
+
+def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:
+    """Return what is told of a reconstructor, which may lie in a detector: its segmenters have no part in this one."""
+    training = {stage: told for stage, told in stage1.training.items() if stage in (SHARED, "joint")}
+    if stage1.segmenter is None or stage1.about is None:
+        return training, stage1.about
+    data = f"The model whose reconstructor this has: {stage1.about.data}"
+    return training, stage1.about.model_copy(update={"data": data, "figures": (), "limits": {}})
 
 
 def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
     """Return the segmenter to train: with fresh weights, or with those of another model's.
 
     Raises:
-        ConfigError: That one has none, or one of another size.
+        ConfigError: That one has none, or one of another size or with other inputs.
     """
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     segmenter = Segmenter(config.segmenter)
     if before is not None:
         known = before.segmenter
         try:
-            segmenter.load_state_dict({} if known is None else weights_for(segmenter, known))
+            fits = known is not None and known.config.inputs_fit(config.segmenter)
+            segmenter.load_state_dict(weights_for(segmenter, known) if known is not None and fits else {})
         except RuntimeError as error:
             raise ConfigError(
                 "a model to start from must have a segmenter of the same size and inputs",

@@ -45,8 +45,8 @@ class SegmenterTraining(GrowingConfig):
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
-        start: A model, by path or name, whose segmenter is trained further, on one contrast or disease, say; `None` =
-            from nothing.
+        start: A model, by path or name, whose segmenter is trained further, on one contrast or disease, say; of a
+            joined one the network that answers for `data.modalities`; `None` = from nothing.
         loss: Weights of cross-entropy, soft Dice and focal loss.
         augmentation: Of intensities before the reconstruction, of shapes after it.
         pairs: Make this many pairs of a slice and its reconstruction once, and learn from them: several times as many
