@@ -51,7 +51,7 @@ def offered(shell):
         ("halebrain det", ["detect"]),
         ("halebrain detect -m mi", ["mine"]),
         ("halebrain models info m", ["mine"]),
-        ("halebrain detect --modality T", ["T1w", "T2w"]),
+        ("halebrain detect --modality T", ["T1w", "T2w", "T1ce"]),
         ("halebrain train segmenter -c p", ["paper", "paper3"]),
         ("halebrain prepare -c p", ["paper"]),
         ("halebrain benchmark -c ", ["cpu", "gpu", "paper", "tiny"]),
