@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,37 @@ def test_there_is_no_import_cycle():
 
 def test_no_module_has_a_name_that_says_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+OPENERS = {"load", "ReadImage", "from_filename", "from_file_map", "from_stream", "ImageFileReader", "dcmread"}
+"""What opens an image in nibabel, SimpleITK, ITK, nilearn, ANTs and pydicom."""
+OPENING = {"nibabel", "nib", "SimpleITK", "sitk", "itk", "pydicom", "ants", "Nifti1Image", "nilearn", "load_img"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.relative_to(SOURCE).parts[0] != "io"], ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_images_are_opened_in_io_alone(path):
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in OPENERS
+            and ast.unparse(node.value).split(".")[0] in OPENING
+        ):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OPENING:
+            found += [alias.name for alias in node.names if alias.name in OPENERS]
+    assert found == []
+
+
+def test_values_of_masks_are_judged_in_one_place():
+    """Whoever reads an image does not decide by himself what of it is mask."""
+    for path in MODULES:
+        text = path.read_text()
+        assert not re.search(
+            r"(read_array|read_map|read_volume|read_on_grid)\([^\n]*\)(\[0\])?(\.data)? *[>!]", text
+        ), path
 
 
 @pytest.mark.parametrize("module", ["halebrain", "halebrain.cli.main"])

@@ -104,6 +104,8 @@ def detect(
     Raises:
         HalebrainError: As the command; `exit_code` says of what kind.
     """
+    if brain_mask is not None and brain != "auto":
+        raise UsageError("brain goes without brain_mask", received="both", remedy="leave one of them out")
     bundle = model if isinstance(model, Bundle) else load_model(None if model is None else Path(model))
     calibration = None
     if bundle.calibration:
@@ -111,7 +113,9 @@ def detect(
     point = OperatingPoint(calibration, str(threshold))
     check_modality(modality or "auto", calibration)
     predictor = Predictor(bundle, device=find_device(device), seed=seed, draws=draws, brain=brain)
-    volume, scan = _open(predictor, image, brain_mask)
+    notes: list[str] = []
+    volume, scan = _open(predictor, image, brain_mask, notes)
+    scan.qc["flags"] = [*notes, *scan.qc["flags"]]
     choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
     path = _path_of(image)
     named = ScanInput(path or Path(), "" if path is None else stem_of(path))
@@ -131,7 +135,7 @@ def detect(
         **predictor_settings(predictor),
         "model": bundle.name,
         **template_and_method(predictor),
-        "input_notes": list(volume.notes),
+        "input_notes": notes,
         "versions": versions(),
         "device": str(predictor.device),
         **found.provenance(),
@@ -139,16 +143,17 @@ def detect(
     return _prediction(found, provenance)
 
 
-def _open(predictor: Predictor, image: Any, brain_mask: Any) -> tuple[Volume, WorkingScan]:
+def _open(predictor: Predictor, image: Any, brain_mask: Any, notes: list[str]) -> tuple[Volume, WorkingScan]:
     """Return the scan on its native and on the working grid; a prepared file is taken as it is."""
     path = _path_of(image)
     volume = volume_of(image) if path is None else read_volume(path)
+    notes += volume.notes
     mask_path = None if brain_mask is None else _path_of(brain_mask)
     if path is not None and (brain_mask is None or mask_path is not None):
-        return volume, open_scan(predictor.preprocessor, volume, path, brain_mask=mask_path)
+        return volume, open_scan(predictor.preprocessor, volume, path, brain_mask=mask_path, notes=notes)
     mask: MaskArray | None = None
     if brain_mask is not None:
-        mask = mask_of(brain_mask, volume) if mask_path is None else read_mask(mask_path, volume)
+        mask = mask_of(brain_mask, volume, notes=notes) if mask_path is None else read_mask(mask_path, volume, notes)
     return volume, predictor.preprocessor.run(volume, brain_mask=mask)
 
 
@@ -167,10 +172,13 @@ def _path_of(image: Any) -> Path | None:
 
 def _prediction(found: Detection, provenance: dict[str, Any]) -> Prediction:
     result = found.result
+    placement = result.placement
     maps = {
-        name: make_image(getattr(result, name), result.affine)
+        name: make_image(getattr(result, name), result.affine, placement=placement)
         for name in ("score", "reconstruction", "residual", "probability", "uncertainty")
     }
     masks = {"mask": found.mask, "brain_mask": result.brain_mask}
-    images = maps | {name: make_image(mask.astype("uint8"), result.affine) for name, mask in masks.items()}
+    images = maps | {
+        name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
+    }
     return Prediction(**images, lesions=tuple(found.lesions), qc=result.qc, provenance=provenance)

@@ -7,7 +7,8 @@ import pytest
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.evaluation.folders import evaluate_pairs
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.pairs import PairOptions, are_graded, find_pairs, parse_labels, read_case
+from halebrain.evaluation.pairs import PairOptions, find_pairs, look_at_pairs, parse_labels, read_case
+from halebrain.io.nifti import write_volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 SHAPE = (12, 14, 10)
@@ -108,11 +109,10 @@ def test_several_labels_must_be_named(folders):
     with pytest.raises(DataError, match=r"got 1, 2, 4 .*--labels"):
         read_case(pair, PairOptions())
     counts = {
-        labels: int(read_case(pair, PairOptions(labels=labels))[0].reference.sum())
-        for labels in ("all", (1,), (2, 4), (9,))
+        labels: int(read_case(pair, PairOptions(labels=labels))[0].reference.sum()) for labels in ("all", (1,), (2, 4))
     }
     layer = SHAPE[1] * SHAPE[2]
-    assert counts == {"all": 3 * layer, (1,): layer, (2, 4): 2 * layer, (9,): 0}
+    assert counts == {"all": 3 * layer, (1,): layer, (2, 4): 2 * layer}
 
 
 def test_labels_are_parsed():
@@ -133,14 +133,16 @@ def test_scores_that_are_no_probabilities_are_said(folders):
     for path in (folders / "maps").iterdir():
         write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
     found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
-    assert len(notes) == 3
-    assert "no probabilities" in notes[0]
+    assert notes[0] == "predictions are taken as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
+    assert len(notes) == 4
+    assert "no probabilities" in notes[1]
+    assert found.provenance["notes"] == notes
     assert not found.reliability
     assert "micro_auprc" in {v.metric for v in found.set_values}
 
 
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
-    assert are_graded(pairs_of(folders))
+    assert look_at_pairs(pairs_of(folders), PairOptions())[0].graded
     found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
     assert {r.metric for r in found.rows} == {n for n in METRICS if METRICS.get(n).needs == "score"}
     found, _ = evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0)
@@ -148,7 +150,9 @@ def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     assert 0 < found.mean("dice", method="mine").mean < 1
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.uint8))
-    assert not are_graded(pairs_of(folders))
+    chosen, notes = look_at_pairs(pairs_of(folders), PairOptions())
+    assert not chosen.graded
+    assert notes == ["predictions are taken as masks (values beside 0: 1)"]
     masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
     assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
     assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
@@ -171,3 +175,85 @@ def test_provenance_names_every_file(folders):
     assert [p["name"] for p in found.provenance["references"]] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
     assert all(len(p["sha256"]) == 64 for p in found.provenance["predictions"])
     assert found.provenance["seed"] == 3
+
+
+@pytest.fixture
+def labelled(folders):
+    """Predictions that are the references, with labels 1, 2 and 4 in layers; nearly whole numbers in one of them."""
+    for subject in ("01", "02", "03"):
+        truth = np.zeros(SHAPE, np.float32)
+        truth[2], truth[5], truth[8] = 1, 2, 4
+        write(folders / "truth" / f"sub-{subject}_dseg.nii.gz", truth)
+        write(folders / "maps" / f"sub-{subject}_rec-x_probseg.nii.gz", truth * np.float32(0.99999))
+    return folders
+
+
+@pytest.mark.parametrize("labels", ["all", (4,), (1, 2), (1, 2, 4)])
+def test_identical_labels_have_a_dice_of_one(labelled, labels):
+    found, _ = evaluate_pairs(pairs_of(labelled), PairOptions(labels=labels), method="mine", seed=0)
+    assert found.mean("dice", method="mine").mean == 1
+
+
+def test_labels_of_predictions_must_be_named_too(labelled):
+    for path in (labelled / "truth").iterdir():
+        write(path, (np.asarray(nibabel.load(path).dataobj) == 4).astype(np.uint8))
+    with pytest.raises(DataError, match=r"got 1, 2, 4 in '.*_probseg.nii.gz'; give --labels"):
+        evaluate_pairs(pairs_of(labelled), PairOptions(), method="mine", seed=0)
+
+
+def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
+    for path in (labelled / "maps").iterdir():
+        write(path, (np.asarray(nibabel.load(path).dataobj) > 3).astype(np.uint8))
+    found, notes = evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4,)), method="mine", seed=0)
+    assert found.mean("dice", method="mine").mean == 1
+    assert "values beside 0: 1" in notes[0]
+
+
+def test_a_label_that_is_in_no_reference_is_refused(labelled):
+    with pytest.raises(DataError, match=r"got 7, which is in none; they hold 1, 2, 4 in .*truth"):
+        evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4, 7)), method="mine", seed=0)
+
+
+def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
+    path = labelled / "truth" / "sub-02_dseg.nii.gz"
+    truth = np.asarray(nibabel.load(path).dataobj)
+    write(path, (truth + np.roll(truth, 1, axis=0)) / 2)  # layers of 0.5, 0.5, 1, 1, 2 and 2
+    with pytest.raises(DataError, match=r"values from 0 to 2, 33 % of the voxels other than 0 are fractions"):
+        read_case(pairs_of(labelled)[1], PairOptions(labels=(4,)))
+
+
+def test_a_threshold_for_masks_is_refused(folders):
+    for path in (folders / "maps").iterdir():
+        write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.float32))
+    with pytest.raises(UsageError, match="--threshold goes with anomaly maps"):
+        evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.5), method="mine", seed=0)
+
+
+def test_maps_of_whole_numbers_are_maps(folders, rng):
+    for path in (folders / "maps").iterdir():
+        write(path, rng.integers(0, 200, SHAPE).astype(np.uint8))
+    assert look_at_pairs(pairs_of(folders), PairOptions())[0].graded
+
+
+def test_scores_that_are_stored_as_scaled_integers_are_maps_at_their_threshold(folders):
+    for pair in pairs_of(folders):
+        score = np.asarray(nibabel.load(pair.prediction).dataobj)
+        write_volume(pair.prediction, score, AFFINE, dtype=np.uint16, scale=1 / 65535)
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0)
+    values = []
+    for pair in pairs_of(folders)[:2]:
+        stored, truth = (nibabel.load(path).get_fdata() for path in (pair.prediction, pair.reference))
+        values.append(2 * ((stored >= 0.55) & (truth > 0)).sum() / ((stored >= 0.55).sum() + truth.sum()))
+    assert found.mean("dice", method="mine").mean == pytest.approx(np.mean(values))
+
+
+def test_rounded_affines_are_the_same_place_and_others_are_told_in_mm(folders):
+    path = folders / "maps" / "sub-01_rec-x_probseg.nii.gz"
+    data, affine = np.asarray(nibabel.load(path).dataobj), AFFINE.copy()
+    affine[:3] += 0.0025  # up to 0.09 mm at the far corner: less than a tenth of a voxel
+    write(path, data, affine)
+    read_case(pairs_of(folders)[0], PairOptions())
+    affine[0, 3] += 0.5
+    write(path, data, affine)
+    with pytest.raises(DataError, match=r"with another affine: 0\.\d+ mm \(0\.\d+ voxels\) apart"):
+        read_case(pairs_of(folders)[0], PairOptions())

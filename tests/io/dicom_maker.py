@@ -26,7 +26,7 @@ SECRETS = {
 }
 LOUD = ("LOUD", "19010203", "1.2.826.0.1.3680043.8.498")
 """What no output may hold: every secret, and the start of every UID that pydicom makes."""
-DIAGONAL = np.array([[1.0, 0, 0, -10], [0, 1.5, 0, -12], [0, 0, 2.0, 5], [0, 0, 0, 1]])
+DIAGONAL = np.array([[5.0, 0, 0, -10], [0, 7.5, 0, -12], [0, 0, 10.0, 5], [0, 0, 0, 1]])
 """An affine in RAS whose columns are: along a row, along a column, along the slices."""
 
 

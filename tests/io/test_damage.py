@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from halebrain.core.errors import HalebrainError
 from halebrain.io.volume import read_volume
 
-AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
+AFFINE = np.diag([-8.0, 8.0, 12.0, 1.0])
 DAMAGE = st.tuples(
     st.integers(0, 1200), st.binary(min_size=1, max_size=8), st.one_of(st.none(), st.integers(0, 1800)), st.integers()
 )

@@ -74,7 +74,7 @@ def silent(text):
 def test_a_series_lies_where_its_headers_say(tmp_path, data, capfd):
     volume = read_dicom(Maker(data, slope=0.5, intercept=-7).write(tmp_path / "s"))
     same_scan(volume, data * 0.5 - 7, DIAGONAL)
-    assert volume.spacing_mm == pytest.approx((1.0, 1.5, 2.0))
+    assert volume.spacing_mm == pytest.approx((5.0, 7.5, 10.0))
     assert volume.name == str(tmp_path / "s")
     assert np.allclose(volume.affine, np.diag(np.diag(volume.affine)) + np.pad(volume.affine[:3, 3:], ((0, 1), (3, 0))))
     assert capfd.readouterr() == ("", "")
@@ -264,7 +264,7 @@ def test_missing_slices_are_counted_and_placed(tmp_path, data):
 def _uneven(made, index):
     if index == 5:
         x, y, z = made.ImagePositionPatient
-        made.ImagePositionPatient = [x, y, str(float(z) + 0.7)]
+        made.ImagePositionPatient = [x, y, str(float(z) + 3.5)]
 
 
 def _beside(made, index):

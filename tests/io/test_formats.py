@@ -17,7 +17,7 @@ from halebrain.io.formats.pair import ASSUMED_ORIENTATION, STATED_ORIENTATION
 from halebrain.io.selection import split_selection
 from halebrain.io.volume import MAP_SUFFIXES, SUFFIXES, read_array, read_mask, read_volume, stem_of
 
-AFFINE = np.array([[-1.0, 0.2, 0, 5], [0.1, 2.0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+AFFINE = np.array([[-5.0, 1.0, 0, 5], [0.5, 10.0, 0, -7], [0, 0, 15.0, 9], [0, 0, 0, 1]])
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def pair(folder, data, affine=AFFINE, kind=nibabel.Nifti1Pair, stem="scan"):
     return folder / f"{stem}.hdr"
 
 
-def analyze(folder, data, stem="scan", spacing=(1.0, 2.0, 3.0)):
+def analyze(folder, data, stem="scan", spacing=(5.0, 10.0, 15.0)):
     image = nibabel.AnalyzeImage(data, None)
     image.header.set_zooms(spacing)
     nibabel.save(image, folder / f"{stem}.img")
@@ -75,7 +75,7 @@ def oriented(axes, signs, angle, spacing):
 @given(
     turned=ORIENTED,
     dtype=DTYPES,
-    spacing=st.tuples(*[st.floats(0.4, 5)] * 3),
+    spacing=st.tuples(*[st.floats(5, 20)] * 3),
     slope=st.sampled_from([1.0, 0.25, 3.0]),
     ending=st.sampled_from([".nii", ".nii.gz", ".hdr", ".mgz", ".mgh"]),
 )
@@ -107,7 +107,7 @@ def _set_slope(path, slope):
 def test_analyze_is_read_with_its_assumption_stated(tmp_path, data):
     volume = read_volume(analyze(tmp_path, data))
     np.testing.assert_array_equal(volume.data, data)
-    assert volume.spacing_mm == pytest.approx((1, 2, 3))
+    assert volume.spacing_mm == pytest.approx((5, 10, 15))
     assert nibabel.aff2axcodes(volume.affine) == ("L", "A", "S")
     assert volume.notes == (ASSUMED_ORIENTATION,)
 

@@ -8,7 +8,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io import nifti
 from halebrain.io.nifti import read_mask, read_volume, write_volume
 
-AFFINE = np.array([[-1.0, 0.2, 0, 5], [0.1, 2.0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+AFFINE = np.array([[-5.0, 1.0, 0, 5], [0.5, 10.0, 0, -7], [0, 0, 15.0, 9], [0, 0, 0, 1]])
 
 
 def image(tmp_path, data, affine=AFFINE, name="scan.nii.gz", codes=(1, 1)):

@@ -184,6 +184,7 @@ BAD = {
     "saturation": ({"saturated_share": 0.07}, "7 %"),
     "equalisation": ({"distance_to_uniform": 0.01}, "0.010"),
     "8 bit": ({"grey_levels": 255, "highest_intensity": 255.0}, "255"),
+    "two placements": ({"placements_apart_mm": 18.04}, "18.0 mm apart"),
 }
 
 

@@ -56,14 +56,24 @@ def test_ct_is_refused():
         Preprocessor(PreprocessingConfig()).run(Volume(hounsfield, volume.affine, name="ct.nii"))
 
 
-def test_a_standardised_scan_is_no_ct():
+@pytest.mark.parametrize("background", [0, -1024])
+def test_a_standardised_scan_is_no_ct(background):
     volume = brain()
     inside = volume.data > 0
-    standardised = np.where(inside, (volume.data - volume.data[inside].mean()) / volume.data[inside].std(), 0)
-    scan = Preprocessor(PreprocessingConfig(bias_correction="none")).run(
-        Volume(standardised.astype(np.float32), volume.affine)
-    )
+    standardised = (volume.data - volume.data[inside].mean()) / volume.data[inside].std()
+    data = np.where(inside, standardised, background).astype(np.float32)
+    scan = Preprocessor(PreprocessingConfig(bias_correction="none")).run(Volume(data, volume.affine))
     assert scan.qc["registration_mask_dice"] > 0.95
+    assert scan.qc["brain_volume_ml"] == pytest.approx(inside.sum() * np.prod(volume.spacing_mm) / 1000, rel=0.02)
+
+
+def test_a_stripped_ct_is_refused_too():
+    """Brain of 20 to 45 HU on a background of −1024, with the noise of a scanner."""
+    volume = brain()
+    noise = np.random.default_rng(0).normal(0, 4, volume.shape)
+    data = np.where(volume.data > 0, 20 + 25 * volume.data / volume.data.max() + noise, -1024).astype(np.float32)
+    with pytest.raises(DataError, match="must be MR, got intensities in Hounsfield units"):
+        Preprocessor(PreprocessingConfig()).run(Volume(data, volume.affine, name="ct.nii"))
 
 
 def test_the_brain_of_a_small_child_is_named():

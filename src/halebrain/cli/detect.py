@@ -7,7 +7,7 @@ import typer
 
 from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line, failed_scans, look_at
-from halebrain.core.errors import HalebrainError, PartialFailureError
+from halebrain.core.errors import HalebrainError, PartialFailureError, UsageError
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def detect(
     from halebrain.io.bids_derivative import begin_derivative
     from halebrain.io.bids_participants import write_participants
 
+    if brain_mask is not None and brain != "auto":
+        raise UsageError("--brain goes without --brain-mask", received="both", remedy="leave one of them out")
     results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
     if dicom_seg:

@@ -68,11 +68,11 @@ def detect_scan(
     if dicom_seg:
         check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
-    given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space}
+    notes = list(volume.notes)
+    given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space, "notes": notes}
     working = open_scan(predictor.preprocessor, volume, scan.image, **given, begin=steps.begin)
+    working.qc["flags"] = [*notes, *working.qc["flags"]]
     judge_name(working.qc, None if modality is None else modality.name)
-    for note in volume.notes:
-        typer.echo(f"halebrain: warning: {scan.name}: {note}", err=True)
     modality = modality or seen_modality(working.qc)
     flag_limits(working.qc, predictor.bundle.limits, modality)
     threshold = choice.threshold(modality)
@@ -82,7 +82,7 @@ def detect_scan(
     steps.begin(PAGE)
     score = working_scan_score(found.maps.score, found.scan.brain_mask, found.scan.grid.spacing_mm)
     asked |= {"threshold": threshold} | choice.scan_level(modality, score)
-    about = {"scan": names.stem, "input_notes": list(volume.notes)} | _about(predictor, scan)
+    about = {"scan": names.stem, "input_notes": notes} | _about(predictor, scan)
     _finish(names, volume, found, asked | about, start, scan.image)
     return folder
 

@@ -43,7 +43,7 @@ References = Annotated[Path | None, typer.Option("--references", help="Folder of
 BrainMasks = Annotated[
     Path | None, typer.Option("--brain-masks", help="Folder of brain masks; without it every voxel counts.")
 ]
-Labels = Annotated[str | None, typer.Option("--labels", help="Values of the references that are lesion: all, or 1,4.")]
+Labels = Annotated[str | None, typer.Option("--labels", help="Labels that are lesion, in both folders: all, or 1,4.")]
 Split = Annotated[str, typer.Option("--split", help="train, val, test, or all.")]
 Threshold = Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name.")]
 CountedOn = Annotated[Grid, typer.Option("--grid", help="native, or the model's working grid (2 mm).")]
@@ -58,7 +58,12 @@ Baselines = Annotated[
 ]
 
 
+_OF_MODEL = ("split", "modality", "pathology", "min_lesion_mm3", "grid", "protocol", "reconstruction", "baselines")
+_OF_FOLDERS = ("references", "brain_masks", "labels")
+
+
 def evaluate(
+    context: typer.Context,
     output: options.Output,
     model: Model = None,
     manifest: Table = None,
@@ -93,7 +98,12 @@ def evaluate(
             received="both" if predictions is not None else "neither",
             remedy="give -o OUT and MODEL --manifest M, or -o OUT --predictions DIR --references DIR",
         )
+    if predictions is not None:
+        options.refuse_without_effect(context, (*_OF_MODEL, "device"), "goes with a model, not with --predictions")
+    elif protocol is not None:
+        options.refuse_without_effect(context, ("grid",), "has no effect beside --protocol, which has its own")
     if predictions is None:
+        options.refuse_without_effect(context, _OF_FOLDERS, "goes with --predictions, not with a model")
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
         chosen: dict[str, Any] = {"split": split, "modality": modality, "pathology": pathology}

@@ -89,7 +89,7 @@ def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[s
     """Write `index.html`, with a picture of every scan; pictures are drawn once and kept in `figures/`."""
     from halebrain.core.atomic import atomic_path
     from halebrain.core.progress import track
-    from halebrain.io.volume import read_array
+    from halebrain.io.volume import read_map, read_mask
     from halebrain.preprocessing.geometry import Grid
     from halebrain.preprocessing.template import template_on
     from halebrain.report.quality_page import QualityRow, write_quality_page
@@ -100,9 +100,9 @@ def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[s
         raw, files = scan.entry.raw, scan.entry.files
         path = output / "figures" / f"{raw.scan_id}.jpg"
         if not path.is_file() or path.stat().st_mtime < files.sidecar.stat().st_mtime:
-            data, affine = read_array(files.image)
-            template, _ = template_on(Grid((data.shape[0], data.shape[1], data.shape[2]), affine), scan.entry.atlas)
-            picture = quality_picture(data, read_array(files.brain_mask)[0] > 0, template)
+            image = read_map(files.image)
+            template, _ = template_on(Grid(image.shape, image.affine), scan.entry.atlas)
+            picture = quality_picture(image.data, read_mask(files.brain_mask, image), template)
             with atomic_path(path) as temporary:
                 temporary.write_bytes(picture)
         rows.append(QualityRow(raw.scan_id, raw.modality, scan.figures, scan.flags, path.read_bytes()))

@@ -11,7 +11,7 @@ from halebrain.core.errors import DataError, HalebrainError, MissingInputError, 
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.core.types import MaskArray
+    from halebrain.core.types import FloatArray, MaskArray
     from halebrain.inference.lesions import Lesion
     from halebrain.inference.outputs import OutputNames
     from halebrain.report.display import ScanMaps
@@ -151,7 +151,7 @@ def remake_locked_page(
         said = "the DICOM-SEG of the former mask is gone; halebrain detect --dicom-seg --overwrite writes another"
         typer.echo(f"halebrain: warning: {names.stem}: {said}", err=True)
     extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
-    write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra)
+    write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra, placement=maps.placement)
     return names.page
 
 
@@ -197,34 +197,24 @@ def _read_maps(names: "OutputNames") -> "ScanMaps":
         DataError: They lie on different grids.
         MissingInputError: One is gone.
     """
-    import numpy as np
-
-    from halebrain.io.volume import read_array
+    from halebrain.io.volume import read_map, read_mask, read_on_grid
     from halebrain.report.display import ScanMaps
 
-    score, affine = read_array(names.file("anomaly", "probseg"))
+    score = read_map(names.file("anomaly", "probseg"))
 
-    def read(description: str, suffix: str = "") -> Any:
-        path = names.file(description, suffix)
-        data, other = read_array(path)
-        if data.shape != score.shape or not np.allclose(other, affine, atol=1e-3):
-            raise DataError(
-                "all maps of a scan must lie on one grid",
-                received=f"shape {data.shape}",
-                where=path,
-                remedy="run halebrain detect --overwrite once",
-            )
-        return data
+    def read(description: str, suffix: str = "") -> "FloatArray":
+        return read_on_grid(names.file(description, suffix), score, "a map must lie on the grid of the score")
 
     return ScanMaps(
         reconstruction=read("pseudohealthy"),
-        score=score,
+        score=score.data,
         probability=read("segmenter", "probseg"),
         residual=read("residual"),
         uncertainty=read("uncertainty"),
-        mask=read("anomaly", "mask") > 0,
-        brain_mask=read("brain", "mask") > 0,
-        affine=affine,
+        mask=read_mask(names.file("anomaly", "mask"), score),
+        brain_mask=read_mask(names.file("brain", "mask"), score),
+        affine=score.affine,
+        placement=score.placement,
     )
 
 

@@ -5,6 +5,7 @@ grid `i` runs to the right, `j` to the front and `k` up, so axial slices lie alo
 of slices is a tensor `(b, 1, h, w)` with `h = i` and `w = j`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,33 @@ TEMPLATE_SPACE = "MNI152NLin2009aSym"
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where a NIfTI header puts its voxels: twice, and the two need not agree.
+
+    Args:
+        fields: Those fields of the header that say so, in mm, by name.
+        sform: Voxel-to-world matrix of the sform; `None` where its code is 0.
+        qform: That of the qform; `None` where its code is 0 or it cannot be read.
+    """
+
+    fields: Mapping[str, tuple[float, ...]]
+    sform: Affine | None
+    qform: Affine | None
+
+    def distance_mm(self, shape: tuple[int, ...]) -> float:
+        """Return how far apart the two put a corner of the field of view at most; 0 where there is one only."""
+        if self.sform is None or self.qform is None:
+            return 0.0
+        return float(np.linalg.norm(corners(shape) @ (self.sform - self.qform).T, axis=1).max())
+
+
+def corners(shape: tuple[int, ...]) -> Affine:
+    """Return the corner voxels of a grid of three axes in homogeneous coordinates, `(8, 4)`."""
+    ends = [(0.0, float(size - 1)) for size in shape[:3]]
+    return np.array([(i, j, k, 1.0) for i in ends[0] for j in ends[1] for k in ends[2]])
+
+
+@dataclass(frozen=True)
 class Volume:
     """One three-dimensional scan.
 
@@ -31,12 +59,14 @@ class Volume:
         affine: Voxel-to-world matrix `(4, 4)` in mm, RAS+, invertible.
         name: Where it came from; used in messages and in provenance.
         notes: What had to be assumed to read it, one sentence each.
+        placement: How its NIfTI header places it; `None` for other formats.
     """
 
     data: FloatArray
     affine: Affine
     name: str = "volume"
     notes: tuple[str, ...] = ()
+    placement: Placement | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,6 +95,7 @@ class ScanResult:
         brain_mask: Where the score is defined.
         affine: Voxel-to-world matrix of the native grid.
         qc: Quality-control numbers and flags.
+        placement: How the scan's NIfTI header places it; its maps repeat that. `None` for other formats.
     """
 
     score: FloatArray
@@ -76,3 +107,4 @@ class ScanResult:
     brain_mask: MaskArray
     affine: Affine
     qc: dict[str, Any] = field(default_factory=dict)
+    placement: Placement | None = None

@@ -5,6 +5,7 @@ Source: nnU-Net v2's documentation of its data set format (Isensee et al. 2021, 
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ import numpy as np
 from halebrain.core.atomic import atomic_folder
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.progress import track
-from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
+from halebrain.io.grid import match
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume, write_volume
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_scan
 
+_log = logging.getLogger(__name__)
 SPLITS_FILE = "splits_final.json"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -45,6 +48,7 @@ class _Scan:
     image: FloatArray
     lesion: MaskArray
     affine: Affine
+    placement: Placement | None = None
 
 
 def dataset_name(number: int, name: str) -> str:
@@ -144,29 +148,39 @@ def _write_case(case: NnunetCase, folder: Path, preprocessor: Preprocessor | Non
     scans = [_read(record, preprocessor) for record in case.channels]
     first = scans[0]
     for scan, record in zip(scans, case.channels, strict=True):
-        if scan.image.shape != first.image.shape or not np.allclose(scan.affine, first.affine, atol=1e-3):
+        found = match(scan.image.shape, scan.affine, first.image.shape, first.affine)
+        if found is None or not found.fits or found.turn is not None:
+            apart = f", {found.distance_mm:.3g} mm apart" if found else ""
             raise DataError(
                 "the channels of a case must lie on one grid",
-                received=f"shapes {first.image.shape} and {scan.image.shape}",
+                received=f"shapes {first.image.shape} and {scan.image.shape}{apart}",
                 where=record.image,
                 remedy="use --grid working, or choose one with --modality",
             )
     end = "Ts" if case.split == "test" else "Tr"
     for channel, scan in enumerate(scans):
-        write_volume(folder / f"images{end}" / f"{case.name}_{channel:04d}.nii.gz", scan.image, scan.affine)
+        write_volume(
+            folder / f"images{end}" / f"{case.name}_{channel:04d}.nii.gz",
+            scan.image,
+            scan.affine,
+            placement=first.placement,
+        )
     # Where each modality was annotated on its own, what any of them shows is lesion.
     lesion = np.any([scan.lesion for scan in scans], axis=0).astype(np.uint8)
-    write_volume(folder / f"labels{end}" / f"{case.name}.nii.gz", lesion, first.affine, dtype=np.uint8)
+    path = folder / f"labels{end}" / f"{case.name}.nii.gz"
+    write_volume(path, lesion, first.affine, dtype=np.uint8, placement=first.placement)
 
 
 def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
     """Return image and lesion on the grid that is exported; lesion outside the brain mask stays lesion."""
     volume = read_volume(record.image)
+    for note in volume.notes if preprocessor is None else ():
+        _log.warning("%s: %s", record.scan_id, note)
     lesion = np.zeros(volume.shape, bool) if record.lesion is None else read_mask(record.lesion, volume)
     if preprocessor is None:
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         image = volume.data if mask is None else np.where(mask, volume.data, 0).astype(np.float32)
-        return _Scan(image, lesion, volume.affine)
+        return _Scan(image, lesion, volume.affine, volume.placement)
     scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
     if scan.qc["registration_failed"]:
         raise DataError("an exported scan must register to the template", where=record.image, remedy="check it")

@@ -72,17 +72,19 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         _refuse_another(found, identity, record)
     with watch.step("reading"):
         volume = read_volume(record.image)
-        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
-        lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+        notes = list(volume.notes)
+        mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume, notes)
+        lesion = None if record.lesion is None else read_mask(record.lesion, volume, notes)
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
+    scan.qc["flags"] = [*notes, *scan.qc["flags"]]
     judge_name(scan.qc, record.modality)
     with watch.step("quality"):
         quality = assess(volume, scan, lesion, atlas=preprocessor.template)
     about = {
         "record": describe(record),
         "identity": identity,
-        "notes": list(volume.notes),
+        "notes": notes,
         "quality": asdict(quality),
         "versions": versions(),
     }
@@ -92,6 +94,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
             scan,
             config=task.config,
             lesion=None if lesion is None else scan.mask_from_native(lesion),
+            placement=volume.placement,
             healthy=None if record.healthy is None else scan.image_from_native(read_volume(record.healthy).data),
             about=about,
         )

@@ -1,12 +1,12 @@
 """The evaluation of two folders: the same numbers for any tool's results."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from halebrain.core.progress import track
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.pairs import Pair, PairOptions, are_graded, read_case
+from halebrain.evaluation.pairs import Pair, PairOptions, look_at_pairs, read_case
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.io.checksum import file_sha256
 
@@ -21,13 +21,14 @@ def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed
         seed: Seed of the bootstrap.
 
     Returns:
-        What was found, and notes on predictions that had to be turned.
+        What was found, and notes: what the predictions are taken for, and what was done to files.
 
     Raises:
-        DataError: A pair cannot be compared; the message names it.
+        DataError: A pair cannot be compared, or a label that was named is in no reference; the message names it.
+        UsageError: A threshold is given for masks.
     """
-    options = replace(options, graded=are_graded(pairs))
-    evaluator, notes = Evaluator(seed=seed), []
+    options, notes = look_at_pairs(pairs, options)
+    evaluator = Evaluator(seed=seed)
     for pair in track(pairs, description="Evaluating", total=len(pairs)):
         case, said = read_case(pair, options)
         evaluator.add(method, case, show=True)

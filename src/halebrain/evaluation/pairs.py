@@ -1,21 +1,18 @@
 """Anyone's results from disk: a folder of anomaly maps or masks against a folder of references, scan by scan."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
-import nibabel
 import numpy as np
-import numpy.typing as npt
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
-from halebrain.core.types import Affine, MaskArray
+from halebrain.core.types import MaskArray
 from halebrain.evaluation.case import Case, axial_axis
-from halebrain.io.volume import MAP_SUFFIXES, read_array, stem_of
+from halebrain.io.masks import Labels, look_at_values, mask_from
+from halebrain.io.volume import MAP_SUFFIXES, read_map, read_mask, read_on_grid, stem_of
 
 _ENTITY = re.compile(r"(?:^|_)(sub|ses)-([^_]+)")
-_GRID_TOLERANCE_MM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -42,20 +39,22 @@ class PairOptions:
     """How pairs are read.
 
     Args:
-        labels: Values of the reference that are lesion; "all" = every value > 0; `None` = the same, but refused where
-            there are several.
-        graded: Whether the predictions are anomaly maps; `False` = masks, any value > 0 is called.
+        labels: Labels that are lesion, in references and in predictions with several labels; "all" = every one;
+            `None` = the same, but refused where there are several.
+        graded: Whether the predictions are anomaly maps; `False` = masks.
+        one_label: Whether the predictions hold one label in all, so that `labels` speaks of the references alone.
         threshold: Frozen threshold for maps; `None` = metrics on masks are left out.
         modality: What the table calls the contrast.
     """
 
-    labels: tuple[int, ...] | Literal["all"] | None = None
+    labels: Labels = None
     graded: bool = True
+    one_label: bool = False
     threshold: float | None = None
     modality: str = "unknown"
 
 
-def parse_labels(text: str | None) -> tuple[int, ...] | Literal["all"] | None:
+def parse_labels(text: str | None) -> Labels:
     """Return the labels that a user names: "all", or numbers with commas.
 
     Raises:
@@ -94,29 +93,69 @@ def find_pairs(predictions: Path, references: Path, brain_masks: Path | None = N
     return [Pair(key, _subject(key), path, sides[1][key], masks.get(key)) for key, path in sorted(sides[0].items())]
 
 
-def are_graded(pairs: list[Pair]) -> bool:
-    """Return whether the predictions are anomaly maps: any of them is stored as, or scaled to, fractions."""
+def look_at_pairs(pairs: list[Pair], options: PairOptions) -> tuple[PairOptions, list[str]]:
+    """Return the options with what the values of all predictions say of them, and what that is in words.
+
+    Predictions are anomaly maps where any of them holds fractions, or whole numbers as various as those of a scan.
+
+    Args:
+        pairs: What will be scored.
+        options: What the user asked for.
+
+    Raises:
+        DataError: A file is damaged, or a label that was named is in no reference.
+        UsageError: A threshold is given for masks.
+    """
+    if isinstance(options.labels, tuple):
+        _check_named(options.labels, [pair.reference for pair in pairs])
+    labels: set[float] = set()
     for pair in pairs:
-        header: Any = nibabel.load(pair.prediction).header
-        slope = float(header["scl_slope"])
-        if np.issubdtype(header.get_data_dtype(), np.floating) or (np.isfinite(slope) and slope not in (0.0, 1.0)):
-            return True
-    return False
+        found = look_at_values(read_map(pair.prediction).data, pair.prediction)
+        if found.is_graded:
+            return replace(options, graded=True), [f"predictions are taken as anomaly maps ({pair.prediction.name})"]
+        labels |= set(found.labels)
+    if options.threshold is not None:
+        raise UsageError(
+            "--threshold goes with anomaly maps",
+            received="predictions that are masks: whole numbers alone",
+            where=pairs[0].prediction.parent,
+            remedy="leave it out, or give the maps",
+        )
+    said = ", ".join(f"{label:g}" for label in sorted(labels)[:8]) or "nothing"
+    notes = [f"predictions are taken as masks (values beside 0: {said})"]
+    return replace(options, graded=False, one_label=len(labels) < 2), notes
+
+
+def _check_named(labels: tuple[int, ...], references: list[Path]) -> None:
+    """Raise where a label that was named is in no reference."""
+    present: set[float] = set()
+    for path in references:
+        present |= set(look_at_values(read_map(path).data, path).labels)
+        if present >= set(labels):
+            return
+    missing = ", ".join(str(label) for label in labels if label not in present)
+    raise DataError(
+        "every label of --labels must be in a reference",
+        received=f"{missing}, which is in none; they hold {', '.join(f'{v:g}' for v in sorted(present)[:8]) or 'none'}",
+        where=references[0].parent,
+        remedy="name labels that are there",
+    )
 
 
 def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
     """Return the case of a pair on the grid of its reference, and what was done to bring the prediction there.
 
     Raises:
-        DataError: A file is damaged, the grids are not the same place, or the reference has several labels unasked.
+        DataError: A file is damaged, the grids are not the same place, or a mask holds no mask or several labels
+            unasked.
     """
-    reference, affine = read_array(pair.reference)
-    truth = _lesion(reference, options.labels, pair.reference)
-    notes: list[str] = []
-    prediction = _on_grid(pair.prediction, truth.shape, affine, pair.reference, notes)
+    reference = read_map(pair.reference)
+    notes = [f"{pair.reference.name}: {note}" for note in reference.notes]
+    truth = mask_from(reference.data, pair.reference, notes, options.labels)
+    prediction = read_on_grid(pair.prediction, reference, "a prediction must lie on the grid of its reference", notes)
     region = np.ones(truth.shape, dtype=bool)
     if pair.brain_mask is not None:
-        region = (_on_grid(pair.brain_mask, truth.shape, affine, pair.reference, notes) > 0) | truth
+        region = read_mask(pair.brain_mask, reference, notes) | truth
     if not np.isfinite(prediction).all():
         raise DataError(
             "a prediction must be finite",
@@ -126,10 +165,11 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
         )
     if options.graded and (prediction[region].min() < 0 or prediction[region].max() > 1):
         notes.append(f"{pair.prediction.name}: scores outside [0, 1] are no probabilities; calibration error left out")
-    mask = None if options.graded else prediction > 0
-    if options.graded and options.threshold is not None:
-        mask = prediction >= options.threshold
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    mask: MaskArray | None
+    if not options.graded:
+        mask = mask_from(prediction, pair.prediction, notes, "all" if options.one_label else options.labels)
+    else:
+        mask = None if options.threshold is None else prediction >= options.threshold
     case = Case(
         scan_id=pair.scan_id,
         subject=pair.subject,
@@ -137,10 +177,10 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
         pathology="unknown" if truth.any() else "healthy",
         reference=truth,
         region=region,
-        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        spacing_mm=reference.spacing_mm,
         score=prediction if options.graded else None,
         mask=mask,
-        axial_axis=axial_axis(affine),
+        axial_axis=axial_axis(reference.affine),
     )
     return case, notes
 
@@ -168,38 +208,3 @@ def _by_key(folder: Path) -> dict[str, Path]:
 def _subject(key: str) -> str:
     entities: dict[str, str] = dict(_ENTITY.findall(key))
     return entities.get("sub", key)
-
-
-def _lesion(values: npt.NDArray[Any], labels: tuple[int, ...] | Literal["all"] | None, path: Path) -> MaskArray:
-    if isinstance(labels, tuple):
-        return np.isin(values, labels)
-    present = np.unique(values[values > 0])
-    if labels is None and len(present) > 1:
-        raise DataError(
-            "which labels are lesion must be said where there are several",
-            received=", ".join(f"{v:g}" for v in present[:8]),
-            where=path,
-            remedy="give --labels (all, or numbers)",
-        )
-    return np.asarray(values > 0)
-
-
-def _on_grid(
-    path: Path, shape: tuple[int, ...], affine: Affine, reference: Path, notes: list[str]
-) -> npt.NDArray[np.float32]:
-    """Return the array on the reference's grid: as it is, or turned where only its orientation differs."""
-    data, own = read_array(path)
-    if data.shape == shape and np.allclose(own, affine, atol=_GRID_TOLERANCE_MM):
-        return data
-    turned = nibabel.Nifti1Image(data, own).as_reoriented(
-        nibabel.orientations.ornt_transform(nibabel.io_orientation(own), nibabel.io_orientation(affine))
-    )
-    if turned.shape == shape and np.allclose(turned.affine, affine, atol=_GRID_TOLERANCE_MM):
-        notes.append(f"{path.name}: turned to the orientation of {reference.name}")
-        return np.asarray(turned.dataobj, dtype=np.float32)
-    raise DataError(
-        f"a prediction must lie on the grid of its reference {tuple(shape)} of '{reference.name}'",
-        received=f"shape {data.shape}" + (" with another affine" if data.shape == shape else ""),
-        where=path,
-        remedy="resample it to the reference",
-    )

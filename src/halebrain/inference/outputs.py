@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import cannot_write_into
-from halebrain.core.types import Affine, MaskArray, ScanResult
+from halebrain.core.types import Affine, MaskArray, Placement, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv
 from halebrain.inference.sidecars import sidecars
 from halebrain.io.bids import parse_name
@@ -112,6 +113,8 @@ def write_mask_again(
     lesions: list[Lesion],
     provenance: dict[str, Any],
     extra: dict[Path, bytes],
+    *,
+    placement: Placement | None = None,
 ) -> list[Path]:
     """Replace mask, lesion table, provenance and `extra` of a detection whose maps stay; all of them or none.
 
@@ -122,12 +125,13 @@ def write_mask_again(
         lesions: The new table.
         provenance: With the new threshold.
         extra: More files by final path.
+        placement: How the maps that stay are placed.
 
     Raises:
         CannotWriteError: The folder cannot be written.
     """
     with _staged(names) as (staged, moved):
-        write_volume(staged.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8)
+        write_volume(staged.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8, placement=placement)
         _write_findings(staged, lesions, provenance, extra)
     return moved
 
@@ -165,12 +169,15 @@ def _write_findings(
 
 
 def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:
-    affine = result.affine
+    def write(description: str, suffix: str, data: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float = 1.0) -> None:
+        path, placement = names.file(description, suffix), result.placement
+        write_volume(path, data, result.affine, dtype=dtype, scale=scale, placement=placement)
+
     unit = 1 / 65535  # 16 bits over [0, 1]
-    write_volume(names.file("anomaly", "probseg"), result.score, affine, dtype=np.uint16, scale=unit)
-    write_volume(names.file("segmenter", "probseg"), result.probability, affine, dtype=np.uint16, scale=unit)
-    write_volume(names.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8)
-    write_volume(names.file("brain", "mask"), result.brain_mask.astype(np.uint8), affine, dtype=np.uint8)
-    write_volume(names.file("pseudohealthy", ""), result.reconstruction, affine)
-    write_volume(names.file("residual", ""), result.residual, affine)
-    write_volume(names.file("uncertainty", ""), result.uncertainty, affine)
+    write("anomaly", "probseg", result.score, np.uint16, unit)
+    write("segmenter", "probseg", result.probability, np.uint16, unit)
+    write("anomaly", "mask", mask, np.uint8)
+    write("brain", "mask", result.brain_mask, np.uint8)
+    write("pseudohealthy", "", result.reconstruction, np.float32)
+    write("residual", "", result.residual, np.float32)
+    write("uncertainty", "", result.uncertainty, np.float32)

@@ -164,6 +164,7 @@ class Predictor:
             brain_mask=scan.native_brain_mask,
             affine=volume.affine,
             qc=dict(scan.qc),
+            placement=volume.placement,
         )
 
     def predict_working(

@@ -1,5 +1,12 @@
-"""Any scan into memory, whatever its format; the same is asked of all of them."""
+"""Any image into memory, whatever its format, by its content; the same is asked of all of them.
 
+Scans, masks and maps are opened here and nowhere else. What must hold is asked of the header first, before memory is
+taken for voxels.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +16,11 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.files import is_dicom
 from halebrain.io.formats import FORMATS, Image, ScanFormat
+from halebrain.io.formats.loading import first_bytes, foreign_content
 from halebrain.io.formats.nifti import take_image
+from halebrain.io.formats.pair import has_header, is_pair
+from halebrain.io.grid import match
+from halebrain.io.masks import mask_from
 from halebrain.io.selection import split_selection
 
 SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suffixes)
@@ -17,27 +28,34 @@ SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suff
 _ALL_SUFFIXES = SUFFIXES + tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).companions)
 MAP_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in FORMATS.get("dicom").suffixes)
 """Endings of the files that a map or a label image may have."""
+_HEAD_BYTES = 540
 _MIN_VOXELS = 8
 """Fewer voxels than this along an axis are a localiser or a mistake, not a scan."""
-_GRID_TOLERANCE_MM = 1e-3
+_HEAD_MM = (50.0, 800.0)
+"""Longest side of a head's field of view. Stripped brains of preterm infants: from 60; with neck: 350; a mouse: 20."""
+_HEAD_SECOND_MM = 40.0
+"""The second longest side; the shortest may be a thin slab."""
+_IMAGE_MM = (5.0, 800.0)
+"""Longest side of a map or labels, which may be cut out of a scan."""
+_log = logging.getLogger(__name__)
 
 
 def read_volume(path: Path) -> Volume:
     """Read one three-dimensional scan.
 
-    Voxels keep their order on disk (DICOM: the nearest to right, anterior, superior). A fourth axis of length one is
-    dropped; any data type, scaling and orientation is taken as the header says.
+    Voxels keep their order on disk (DICOM: the nearest to right, anterior, superior). Further axes of length one are
+    dropped; any data type, scaling, unit and orientation is taken as the header says.
 
     Args:
         path: NIfTI, a `.hdr`/`.img` pair, MGH, or DICOM (folder, archive, multi-frame file; `PATH#NUMBER`: one series).
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: It is none of these, damaged, not 3-D, empty, constant, not finite, or its affine is missing or
-            singular.
+        DataError: It is none of these, damaged, not 3-D, empty, constant, not finite, of a size that no head has, or
+            its affine is missing or singular.
         UnavailableError: It is compressed in a way that needs another package.
     """
-    return _checked(_load(path), path)
+    return _scan(_open(path), path)
 
 
 def volume_of(image: Any, name: str = "image") -> Volume:
@@ -50,18 +68,20 @@ def volume_of(image: Any, name: str = "image") -> Volume:
     Raises:
         DataError: As `read_volume`.
     """
-    return _checked(take_image(image, Path(name)), Path(name))
+    return _scan(take_image(image, Path(name)), Path(name))
 
 
-def _checked(image: Image, path: Path) -> Volume:
-    data = _three_dimensional(image.data, path, "a scan must have three dimensions")
-    if min(data.shape) < _MIN_VOXELS:
+def _scan(image: Image, path: Path) -> Volume:
+    _check_axes(image, path, "a scan must have three dimensions")
+    if min(image.shape) < _MIN_VOXELS:
         raise DataError(
             f"a scan needs at least {_MIN_VOXELS} voxels along each axis",
-            received=f"shape {data.shape}",
+            received=f"shape {image.shape}",
             where=path,
             remedy="give the whole scan, no localiser",
         )
+    _check_size(image, path, "a head", _HEAD_MM, _HEAD_SECOND_MM)
+    data = _values(image)
     finite = np.isfinite(data)
     if not finite.all():
         raise DataError(
@@ -78,54 +98,91 @@ def _checked(image: Image, path: Path) -> Volume:
             where=path,
             remedy="give the scan as it was acquired",
         )
-    return Volume(data, image.affine, name=str(path), notes=image.notes)
+    return Volume(data, image.affine, str(path), image.notes, image.placement)
+
+
+def read_map(path: Path) -> Volume:
+    """Read any three-dimensional image, a map or labels; empty and constant ones too.
+
+    Raises:
+        MissingInputError: There is no such file.
+        DataError: It is in no known format, damaged, not 3-D, of no possible size, or its affine is missing or
+            singular.
+    """
+    image = _open(path)
+    _check_axes(image, path, "an image must have three dimensions")
+    _check_size(image, path, "an image of a head", _IMAGE_MM, 0.0)
+    return Volume(_values(image), image.affine, str(path), image.notes, image.placement)
 
 
 def read_array(path: Path) -> tuple[FloatArray, Affine]:
-    """Read any three-dimensional image, a map or labels, with its affine; empty and constant ones too.
+    """Return values and affine of what `read_map` reads; its notes are logged."""
+    found = read_map(path)
+    with _noted(None) as said:
+        said += [f"{path.name}: {note}" for note in found.notes]
+    return found.data, found.affine
+
+
+def read_mask(path: Path, like: Volume, notes: list[str] | None = None) -> MaskArray:
+    """Read a mask that lies where `like` does, by the rule of `halebrain.io.masks`; every label counts.
+
+    Args:
+        path: The mask.
+        like: Its scan; a mask in another order of voxels is turned.
+        notes: Gets a line for each thing that was done to it; `None` = they are logged.
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: It is in no known format, damaged, not 3-D, or its affine is missing or singular.
+        DataError: It is unreadable, lies elsewhere, or holds no mask.
     """
-    image = _load(path)
-    return _three_dimensional(image.data, path, "an image must have three dimensions"), image.affine
+    return _mask(_open(path), path, like, notes)
 
 
-def read_mask(path: Path, like: Volume) -> MaskArray:
-    """Read a mask (any value > 0) that lies on the grid of `like`.
+def mask_of(image: Any, like: Volume, name: str = "brain mask", notes: list[str] | None = None) -> MaskArray:
+    """Take a mask from an image of nibabel's as `read_mask` does from a file.
+
+    Raises:
+        DataError: As `read_mask`.
+    """
+    return _mask(take_image(image, Path(name)), Path(name), like, notes)
+
+
+def _mask(image: Image, path: Path, like: Volume, notes: list[str] | None) -> MaskArray:
+    with _noted(notes) as said:
+        return mask_from(_on_grid(image, path, like, "a mask must lie on the grid of its scan", said), path, said)
+
+
+def read_on_grid(path: Path, like: Volume, rule: str, notes: list[str] | None = None) -> FloatArray:
+    """Read values that lie where `like` does, turned where their voxels have another order.
+
+    Args:
+        path: Any image.
+        like: Its scan or reference.
+        rule: What must hold, in words.
+        notes: Gets a line for each thing that was done to it; `None` = they are logged.
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: It is unreadable, or on another grid.
+        DataError: It is unreadable, or lies elsewhere.
     """
-    return _checked_mask(_load(path), path, like)
+    with _noted(notes) as said:
+        return _on_grid(_open(path), path, like, rule, said)
 
 
-def mask_of(image: Any, like: Volume, name: str = "brain mask") -> MaskArray:
-    """Take a mask (any value > 0) on the grid of `like` from an image of nibabel's.
-
-    Raises:
-        DataError: It is unreadable, or on another grid.
-    """
-    return _checked_mask(take_image(image, Path(name)), Path(name), like)
-
-
-def _checked_mask(image: Image, path: Path, like: Volume) -> MaskArray:
-    data = image.data[..., 0] if image.data.ndim == 4 and image.data.shape[3] == 1 else image.data
-    if data.shape != like.shape or not np.allclose(image.affine, like.affine, atol=_GRID_TOLERANCE_MM):
+def _on_grid(image: Image, path: Path, like: Volume, rule: str, notes: list[str]) -> FloatArray:
+    found = match(image.shape, image.affine, like.shape, like.affine)
+    if found is None or not found.fits:
+        off = f" with another affine: {found.distance_mm:.3g} mm ({found.voxels:.2g} voxels) apart" if found else ""
         raise DataError(
-            f"a mask must lie on the grid of its scan {like.shape} of '{like.name}'",
-            received=f"shape {data.shape}" + (" with another affine" if data.shape == like.shape else ""),
+            f"{rule} {like.shape} of '{Path(like.name).name}'",
+            received=f"shape {image.shape}{off}",
             where=path,
-            remedy="resample the mask to the scan",
+            remedy="resample it to that grid",
         )
-    if not np.isfinite(data).all():
-        raise DataError(
-            "a mask must be finite", received="NaN or infinite voxels", where=path, remedy="set those voxels to 0"
-        )
-    mask: MaskArray = np.asarray(data > 0)
-    return mask
+    notes += [f"{path.name}: {note}" for note in image.notes]
+    if found.turn is not None:
+        notes.append(f"{path.name}: turned to the orientation of {Path(like.name).name}")
+    return np.ascontiguousarray(found.turned(image.load()), dtype=np.float32)
 
 
 def stem_of(path: Path) -> str:
@@ -137,7 +194,7 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> ScanFormat:
-    """Return the format of a scan, by its name or, for DICOM, by what it is.
+    """Return the format of a scan, by what it is; by its name where its content does not tell.
 
     Raises:
         DataError: It is in none that is known.
@@ -145,16 +202,22 @@ def format_of(path: Path) -> ScanFormat:
     place, series = split_selection(path)
     if place.is_dir() or series is not None:
         return FORMATS.get("dicom")
+    if is_pair(place) and has_header(place) and _suffix_of(place.name) in FORMATS.get("pair").companions:
+        return FORMATS.get("pair")  # voxels alone, which may look like anything
     known = [FORMATS.get(name) for name in FORMATS]
+    head = first_bytes(place, _HEAD_BYTES)
+    for kind in known:
+        if kind.recognises(head):
+            return kind
+    if is_dicom(place):
+        return FORMATS.get("dicom")
     suffix = _suffix_of(place.name)
     for kind in known:
         if suffix and suffix in kind.suffixes + kind.companions:
             return kind
-    if is_dicom(place):
-        return FORMATS.get("dicom")
     raise DataError(
         f"a scan must be one of {', '.join(sorted(kind.title for kind in known))}",
-        received=repr(place.suffix),
+        received=foreign_content(place) or repr(place.suffix),
         where=path,
         remedy=f"known endings are {', '.join(SUFFIXES)}",
     )
@@ -164,16 +227,45 @@ def _suffix_of(name: str) -> str:
     return max((s for s in _ALL_SUFFIXES if name.lower().endswith(s)), key=len, default="")
 
 
-def _load(path: Path) -> Image:
+def _open(path: Path) -> Image:
     place, _ = split_selection(path)
     if not place.exists():
         raise MissingInputError("a scan must exist", where=path, remedy="check the path given")
     return format_of(path).read(path)
 
 
-def _three_dimensional(data: FloatArray, path: Path, rule: str) -> FloatArray:
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise DataError(rule, received=f"shape {data.shape}", where=path, remedy="give one volume")
-    return np.ascontiguousarray(data, dtype=np.float32)
+def _values(image: Image) -> FloatArray:
+    return np.ascontiguousarray(image.load(), dtype=np.float32)
+
+
+def _check_axes(image: Image, path: Path, rule: str) -> None:
+    if len(image.shape) != 3:
+        raise DataError(rule, received=f"shape {image.shape}", where=path, remedy="give one volume")
+
+
+def _check_size(image: Image, path: Path, what: str, limits_mm: tuple[float, float], second_mm: float) -> None:
+    """Raise where no head has the size of a field of view, before voxels are read."""
+    sides = np.linalg.norm(image.affine[:3, :3], axis=0) * image.shape
+    _, second, longest = sorted(float(side) for side in sides)
+    low, high = limits_mm
+    if low <= longest <= high and second >= second_mm:
+        return
+    wrong = next((unit for unit, factor in (("m", 1e3), ("µm", 1e-3)) if 100 <= longest * factor <= 400), "")
+    raise DataError(
+        f"{what} is {low:g} to {high:g} mm long",
+        received=" x ".join(f"{side:.3g}" for side in sides) + " mm",
+        where=path,
+        remedy=f"its header seems to hold {wrong}: set its unit or voxel size"
+        if wrong
+        else "check the voxel size and the unit in its header",
+    )
+
+
+@contextmanager
+def _noted(notes: list[str] | None) -> Iterator[list[str]]:
+    """Give a list for notes, which are logged where nobody takes them."""
+    said: list[str] = [] if notes is None else notes
+    yield said
+    if notes is None:
+        for note in said:
+            _log.warning("%s", note)

@@ -43,14 +43,18 @@ def intensity_figures(volume: Volume, brain_mask: MaskArray) -> dict[str, Any]:
 def geometry_figures(volume: Volume, brain_mask: MaskArray) -> dict[str, Any]:
     """Return figures of voxels and field of view; JSON-able.
 
-    Figures: `spacing_max_mm`, `brain_voxels_across` (the fewest along an axis), and `cut_face` (the largest area of
-    brain on a face of the field of view, over the brain's largest cross-section along that axis).
+    Figures: `spacing_max_mm`, `brain_voxels_across` (the fewest along an axis), `cut_face` (the largest area of
+    brain on a face of the field of view, over the brain's largest cross-section along that axis), and
+    `placements_apart_mm` (how far apart sform and qform put a corner of the field of view).
     """
     areas = [np.moveaxis(brain_mask, axis, 0).sum(axis=(1, 2)) for axis in range(3)]
     return {
         "spacing_max_mm": round(max(volume.spacing_mm), 3),
         "brain_voxels_across": int(min(np.count_nonzero(area) for area in areas)),
         "cut_face": round(max(float(max(area[0], area[-1]) / max(area.max(), 1)) for area in areas), 3),
+        "placements_apart_mm": round(
+            0.0 if volume.placement is None else volume.placement.distance_mm(volume.shape), 2
+        ),
     }
 
 

@@ -25,6 +25,8 @@ _COARSE_MM, _FEW_VOXELS = 6.0, 12
 """Virtual patients were scanned with slices of up to 6 mm; a brain is at least 12 of them high."""
 _SMOOTH = 0.89
 """Correlation of neighbours. Real scans: 0.53 to 0.84; T1 blurred to a resolution of 5 mm: 0.88 to 0.89, 6 mm: 0.90."""
+_PLACEMENTS_MM = 0.5
+"""Between sform and qform; quaternions round by up to 0.05 mm."""
 _SATURATED = 0.02
 _EQUALISED = 0.03
 """Distance to the uniform distribution. Scans: 0.04 to 0.47."""
@@ -164,6 +166,16 @@ def _coarse(qc: Figures) -> str | None:
     return None
 
 
+def _placed_twice(qc: Figures) -> str | None:
+    apart = qc.get("placements_apart_mm") or 0.0
+    if apart <= _PLACEMENTS_MM:
+        return None
+    return (
+        f"its header places it twice, {apart:.1f} mm apart (sform and qform): the sform is used, other programs may "
+        "take the qform; results repeat both"
+    )
+
+
 def _saturated(qc: Figures) -> str | None:
     share = qc.get("saturated_share") or 0.0
     if share <= _SATURATED:
@@ -199,5 +211,6 @@ RULES: tuple[Rule, ...] = (
     Rule("saturation", _saturated),
     Rule("equalisation", _equalised),
     Rule("8 bit", _eight_bit, withholds=False),
+    Rule("two placements", _placed_twice, withholds=False),
 )
 """All of them; another is a function and a line here."""

@@ -5,6 +5,7 @@ on it takes it as it is; nothing is registered or filtered twice.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ import numpy as np
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
 from halebrain.core.notice import NOTICE
-from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
+from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import read_array, read_mask, stem_of
+from halebrain.io.volume import read_map, read_mask, stem_of
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
+_log = logging.getLogger(__name__)
 _MARK = "HaleBrainPrepared"
 _FORM = 1
 _LABEL = re.compile(r"[\w+-]+")
@@ -124,6 +126,7 @@ def write_prepared(
     config: PreprocessingConfig,
     lesion: MaskArray | None = None,
     healthy: FloatArray | None = None,
+    placement: Placement | None = None,
     about: dict[str, Any],
 ) -> None:
     """Write one prepared scan, the sidecar last.
@@ -134,6 +137,7 @@ def write_prepared(
         config: What it was asked to do.
         lesion: Annotation on the working grid.
         healthy: True healthy image on the working grid, in [0, 1].
+        placement: How the NIfTI header of the raw scan places it; `None` for other formats.
         about: More for the sidecar (where it comes from, quality); JSON-able.
 
     Raises:
@@ -143,7 +147,8 @@ def write_prepared(
     grid, space = scan.grid.affine, config.space
     write_volume(files.image, scan.image, grid, space=space)
     write_volume(files.brain_mask, scan.brain_mask, grid, dtype=np.uint8, space=space)
-    write_volume(files.native_brain_mask, scan.native_brain_mask, scan.native.affine, dtype=np.uint8)
+    native = scan.native_brain_mask.astype(np.uint8)
+    write_volume(files.native_brain_mask, native, scan.native.affine, dtype=np.uint8, placement=placement)
     for path, data in ((files.lesion, lesion), (files.healthy, healthy)):
         if data is None:
             path.unlink(missing_ok=True)
@@ -208,18 +213,17 @@ def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingCon
     _check_settings(sidecar["preprocessing"], config, image)
     if brain_mask is None:
         raise DataError("a prepared scan needs its brain mask", where=image, remedy="take the manifest beside it")
-    data, affine = read_array(image)
-    grid = Grid(config.shape, affine)
-    mask = read_array(brain_mask)[0] > 0
-    if data.shape != config.shape or mask.shape != config.shape:
+    found = read_map(image)
+    if found.shape != config.shape:
         raise DataError(
             "a prepared scan must lie on its working grid",
-            received=f"image {data.shape}, mask {mask.shape} instead of {config.shape}",
+            received=f"{found.shape} instead of {config.shape}",
             where=image,
             remedy="prepare it again",
         )
+    grid, mask = Grid(config.shape, found.affine), read_mask(brain_mask, found)
     return WorkingScan(
-        image=data.astype(np.float32),
+        image=found.data,
         brain_mask=mask,
         grid=grid,
         native=grid,
@@ -241,6 +245,7 @@ def open_scan(
     brain_mask: Path | None = None,
     space: str = "native",
     begin: Callable[[str], None] | None = None,
+    notes: list[str] | None = None,
 ) -> WorkingScan:
     """Return what the preprocessing makes of a scan; a prepared one is taken as it is.
 
@@ -251,6 +256,7 @@ def open_scan(
         brain_mask: Its mask; `None` = find it.
         space: "native", or the template's name where the scan lies in template space already.
         begin: Told the name of each step of the preprocessing as it begins.
+        notes: Gets a line for each thing that was done to the mask; `None` = these and those on the scan are logged.
 
     Raises:
         DataError: The scan cannot be used, or was prepared with other settings.
@@ -258,7 +264,9 @@ def open_scan(
     prepared = read_prepared(image, brain_mask, preprocessor.config)
     if prepared is not None:
         return prepared
-    mask = None if brain_mask is None else read_mask(brain_mask, volume)
+    for note in volume.notes if notes is None else ():
+        _log.warning("%s: %s", image.name, note)
+    mask = None if brain_mask is None else read_mask(brain_mask, volume, notes)
     return preprocessor.run(volume, brain_mask=mask, space=space, begin=begin)
 
 

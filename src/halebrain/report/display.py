@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 
 Codes = npt.NDArray[np.uint8]
 FINE_MM, COARSE_MM = 1.0, 2.0
@@ -32,6 +32,7 @@ class ScanMaps:
         mask: Bool, what was found.
         brain_mask: Bool.
         affine: Voxel-to-world, mm, RAS+.
+        placement: How the NIfTI header of the scan places it; `None` for other formats.
     """
 
     reconstruction: FloatArray
@@ -42,6 +43,7 @@ class ScanMaps:
     mask: MaskArray
     brain_mask: MaskArray
     affine: Affine
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.random import make_generator
 from halebrain.data.cohort.fields import smooth_noise
 from halebrain.io.discovery import scans_in
+from halebrain.io.masks import look_at_values, mask_from
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 
@@ -55,11 +56,14 @@ def mask_library(folder: Path) -> torch.Tensor:
 
 def _slices(path: Path) -> list[torch.Tensor]:
     volume = read_volume(path)
-    if len(np.unique(volume.data)) != 2:
+    notes: list[str] = []
+    if len(look_at_values(volume.data, path).labels) != 1:
         _log.warning("%s: left out, a lesion mask holds 0 and one other value", path.name)
         return []
-    mask = (volume.data > 0).astype(np.float32)
-    extent = resample(mask, Grid(volume.shape, volume.affine), working_grid(_SHAPE, _SPACING_MM))
+    mask = mask_from(volume.data, path, notes)
+    for note in notes:
+        _log.warning("%s", note)
+    extent = resample(mask.astype(np.float32), Grid(volume.shape, volume.affine), working_grid(_SHAPE, _SPACING_MM))
     if not extent.any():
         raise DataError("a lesion mask must lie in template space", where=path, remedy="register it first")
     generator = make_generator("mask library", path.name)

@@ -15,6 +15,7 @@ from halebrain.data.cohort.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM
 from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
 from halebrain.data.cohort.fields import Shape
 from halebrain.io.discovery import scans_in
+from halebrain.io.masks import look_at_values
 from halebrain.io.volume import read_array, stem_of
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.registration import register_to_template
@@ -78,14 +79,16 @@ class LabelAnatomies(AnatomySource):
 
 def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
     """Return the tissue of each voxel, −1 outside the brain."""
-    values = np.unique(labels)
-    if not np.array_equal(values, np.round(values)):
+    found = look_at_values(labels, path)
+    if found.fractional:
         raise DataError(
             "a label map must hold whole numbers",
-            received="others",
+            received=f"{100 * found.fractional:.0f} % of its voxels other than 0 that hold fractions",
             where=path,
             remedy="resample it with the nearest neighbour only",
         )
+    whole = np.round(labels).astype(np.int64)
+    values = np.unique(whole)
     of = {number: tissue for tissue, numbers in LABELS.items() for number in numbers} | dict.fromkeys(OUTSIDE, -1)
     unknown = [int(value) for value in values if int(value) not in of]
     if unknown:
@@ -96,8 +99,7 @@ def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
             remedy="give a map of SynthSeg or FreeSurfer (aseg, aparc+aseg)",
         )
     classes = np.full(labels.shape, -1, dtype=np.int8)
-    whole = np.round(labels).astype(np.int64)
-    for number in np.unique(whole):
+    for number in values:
         classes[whole == number] = of[int(number)]
     return classes
 

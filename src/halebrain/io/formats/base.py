@@ -1,6 +1,6 @@
 """What a scan format is, and the checks that all of them share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,22 +9,26 @@ import numpy.typing as npt
 
 from halebrain.core.errors import DataError
 from halebrain.core.registry import Registry
-from halebrain.core.types import Affine, FloatArray
+from halebrain.core.types import Affine, FloatArray, Placement
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a file holds, before anything is asked of it as a scan.
+    """What a file says of itself, before anything is asked of it as a scan; its voxels are read when `load` is called.
 
     Args:
-        data: Values, scaled as the header says; shape as on disk.
+        shape: As on disk, without trailing axes of length one after the third.
         affine: Voxel-to-world matrix `(4, 4)` in mm, RAS+, invertible.
+        load: Returns the values, scaled as the header says, of `shape`; raises a `DataError` where they are damaged.
         notes: What had to be assumed, one sentence each.
+        placement: Both placements of a NIfTI header; `None` for other formats.
     """
 
-    data: FloatArray
+    shape: tuple[int, ...]
     affine: Affine
+    load: Callable[[], FloatArray]
     notes: tuple[str, ...] = ()
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,24 @@ class ScanFormat:
     Args:
         title: What it is called in messages.
         suffixes: Endings that it is known by, lower case.
-        read: Reads a path.
+        read: Reads the header of a path.
         companions: Endings of files that belong to one with a suffix of above; given alone, they are read too.
+        recognises: Whether the first bytes of a file, unpacked, are this format's; its name does not matter then.
     """
 
     title: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], Image]
     companions: tuple[str, ...] = ()
+    recognises: Callable[[bytes], bool] = lambda _: False
+
+
+def without_trailing_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape without axes of length one after the third: `(x, y, z, 1, 1)` is a volume."""
+    sizes = [int(size) for size in shape]
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
 
 
 FORMATS: Registry[ScanFormat] = Registry("scan format")
@@ -55,7 +69,7 @@ def checked_affine(affine: npt.ArrayLike, path: Path) -> Affine:
     """
     matrix: Affine = np.array(affine, dtype=np.float64)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    usable = np.isfinite(matrix).all() and (spacing > 1e-3).all()
+    usable = np.isfinite(matrix).all() and (spacing > 1e-9).all()  # whether a head has that size is asked elsewhere
     if not usable or abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-3:
         raise DataError(
             "an affine must be invertible",

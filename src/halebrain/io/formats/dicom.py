@@ -18,7 +18,7 @@ def read_dicom_image(path: Path) -> Image:
 
     place, series = split_selection(path)
     data, affine, notes = read_series(place, series)
-    return Image(data, checked_affine(affine, path), notes)
+    return Image(data.shape, checked_affine(affine, path), lambda: data, notes)
 
 
 FORMATS.register("dicom")(

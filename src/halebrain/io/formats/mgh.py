@@ -1,35 +1,45 @@
 """FreeSurfer's MGH and MGZ."""
 
-import gzip
 import struct
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nibabel
 
-from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine, missing_affine
-from halebrain.io.formats.loading import first_bytes, load
+from halebrain.io.formats.base import (
+    FORMATS,
+    Image,
+    ScanFormat,
+    checked_affine,
+    missing_affine,
+    without_trailing_ones,
+)
+from halebrain.io.formats.loading import first_bytes, opened, read_header, read_values
 
+_VERSION = struct.pack(">i", 1)
+_TYPE = slice(20, 24)
+_TYPES = {struct.pack(">i", code) for code in (0, 1, 3, 4, 10)}
+"""Codes of unsigned byte, integer, float, short and unsigned short."""
 _GOOD_RAS = slice(28, 30)
 """Bytes that say whether the header's geometry is to be believed."""
 
 
 def read_mgh(path: Path) -> Image:
-    """Read a `.mgh` or `.mgz`.
+    """Read the header of an MGH file, packed (`.mgz`) or not.
 
     Raises:
         DataError: It is damaged, no MGH, or states no geometry.
     """
-    image, data = load(path, "MGH", _opened)
+    opener = partial(opened, nibabel.MGHImage, {"image": path})
+    image = read_header(opener, path, "MGH")
     if struct.unpack(">h", first_bytes(path, 30)[_GOOD_RAS])[0] <= 0:
         raise missing_affine(path, "a header without geometry (goodRASFlag 0)")
-    return Image(data, checked_affine(image.affine, path))
+    shape = without_trailing_ones(image.shape)
+    return Image(shape, checked_affine(image.affine, path), partial(read_values, opener, path, "MGH"))
 
 
-def _opened(path: Path) -> Any:
-    # From memory: nibabel leaves a file open whose header it refuses.
-    raw = path.read_bytes()
-    return nibabel.MGHImage.from_bytes(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+def _is_mgh(head: bytes) -> bool:
+    return len(head) >= 284 and head[:4] == _VERSION and head[_TYPE] in _TYPES
 
 
-FORMATS.register("mgh")(ScanFormat("MGH", (".mgh", ".mgz"), read_mgh))
+FORMATS.register("mgh")(ScanFormat("MGH", (".mgh", ".mgz"), read_mgh, recognises=_is_mgh))

@@ -1,22 +1,39 @@
-"""NIfTI in a single file."""
+"""NIfTI in a single file, and what all NIfTI headers say: where voxels lie, in which units."""
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
-from halebrain.core.types import FloatArray
-from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine, missing_affine
-from halebrain.io.formats.loading import load
+from halebrain.core.types import Affine, Placement
+from halebrain.io.formats.base import (
+    FORMATS,
+    Image,
+    ScanFormat,
+    checked_affine,
+    missing_affine,
+    without_trailing_ones,
+)
+from halebrain.io.formats.loading import Opener, first_bytes, opened, read_header, read_values
+
+_UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
+"""Codes of `xyzt_units` that are not mm; files without a unit are in mm, as all the world writes them."""
+DAMAGED_QFORM = "its qform cannot be read; its sform is used"
 
 
 def read_nifti(path: Path) -> Image:
-    """Read a `.nii` or `.nii.gz`.
+    """Read the header of a NIfTI file, packed or not.
 
     Raises:
         DataError: It is damaged, no NIfTI, or its affine is missing or singular.
     """
-    return _placed(*load(path, "NIfTI", nibabel.load), path)
+    second = first_bytes(path, 8)[4:] in (b"n+2\0", b"ni2\0")
+    kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+    return placed_image(partial(opened, kind, {"image": path}), path)
 
 
 def take_image(image: Any, name: Path) -> Image:
@@ -29,14 +46,58 @@ def take_image(image: Any, name: Path) -> Image:
     Raises:
         DataError: Its file is damaged, or its affine is missing or singular.
     """
-    return _placed(*load(name, "NIfTI", lambda _: image), name)
+    return placed_image(lambda: nullcontext(image), name)
 
 
-def _placed(image: Any, data: FloatArray, path: Path) -> Image:
-    nifti = isinstance(image, nibabel.Nifti1Pair)
-    if nifti and int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
+def placed_image(opener: Opener, path: Path) -> Image:
+    """Return an image of nibabel's whose header says where it lies, in mm whatever its units.
+
+    Args:
+        opener: Opens it.
+        path: What it is called in messages.
+
+    Raises:
+        DataError: It is damaged, or its affine is missing or singular.
+    """
+    image = read_header(opener, path, "NIfTI")
+    shape, load = without_trailing_ones(image.shape), partial(read_values, opener, path, "NIfTI")
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return Image(shape, checked_affine(image.affine, path), load)
+    header = image.header
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
         raise missing_affine(path, "a header with sform and qform code 0")
-    return Image(data, checked_affine(image.affine, path))
+    unit, scale = _UNITS_MM.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
+    affine: Affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    notes = () if scale == 1.0 else (f"its header gives {unit}: taken as such and converted to mm",)
+    placement, damaged = _placement(header, scale)
+    return Image(shape, checked_affine(affine, path), load, notes + damaged, placement)
 
 
-FORMATS.register("nifti")(ScanFormat("NIfTI", (".nii", ".nii.gz"), read_nifti))
+def _placement(header: Any, scale: float) -> tuple[Placement, tuple[str, ...]]:
+    """Return both placements of a header in mm, and a note where one is damaged."""
+    sides = np.diag([scale, scale, scale, 1.0])
+    matrices: dict[str, Affine | None] = {"sform": None, "qform": None}
+    damaged: tuple[str, ...] = ()
+    if int(header["sform_code"]) > 0:
+        matrices["sform"] = sides @ header.get_sform()
+    if int(header["qform_code"]) > 0:
+        try:
+            matrices["qform"] = sides @ header.get_qform()
+        except (HeaderDataError, ValueError):
+            damaged = (DAMAGED_QFORM,)
+    fields = {
+        "pixdim": header["pixdim"][:4] * np.array([1.0, scale, scale, scale]),
+        **{f"quatern_{letter}": header[f"quatern_{letter}"] for letter in "bcd"},
+        **{f"qoffset_{letter}": header[f"qoffset_{letter}"] * scale for letter in "xyz"},
+        **{f"srow_{letter}": header[f"srow_{letter}"] * scale for letter in "xyz"},
+        **{f"{form}_code": header[f"{form}_code"] for form in ("qform", "sform")},
+    }
+    listed = {name: tuple(float(v) for v in np.atleast_1d(value)) for name, value in fields.items()}
+    return Placement(listed, **matrices), damaged
+
+
+def _is_single(head: bytes) -> bool:
+    return head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0"
+
+
+FORMATS.register("nifti")(ScanFormat("NIfTI", (".nii", ".nii.gz"), read_nifti, recognises=_is_single))

@@ -1,26 +1,30 @@
 """A header and an image in two files: NIfTI pairs, and Analyze 7.5 as SPM wrote it too."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel
-import numpy as np
 from nibabel.spm2analyze import Spm2AnalyzeImage
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine, missing_affine
-from halebrain.io.formats.loading import first_bytes, load
+from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine, without_trailing_ones
+from halebrain.io.formats.loading import first_bytes, opened, read_header, read_values
+from halebrain.io.formats.nifti import placed_image
 
 _HEADERS = (".hdr", ".hdr.gz")
 _IMAGES = (".img", ".img.gz")
 _ORIENT = 252
 """Offset of Analyze's byte for the slice orientation: 0 is axial, unflipped."""
+_ANALYZE = "Analyze or NIfTI"
 ASSUMED_ORIENTATION = "Analyze states no orientation: axes are taken as left, anterior, superior (SPM's default)"
 STATED_ORIENTATION = "Analyze states no orientation: axes are taken from the .mat file beside it"
 
 
 def read_pair(path: Path) -> Image:
-    """Read a `.hdr` with its `.img` (either may end in `.gz`); any file of the two may be given.
+    """Read a `.hdr` with its `.img` (either may be packed); any file of the two may be given.
 
     An Analyze header has no trustworthy orientation; the one that is assumed is among the notes.
 
@@ -30,13 +34,10 @@ def read_pair(path: Path) -> Image:
     """
     header, image = pair_of(path)
     raw = first_bytes(header, 540)
-    files = {"header": header, "image": image}
-    if raw[344:348] == b"ni1\0" or raw[4:8] == b"ni2\0":
+    files: dict[str, Path | None] = {"header": header, "image": image}
+    if _is_nifti_header(raw):
         kind = nibabel.Nifti1Pair if raw[344:348] == b"ni1\0" else nibabel.Nifti2Pair
-        found, data = load(path, "NIfTI", lambda _: _opened(kind, files))
-        if int(found.header["sform_code"]) == 0 and int(found.header["qform_code"]) == 0:
-            raise missing_affine(path, "a header with sform and qform code 0")
-        return Image(data, checked_affine(found.affine, path))
+        return placed_image(partial(opened, kind, files), path)
     return _read_analyze(path, raw, files)
 
 
@@ -80,25 +81,21 @@ def _beside(path: Path, base: str, endings: tuple[str, ...]) -> Path | None:
     return next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
 
 
-def _opened(kind: Any, files: dict[str, Path]) -> Any:
-    # By name, nibabel wants both files packed or neither.
-    holders = kind.make_file_map()
-    for part, file in files.items():
-        holders[part].filename = str(file)
-    return kind.from_file_map(holders)
+def _read_analyze(path: Path, raw: bytes, files: dict[str, Path | None]) -> Image:
+    header = files["header"]
+    assert header is not None  # a pair has one
+    # SPM's own affine.
+    stated = header.with_name(_split(header)[0] + ".mat")
+    files = files | {"mat": stated if stated.exists() else None}
 
-
-def _read_analyze(path: Path, raw: bytes, files: dict[str, Path]) -> Image:
-    # SPM's own affine; nibabel leaves it out where the file is not there.
-    stated = files["header"].with_name(_split(files["header"])[0] + ".mat")
-    files = files | {"mat": stated}
-
-    def opened(_: Path) -> Any:
+    @contextmanager
+    def opener() -> Iterator[Any]:
         if not Spm2AnalyzeImage.header_class.may_contain_header(raw):
             raise ValueError("a header that is none of Analyze's or NIfTI's")
-        return _opened(Spm2AnalyzeImage, files)
+        with opened(Spm2AnalyzeImage, files) as image:
+            yield image
 
-    found, data = load(path, "Analyze or NIfTI", opened)
+    found = read_header(opener, path, _ANALYZE)
     orient = raw[_ORIENT]
     # SPM and most others leave the byte at 0; another documented value turns or flips the axes.
     if orient in range(1, 6) and not stated.exists():
@@ -109,7 +106,14 @@ def _read_analyze(path: Path, raw: bytes, files: dict[str, Path]) -> Image:
             remedy="convert it to NIfTI, where the orientation is stated",
         )
     note = STATED_ORIENTATION if stated.exists() else ASSUMED_ORIENTATION
-    return Image(np.asarray(data), checked_affine(found.affine, path), (note,))
+    load = partial(read_values, opener, path, _ANALYZE)
+    return Image(without_trailing_ones(found.shape), checked_affine(found.affine, path), load, (note,))
 
 
-FORMATS.register("pair")(ScanFormat("a .hdr/.img pair", _HEADERS, read_pair, companions=_IMAGES))
+def _is_nifti_header(head: bytes) -> bool:
+    return head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0"
+
+
+FORMATS.register("pair")(
+    ScanFormat("a .hdr/.img pair", _HEADERS, read_pair, companions=_IMAGES, recognises=_is_nifti_header)
+)
