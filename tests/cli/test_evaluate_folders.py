@@ -1,5 +1,6 @@
 """`halebrain evaluate` on two folders: what it writes, and one clear line for each bad input."""
 
+import gzip
 import sys
 
 import nibabel
@@ -100,9 +101,20 @@ def no_nifti(folder):
     return 65, "readable NIfTI"
 
 
+def garbage(folder):
+    (folder / "maps" / "sub-01_map.nii.gz").write_bytes(b"nothing")
+    return 65, "readable NIfTI"
+
+
+def no_size(folder):
+    affine = np.diag([2e-4, 2e-4, 2e-4, 1])
+    save(folder / "truth" / "sub-02_mask.nii.gz", np.zeros((16, 16, 12), np.uint8), affine)
+    return 65, "0.0032 x 0.0032 x 0.0024 mm"
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [wrong_grid, shifted, several_labels, missing_pair, doubled_subject, not_finite, no_nifti],
+    [wrong_grid, shifted, several_labels, missing_pair, doubled_subject, not_finite, no_nifti, garbage, no_size],
     ids=lambda f: f.__name__,
 )
 def test_bad_input_is_one_line(run, folders, spoil):
@@ -126,3 +138,69 @@ def test_half_a_question_is_refused(run, folders, monkeypatch, arguments, word):
     code, said = run(*arguments, "-o", "out")
     assert code == 2
     assert word in said.err
+
+
+def masks(folder):
+    for path in (folder / "maps").iterdir():
+        data = np.asarray(nibabel.load(path).dataobj)
+        save(path, (data > 0.6).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--split", "val"), "--split"),
+        (("--grid", "native"), "--grid"),
+        (("--min-lesion-mm3", 5), "--min-lesion-mm3"),
+        (("--modality", "FLAIR"), "--modality"),
+        (("--baselines",), "--baselines"),
+        (("--device", "cpu"), "--device"),
+    ],
+)
+def test_an_option_of_models_is_refused_for_folders(run, folders, arguments, word):
+    how = ("--predictions", folders / "maps", "--references", folders / "truth", "-o", folders / "out")
+    code, said = run(*how, *arguments)
+    assert (code, said.err.count("\n")) == (2, 1)
+    assert f"{word} goes with a model, not with --predictions" in said.err
+
+
+@pytest.mark.parametrize("option", ["--labels", "--references", "--brain-masks"])
+def test_an_option_of_folders_is_refused_for_models(run, folders, option):
+    code, said = run("model", "--manifest", folders / "m.tsv", option, "1", "-o", folders / "out")
+    assert (code, said.err.count("\n")) == (2, 1)
+    assert f"{option} goes with --predictions" in said.err
+
+
+def test_a_grid_beside_a_protocol_is_refused(run, folders):
+    how = ("model", "--manifest", folders / "m.tsv", "-o", folders / "out", "--protocol", "behrendt2024")
+    code, said = run(*how, "--grid", "native")
+    assert code == 2
+    assert "--grid has no effect beside --protocol" in said.err
+
+
+def test_a_threshold_for_masks_is_refused_and_masks_are_said(run, folders):
+    masks(folders)
+    how = ("--predictions", folders / "maps", "--references", folders / "truth", "-o", folders / "out")
+    code, said = run(*how, "--threshold", 0.5)
+    assert (code, said.err.count("\n")) == (2, 1)
+    assert "--threshold goes with anomaly maps, got predictions that are masks" in said.err
+    code, said = run(*how)
+    assert code == 0
+    assert "halebrain: predictions are taken as masks (values beside 0: 1)" in said.err
+    assert "predictions are taken as masks" in (folders / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_names_and_packing_that_disagree_change_nothing(run, folders):
+    how = ("--predictions", folders / "maps", "--references", folders / "truth", "--threshold", 0.6)
+    assert run(*how, "-o", folders / "one")[0] == 0
+    path = folders / "maps" / "sub-02_map.nii.gz"
+    path.write_bytes(gzip.decompress(path.read_bytes()))  # a plain NIfTI that is called .nii.gz
+    path = folders / "truth" / "sub-02_mask.nii.gz"
+    path.rename(path.with_name("sub-02_mask.nii"))  # a packed one that is called .nii
+    path = folders / "maps" / "sub-03_map.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.MGHImage(np.asarray(image.dataobj), image.affine), path.with_name("sub-03_map.mgz"))
+    path.unlink()
+    assert run(*how, "-o", folders / "two")[0] == 0
+    tables = [(folders / name / "scans.tsv").read_text() for name in ("one", "two")]
+    assert tables[0] == tables[1]

@@ -103,3 +103,24 @@ def test_refusals_leave_nothing(export, tmp_path):
     (tmp_path / "cohort" / "sub-c_T1w.nii.gz").write_bytes(b"nothing")
     assert export(ROWS, "--grid", "native", where="other")[0] == 65
     assert not any((tmp_path / "other").iterdir())
+
+
+def test_a_lesion_with_ringing_is_exported_at_its_true_volume(export, small_cohort, caplog):
+    """8 ml of lesion after a shift by cubic splines and back; what is above 0 of it would be many times that."""
+    from scipy import ndimage
+
+    manifest = small_cohort([("a", "FLAIR", "train", "ms")])
+    path = manifest.parent / "sub-a_FLAIR_mask.nii.gz"
+    image = nibabel.load(path)
+    truth = np.zeros(image.shape)
+    truth[14:18, 18:22, 14:18] = 1  # 4 voxels of 5 mm along each axis
+    soft = ndimage.shift(ndimage.shift(truth, [1 / 3] * 3, order=3), [-1 / 3] * 3, order=3).astype(np.float32)
+    assert (soft > 0).sum() * 0.125 > 50
+    nibabel.save(nibabel.Nifti1Image(soft, image.affine), path)
+    code, said, folder = export((), "--grid", "native")
+    assert code == 0, said.err
+    label, _ = read(folder / "labelsTr" / "sub-a.nii.gz")
+    assert label.sum() * 0.125 == 8
+    np.testing.assert_array_equal(label, truth)
+    assert "sub-a_FLAIR_mask.nii.gz: " in caplog.text
+    assert "hold fractions; cut at 0.5" in caplog.text

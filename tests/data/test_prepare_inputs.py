@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_scan, prepared_files, read_sidecar
 
 SETTINGS = {"shape": [32, 36, 30], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
 CONFIG = PreprocessingConfig.model_validate(SETTINGS)
@@ -180,3 +181,26 @@ def test_scans_are_prepared_on_a_dask_cluster(scan, tmp_path, command):
     assert code == 0, said.err
     assert "1 of 1 scan prepared, 1 of them before" in said.err
     assert len(Manifest.read(tmp_path / "set" / "manifest.tsv")) == 1
+
+
+def test_masks_with_ringing_are_prepared_at_their_true_volume_and_noted(tmp_path, scan):
+    """A lesion of 8 ml and the brain, both after a shift by cubic splines and back."""
+    from scipy import ndimage
+
+    def ringing(truth):
+        there = ndimage.shift(truth.astype(float), [1 / 3] * 3, order=3)
+        return ndimage.shift(there, [-1 / 3] * 3, order=3).astype(np.float32)
+
+    lesion, brain = np.zeros(head().shape), head() > 0
+    lesion[14:18, 18:22, 14:18] = 1
+    write_volume(tmp_path / "soft.nii.gz", ringing(lesion), AFFINE)
+    write_volume(tmp_path / "brain.nii.gz", ringing(brain), AFFINE)
+    record = replace(scan, lesion=tmp_path / "soft.nii.gz", brain_mask=tmp_path / "brain.nii.gz")
+    outcome = prepare_scan(PrepareTask(record, tmp_path / "set", CONFIG))
+    assert [flag.partition(":")[0] for flag in outcome.flags[:2]] == ["brain.nii.gz", "soft.nii.gz"]
+    assert all("cut at 0.5, values below 0" in flag for flag in outcome.flags[:2])
+    files = prepared_files(tmp_path / "set", record)
+    found = read_sidecar(files.image)
+    assert found["quality"]["figures"]["lesion_volume_ml"] == 8
+    assert found["notes"] == list(outcome.flags[:2])
+    np.testing.assert_array_equal(read_array(files.native_brain_mask)[0] > 0, brain)

@@ -34,7 +34,7 @@ class ScanRecord:
         modality: BIDS suffix ("T1w", "T2w", "FLAIR") or another word for the contrast.
         session: Session label, where there are several.
         brain_mask: Mask on the image's grid; `None` where the image is already stripped.
-        lesion: Annotation on the image's grid, any value > 0 is lesion; `None` where there is none.
+        lesion: Annotation on the image's grid, every label is lesion; `None` where there is none.
         healthy: The true healthy image of a virtual patient, on the image's grid.
         space: "native", or the template's name where the image is registered already.
         split: "train", "val" or "test"; `None` where not assigned.
