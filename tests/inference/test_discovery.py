@@ -31,7 +31,7 @@ def names(source):
 def test_a_folder_of_mixed_formats_holds_each_scan_once(tmp_path, data):
     root = tmp_path / "in"
     touch(root, "a.nii", "b.hdr", "b.img", "c.hdr.gz", "c.img.gz", "d.mgz", "e.MGH", "notes.txt", ".DS_Store", "x.img")
-    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), root / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([9.0, 9, 9, 1])), root / "a.nii")
     Maker(data).write(root / "f" / "deep" / "er")
     Maker(data).write_multi_frame(root / "g")
     shutil.make_archive(str(root / "h"), "zip", Maker(data).write(tmp_path / "other"))

@@ -89,7 +89,7 @@ def test_other_settings_are_refused_by_name(scan, tmp_path):
 
 def test_a_mask_of_another_grid_is_refused(scan, tmp_path):
     files, _ = prepare(scan, tmp_path / "set")
-    with pytest.raises(DataError, match="working grid"):
+    with pytest.raises(DataError, match="a mask must lie on the grid of its scan"):
         read_prepared(files.image, files.native_brain_mask, CONFIG)
 
 
