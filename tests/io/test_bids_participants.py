@@ -22,7 +22,9 @@ def derivative(tmp_path):
         ("participant_id\tage\tage\nsub-01\t3\t4\n", "participant_id\nsub-01\nsub-02\n"),
         ("participant_id\tage\nsub-03\t9\nsub-02\t\n", "participant_id\tage\nsub-01\tn/a\nsub-02\tn/a\n"),
         ("participant_id\tname\tage\nsub-01\tDoe\t9\n", "participant_id\tage\nsub-01\t9\nsub-02\tn/a\n"),
-        ('\ufeffsex\tparticipant_id\n"F\tsub-01\tmore\n', 'sex\tparticipant_id\n"F\tsub-01\nn/a\tsub-02\n'),
+        ('\ufeffsex\tparticipant_id\n"F\tsub-01\t\n', 'sex\tparticipant_id\n"F\tsub-01\nn/a\tsub-02\n'),
+        ("Participant_ID;Age\r\nsub-02;9\r\n", "participant_id\tage\nsub-01\tn/a\nsub-02\t9\n"),
+        ("participant_id\tage\nsub-01\t3\tmore\n", "participant_id\nsub-01\nsub-02\n"),
     ],
 )
 def test_rows_are_those_of_the_raw_table(derivative, tmp_path, raw, written):

@@ -168,8 +168,10 @@ def read_failures(output: Path) -> dict[str, str]:
     path = output / FAILED
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as handle:
-        return {row["scan"]: row["reason"] for row in csv.DictReader(handle, delimiter="\t")}
+    from halebrain.io.tables import read_table
+
+    table = read_table(path, what="a table of failed scans")
+    return {row.get("scan", ""): row.get("reason", "") for row in table.rows}
 
 
 def _png(figure: Any) -> bytes:

@@ -58,7 +58,7 @@ def finish(
 
     failed = output / f"failed{part}.tsv"
     if failures:
-        rows = [f"{name}\t{failures[name]}" for name in sorted(failures)]
+        rows = [f"{name}\t{' '.join(failures[name].split())}" for name in sorted(failures)]
         write_text(failed, "\n".join(["scan\treason", *rows]) + "\n")
     else:
         failed.unlink(missing_ok=True)

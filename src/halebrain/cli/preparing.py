@@ -76,6 +76,7 @@ def read_raw(
     from halebrain.inference.cohort import find_scans
     from halebrain.io.manifest import Manifest
     from halebrain.io.manifest_sidecar import Origin
+    from halebrain.io.tables import is_table
 
     if kind is None and (source / "dataset_description.json").is_file():
         kind = "bids"
@@ -88,7 +89,7 @@ def read_raw(
         raise UsageError(
             "--source-set goes with --source", received=settings[0], remedy="say which layout: --source folder"
         )
-    if source.suffix in (".tsv", ".csv"):
+    if is_table(source):
         return Manifest.read(source), Origin(), ()
     scans = [(scan.image, scan.name) for scan in find_scans(source)]
     return Manifest(records_of(scans, modality=modality), source=source), Origin(), ()

@@ -6,6 +6,8 @@ Every message is one line of four parts: the rule, the value received, where it 
 from pathlib import Path
 from typing import ClassVar
 
+from halebrain.core.wording import printable
+
 
 class HalebrainError(Exception):
     """Base of every error that is the user's to mend.
@@ -28,7 +30,7 @@ class HalebrainError(Exception):
             parts.append(f" in '{self.where}'")
         if remedy:
             parts.append(f"; {remedy}")
-        super().__init__(" ".join("".join(parts).split()))
+        super().__init__(printable(" ".join("".join(parts).split())))
 
 
 class UsageError(HalebrainError):

@@ -27,3 +27,8 @@ def whole_percent(share: float) -> int:
 def named(number: int, thing: str, things: str = "") -> str:
     """Return "scan" for one and "scans" for any other number, where the number stands apart."""
     return thing if number == 1 else things or f"{thing}s"
+
+
+def printable(name: str) -> str:
+    """Return `name` with every byte that is no UTF-8 spelt out in hexadecimal, so that it can be printed."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -11,6 +11,7 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
+from halebrain.io.tables import read_table
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
 from halebrain.preprocessing.template import Template, find_template
 
@@ -99,9 +100,8 @@ def read_failures(dataset: Path) -> dict[str, str]:
     """Return scan → reason of those that could not be prepared, whichever part of the work met them."""
     found: dict[str, str] = {}
     for table in sorted(dataset.glob("failed*.tsv")):
-        for line in table.read_text(encoding="utf-8").splitlines()[1:]:
-            name, _, reason = line.partition("\t")
-            found[name] = reason
+        rows = read_table(table, what="a table of failed scans", quotes=False).rows
+        found |= {row["scan"]: row["reason"] for row in rows}
     return found
 
 

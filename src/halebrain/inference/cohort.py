@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
@@ -14,6 +14,7 @@ from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.selection import split_selection
+from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
@@ -104,9 +105,9 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
         scans = [bids_scan(path, source) for path in scans_in(source)]
     elif series is None and place.is_dir():
         scans = [ScanInput(path, stem_of(path)) for path in scans_in(source)]
-    elif series is None and source.suffix in (".tsv", ".csv"):
+    elif series is None and is_table(source):
         scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
-    elif series is None and source.suffix == ".txt":
+    elif series is None and is_list(source):
         scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:
         scans = [ScanInput(source, stem_of(source))]
@@ -134,12 +135,7 @@ def bids_scan(image: Path, dataset: Path) -> ScanInput:
 
 
 def _listed(source: Path) -> list[Path]:
-    try:
-        # Not splitlines: a name may hold any of the rarer separators of lines.
-        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise DataError("a list of scans must be UTF-8 text", where=source, remedy="save it as UTF-8") from error
-    return [source.parent / line for line in lines if line and not line.startswith("#")]
+    return [source.parent / line for line in read_lines(source, what="a list of scans")]
 
 
 def _check_names(scans: list[ScanInput], source: Path) -> None:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from halebrain.core.errors import DataError
+from halebrain.core.errors import DataError, HalebrainError
 from halebrain.io.bids import parse_name
+from halebrain.io.tables import parse_number, read_table
 
 MISSING = "n/a"
 FAILURES = "logs"
@@ -100,9 +101,8 @@ def _who(place: str) -> Row:
 
 def _peak(table: Path) -> float | None:
     try:
-        with table.open(encoding="utf-8", newline="") as handle:
-            scores = [float(row["peak_score"]) for row in csv.DictReader(handle, delimiter="\t")]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        scores = [parse_number(row["peak_score"]) for row in read_table(table, what="a lesion table").rows]
+    except (HalebrainError, KeyError, ValueError) as error:
         raise DataError("a result must be whole", where=table, remedy="run the participant again") from error
     return max(scores, default=None)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from halebrain.core.errors import MissingInputError
 from halebrain.core.types import Affine, FloatArray, MaskArray
 from halebrain.inference.regions import region_of
+from halebrain.io.tables import read_table
 from halebrain.preprocessing.geometry import apply_affine
 
 
@@ -115,11 +115,7 @@ def read_lesions(path: Path) -> list[dict[str, str]]:
 
     Raises:
         MissingInputError: There is no such file.
+        DataError: It is no table.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            return list(csv.DictReader(handle, delimiter="\t"))
-    except FileNotFoundError as error:
-        raise MissingInputError(
-            "a lesion table must exist", where=path, remedy="run halebrain detect --overwrite once"
-        ) from error
+    remedy = "run halebrain detect --overwrite once"
+    return list(read_table(path, what="a lesion table", remedy=remedy).rows)

@@ -1,14 +1,18 @@
 """The table of participants of a derivative: whose results are there, with what the raw data set says of them."""
 
-import csv
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from halebrain.core.atomic import write_text
+from halebrain.core.errors import DataError
+from halebrain.io.tables import read_table
 
 PARTICIPANTS = "participants.tsv"
+_log = logging.getLogger(__name__)
 _ID = "participant_id"
+_NOT_TAKEN = "age, sex, handedness and group are not taken over"
 _MISSING = "n/a"
 _KEPT = (_ID, "age", "sex", "handedness", "group")
 """Columns that are taken over. Any other may tell who somebody is, and a derivative is made to be shared."""
@@ -47,17 +51,20 @@ def write_participants(derivative: Path, dataset: Path) -> Path | None:
 
 def _read(table: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """Return the columns that are kept of a raw table and participant → row; the identifier alone where it is none."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, delimiter="\t", restval=_MISSING, quoting=csv.QUOTE_NONE)
-            columns = list(reader.fieldnames or ())
-            # A line with more fields than the heading keeps those that have a name.
-            rows = [{name: row[name] or _MISSING for name in columns} for row in reader]
-    except (OSError, ValueError, csv.Error):
-        columns, rows = [], []
-    if _ID not in columns or len(set(columns)) < len(columns):
+    if not table.is_file():
         return [_ID], {}
-    return [name for name in columns if name in _KEPT], {row[_ID]: row for row in rows}
+    try:
+        read = read_table(table, what="a table of participants", quotes=False)
+    except DataError as error:
+        # The results are there already; they must not be lost for it.
+        _log.warning("%s (%s)", error, _NOT_TAKEN)
+        return [_ID], {}
+    kept = read.named(*_KEPT)
+    if _ID not in kept:
+        _log.warning("no column '%s' in '%s' (%s)", _ID, table, _NOT_TAKEN)
+        return [_ID], {}
+    rows = [{ours: row[theirs].strip() or _MISSING for ours, theirs in kept.items()} for row in read.rows]
+    return list(kept), {row[_ID]: row for row in rows}
 
 
 def _dictionary(path: Path) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
-from halebrain.core.errors import DataError
+from halebrain.core.errors import DataError, MissingInputError
 
 _MAGIC = b"DICM"
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs")
+"""How a small text begins that stands for a file which is not fetched."""
+_FETCH = "fetch it (datalad get / git annex get)"
 
 
 def is_dicom(path: Path) -> bool:
@@ -20,6 +23,44 @@ def is_dicom(path: Path) -> bool:
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is the system's own (`.DS_Store`, `__MACOSX`)."""
     return name.startswith(".") or name == "__MACOSX"
+
+
+def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> MissingInputError:
+    """Return the error for a file that is not there; a link of git-annex to one that is not fetched says so.
+
+    Args:
+        path: What was asked for.
+        what: What it is called.
+        remedy: What helps where it is no link; empty = "check the path given".
+    """
+    if not path.is_symlink():
+        return MissingInputError(f"{what} must exist", where=path, remedy=remedy or "check the path given")
+    target = path.readlink()
+    annexed = ".git" in target.parts and "annex" in target.parts
+    return MissingInputError(
+        f"{what} must exist",
+        received="a link to a file that is not fetched" if annexed else "a link that leads nowhere",
+        where=path,
+        remedy=_FETCH if annexed else "copy the file that it stands for",
+    )
+
+
+def check_present(path: Path, *, what: str = "a scan") -> None:
+    """Refuse a path at which nothing lies, or only a text that stands for a file of git-annex or Git LFS.
+
+    Raises:
+        MissingInputError: So it is; the message says how to fetch it.
+    """
+    if not path.exists():
+        raise missing_file(path, what=what)
+    if path.is_file() and path.stat().st_size < 1024:
+        with path.open("rb") as handle:
+            start = handle.read(64)
+        if start.startswith(_POINTERS):
+            remedy = _FETCH if start.startswith(_POINTERS[0]) else "fetch it (git lfs pull)"
+            raise MissingInputError(
+                f"{what} must exist", received="a text that stands for a file not fetched", where=path, remedy=remedy
+            )
 
 
 def check_link(path: Path, root: Path) -> None:

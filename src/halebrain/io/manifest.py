@@ -7,7 +7,7 @@ BIDS's `n/a` for what is missing, and paths relative to the table's own folder.
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,6 +16,7 @@ from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.registry import suggestion
 from halebrain.io.selection import split_selection
+from halebrain.io.tables import parse_number, read_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -160,22 +161,19 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read and check a TSV (or CSV, by its suffix).
+        """Read and check a table; its delimiter is found by looking, and the case of column names does not matter.
 
         Raises:
             MissingInputError: The table or a file that it names does not exist.
             DataError: A column is unknown or missing, a value is impossible, or a subject is in two splits.
         """
-        if not path.is_file():
-            raise MissingInputError("a manifest must exist", where=path, remedy="check the path given")
-        delimiter = "," if path.suffix == ".csv" else "\t"
-        try:
-            with path.open(encoding="utf-8", newline="") as handle:
-                reader = csv.DictReader(handle, delimiter=delimiter)
-                _check_columns(list(reader.fieldnames or []), path)
-                records = tuple(_parse(row, path, line) for line, row in enumerate(reader, start=2))
-        except UnicodeDecodeError as error:
-            raise DataError("a manifest must be UTF-8 text", where=path, remedy="save it as TSV") from error
+        table = read_table(path, what="a manifest")
+        _check_columns(table.columns, path)
+        names = table.named(*COLUMNS)
+        records = tuple(
+            _parse({ours: row[theirs] for ours, theirs in names.items()}, path, line)
+            for row, line in zip(table.rows, table.lines, strict=True)
+        )
         if not records:
             raise DataError(
                 "a manifest must hold at least one scan",
@@ -214,30 +212,30 @@ class Manifest:
             seen.add(record.scan_id)
 
 
-def _check_columns(found: list[str], path: Path) -> None:
+def _check_columns(found: Sequence[str], path: Path) -> None:
     for name in _REQUIRED:
-        if name not in found:
+        if name not in map(str.lower, found):
             raise DataError(
                 f"a manifest needs the column '{name}'",
-                received=", ".join(found) or "no header",
+                received=", ".join(found),
                 where=path,
                 remedy=f"columns are {', '.join(COLUMNS)}",
             )
     for name in found:
-        if name not in COLUMNS:
+        if name.lower() not in COLUMNS:
             raise DataError(
                 "a manifest takes known columns only",
                 received=repr(name),
                 where=path,
-                remedy=suggestion(name, list(COLUMNS)),
+                remedy=suggestion(name.lower(), list(COLUMNS)),
             )
 
 
-def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
+def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
     values: dict[str, object] = {}
     where = f"{path}, line {line}"
     for name in COLUMNS:
-        cell = row.get(name) or ""
+        cell = row.get(name, "")
         text = cell.strip()
         # A file's own name may begin or end with a space.
         if name in _PATHS and cell != text and (path.parent / cell).exists():
@@ -253,7 +251,9 @@ def _parse(row: dict[str, str | None], path: Path, line: int) -> ScanRecord:
 def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
     if name in _PATHS:
         file = folder / text
-        if not split_selection(file)[0].exists():
+        # A link to a file that is not fetched is read, and fails, alone.
+        place = split_selection(file)[0]
+        if not place.exists() and not place.is_symlink():
             raise MissingInputError(
                 f"the file named under '{name}' must exist",
                 received=file,
@@ -263,7 +263,7 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
         return file
     if name == "age":
         try:
-            return float(text)
+            return parse_number(text)
         except ValueError as error:
             raise DataError(
                 "'age' must be a number of years",

@@ -1,6 +1,5 @@
 """Figures: slices side by side, the course of a training, and a cohort at a glance."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from halebrain.core.notice import NOTICE
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask, read_volume
+from halebrain.io.tables import read_table
 
 Array = npt.NDArray[np.generic]
 DISCLAIMER = NOTICE
@@ -102,8 +102,7 @@ def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: i
 
 def loss_plot(log: Path) -> Figure:
     """Return the training and validation loss of a run, from its CSV log."""
-    with log.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = read_table(log, what="a log").rows
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     style(axes)

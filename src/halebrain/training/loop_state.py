@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import ConfigError
+from halebrain.io.tables import read_table
 from halebrain.training.loop_config import LoopConfig
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -152,8 +153,8 @@ class Log:
         self.path = path
         kept: list[list[str]] = []
         if path.exists() and first_step > 0:
-            with path.open(newline="") as handle:
-                kept = [row for row in list(csv.reader(handle))[1:] if row and int(row[0]) <= first_step]
+            rows = read_table(path, what="a log").rows
+            kept = [list(row.values()) for row in rows if int(row["step"]) <= first_step]
         with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
             csv.writer(handle, lineterminator="\n").writerows([_COLUMNS, *kept])
 

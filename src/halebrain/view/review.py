@@ -10,6 +10,7 @@ from typing import Self
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.io.tables import read_table
 from halebrain.report.findings import Finding
 from halebrain.view.messages import DECISIONS
 
@@ -129,9 +130,8 @@ def read_review(path: Path) -> list[Decision]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            return [Decision.of(row) for row in csv.DictReader(handle, delimiter="\t")]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        return [Decision.of(row) for row in read_table(path, what="a table of decisions").rows]
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             "a table of decisions must have every column", received=repr(error), where=path, remedy="mend or move it"
         ) from error

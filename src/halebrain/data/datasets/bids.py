@@ -16,7 +16,7 @@ from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.core.wording import counted
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_table
+from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
 
@@ -162,4 +162,4 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, Row]:
     if not tree.has(table):
         draft.report("participants.tsv", "is missing; ages, sexes, sites and groups are left out")
         return {}
-    return {column(row, "participant_id").removeprefix("sub-"): row for row in read_table(table)}
+    return {column(row, "participant_id").removeprefix("sub-"): row for row in read_rows(table)}

@@ -7,7 +7,7 @@ same saved as `IXI.csv`. The publisher's table lists some people twice, a few of
 from collections import defaultdict
 
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_sheet, read_table, the_one
+from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows, read_sheet, the_one
 from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
 
@@ -58,7 +58,7 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, list[Row]]:
     rows: list[Row] = []
     tables = [path for path, _ in tree.match(r"[^/]*IXI[^/]*\.csv")]
     if tables:
-        rows = [row for path in tables for row in read_table(path)]
+        rows = [row for path in tables for row in read_rows(path)]
     for path, _ in [] if tables else list(tree.match(r"IXI\.xls")):
         sheet = read_sheet(path)
         if sheet is None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_table
+from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows
 from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
 
@@ -50,7 +50,7 @@ class MslubSource(Source):
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan of the version asked for; report the patients without mask or lesion."""
-        people = {path.parent: _by_number(read_table(path)) for path, _ in tree.match(r"patient_info\.csv")}
+        people = {path.parent: _by_number(read_rows(path)) for path, _ in tree.match(r"patient_info\.csv")}
         others: set[str] = set()
         lacking: set[tuple[str, str]] = set()
         for path, found in tree.match(_SCAN):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from halebrain.core.errors import DataError
 from halebrain.data.datasets.base import SourceResult
-from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_table
+from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.data.datasets.tree import label
 from halebrain.io.manifest import Manifest, ScanRecord
 
@@ -38,7 +38,7 @@ def add_people(manifest: Manifest, table: Path, columns: Mapping[str, str] | Non
         ConfigError: `columns` names one that is not there.
         DataError: The table has no column for the subject, or none of the others.
     """
-    rows = read_table(table)
+    rows = read_rows(table)
     found = find_columns(list(rows[0]) if rows else [], columns or {}, where=table)
     known = [name for name in _PARSERS if name in found]
     if "subject" not in found or not known:

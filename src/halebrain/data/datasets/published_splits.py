@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from halebrain.data.datasets.tables import Row, column, read_table
+from halebrain.data.datasets.tables import Row, column, read_rows
 from halebrain.data.datasets.tree import FileTree, label
 
 _FILE = r"splits/([A-Za-z0-9_]+?)_(train|val|test)(?:_fold(\d+))?\.csv"
@@ -39,7 +39,7 @@ class SplitFiles:
             if name is None:
                 continue
             subjects: dict[str, None] = {}
-            for row in read_table(path):
+            for row in read_rows(path):
                 scan = column(row, "img_path", "img_name").rpartition("/")[2]
                 match = re.match(stems[name], scan)
                 if match:

@@ -10,13 +10,21 @@ from typing import ClassVar
 from pydantic import Field
 
 from halebrain.core.config import Config
-from halebrain.core.errors import ConfigError, DataError, MissingInputError
-from halebrain.core.registry import suggestion
+from halebrain.core.errors import DataError, MissingInputError
 from halebrain.data.datasets.base import SOURCES, Draft, Source, SourceResult
-from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_table
+from halebrain.data.datasets.tables import (
+    Row,
+    clean_cell,
+    find_columns,
+    named_column,
+    parse_age,
+    parse_pathology,
+    parse_sex,
+)
 from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord, Space
 from halebrain.io.selection import split_selection
+from halebrain.io.tables import is_table, read_table
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -73,29 +81,29 @@ class TableSource(Source):
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan whose file is there; report rows without subject or file, and cells that say nothing."""
         table = self._find(tree.root)
-        rows = read_table(table)
-        names = self._columns(list(rows[0]) if rows else [], table)
+        read = read_table(table)
+        if not read.rows:
+            raise DataError("a table must hold at least one scan", received="no row", where=table, remedy="add rows")
+        names, images = self._columns(read.columns, table)
         people: dict[str, str] = {}
-        for line, row in enumerate(rows, start=2):
-            where = f"{table.name}, row {line}"
+        for line, cells in zip(read.lines, read.rows, strict=True):
+            where, row = f"{table.name}, row {line}", {name: clean_cell(cell) for name, cell in cells.items()}
             said = {ours: row.get(theirs, "") for ours, theirs in names.items()}
             subject = label(said["subject"].removeprefix("sub-"))
             if not subject or people.setdefault(subject, said["subject"]) != said["subject"]:
                 other = f", its label is that of '{people[subject]}'" if subject else ""
                 draft.report(where, f"the subject '{said['subject']}' has no label of its own{other}; it is left out")
                 continue
-            for column, modality in (
-                self.settings.images or {names.get("image", ""): said.get("modality", "")}
-            ).items():
+            for column, modality in (images or {names.get("image", ""): said.get("modality", "")}).items():
                 if row.get(column):
                     self._add(draft, where, said | {"image": row[column], "modality": modality}, subject, tree.root)
-                elif not self.settings.images:
+                elif not images:
                     draft.report(where, "no file is named; it is left out")
 
     def _find(self, folder: Path) -> Path:
         if self.settings.table is not None:
             return folder / self.settings.table
-        tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+        tables = sorted(path for path in folder.iterdir() if is_table(path))
         if len(tables) != 1:
             received = ", ".join(path.name for path in tables) or "none"
             remedy = "name it by the setting 'table', or give the file itself"
@@ -104,22 +112,17 @@ class TableSource(Source):
             )
         return tables[0]
 
-    def _columns(self, header: Sequence[str], table: Path) -> dict[str, str]:
-        """Return which of the table's columns holds what."""
-        for name in self.settings.images:
-            if name not in header:
-                remedy = suggestion(name, list(header))
-                raise ConfigError(
-                    "a named column must be in the table", received=repr(name), where=table, remedy=remedy
-                )
+    def _columns(self, header: Sequence[str], table: Path) -> tuple[dict[str, str], dict[str, str]]:
+        """Return which of the table's columns holds what, and those that each hold a scan, with their contrast."""
+        images = {named_column(header, name, where=table): kind for name, kind in self.settings.images.items()}
         found = find_columns(header, self.settings.columns, where=table)
         needed = [] if self.settings.images else ["image"] + ["modality"] * (self.settings.modality is None)
         for name in ("subject", *needed):
             if name not in found:
                 remedy = f"name it by the setting 'columns': {{{name}: …}}"
-                received = ", ".join(header) or "no row"
+                received = ", ".join(header)
                 raise DataError(f"a table needs a column for the {name}", received=received, where=table, remedy=remedy)
-        return found
+        return found, images
 
     def _add(self, draft: Draft, where: str, said: Row, subject: str, folder: Path) -> None:
         image = _resolve(folder, said["image"])

@@ -1,19 +1,16 @@
 """What the tables beside the images say of people: age, sex and whatever else a data set's columns hold."""
 
-import csv
 import importlib
-import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
+from halebrain.io.tables import Row, parse_number, read_table
 
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 _HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
-Row = dict[str, str]
 ALIASES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
     "session": ("session", "session_id", "ses", "visit", "timepoint"),
@@ -30,29 +27,14 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """The names under which a column is looked for, whatever their case, where the settings name none."""
 
 
-def read_table(path: Path) -> list[Row]:
-    """Read a CSV or TSV with a header; cells that say that they are empty become "".
-
-    The delimiter is a tab in `.tsv`, else whichever of comma, semicolon and tab the header holds most of.
+def read_rows(path: Path) -> list[Row]:
+    """Read a table; cells that say that they are empty become "".
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: It is no text, or has no header.
+        DataError: It is no table.
     """
-    if not path.is_file():
-        raise MissingInputError("a table must exist", where=path, remedy="check the path given")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError("a table must be UTF-8 text", where=path, remedy="save it as CSV or TSV") from error
-    header = text.partition("\n")[0]
-    delimiter = "\t" if path.suffix == ".tsv" else max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if not any((name or "").strip() for name in reader.fieldnames or ()):
-        raise DataError(
-            "a table needs a header", received="none", where=path, remedy="name the columns in its first line"
-        )
-    return [{(k or "").strip(): _cell(v) for k, v in row.items() if k is not None} for row in reader]
+    return [{name: clean_cell(cell) for name, cell in row.items()} for row in read_table(path).rows]
 
 
 def read_sheet(path: Path) -> list[Row] | None:
@@ -63,7 +45,7 @@ def read_sheet(path: Path) -> list[Row] | None:
     except Exception:  # the reader is optional, and so is what it reads
         return None
     header, *rows = [[str(cell.value) for cell in sheet.row(n)] for n in range(sheet.nrows)] or [[]]
-    return [{name.strip(): _cell(value) for name, value in zip(header, row, strict=False)} for row in rows]
+    return [{name.strip(): clean_cell(value) for name, value in zip(header, row, strict=False)} for row in rows]
 
 
 def column(row: Mapping[str, str], *names: str) -> str:
@@ -88,10 +70,20 @@ def find_columns(header: Sequence[str], named: Mapping[str, str], *, where: Path
         if ours not in ALIASES:
             remedy = suggestion(ours, list(ALIASES))
             raise ConfigError("'columns' maps known columns only", received=repr(ours), where=where, remedy=remedy)
-        if theirs not in header:
-            remedy = suggestion(theirs, list(header))
-            raise ConfigError("a named column must be in the table", received=repr(theirs), where=where, remedy=remedy)
-        found[ours] = theirs
+        found[ours] = named_column(header, theirs, where=where)
+    return found
+
+
+def named_column(header: Sequence[str], name: str, *, where: Path) -> str:
+    """Return a column as the header writes it, whatever the case of `name`.
+
+    Raises:
+        ConfigError: The table has none of that name.
+    """
+    found = {column.lower(): column for column in header}.get(name.strip().lower())
+    if found is None:
+        remedy = suggestion(name, list(header))
+        raise ConfigError("a named column must be in the table", received=repr(name), where=where, remedy=remedy)
     return found
 
 
@@ -103,10 +95,10 @@ def parse_age(text: str) -> float | None:
         (89.0, None)
     """
     try:
-        age = float(text.strip().rstrip("+yY").replace(",", "."))
+        age = parse_number(text.strip().rstrip("+yY"))
     except ValueError:
         return None
-    return age if math.isfinite(age) and 0 <= age <= 130 else None
+    return age if 0 <= age <= 130 else None
 
 
 def parse_sex(text: str) -> str | None:
@@ -130,6 +122,7 @@ def the_one(values: Iterable[float | None]) -> float | None:
     return said.pop() if len(said) == 1 else None
 
 
-def _cell(value: str | None) -> str:
-    text = (value or "").strip()
+def clean_cell(value: str) -> str:
+    """Return a cell without the spaces around it; "" where it says that it is empty."""
+    text = value.strip()
     return "" if text.lower() in _EMPTY else text
