@@ -80,14 +80,14 @@ WITHOUT = {"view"}
 """Commands without a document: it serves pages until it is ended, and prints where."""
 FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "notes"},
-    "bids": {"output", "index", "level", "scans", "failed"},
+    "bids": {"output", "index", "level", "scans", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},
     "demo": {"output", "page", "model", "seconds"},
-    "detect": {"output", "index", "scans", "failed"},
+    "detect": {"output", "index", "scans", "failed", "left_out"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
-    "evaluate": {"output", "files", "provenance", "set", "summaries", "comparisons"},
+    "evaluate": {"output", "files", "left_out", "provenance", "set", "summaries", "comparisons"},
     "export-nnunet": {"output", "grid", "modalities", "cases"},
     "models describe": {"path", "bytes", "sha256", "about"},
     "models export": {"path", "bytes", "sha256"},
@@ -96,7 +96,7 @@ FIELDS = {
     "models join": {"path", "bytes", "sha256"},
     "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration"},
     "prepare": {
-        *("output", "scans", "prepared", "kept", "problems", "failed", "left", "flagged", "files"),
+        *("output", "scans", "prepared", "kept", "problems", "failed", "left", "flagged", "files", "left_out"),
     },
     "report": {"output", "index", "pages", "failed"},
     "train encoder": {"output", "encoder", "log", "loss"},

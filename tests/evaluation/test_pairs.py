@@ -7,7 +7,7 @@ import pytest
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.evaluation.folders import evaluate_pairs
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.pairs import PairOptions, find_pairs, look_at_pairs, parse_labels, read_case
+from halebrain.evaluation.pairs import PairOptions, find_pairs, look_at_pairs, parse_labels, read_case, unused_images
 from halebrain.io.nifti import write_volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -65,6 +65,69 @@ def test_two_files_of_one_scan_are_refused(folders):
     write(folders / "maps" / "sub-01_rec-y_probseg.nii.gz", np.zeros(SHAPE, np.float32))
     with pytest.raises(DataError, match="one file a scan"):
         pairs_of(folders)
+
+
+def files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("maps", "truth", "scans"),
+    [
+        # The same names on both sides, several of one subject.
+        (
+            ("sub-01_run-1_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz", "sub-02_T1w.nii.gz"),
+            ("sub-01_run-1_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz", "sub-02_T1w.nii.gz"),
+            {"sub-01_run-1": "01", "sub-01_run-2": "01", "sub-02": "02"},
+        ),
+        # What was made of a scan is named in other ways than its truth.
+        (
+            (
+                "sub-01_acq-a_run-1_rec-FLAIR_desc-anomaly_probseg.nii",
+                "sub-01_run-2_rec-FLAIR_desc-anomaly_probseg.nii",
+            ),
+            ("sub-01_run-2_label-L_mask.nii", "sub-01_run-1_acq-a_label-L_mask.nii"),
+            {"sub-01_acq-a_run-1": "01", "sub-01_run-2": "01"},
+        ),
+        # Contrasts of one session.
+        (
+            ("sub-01_T1w.nii", "sub-01_FLAIR.nii"),
+            ("sub-01_T1w.nii", "sub-01_FLAIR.nii"),
+            {"sub-01_FLAIR": "01", "sub-01_T1w": "01"},
+        ),
+        # A folder a case, one name in all of them, in any case of the ending.
+        (
+            ("p1/map.NII.GZ", "p2/map.nii"),
+            ("p1/map.nii.gz", "p2/map.nii.gz"),
+            {"p1/map": "p1/map", "p2/map": "p2/map"},
+        ),
+        (("deep/er/a.NII", "._a.nii"), ("a.mgz",), {"a": "a"}),
+    ],
+)
+def test_several_files_of_one_key_are_matched_by_what_they_share(tmp_path, maps, truth, scans):
+    pairs = find_pairs(files(tmp_path / "maps", *maps), files(tmp_path / "truth", *truth))
+    assert {pair.scan_id: pair.subject for pair in pairs} == scans
+    sides = [[(path.name.count("run-1"), path.parent.name) for path in (p.prediction, p.reference)] for p in pairs]
+    assert all(prediction[0] == reference[0] for prediction, reference in sides)
+    assert all(prediction[1] == reference[1] for prediction, reference in sides if prediction[1].startswith("p"))
+
+
+def test_brain_masks_go_with_runs_and_those_of_others_are_counted(tmp_path):
+    names = ("sub-01_run-1_x.nii", "sub-01_run-2_x.nii")
+    maps, truth = files(tmp_path / "a", *names, "s.dcm"), files(tmp_path / "b", *names)
+    masks = files(tmp_path / "c", *names, "sub-09_x.nii")
+    pairs = find_pairs(maps, truth, masks)
+    assert [pair.brain_mask for pair in pairs] == [masks / name for name in names]
+    assert unused_images(pairs, maps, truth, masks) == [
+        ("s.dcm", "DICOM or archives"),
+        ("sub-09_x.nii", "brain masks of other scans"),
+    ]
+    (masks / names[1]).unlink()
+    with pytest.raises(DataError, match="one file a scan"):
+        find_pairs(maps, truth, masks)
 
 
 def test_empty_and_missing_folders_are_said(tmp_path):

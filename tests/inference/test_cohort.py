@@ -24,7 +24,7 @@ def test_one_file_with_its_mask(tmp_path: Path) -> None:
 
 def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "a.nii", "notes.txt", "deeper/c.nii.gz")
-    assert [scan.name for scan in find_scans(tmp_path)] == ["a", "b"]
+    assert [scan.name for scan in find_scans(tmp_path)] == ["a", "b", "c"]
 
 
 def test_a_list_is_relative_to_itself(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_folder_of_mixed_formats_holds_each_scan_once(tmp_path, data):
     Maker(data).write_multi_frame(root / "g")
     shutil.make_archive(str(root / "h"), "zip", Maker(data).write(tmp_path / "other"))
     touch(root, "empty/notes.txt", "nifti/z.nii")
-    assert names(root) == ["a", "b", "c", "d", "e", "f", "g", "h", "x"]
+    assert names(root) == ["a", "b", "c", "d", "e", "f", "g", "h", "z", "x"]
     for scan in find_scans(root):
         if scan.name in "afgh":
             assert read_volume(scan.image).shape == data.shape
@@ -109,14 +109,23 @@ def test_a_bids_data_set_is_its_anatomical_scans(tmp_path):
         "sub-02_ses-b_acq-x_T2w",
         "sub-02_ses-b_inplaneT2",
     ]
+    assert dict(find_scans(tmp_path).left_out) == {
+        "derivatives/x/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz": "in derivatives",
+        "sourcedata/sub-01/anat/sub-01_T1w.nii.gz": "in sourcedata",
+        "sub-01/anat/sub-01_T1map.nii.gz": "of a kind that is not looked at",
+        "sub-01/func/sub-01_task-rest_bold.nii.gz": "of a kind that is not looked at",
+        "sub-02/ses-b/anat/sub-02_ses-b_part-phase_T1w.nii.gz": "the phase, the real or the imaginary part of an image",
+        "sub-02/ses-b/dwi/sub-02_ses-b_dwi.nii.gz": "of a kind that is not looked at",
+    }
     (tmp_path / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to(tmp_path / ".git/annex/not-here")
-    with pytest.raises(DataError, match=r"leads nowhere in .*sub-01_T2w"):
-        find_scans(tmp_path)
+    broken = {scan.name: scan for scan in find_scans(tmp_path)}["sub-01_T2w"]
+    with pytest.raises(MissingInputError, match=r"not fetched in .*sub-01_T2w.*fetch it"):
+        broken.check()
 
 
 def test_a_bids_data_set_without_scans_holds_nothing(tmp_path):
     touch(tmp_path, "dataset_description.json", "sub-01/func/sub-01_task-rest_bold.nii.gz", "a.nii")
-    with pytest.raises(MissingInputError, match=r"sub-X/anat.*take dataset_description.json away"):
+    with pytest.raises(MissingInputError, match=r"2 images are left out.*take dataset_description.json away"):
         find_scans(tmp_path)
 
 
@@ -139,13 +148,28 @@ def test_a_list_that_is_no_text_is_refused(tmp_path):
         find_scans(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize("target", ["nowhere", "out.nii", "outside"])
-def test_links_that_leave_the_folder_are_reported(tmp_path, target):
-    touch(tmp_path, "out.nii", "in/a.nii", "outside/b.nii")
-    link = tmp_path / "in" / ("link" if target == "outside" else "link.nii")
-    link.symlink_to(tmp_path / target)
-    with pytest.raises(DataError, match=r"a link must stay inside the folder given.*link"):
-        find_scans(tmp_path / "in")
+@pytest.mark.parametrize(
+    ("target", "kind", "said"),
+    [
+        ("nowhere", MissingInputError, "a link that leads nowhere"),
+        ("out.nii", DataError, "must stay inside the folder"),
+    ],
+)
+def test_a_link_that_leaves_the_folder_fails_alone(tmp_path, target, kind, said):
+    touch(tmp_path, "out.nii", "in/a.nii")
+    (tmp_path / "in" / "link.nii").symlink_to(tmp_path / target)
+    whole, broken = find_scans(tmp_path / "in")
+    whole.check()
+    with pytest.raises(kind, match=f"{said}.*link.nii"):
+        broken.check()
+
+
+def test_a_link_to_a_folder_is_left_out(tmp_path):
+    touch(tmp_path, "in/a.nii", "outside/b.nii")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "outside")
+    found = find_scans(tmp_path / "in")
+    assert [scan.name for scan in found] == ["a"]
+    assert [name for name, _ in found.left_out] == ["link"]
 
 
 def test_links_inside_the_folder_are_scans_and_others_concern_nobody(tmp_path):

@@ -9,12 +9,13 @@ import typer
 from halebrain.cli import completion, options
 from halebrain.cli.bids_group import write_group, write_overview
 from halebrain.cli.bids_work import Looking, look_at_all
-from halebrain.cli.results import Results, command_line, failed_scans, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
 from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
-from halebrain.core.wording import counted
+from halebrain.core.wording import counted, printable
 
 if TYPE_CHECKING:
     from halebrain.io.bids_query import BidsQuery
+    from halebrain.io.discovery import Found
 
 _SHOWN = 10
 
@@ -93,6 +94,7 @@ def bids(
         return
     query = _query(participant_label, session_label, bids_filter_file, modality)
     images = _select(bids_dir, query, model)
+    left_out = tell_left_out(images.left_out)
     begin_derivative(out_dir, bids_dir)
     looking = Looking(
         *(bids_dir, out_dir, model, threshold, min_lesion_mm3, device, overwrite),
@@ -100,8 +102,8 @@ def bids(
     )
     with options.temporary_files_in(work_dir):
         failed = look_at_all(looking, images, n_procs=n_procs, threads=threads, stop=stop_on_first_crash)
-    index = write_overview(out_dir, bids_dir, looked_at=[stem_of(image) for image in images], failed=failed)
-    _tell(results, looking, images, failed, index)
+    index = write_overview(out_dir, bids_dir, looked_at=[printable(stem_of(image)) for image in images], failed=failed)
+    _tell(results, looking, images, failed, index, left_out)
     if failed:
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         raise PartialFailureError(
@@ -112,7 +114,14 @@ def bids(
         )
 
 
-def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[str, str], index: Path) -> None:
+def _tell(
+    results: Results,
+    looking: Looking,
+    images: list[Path],
+    failed: dict[str, str],
+    index: Path,
+    left_out: list[dict[str, object]],
+) -> None:
     """Close with what was found, where it is and what to do with it."""
     from halebrain.cli.found import found_scan, summed_up
     from halebrain.inference.cohort import bids_scan
@@ -133,6 +142,7 @@ def _tell(results: Results, looking: Looking, images: list[Path], failed: dict[s
             "level": Level.PARTICIPANT.value,
             "scans": found,
             "failed": failed_scans(failed),
+            "left_out": left_out,
         },
     )
 
@@ -175,11 +185,13 @@ def _query(
     return BidsQuery(tuple(participants or ()), tuple(sessions or ()), tuple(modalities or ()), rules)
 
 
-def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]:
+def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> "Found[Path]":
     """Return the scans that are meant: without a choice of contrasts, of those that the model learned from."""
     from dataclasses import replace
 
     from halebrain.io.bids_query import MODALITIES, select_scans
+    from halebrain.io.discovery import Found
+    from halebrain.io.tree import LeftOut
     from halebrain.models.store import load_model
 
     if query.modalities:
@@ -190,8 +202,6 @@ def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> list[Path]
         return select_scans(dataset, query)
     every = select_scans(dataset, query)
     chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
-    if left := len(every) - len(chosen):
-        are = f"{counted(left, 'scan')} {'is' if left == 1 else 'are'}"
-        said = f"{are} left out: the model learned from {', '.join(sorted(learned))}; --modality takes them"
-        typer.echo(f"halebrain: warning: {said}", err=True)
-    return chosen
+    reason = f"of other contrasts: the model learned from {', '.join(sorted(learned))}, and --modality takes them"
+    other = [LeftOut(path.relative_to(dataset).as_posix(), reason) for path in every if path not in set(chosen)]
+    return Found(chosen, [*every.left_out, *other])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from halebrain.core.errors import DataError, HalebrainError, WorkerError
+from halebrain.core.wording import printable
 
 if TYPE_CHECKING:
     from halebrain.core.progress import ProgressBar
@@ -73,7 +74,7 @@ def look_at_all(
             if not isinstance(error, Exception):
                 record.unlink(missing_ok=True)
                 continue
-            name = images[index].name.partition(".")[0]
+            name = _name(images[index])
             _write_record(record, images[index].relative_to(looking.dataset), error)
             if stop:
                 raise error
@@ -147,7 +148,13 @@ def _predictor(
 def _record(looking: Looking, image: Path) -> Path:
     from halebrain.inference.group import FAILURES
 
-    return looking.output / FAILURES / f"{image.name.partition('.')[0]}.json"
+    return looking.output / FAILURES / f"{_name(image)}.json"
+
+
+def _name(image: Path) -> str:
+    from halebrain.io.volume import stem_of
+
+    return printable(stem_of(image))
 
 
 def _write_record(path: Path, place: Path, error: Exception) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, failed_scans, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
 from halebrain.core.errors import HalebrainError, PartialFailureError, UsageError
 from halebrain.core.wording import counted
 
@@ -77,6 +77,7 @@ def detect(
         raise UsageError("--brain goes without --brain-mask", received="both", remedy="leave one of them out")
     results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
+    left_out = tell_left_out(scans.left_out)
     if dicom_seg:
         options.check_dicom_out([scan.image for scan in scans])
     predictor, choice = load_predictor(
@@ -107,7 +108,7 @@ def detect(
     if scans[0].in_dataset is not None:
         write_participants(output, source)
     index = None if single else write_index(output, [scan.name for scan in scans], reasons)
-    _tell(results, output, found, reasons, index)
+    _tell(results, output, found, reasons, index, left_out)
     if failed:
         raise PartialFailureError(
             "every scan should be looked at",
@@ -118,7 +119,12 @@ def detect(
 
 
 def _tell(
-    results: Results, output: Path, found: list[dict[str, Any]], failed: dict[str, str], index: Path | None
+    results: Results,
+    output: Path,
+    found: list[dict[str, Any]],
+    failed: dict[str, str],
+    index: Path | None,
+    left_out: list[dict[str, object]],
 ) -> None:
     """Close with what was found, where it is and what to do with it."""
     from halebrain.cli.found import summed_up
@@ -131,7 +137,13 @@ def _tell(
         summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
         wrote=[output],
         then=[*pages, f"{again}   (another threshold, without a network)"] if found else (),
-        document={"output": output, "index": index, "scans": found, "failed": failed_scans(failed)},
+        document={
+            "output": output,
+            "index": index,
+            "scans": found,
+            "failed": failed_scans(failed),
+            "left_out": left_out,
+        },
     )
 
 

@@ -58,6 +58,7 @@ def detect_scan(
     from halebrain.preprocessing.out_of_distribution import judge_name
     from halebrain.preprocessing.prepared import open_scan
 
+    scan.check()
     names = OutputNames(folder, scan.name)
     steps = steps or ScanSteps()
     volume = read_volume(scan.image)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, look_at
+from halebrain.cli.results import Results, look_at, tell_left_out
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
 
@@ -102,6 +102,7 @@ def evaluate(
         options.refuse_without_effect(context, (*_OF_MODEL, "device"), "goes with a model, not with --predictions")
     elif protocol is not None:
         options.refuse_without_effect(context, ("grid",), "has no effect beside --protocol, which has its own")
+    left_out: list[dict[str, object]] = []
     if predictions is None:
         options.refuse_without_effect(context, _OF_FOLDERS, "goes with --predictions, not with a model")
         if manifest is None:
@@ -114,7 +115,7 @@ def evaluate(
     else:
         if references is None:
             raise UsageError("predictions are evaluated against references", remedy="give --references")
-        evaluation = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
+        evaluation, left_out = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
     paths = [*write_evaluation(evaluation, output), output / "index.html"]
     judged = predictions or model or Path(DEFAULT_MODEL)
     write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {judged.name}")
@@ -125,7 +126,12 @@ def evaluate(
         f"{counted(len({row.scan_id for row in evaluation.rows}), 'scan')} scored",
         wrote=[output],
         then=[look_at(paths[-1])],
-        document={"output": output, "files": paths, **json.loads((output / "summary.json").read_text("utf-8"))},
+        document={
+            "output": output,
+            "files": paths,
+            "left_out": left_out,
+            **json.loads((output / "summary.json").read_text("utf-8")),
+        },
     )
 
 
@@ -162,17 +168,18 @@ def _evaluate_model(
 
 def _evaluate_folders(
     predictions: Path, references: Path, brain_masks: Path | None, labels: str | None, threshold: str, seed: int
-) -> "Evaluation":
+) -> tuple["Evaluation", list[dict[str, object]]]:
     from halebrain.evaluation.folders import evaluate_pairs
     from halebrain.evaluation.operating_point import select_threshold
-    from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels
+    from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels, unused_images
 
     value = None if threshold == "auto" else select_threshold(None, threshold)[0]
     pairs = find_pairs(predictions, references, brain_masks)
+    left_out = tell_left_out(unused_images(pairs, predictions, references, brain_masks))
     wanted = PairOptions(labels=parse_labels(labels), threshold=value)
     evaluation, notes = evaluate_pairs(pairs, wanted, method=predictions.name, seed=seed)
     for note in notes:
         typer.echo(f"halebrain: {note}", err=True)
     if value is None and evaluation.curves:
         typer.echo("halebrain: no --threshold given for graded maps: metrics on masks are left out", err=True)
-    return evaluation
+    return evaluation, left_out

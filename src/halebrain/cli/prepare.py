@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, failed_scans, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
 from halebrain.core.errors import PartialFailureError, UsageError
 from halebrain.core.wording import counted
 
@@ -54,7 +54,7 @@ def prepare(
         typer.Option(
             "--modality",
             autocompletion=completion.among(*completion.MODALITIES),
-            help="Contrast of all scans, where names do not say it.",
+            help="Only scans of this contrast; it is that of all scans whose names do not say it.",
         ),
     ] = None,
     pathology: Annotated[
@@ -96,28 +96,40 @@ def prepare(
     from halebrain.data.prepared_set import write_description
 
     settings = read_preprocessing(config, overrides or [], model, brain)
-    manifest, origin, problems = read_raw(source, kind, source_settings or [], modality)
-    manifest = with_pathology(manifest, pathology)
+    raw = read_raw(source, kind, source_settings or [], modality)
+    manifest, origin = with_pathology(raw.manifest, pathology), raw.origin
+    left_out = tell_left_out(raw.left_out)
     if split is not None:
         manifest, origin = split_subjects(manifest, origin, split, seed)
     write_description(output)
-    report_problems(problems, output / "problems.txt")
+    report_problems(raw.problems, output / "problems.txt")
     tasks = [
         PrepareTask(record, output, settings, overwrite)
         for record in sorted(manifest.records, key=lambda record: record.scan_id)[part_id::num_parts]
     ]
+    broken = dict(sorted(raw.failed.items())[part_id::num_parts])
+    for name, reason in broken.items():
+        typer.echo(f"halebrain: {name}: {reason}", err=True)
     outcomes, failures = run_tasks(tasks, workers=workers, threads=threads)
+    failures |= broken
     part = "" if num_parts == 1 else f"-{part_id}of{num_parts}"
     results = Results("prepare", as_json=as_json)
     finished = finish(output, manifest, origin, failures, part=part, results=results)
     kept = sum(outcome.kept for outcome in outcomes)
-    typer.echo(f"{len(outcomes)} of {counted(len(tasks), 'scan')} prepared, {kept} of them before", err=True)
-    counts = {"scans": len(tasks), "prepared": len(outcomes), "kept": kept, "problems": list(problems)}
+    asked = len(tasks) + len(broken)
+    typer.echo(f"{len(outcomes)} of {counted(asked, 'scan')} prepared, {kept} of them before", err=True)
+    counts = {
+        "scans": asked,
+        "left_out": left_out,
+        "prepared": len(outcomes),
+        "kept": kept,
+        "problems": list(raw.problems),
+    }
     _tell(results, output, finished, counts, failures, config)
     if failures:
         raise PartialFailureError(
             "every scan should be prepared",
-            received=f"{len(failures)} of {len(tasks)} that failed: {', '.join(sorted(failures))}",
+            received=f"{len(failures)} of {asked} that failed: {', '.join(sorted(failures))}",
             where=output / f"failed{part}.tsv",
             remedy="mend what each line says; the same command then prepares those only",
         )

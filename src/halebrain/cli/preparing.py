@@ -1,30 +1,61 @@
 """What `halebrain prepare` does before it writes: read settings and raw scans, deal out splits, run every scan."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from halebrain.cli import options
-from halebrain.core.errors import CannotWriteError, HalebrainError, UsageError
+from halebrain.core.errors import CannotWriteError, HalebrainError, MissingInputError, UsageError
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.data.prepare import PrepareOutcome, PrepareTask
     from halebrain.io.manifest import Manifest
     from halebrain.io.manifest_sidecar import Origin
+    from halebrain.io.tree import LeftOut
     from halebrain.preprocessing.pipeline import PreprocessingConfig
 
 _SAID = 5
 """Problems of a data set that are printed; all of them are written."""
 
 
+@dataclass(frozen=True)
+class RawScans:
+    """The raw scans that an input means.
+
+    Args:
+        manifest: Those that can be prepared.
+        origin: Where they came from.
+        problems: A line for each thing that is wrong with the input.
+        left_out: The images of the input that are no such scans.
+        failed: Scan → reason of those that must not or cannot be read.
+    """
+
+    manifest: "Manifest"
+    origin: "Origin"
+    problems: Sequence[str] = ()
+    left_out: "Sequence[LeftOut]" = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
 def with_pathology(manifest: "Manifest", pathology: str | None) -> "Manifest":
-    """Return the scans with what they show, where the input does not say it."""
+    """Return the scans with what they show, where the input does not say it.
+
+    Raises:
+        UsageError: The input says something else of every scan, so that the option would have no effect.
+    """
     if pathology is None:
         return manifest
+    said = {record.pathology for record in manifest}
+    if None not in said and said != {pathology}:
+        raise UsageError(
+            "--pathology says what scans show of which nothing else says it",
+            received=f"{pathology!r}, while every scan has {', '.join(sorted(map(str, said)))} already",
+            remedy="leave it out, or change the table",
+        )
     rows = (r if r.pathology is not None else replace(r, pathology=pathology) for r in manifest)
     return replace(manifest, records=tuple(rows))
 
@@ -62,18 +93,14 @@ def read_preprocessing(
     return settings.model_copy(update={"brain": brain or (settings.brain if said else "auto")})
 
 
-def read_raw(
-    source: Path, kind: str | None, settings: Sequence[str], modality: str | None
-) -> tuple["Manifest", "Origin", Sequence[str]]:
-    """Return the raw scans that an input means, where they came from, and a line for each thing wrong with it.
+def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: str | None) -> RawScans:
+    """Return the raw scans that an input means; with a contrast, those of which nothing says that they have another.
 
     Raises:
         HalebrainError: The input holds no scan, or cannot be read.
     """
     from halebrain.core.config import merged, parse_pair
-    from halebrain.data.datasets import read_source
-    from halebrain.data.naming import records_of
-    from halebrain.inference.cohort import find_scans
+    from halebrain.data.datasets import SOURCES, read_source
     from halebrain.io.manifest import Manifest
     from halebrain.io.manifest_sidecar import Origin
     from halebrain.io.tables import is_table
@@ -82,17 +109,71 @@ def read_raw(
         kind = "bids"
     if kind is not None:
         values: dict[str, Any] = merged(*(parse_pair(text) for text in settings))
+        if modality is not None:
+            values = SOURCES.get(kind).with_modality(values, modality)
         found = read_source(kind, source, values)
         origin = Origin(source=kind, settings=values, problems=len(found.problems))
-        return found.manifest, origin, found.problems
+        failed = {name: str(error) for name, error in found.failed.items()}
+        return _of_contrast(RawScans(found.manifest, origin, found.problems, found.left_out, failed), modality, source)
     if settings:
         raise UsageError(
             "--source-set goes with --source", received=settings[0], remedy="say which layout: --source folder"
         )
     if is_table(source):
-        return Manifest.read(source), Origin(), ()
-    scans = [(scan.image, scan.name) for scan in find_scans(source)]
-    return Manifest(records_of(scans, modality=modality), source=source), Origin(), ()
+        return _of_contrast(RawScans(Manifest.read(source), Origin()), modality, source)
+    return _of_contrast(_from_names(source, modality), modality, source)
+
+
+def _from_names(source: Path, modality: str | None) -> RawScans:
+    """Return the scans of a file, a folder or a list, of which their names alone say what they are."""
+    from halebrain.data.naming import records_of
+    from halebrain.inference.cohort import find_scans
+    from halebrain.io.manifest import Manifest
+    from halebrain.io.manifest_sidecar import Origin
+
+    scans, failed = find_scans(source), {}
+    whole = []
+    for scan in scans:
+        try:
+            scan.check()
+            whole.append((scan.image, scan.name))
+        except HalebrainError as error:
+            failed[scan.name] = str(error)
+    manifest = Manifest(records_of(whole, modality=modality), source=source)
+    return RawScans(manifest, Origin(), (), scans.left_out, failed)
+
+
+def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
+    """Return the scans of one contrast; the others are left out, with their count.
+
+    Raises:
+        MissingInputError: There is none.
+    """
+    from halebrain.core.modality import standard_modality
+    from halebrain.data.naming import modality_of_scan
+    from halebrain.io.tree import LeftOut
+
+    if modality is None:
+        return raw
+    kept = raw.manifest.select(lambda record: standard_modality(record.modality) == modality)
+    others = raw.manifest.select(lambda record: standard_modality(record.modality) != modality)
+    if not len(kept) and len(others):
+        raise MissingInputError(
+            "--modality must leave at least one scan",
+            received=f"{modality!r}, while there are {', '.join(sorted({record.modality for record in others}))}",
+            where=source,
+            remedy="ask for one of those, or leave it out",
+        )
+    inside = source if source.is_dir() else source.parent
+    left_out = [
+        LeftOut(
+            record.image.relative_to(inside).as_posix() if record.image.is_relative_to(inside) else str(record.image),
+            f"of another contrast than --modality {modality}",
+        )
+        for record in others
+    ]
+    failed = {name: why for name, why in raw.failed.items() if modality_of_scan(name) in (None, modality)}
+    return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
 
 
 def report_problems(problems: Sequence[str], path: Path) -> None:
@@ -156,6 +237,8 @@ def split_subjects(manifest: "Manifest", origin: "Origin", text: str, seed: int)
             "--split takes three shares: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
         )
     fractions = dict(zip(SPLITS, shares, strict=True))
+    if any(record.split is not None for record in manifest):
+        typer.echo("halebrain: warning: --split replaces the splits that the input states", err=True)
     return assign_splits(manifest, fractions, seed), origin.model_copy(
         update={"split_seed": seed, "split_fractions": fractions}
     )

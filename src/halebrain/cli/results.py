@@ -5,13 +5,16 @@ import math
 import shlex
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from halebrain.core.notice import NOTICE
+
+if TYPE_CHECKING:
+    from halebrain.io.tree import LeftOut
 
 _INDENT = 9
 """Columns that the labels of the box take."""
@@ -73,6 +76,17 @@ def look_at(page: Path) -> str:
 def failed_scans(reasons: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the scans that failed, with the reason, as a document lists them."""
     return [{"scan": name, "error": reason} for name, reason in sorted(reasons.items())]
+
+
+def tell_left_out(left_out: "Iterable[LeftOut]") -> list[dict[str, object]]:
+    """Print in one line how many images of an input are not used and why, and return what a document lists of it."""
+    from halebrain.io.tree import grouped_left_out, summed_left_out
+
+    left_out = list(left_out)
+    if line := summed_left_out(left_out):
+        typer.echo(f"halebrain: warning: {line}", err=True)
+    groups = grouped_left_out(left_out)
+    return [{"reason": reason, "images": len(names), "first": names[0]} for reason, names in groups.items()]
 
 
 def _clean(value: object) -> object:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import guess_modality, split_name
-from halebrain.data.datasets.tree import label
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import label
 
 _ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 
@@ -32,7 +32,7 @@ def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None
 
     Args:
         scans: Path and name.
-        modality: Contrast of all of them; `None` = as their names say.
+        modality: Contrast of those whose names do not say it; `None` = every name says it.
 
     Raises:
         UsageError: A name does not say the contrast.
@@ -48,7 +48,7 @@ def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None
 
 def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     match = _ENTITIES.fullmatch(name)
-    said = modality or (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name))
+    said = (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name)) or modality
     if said is None:
         raise UsageError(
             "the contrast of a scan must be known",

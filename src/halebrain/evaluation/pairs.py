@@ -9,10 +9,14 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.types import MaskArray
 from halebrain.evaluation.case import Case, axial_axis
+from halebrain.io.bids import BidsName, read_name
 from halebrain.io.masks import Labels, look_at_values, mask_from
+from halebrain.io.tree import FileTree, LeftOut
 from halebrain.io.volume import MAP_SUFFIXES, read_map, read_mask, read_on_grid, stem_of
 
 _ENTITY = re.compile(r"(?:^|_)(sub|ses)-([^_]+)")
+_MADE = ("rec", "desc", "label", "space", "res", "den", "mod", "seg", "atlas")
+"""Entities that say what a map or a mask is, not which scan it is of."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,23 @@ def parse_labels(text: str | None) -> Labels:
 
 
 def find_pairs(predictions: Path, references: Path, brain_masks: Path | None = None) -> list[Pair]:
-    """Match the NIfTI of two folders: by name, and where names differ by their `sub-` and `ses-`.
+    """Match the images of two folders: by their `sub-` and `ses-` or else their name, whatever folder they lie in.
+
+    Where several of one folder share that (`run-1` and `run-2`), those are matched by all that their names have in
+    common, or by their paths.
 
     Raises:
-        MissingInputError: A folder is not there or holds no NIfTI, or a file has no partner.
+        MissingInputError: A folder is not there or holds no image, or a file has no partner.
         DataError: Two files would be the same scan.
     """
-    sides = [_by_key(folder) for folder in (predictions, references)]
-    masks = {} if brain_masks is None else _by_key(brain_masks)
-    lonely = sorted(sides[0].keys() ^ sides[1].keys())
-    if brain_masks is not None:
-        lonely += sorted(sides[1].keys() - masks.keys())
+    folders = [predictions, references] + ([] if brain_masks is None else [brain_masks])
+    sides = [_by_key(folder) for folder in folders]
+    pairs: list[Pair] = []
+    lonely: list[str] = []
+    for key in sorted(sides[0].keys() | sides[1].keys()):
+        matched, without = _match([side.get(key, []) for side in sides], folders, key)
+        pairs += [Pair(name, _subject(name), *paths) for name, paths in matched.items()]
+        lonely += without
     if lonely:
         named = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
         raise MissingInputError(
@@ -90,7 +100,20 @@ def find_pairs(predictions: Path, references: Path, brain_masks: Path | None = N
             where=references,
             remedy="name pairs alike, or give both the same sub- and ses-",
         )
-    return [Pair(key, _subject(key), path, sides[1][key], masks.get(key)) for key, path in sorted(sides[0].items())]
+    return pairs
+
+
+def unused_images(pairs: list[Pair], *folders: Path | None) -> list[LeftOut]:
+    """Return the images below the folders that belong to no pair."""
+    used = {path for pair in pairs for path in (pair.prediction, pair.reference, pair.brain_mask)}
+    found: list[LeftOut] = []
+    for folder in filter(None, folders):
+        tree = FileTree(folder)
+        found += tree.left_out
+        for name in tree.images():
+            if folder / name not in used:
+                found.append(LeftOut(name, "brain masks of other scans" if _is_map(name) else "DICOM or archives"))
+    return found
 
 
 def look_at_pairs(pairs: list[Pair], options: PairOptions) -> tuple[PairOptions, list[str]]:
@@ -185,24 +208,66 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
     return case, notes
 
 
-def _by_key(folder: Path) -> dict[str, Path]:
+def _by_key(folder: Path) -> dict[str, list[Path]]:
+    """Return key → the images of a folder that share it."""
     if not folder.is_dir():
         raise MissingInputError("a folder must exist", where=folder, remedy="check the path given")
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.name.endswith(MAP_SUFFIXES)):
-        entities = dict(_ENTITY.findall(path.name))
-        key = "_".join(f"{k}-{entities[k]}" for k in ("sub", "ses") if k in entities) or stem_of(path)
-        if key in found:
-            raise DataError(
-                "a folder must hold one file a scan",
-                received=f"'{path.name}' and '{found[key].name}'",
-                where=folder,
-                remedy="leave one, or point to a folder with maps of one kind",
-            )
-        found[key] = path
+    found: dict[str, list[Path]] = {}
+    for name in FileTree(folder).images():
+        if _is_map(name):
+            entities = dict(_ENTITY.findall(name.rpartition("/")[2]))
+            key = "_".join(f"{k}-{entities[k]}" for k in ("sub", "ses") if k in entities)
+            found.setdefault(key or stem_of(folder / name), []).append(folder / name)
     if not found:
         raise MissingInputError("a folder must hold NIfTI files", where=folder, remedy="check the path given")
     return found
+
+
+def _is_map(name: str) -> bool:
+    return name.lower().endswith(MAP_SUFFIXES)
+
+
+def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return scan → its file on each side for the files that share a key, and what is on one side only.
+
+    Raises:
+        DataError: Several on one side cannot be told apart by what the other side has too.
+    """
+    if all(len(side) == 1 for side in sides):
+        return {key: [side[0] for side in sides]}, []
+    if not all(sides):
+        return {}, [key]
+    for name_of in (_scan_name, _stem, _place):
+        named = [
+            {name_of(path, folder, key): path for path in side} for side, folder in zip(sides, folders, strict=True)
+        ]
+        distinct = all(len(names) == len(side) for names, side in zip(named, sides, strict=True))
+        if distinct and all(names.keys() == named[0].keys() for names in named):
+            return {name: [names[name] for names in named] for name in sorted(named[0])}, []
+    side, folder = next((side, folder) for side, folder in zip(sides, folders, strict=True) if len(side) > 1)
+    raise DataError(
+        "a folder must hold one file a scan, or name several as the other folder does",
+        received=f"'{side[0].relative_to(folder)}' and '{side[1].relative_to(folder)}'",
+        where=folder,
+        remedy="leave one, or point to a folder with maps of one kind",
+    )
+
+
+def _scan_name(path: Path, folder: Path, key: str) -> str:
+    """Return the entities of a name that tell scans apart, without those that say what was made of them."""
+    name = read_name(stem_of(path))
+    if name is None:
+        return key
+    kept = {entity: label for entity, label in name.entities.items() if entity not in _MADE}
+    return BidsName(kept, "").stem.rstrip("_")
+
+
+def _stem(path: Path, folder: Path, key: str) -> str:
+    return stem_of(path)
+
+
+def _place(path: Path, folder: Path, key: str) -> str:
+    return (path.relative_to(folder).parent / stem_of(path)).as_posix()
 
 
 def _subject(key: str) -> str:

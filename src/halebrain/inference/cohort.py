@@ -1,6 +1,7 @@
 """Many scans through one model: which scans an input means, and their scores one by one."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +11,15 @@ from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
+from halebrain.core.wording import printable
 from halebrain.inference.predictor import Predictor, WorkingMaps
-from halebrain.io.discovery import is_bids, scans_in
+from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
+from halebrain.io.discovery import Found, is_bids, scans_in
+from halebrain.io.files import check_link, check_present
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.selection import split_selection
 from halebrain.io.tables import is_list, is_table, read_lines
+from halebrain.io.tree import LeftOut, check_name, summed_left_out
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
@@ -31,6 +36,7 @@ class ScanInput:
         space: "native", or the template's name.
         modality: As a manifest calls it; `None` where there is no manifest.
         in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
+        root: The folder that it was found in, which no link may lead out of; `None` where it was named itself.
     """
 
     image: Path
@@ -39,6 +45,19 @@ class ScanInput:
     space: str = "native"
     modality: str | None = None
     in_dataset: Path | None = None
+    root: Path | None = None
+
+    def check(self) -> None:
+        """Refuse a scan that must not or cannot be read, before anything is spent on it.
+
+        Raises:
+            DataError: Its name is no UTF-8, or it is a link that leads out of the folder given.
+            MissingInputError: It is a link to a file that is not there; the message says how to fetch it.
+        """
+        check_name(self.image)
+        if self.root is not None and self.image.is_symlink():
+            check_link(self.image, self.root)
+        check_present(split_selection(self.image)[0])
 
 
 @dataclass(frozen=True)
@@ -85,8 +104,8 @@ class AnnotatedScan:
         return self.scan.brain_mask | self.lesion
 
 
-def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInput]:
-    """Return the scans that an input means.
+def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInput]:
+    """Return the scans that an input means, and the images below it that are none; one that is broken fails alone.
 
     Args:
         source: One file of any known format, a DICOM folder or archive (`PATH#NUMBER` for one series of several), a
@@ -95,16 +114,20 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
 
     Raises:
         MissingInputError: There is nothing, or no scan in it.
-        DataError: A symbolic link leads out of a folder or nowhere, or a list is no text.
+        DataError: A manifest or a list is no text, or one DICOM series lies in two folders.
         UsageError: A brain mask is given for several scans, or two scans would share a name.
     """
     place, series = split_selection(source)
     if not place.exists():
         raise MissingInputError("the input must exist", where=source, remedy="check the path given")
-    if series is None and is_bids(place):
-        scans = [bids_scan(path, source) for path in scans_in(source)]
-    elif series is None and place.is_dir():
-        scans = [ScanInput(path, stem_of(path)) for path in scans_in(source)]
+    left_out: tuple[LeftOut, ...] = ()
+    if series is None and place.is_dir():
+        found = scans_in(source)
+        left_out = found.left_out
+        if is_bids(place):
+            scans = [bids_scan(path, source) for path in found]
+        else:
+            scans = [ScanInput(path, name, root=source) for path, name in _named(found, source)]
     elif series is None and is_table(source):
         scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
     elif series is None and is_list(source):
@@ -113,25 +136,40 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> list[ScanInpu
         scans = [ScanInput(source, stem_of(source))]
     if not scans and series is None and is_bids(place):
         raise MissingInputError(
-            "a BIDS data set must hold scans in sub-X/anat or sub-X/ses-Y/anat",
+            f"a BIDS data set must hold scans named sub-X_…_{', '.join(BIDS_SUFFIXES)}",
+            received=summed_left_out(left_out),
             where=source,
-            remedy="put them there, or take dataset_description.json away: then it is a folder of scans",
+            remedy="name them so, or take dataset_description.json away: then it is a folder of scans",
         )
     if not scans:
         raise MissingInputError(
-            "the input must hold at least one scan", where=source, remedy=f"give {', '.join(SUFFIXES)} or DICOM folders"
+            "the input must hold at least one scan",
+            received=summed_left_out(left_out),
+            where=source,
+            remedy=f"give {', '.join(SUFFIXES)} or DICOM folders",
         )
     if brain_mask is not None:
         if len(scans) > 1 or scans[0].image != source:
             raise UsageError("--brain-mask goes with a single scan", where=source, remedy="name masks in a manifest")
         scans = [replace(scans[0], brain_mask=brain_mask)]
     _check_names(scans, source)
-    return scans
+    return Found(scans, left_out)
 
 
 def bids_scan(image: Path, dataset: Path) -> ScanInput:
     """Return a scan of a BIDS data set."""
-    return ScanInput(image, stem_of(image), in_dataset=image.relative_to(dataset))
+    return ScanInput(image, printable(stem_of(image)), in_dataset=image.relative_to(dataset), root=dataset)
+
+
+def _named(images: Iterable[Path], folder: Path) -> list[tuple[Path, str]]:
+    """Return what each image is called: by its own name, and by its folders too where that is taken."""
+    named = [(path, printable(stem_of(path))) for path in images]
+    taken = Counter(name for _, name in named)
+    return [(path, name if taken[name] == 1 else _with_folders(path, name, folder)) for path, name in named]
+
+
+def _with_folders(path: Path, name: str, folder: Path) -> str:
+    return "_".join((*map(printable, path.relative_to(folder).parent.parts), name))
 
 
 def _listed(source: Path) -> list[Path]:

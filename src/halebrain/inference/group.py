@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.core.errors import DataError, HalebrainError
-from halebrain.io.bids import parse_name
+from halebrain.io.bids import read_name
 from halebrain.io.tables import parse_number, read_table
 
 MISSING = "n/a"
@@ -42,7 +42,8 @@ def group_rows(derivative: Path) -> list[Row]:
     Raises:
         DataError: A result or a record of a failure is damaged.
     """
-    rows = [_done_row(path) for path in derivative.glob("sub-*/**/*_provenance.json")]
+    found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
+    rows = [_done_row(path) for path in found]
     done = {row["scan"] for row in rows}
     failed = [_failed_row(path) for path in (derivative / FAILURES).glob("*.json")]
     rows += [row for row in failed if row["scan"] not in done]
@@ -89,7 +90,7 @@ def _failed_row(path: Path) -> Row:
 
 
 def _who(place: str) -> Row:
-    name = parse_name(Path(place).name.partition(".")[0])
+    name = read_name(Path(place).name.partition(".")[0])
     entities = {} if name is None else name.entities
     return {
         "participant_id": f"sub-{entities['sub']}" if "sub" in entities else None,

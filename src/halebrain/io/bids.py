@@ -23,7 +23,12 @@ LONG_NAMES = {
     "description": "desc",
 }
 """What some tools call them."""
+SUFFIXES = ("T1w", "T2w", "FLAIR", "inplaneT2")
+"""Kinds of image that are looked at."""
+_WRITTEN = {suffix.lower(): suffix for suffix in (*SUFFIXES, "PDw")}
+"""How the standard writes a suffix, by its lower case."""
 _LABEL = re.compile(r"[a-zA-Z0-9+]+")
+_KEY = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class BidsName:
     @property
     def stem(self) -> str:
         """The name: `sub-01_ses-1_run-2_T1w`."""
-        ordered = sorted(self.entities, key=ENTITIES.index)
+        ordered = sorted(self.entities, key=lambda key: ENTITIES.index(key) if key in ENTITIES else len(ENTITIES))
         return "_".join([*(f"{key}-{self.entities[key]}" for key in ordered), self.suffix])
 
     @property
@@ -81,3 +86,31 @@ def parse_name(stem: str) -> BidsName | None:
             return None
         entities[key] = label
     return BidsName(entities, suffix) if "sub" in entities and suffix.isalnum() and suffix.isascii() else None
+
+
+def read_name(stem: str) -> BidsName | None:
+    """Return what a file name says that means to be one of BIDS; `None` where it names nobody.
+
+    Beside what `parse_name` takes: labels with other signs ("_" and "-" too), keys that the standard does not have,
+    a suffix in another case, and a contrast in the middle of the name, which is taken for `mod`.
+
+    Example:
+        >>> read_name("sub-AB_12-3_ses-1_flair")
+        BidsName(entities={'sub': 'AB_12-3', 'ses': '1'}, suffix='FLAIR')
+        >>> read_name("sub-01_T1w_label-lesion_roi").entities
+        {'sub': '01', 'mod': 'T1w', 'label': 'lesion'}
+    """
+    *parts, suffix = stem.split("_")
+    entities: dict[str, str] = {}
+    last = ""
+    for part in parts:
+        key, dash, label = part.partition("-")
+        if dash and _KEY.fullmatch(key) and key not in entities:
+            entities[key], last = label, key
+        elif part.lower() in _WRITTEN and "mod" not in entities:
+            entities["mod"] = _WRITTEN[part.lower()]
+        elif last:
+            entities[last] += f"_{part}"
+        else:
+            return None
+    return BidsName(entities, _WRITTEN.get(suffix.lower(), suffix)) if entities.get("sub") and suffix else None

@@ -8,12 +8,11 @@ from typing import Any
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.registry import suggestion
-from halebrain.io.bids import ENTITIES, LONG_NAMES, BidsName, parse_name
-from halebrain.io.discovery import bids_scans
+from halebrain.io.bids import ENTITIES, LONG_NAMES, SUFFIXES, BidsName, read_name
+from halebrain.io.discovery import Found, bids_images
+from halebrain.io.tree import FileTree, LeftOut, summed_left_out
 from halebrain.io.volume import stem_of
 
-SUFFIXES = ("T1w", "T2w", "FLAIR", "inplaneT2")
-"""Kinds of image that are looked at."""
 MODALITIES = (*SUFFIXES, "T1ce")
 _ANY = "*"
 _OTHER_KEYS = ("suffix", "datatype", "extension")
@@ -39,13 +38,14 @@ class BidsQuery:
     rules: dict[str, Rule] = field(default_factory=dict)
 
 
-def select_scans(dataset: Path, query: BidsQuery) -> list[Path]:
-    """Return the anatomical scans that are meant, sorted.
+def select_scans(dataset: Path, query: BidsQuery) -> Found[Path]:
+    """Return the anatomical scans that are meant, sorted, and the images of the same people that are no such scans.
+
+    One that cannot be read, as it was not fetched, is among them: it fails alone.
 
     Raises:
         UsageError: A label or a contrast is not there; the message lists those that are.
         MissingInputError: No scan is left.
-        DataError: A symbolic link leads out of the data set or nowhere.
     """
     people = _wanted(query.participants, _folders(dataset, "sub-*"), "sub")
     sessions = _wanted(query.sessions, _folders(dataset, "sub-*/ses-*"), "ses")
@@ -55,22 +55,32 @@ def select_scans(dataset: Path, query: BidsQuery) -> list[Path]:
             received=unknown[0],
             remedy=suggestion(unknown[0], list(MODALITIES)),
         )
-    found = []
-    for path in bids_scans(dataset):
-        name = _read_name(stem_of(path))
-        if people and name.entities["sub"] not in people:
-            continue
-        if sessions and name.entities.get("ses") not in sessions:
-            continue
-        if query.modalities and not {name.modality, name.suffix} & set(query.modalities):
-            continue
-        if _fits(name, path, query.rules.get(name.suffix.lower(), {})):
-            found.append(path)
+    every = bids_images(FileTree(dataset))
+    found = [
+        dataset / name
+        for name, read in every
+        if _is_of(read, people, sessions)
+        and (not query.modalities or {read.modality, read.suffix} & set(query.modalities))
+        and _fits(read, dataset / name, query.rules.get(read.suffix.lower(), {}))
+    ]
     if not found:
         raise MissingInputError(
-            "the choice must leave at least one scan", where=dataset, remedy=f"looked for {', '.join(SUFFIXES)} in anat"
+            "the choice must leave at least one scan",
+            received=summed_left_out(every.left_out),
+            where=dataset,
+            remedy=f"looked for {', '.join(SUFFIXES)}",
         )
-    return found
+    return Found(found, [one for one in every.left_out if _concerns(one, people, sessions)])
+
+
+def _is_of(name: BidsName, people: set[str], sessions: set[str]) -> bool:
+    return (not people or name.entities["sub"] in people) and (not sessions or name.entities.get("ses") in sessions)
+
+
+def _concerns(image: LeftOut, people: set[str], sessions: set[str]) -> bool:
+    """Return whether an image that is left out is of somebody who was asked for, as far as its name says."""
+    name = read_name(stem_of(Path(image.name)))
+    return _is_of(name, people, sessions) if name is not None else not people and not sessions
 
 
 def read_rules(path: Path) -> tuple[dict[str, Rule], tuple[str, ...]]:
@@ -125,16 +135,6 @@ def _wanted(labels: Iterable[str], known: set[str], key: str) -> set[str]:
             remedy=f"there are {there}" if shown else f"there is no '{key}-' folder",
         )
     return wanted
-
-
-def _read_name(stem: str) -> BidsName:
-    """Return what a name says; of one with odd keys, which validation would refuse, what is known of it."""
-    name = parse_name(stem)
-    if name is not None:
-        return name
-    *pairs, suffix = stem.split("_")
-    said = [pair.partition("-") for pair in reversed(pairs)]
-    return BidsName({key: label for key, _, label in said if key in ENTITIES}, suffix)
 
 
 def _fits(name: BidsName, path: Path, rule: Rule) -> bool:

@@ -3,8 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from halebrain.core.errors import MissingInputError
-from halebrain.io.files import dicom_files
+from halebrain.io.files import dicom_files, missing_file
 from halebrain.io.formats.pair import is_pair, pair_of
 from halebrain.io.selection import split_selection
 
@@ -19,7 +18,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise MissingInputError("the file must exist", where=path, remedy="check the path given") from error
+        raise missing_file(path, what="the file") from error
 
 
 def scan_sha256(path: Path) -> str:

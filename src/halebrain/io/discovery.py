@@ -1,75 +1,164 @@
-"""Which scans lie in a folder: files of any format, DICOM series, or a BIDS data set."""
+"""Which scans lie in a folder: files of any format, DICOM series, or a BIDS data set; and which images are none."""
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Generic, TypeVar
 
 from halebrain.core.errors import DataError
-from halebrain.io.files import check_link, dicom_files, is_dicom, is_hidden
-from halebrain.io.formats.pair import has_header, is_pair
-from halebrain.io.volume import SUFFIXES
+from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
+from halebrain.io.bids import BidsName, read_name
+from halebrain.io.bids_derivative import DESCRIPTION, NAME, read_description
+from halebrain.io.files import is_dicom
+from halebrain.io.tree import NIFTI, FileTree, LeftOut
+from halebrain.io.volume import MAP_SUFFIXES, stem_of
 
-_BIDS = re.compile(r"^sub-[a-zA-Z0-9]+_(?!.*part-(phase|real|imag)).*(T1w|T2w|FLAIR|inplaneT2)\.nii(\.gz)?$")
-_BIDS_FOLDERS = ("sub-*/anat", "sub-*/ses-*/anat")
+_MASKS = re.compile(
+    r"(?:.*[^a-z])?(?:mask|[dp]?seg|probseg|roi|labels?|labelmap|lesions?|segmentation|annotations?)", re.IGNORECASE
+)
+"""Names whose last word is that of a mask or a map of labels."""
+_OWN = "_desc-anomaly_provenance.json"
+"""Beside each result of ours."""
+_RESULTS = "results of HaleBrain"
+_NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")
+"""Folders of a BIDS data set that hold no raw scans."""
+_PARTS = ("phase", "real", "imag")
+_DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
 _DICOM_INDEX = "DICOMDIR"
+Item = TypeVar("Item")
 
 
-def scans_in(folder: Path) -> list[Path]:
-    """Return the scans of a folder, sorted.
+class Found(list[Item], Generic[Item]):
+    """What was looked for in a folder.
 
-    - With `dataset_description.json` it is a BIDS data set: all its anatomical T1w, T2w, FLAIR and inplaneT2 images,
-      those of its derivatives aside.
-    - With DICOM slices, or with a DICOMDIR, it is one DICOM scan (the folder itself).
-    - Else: every file of a known ending, every multi-frame DICOM, and every sub-folder with DICOM below it. A folder
-      that holds one such sub-folder and nothing else is itself the scan.
+    Args:
+        items: What is used.
+        left_out: The images that are not, and why.
+    """
+
+    def __init__(self, items: Iterable[Item] = (), left_out: Iterable[LeftOut] = ()) -> None:
+        super().__init__(items)
+        self.left_out = tuple(left_out)
+
+
+def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
+    """Return the scans of a folder, sorted; every other image below it is left out with a reason.
+
+    - With `dataset_description.json` it is a BIDS data set: its T1w, T2w, FLAIR and inplaneT2 images (`bids_images`).
+    - With DICOM slices, or with a DICOMDIR, all DICOM below it is one scan (the folder itself).
+    - Else: every multi-frame DICOM, and every sub-folder with DICOM below it. A folder that holds one such sub-folder
+      and nothing else is itself the scan.
+    - Beside them, every file of a known ending, however deep; one that is named as a mask is left out.
+
+    Files that cannot be read are among them: each is to fail alone.
+
+    Args:
+        folder: An existing folder.
+        masks: Whether files that are named as masks are wanted too.
 
     Raises:
-        DataError: A symbolic link leads out of the folder or nowhere, or one DICOM series lies in two sub-folders.
+        DataError: One DICOM series lies in two sub-folders.
     """
+    tree = FileTree(folder)
     if is_bids(folder):
-        return bids_scans(folder)
-    entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
-    for path in entries:
-        if path.is_symlink() and _matters(path):
-            check_link(path, folder)
-    loose = [path for path in entries if path.is_file() and is_dicom(path)]
-    images = [path for path in entries if path.is_file() and path not in loose and _is_scan(path)]
-    if loose and not _all_multi_frame(loose):
-        return [folder, *images]
-    below = [path for path in entries if path.is_dir() and not path.is_symlink() and dicom_files(path)]
-    if len(below) == 1 and not images and not loose:
-        return [folder]
-    _check_apart(below, folder)
-    return sorted([*loose, *images, *below])
+        found = bids_images(tree)
+        return Found([folder / name for name, _ in found], found.left_out)
+    dicom = [name for name in tree.names if _is_dicom(tree, name)]
+    slices = [name for name in dicom if "/" not in name and name not in tree.broken]
+    images, left_out = _images(tree, set(dicom), masks=masks)
+    if slices and not _all_multi_frame(folder / name for name in slices):
+        return Found([folder, *images], left_out)
+    below: dict[str, list[str]] = {}
+    for name in dicom:
+        if "/" in name:
+            below.setdefault(name.partition("/")[0], []).append(name)
+    if len(below) == 1 and not images and not slices:
+        return Found([folder], left_out)
+    _check_apart(tree, below)
+    return Found(sorted([folder / name for name in (*slices, *below)] + images), left_out)
 
 
 def is_bids(folder: Path) -> bool:
     """Return whether a folder says of itself that it is a BIDS data set."""
-    return (folder / "dataset_description.json").is_file()
+    return (folder / DESCRIPTION).is_file()
 
 
-def bids_scans(folder: Path) -> list[Path]:
-    """Return the anatomical T1w, T2w, FLAIR and inplaneT2 images of a BIDS data set, sorted.
+def bids_images(
+    tree: FileTree, *, suffixes: Collection[str] = BIDS_SUFFIXES, derived: bool | None = None
+) -> Found[tuple[str, BidsName]]:
+    """Return the scans of a BIDS data set: relative path and name, sorted; every other image is left out with a reason.
 
-    Raises:
-        DataError: One of them is a symbolic link that leads out of the folder or nowhere.
+    Args:
+        tree: The data set.
+        suffixes: Kinds of image that are scans.
+        derived: Whether images count that are derived by name (`desc-`, `res-`, …); `None` = where the data set
+            describes itself as a derivative.
     """
-    found = [path for place in _BIDS_FOLDERS for path in folder.glob(f"{place}/*") if _BIDS.match(path.name)]
-    for path in found:
-        check_link(path, folder)
-    return sorted(found)
+    if derived is None:
+        derived = _is_derivative(tree.root)
+    wanted = {suffix.lower() for suffix in suffixes}
+    found: list[tuple[str, BidsName]] = []
+    left_out = list(tree.left_out)
+    for name in tree.images():
+        parts = name.split("/")
+        if parts[0] in _NOT_RAW:
+            left_out.append(LeftOut(name, _RESULTS if NAME in "/".join(parts[1:2]) else f"in {parts[0]}"))
+            continue
+        read = read_name(stem_of(tree.root / name))
+        reason = _no_scan(parts[-1], read, wanted, derived=derived)
+        if reason is None and read is not None:
+            found.append((name, read))
+        else:
+            left_out.append(LeftOut(name, reason or "without a name of BIDS"))
+    return Found(found, left_out)
 
 
-def _matters(link: Path) -> bool:
-    """Return whether a link could stand for a scan; a link to a text file concerns nobody."""
-    return link.name.lower().endswith(SUFFIXES) or not link.suffix or link.is_dir() or is_dicom(link)
+def _is_derivative(dataset: Path) -> bool:
+    try:
+        return read_description(dataset).get("DatasetType") == "derivative"
+    except DataError:  # what is wrong with a description is for the validation to say
+        return False
 
 
-def _is_scan(path: Path) -> bool:
-    # A pair is known by its header; an image that lost its own is listed, so that its reader can say so.
-    if path.name.lower().endswith(SUFFIXES):
-        return True
-    return is_pair(path) and not has_header(path)
+def _no_scan(file: str, read: BidsName | None, wanted: Collection[str], *, derived: bool) -> str | None:
+    """Return why an image of a BIDS data set is no scan; `None` where it is one."""
+    if read is None:
+        return "without a name of BIDS"
+    if read.suffix.lower() not in wanted:
+        return "named as masks" if _MASKS.fullmatch(read.suffix) else "of a kind that is not looked at"
+    if not re.search(f"{NIFTI}$", file):
+        return "no NIfTI, as BIDS wants it"
+    if read.entities.get("part") in _PARTS:
+        return "the phase, the real or the imaginary part of an image"
+    if not derived and any(key in read.entities for key in _DERIVED):
+        return 'derived by name in a data set that does not say "DatasetType": "derivative"'
+    return None
+
+
+def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[list[Path], list[LeftOut]]:
+    """Return the images of a folder that are scans in files of their own, and what is left out."""
+    results = {name.rpartition("/")[0] for name in tree.names if name.endswith(_OWN)}
+    images, left_out = [], list(tree.left_out)
+    for name in tree.images():
+        folder, _, file = name.rpartition("/")
+        if name in dicom:
+            continue
+        if folder in results and "_desc-" in file:
+            left_out.append(LeftOut(name, _RESULTS))
+        elif not masks and _MASKS.fullmatch(stem_of(tree.root / name)):
+            left_out.append(LeftOut(name, "named as masks"))
+        else:
+            images.append(tree.root / name)
+    return images, left_out
+
+
+def _is_dicom(tree: FileTree, name: str) -> bool:
+    """Return whether a file is a DICOM slice, or stands for one that is not fetched."""
+    if name.lower().endswith(MAP_SUFFIXES):
+        return False
+    if name not in tree.broken:
+        return is_dicom(tree.root / name)
+    return "/" in name and PurePosixPath(name).suffix.lower() in ("", ".dcm", ".ima")
 
 
 def _all_multi_frame(files: Iterable[Path]) -> bool:
@@ -78,18 +167,18 @@ def _all_multi_frame(files: Iterable[Path]) -> bool:
     return all(file.name.upper() != _DICOM_INDEX and is_multi_frame(file) for file in files)
 
 
-def _check_apart(folders: list[Path], where: Path) -> None:
+def _check_apart(tree: FileTree, below: dict[str, list[str]]) -> None:
     """Raise where one series lies in two folders: either is incomplete, or a copy."""
     from halebrain.io.dicom.headers import series_uids
 
-    owner: dict[str, Path] = {}
-    for folder in folders:
-        for uid in series_uids(dicom_files(folder)):
+    owner: dict[str, str] = {}
+    for folder, names in below.items():
+        for uid in series_uids([tree.root / name for name in names if name not in tree.broken]):
             other = owner.setdefault(uid, folder)
             if other != folder:
                 raise DataError(
                     "a DICOM series must lie in one sub-folder",
-                    received=f"one in '{other.name}' and in '{folder.name}'",
-                    where=where,
-                    remedy=f"name a series of the whole folder ('{where.name}#NUMBER'), or remove the copy",
+                    received=f"one in '{other}' and in '{folder}'",
+                    where=tree.root,
+                    remedy=f"name a series of the whole folder ('{tree.root.name}#NUMBER'), or remove the copy",
                 )

@@ -71,12 +71,15 @@ def check_link(path: Path, root: Path) -> None:
         root: The folder that was given.
 
     Raises:
-        DataError: It leads nowhere, or out of `root`.
+        MissingInputError: It leads nowhere; where git-annex made it, the message says how to fetch the file.
+        DataError: It leads out of `root`.
     """
-    if not path.exists() or not path.resolve().is_relative_to(root.resolve()):
+    if not path.exists():
+        raise missing_file(path)
+    if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(
             "a link must stay inside the folder given",
-            received="one that leads out" if path.exists() else "one that leads nowhere",
+            received="one that leads out",
             where=path,
             remedy="copy the files, or give the folder that they are in",
         )

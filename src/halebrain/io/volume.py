@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
-from halebrain.io.files import is_dicom
+from halebrain.io.files import check_present, is_dicom
 from halebrain.io.formats import FORMATS, Image, ScanFormat
 from halebrain.io.formats.loading import first_bytes, foreign_content
 from halebrain.io.formats.nifti import take_image
@@ -229,8 +229,7 @@ def _suffix_of(name: str) -> str:
 
 def _open(path: Path) -> Image:
     place, _ = split_selection(path)
-    if not place.exists():
-        raise MissingInputError("a scan must exist", where=path, remedy="check the path given")
+    check_present(place)
     return format_of(path).read(path)
 
 

@@ -95,12 +95,14 @@ def test_derived_scans_are_named_until_asked_for(tree):
     root = people(tree(scan, "sub-02_T1w.nii.gz"), ["sub-01"], ["sub-02"])
     result = read_source("bids", root)
     assert result.manifest.subjects() == ["02"]
-    assert "1 scan is derived by name; the setting 'derived' takes it" in result.problems[0]
+    ((left, reason),) = result.left_out
+    assert left == scan
+    assert "derived by name" in reason
     taken = by_id(read_source("bids", root, {"derived": True}))
     record = taken[f"sub-01_space-{TEMPLATE_SPACE}_desc-preproc_T1w"]
     assert record.space == TEMPLATE_SPACE
     (root / "sub-02_T1w.nii.gz").unlink()
-    with pytest.raises(MissingInputError, match="'derived' takes it"):
+    with pytest.raises(MissingInputError, match="derived by name"):
         read_source("bids", root)
 
 

@@ -42,7 +42,10 @@ def test_subjects_that_would_share_a_label_and_images_left_out_are_named(tree):
     result = read_source("folder", root, {"pattern": "{subject}.nii.gz", "modality": "T1w"})
     assert len(result.manifest) == 1
     assert "label is 'a1'" in result.problems[0]
-    assert result.problems[1].startswith("deep/b.nii.gz: 1 images do not fit")
+    assert result.left_out == (
+        ("a_1.nii.gz", "of a subject without a label of its own"),
+        ("deep/b.nii.gz", "not named as '{subject}.nii.gz'"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,9 @@ def test_what_is_missing_is_named(published):
     (published / "Test/WMH/mask/Utrecht_49_mask.nii.gz").unlink()
     (published / "splits/WMH_val.csv").unlink()
     (published / "Test/Brats21/t1/other_t1.nii.gz").touch()
-    assert read_source("published", published, {"fold": 0}).problems == (
-        "Test/Brats21/t1/other_t1.nii.gz: belongs to none of the published data sets; it is left out",
+    result = read_source("published", published, {"fold": 0})
+    assert ("Test/Brats21/t1/other_t1.nii.gz", "of none of the published data sets") in result.left_out
+    assert result.problems == (
         "Test/MSLUB/t1/patient01_t1.nii.gz: no segmentation; it is listed without one",
         "Test/WMH/t1/Utrecht_49_t1.nii.gz: no brain mask; it is listed without one",
         "IXI: 1 of 14 listed subjects have no scan, first IXI000",

@@ -4,14 +4,14 @@ import pytest
 
 from halebrain.core.errors import MissingInputError
 from halebrain.data.datasets import read_source
-from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import Manifest
+from halebrain.io.tree import FileTree, label
 
 
 def test_lists_files_once_sorted_without_hidden_ones(tree):
     root = tree("b/x.nii.gz", "a/y.nii", "a/._y.nii", ".git/z.nii", "__MACOSX/a/y.nii", "note.txt")
     assert FileTree(root).names == ("a/y.nii", "b/x.nii.gz", "note.txt")
-    assert list(FileTree(root).scans()) == ["a/y.nii", "b/x.nii.gz"]
+    assert list(FileTree(root).images()) == ["a/y.nii", "b/x.nii.gz"]
 
 
 def test_matches_the_end_of_a_path_or_all_of_it(tree):
@@ -22,7 +22,7 @@ def test_matches_the_end_of_a_path_or_all_of_it(tree):
     assert list(found.match(".*", prefix="c")) == []
 
 
-def test_links_that_leave_or_dangle_are_named_and_not_followed(tree, tmp_path):
+def test_links_that_leave_or_dangle_are_broken(tree, tmp_path):
     root = tree("annex/KEY.nii.gz")
     (tmp_path / "secret.nii.gz").touch()
     (tmp_path / "elsewhere").mkdir()
@@ -32,11 +32,15 @@ def test_links_that_leave_or_dangle_are_named_and_not_followed(tree, tmp_path):
     (root / "loop.nii.gz").symlink_to("loop.nii.gz")
     (root / "folder").symlink_to(tmp_path / "elsewhere")
     found = FileTree(root)
-    assert found.names == ("annex/KEY.nii.gz", "inside.nii.gz")
-    problems = dict(found.problems)
-    assert set(problems) == {"out.nii.gz", "gone.nii.gz", "loop.nii.gz", "folder"}
-    assert "out of the data set" in problems["out.nii.gz"]
-    assert "leads nowhere" in problems["gone.nii.gz"]
+    (root / "annexed.nii.gz").symlink_to("../.git/annex/objects/x/KEY.nii.gz")
+    found = FileTree(root)
+    broken = {"out.nii.gz", "gone.nii.gz", "loop.nii.gz", "annexed.nii.gz"}
+    assert set(found.names) == {"annex/KEY.nii.gz", "inside.nii.gz", *broken}
+    assert set(found.broken) == broken
+    assert "one that leads out" in str(found.broken["out.nii.gz"])
+    assert "a link that leads nowhere" in str(found.broken["gone.nii.gz"])
+    assert "fetch it (datalad get / git annex get)" in str(found.broken["annexed.nii.gz"])
+    assert [name for name, _ in found.left_out] == ["folder"]
 
 
 def test_a_root_that_is_itself_a_link_is_followed(tree, tmp_path):
@@ -45,12 +49,14 @@ def test_a_root_that_is_itself_a_link_is_followed(tree, tmp_path):
     assert FileTree(tmp_path / "link").names == ("x.nii.gz",)
 
 
-def test_a_name_that_is_no_utf8_is_a_problem_that_can_be_printed(tree):
+def test_a_name_that_is_no_utf8_is_broken_and_can_be_printed(tree):
     root = tree("good.nii.gz")
     os.close(os.open(os.fsencode(root) + b"/b\xe9.nii.gz", os.O_CREAT))
     found = FileTree(root)
-    assert found.names == ("good.nii.gz",)
-    assert found.problems[0][0].encode() == rb"b\xe9.nii.gz"
+    assert len(found.names) == 2
+    (error,) = found.broken.values()
+    assert "a file name must be UTF-8" in str(error)
+    assert rb"b\xe9.nii.gz" in str(error).encode()
 
 
 def test_a_label_has_letters_and_digits_only():

@@ -43,7 +43,7 @@ def mask_library(folder: Path) -> torch.Tensor:
             "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
         )
     found: list[torch.Tensor] = []
-    for path in scans_in(folder):
+    for path in scans_in(folder, masks=True):
         found += _slices(path)
     if not found:
         raise MissingInputError(

@@ -44,7 +44,7 @@ class LabelAnatomies(AnatomySource):
         """Return every volume of the folder."""
         if not place.is_dir():
             raise MissingInputError("label maps must be in a folder", where=place, remedy="check the path given")
-        found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans_in(place)]
+        found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans_in(place, masks=True)]
         if not found:
             raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")
         return found

@@ -7,10 +7,10 @@ published. The publisher's metadata (20220425) holds lesions and scanners, no ag
 
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree
 
-_SCAN = rf"(sub-(r(\d+)s\d+)_ses-([A-Za-z0-9]+)_space-{TEMPLATE_SPACE})_T1w\.nii(?:\.gz)?"
+_SCAN = rf"(sub-(r(\d+)s\d+)_ses-([A-Za-z0-9]+)_space-{TEMPLATE_SPACE})_T1w{NIFTI}"
 
 
 @SOURCES.register("atlas2")

@@ -5,15 +5,16 @@ A source knows names of files and nothing else: it opens no image, draws no spli
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from halebrain.core.config import Config, parse_config
-from halebrain.core.errors import MissingInputError
+from halebrain.core.errors import HalebrainError, MissingInputError
 from halebrain.core.registry import Registry
-from halebrain.data.datasets.tree import FileTree
+from halebrain.core.wording import printable
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.tree import FileTree, LeftOut, one_line, summed_left_out
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,14 @@ class SourceResult:
     Args:
         manifest: The scans that can be used, sorted by name; in no split unless the data set itself says so.
         problems: One line for each file or subject that could not be used as it should.
+        left_out: Every other image of the folder.
+        failed: Scan → error of each that must not or cannot be read, itself or one of its masks.
     """
 
     manifest: Manifest
     problems: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    failed: Mapping[str, HalebrainError] = field(default_factory=dict)
 
 
 class Draft:
@@ -34,17 +39,23 @@ class Draft:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.reasons: dict[Path, str] = {}
         self._records: dict[str, ScanRecord] = {}
 
     def add(self, record: ScanRecord) -> None:
         """Add a scan; one whose name is taken becomes a problem."""
         first = self._records.setdefault(record.scan_id, record)
         if first is not record:
+            self.leave_out(record.image, "another image of a scan that there is already")
             self.report(record.scan_id, f"found twice, '{first.image}' is taken and '{record.image}' is not")
 
     def report(self, what: str, problem: str) -> None:
         """Note one problem in one line, whatever the names in it hold."""
-        self.problems.append(f"{what}: {problem}".replace("\n", "\\n").replace("\r", "\\r"))
+        self.problems.append(one_line(f"{what}: {problem}"))
+
+    def leave_out(self, image: Path, reason: str) -> None:
+        """Say why an image is not used, in a clause that goes with any number of them; others get the usual reason."""
+        self.reasons[image] = reason
 
     def records(self) -> tuple[ScanRecord, ...]:
         """Return the scans, sorted by name."""
@@ -76,23 +87,53 @@ class Source(ABC):
         if not root.is_dir():
             raise MissingInputError("a data set must be a folder", where=root, remedy=f"expected {self.layout}")
         tree, draft = FileTree(root, walk=self.walks), Draft()
-        for problem in tree.problems:
-            draft.report(*problem)
         self.collect(tree, draft)
         records, problems = draft.records(), tuple(draft.problems)
+        left_out, failed = self._left_out(tree, draft, records), _failed(tree, records)
+        records = tuple(record for record in records if printable(record.scan_id) not in failed)
         if not records:
-            received = f"no scan, and {len(problems)} problems, first {problems[0]}" if problems else "no such scan"
+            said = [f"{len(problems)} problems, first {problems[0]}"] if problems else []
+            said += [line] if (line := summed_left_out(left_out)) else []
+            said += [f"{len(failed)} that cannot be read, first {next(iter(failed.values()))}"] if failed else []
+            received = f"no scan, and {', and '.join(said)}" if said else "no such scan"
             raise MissingInputError(
                 f"the folder must hold {self.layout}",
                 received=received,
                 where=root,
                 remedy="check the folder and the kind of data set",
             )
-        return SourceResult(Manifest(records), problems)
+        return SourceResult(Manifest(records), problems, left_out, failed)
 
     @abstractmethod
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan in `tree` to `draft`, and report what is missing."""
+
+    @classmethod
+    def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
+        """Return the settings by which scans of one contrast are found; those that are of others are left out after.
+
+        A source that cannot tell contrasts takes it for that of all scans.
+        """
+        return settings
+
+    def _left_out(self, tree: FileTree, draft: Draft, records: tuple[ScanRecord, ...]) -> tuple[LeftOut, ...]:
+        """Return every image of the folder that no scan is made of."""
+        usual = f"not what the source '{type(self).__module__.rpartition('.')[2]}' reads"
+        used = {path for record in records for path in files_of(record)}
+        images = [name for name in tree.images() if tree.root / name not in used]
+        return (*tree.left_out, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))
+
+
+def files_of(record: ScanRecord) -> list[Path]:
+    """Return the files that a scan is made of: the image and its masks."""
+    return [path for path in (record.image, record.brain_mask, record.lesion, record.healthy) if path is not None]
+
+
+def _failed(tree: FileTree, records: tuple[ScanRecord, ...]) -> dict[str, HalebrainError]:
+    broken = {tree.root / name: error for name, error in tree.broken.items()}
+    return {
+        printable(record.scan_id): broken[path] for record in records for path in files_of(record) if path in broken
+    }
 
 
 SOURCES: Registry[type[Source]] = Registry("data set")

@@ -2,29 +2,29 @@
 
 Layout: BIDS 1.x, `sub-01[/ses-1]/anat/sub-01[_ses-1][_acq-x][_run-1]_T1w.nii.gz`. Masks lie in `derivatives/*/`
 or beside the scan, and carry its entities: `…_desc-brain_mask`, `…_label-L_mask` (the standard's own) or
-`…_label-lesion_mask`, `…_label-lesion_dseg` (any label above 0 is lesion). A `dseg` that does not say lesion is a map
-of tissues, and is not taken for one.
+`…_label-lesion_mask`, `…_label-lesion_dseg`, `…_label-lesion_roi` (any label above 0 is lesion). A `dseg` that does not
+say lesion is a map of tissues, and is not taken for one. Labels with other signs than the standard allows, and suffixes
+in another case, are read as what they mean.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.core.wording import counted
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_rows
-from halebrain.data.datasets.tree import FileTree
+from halebrain.io.bids import SUFFIXES, read_name
+from halebrain.io.discovery import bids_images
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree
+from halebrain.io.volume import stem_of
 
-_NAME = re.compile(r"(?P<stem>(?:[a-z]+-[a-zA-Z0-9+]+_)+)(?P<suffix>[a-zA-Z0-9]+)\.nii(?:\.gz)?")
-_SKIPPED = ("derivatives", "sourcedata", "code", "stimuli")
 _LESION_LABEL = "L"
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
-_DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
+_MASK_SUFFIXES = ("mask", "dseg", "roi")
 Entities = dict[str, str]
 
 
@@ -36,13 +36,14 @@ class BidsSettings(Config):
         pathology: What every subject has whose row says nothing ("healthy", "ms", …); `None` = unknown.
         healthy_groups: Further words in the columns `pathology`, `group` and `diagnosis` that mean healthy, whatever
             their case; "control", "HC" and the like are known.
-        derived: Whether scans with `desc-`, `res-` or `label-` in their name are read too.
+        derived: Whether scans with `desc-`, `res-` or `label-` in their name are read too; `None` = where the data set
+            says that it is a derivative.
     """
 
-    modalities: tuple[str, ...] = ("T1w", "T2w", "FLAIR", "inplaneT2", "PDw")
+    modalities: tuple[str, ...] = SUFFIXES
     pathology: str | None = None
     healthy_groups: tuple[str, ...] = ()
-    derived: bool = False
+    derived: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -62,44 +63,45 @@ class BidsSource(Source):
     def __init__(self, settings: BidsSettings | None = None) -> None:
         self.settings = settings or BidsSettings()
 
+    @classmethod
+    def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
+        """Return the settings in which images of that contrast are scans, be they looked at otherwise or not."""
+        return {"modalities": ("T1w",) if modality == "T1ce" else (modality,), **settings}
+
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan with the masks that carry its entities; report subjects of the table without one."""
         people = _read_people(tree, draft)
         masks = _find_masks(tree)
-        seen: set[str] = set()
-        derived: list[str] = []
-        for path, entities, suffix in _named(tree):
-            if suffix not in self.settings.modalities or tree.relative(path).split("/")[0] in _SKIPPED:
+        seen: dict[str, str] = {}
+        found = bids_images(tree, suffixes=self.settings.modalities, derived=self.settings.derived)
+        for image in found.left_out:
+            draft.leave_out(tree.root / image.name, image.reason)
+        for name, scan in found:
+            path, subject = tree.root / name, scan.entities["sub"]
+            if seen.setdefault(_label(subject), subject) != subject or not _label(subject):
+                draft.leave_out(path, "of a subject without a label of its own")
+                draft.report(f"sub-{subject}", f"its label is that of 'sub-{seen[_label(subject)]}'; it is left out")
                 continue
-            if not self.settings.derived and any(key in entities for key in _DERIVED):
-                derived.append(path.name)
-                continue
-            own = [mask for mask in masks[entities["sub"]] if _fits(mask.entities, entities, suffix)]
-            row = people.get(entities["sub"], {})
-            seen.add(entities["sub"])
-            name = path.name.partition(".")[0]
+            own = [mask for mask in masks[subject] if _fits(mask.entities, scan.entities, scan.suffix)]
+            row = people.get(subject, {})
+            session = scan.entities.get("ses")
             draft.add(
                 ScanRecord(
-                    subject=entities["sub"],
+                    subject=_label(subject),
                     image=path,
-                    modality="T1ce" if suffix == "T1w" and "ce" in entities else suffix,
-                    session=entities.get("ses"),
-                    brain_mask=_choose([m for m in own if m.is_brain], name, "brain", draft),
-                    lesion=_choose([m for m in own if not m.is_brain], name, "lesion", draft),
-                    space=TEMPLATE_SPACE if entities.get("space") == TEMPLATE_SPACE else "native",
+                    modality=scan.modality,
+                    session=None if session is None else _label(session),
+                    brain_mask=_choose([m for m in own if m.is_brain], path.name, "brain", draft),
+                    lesion=_choose([m for m in own if not m.is_brain], path.name, "lesion", draft),
+                    space=TEMPLATE_SPACE if scan.entities.get("space") == TEMPLATE_SPACE else "native",
                     pathology=self._pathology(row),
                     site=column(row, "site", "institution", "scanner", "center") or None,
                     age=parse_age(column(row, "age")),
                     sex=parse_sex(column(row, "sex", "gender")),
-                    entities=_rest(entities),
+                    entities=_rest(scan.entities),
                 )
             )
-        if derived:
-            are = f"{counted(len(derived), 'scan')} {'is' if len(derived) == 1 else 'are'}"
-            first = "" if len(derived) == 1 else ", this is the first"
-            said = f"{are} derived by name{first}; the setting 'derived' takes {'it' if len(derived) == 1 else 'them'}"
-            draft.report(derived[0], said)
-        for subject in sorted(set(people) - seen):
+        for subject in sorted(set(people) - set(seen.values())):
             draft.report(f"sub-{subject}", "in participants.tsv, but without a scan")
 
     def _pathology(self, row: Row) -> str | None:
@@ -107,25 +109,18 @@ class BidsSource(Source):
         return parse_pathology(said, healthy=self.settings.healthy_groups) or self.settings.pathology
 
 
-def _named(tree: FileTree) -> Iterator[tuple[Path, Entities, str]]:
-    """Yield each NIfTI file that has a BIDS name: its path, its entities and its suffix."""
-    for name in tree.scans():
-        found = _NAME.fullmatch(name.rpartition("/")[2])
-        if found:
-            entities = dict(part.split("-", 1) for part in found["stem"].rstrip("_").split("_"))
-            if "sub" in entities:
-                yield tree.root / name, entities, found["suffix"]
-
-
 def _find_masks(tree: FileTree) -> dict[str, list[_Mask]]:
     """Return the masks of each subject, wherever they lie."""
     masks: dict[str, list[_Mask]] = defaultdict(list)
-    for path, entities, suffix in _named(tree):
-        words = f"{entities.get('desc', '')} {entities.get('label', '')}".lower()
+    for path, _ in tree.match(rf"[^/]*{NIFTI}"):
+        mask = read_name(stem_of(path))
+        if mask is None or mask.suffix.lower() not in _MASK_SUFFIXES:
+            continue
+        words = f"{mask.entities.get('desc', '')} {mask.entities.get('label', '')}".lower()
         is_brain = "brain" in words
-        is_lesion = entities.get("label") == _LESION_LABEL or any(word in words for word in _LESION_WORDS)
-        if suffix in ("mask", "dseg") and is_brain != is_lesion:
-            masks[entities["sub"]].append(_Mask(path, entities, is_brain))
+        is_lesion = mask.entities.get("label") == _LESION_LABEL or any(word in words for word in _LESION_WORDS)
+        if is_brain != is_lesion:
+            masks[mask.entities["sub"]].append(_Mask(path, mask.entities, is_brain))
     return masks
 
 
@@ -152,8 +147,13 @@ def _choose(masks: list[_Mask], name: str, kind: str, draft: Draft) -> Path | No
     return best[0]
 
 
+def _label(text: str) -> str:
+    """Return a label with no sign that the standard does not allow."""
+    return "".join(letter for letter in text if letter == "+" or (letter.isascii() and letter.isalnum()))
+
+
 def _rest(entities: Entities) -> str | None:
-    rest = [f"{key}-{value}" for key, value in entities.items() if key not in ("sub", "ses")]
+    rest = [f"{key}-{_label(value)}" for key, value in entities.items() if key not in ("sub", "ses")]
     return "_".join(rest) or None
 
 

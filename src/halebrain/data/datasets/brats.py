@@ -10,11 +10,11 @@ from collections import defaultdict
 from pathlib import Path
 
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree, label
 
-_YEAR_2021 = r"(BraTS\d+_(?:[A-Za-z]+_)?\d+)()_(flair|t1ce|t1|t2)(\.nii(?:\.gz)?)"
-_YEAR_2023 = r"(BraTS-[A-Za-z]+-\d+)(?:-(\d+))?-(t1n|t1c|t2w|t2f)(\.nii(?:\.gz)?)"
+_YEAR_2021 = rf"(BraTS\d+_(?:[A-Za-z]+_)?\d+)()_(flair|t1ce|t1|t2)({NIFTI})"
+_YEAR_2023 = rf"(BraTS-[A-Za-z]+-\d+)(?:-(\d+))?-(t1n|t1c|t2w|t2f)({NIFTI})"
 _MODALITIES = {
     **{"flair": "FLAIR", "t1": "T1w", "t1ce": "T1ce", "t2": "T2w"},
     **{"t2f": "FLAIR", "t1n": "T1w", "t1c": "T1ce", "t2w": "T2w"},
@@ -37,7 +37,9 @@ class BratsSource(Source):
             for path, found in tree.match(pattern):
                 patient, session, contrast, suffix = found.groups()
                 case = path.parent / path.name.removesuffix(f"{joint}{contrast}{suffix}")
-                lesion = tree.first(*(case.with_name(f"{case.name}{joint}seg{end}") for end in (suffix, ".nii.gz")))
+                lesion = tree.first(
+                    *(case.with_name(f"{case.name}{joint}seg{end}") for end in (suffix, ".nii.gz", ".nii"))
+                )
                 found_in[case].add(_MODALITIES[contrast])
                 if lesion is None:
                     unannotated.add(case)

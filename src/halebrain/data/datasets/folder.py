@@ -2,15 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.core.errors import ConfigError
+from halebrain.core.wording import printable
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.patterns import fill, to_regex
-from halebrain.data.datasets.tree import FileTree, label, printable
 from halebrain.io.manifest import ScanRecord, Space
+from halebrain.io.tree import FileTree, label
 
 _MASKS = ("brain_mask", "lesion")
 Gaps = dict[str, str]
@@ -68,27 +70,37 @@ class FolderSource(Source):
                 rule, received=repr(settings.pattern), where="folder", remedy="for example {subject}_{modality}.nii.gz"
             )
 
+    @classmethod
+    def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
+        """Return the settings in which that is the contrast of all scans, where the pattern does not say it."""
+        return settings if "{modality}" in str(settings.get("pattern")) else {"modality": modality, **settings}
+
     def collect(self, tree: FileTree, draft: Draft) -> None:
-        """Add every scan; report missing masks, subjects whose labels are the same, and images that do not fit."""
+        """Add every scan; report missing masks and subjects whose labels are the same."""
         found = [(path, match.groupdict()) for path, match in tree.match(self._regex, prefix="")]
         masks = {path: {kind: self._masks(tree, kind, gaps, path) for kind in _MASKS} for path, gaps in found}
         taken = {mask for own in masks.values() for few in own.values() for mask in few}
         names: dict[str, str] = {}
         for path, gaps in found:
             word = gaps.get("modality", "")
-            if path in taken or (self.settings.modalities and word not in self.settings.modalities):
+            if path in taken:
+                draft.leave_out(path, "masks of other scans")
+                continue
+            if self.settings.modalities and word not in self.settings.modalities:
+                draft.leave_out(path, "of a contrast that 'modalities' does not name")
                 continue
             name, subject = printable(tree.relative(path)), label(gaps["subject"].removeprefix("sub-"))
             if not subject or names.setdefault(subject, gaps["subject"]) != gaps["subject"]:
                 other = f"its label is '{subject}', as that of '{names[subject]}'" if subject else "no letter or digit"
+                draft.leave_out(path, "of a subject without a label of its own")
                 draft.report(name, f"the subject '{gaps['subject']}' has no label of its own: {other}")
                 continue
             own = {kind: self._the_one(masks[path][kind], kind, name, draft) for kind in _MASKS}
             draft.add(self._record(path, subject, gaps, own))
-        fitting = {path for path, _ in found} | taken
-        other_images = [name for name in tree.scans() if tree.root / name not in fitting]
-        if other_images:
-            draft.report(other_images[0], f"{len(other_images)} images do not fit the pattern, this is the first")
+        fitting = {path for path, _ in found}
+        for name in tree.images():
+            if tree.root / name not in fitting:
+                draft.leave_out(tree.root / name, f"not named as '{self.settings.pattern}'")
 
     def _masks(self, tree: FileTree, kind: str, gaps: Gaps, scan: Path) -> list[Path]:
         pieces = fill(getattr(self.settings, kind) or "", gaps)

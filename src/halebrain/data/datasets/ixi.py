@@ -8,10 +8,10 @@ from collections import defaultdict
 
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows, read_sheet, the_one
-from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree
 
-_SCAN = r"(IXI\d{3})-(Guys|HH|IOP)-\d+-(T1|T2|PD)\.nii(?:\.gz)?"
+_SCAN = rf"(IXI\d{{3}})-(Guys|HH|IOP)-\d+-(T1|T2|PD){NIFTI}"
 _MODALITIES = {"T1": "T1w", "T2": "T2w", "PD": "PDw"}
 _SEX_CODES = {"1": "M", "2": "F"}
 

@@ -4,10 +4,12 @@ Layout: `brain_train.zip` as unpacked, `brain_train/00000.nii.gz`, whatever lies
 (`toy`, `toy_label`) are passed over.
 """
 
+from typing import Any
+
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree
 
 
 class MoodSettings(Config):
@@ -30,9 +32,14 @@ class MoodSource(Source):
     def __init__(self, settings: MoodSettings | None = None) -> None:
         self.settings = settings or MoodSettings()
 
+    @classmethod
+    def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
+        """Return the settings in which that is the contrast of the scans, as their publisher gives none."""
+        return {"modality": modality, **settings}
+
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; `brain_train` may be the given folder itself."""
         inside = "" if tree.root.resolve().name == "brain_train" else "brain_train/"
-        for path, found in tree.match(rf"{inside}(\d{{5}})\.nii(?:\.gz)?"):
+        for path, found in tree.match(rf"{inside}(\d{{5}}){NIFTI}"):
             subject = f"MOOD{found.group(1)}"
             draft.add(ScanRecord(subject, path, self.settings.modality, pathology="healthy"))

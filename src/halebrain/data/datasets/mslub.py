@@ -13,12 +13,12 @@ from typing import Literal
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows
-from halebrain.data.datasets.tree import FileTree
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree
 
 _FOLDER = r"(?:longitudinal_)?patient(\d+)(?:_raw|_MNI)?"
 _CONTRAST = r"(FLAIR|T1WKS|T1POST|T1W|T1|T2W|T2)(?:_N4_[^/]*regtoMNI)?"
-_SCAN = rf"{_FOLDER}/(?:raw/)?(?:patient\d+_)?(?:study(\d)_)?{_CONTRAST}\.nii(?:\.gz)?"
+_SCAN = rf"{_FOLDER}/(?:raw/)?(?:patient\d+_)?(?:study(\d)_)?{_CONTRAST}{NIFTI}"
 _MODALITIES = {
     **{"FLAIR": "FLAIR", "T1W": "T1w", "T2W": "T2w", "T1WKS": "T1ce"},
     **{"T1": "T1w", "T2": "T2w", "T1POST": "T1ce"},

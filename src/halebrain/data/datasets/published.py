@@ -15,8 +15,8 @@ from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.published_splits import SplitFiles
 from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, the_one
-from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree, label
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ _SETS = {
     "atlas_v2": _Set("ATLAS_v2", r"sub-(?P<subject>(?P<site>r\d+)s\d+)(?:_ses-(?P<session>[A-Za-z0-9]+))?", "stroke"),
     "wmh": _Set("WMH", r"(?P<subject>(?P<site>[A-Za-z0-9]+)_\d+)", "wmh"),
 }
-_SCAN = r"(?:Train|Test)/([^/]+)/((?i:t1|t2|flair|t1ce|pd))/([^/]+)_(?i:\2)(\.nii(?:\.gz)?)"
+_SCAN = rf"(?:Train|Test)/([^/]+)/((?i:t1|t2|flair|t1ce|pd))/([^/]+)_(?i:\2)({NIFTI})"
 _MODALITIES = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR", "t1ce": "T1ce", "pd": "PDw"}
 _SEX_CODES = {"1": "M", "2": "F"}
 
@@ -75,12 +75,12 @@ class PublishedSource(Source):
             entry = _SETS.get(folder.lower().removesuffix("_uniso"))
             name = re.match(entry.stem, stem) if entry else None
             if entry is None or name is None:
-                draft.report(tree.relative(path), "belongs to none of the published data sets; it is left out")
+                draft.leave_out(path, "of none of the published data sets")
                 continue
             subject, parts = label(name["subject"]), name.groupdict()
             seen.add((entry.name, subject))
             base = path.parents[1]
-            mask = tree.first(*(base / "mask" / f"{stem}_mask{end}" for end in (suffix, ".nii.gz")))
+            mask = tree.first(*(base / "mask" / f"{stem}_mask{end}" for end in (suffix, ".nii.gz", ".nii")))
             lesion = tree.first(*(base / "seg" / f"{stem}_seg{end}" for end in (suffix, ".nii.gz")))
             for what, file in (("brain mask", mask), ("segmentation", lesion)):
                 if file is None and (what == "brain mask" or entry.pathology != "healthy"):

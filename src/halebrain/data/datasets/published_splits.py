@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from halebrain.data.datasets.tables import Row, column, read_rows
-from halebrain.data.datasets.tree import FileTree, label
+from halebrain.io.tree import FileTree, label
 
 _FILE = r"splits/([A-Za-z0-9_]+?)_(train|val|test)(?:_fold(\d+))?\.csv"
 _WEAK_VALIDATION = {"Brats21": 10, "ATLAS_v2": 6}

@@ -5,7 +5,7 @@ Paths are relative to the table's folder or absolute. The table alone says what 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -21,10 +21,10 @@ from halebrain.data.datasets.tables import (
     parse_pathology,
     parse_sex,
 )
-from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord, Space
 from halebrain.io.selection import split_selection
 from halebrain.io.tables import is_table, read_table
+from halebrain.io.tree import FileTree, label
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -71,6 +71,11 @@ class TableSource(Source):
 
     def __init__(self, settings: TableSettings | None = None) -> None:
         self.settings = settings or TableSettings()
+
+    @classmethod
+    def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
+        """Return the settings in which that is the contrast of scans whose row says none."""
+        return {"modality": modality, **settings}
 
     def __call__(self, root: Path) -> SourceResult:
         """Return the scans that the table names; `root` is its folder or the table itself."""
@@ -160,4 +165,6 @@ class TableSource(Source):
 def _resolve(folder: Path, cell: str) -> Path | None:
     """Return the file or DICOM folder that a cell names; a leading "/" may stand for the table's own folder."""
     candidates = [folder / cell, folder / cell.lstrip("/")] if cell else []
-    return next((path for path in candidates if split_selection(path)[0].exists()), None)
+    places = [(path, split_selection(path)[0]) for path in candidates]
+    # A link to a file that is not fetched is read, and fails, alone.
+    return next((path for path, place in places if place.exists() or place.is_symlink()), None)

@@ -10,8 +10,8 @@ from typing import Literal
 
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tree import FileTree, label
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tree import NIFTI, FileTree, label
 
 _MODALITIES = {"FLAIR": "FLAIR", "T1": "T1w"}
 _SPLITS = {"training": "train", "test": "test"}
@@ -42,7 +42,7 @@ class WmhSource(Source):
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report the patients that lack a contrast or the mask."""
         found_of: dict[str, set[str]] = {}
-        for path, found in tree.match(rf"([^/]+)/(\d+)/{self.settings.part}/(FLAIR|T1)\.nii(?:\.gz)?"):
+        for path, found in tree.match(rf"([^/]+)/(\d+)/{self.settings.part}/(FLAIR|T1){NIFTI}"):
             scanner, number, contrast = found.groups()
             patient = path.parents[1]
             lesion = tree.first(patient / "wmh.nii.gz", patient / "wmh.nii")

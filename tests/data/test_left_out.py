@@ -1,0 +1,246 @@
+"""Whatever lies below an input is used or counted, and every way into it uses the same scans."""
+
+import os
+
+import pytest
+
+from halebrain.cli.preparing import read_raw, with_pathology
+from halebrain.core.errors import HalebrainError, MissingInputError, UsageError
+from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.datasets import SOURCES, read_source
+from halebrain.inference.cohort import find_scans
+from halebrain.io.bids_query import BidsQuery, select_scans
+from halebrain.io.manifest import Manifest
+from halebrain.io.tree import LeftOut, summed_left_out
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+BIDS_SCANS = {
+    "sub-01/anat/sub-01_T1w.nii.gz": "sub-01_T1w",
+    "sub-01/anat/sub-01_acq-t1_3d_run-1_t1w.nii.gz": "sub-01_acq-t13d_run-1_T1w",
+    "sub-AB_12/ses-1-a/anat/sub-AB_12_ses-1-a_flair.nii.gz": "sub-AB12_ses-1a_FLAIR",
+    "sub-C+D/anat/sub-C+D_what-9_T2w.NII.GZ": "sub-C+D_what-9_T2w",
+    "sub-02_inplaneT2.nii": "sub-02_inplaneT2",
+}
+BIDS_OTHERS = {
+    "derivatives/fmriprep/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz": "in derivatives",
+    "derivatives/halebrain-2/sub-01_T1w.nii.gz": "results of HaleBrain",
+    "sourcedata/scan.dcm": "in sourcedata",
+    "sub-01/anat/sub-01_T1map.nii.gz": "of a kind that is not looked at",
+    "sub-01/anat/sub-01_T2starw.nii.gz": "of a kind that is not looked at",
+    "sub-01/anat/sub-01_PDw.nii.gz": "of a kind that is not looked at",
+    "sub-01/anat/sub-01_part-phase_T1w.nii.gz": "the phase, the real or the imaginary part of an image",
+    "sub-01/anat/sub-01_desc-defaced_T1w.nii.gz": "derived by name in a data set that does not say "
+    '"DatasetType": "derivative"',
+    "sub-01/anat/sub-01_FLAIR.mgz": "no NIfTI, as BIDS wants it",
+    "notes/drawing.nii.gz": "without a name of BIDS",
+}
+MASKS = (
+    "derivatives/lesions/sub-01/anat/sub-01_label-lesion_roi.nii.gz",
+    "derivatives/lesions/sub-AB_12/ses-1-a/anat/sub-AB_12_ses-1-a_desc-tumor_mask.nii.gz",
+)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = touch(tmp_path / "study", *BIDS_SCANS, *BIDS_OTHERS, *MASKS)
+    touch(root, ".git/x.nii.gz", "sub-01/anat/._sub-01_T1w.nii.gz", "README")
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-AB_12\t40\nsub-C+D\t50\nsub-02\t60\n")
+    return root
+
+
+def test_detect_bids_and_prepare_use_the_same_scans_of_a_data_set(dataset):
+    detected, chosen = find_scans(dataset), select_scans(dataset, BidsQuery())
+    prepared = read_raw(dataset, None, [], None)
+    used = {dataset / name for name in BIDS_SCANS}
+    assert {scan.image for scan in detected} == set(chosen) == {record.image for record in prepared.manifest} == used
+    assert {record.scan_id for record in prepared.manifest} == set(BIDS_SCANS.values())
+    others = set(BIDS_OTHERS.items())
+    assert set(prepared.left_out) == others
+    # Only there masks are wanted.
+    assert set(detected.left_out) == set(chosen.left_out) == others | {(mask, "in derivatives") for mask in MASKS}
+    assert [record.age for record in prepared.manifest] == [30, 30, 60, 40, 50]
+    assert prepared.problems == ()
+
+
+def test_masks_as_fmriprep_names_them_are_lesions(dataset):
+    touch(dataset, "sub-02_inplaneT2_label-lesion_roi.nii")
+    lesions = {r.scan_id: r.lesion for r in read_source("bids", dataset).manifest if r.lesion is not None}
+    assert lesions == {
+        "sub-01_T1w": dataset / MASKS[0],
+        "sub-01_acq-t13d_run-1_T1w": dataset / MASKS[0],
+        "sub-AB12_ses-1a_FLAIR": dataset / MASKS[1],
+        "sub-02_inplaneT2": dataset / "sub-02_inplaneT2_label-lesion_roi.nii",
+    }
+
+
+def test_a_derivative_holds_derived_scans(tmp_path):
+    names = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz", "sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+    root = touch(tmp_path, *names)
+    (root / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
+    for found in (find_scans(root), read_raw(root, None, [], None)):
+        images = [scan.image for scan in (found.manifest if hasattr(found, "manifest") else found)]
+        assert images == [root / names[0]]
+
+
+def test_a_choice_of_people_counts_their_images_only(dataset):
+    chosen = select_scans(dataset, BidsQuery(participants=("AB_12",)))
+    assert [path.name for path in chosen] == ["sub-AB_12_ses-1-a_flair.nii.gz"]
+    assert [name for name, _ in chosen.left_out] == [MASKS[1]]
+
+
+def test_folders_are_searched_however_deep(tmp_path):
+    root = touch(
+        tmp_path / "in",
+        *("a.nii.gz", "B.NII.GZ", "x/y/c.mgz", "p1/FLAIR.nii.gz", "p2/FLAIR.nii.gz"),
+        *("p1/FLAIR_mask.nii.gz", "p2/seg.nii.gz", "p2/label-lesion_roi.nii", "notes.txt", ".a.nii.gz"),
+        *("old/s_desc-anomaly_provenance.json", "old/s_desc-reconstruction_image.nii.gz"),
+    )
+    found = find_scans(root)
+    assert [scan.name for scan in found] == ["B", "a", "p1_FLAIR", "p2_FLAIR", "c"]
+    assert [scan.image for scan in found][2] == root / "p1/FLAIR.nii.gz"
+    assert dict(found.left_out) == {
+        "p1/FLAIR_mask.nii.gz": "named as masks",
+        "p2/seg.nii.gz": "named as masks",
+        "p2/label-lesion_roi.nii": "named as masks",
+        "old/s_desc-reconstruction_image.nii.gz": "results of HaleBrain",
+    }
+    raw = read_raw(root, None, [], "T1w")
+    assert {record.scan_id for record in raw.manifest} == {"sub-a_T1w", "sub-B_T1w", "sub-c_T1w"}
+    assert set(raw.left_out) == {
+        *found.left_out,
+        ("p1/FLAIR.nii.gz", "of another contrast than --modality T1w"),
+        ("p2/FLAIR.nii.gz", "of another contrast than --modality T1w"),
+    }
+
+
+def test_one_line_counts_by_reason_and_names_the_first():
+    images = [
+        LeftOut("b\n_mask.nii", "named as masks"),
+        LeftOut("a.dcm", "in sourcedata"),
+        LeftOut("c", "named as masks"),
+    ]
+    assert summed_left_out(images) == (
+        r"3 images are left out: 2 named as masks (first b\n_mask.nii); 1 in sourcedata (a.dcm)"
+    )
+    assert summed_left_out(images[1:2]) == "1 image is left out: in sourcedata (a.dcm)"
+    assert summed_left_out(()) == ""
+
+
+MNI = f"space-{TEMPLATE_SPACE}"
+LAYOUTS = {
+    "atlas2": (("R001/anat/sub-r001s001_ses-1_{MNI}_T1w.nii.gz",), {}),
+    "bids": (("sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_FLAIR.nii", "sub-1/anat/sub-1_ce-g_T1w.nii"), {}),
+    "brats": (tuple(f"BraTS2021_1/BraTS2021_1_{c}.nii.gz" for c in ("flair", "t1", "t1ce", "t2", "seg")), {}),
+    "folder": (("1_T1w.nii", "1_FLAIR.nii"), {"pattern": "'{subject}_{modality}.nii'"}),
+    "ixi": (("IXI002-Guys-0828-T1.nii.gz", "IXI002-Guys-0828-T2.nii.gz"), {}),
+    "mood": (("brain_train/00000.nii.gz",), {}),
+    "mslub": (("patient01/patient01_FLAIR.nii.gz", "patient01/patient01_T1W.nii.gz"), {}),
+    "published": (("Train/ixi/t1/IXI002-Guys-0828_t1.nii.gz", "Train/ixi/t2/IXI002-Guys-0828_t2.nii.gz"), {}),
+    "table": (("a.nii", "b.nii", "scans.csv"), {}),
+    "wmh": (("Utrecht/0/pre/FLAIR.nii.gz", "Utrecht/0/pre/T1.nii.gz"), {}),
+}
+
+
+@pytest.fixture(params=SOURCES.names())
+def layout(request, tmp_path):
+    names, settings = LAYOUTS[request.param]
+    root = touch(tmp_path / "data", *(name.replace("{MNI}", MNI) for name in names))
+    if request.param == "table":
+        (root / "scans.csv").write_text("subject,image,modality\n1,a.nii,T1w\n1,b.nii,FLAIR\n")
+    return request.param, root, [f"{key}={value}" for key, value in settings.items()]
+
+
+def test_every_source_takes_one_contrast_and_counts_the_others(layout):
+    kind, root, settings = layout
+    every = read_raw(root, kind, settings, None)
+    contrasts = {record.modality for record in every.manifest}
+    for contrast in contrasts:
+        raw = read_raw(root, kind, settings, contrast)
+        kept = every.manifest.select(lambda record, contrast=contrast: record.modality == contrast)
+        assert raw.manifest.records == kept.records
+        assert len(raw.left_out) == len(every.left_out) + len(every.manifest) - len(kept)
+    if kind == "mood":  # its publisher gives no contrast
+        assert [record.modality for record in read_raw(root, kind, settings, "FLAIR").manifest] == ["FLAIR"]
+        return
+    with pytest.raises(MissingInputError, match=f"got .*'PET'|{'|'.join(sorted(contrasts))}"):
+        read_raw(root, kind, settings, "PET")
+
+
+def test_every_source_takes_a_pathology_or_refuses_it(layout):
+    kind, root, settings = layout
+    manifest = read_raw(root, kind, settings, None).manifest
+    said = {record.pathology for record in manifest}
+    if said == {None}:
+        assert {record.pathology for record in with_pathology(manifest, "novel")} == {"novel"}
+        return
+    with pytest.raises(UsageError, match="'novel', while every scan has"):
+        with_pathology(manifest, "novel")
+    assert with_pathology(manifest, next(iter(said))) == manifest
+
+
+def test_every_source_counts_an_image_that_it_does_not_read(layout):
+    kind, root, settings = layout
+    before = len(read_raw(root, kind, settings, None).left_out)
+    touch(root, "elsewhere/Strange.NII.GZ")
+    after = read_raw(root, kind, settings, None).left_out
+    named = [name for name, _ in after]
+    # A table alone says what there is.
+    assert len(after) - before == (kind != "table")
+    assert ("elsewhere/Strange.NII.GZ" in named) == (kind != "table")
+
+
+def test_every_source_lets_a_scan_that_was_not_fetched_fail_alone(layout):
+    kind, root, settings = layout
+    every = read_raw(root, kind, settings, None)
+    image = every.manifest.records[0].image
+    image.unlink()
+    image.symlink_to("../.git/annex/objects/x")
+    if len(every.manifest) == 1:
+        with pytest.raises(MissingInputError, match=r"1 that cannot be read, first .*git annex get"):
+            read_raw(root, kind, settings, None)
+        return
+    found = read_raw(root, kind, settings, None)
+    lost = [reason for reason in found.failed.values() if "fetch it (datalad get / git annex get)" in reason]
+    kept = [record for record in found.manifest if record.image != image]
+    assert len(kept) == len(every.manifest) - 1
+    # A table is believed: its scan fails when it is read.
+    assert len(lost) == (kind != "table")
+
+
+def test_a_manifest_is_one_contrast_too(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "m.csv").write_text("subject,image,modality\n1,a.nii,t1\n1,b.nii,FLAIR\n")
+    raw = read_raw(tmp_path / "m.csv", None, [], "T1w")
+    assert [record.image.name for record in raw.manifest] == ["a.nii"]
+    assert raw.left_out == (("b.nii", "of another contrast than --modality T1w"),)
+
+
+def test_a_name_that_is_no_utf8_fails_alone(tmp_path):
+    root = touch(tmp_path / "raw", "good_T1w.nii.gz")
+    os.close(os.open(os.fsencode(root) + b"/b\xe9_T1w.nii.gz", os.O_CREAT))
+    raw = read_raw(root, None, [], None)
+    assert [record.scan_id for record in raw.manifest] == ["sub-good_T1w"]
+    ((name, reason),) = raw.failed.items()
+    assert "a file name must be UTF-8" in reason
+    (name + reason).encode()
+    good, bad = sorted(find_scans(root), key=lambda scan: scan.name, reverse=True)
+    good.check()
+    with pytest.raises(HalebrainError, match="UTF-8"):
+        bad.check()
+
+
+def test_a_manifest_with_a_file_that_was_not_fetched_is_read(tmp_path):
+    touch(tmp_path, "a.nii")
+    (tmp_path / "b.nii").symlink_to(".git/annex/objects/x")
+    (tmp_path / "m.tsv").write_text("subject\timage\tmodality\n1\ta.nii\tT1w\n2\tb.nii\tT1w\n")
+    assert len(Manifest.read(tmp_path / "m.tsv")) == 2
+    with pytest.raises(MissingInputError, match="git annex get"):
+        find_scans(tmp_path / "m.tsv")[1].check()
