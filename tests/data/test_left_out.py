@@ -12,6 +12,7 @@ from halebrain.inference.cohort import find_scans
 from halebrain.io.bids_query import BidsQuery, select_scans
 from halebrain.io.manifest import Manifest
 from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.io.volume import read_volume
 
 
 def touch(root, *names):
@@ -235,6 +236,23 @@ def test_a_name_that_is_no_utf8_fails_alone(tmp_path):
     good.check()
     with pytest.raises(HalebrainError, match="UTF-8"):
         bad.check()
+
+
+def test_a_dicom_folder_that_was_not_fetched_fails_alone(tmp_path):
+    root = touch(tmp_path / "in", "a.nii", "p1/README")
+    for number in range(3):
+        (root / "p1" / f"IM{number}").symlink_to("../.git/annex/objects/x")
+    assert [scan.name for scan in find_scans(root)] == ["a", "p1"]
+    with pytest.raises(MissingInputError, match="git annex get"):
+        read_volume(root / "p1")
+
+
+def test_a_file_of_which_only_a_pointer_is_there_says_so(tmp_path):
+    (tmp_path / "a.nii.gz").write_text("/annex/objects/SHA256E-s1--0.nii.gz\n")
+    (tmp_path / "b.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    for name, remedy in (("a", "git annex get"), ("b", "git lfs pull")):
+        with pytest.raises(MissingInputError, match=f"not fetched.*{remedy}"):
+            read_volume(tmp_path / f"{name}.nii.gz")
 
 
 def test_a_manifest_with_a_file_that_was_not_fetched_is_read(tmp_path):

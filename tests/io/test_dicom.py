@@ -9,14 +9,17 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_maker import DIAGONAL, LOUD, Maker, write_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
+from halebrain.inference.cohort import find_scans
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.dicom import list_series, read_dicom
+from halebrain.io.files import is_dicom
 from halebrain.io.volume import read_mask, read_volume, stem_of
 
 
@@ -364,12 +367,19 @@ def test_rle_needs_nothing_else(tmp_path, data):
     same_scan(read_dicom(folder), data, DIAGONAL)
 
 
-@pytest.mark.parametrize("target", ["nowhere", "outside"])
-def test_a_link_that_leaves_the_folder_is_refused(tmp_path, data, target):
+@pytest.mark.parametrize(
+    ("target", "kind", "said"),
+    [
+        ("nowhere", MissingInputError, "a link that leads nowhere"),
+        (".git/annex/objects/x", MissingInputError, "git annex get"),
+        ("outside", DataError, "a link must stay inside"),
+    ],
+)
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path, data, target, kind, said):
     folder = Maker(data).write(tmp_path / "s")
     (tmp_path / "outside").write_bytes(b"x")
     (folder / "link").symlink_to(tmp_path / target)
-    with pytest.raises(DataError, match="a link must stay inside") as caught:
+    with pytest.raises(kind, match=said) as caught:
         read_dicom(folder)
     assert "link'" in str(caught.value)
 
@@ -497,3 +507,108 @@ def test_a_real_series_is_the_same_through_dcm2niix(real_data, monkeypatch):
     other = read_volume(path)
     np.testing.assert_array_equal(own.data, other.data)
     np.testing.assert_allclose(own.affine, other.affine, atol=1e-5)
+
+
+def without_preamble(folder, *, meta=False, implicit=False):
+    """Rewrite every file of a folder as some archives export them: no 128 bytes, no mark, and no file group either."""
+    for path in folder.iterdir():
+        made = pydicom.dcmread(path)
+        kept = made.file_meta
+        raw = io.BytesIO()
+        if meta:
+            made.save_as(raw, enforce_file_format=True)
+            path.write_bytes(raw.getvalue()[132:])
+            continue
+        made.preamble = None
+        made.file_meta = pydicom.dataset.FileMetaDataset()
+        assert kept.TransferSyntaxUID
+        pydicom.dcmwrite(raw, made, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+        path.write_bytes(raw.getvalue())
+        assert raw.getvalue()[128:132] != b"DICM"
+    return folder
+
+
+@pytest.mark.parametrize("how", [{}, {"meta": True}, {"implicit": True}])
+@pytest.mark.parametrize("ending", ["", ".dcm", ".IMA"])
+def test_files_without_preamble_are_one_series(tmp_path, data, how, ending):
+    folder = without_preamble(Maker(data, slope=0.5, intercept=-7).write(tmp_path / "in" / "p"), **how)
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_name(path.name + ending))
+    same_scan(read_dicom(folder), data * 0.5 - 7, DIAGONAL)
+    for source in (folder, tmp_path / "in"):
+        (scan,) = find_scans(source)
+        assert scan.image == source
+        assert scan_sha256(scan.image) == scan_sha256(folder)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x08\x00" + b"\xff" * 400,
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" * 30,
+        b"\x02\x00\x00\x00UL\x04\x00\x00\x00\x00\x00" * 30,
+        b"\x08\x00" + bytes(400),
+        b"\x08\x00",
+    ],
+)
+def test_what_only_begins_as_a_header_is_no_dicom(tmp_path, raw):
+    (tmp_path / "x").write_bytes(raw)
+    assert not is_dicom(tmp_path / "x")
+
+
+def test_files_that_are_dicom_by_name_only_are_one_line(tmp_path):
+    for number in range(92):
+        (tmp_path / f"LOUD{number:02d}.dcm").write_bytes(b"not at all" * 30)
+    with pytest.raises(MissingInputError, match=r"92 images are left out: no DICOM, although named so \(first LOUD00"):
+        find_scans(tmp_path)
+
+
+def phase_of(maker, data, **change):
+    return Maker(data[::-1].copy(), number=maker.number, uid=maker.uid, **change)
+
+
+def phase_by_component(made, _):
+    made.ComplexImageComponent = "PHASE"
+
+
+def phase_of_ge(made, _):
+    made.add_new(0x00430010, "LO", "GEMS_PARM_01")
+    made.add_new(0x0043102F, "SS", 1)
+
+
+PHASES = {
+    "Siemens": ({"image_type": ("ORIGINAL", "PRIMARY", "P", "ND")}, None),
+    "Philips": ({"image_type": ("ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE")}, None),
+    "component": ({}, phase_by_component),
+    "GE": ({}, phase_of_ge),
+}
+
+
+@pytest.mark.parametrize("maker_of", PHASES)
+def test_of_magnitude_and_phase_the_magnitude_is_taken_and_said(tmp_path, data, maker_of):
+    settings, change = PHASES[maker_of]
+    maker = Maker(data)
+    folder = maker.write(tmp_path / "s" / "a").parent
+    phase_of(maker, data, **settings).write(folder / "b", change=change)
+    note = "the series holds phase images too; its magnitude images are taken"
+    for series in (None, "4"):
+        volume = read_dicom(folder, series)
+        same_scan(volume, data, DIAGONAL)
+        assert volume.notes == (note,)
+    assert [info.part for info in list_series(folder)].count("phase") == 1
+    phase = next(info for info in list_series(folder) if info.part == "phase")
+    assert str(phase) == f"4 (MR, phase, 11 slices, key {phase.key})"
+    refuses(folder, "must be a magnitude image", "phase images only", "give the magnitude", series=phase.key)
+
+
+@pytest.mark.parametrize("maker_of", PHASES)
+def test_phase_alone_is_said_to_be_phase(tmp_path, data, maker_of):
+    settings, change = PHASES[maker_of]
+    folder = Maker(data, **settings).write(tmp_path / "s", change=change)
+    refuses(folder, "must be a magnitude image", "got phase images only, 1 series: 4 (MR, phase, 11 slices")
+
+
+def test_a_real_image_alone_is_a_scan(tmp_path, data):
+    # As phase-sensitive inversion recovery is exported.
+    folder = Maker(data, image_type=("ORIGINAL", "PRIMARY", "R", "PSIR")).write(tmp_path / "s")
+    same_scan(read_dicom(folder), data, DIAGONAL)

@@ -24,6 +24,7 @@ _NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")
 """Folders of a BIDS data set that hold no raw scans."""
 _PARTS = ("phase", "real", "imag")
 _DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
+_DICOM_SUFFIX = ".dcm"
 _DICOM_INDEX = "DICOMDIR"
 Item = TypeVar("Item")
 
@@ -145,6 +146,8 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
             continue
         if folder in results and "_desc-" in file:
             left_out.append(LeftOut(name, _RESULTS))
+        elif name not in tree.broken and name.lower().endswith(_DICOM_SUFFIX):
+            left_out.append(LeftOut(name, "no DICOM, although named so"))
         elif not masks and _MASKS.fullmatch(stem_of(tree.root / name)):
             left_out.append(LeftOut(name, "named as masks"))
         else:

@@ -6,18 +6,31 @@ from pathlib import Path
 from halebrain.core.errors import DataError, MissingInputError
 
 _MAGIC = b"DICM"
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""Groups with which a header may begin, little-endian: that of the file, or that of the object."""
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 """How a small text begins that stands for a file which is not fetched."""
 _FETCH = "fetch it (datalad get / git annex get)"
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file says of itself that it is DICOM; its name does not matter."""
+    """Return whether a file is DICOM by its content, with or without the 128 bytes and the mark before the header.
+
+    Its name does not matter. Only a file that begins as a header does is looked into further.
+    """
     try:
         with path.open("rb") as handle:
-            return handle.read(132)[128:] == _MAGIC
+            start = handle.read(132)
     except OSError:
         return False
+    if start[128:] == _MAGIC:
+        return True
+    if not start.startswith(_FIRST_GROUPS) or len(start) < 132:
+        return False
+    # pydicom loads where a DICOM is read, and only there.
+    from halebrain.io.dicom.headers import is_bare_header
+
+    return is_bare_header(path)
 
 
 def is_hidden(name: str) -> bool:

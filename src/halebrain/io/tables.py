@@ -156,8 +156,10 @@ def _delimiter(text: str, path: Path, *, quotes: bool) -> str:
 
 
 def _reader(text: str, delimiter: str, *, quotes: bool) -> Any:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines = io.StringIO(text, newline="")
+    if quotes:
+        return csv.reader(lines, delimiter=delimiter, strict=True)
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
 
 
 def _columns(header: list[str], path: Path, what: str) -> tuple[str, ...]:

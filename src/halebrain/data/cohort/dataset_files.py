@@ -7,8 +7,8 @@ from typing import Any
 
 import halebrain
 from halebrain.core.atomic import write_text
+from halebrain.io.bids import SUFFIXES
 from halebrain.io.bids_derivative import DESCRIPTION
-from halebrain.io.bids_query import SUFFIXES
 
 
 def write_dataset_files(

@@ -15,10 +15,11 @@ from typing import Any
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_pathology, parse_sex, read_rows
+from halebrain.data.datasets.tables import column, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.io.bids import SUFFIXES, read_name
 from halebrain.io.discovery import bids_images
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree
 from halebrain.io.volume import stem_of
 

@@ -7,8 +7,9 @@ same saved as `IXI.csv`. The publisher's table lists some people twice, a few of
 from collections import defaultdict
 
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows, read_sheet, the_one
+from halebrain.data.datasets.tables import column, parse_age, parse_sex, read_rows, read_sheet, the_one
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree
 
 _SCAN = rf"(IXI\d{{3}})-(Guys|HH|IOP)-\d+-(T1|T2|PD){NIFTI}"

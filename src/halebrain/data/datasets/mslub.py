@@ -12,8 +12,9 @@ from typing import Literal
 
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, read_rows
+from halebrain.data.datasets.tables import column, parse_age, parse_sex, read_rows
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree
 
 _FOLDER = r"(?:longitudinal_)?patient(\d+)(?:_raw|_MNI)?"

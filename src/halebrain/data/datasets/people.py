@@ -7,8 +7,9 @@ from pathlib import Path
 
 from halebrain.core.errors import DataError
 from halebrain.data.datasets.base import SourceResult
-from halebrain.data.datasets.tables import Row, find_columns, parse_age, parse_pathology, parse_sex, read_rows
+from halebrain.data.datasets.tables import find_columns, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.tables import Row
 from halebrain.io.tree import label
 
 _PARSERS: dict[str, Callable[[str], object]] = {

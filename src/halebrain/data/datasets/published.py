@@ -14,8 +14,9 @@ from pydantic import Field
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
 from halebrain.data.datasets.published_splits import SplitFiles
-from halebrain.data.datasets.tables import Row, column, parse_age, parse_sex, the_one
+from halebrain.data.datasets.tables import column, parse_age, parse_sex, the_one
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree, label
 
 

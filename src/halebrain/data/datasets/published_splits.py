@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from halebrain.data.datasets.tables import Row, column, read_rows
+from halebrain.data.datasets.tables import column, read_rows
+from halebrain.io.tables import Row
 from halebrain.io.tree import FileTree, label
 
 _FILE = r"splits/([A-Za-z0-9_]+?)_(train|val|test)(?:_fold(\d+))?\.csv"

@@ -13,7 +13,6 @@ from halebrain.core.config import Config
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.data.datasets.base import SOURCES, Draft, Source, SourceResult
 from halebrain.data.datasets.tables import (
-    Row,
     clean_cell,
     find_columns,
     named_column,
@@ -23,7 +22,7 @@ from halebrain.data.datasets.tables import (
 )
 from halebrain.io.manifest import ScanRecord, Space
 from halebrain.io.selection import split_selection
-from halebrain.io.tables import is_table, read_table
+from halebrain.io.tables import Row, is_table, read_table
 from halebrain.io.tree import FileTree, label
 
 _SPLITS = {

@@ -13,10 +13,19 @@ TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType", "Rows", "Columns"),
     *("NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "EchoTime", "InversionTime"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ComplexImageComponent"),
+    *(0x00430010, 0x0043102F),
 )
 """All that is read of a header; what says who was scanned, where and by whom is not among it."""
-_MODALITIES = {
+_GE_OWNER, _GE_PART = (0x0043, 0x0010), (0x0043, 0x102F)
+"""Where GE says whose private group it is, and which part of a complex image: numbers in the order of `PARTS`."""
+PARTS = ("magnitude", "phase", "real", "imaginary")
+_WORDS = {
+    **{"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"},
+    **{"MAGNITUDE": "magnitude", "PHASE": "phase", "PHASE MAP": "phase", "REAL": "real", "IMAGINARY": "imaginary"},
+}
+"""Values of ImageType and of ComplexImageComponent that name a part."""
+MODALITIES = {
     *("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "SC", "US", "XA"),
     *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
 }
@@ -39,7 +48,8 @@ class Frame:
         number: Series number, where it is given.
         modality: "MR", "CT", …, or "unknown" for what the standard does not list.
         image_type: Values of ImageType (and of FrameType), upper case.
-        contrast: Echo and inversion time and the part of a complex image, by which one series may hold several images.
+        contrast: Echo and inversion time, by which one series may hold several images.
+        part: Which part of a complex image it is, one of `PARTS`.
         shape: Rows and columns.
         grey: Whether a pixel is one number, more being brighter.
         position: Centre of the first pixel in mm, LPS `(3,)`; `None` where it is not given.
@@ -57,6 +67,7 @@ class Frame:
     modality: str
     image_type: tuple[str, ...]
     contrast: tuple[object, ...]
+    part: str
     shape: tuple[int, int]
     grey: bool
     position: Numbers | None
@@ -105,7 +116,7 @@ def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enh
     number = header.get("SeriesNumber")
     series = str(header.get("SeriesInstanceUID", ""))
     uid = str(header.get("SOPInstanceUID", "")) or hashlib.sha256(str(file).encode()).hexdigest()
-    part = next((kind for kind in kinds[2:] if kind in ("P", "R", "I", "PHASE", "REAL", "IMAGINARY")), "M")
+    component = _find(places, "MRImageFrameTypeSequence", "ComplexImageComponent", enhanced)
     return Frame(
         file=file,
         index=index,
@@ -113,9 +124,10 @@ def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enh
         uid=f"{uid}/{index or 0}/{position}",
         series_uid=series,
         number=None if number in (None, "") else int(number),
-        modality=modality if modality in _MODALITIES else "unknown",
+        modality=modality if modality in MODALITIES else "unknown",
         image_type=tuple(kinds),
-        contrast=(_rounded(echo), _rounded(header.get("InversionTime")), part[0]),
+        contrast=(_rounded(echo), _rounded(header.get("InversionTime"))),
+        part=_part(header, [*kinds[2:], *(str(v).upper() for v in _values(component))]),
         shape=(int(header.Rows), int(header.Columns)),
         grey=int(header.get("SamplesPerPixel") or 1) == 1
         and str(header.get("PhotometricInterpretation", "MONOCHROME2")) == "MONOCHROME2",
@@ -125,6 +137,17 @@ def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enh
         slope=1.0 if slope in (None, "") else float(slope),
         intercept=0.0 if intercept in (None, "") else float(intercept),
     )
+
+
+def _part(header: Any, kinds: list[str]) -> str:
+    """Return which part of a complex image a frame is: by its type, or where GE says it; else the magnitude."""
+    named = [_WORDS[kind] for kind in kinds if kind in _WORDS and _WORDS[kind] != PARTS[0]]
+    if named:
+        return named[0]
+    owner, number = (header[tag].value if tag in header else None for tag in (_GE_OWNER, _GE_PART))
+    if str(owner).strip() == "GEMS_PARM_01" and isinstance(number, int) and 0 <= number < len(PARTS):
+        return PARTS[number]
+    return PARTS[0]
 
 
 def _find(places: list[Any], group: str, name: str, enhanced: bool) -> Any:

@@ -6,15 +6,18 @@ people.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
 from halebrain.core.errors import DataError
-from halebrain.io.dicom.frames import TAGS, Frame, frames_of
+from halebrain.io.dicom.frames import MODALITIES, TAGS, Frame, frames_of
 
+_CLASSES = "1.2.840.10008."
+"""How the UIDs of the standard begin, those of classes of objects among them."""
 _LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "highdicom")
 
 
@@ -34,6 +37,22 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def open_header(file: Path, tags: Sequence[Any]) -> Any:
+    """Return some tags of a header, also where nothing says before it that it is one; raises whatever pydicom does."""
+    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags), force=True)
+
+
+def is_bare_header(file: Path) -> bool:
+    """Return whether a file without the mark of DICOM holds an object of it all the same: by its class and modality."""
+    with quiet():
+        try:
+            header = open_header(file, ["SOPClassUID", "Modality"])
+            kind, modality = str(header.get("SOPClassUID") or ""), str(header.get("Modality") or "")
+        except Exception:  # what is no DICOM fails in ways that pydicom does not list
+            return False
+    return kind.startswith(_CLASSES) or (not kind and modality in MODALITIES)
+
+
 def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
     """Return the frames of all images among DICOM files, each once, and the number of other objects.
 
@@ -45,7 +64,7 @@ def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
     with quiet():
         for file in files:
             try:
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
+                header = open_header(file, TAGS)
                 found = list(frames_of(header, file))
             except Exception:  # pydicom fails on a bad header in ways that it does not list
                 damaged += 1
@@ -67,7 +86,7 @@ def is_multi_frame(file: Path) -> bool:
     """Return whether a DICOM file holds more than one frame; `False` where its header is damaged."""
     with quiet():
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+            header = open_header(file, ["NumberOfFrames"])
             return int(header.get("NumberOfFrames") or 1) > 1
         except Exception:  # reading it as a scan will tell
             return False
@@ -79,7 +98,7 @@ def series_uids(files: list[Path]) -> set[str]:
     with quiet():
         for file in files:
             try:
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Rows"])
+                header = open_header(file, ["SeriesInstanceUID", "Rows"])
             except Exception:  # reading it as a scan will tell
                 continue
             if "Rows" in header:

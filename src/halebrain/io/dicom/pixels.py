@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import FloatArray
@@ -53,7 +54,11 @@ def _planes(frames: Sequence[Frame], where: Path) -> Iterator[tuple[int, npt.NDA
 def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
     with quiet():
         try:
-            dataset = pydicom.dcmread(file)
+            dataset = pydicom.dcmread(file, force=True)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                # Without the group that says it, pixels are stored as the header is.
+                implicit = dataset.original_encoding[0]
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
             syntax = dataset.file_meta.TransferSyntaxUID
             compressed = syntax.is_compressed
         except Exception:  # what a damaged file raises is not listed, and may quote it

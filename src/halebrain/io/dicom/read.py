@@ -56,9 +56,10 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
     with open_series(path, series) as chosen:
         ordered, affine = sorted_grid(chosen.frames, path)
         data = _values(ordered, affine, path)
+        notes = chosen.notes + ((TILTED,) if is_tilted(affine) else ())
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     values = np.ascontiguousarray(image.dataobj, dtype=np.float32)
-    return values, np.asarray(image.affine, dtype=np.float64), (TILTED,) if is_tilted(affine) else ()
+    return values, np.asarray(image.affine, dtype=np.float64), notes
 
 
 @contextmanager

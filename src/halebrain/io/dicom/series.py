@@ -1,19 +1,22 @@
 """Which images lie among DICOM frames, which of them is a scan, and which one is meant."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from halebrain.core.errors import DataError
-from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.frames import PARTS, Frame
 from halebrain.io.dicom.geometry import count_positions
 
 MIN_SLICES = 8
 """Fewer are a scout."""
 _SAME_DIRECTION = 1e-2
 _LOCALISER = "LOCALIZER"
+_PHASE = "phase"
+_SAME = ("series_uid", "contrast", "part", "modality")
+"""What frames of one image share."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class SeriesInfo:
         modality: "MR", "CT", ….
         slices: Number of slices.
         key: Eight hexadecimal digits that are this series' own.
-        eligible: Whether it could be the scan: MR, no localiser, one image of at least `MIN_SLICES` slices.
+        eligible: Whether it could be the scan: MR, no localiser, no phase, one image of at least `MIN_SLICES` slices.
+        part: Which part of a complex image it is: "magnitude", "phase", "real" or "imaginary".
     """
 
     number: int | None
@@ -33,11 +37,13 @@ class SeriesInfo:
     slices: int
     key: str
     eligible: bool
+    part: str = PARTS[0]
 
     def __str__(self) -> str:
         """Return "4 (MR, 176 slices, key 0a1b2c3d)"."""
         number = "without number" if self.number is None else str(self.number)
-        return f"{number} ({self.modality}, {self.slices} slices, key {self.key})"
+        part = "" if self.part == PARTS[0] else f"{self.part}, "
+        return f"{number} ({self.modality}, {part}{self.slices} slices, key {self.key})"
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Series:
 
     info: SeriesInfo
     frames: tuple[Frame, ...]
+    notes: tuple[str, ...] = ()
 
 
 def group_series(frames: list[Frame]) -> list[Series]:
@@ -91,13 +98,15 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
     if not magnetic:
         found = ", ".join(sorted({one.info.modality for one in series}))
         raise DataError("a scan must be MR", received=f"modality {found}", where=where, remedy="give the MR series")
-    eligible = [one for one in magnetic if one.info.eligible]
+    eligible = _magnitudes([one for one in magnetic if one.info.eligible])
     if len(eligible) == 1:
-        return eligible[0]
+        return _noted(eligible[0], magnetic)
     if eligible:
         raise _ambiguous(eligible, where)
     # Nothing fits; where there is one candidate, reading it tells best what is wrong with it.
     placed = [one for one in magnetic if one.frames[0].placed and _LOCALISER not in one.frames[0].image_type]
+    if placed and all(one.info.part == _PHASE for one in placed):
+        raise _only_phase(placed, where)
     if len(placed) == 1:
         return placed[0]
     raise DataError(
@@ -109,7 +118,7 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
 
 
 def _belongs(frame: Frame, first: Frame) -> bool:
-    if (frame.series_uid, frame.contrast, frame.modality) != (first.series_uid, first.contrast, first.modality):
+    if any(getattr(frame, name) != getattr(first, name) for name in _SAME):
         return False
     if frame.orientation is None or first.orientation is None or not (frame.placed and first.placed):
         return frame.placed == first.placed
@@ -118,14 +127,44 @@ def _belongs(frame: Frame, first: Frame) -> bool:
 
 def _describe(group: list[Frame]) -> SeriesInfo:
     first = group[0]
-    text = f"{first.series_uid} {first.contrast}"
+    text = f"{first.series_uid} {(*first.contrast, first.part[0].upper())}"
     if first.orientation is not None:
         text += f" {np.abs(np.round(first.orientation, 1))}"
     usable = first.placed and first.modality == "MR" and all(frame.grey for frame in group)
+    usable &= first.part != _PHASE
     usable &= not any(_LOCALISER in frame.image_type for frame in group)
     eligible = usable and len(group) >= MIN_SLICES and count_positions(group) == len(group)
     key = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return SeriesInfo(first.number, first.modality, len(group), key, eligible)
+    return SeriesInfo(first.number, first.modality, len(group), key, eligible, first.part)
+
+
+def _magnitudes(series: list[Series]) -> list[Series]:
+    """Return the images without those parts of a complex image whose magnitude is among them."""
+    whole = {(one.frames[0].series_uid, one.frames[0].contrast) for one in series if one.info.part == PARTS[0]}
+    return [
+        one
+        for one in series
+        if one.info.part == PARTS[0] or (one.frames[0].series_uid, one.frames[0].contrast) not in whole
+    ]
+
+
+def _noted(one: Series, series: list[Series]) -> Series:
+    """Return a series with a note on what else of a complex image lies in it."""
+    uid = one.frames[0].series_uid
+    others = {other.info.part for other in series if other.frames[0].series_uid == uid} - {one.info.part}
+    if not others:
+        return one
+    said = " and ".join(part for part in PARTS if part in others)
+    return replace(one, notes=(f"the series holds {said} images too; its {one.info.part} images are taken",))
+
+
+def _only_phase(series: list[Series], where: Path) -> DataError:
+    return DataError(
+        "a scan must be a magnitude image",
+        received=f"phase images only, {_listed(series)}",
+        where=where,
+        remedy="give the magnitude series of the same acquisition",
+    )
 
 
 def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
@@ -138,7 +177,9 @@ def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
             where=where,
             remedy=f"there are {_listed(series)}",
         )
-    eligible = [one for one in found if one.info.eligible]
+    if all(one.info.part == _PHASE for one in found):
+        raise _only_phase(found, where)
+    eligible = _magnitudes([one for one in found if one.info.eligible])
     if len(found) > 1 and len(eligible) != 1:
         raise _ambiguous(eligible or found, where)
     one = eligible[0] if len(found) > 1 else found[0]
@@ -146,7 +187,7 @@ def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
         raise DataError(
             "a scan must be MR", received=f"modality {one.info.modality}", where=where, remedy="give the MR series"
         )
-    return one
+    return _noted(one, found)
 
 
 def _ambiguous(series: list[Series], where: Path) -> DataError:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine
 from halebrain.io.dicom.frames import Frame
-from halebrain.io.dicom.headers import quiet
+from halebrain.io.dicom.headers import open_header, quiet
 
 _REQUIRED_BY_STANDARD = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -42,7 +41,7 @@ def source_headers(frames: Sequence[Frame], grid: Affine, where: Path) -> list[A
     """
     files = list(dict.fromkeys(frame.file for frame in frames))
     with quiet():
-        found = [pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS)) for file in files]
+        found = [open_header(file, _TAGS) for file in files]
         for header in found:
             _complete(header)
     _check_uids(found, where)
@@ -82,7 +81,7 @@ def _check_whole(frames: Sequence[Frame], n_files: int, where: Path) -> None:
     if n_files > 1:
         raise _refused("a scan in several multi-frame files", where)
     with quiet():
-        header = pydicom.dcmread(frames[0].file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+        header = open_header(frames[0].file, ["NumberOfFrames"])
     if int(header.get("NumberOfFrames") or 1) != len(frames):
         raise _refused("a multi-frame file that holds other images too", where)
 
