@@ -97,6 +97,16 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
     assert [name for name, _ in found] == ["subaT1w", "subdT1w"]
 
 
+def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
+    for name in ("sub-1_T1w.nii", "sub-1_bold.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub-2_T1w.nii").symlink_to("../.git/annex/objects/x")
+    (tmp_path / "dataset_description.json").write_text("{}")
+    assert [name for name, _ in ANATOMY_SOURCES.get("t1")().files(tmp_path)] == ["sub1T1w"]
+    assert "sub-2_T1w: left out" in caplog.text
+    assert "1 image is left out: of a kind that is not looked at (sub-1_bold.nii)" in caplog.text
+
+
 def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
     output = tmp_path / "cohort"
     template_labels(tmp_path / "maps")

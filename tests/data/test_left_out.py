@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from halebrain.cli.preparing import read_raw, with_pathology
+from halebrain.cli.preparing import read_raw, split_subjects, with_pathology
 from halebrain.core.errors import HalebrainError, MissingInputError, UsageError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets import SOURCES, read_source
@@ -214,6 +214,16 @@ def test_every_source_lets_a_scan_that_was_not_fetched_fail_alone(layout):
     assert len(kept) == len(every.manifest) - 1
     # A table is believed: its scan fails when it is read.
     assert len(lost) == (kind != "table")
+
+
+def test_splits_that_are_replaced_are_said(tmp_path, capsys):
+    touch(tmp_path, "a.nii", "b.nii", "c.nii")
+    rows = "".join(f"{n},{n}.nii,T1w,train\n" for n in "abc")
+    (tmp_path / "m.csv").write_text(f"subject,image,modality,split\n{rows}")
+    raw = read_raw(tmp_path / "m.csv", None, [], None)
+    manifest, _ = split_subjects(raw.manifest, raw.origin, "0.4,0.3,0.3", 0)
+    assert sorted(record.split or "" for record in manifest) == ["test", "train", "val"]
+    assert "--split replaces the splits that the input states" in capsys.readouterr().err
 
 
 def test_a_manifest_is_one_contrast_too(tmp_path):

@@ -50,7 +50,7 @@ def with_pathology(manifest: "Manifest", pathology: str | None) -> "Manifest":
     if pathology is None:
         return manifest
     said = {record.pathology for record in manifest}
-    if None not in said and said != {pathology}:
+    if said and None not in said and said != {pathology}:
         raise UsageError(
             "--pathology says what scans show of which nothing else says it",
             received=f"{pathology!r}, while every scan has {', '.join(sorted(map(str, said)))} already",

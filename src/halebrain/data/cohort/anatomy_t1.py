@@ -1,5 +1,7 @@
 """Anatomies from real healthy T1 brains, segmented into tissues: real cortex, ventricles and atrophy."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError
@@ -12,8 +14,11 @@ from halebrain.data.cohort.tissue_em import segment_t1
 from halebrain.data.datasets import read_source
 from halebrain.io.discovery import scans_in
 from halebrain.io.manifest import Manifest
+from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import read_volume, stem_of
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+
+_log = logging.getLogger(__name__)
 
 
 @ANATOMY_SOURCES.register("t1")
@@ -24,7 +29,7 @@ class T1Anatomies(AnatomySource):
         """Return every T1; those of other splits, of patients and of other contrasts are left out."""
         is_bids = (place / "dataset_description.json").is_file()
         if place.is_file() or is_bids:
-            table = read_source("bids", place, {"derived": True}).manifest if is_bids else Manifest.read(place)
+            table = _of_dataset(place) if is_bids else Manifest.read(place)
             rows = [
                 row
                 for row in table
@@ -32,7 +37,9 @@ class T1Anatomies(AnatomySource):
             ]
             found = [("".join(filter(str.isalnum, row.scan_id)), row.image) for row in rows]
         elif place.is_dir():
-            scans = [path for path in scans_in(place) if guess_modality(stem_of(path)) in (None, "T1w")]
+            found_in = scans_in(place)
+            _warn(found_in.left_out)
+            scans = [path for path in found_in if guess_modality(stem_of(path)) in (None, "T1w")]
             found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans]
         else:
             raise MissingInputError(
@@ -62,3 +69,17 @@ class T1Anatomies(AnatomySource):
             return segment_t1(scan.image, scan.brain_mask, atlas, spacing_mm=spacing_mm).tissues
         except DataError as error:
             raise DataError(error.rule, received=error.received, where=path, remedy=error.remedy) from error
+
+
+def _of_dataset(place: Path) -> Manifest:
+    """Return the scans of a BIDS data set; those that cannot be read and other images are named in warnings."""
+    found = read_source("bids", place, {"derived": True})
+    for name, error in found.failed.items():
+        _log.warning("%s: left out, %s", name, error)
+    _warn(found.left_out)
+    return found.manifest
+
+
+def _warn(left_out: Iterable[LeftOut]) -> None:
+    if line := summed_left_out(left_out):
+        _log.warning(line)
