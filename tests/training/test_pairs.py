@@ -53,6 +53,18 @@ def test_the_first_draw_is_the_slice_and_the_others_are_altered(maker: PairMaker
     assert not pairs[:, 1][store.labels[0][None].repeat(3, 0).reshape(-1, SIDE, SIDE) == 0].any()
 
 
+@pytest.mark.parametrize("name", ["synthetic", "sub-synthetic1_annotated"])
+def test_whether_a_slice_is_augmented_does_not_depend_on_its_name(maker: PairMaker, name: str) -> None:
+    store = make_store((name,))
+    pairs = maker.annotated(store, 0, draws=2)
+    np.testing.assert_array_equal(pairs[:COUNT, 0], store.images[0])
+    assert np.abs(pairs[COUNT:, 0] - store.images[0]).max() > 0.005
+    # Synthetic pairs are augmented at every draw, the first one too, whatever the anomaly does.
+    plain = maker.synthetic(store, 0, build_anomaly(AnomalySpec(settings={"probability": 0.0})), count=4)
+    for pair in plain:
+        assert min(np.abs(pair[0] - image)[pair[2] > 0].mean() for image in store.images[0]) > 0.005
+
+
 def test_a_pair_does_not_depend_on_which_other_scans_there_are(maker: PairMaker) -> None:
     anomaly = build_anomaly(AnomalySpec())
     alone, among = make_store(("b",)), make_store(("a", "b"))

@@ -49,7 +49,8 @@ class PairMaker:
         """
         slices = store.read([scan] * len(store.images[scan]), list(range(len(store.images[scan]))))
         name = store.records[scan].scan_id
-        return np.concatenate([self._pairs(slices, name, draw) for draw in range(draws)])
+        # The first draw is the slice as it is, as at test time.
+        return np.concatenate([self._pairs(slices, name, draw, is_augmented=draw > 0) for draw in range(draws)])
 
     def drawn(
         self, store: SliceStore, scan: int, *, count: int, lesion_fraction: float, copy: int = 0
@@ -67,8 +68,9 @@ class PairMaker:
             for kind, place in draws:
                 wanted = with_lesion if kind < lesion_fraction and len(with_lesion) else everywhere
                 chosen.append(int(wanted[int(place * len(wanted))]))
-            # Draw 0 would be the slice as it is.
-            found.append(self._pairs(store.read([scan] * size, chosen), name, 1 + start // _AT_ONCE))
+            # Draw 0 is that of the slices as they are, which `annotated` makes.
+            slices, draw = store.read([scan] * size, chosen), 1 + start // _AT_ONCE
+            found.append(self._pairs(slices, name, draw, is_augmented=True))
         return np.concatenate(found)
 
     def synthetic(
@@ -91,16 +93,16 @@ class PairMaker:
                 anomaly, plain.image, plain.brain_mask, store.neighbours, generator=generator
             )
             batch = SliceBatch(altered, plain.brain_mask, plain.lesion | drawn)
-            found.append(self._pairs(batch, f"{name} synthetic", start // _AT_ONCE))
+            found.append(self._pairs(batch, f"{name} synthetic", start // _AT_ONCE, is_augmented=True))
         return np.concatenate(found)
 
     @torch.inference_mode()
-    def _pairs(self, slices: SliceBatch, name: str, draw: int) -> npt.NDArray[np.float16]:
+    def _pairs(self, slices: SliceBatch, name: str, draw: int, *, is_augmented: bool) -> npt.NDArray[np.float16]:
+        """Return a pair of each slice; `name` and `draw` choose the random numbers and nothing else."""
         levels, device = self.reconstructor.levels, next(self.reconstructor.parameters()).device
         generator = make_generator(self.seed, "pairs", name, draw)
-        # The first draw is the slice as it is, as at test time.
         altered, brain_mask, lesion = slices.image, slices.brain_mask, slices.lesion
-        if draw > 0 or "synthetic" in name:
+        if is_augmented:
             moved = shift(altered, brain_mask, lesion, config=self.augmentation, generator=generator)
             altered, brain_mask, lesion = moved
             altered = augment(altered, brain_mask, self.augmentation, generator=generator)
@@ -118,7 +120,7 @@ class PairMaker:
 
 
 def _name(store: SliceStore, scan: int, copy: int) -> str:
-    """Return what the draws of a scan's pairs hang on."""
+    """Return what the draws of a scan's pairs depend on."""
     name = store.records[scan].scan_id
     return f"{name} copy {copy}" if copy else name
 
