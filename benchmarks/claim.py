@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from halebrain.evaluation.statistics import bootstrap_mean
+from halebrain.evaluation.statistics import SHARE_DIFFERENCE, bootstrap_mean
 
 _ROWS = ("Unet", "SADM", "Unet_res", "SADM_res")
 
@@ -51,7 +51,7 @@ def main() -> None:
             for disease in diseases:
                 subjects = sorted(row[disease])
                 gain = [row[disease][s] - table[options.reference][disease][s] for s in subjects]
-                interval = bootstrap_mean(gain, subjects, seed=0)
+                interval = bootstrap_mean(gain, subjects, seed=0, bounds=SHARE_DIFFERENCE)
                 p = stats.wilcoxon(gain).pvalue
                 star = " ★" if disease == learned else ""
                 cells.append(f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] p {p:.3f}{star}")

@@ -79,7 +79,7 @@ CASES = {
 WITHOUT = {"view"}
 """Commands without a document: it serves pages until it is ended, and prints where."""
 FIELDS = {
-    "adapt": {"output", "model", "files", "choice", "changes", "notes"},
+    "adapt": {"output", "model", "files", "choice", "changes", "interval", "notes"},
     "bids": {"output", "index", "level", "scans", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.statistics import INTERVAL
 
 
 @pytest.fixture
@@ -19,6 +20,11 @@ def test_every_metric_has_a_row_and_says_what_it_is(page, methods):
     for name in METRICS.names():
         assert len(re.findall(rf"<td[^>]*>\s*{re.escape(name)}\s*</td>", text)) == 1, name
     assert ("At the frozen threshold" in text) == (len(methods) > 1)
+
+
+def test_the_kind_of_interval_is_named(page):
+    assert INTERVAL.split(",")[0] in page("model")
+    assert "studentised" in INTERVAL
 
 
 @pytest.mark.parametrize(("scans", "said"), [(1, "1 scan of 1 subject, grid"), (2, "2 scans of 2 subjects, grid")])

@@ -10,7 +10,8 @@ import numpy as np
 from halebrain.adaptation.folds import StepChoice
 from halebrain.core.notice import NOTICE
 from halebrain.evaluation.evaluate import Evaluation, Row, clusters_of
-from halebrain.evaluation.statistics import Interval, bootstrap_mean
+from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.statistics import INTERVAL, Interval, bootstrap_mean
 from halebrain.evaluation.tables import with_interval
 
 AFTER, BEFORE = "adapted", "before"
@@ -60,8 +61,9 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
         before = np.array([cell[BEFORE][n].value if n in cell[BEFORE] else np.nan for n in names])
         if names:
             clusters = clusters_of(rows)
-            parts = (before.tolist(), after.tolist(), (after - before).tolist())
-            means = (bootstrap_mean(values, clusters, seed=seed) for values in parts)
+            low, high = METRICS.get(metric).bounds
+            parts = ((before, (low, high)), (after, (low, high)), (after - before, (low - high, high - low)))
+            means = (bootstrap_mean(v.tolist(), clusters, seed=seed, bounds=bounds) for v, bounds in parts)
             found.append(Change(scans, group, metric, *means))
     return found
 
@@ -72,7 +74,7 @@ def report(table: list[Change], choice: StepChoice, notes: Sequence[str]) -> str
     lines += (
         [changes_markdown(table)] if table else ["No scan could be left out and none was held out: nothing is known."]
     )
-    lines += ["", f"Steps taken: {choice.steps}.", ""]
+    lines += ["", f"Intervals: {INTERVAL}.", "", f"Steps taken: {choice.steps}.", ""]
     if choice.tried:
         lines += ["| steps | mean AUPRC of subjects left out |", "|---|---|"]
         lines += [f"| {steps} | {value:.3f} |" for steps, value in zip(choice.tried, choice.auprc, strict=True)]
@@ -88,7 +90,12 @@ def changes_json(table: list[Change], choice: StepChoice, notes: Sequence[str]) 
             return {key: clean(inner) for key, inner in value.items()}
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    content = {"changes": [clean(asdict(c)) for c in table], "choice": asdict(choice), "notes": list(notes)}
+    content = {
+        "interval": INTERVAL,
+        "changes": [clean(asdict(c)) for c in table],
+        "choice": asdict(choice),
+        "notes": list(notes),
+    }
     return json.dumps(content, indent=2) + "\n"
 
 

@@ -76,6 +76,7 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
     from halebrain.core.errors import DataError
     from halebrain.evaluation.matrix import build_matrix
     from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+    from halebrain.evaluation.statistics import INTERVAL
     from halebrain.report.matrix_page import write_matrix_page
 
     runs = method_runs(outcome)
@@ -94,7 +95,7 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
     whole = [row for row in table if row.n_annotated is None]
     first = to_markdown(*paper_rows(whole, config.columns, config.published))
     second = to_markdown(*interval_rows(whole, config.columns, reference=reference))
-    write_text(paths["matrix.md"], f"{first}\n{second}")
+    write_text(paths["matrix.md"], f"{first}\nIntervals: {INTERVAL}.\n\n{second}")
     write_text(paths["matrix.json"], json.dumps(provenance, indent=2) + "\n")
     write_matrix_page(
         table,

@@ -207,6 +207,7 @@ def _sections(
     output: Path, evaluation: "Evaluation", scored: "ScoredScan", picture: "Figure", viewer: str
 ) -> "list[Section]":
     """Return what the page shows under the numbers: the patient, the viewer, the table, the cohort, the losses."""
+    from halebrain.evaluation.statistics import INTERVAL
     from halebrain.inference.outputs import OutputNames
     from halebrain.report.figures import cohort_montage, loss_plot
     from halebrain.report.page import Section
@@ -227,8 +228,8 @@ def _sections(
         Section(
             "How good it is",
             text=[
-                "Mean over scans of voxel AUPRC, with a 95 % bootstrap interval over patients. The intensity rank "
-                "needs no training: it is what every method has to beat."
+                f"Mean over scans of voxel AUPRC. Interval: {INTERVAL}. "
+                "The intensity rank needs no training: it is the baseline."
             ],
             header=("modality", *_METHODS),
             rows=_table(evaluation),

@@ -239,10 +239,12 @@ def summarise(rows: Iterable[Row], *, seed: int) -> list[Summary]:
     for row in rows:
         for group in groups_of(row):
             cells.setdefault((group, row.method, row.metric, row.unit), []).append(row)
-    return [
-        Summary(*key, bootstrap_mean([r.value for r in members], clusters_of(members), seed=seed))
-        for key, members in cells.items()
-    ]
+    found = []
+    for key, members in cells.items():
+        bounds = METRICS.get(members[0].metric).bounds
+        interval = bootstrap_mean([r.value for r in members], clusters_of(members), seed=seed, bounds=bounds)
+        found.append(Summary(*key, interval))
+    return found
 
 
 def clusters_of(rows: list[Row]) -> list[str]:

@@ -8,7 +8,8 @@ from scipy import stats
 
 from halebrain.evaluation.compare import holm
 from halebrain.evaluation.evaluate import Row
-from halebrain.evaluation.statistics import Interval, bootstrap_mean
+from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean
 
 HEALTHY = "healthy"
 
@@ -118,7 +119,7 @@ def build_matrix(
         rate = None
         if specificity:
             rates = [1 - value for value in specificity.values()]
-            rate = bootstrap_mean(rates, [subject for _, subject in specificity], seed=seed)
+            rate = bootstrap_mean(rates, [subject for _, subject in specificity], seed=seed, bounds=SHARE)
         table.append(
             MatrixRow(title, first.block, first.trained_on, first.n_annotated, len(own), entries, rate),
         )
@@ -130,7 +131,8 @@ def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: i
     means = []
     for metric in ("auprc", "dice"):
         values = _per_scan(own, metric, column)
-        means.append(bootstrap_mean(list(values.values()), [subject for _, subject in values], seed=seed))
+        subjects = [subject for _, subject in values]
+        means.append(bootstrap_mean(list(values.values()), subjects, seed=seed, bounds=METRICS.get(metric).bounds))
     return MatrixEntry(
         best_dice=_spread([p["dice_oracle_set"] for p in pooled]),
         pooled_auprc=_spread([p["auprc"] for p in pooled]),

@@ -9,9 +9,20 @@ import torch
 
 from halebrain.core.similarity import ssim_map
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
-from halebrain.evaluation.statistics import Interval, bootstrap_mean
+from halebrain.evaluation.statistics import SHARE, UNBOUNDED, Interval, bootstrap_mean
 
 _NOT_KNOWN = math.nan
+_BOUNDS = {
+    "error_inside": SHARE,
+    "error_outside": SHARE,
+    "lesion_removed": (-math.inf, 1.0),
+    "psnr_inside": UNBOUNDED,
+    "psnr_outside": UNBOUNDED,
+    "ssim_inside": (-1.0, 1.0),
+    "ssim_outside": (-1.0, 1.0),
+    "residual_contrast": (0.0, math.inf),
+}
+"""The range of each measure."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,8 @@ def summarise_levels(entries: list[LevelQuality], *, seed: int) -> dict[tuple[st
         for measure in (f.name for f in fields(ReconstructionQuality)):
             values = [getattr(entry.quality, measure) for entry in own]
             finite = [value if math.isfinite(value) else math.nan for value in values]
-            found[level, measure] = bootstrap_mean(finite, [entry.subject for entry in own], seed=seed)
+            subjects = [entry.subject for entry in own]
+            found[level, measure] = bootstrap_mean(finite, subjects, seed=seed, bounds=_BOUNDS[measure])
     return found
 
 

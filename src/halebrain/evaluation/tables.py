@@ -11,7 +11,7 @@ from pathlib import Path
 from halebrain.core.atomic import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
-from halebrain.evaluation.statistics import Interval
+from halebrain.evaluation.statistics import INTERVAL, Interval
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
 
@@ -38,7 +38,7 @@ def markdown(evaluation: Evaluation) -> str:
     """Return set values, macro means with 95 % intervals, and the comparisons, as Markdown tables."""
     lines = ["## The set as a whole", "", "| method | metric | value | what it is |", "|---|---|---|---|"]
     lines += [f"| {v.method} | {v.metric} | {v.value:.3f} | {v.says} |" for v in evaluation.set_values]
-    lines += ["", "## Means over scans (macro) with 95 % intervals", ""]
+    lines += ["", "## Means over scans (macro) with 95 % intervals", "", f"Intervals: {INTERVAL}.", ""]
     lines += ["| group | method | metric | mean [interval] | scans (undefined) |", "|---|---|---|---|---|"]
     for s in evaluation.summaries:
         count = f"{s.interval.n_scans} ({s.interval.n_undefined})"

@@ -6,6 +6,7 @@ from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
+from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import HEADLINE, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
@@ -95,7 +96,7 @@ def _means(evaluation: Evaluation) -> Section:
     return Section(
         "Means over scans",
         text=[
-            "Macro means with 95 % bootstrap intervals; whole subjects are drawn. Undefined scans are counted.",
+            f"Macro means. Intervals: {INTERVAL}. Undefined scans are counted.",
             *(f"{name}: {METRICS.get(name).says}." for name in names if len(methods) > 1),
         ],
         header=("metric", *methods, "scans (undefined)", *(["what it is"] if len(methods) == 1 else [])),

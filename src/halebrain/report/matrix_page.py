@@ -7,6 +7,7 @@ from typing import Any
 from halebrain.core.wording import counted
 from halebrain.evaluation.matrix import MatrixRow
 from halebrain.evaluation.matrix_tables import Published, interval_rows, paper_rows
+from halebrain.evaluation.statistics import INTERVAL
 from halebrain.report.figures import save_figure
 from halebrain.report.matrix_figures import Pictures, counts_figure, examples_figure, transfer_figure
 from halebrain.report.page import Page, Section, write_page
@@ -19,7 +20,7 @@ _FORM = (
     "the threshold that was best on validation scans."
 )
 _INTERVALS = (
-    "Mean AUPRC over scans, each averaged over runs, with 95 % bootstrap intervals over subjects. *↑ and *↓: better or "
+    f"Mean AUPRC over scans, each averaged over runs. Intervals: {INTERVAL}. *↑ and *↓: better or "
     "worse than the reference (Wilcoxon signed-rank over subjects, Holm-corrected within the column, p < 0.05)."
 )
 

@@ -1,11 +1,13 @@
 """What a metric is: a pure function of a case, its unit, its direction, and what it says where nothing is there."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from halebrain.core.registry import Registry
 from halebrain.evaluation.case import Case
+from halebrain.evaluation.statistics import SHARE, UNBOUNDED
 
 UNDEFINED = float("nan")
 
@@ -54,6 +56,13 @@ class Metric:
     on_empty: EmptyPolicy
     says: str
     fn: Callable[[Case], float]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range of its values."""
+        if not self.unit:
+            return SHARE
+        return UNBOUNDED if self.higher_is_better is None else (0.0, math.inf)
 
     def __call__(self, case: Case) -> float:
         """Return the value for one scan, the empty cases by policy."""
