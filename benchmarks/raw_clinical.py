@@ -14,10 +14,10 @@ import numpy as np
 
 from brain_extraction import mask_on_grid, register_stripped
 from halebrain.cli.options import find_device, read_calibration
+from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.operating_point import OperatingPoint
-from halebrain.inference.postprocess import to_mask
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.models.store import load_model

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from halebrain.core.mask import to_mask
 from halebrain.core.types import ScanResult
 from halebrain.inference.false_volume import LOWEST_THRESHOLD, HealthyMap
-from halebrain.inference.postprocess import to_mask
 
 
 def healthy(score, brain_mask=None, *, voxel_mm3=100.0, min_lesion_mm3=0.0):

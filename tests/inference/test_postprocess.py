@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
+from halebrain.core.mask import to_mask
 from halebrain.core.similarity import ssim_map
 from halebrain.inference.postprocess import (
     PostprocessingConfig,
@@ -14,7 +15,6 @@ from halebrain.inference.postprocess import (
     filter_residual,
     fuse,
     smooth_through_plane,
-    to_mask,
 )
 from halebrain.inference.residuals import residual_map
 

@@ -7,6 +7,7 @@ from halebrain.adaptation.scores import JudgedScan, open_judged, score_versions
 from halebrain.adaptation.table import AFTER, BEFORE
 from halebrain.adaptation.thresholds import LeftOut, dice_threshold
 from halebrain.core.config import parse_config
+from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
@@ -72,7 +73,7 @@ class Judge:
         before = self._threshold(BEFORE, scan)
         # The adapted one first: pages show the first method at length.
         for method, score, threshold in ((AFTER, values[1], after), (BEFORE, values[0], before)):
-            case = scan.case(score, threshold=threshold, min_lesion_mm3=smallest)
+            case = scan.case(score, None if threshold is None else Cut(threshold, smallest))
             evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
 
     def _threshold(self, version: str, scan: JudgedScan) -> float | None:

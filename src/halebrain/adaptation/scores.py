@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.atomic import atomic_path
+from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.cohort import AnnotatedScan
-from halebrain.inference.postprocess import to_mask
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
@@ -29,34 +29,18 @@ class JudgedScan(AnnotatedScan):
         labels: MaskArray = self.lesion[self.region]
         return labels
 
-    def case(self, values: FloatArray, *, threshold: float | None, min_lesion_mm3: float) -> Case:
-        """Return the scan with scores `(m,)` of the voxels that count, ready to be judged.
-
-        Args:
-            values: The scores.
-            threshold: Chosen without this scan; `None` = none is known, and no mask is judged.
-            min_lesion_mm3: Smallest lesion kept in the mask.
-        """
-        score = np.zeros(self.scan.brain_mask.shape, dtype=np.float32)
+    def case(self, values: FloatArray, cut: Cut | None) -> Case:
+        """Return the scan with scores `(m,)` of the voxels that count, ready to be judged; `None` = no threshold."""
+        scan = self.scan
+        score = np.zeros(scan.brain_mask.shape, dtype=np.float32)
         score[self.region] = values
-        record, spacing_mm = self.record, self.scan.grid.spacing_mm
-        mask = None
-        if threshold is not None:
-            voxel_mm3 = float(np.prod(spacing_mm))
-            mask = to_mask(score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
-        return Case(
-            scan_id=record.scan_id,
-            subject=record.subject,
-            modality=record.modality,
-            pathology=record.pathology or "unknown",
+        return Case.of(
+            self.record,
             reference=self.lesion,
-            region=self.region,
-            spacing_mm=spacing_mm,
+            brain_mask=scan.brain_mask,
+            affine=scan.grid.affine,
             score=score,
-            mask=mask,
-            site=record.site,
-            age=record.age,
-            sex=record.sex,
+            cut=cut,
         )
 
 

@@ -24,11 +24,13 @@ from halebrain.benchmark.score import (
 )
 from halebrain.benchmark.train import train_cell, training_identity
 from halebrain.core.atomic import atomic_path, write_text
+from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, HalebrainError
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.cohort.generate import generate_cohort
 from halebrain.evaluation.baselines import AtlasModel
+from halebrain.inference.postprocess import PostprocessingConfig
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import Preprocessor
 
@@ -125,7 +127,8 @@ def _run_cell(
         score = model_scores(predictor, {way: label.title for way, label in cell.rows.items()})
     result, maps = CellResult([], {}, {}), dict[str, list[FloatArray]]()
     if cell.rows:
-        result, maps = score_cell(score, fold.val, fold.test, name=cell.key)
+        smallest = _min_lesion_mm3(config)
+        result, maps = score_cell(score, fold.val, fold.test, name=cell.key, min_lesion_mm3=smallest)
     provenance = {
         "identity": judged_as,
         "folder": folder.name,
@@ -152,6 +155,7 @@ def manifests(config: MatrixConfig, output: Path) -> list[Path]:
 
 def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
     """Return a hash of all that a cell's result depends on: its model, and how it is judged."""
+    smallest = _min_lesion_mm3(config)
     how = (
         trained,
         {way: label.title for way, label in cell.rows.items()},
@@ -159,8 +163,14 @@ def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
         None if config.synthetic is None else config.synthetic.model_dump(mode="json"),
         config.preprocessing.model_dump(mode="json"),
         config.postprocessing,
+        # Results of before the smallest lesion was applied hold where there is none.
+        *([smallest] if smallest else []),
     )
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+
+
+def _min_lesion_mm3(config: MatrixConfig) -> float:
+    return parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing").min_lesion_mm3
 
 
 def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from halebrain.core.errors import DataError
+from halebrain.core.mask import Cut
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.core.types import SLICE_AXIS
+from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.evaluation.case import Case
 from halebrain.inference.cohort import AnnotatedScan
@@ -21,22 +22,16 @@ from halebrain.preprocessing.prepared import open_scan
 class PreparedScan(AnnotatedScan):
     """A scan that every method of a benchmark is judged on."""
 
-    def case(self, score: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", threshold: float | None) -> Case:
-        """Return the case of one method's score `(i, j, k)` on the working grid."""
-        record = self.record
-        return Case(
-            scan_id=record.scan_id,
-            subject=record.subject,
-            modality=record.modality,
-            pathology=record.pathology or "unknown",
+    def case(self, score: FloatArray, cut: Cut | None) -> Case:
+        """Return the case of one method's score `(i, j, k)` on the working grid; `None` = no threshold is known."""
+        scan = self.scan
+        return Case.of(
+            self.record,
             reference=self.lesion,
-            region=self.region,
-            spacing_mm=self.scan.grid.spacing_mm,
+            brain_mask=scan.brain_mask,
+            affine=scan.grid.affine,
             score=score,
-            mask=None if threshold is None else score >= threshold,
-            site=record.site,
-            age=record.age,
-            sex=record.sex,
+            cut=cut,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from halebrain.benchmark.scans import PreparedScan
+from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
@@ -116,7 +117,12 @@ def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
 
 
 def score_cell(
-    score: Score, val: Sequence[PreparedScan], test: Sequence[PreparedScan], *, name: str
+    score: Score,
+    val: Sequence[PreparedScan],
+    test: Sequence[PreparedScan],
+    *,
+    name: str,
+    min_lesion_mm3: float = 0.0,
 ) -> tuple[CellResult, dict[str, list[FloatArray]]]:
     """Judge every row of one cell.
 
@@ -125,6 +131,7 @@ def score_cell(
         val: Validation scans; thresholds are chosen on them.
         test: Test scans.
         name: What the progress bar says.
+        min_lesion_mm3: Smallest lesion kept in the masks, as `postprocessing` has it.
 
     Returns:
         The result, and the maps of the test scans by row title, in the order of `test`.
@@ -140,7 +147,7 @@ def score_cell(
     pictures: dict[str, list[FloatArray]] = {}
     for prepared, maps in _scored(score, test, f"{name}: test"):
         for title, values in maps.items():
-            case = prepared.case(values, thresholds.get(title))
+            case = prepared.case(values, Cut(thresholds[title], min_lesion_mm3) if title in thresholds else None)
             rows += score_case(case, method=title, only=WANTED)
             pooled.setdefault((title, case.pathology), PooledCurve()).add(case.values, case.labels)
             pictures.setdefault(title, []).append(values)

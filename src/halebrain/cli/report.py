@@ -175,8 +175,8 @@ def _called_anew(
 
     import numpy as np
 
+    from halebrain.core.mask import to_mask
     from halebrain.inference.lesions import lesion_table
-    from halebrain.inference.postprocess import to_mask
     from halebrain.inference.regions import regions_are_known
 
     voxel_mm3 = abs(float(np.linalg.det(maps.affine[:3, :3])))

@@ -30,7 +30,7 @@ def scan_mosaic(
     """
     import numpy as np
 
-    from halebrain.inference.postprocess import to_mask
+    from halebrain.core.mask import to_mask
     from halebrain.report.figures import Panel, choose_slices, mosaic
 
     size = {"min_lesion_mm3": min_lesion_mm3, "voxel_mm3": working.grid.voxel_mm3}

@@ -145,41 +145,23 @@ def _methods(
     import numpy as np
 
     from halebrain.cli.baselines import baseline_scores
-    from halebrain.evaluation.case import Case, axial_axis
-    from halebrain.inference.postprocess import to_mask
+    from halebrain.core.mask import Cut
+    from halebrain.evaluation.case import Case
 
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
     lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
     if working:
         lesion = scored.lesion_working()
-        image, brain_mask, affine, spacing_mm = scan.image, scan.brain_mask, scan.grid.affine, scan.grid.spacing_mm
+        image, brain_mask, affine = scan.image, scan.brain_mask, scan.grid.affine
         found = {"model": maps.score, "segmenter alone": maps.probability, "reconstruction alone": maps.residual}
     else:
-        image, brain_mask = scored.volume.data, result.brain_mask
-        affine, spacing_mm = scored.volume.affine, scored.volume.spacing_mm
+        image, brain_mask, affine = scored.volume.data, result.brain_mask, scored.volume.affine
         found = {
             "model": result.score,
             "segmenter alone": result.probability,
             "reconstruction alone": result.residual_map,
         }
-    region = brain_mask | lesion
-    found |= baseline_scores(scored, image, region, working=working, atlases=atlases)
-    voxel_mm3 = float(np.prod(spacing_mm))
-    kept = to_mask(found["model"], threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
+    found |= baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():
-        case = Case(
-            scan_id=record.scan_id,
-            subject=record.subject,
-            modality=record.modality,
-            pathology=record.pathology or "unknown",
-            reference=lesion,
-            region=region,
-            spacing_mm=spacing_mm,
-            score=score,
-            mask=kept if method == "model" else None,
-            axial_axis=axial_axis(affine),
-            site=record.site,
-            age=record.age,
-            sex=record.sex,
-        )
-        yield method, case
+        cut = Cut(threshold, min_lesion_mm3) if method == "model" else None
+        yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=cut)

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from halebrain.core.mask import Cut, to_mask
 from halebrain.core.types import Affine, FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
+from halebrain.io.manifest import ScanRecord
 
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 _FACES = ndimage.generate_binary_structure(3, 1)
@@ -48,6 +50,50 @@ class Case:
     site: str | None = None
     age: float | None = None
     sex: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        record: ScanRecord,
+        *,
+        reference: MaskArray,
+        brain_mask: MaskArray,
+        affine: Affine,
+        score: FloatArray | None = None,
+        mask: MaskArray | None = None,
+        cut: Cut | None = None,
+    ) -> "Case":
+        """Return the case of a scan; what `evaluate`, `benchmark` and `adapt` judge is made here.
+
+        Args:
+            record: What the scan is.
+            reference: True lesion, bool `(i, j, k)`; what lies outside the brain counts as missed.
+            brain_mask: Bool, same shape.
+            affine: Of that grid.
+            score: Graded map, same shape.
+            mask: The prediction, where it is a mask in itself.
+            cut: How the mask is made of `score`; `None` = no threshold is known, and no mask is judged.
+        """
+        x, y, z = (float(mm) for mm in np.linalg.norm(affine[:3, :3], axis=0))
+        if cut is not None and score is not None:
+            mask = to_mask(
+                score, threshold=cut.threshold, min_lesion_mm3=cut.min_lesion_mm3, voxel_mm3=float(np.prod((x, y, z)))
+            )
+        return cls(
+            scan_id=record.scan_id,
+            subject=record.subject,
+            modality=record.modality,
+            pathology=record.pathology or "unknown",
+            reference=reference,
+            region=brain_mask | reference,
+            spacing_mm=(x, y, z),
+            score=score,
+            mask=mask,
+            axial_axis=axial_axis(affine),
+            site=record.site,
+            age=record.age,
+            sex=record.sex,
+        )
 
     @property
     def voxel_ml(self) -> float:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
-from halebrain.core.types import MaskArray
-from halebrain.evaluation.case import Case, axial_axis
+from halebrain.core.mask import Cut
+from halebrain.evaluation.case import Case
 from halebrain.io.bids import BidsName, read_name
+from halebrain.io.manifest import ScanRecord
 from halebrain.io.masks import Labels, look_at_values, mask_from
 from halebrain.io.tree import FileTree, LeftOut
 from halebrain.io.volume import MAP_SUFFIXES, read_map, read_mask, read_on_grid, stem_of
@@ -176,9 +177,9 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
     notes = [f"{pair.reference.name}: {note}" for note in reference.notes]
     truth = mask_from(reference.data, pair.reference, notes, options.labels)
     prediction = read_on_grid(pair.prediction, reference, "a prediction must lie on the grid of its reference", notes)
-    region = np.ones(truth.shape, dtype=bool)
+    brain = np.ones(truth.shape, dtype=bool)
     if pair.brain_mask is not None:
-        region = read_mask(pair.brain_mask, reference, notes) | truth
+        brain = read_mask(pair.brain_mask, reference, notes)
     if not np.isfinite(prediction).all():
         raise DataError(
             "a prediction must be finite",
@@ -186,26 +187,23 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
             where=pair.prediction,
             remedy="set them to 0, or make the map again",
         )
+    region = brain | truth
     if options.graded and (prediction[region].min() < 0 or prediction[region].max() > 1):
         notes.append(f"{pair.prediction.name}: scores outside [0, 1] are no probabilities; calibration error left out")
-    mask: MaskArray | None
+    mask = None
     if not options.graded:
         mask = mask_from(prediction, pair.prediction, notes, "all" if options.one_label else options.labels)
-    else:
-        mask = None if options.threshold is None else prediction >= options.threshold
-    case = Case(
-        scan_id=pair.scan_id,
-        subject=pair.subject,
-        modality=options.modality,
-        pathology="unknown" if truth.any() else "healthy",
+    pathology = "unknown" if truth.any() else "healthy"
+    case = Case.of(
+        ScanRecord(subject=pair.subject, image=pair.reference, modality=options.modality, pathology=pathology),
         reference=truth,
-        region=region,
-        spacing_mm=reference.spacing_mm,
+        brain_mask=brain,
+        affine=reference.affine,
         score=prediction if options.graded else None,
         mask=mask,
-        axial_axis=axial_axis(reference.affine),
+        cut=None if options.threshold is None else Cut(options.threshold),
     )
-    return case, notes
+    return replace(case, scan_id=pair.scan_id), notes
 
 
 def _by_key(folder: Path) -> dict[str, list[Path]]:

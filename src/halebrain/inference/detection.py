@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from halebrain.core.mask import to_mask
 from halebrain.core.notice import NOTICE
 from halebrain.core.types import MaskArray, ScanResult, Volume
 from halebrain.inference.lesions import Lesion, lesion_table
-from halebrain.inference.postprocess import to_mask
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.preprocessing.pipeline import WorkingScan

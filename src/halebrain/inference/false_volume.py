@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
-from halebrain.inference.postprocess import to_mask
 
 LOWEST_THRESHOLD = 1 / 65535
 """The smallest score above 0 that a written map can hold; no threshold lies below it."""

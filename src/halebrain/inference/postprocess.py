@@ -1,4 +1,4 @@
-"""From reconstruction and probability to one anomaly score, and from the score to a mask: pure functions."""
+"""From reconstruction and probability to one anomaly score: pure functions."""
 
 from typing import ClassVar
 
@@ -121,17 +121,3 @@ def erode(brain_mask: MaskArray, steps: int) -> MaskArray:
     cross[1, :, 1] = cross[:, 1, 1] = True
     eroded: MaskArray = ndimage.binary_erosion(brain_mask, cross, iterations=steps)
     return eroded
-
-
-def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
-    """Return where the score reaches `threshold`, without components (26-neighbours) smaller than `min_lesion_mm3`."""
-    mask = score >= threshold
-    if min_lesion_mm3 <= 0 or not mask.any():
-        return mask
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
-    keep = sizes >= min_lesion_mm3
-    keep[0] = False
-    mask[box] = keep[labels]
-    return mask

@@ -1,0 +1,35 @@
+"""From a graded map to a mask, the same wherever one is written or judged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from halebrain.core.types import FloatArray, MaskArray
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a map becomes a mask.
+
+    Args:
+        threshold: Scores from here on are predicted lesion; chosen before, on other scans.
+        min_lesion_mm3: Smallest component (26 neighbours) that is kept; 0 = all.
+    """
+
+    threshold: float
+    min_lesion_mm3: float = 0.0
+
+
+def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
+    """Return where the score reaches `threshold`, without components (26-neighbours) smaller than `min_lesion_mm3`."""
+    mask = score >= threshold
+    if min_lesion_mm3 <= 0 or not mask.any():
+        return mask
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
+    keep = sizes >= min_lesion_mm3
+    keep[0] = False
+    mask[box] = keep[labels]
+    return mask

@@ -1,0 +1,73 @@
+"""The same scan and map get the same figures, to the last digit, from a manifest, from folders and in a benchmark."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from halebrain.benchmark.scans import prepare
+from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
+from halebrain.cli.scoring import run_evaluation
+from halebrain.evaluation.folders import evaluate_pairs
+from halebrain.evaluation.operating_point import OperatingPoint
+from halebrain.evaluation.pairs import PairOptions, find_pairs
+from halebrain.inference.cohort import score_manifest
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest
+from halebrain.models.bundle import load_bundle
+
+THRESHOLD, SMALLEST_MM3 = 0.3, 1500.0
+
+
+@pytest.fixture
+def rows(small_cohort):
+    return Manifest.read(small_cohort([("p", "FLAIR", "test", "ms")]))
+
+
+@pytest.fixture
+def bundle(small_model):
+    return load_bundle(small_model)
+
+
+def figures(rows, method="model"):
+    return {(row.scan_id, row.metric): row.value for row in rows if row.method == method}
+
+
+def evaluated(bundle, rows, smallest, *, working):
+    point = OperatingPoint(None, str(THRESHOLD))
+    found = run_evaluation(Predictor(bundle), rows, point=point, working=working, min_lesion_mm3=smallest)
+    return figures(found.rows)
+
+
+def test_benchmark_and_evaluate_agree_on_a_case(bundle, rows):
+    scans = prepare(rows, Predictor(bundle).preprocessor, description="Reading")
+    score = model_scores(SharingPredictor({}, bundle=bundle), {"fused": "model"})
+    by_size = {}
+    for smallest in (0.0, SMALLEST_MM3):
+        result, _ = score_cell(score, scans, scans, name="cell", min_lesion_mm3=smallest)
+        own = figures(result.rows)
+        assert {name for _, name in own} >= {"auprc", "dice", "false_positive_volume"}
+        point = OperatingPoint(None, repr(result.thresholds["model"]))
+        found = run_evaluation(Predictor(bundle), rows, point=point, working=True, min_lesion_mm3=smallest)
+        theirs = figures(found.rows)
+        np.testing.assert_array_equal(list(own.values()), [theirs[key] for key in own])
+        by_size[smallest] = own
+    volumes = [by_size[size]["sub-p_FLAIR", "false_positive_volume"] for size in by_size]
+    assert volumes[0] != volumes[1], "the smallest lesion changes nothing here, and the test shows nothing"
+
+
+def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
+    folders = {name: tmp_path / name for name in ("maps", "truth", "brains")}
+    for folder in folders.values():
+        folder.mkdir()
+    for scored in score_manifest(Predictor(bundle), rows, description="Scoring"):
+        lesion = np.zeros(scored.volume.shape, bool) if scored.lesion is None else scored.lesion
+        for folder, array in (("maps", scored.result.score), ("truth", lesion), ("brains", scored.result.brain_mask)):
+            kind = np.float32 if folder == "maps" else np.uint8
+            image = nibabel.Nifti1Image(array.astype(kind), scored.volume.affine)
+            nibabel.save(image, folders[folder] / f"{scored.record.scan_id}.nii.gz")
+    pairs = find_pairs(folders["maps"], folders["truth"], folders["brains"])
+    found, _ = evaluate_pairs(pairs, PairOptions(threshold=THRESHOLD), method="model", seed=0)
+    own = {metric: value for (_, metric), value in figures(found.rows).items()}
+    theirs = evaluated(bundle, rows, 0.0, working=False)
+    assert len(own) > 15
+    np.testing.assert_array_equal(list(own.values()), [theirs["sub-p_FLAIR", metric] for metric in own])
