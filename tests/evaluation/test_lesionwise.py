@@ -1,5 +1,7 @@
 """Lesions found, missed and false, by hand."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,9 @@ def test_brats_leaves_out_true_lesions_of_50_mm3(make_case):
     tiny = np.zeros((20, 20, 20), bool)
     tiny[5:10, 5:10, 5:7] = True  # exactly 50 voxels
     assert METRICS.get("brats2023_lesion_dice")(make_case(tiny, mask=np.zeros_like(tiny))) == 1
+    assert METRICS.get("brats2023_lesion_hd95")(make_case(tiny, mask=np.zeros_like(tiny))) == 0
+    for name, value in (("brats2023_lesion_dice", 1), ("brats2023_lesion_hd95", 0)):
+        assert re.search(rf"up to 50 mm³ do not count.*all missed, scores {value}$", METRICS.get(name).says)
     tiny[5, 5, 7] = True
     assert METRICS.get("brats2023_lesion_dice")(make_case(tiny, mask=np.zeros_like(tiny))) == 0
 

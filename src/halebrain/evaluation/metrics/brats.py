@@ -2,7 +2,8 @@
 
 Source: Saluja et al., "BraTS 2023 lesion-wise performance metrics". True lesions that meet when dilated three times
 (18 neighbours) are one; every predicted component that touches a dilated lesion belongs to it; true ones of 50 mm³ or
-less are left out; missed and false ones count 0 (Dice) and 374 mm (HD95).
+less are left out, found or missed; missed and false ones count 0 (Dice) and 374 mm (HD95). So a scan whose only lesion
+is that small, and where nothing is predicted, scores 1, as officially.
 Differs from BraTS: surfaces are voxels with an open face, not triangles weighted by area; HD95 may differ by a voxel.
 """
 
@@ -66,10 +67,17 @@ def _lesion_hd95(case: Case) -> float:
 
 # As in the challenge, a scan without lesion and without prediction is perfect, not undefined.
 _BRATS = EmptyPolicy(no_reference=None, no_prediction=None, neither=None)
-define("brats2023_lesion_dice", "lesion-wise Dice of BraTS 2023", _lesion_dice, needs="mask", on_empty=_BRATS)
+_SMALL = "lesions up to 50 mm³ do not count there, so that a scan with no other, all missed, scores"
+define(
+    "brats2023_lesion_dice",
+    f"lesion-wise Dice of BraTS 2023; {_SMALL} 1",
+    _lesion_dice,
+    needs="mask",
+    on_empty=_BRATS,
+)
 define(
     "brats2023_lesion_hd95",
-    "lesion-wise HD95 of BraTS 2023",
+    f"lesion-wise HD95 of BraTS 2023; {_SMALL} 0",
     _lesion_hd95,
     needs="mask",
     unit="mm",
