@@ -82,7 +82,7 @@ def test_a_folder_becomes_a_data_set(raw, tmp_path, monkeypatch, in_process):
     assert json.loads((dataset / "dataset_description.json").read_text())["DatasetType"] == "derivative"
     table = (dataset / "qc.tsv").read_text().splitlines()
     assert len(table) == 6
-    assert "registration_mask_dice" in table[0]
+    assert "working_grid_mask_dice" in table[0]
     assert not (dataset / "failed.tsv").exists()
 
 

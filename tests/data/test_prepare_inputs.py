@@ -138,7 +138,7 @@ def test_an_atlas_of_ones_own_names_its_space(scan, tmp_path):
     (entry,) = read_entries(dataset)
     assert entry.files.image.name == "sub-a_space-myatlas2_desc-preproc_T1w.nii.gz"
     assert entry.working.space == "native"
-    assert entry.sidecar["quality"]["figures"]["registration_mask_dice"] > 0.97
+    assert entry.sidecar["quality"]["figures"]["working_grid_mask_dice"] > 0.97
     assert entry.atlas is not None
     found = open_scan(
         Preprocessor(config), read_volume(entry.files.image), entry.files.image, brain_mask=entry.files.brain_mask

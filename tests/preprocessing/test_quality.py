@@ -35,7 +35,7 @@ def good():
 
 
 def test_the_template_itself_is_without_fault(good):
-    assert good.figures["registration_mask_dice"] > 0.99
+    assert good.figures["working_grid_mask_dice"] > 0.99
     assert 1.05 < good.figures["normalised_mutual_information"] <= 2.0
     assert good.figures["cut_off"] == 0
     assert good.figures["gap_slices"] == 0

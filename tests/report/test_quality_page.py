@@ -17,7 +17,7 @@ def picture() -> bytes:
 
 
 def rows(count: int) -> list[QualityRow]:
-    figures = [{"snr": 10.0 + n, "registration_mask_dice": 0.95, "lesion_volume_ml": None} for n in range(count)]
+    figures = [{"snr": 10.0 + n, "working_grid_mask_dice": 0.95, "lesion_volume_ml": None} for n in range(count)]
     return [QualityRow(f"sub-{n}_T1w", "T1w", own, ("look",) if n == 0 else ()) for n, own in enumerate(figures)]
 
 

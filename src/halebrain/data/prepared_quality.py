@@ -7,11 +7,15 @@ from pathlib import Path
 
 from halebrain.core.atomic import write_text
 from halebrain.data.prepared_set import PreparedEntry
+from halebrain.preprocessing.quality import GRID_DICE
 from halebrain.preprocessing.quality_group import group_distances, outliers
 
 _MISSING = "n/a"
 _OF_THE_FILE = ("distinct_values", "highest_intensity")
 """Figures of how intensities are stored, in which scanners differ at will: no scan is odd by them."""
+
+_RENAMED = {"registration_mask_dice": GRID_DICE}
+"""Figures of data sets that an earlier version prepared → their names of today."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
     for group in groups.values():
         distances = group_distances([entry.sidecar["quality"]["histogram"] for entry in group])
         figures = [
-            {**entry.sidecar["quality"]["figures"], "histogram_distance": distance}
+            {**_figures(entry), "histogram_distance": distance}
             for entry, distance in zip(group, distances, strict=True)
         ]
         compared = [{name: value for name, value in own.items() if name not in _OF_THE_FILE} for own in figures]
@@ -48,6 +52,12 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
             flags = (*entry.sidecar["quality"]["flags"], *lines)
             found.append(QualityEntry(entry, own, flags, round(far, 2)))
     return sorted(found, key=lambda quality: (not quality.flags, -quality.outlier, quality.entry.raw.scan_id))
+
+
+def _figures(entry: PreparedEntry) -> dict[str, float | None]:
+    """Return the figures of a scan; those that an earlier version named otherwise, by their name of today."""
+    figures: dict[str, float | None] = entry.sidecar["quality"]["figures"]
+    return {_RENAMED.get(name, name): value for name, value in figures.items()}
 
 
 def write_quality_table(entries: Sequence[QualityEntry], path: Path) -> None:

@@ -13,8 +13,9 @@ from halebrain.preprocessing.upright import TURNED_RATIO
 
 Figures = Mapping[str, Any]
 
-_LOW_DICE = 0.88
-"""Overlap with the template that real adult scans exceed (0.91 to 0.98)."""
+_LOW_REGISTRATION_DICE = 0.88
+"""`registration_mask_dice`, the overlap with the template at which the registration ended, of real adult scans exceeds
+it (0.91 to 0.98). The overlap on the working grid is another figure, `working_grid_mask_dice`."""
 _CHILD_ML, _SMALL_ML = 950.0, 1050.0
 """Brains of the adults at hand: 990 to 1680 ml, 1 of 66 below 1050 ml; below 950 ml are children of up to about two."""
 _CUT_FACE = 0.3
@@ -106,7 +107,7 @@ def _turned(qc: Figures) -> str | None:
 
 def _overlap(qc: Figures) -> str | None:
     dice = qc.get("registration_mask_dice")
-    if dice is None or dice >= _LOW_DICE or qc.get("registration_failed"):
+    if dice is None or dice >= _LOW_REGISTRATION_DICE or qc.get("registration_failed"):
         return None
     return f"brain and template overlap by {dice:.2f} only: look at the brain mask, and whether the head is whole"
 

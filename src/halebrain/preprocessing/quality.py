@@ -12,7 +12,10 @@ from halebrain.preprocessing.template import Template, template_on
 from halebrain.preprocessing.upright import normalised_mutual_information
 
 HISTOGRAM_BINS = 64
-_LOW_DICE = 0.90
+GRID_DICE = "working_grid_mask_dice"
+"""Overlap of brain and template on the working grid, of every scan: registered here, before, or not at all. What the
+registration itself ended at is another figure, `registration_mask_dice`."""
+_LOW_GRID_DICE = 0.90
 """Real adult scans reach 0.93 to 0.98 with their masks; below 0.90 the picture shows why."""
 _MOST_ML = 2000.0
 """Of adults, brain with the fluid in and around it as extractors leave it; small brains are flagged by the pipeline."""
@@ -39,7 +42,7 @@ def assess(
 ) -> ScanQuality:
     """Return the quality of one scan.
 
-    Figures: `registration_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
+    Figures: `working_grid_mask_dice` and `normalised_mutual_information` (Studholme et al. 1999, 1 = independent,
     2 = the same) with the template on the working grid, `brain_confidence`, `brain_volume_ml`, `snr` (median over
     noise in the brain), `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or
     repeated slices within the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`,
@@ -53,7 +56,7 @@ def assess(
     """
     template, template_mask = template_on(scan.grid, atlas)
     figures: dict[str, float | None] = {
-        "registration_mask_dice": _dice(scan.brain_mask, template_mask),
+        GRID_DICE: _dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
         "brain_confidence": scan.qc.get("brain_confidence"),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
@@ -81,8 +84,8 @@ def assess(
 
 def _flags(figures: dict[str, float | None]) -> list[str]:
     flags = []
-    dice, brain_ml = figures["registration_mask_dice"] or 0.0, figures["brain_volume_ml"] or 0.0
-    if dice < _LOW_DICE:
+    dice, brain_ml = figures[GRID_DICE] or 0.0, figures["brain_volume_ml"] or 0.0
+    if dice < _LOW_GRID_DICE:
         flags.append(f"brain and template overlap by {dice:.2f} only: look at the registration")
     if brain_ml > _MOST_ML:
         flags.append(f"a brain of {brain_ml:.0f} ml is none of an adult: look at the mask and the spacing")

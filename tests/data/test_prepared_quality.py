@@ -1,0 +1,25 @@
+"""The quality table: one line a scan, whichever version prepared it."""
+
+from pathlib import Path
+
+from halebrain.data.prepared_quality import quality_entries, write_quality_table
+from halebrain.data.prepared_set import PreparedEntry
+from halebrain.io.manifest import ScanRecord
+from halebrain.preprocessing.prepared import prepared_files
+
+
+def entry(name, figure, value):
+    record = ScanRecord(subject=name, image=Path(f"{name}.nii.gz"), modality="FLAIR")
+    quality = {"figures": {figure: value, "snr": 20.0}, "flags": [], "histogram": [0.5, 0.5]}
+    return PreparedEntry(record, prepared_files(Path("set"), record), {"quality": quality})
+
+
+def test_the_overlap_of_earlier_versions_has_its_name_of_today(tmp_path):
+    entries = [entry("old", "registration_mask_dice", 0.91), entry("new", "working_grid_mask_dice", 0.95)]
+    write_quality_table(quality_entries(entries), tmp_path / "qc.tsv")
+    header, *lines = [line.split("\t") for line in (tmp_path / "qc.tsv").read_text().splitlines()]
+    assert header[:4] == ["scan", "modality", "working_grid_mask_dice", "snr"]
+    assert [line[:4] for line in lines] == [
+        ["sub-new_FLAIR", "FLAIR", "0.95", "20"],
+        ["sub-old_FLAIR", "FLAIR", "0.91", "20"],
+    ]
