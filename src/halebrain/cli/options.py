@@ -56,7 +56,7 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; never changes a result.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; moves no score by 0.00001.")]
 MinLesion = Annotated[
     float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept; default: the model's own.")
 ]
