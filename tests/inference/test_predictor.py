@@ -1,19 +1,24 @@
 """The predictor: the same maps whatever the batch size, reproducible noise, and scores where the brain is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from halebrain.core.errors import DataError
-from halebrain.core.types import Volume
+from halebrain.core.types import TEMPLATE_SPACE, Volume
+from halebrain.data.slices import build_store
 from halebrain.inference.postprocess import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import read_volume, write_volume
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
 from halebrain.models.join import join_models
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.geometry import working_grid
+from halebrain.preprocessing.pipeline import PreprocessingConfig, WorkingScan
 
 SETTINGS = {
     "unet": {"channels": [16, 16], "blocks_per_level": 1, "patch": 4, "norm_groups": 8, "attention_head_channels": 0},
@@ -77,7 +82,8 @@ def maps(bundle: Bundle, scan: WorkingScan) -> WorkingMaps:
 def test_the_batch_size_changes_nothing(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps, batch_size: int) -> None:
     other = Predictor(bundle, batch_size=batch_size, precision="fp32").predict_working(scan)
     for name in MAPS:
-        np.testing.assert_allclose(getattr(other, name), getattr(maps, name), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(getattr(other, name), getattr(maps, name), atol=1e-5, rtol=0, err_msg=name)
+    # The root of a difference of squares that nearly cancel.
     np.testing.assert_allclose(other.uncertainty, maps.uncertainty, atol=1e-3)
 
 
@@ -190,6 +196,39 @@ def test_a_segmenter_is_shown_the_neighbours_that_it_asks_for_whatever_the_batch
     with torch.inference_mode():
         expected = segmenter(seen, reconstruction[4:5]).sigmoid()
     torch.testing.assert_close(found[0][4:5], expected, atol=1e-6, rtol=0)
+
+
+def test_a_slice_has_the_neighbours_that_it_had_in_training(tmp_path: Path) -> None:
+    """Small slices at both ends and one in the middle are scored, but shown beside none, as in a store of slices."""
+    config = PreprocessingConfig(shape=(32, 32, 24), spacing_mm=6, bias_correction="none", registration="none")
+    affine, brain = working_grid(config.shape, 6).affine, np.zeros(config.shape, np.uint8)
+    brain[6:26, 5:27, 4:20] = 1
+    for small in (4, 5, 11, 19):
+        brain[:, :, small] = 0
+        brain[10:16, 10:18, small] = 1
+    image = ((0.3 + 0.4 * np.random.default_rng(0).random(config.shape)) * brain).astype(np.float32)
+    write_volume(tmp_path / "image.nii.gz", image, affine)
+    write_volume(tmp_path / "brain.nii.gz", brain, affine, dtype=np.uint8)
+    record = ScanRecord(
+        "a", tmp_path / "image.nii.gz", "FLAIR", brain_mask=tmp_path / "brain.nii.gz", space=TEMPLATE_SPACE
+    )
+    segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 2))).eval()
+    bundle = replace(make_bundle(), segmenter=segmenter)
+
+    seen: list[torch.Tensor] = []
+    segmenter.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    volume, mask = read_volume(record.image), brain.astype(bool)
+    Predictor(bundle, levels=(250,)).predict(volume, brain_mask=mask, space=record.space, modality="FLAIR")
+    shown = torch.cat(seen)
+    assert len(shown) == 16  # the small ones too
+
+    store = build_store(Manifest((record,)), config, tmp_path / "cache", description="scans", with_levels=True)
+    learned = (store.levels[0] - 4).tolist()
+    assert [n for n in range(16) if n not in learned] == [0, 1, 7, 15]
+    trained = replace(store, neighbours=(-1, 2)).read([0] * len(learned), list(range(len(learned))))
+    torch.testing.assert_close(shown[learned], trained.image, atol=1e-3, rtol=0)  # a store holds float16
+    assert not shown[1][1].any()  # below the second small slice is the first, which nobody learned from
+    assert shown[1][2].any()
 
 
 def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:

@@ -19,6 +19,10 @@ Affine = npt.NDArray[np.float64]
 SLICE_AXIS = 2
 """The axis of a working-grid volume along which axial slices lie."""
 
+LEARNED_BRAIN_PIXELS = 100
+"""A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing: networks learn from none, and none is shown as the
+neighbour of another, neither in training nor after."""
+
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 """BIDS name of the atlas space of the working grid."""
 

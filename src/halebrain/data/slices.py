@@ -23,15 +23,13 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.core.types import SLICE_AXIS
+from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan, read_sidecar
 
-_MIN_BRAIN_PIXELS = 100
-"""A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing and is left out."""
 _CACHE_VERSION = 1
 Sampling = Literal["random", "all", "level"]
 
@@ -296,7 +294,7 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
         labels[scan.mask_from_native(lesion) & scan.brain_mask] = 3
     slices = np.moveaxis(scan.image, SLICE_AXIS, 0).astype(np.float16)
     labels = np.moveaxis(labels, SLICE_AXIS, 0)
-    keep = (labels > 0).sum(axis=(1, 2)) >= _MIN_BRAIN_PIXELS
+    keep = (labels > 0).sum(axis=(1, 2)) >= LEARNED_BRAIN_PIXELS
     if not keep.any():
         raise DataError(
             "a training scan must show brain on the working grid",

@@ -11,7 +11,7 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
 from halebrain.core.random import derive_seed
-from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
+from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.postprocess import (
     PostprocessingConfig,
     erode,
@@ -25,8 +25,9 @@ from halebrain.models.reconstruction.base import Level
 from halebrain.models.segmentation import Segmenter, with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
-_MIN_BRAIN_PIXELS = 20
-"""Slices with less brain than this (0.8 cm² at 2 mm) are not looked at."""
+_SCORED_BRAIN_PIXELS = 20
+"""Slices with less brain than this (0.8 cm² at 2 mm) get no score. Those with less than `LEARNED_BRAIN_PIXELS` get one,
+of networks that learned from none so small: better than to miss what lies at the top or the bottom of a brain."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class WorkingMaps:
 
 
 class Predictor:
-    """Runs one model over scans; the result of a scan does not depend on batch size or on what ran before.
+    """Runs one model over scans; the result of a scan does not depend on what ran before.
 
     Args:
         bundle: The model.
         device: Where the networks run.
         seed: The user's seed; noise is seeded from (seed, scan content, level, draw, slice).
         draws: Noise draws at each level.
-        batch_size: Slices at once.
+        batch_size: Slices at once; on the CPU and in "fp32" it moves no score by more than 1e-5, which is rounding.
         levels: Noise levels; `None` = those of the model.
         precision: "fp32", or "bf16" for wide networks: faster, but its results depend on the batch size in the third
             decimal.
@@ -280,7 +281,8 @@ class Predictor:
     ) -> torch.Tensor:
         """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
 
-        The slices are those of one scan in their order: each is shown with the neighbours that the segmenter asks for.
+        The slices are those of one scan in their order: each is shown with the neighbours that the segmenter asks for,
+        as it was in training, where slices with too little brain to learn from are nobody's neighbours.
         """
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
@@ -290,7 +292,11 @@ class Predictor:
                 probability = (probability + other) / 2
             return probability * inside
 
-        seen = with_neighbours(image, segmenter.config.shown)
+        learned, shown = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.config.shown
+        seen = with_neighbours(image * learned[:, None, None, None], shown)
+        seen[:, :1] = image
+        # In a store of slices those between which there is none stand side by side.
+        seen[learned] = with_neighbours(image[learned], shown)
         return self._in_batches(run, seen, mask, reconstruction)
 
     @torch.inference_mode()
@@ -319,7 +325,7 @@ def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     """Return axial slices and their brain masks `(n, 1, h, w)`, and the indices of those that show enough brain."""
     image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
     mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
-    used = (mask.sum(dim=(1, 2, 3)) >= _MIN_BRAIN_PIXELS).nonzero().flatten()
+    used = (mask.sum(dim=(1, 2, 3)) >= _SCORED_BRAIN_PIXELS).nonzero().flatten()
     if len(used) == 0:
         raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
     return image, mask, used
