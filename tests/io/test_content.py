@@ -76,6 +76,7 @@ def test_a_pair_is_packed_or_not_whatever_its_names(tmp_path, data):
         (gzip.compress(b"nothing of the kind" * 50), ""),
         (gzip.compress(bytes(600))[:40], ""),
     ],
+    ids=["zstd", "bzip2", "hdf5", "nrrd", "text", "empty", "packed text", "cut off"],
 )
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mgz", "a.hdr", "a.nii.zst", "a.nii.bz2", "a"])
 def test_anything_else_is_one_line(tmp_path, raw, said, name):
