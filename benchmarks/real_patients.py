@@ -18,6 +18,7 @@ from pathlib import Path
 
 from halebrain.cli.options import find_device, read_calibration
 from halebrain.cli.scoring import run_evaluation
+from halebrain.core.failures import Failures
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.tables import write_evaluation
@@ -72,7 +73,9 @@ def main() -> None:
     found = {}
     for name in arguments.threshold:
         point = OperatingPoint(read_calibration(bundle), name)
-        found[name] = run_evaluation(predictor, real_patients(arguments.data), point=point)
+        failures, rows = Failures(None), real_patients(arguments.data)
+        found[name] = run_evaluation(predictor, rows, point=point, failures=failures)
+        failures.refuse("every scan should be scored", len(rows), remedy="mend what each line says")
         write_evaluation(found[name], arguments.output / name.replace(":", "_"))
     table(found)
 

@@ -8,6 +8,7 @@ import torch
 
 from halebrain.cli.calibrate import run_calibration
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.failures import Failures
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_store import bundle_files
@@ -29,13 +30,13 @@ def rows(*subjects):
 
 def test_a_subject_of_the_training_is_refused(trained):
     with pytest.raises(DataError, match=r"must not be calibrated on, got a \(stage1\)"):
-        run_calibration(trained, rows("a", "c"), seed=0, device=torch.device("cpu"))
+        run_calibration(trained, rows("a", "c"), failures=Failures(None), seed=0, device=torch.device("cpu"))
 
 
 def test_a_subject_of_the_validation_may_take_part(trained):
     # It is looked for on disk, so it was not refused.
     with pytest.raises(MissingInputError, match=r"b\.nii"):
-        run_calibration(trained, rows("b"), seed=0, device=torch.device("cpu"))
+        run_calibration(trained, rows("b"), failures=Failures(None), seed=0, device=torch.device("cpu"))
 
 
 HEALTHY = [(f"f{n}", "FLAIR", "val", "healthy") for n in range(2)]

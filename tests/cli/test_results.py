@@ -82,12 +82,12 @@ FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "interval", "notes"},
     "bids": {"output", "index", "level", "scans", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
-    "calibrate": {"model", "scans", "subjects", "default", "thresholds", "modalities"},
+    "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},
     "demo": {"output", "page", "model", "seconds"},
     "detect": {"output", "index", "scans", "failed", "left_out"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
-    "evaluate": {"output", "files", "left_out", "provenance", "set", "summaries", "comparisons"},
+    "evaluate": {"output", "files", "failed", "left_out", "provenance", "set", "summaries", "comparisons"},
     "export-nnunet": {"output", "grid", "modalities", "cases"},
     "models describe": {"path", "bytes", "sha256", "about"},
     "models export": {"path", "bytes", "sha256"},
@@ -103,7 +103,7 @@ FIELDS = {
     "train joint": {"output", "model", "log", "loss"},
     "train reconstructor": {"output", "model", "log", "loss"},
     "train segmenter": {"output", "model", "log", "loss"},
-    "tune": {"output", "files", "model", "best"},
+    "tune": {"output", "files", "model", "best", "failed"},
 }
 WRITTEN = ("output", "model", "encoder", "page", "manifest", "montage", "log", "loss", "path", "index", "table")
 """Fields that are paths of what must be there then."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from halebrain.core.errors import DataError, WorkerError
+from halebrain.core.errors import DataError, UnexpectedError, WorkerError
 from halebrain.core.parallel import map_items
 
 
@@ -24,6 +24,29 @@ def square_or_die(n):
     if n == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return n * n
+
+
+class AwkwardError(Exception):
+    """Cannot be sent to another process: it is made of two arguments, and pickle gives it one."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def fail_awkwardly(n):
+    if n == 1:
+        raise AwkwardError("salt", "pepper")
+    return n
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_nobody_foresaw_fails_alone_and_keeps_its_traceback(workers):
+    found = dict(map_items(fail_awkwardly, range(4), workers=workers))
+    error = found.pop(1)
+    assert found == {0: 0, 2: 2, 3: 3}
+    assert isinstance(error, UnexpectedError)
+    assert str(error) == "unexpected AwkwardError: salt and pepper"
+    assert 'raise AwkwardError("salt", "pepper")' in error.traceback
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import evaluate_pairs
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.pairs import PairOptions, find_pairs, look_at_pairs, parse_labels, read_case, unused_images
@@ -195,7 +196,7 @@ def test_maps_that_are_not_finite_are_refused(folders):
 def test_scores_that_are_no_probabilities_are_said(folders):
     for path in (folders / "maps").iterdir():
         write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
-    found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
     assert notes[0] == "predictions are taken as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
     assert len(notes) == 4
     assert "no probabilities" in notes[1]
@@ -206,9 +207,11 @@ def test_scores_that_are_no_probabilities_are_said(folders):
 
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     assert look_at_pairs(pairs_of(folders), PairOptions())[0].graded
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
     assert {r.metric for r in found.rows} == {n for n in METRICS if METRICS.get(n).needs == "score"}
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0)
+    found, _ = evaluate_pairs(
+        pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+    )
     assert {r.metric for r in found.rows} == set(METRICS)
     assert 0 < found.mean("dice", method="mine").mean < 1
     for path in (folders / "maps").iterdir():
@@ -216,7 +219,7 @@ def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     chosen, notes = look_at_pairs(pairs_of(folders), PairOptions())
     assert not chosen.graded
     assert notes == ["predictions are taken as masks (values beside 0: 1)"]
-    masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0)
+    masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
     assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
     assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
 
@@ -234,7 +237,7 @@ def test_brain_masks_say_where_voxels_count(folders):
 
 
 def test_provenance_names_every_file(folders):
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=3)
+    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=3, failures=Failures(None))
     assert [p["name"] for p in found.provenance["references"]] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
     assert all(len(p["sha256"]) == 64 for p in found.provenance["predictions"])
     assert found.provenance["seed"] == 3
@@ -253,7 +256,9 @@ def labelled(folders):
 
 @pytest.mark.parametrize("labels", ["all", (4,), (1, 2), (1, 2, 4)])
 def test_identical_labels_have_a_dice_of_one(labelled, labels):
-    found, _ = evaluate_pairs(pairs_of(labelled), PairOptions(labels=labels), method="mine", seed=0)
+    found, _ = evaluate_pairs(
+        pairs_of(labelled), PairOptions(labels=labels), method="mine", seed=0, failures=Failures(None)
+    )
     assert found.mean("dice", method="mine").mean == 1
 
 

@@ -20,6 +20,7 @@ from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
 from halebrain.core.errors import DataError
+from halebrain.core.failures import Failures
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
@@ -142,7 +143,7 @@ class Adapter:
         given, preprocessing = self.given, self.predictor.preprocessor.config
         # Those held out too, so that a file that cannot be read is said before anything is trained.
         parts = (given.annotated, given.healthy, given.held_out)
-        annotated, healthy, held_out = (prepare_scans(m, preprocessing, self.folder / "scans") for m in parts)
+        annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", Failures(self.folder))
         cache = self.folder / "slices"
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:

@@ -1,10 +1,11 @@
 """Which scans of a manifest an adaptation learns from, which it only judges by, and what a user should know of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.core.progress import track
+from halebrain.core.failures import Failures
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.core.wording import counted
 from halebrain.data.prepare import PrepareTask, prepare_scan
@@ -98,14 +99,37 @@ def _named(subjects: list[str]) -> str:
     return ", ".join(subjects[:_NAMED]) + more
 
 
-def prepare_scans(manifest: Manifest, config: PreprocessingConfig, folder: Path) -> Manifest:
+def prepare_scans(
+    manifests: Sequence[Manifest], config: PreprocessingConfig, folder: Path, failures: Failures
+) -> list[Manifest]:
     """Return the scans on the working grid: those that are prepared as they are, the others prepared in `folder`.
 
+    All of them are looked at before one that failed ends it, so that what is wrong is known at once.
+
+    Args:
+        manifests: The scans, by what they are for; no scan twice.
+        config: How the model expects them.
+        folder: Where prepared scans go.
+        failures: Takes in scans that fail.
+
     Raises:
-        DataError: A scan cannot be used; the message names it.
+        PartialFailureError: Some failed: without them another model would be learned.
+        DataError: None can be used; the message names the first.
     """
-    rows = track(manifest.records, description="Preparing scans", total=len(manifest))
-    return replace(manifest, records=tuple(_prepared(record, config, folder) for record in rows))
+    made: dict[str, ScanRecord] = {}
+
+    def prepare(record: ScanRecord) -> None:
+        made[record.scan_id] = _prepared(record, config, folder)
+
+    records = [record for manifest in manifests for record in manifest]
+    failures.each(prepare, records, name=lambda record: record.scan_id, description="Preparing scans")
+    failures.refuse(
+        "every scan should be prepared before anything is learned",
+        len(records),
+        where=folder,
+        remedy="mend what each line says, or take those rows out of the manifest; the others stay prepared",
+    )
+    return [replace(manifest, records=tuple(made[r.scan_id] for r in manifest)) for manifest in manifests]
 
 
 def _prepared(record: ScanRecord, config: PreprocessingConfig, folder: Path) -> ScanRecord:

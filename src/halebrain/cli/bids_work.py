@@ -1,7 +1,6 @@
 """The participant level of the BIDS App: scan after scan, in this process or in several, with a record of failures."""
 
 import json
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halebrain.core.errors import DataError, HalebrainError, WorkerError
+from halebrain.core.errors import DataError, HalebrainError, UnexpectedError
 from halebrain.core.wording import printable
 
 if TYPE_CHECKING:
@@ -71,15 +70,15 @@ def look_at_all(
         for done, (index, error) in enumerate(found, start=1):
             bar.reach(done)
             record = _record(looking, images[index])
-            if not isinstance(error, Exception):
+            if not isinstance(error, HalebrainError):
                 record.unlink(missing_ok=True)
                 continue
             name = _name(images[index])
             _write_record(record, images[index].relative_to(looking.dataset), error)
             if stop:
                 raise error
-            typer.echo(f"halebrain: {name}: {_said(error)}", err=True)
-            failed[name] = _said(error)
+            typer.echo(f"halebrain: {name}: {error!s}", err=True)
+            failed[name] = str(error)
     return dict(sorted(failed.items()))
 
 
@@ -157,14 +156,10 @@ def _name(image: Path) -> str:
     return printable(stem_of(image))
 
 
-def _write_record(path: Path, place: Path, error: Exception) -> None:
+def _write_record(path: Path, place: Path, error: HalebrainError) -> None:
     from halebrain.core.atomic import write_text
 
-    said: dict[str, Any] = {"input_in_dataset": place.as_posix(), "error": _said(error)}
-    if not isinstance(error, HalebrainError) or isinstance(error, WorkerError):
-        said["traceback"] = traceback.format_exception(error)
+    said: dict[str, Any] = {"input_in_dataset": place.as_posix(), "error": str(error)}
+    if isinstance(error, UnexpectedError):
+        said["traceback"] = error.traceback.splitlines()
     write_text(path, json.dumps(said, indent=2) + "\n")
-
-
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, HalebrainError) else f"unexpected {type(error).__name__}: {error}"

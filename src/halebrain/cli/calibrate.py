@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, command_line
+from halebrain.cli.results import Results, command_line, failed_scans
 from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted, whole_percent
 
 if TYPE_CHECKING:
@@ -64,9 +65,11 @@ def calibrate(
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
     where = options.find_device(device)
+    failures = Failures(None)  # a model's folder takes no other files
     calibration = run_calibration(
         model,
         rows,
+        failures=failures,
         name=name,
         add=add,
         default=default,
@@ -82,7 +85,7 @@ def calibrate(
     for contrast, table in calibration.modalities.items():
         for stored, threshold in table.items():
             results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
-    _warn_of_few(rows, healthy_share)
+    _warn_of_few(rows.select(lambda r: r.scan_id not in failures.reasons), healthy_share)
     typer.echo(f"halebrain: --threshold auto means {calibration.default}", err=True)
     stated = calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})
     results.finish(
@@ -92,7 +95,20 @@ def calibrate(
             command_line("evaluate", model, "--manifest", manifest, "-o", "evaluation"),
             command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", model),
         ],
-        document={"model": model, "scans": len(rows), "subjects": len(calibration.subjects), "modalities": {}} | stated,
+        document={
+            "model": model,
+            "scans": len(rows) - len(failures.reasons),
+            "subjects": len(calibration.subjects),
+            "failed": failed_scans(failures.reasons),
+            "modalities": {},
+        }
+        | stated,
+    )
+    failures.refuse(
+        "every scan should take part in the thresholds",
+        len(rows),
+        where=manifest,
+        remedy="the thresholds are stored, chosen without them; mend what each line says and calibrate again",
     )
 
 
@@ -117,6 +133,7 @@ def run_calibration(
     model: Path,
     rows: "Manifest",
     *,
+    failures: Failures,
     seed: int,
     device: "torch.device",
     name: str | None = None,
@@ -130,6 +147,7 @@ def run_calibration(
     Args:
         model: The bundle; a folder, or with `output` a zip or a name.
         rows: Validation scans.
+        failures: Takes in scans that fail; the thresholds are chosen without them.
         seed: The user's seed.
         device: Where the networks run.
         name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
@@ -164,7 +182,8 @@ def run_calibration(
     if add:
         check_addition(rows, before, name)
     check_default(default, rows, before, name)
-    calibration = fit_calibration(Predictor(bundle, device=device, seed=seed), rows, healthy_share=healthy_share)
+    predictor = Predictor(bundle, device=device, seed=seed)
+    calibration = fit_calibration(predictor, rows, healthy_share=healthy_share, failures=failures)
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
     if add and before is not None:

@@ -1,9 +1,11 @@
 """What calibration does between a manifest and the thresholds: score every scan, fit over all and by modality."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.failures import Failures
 from halebrain.core.wording import whole_percent
 
 if TYPE_CHECKING:
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
 _RATES = (0.01, 0.05, 0.1)
 
 
-def fit_calibration(predictor: "Predictor", rows: "Manifest", *, healthy_share: float) -> "Calibration":
+def fit_calibration(
+    predictor: "Predictor", rows: "Manifest", *, healthy_share: float, failures: "Failures"
+) -> "Calibration":
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
     Args:
         predictor: The model.
         rows: The scans; those that are neither healthy nor annotated take no part.
         healthy_share: The share of healthy people in whom the thresholds by false volume hold.
+        failures: Takes in scans that fail; the thresholds are chosen, and say so, without them.
 
     Raises:
         MissingInputError: None takes part.
@@ -31,13 +36,15 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest", *, healthy_share: 
     from halebrain.core.modality import standard_modality
     from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration
-    from halebrain.inference.cohort import score_manifest
+    from halebrain.inference.cohort import score_scan
     from halebrain.inference.false_volume import HealthyMap
 
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[HealthyMap]] = {}
     ill: list[tuple[str, Scores, Labels]] = []
-    for scored in score_manifest(predictor, rows, description="Calibrating"):
+
+    def score(record: "ScanRecord") -> None:
+        scored = score_scan(predictor, record)
         modality, brain = standard_modality(scored.record.modality), scored.result.brain_mask
         if _is_annotated(scored.record) and scored.lesion is not None:
             ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
@@ -45,6 +52,9 @@ def fit_calibration(predictor: "Predictor", rows: "Manifest", *, healthy_share: 
             whole = working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm)
             kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
             healthy.setdefault(modality, []).append(kept)
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Calibrating")
+    rows = replace(rows, records=tuple(done))
     about = {"split": "val", "manifest_sha256": rows.fingerprint()}
     every = [scan for scans in healthy.values() for scan in scans]
     thresholds = _by_dice(ill, about) | _by_healthy(every, about, healthy_share)

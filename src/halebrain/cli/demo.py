@@ -11,6 +11,7 @@ import typer
 
 from halebrain.cli import options
 from halebrain.cli.results import Results, command_line, look_at
+from halebrain.core.failures import Failures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
 _SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
 _SMALLEST_MM3 = 20.0
 """Smallest piece in the mask of the scan that is shown, and of its outline on the page."""
+_AGAIN = "mend what each line says; the same command goes on"
 _METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 
 
@@ -129,7 +131,9 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
     from halebrain.cli.calibrate import run_calibration
 
     rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
-    run_calibration(model, rows, seed=seed, device=options.find_device(device))
+    failures = Failures(None)
+    run_calibration(model, rows, failures=failures, seed=seed, device=options.find_device(device))
+    failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
 
 
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
@@ -148,7 +152,9 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     point = OperatingPoint(options.read_calibration(bundle))
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
-    evaluation = run_evaluation(predictor, unseen, point=point)
+    failures = Failures(None)
+    evaluation = run_evaluation(predictor, unseen, point=point, failures=failures)
+    failures.refuse("every scan of the demo should be scored", len(unseen), remedy=_AGAIN)
     write_evaluation(evaluation, output / "evaluation")
     write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
     # The patient with the median result is shown, not the best one.

@@ -7,7 +7,8 @@ import typer
 
 from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
-from halebrain.core.errors import HalebrainError, PartialFailureError, UsageError
+from halebrain.core.errors import HalebrainError, UsageError, unexpected_as_error
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def detect(
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.cli.detecting import detect_scan
     from halebrain.cli.found import found_scan
-    from halebrain.cli.pages import write_index
+    from halebrain.cli.pages import FAILED, write_index
     from halebrain.cli.scan_steps import each_scan
     from halebrain.inference.cohort import find_scans
     from halebrain.io.bids_derivative import begin_derivative
@@ -90,32 +91,32 @@ def detect(
     if scans[0].in_dataset is not None:
         begin_derivative(output, source)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
-    failed: list[tuple[str, HalebrainError]] = []
+    failures = Failures(output)
     found: list[dict[str, Any]] = []
     how: dict[str, Any] = {"choice": choice, "overwrite": overwrite, "dicom_seg": dicom_seg}
     for scan, steps in each_scan(scans, predictor):
         folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
         try:
-            done = detect_scan(predictor, scan, folder, **how, steps=steps)
+            with unexpected_as_error():
+                done = detect_scan(predictor, scan, folder, **how, steps=steps)
+                found.append(found_scan(done, scan.name))
             results.line(done)
-            found.append(found_scan(done, scan.name))
+            failures.went_well(scan.name)
         except HalebrainError as error:
             if single:
                 raise
-            typer.echo(f"halebrain: {scan.name}: {error}", err=True)
-            failed.append((scan.name, error))
-    reasons = {name: str(error) for name, error in failed}
+            failures.add(scan.name, error)
+    reasons = failures.reasons
     if scans[0].in_dataset is not None:
         write_participants(output, source)
     index = None if single else write_index(output, [scan.name for scan in scans], reasons)
     _tell(results, output, found, reasons, index, left_out)
-    if failed:
-        raise PartialFailureError(
-            "every scan should be looked at",
-            received=f"{len(failed)} of {len(scans)} that failed: {', '.join(reasons)}",
-            where=output / "failed.tsv",
-            remedy="mend what each line says; the same command then looks at those only",
-        )
+    failures.refuse(
+        "every scan should be looked at",
+        len(scans),
+        where=output / FAILED,
+        remedy="mend what each line says; the same command then looks at those only",
+    )
 
 
 def _tell(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, look_at, tell_left_out
+from halebrain.cli.results import Results, failed_scans, look_at, tell_left_out
 from halebrain.core.errors import UsageError
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def evaluate(
     elif protocol is not None:
         options.refuse_without_effect(context, ("grid",), "has no effect beside --protocol, which has its own")
     left_out: list[dict[str, object]] = []
+    failures = Failures(output)
     if predictions is None:
         options.refuse_without_effect(context, _OF_FOLDERS, "goes with --predictions, not with a model")
         if manifest is None:
@@ -111,27 +113,39 @@ def evaluate(
         chosen["reconstruction"] = reconstruction
         chosen["working"] = grid is Grid.working or protocol is not None
         chosen |= {"min_lesion_mm3": min_lesion_mm3, "baselines": baselines}
-        evaluation = _evaluate_model(model, manifest, chosen, threshold, protocol=protocol, seed=seed, device=device)
+        how: dict[str, Any] = {"protocol": protocol, "seed": seed, "device": device}
+        evaluation = _evaluate_model(model, manifest, chosen, threshold, failures, **how)
     else:
         if references is None:
             raise UsageError("predictions are evaluated against references", remedy="give --references")
-        evaluation, left_out = _evaluate_folders(predictions, references, brain_masks, labels, threshold, seed)
+        evaluation, left_out = _evaluate_folders(
+            predictions, references, brain_masks, labels, threshold, seed, failures
+        )
     paths = [*write_evaluation(evaluation, output), output / "index.html"]
     judged = predictions or model or Path(DEFAULT_MODEL)
     write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {judged.name}")
     results = Results("evaluate", as_json=as_json)
     for line in (*headline(evaluation).splitlines(), *paths):
         results.line(line)
+    scored = len({row.scan_id for row in evaluation.rows})
     results.finish(
-        f"{counted(len({row.scan_id for row in evaluation.rows}), 'scan')} scored",
+        f"{counted(scored, 'scan')} scored"
+        + (f"; {counted(len(failures.reasons), 'scan')} failed" if failures.reasons else ""),
         wrote=[output],
         then=[look_at(paths[-1])],
         document={
             "output": output,
             "files": paths,
             "left_out": left_out,
+            "failed": failed_scans(failures.reasons),
             **json.loads((output / "summary.json").read_text("utf-8")),
         },
+    )
+    failures.refuse(
+        "every scan should be scored",
+        scored + len(failures.reasons),
+        where=output / "summary.json",
+        remedy="the figures are of the other scans; mend what each line says and evaluate again",
     )
 
 
@@ -140,6 +154,7 @@ def _evaluate_model(
     manifest: Path,
     chosen: dict[str, Any],
     threshold: str,
+    failures: Failures,
     *,
     protocol: "Protocol | None",
     seed: int,
@@ -162,12 +177,18 @@ def _evaluate_model(
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
     how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None
-    evaluation = run_evaluation(predictor, rows, point=point, **how)
+    evaluation = run_evaluation(predictor, rows, point=point, failures=failures, **how)
     return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
 
 
 def _evaluate_folders(
-    predictions: Path, references: Path, brain_masks: Path | None, labels: str | None, threshold: str, seed: int
+    predictions: Path,
+    references: Path,
+    brain_masks: Path | None,
+    labels: str | None,
+    threshold: str,
+    seed: int,
+    failures: Failures,
 ) -> tuple["Evaluation", list[dict[str, object]]]:
     from halebrain.evaluation.folders import evaluate_pairs
     from halebrain.evaluation.operating_point import select_threshold
@@ -177,7 +198,7 @@ def _evaluate_folders(
     pairs = find_pairs(predictions, references, brain_masks)
     left_out = tell_left_out(unused_images(pairs, predictions, references, brain_masks))
     wanted = PairOptions(labels=parse_labels(labels), threshold=value)
-    evaluation, notes = evaluate_pairs(pairs, wanted, method=predictions.name, seed=seed)
+    evaluation, notes = evaluate_pairs(pairs, wanted, method=predictions.name, seed=seed, failures=failures)
     for note in notes:
         typer.echo(f"halebrain: {note}", err=True)
     if value is None and evaluation.curves:

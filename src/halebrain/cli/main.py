@@ -1,8 +1,8 @@
 """The `halebrain` command: registers the verbs and turns errors into one line and a documented exit code.
 
 Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed), 65 bad data, 66 missing input,
-69 weights or tool unavailable, 70 a worker process died, 73 cannot write, 78 bad configuration, 130 interrupted (state
-saved).
+69 weights or tool unavailable, 70 a worker process died, 71 an unexpected fault,
+73 cannot write, 78 bad configuration, 130 interrupted (state saved).
 """
 
 import sys
@@ -28,7 +28,7 @@ from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.cli.view import view
-from halebrain.core.errors import HalebrainError
+from halebrain.core.errors import HalebrainError, UnexpectedError
 
 _INTERRUPTED = 130
 app = typer.Typer(
@@ -79,6 +79,11 @@ def main() -> None:
     """Run the command line and exit with the documented code."""
     try:
         app(standalone_mode=True)
+    except UnexpectedError as error:
+        # The traceback first, so that the line that says what to do is the last one seen.
+        typer.echo(error.traceback, err=True, nl=False)
+        typer.echo(f"halebrain: {error}; report it with the traceback above", err=True)
+        sys.exit(error.exit_code)
     except HalebrainError as error:
         typer.echo(f"halebrain: {error}", err=True)
         sys.exit(error.exit_code)

@@ -7,7 +7,7 @@ import typer
 
 from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
-from halebrain.core.errors import PartialFailureError, UsageError
+from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def prepare(
     for name, reason in broken.items():
         typer.echo(f"halebrain: {name}: {reason}", err=True)
     outcomes, failures = run_tasks(tasks, workers=workers, threads=threads)
-    failures |= broken
+    failures.reasons.update(broken)
     part = "" if num_parts == 1 else f"-{part_id}of{num_parts}"
     results = Results("prepare", as_json=as_json)
-    finished = finish(output, manifest, origin, failures, part=part, results=results)
+    finished = finish(output, manifest, origin, failures.reasons, part=part, results=results)
     kept = sum(outcome.kept for outcome in outcomes)
     asked = len(tasks) + len(broken)
     typer.echo(f"{len(outcomes)} of {counted(asked, 'scan')} prepared, {kept} of them before", err=True)
@@ -125,14 +125,13 @@ def prepare(
         "kept": kept,
         "problems": list(raw.problems),
     }
-    _tell(results, output, finished, counts, failures, config)
-    if failures:
-        raise PartialFailureError(
-            "every scan should be prepared",
-            received=f"{len(failures)} of {asked} that failed: {', '.join(sorted(failures))}",
-            where=output / f"failed{part}.tsv",
-            remedy="mend what each line says; the same command then prepares those only",
-        )
+    _tell(results, output, finished, counts, failures.reasons, config)
+    failures.refuse(
+        "every scan should be prepared",
+        asked,
+        where=output / f"failed{part}.tsv",
+        remedy="mend what each line says; the same command then prepares those only",
+    )
 
 
 def _tell(

@@ -9,6 +9,7 @@ import typer
 
 from halebrain.cli import options
 from halebrain.core.errors import CannotWriteError, HalebrainError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -192,8 +193,8 @@ def report_problems(problems: Sequence[str], path: Path) -> None:
 
 def run_tasks(
     tasks: "Sequence[PrepareTask]", *, workers: int, threads: int, executor: Any = None
-) -> tuple["list[PrepareOutcome]", dict[str, str]]:
-    """Prepare every scan and return what became of them, and scan → reason of those that failed.
+) -> tuple["list[PrepareOutcome]", Failures]:
+    """Prepare every scan and return what became of them, and those that failed.
 
     Raises:
         CannotWriteError: The data set cannot be written, a full disk for one: no further scan would fare better.
@@ -202,17 +203,17 @@ def run_tasks(
     from halebrain.core.progress import track
     from halebrain.data.prepare import prepare_scan
 
-    outcomes, failures = [], {}
+    outcomes = []
+    failures = Failures(tasks[0].dataset if tasks else None)
     results = map_items(prepare_scan, tasks, workers=workers, threads=threads, executor=executor)
     for place, result in track(results, description="Preparing", total=len(tasks)):
         name = tasks[place].record.scan_id
         if isinstance(result, CannotWriteError):
             raise result
-        if isinstance(result, Exception):
-            known = isinstance(result, HalebrainError)
-            failures[name] = " ".join(str(result).split()) if known else f"{type(result).__name__}: {result}"
-            typer.echo(f"halebrain: {name}: {failures[name]}", err=True)
+        if isinstance(result, HalebrainError):
+            failures.add(name, result)
             continue
+        failures.went_well(name)
         outcomes.append(result)
         for flag in result.flags if not result.kept else ():
             typer.echo(f"halebrain: warning: {name}: {flag}", err=True)

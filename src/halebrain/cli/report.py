@@ -7,7 +7,8 @@ import typer
 
 from halebrain.cli import options
 from halebrain.cli.results import Results, failed_scans, look_at
-from halebrain.core.errors import DataError, HalebrainError, MissingInputError, PartialFailureError, UsageError
+from halebrain.core.errors import DataError, HalebrainError, MissingInputError, UsageError, unexpected_as_error
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def report(
             "a threshold must be a number above 0", received=threshold, remedy="for example --threshold 0.3"
         )
     found = find_provenance(output) if output.is_dir() else []
-    failures = read_failures(output)
-    if not found and not failures:
+    if not found and not read_failures(output):
         raise MissingInputError("there must be a detection", where=output, remedy="run halebrain detect -o there")
     single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
     if scan is not None and len(found) != 1:
@@ -54,35 +54,35 @@ def report(
             where=output,
             remedy="name the folder of that scan",
         )
-    failed: dict[str, str] = {}
+    failures = Failures(output)
     pages: list[Path] = []
     index: Path | None = None
     results = Results("report", as_json=as_json)
     for path in track(found, description="Pages", total=len(found)):
+        name = path.parent.relative_to(output).as_posix()
         try:
-            pages.append(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
+            with unexpected_as_error():
+                pages.append(remake_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan))
             results.line(pages[-1])
+            failures.went_well(name)
         except HalebrainError as error:
             if single:
                 raise
-            name = path.parent.relative_to(output).as_posix()
-            typer.echo(f"halebrain: {name}: {error}", err=True)
-            failed[name] = str(error)
+            failures.add(name, error)
     if not single:
         index = write_index(output, (), {})
         results.line(index)
     results.finish(
-        f"{counted(len(found) - len(failed), 'page')} made",
+        f"{counted(len(pages), 'page')} made",
         wrote=[output],
         then=[look_at(page) for page in [*pages, *([] if index is None else [index])][-1:]],
-        document={"output": output, "index": index, "pages": pages, "failed": failed_scans(failed)},
+        document={"output": output, "index": index, "pages": pages, "failed": failed_scans(failures.reasons)},
     )
-    if failed:
-        raise PartialFailureError(
-            "every page should be made",
-            received=f"{len(failed)} of {len(found)} that failed: {', '.join(failed)}",
-            remedy="mend what each line says, or run halebrain detect --overwrite on those scans",
-        )
+    failures.refuse(
+        "every page should be made",
+        len(found),
+        remedy="mend what each line says, or run halebrain detect --overwrite on those scans",
+    )
 
 
 def remake_page(

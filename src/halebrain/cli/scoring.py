@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from halebrain.cli import options
 from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.failures import Failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from halebrain.evaluation.reconstruction_quality import LevelQuality
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest
+    from halebrain.io.manifest import Manifest, ScanRecord
 
 
 def run_evaluation(
@@ -24,6 +25,7 @@ def run_evaluation(
     rows: "Manifest",
     *,
     point: "OperatingPoint",
+    failures: "Failures",
     working: bool = False,
     reconstruction: bool = False,
     min_lesion_mm3: float | None = None,
@@ -35,6 +37,7 @@ def run_evaluation(
         predictor: The model.
         rows: The scans.
         point: The threshold that was frozen before, for each modality its own where it has one.
+        failures: Takes in scans that fail; the others are scored without them.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
@@ -47,7 +50,7 @@ def run_evaluation(
     """
     from halebrain.core.modality import standard_modality
     from halebrain.evaluation.evaluate import Evaluator
-    from halebrain.inference.cohort import score_manifest
+    from halebrain.inference.cohort import score_scan
 
     if reconstruction and not predictor.bundle.reconstructor.gives_image:
         raise UsageError(
@@ -57,18 +60,23 @@ def run_evaluation(
         )
     rows = _unseen(rows, predictor)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
-    evaluator, levels = Evaluator(seed=predictor.seed), []
-    for scored in score_manifest(predictor, rows, description="Evaluating"):
-        threshold = point.at(standard_modality(scored.record.modality)).value
-        for method, case in _methods(scored, threshold, smallest, working=working, atlases=atlases):
-            image = scored.scan.image if working else scored.volume.data
-            evaluator.add(method, case, image=image, show=method == "model")
-        if reconstruction:
-            levels += _levels(predictor, scored)
+    evaluator, levels = Evaluator(seed=predictor.seed), list["LevelQuality"]()
+
+    def score(record: "ScanRecord") -> None:
+        scored = score_scan(predictor, record)
+        threshold = point.at(standard_modality(record.modality)).value
+        methods = _methods(scored, threshold, smallest, working=working, atlases=atlases)
+        found = _levels(predictor, scored) if reconstruction else []
+        evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
+        levels.extend(found)
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Evaluating")
+    rows = replace(rows, records=tuple(done))
     provenance = _about(predictor, rows, point) | {
         "min_lesion_mm3": smallest,
         "grid": "working grid, resampled labels" if working else "native, original labels",
         "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
+        "failed": dict(failures.reasons),
     }
     return replace(evaluator.finish(provenance), reconstruction=levels)
 

@@ -1,5 +1,6 @@
 """`halebrain tune`: choose how much the residual weighs against the segmenter, on validation scans."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halebrain.cli import options
-from halebrain.cli.results import Results, command_line
+from halebrain.cli.results import Results, command_line, failed_scans
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from halebrain.evaluation.sweep import SweepPoint
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest
+    from halebrain.io.manifest import Manifest, ScanRecord
     from halebrain.models.bundle import Bundle
 
 
@@ -64,7 +66,9 @@ def tune(
     rows = rows.select(lambda r: not modality or r.modality in modality)
     rows = rows.select(lambda r: not pathology or r.pathology in pathology)
     bundle = load_model(model)
-    points = run_sweep(Predictor(bundle, device=options.find_device(device), seed=seed), rows)
+    failures = Failures(output)
+    predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
+    points, rows = run_sweep(predictor, rows, failures)
     files = _write(points, rows, bundle, output, seed)
     results = Results("tune", as_json=as_json)
     best = {group.value: best_point(points, group) for group in Group}
@@ -91,23 +95,34 @@ def tune(
             "files": files,
             "model": output_model,
             "best": {group: None if point is None else vars(point) for group, point in best.items()},
+            "failed": failed_scans(failures.reasons),
         },
+    )
+    failures.refuse(
+        "every scan should be scored",
+        len(rows) + len(failures.reasons),
+        where=manifest,
+        remedy="the weights are compared without them; mend what each line says and tune again",
     )
 
 
-def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
+def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "tuple[list[SweepPoint], Manifest]":
     """Run the networks once over each scan and score every weight, on the working grid.
 
     Args:
         predictor: The model.
         rows: Annotated validation scans.
+        failures: Takes in scans that fail; the others are scored without them.
+
+    Returns:
+        The score of each weight, and the scans that took part.
 
     Raises:
         MissingInputError: There is no such scan, or no lesion in any.
         DataError: The model has no segmenter, or was trained on one of the subjects.
     """
     from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep
-    from halebrain.inference.cohort import score_manifest
+    from halebrain.inference.cohort import score_scan
 
     bundle, where = predictor.bundle, rows.source or "manifest"
     if len(rows) == 0:
@@ -125,18 +140,22 @@ def run_sweep(predictor: "Predictor", rows: "Manifest") -> "list[SweepPoint]":
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
     learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
     sweep = FusionSweep()
-    for scored in score_manifest(predictor, rows, description="Tuning"):
+
+    def score(record: "ScanRecord") -> None:
+        scored = score_scan(predictor, record)
         # As evaluation counts them: lesion that the brain mask missed is missed.
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
         fused = _fuser(scored, region, predictor.postprocessing.erosion)
         sweep.add(SEEN if (scored.record.pathology or "unknown") in learned else UNSEEN, fused, lesion[region])
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
     points = sweep.finish()
     if not points:
         raise MissingInputError(
             "tuning needs lesions on the working grid", where=where, remedy="give scans with larger lesions"
         )
-    return points
+    return points, replace(rows, records=tuple(done))
 
 
 def _fuser(scored: "ScoredScan", region: "MaskArray", erosion: int) -> "Callable[[float], FloatArray]":
@@ -153,8 +172,6 @@ def store_weight(bundle: "Bundle", chosen: "SweepPoint", rows: "Manifest", path:
 
     Thresholds go, as they were chosen on other scores; the subjects stay on record, so that none is evaluated on.
     """
-    from dataclasses import replace
-
     from halebrain.models.bundle import save_bundle
     from halebrain.models.card import model_card
 

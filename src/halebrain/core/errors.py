@@ -3,6 +3,9 @@
 Every message is one line of four parts: the rule, the value received, where it came from, and what to do.
 """
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,6 +70,46 @@ class WorkerError(HalebrainError):
     """A process that worked on one item died: killed for its memory, or by a crash in a library."""
 
     exit_code = 70
+
+
+class UnexpectedError(HalebrainError):
+    """An exception that nobody foresaw, met within one item of many: a fault of HaleBrain or of a library.
+
+    It holds text only, so that it can be sent to another process and keeps no array of the item alive.
+
+    Args:
+        rule: What happened.
+        traceback: Where it happened, as Python prints it.
+    """
+
+    exit_code = 71
+
+    def __init__(self, rule: str, *, traceback: str = "") -> None:
+        super().__init__(rule)
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, error: Exception) -> "UnexpectedError":
+        """Return what an exception says, with its traceback."""
+        said = f"unexpected {type(error).__name__}: {error}"
+        return cls(said.rstrip(": "), traceback="".join(traceback.format_exception(error)))
+
+
+@contextmanager
+def unexpected_as_error() -> Iterator[None]:
+    """Raise what nobody foresaw as an `UnexpectedError`, so that one item of many can fail alone.
+
+    Raises:
+        HalebrainError: As it is raised within the block.
+        UnexpectedError: In place of every other exception; interrupts pass.
+    """
+    try:
+        yield
+    except HalebrainError:
+        raise
+    except Exception as error:
+        # Not chained: the frames of the exception hold the arrays of the item.
+        raise UnexpectedError.of(error) from None
 
 
 class CannotWriteError(HalebrainError):

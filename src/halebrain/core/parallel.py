@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from multiprocessing import connection
 from typing import TypeVar
 
-from halebrain.core.errors import WorkerError
+from halebrain.core.errors import HalebrainError, UnexpectedError, WorkerError, unexpected_as_error
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,11 +24,12 @@ def map_items(
     workers: int,
     threads: int = 1,
     executor: Executor | None = None,
-) -> Iterator[tuple[int, R | Exception]]:
+) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield `(index, function(item))` as they finish; an error is yielded in place of a result, never raised.
 
-    With processes of our own, an item whose process dies (killed for its memory, a crash in a library) becomes a
-    `WorkerError`; the others go on. Another's executor that breaks gives a `WorkerError` for each item left.
+    An exception that is none of ours becomes an `UnexpectedError`, which keeps its traceback. With processes of our
+    own, an item whose process dies (killed for its memory, a crash in a library) becomes a `WorkerError`; the others
+    go on. Another's executor that breaks gives a `WorkerError` for each item left.
 
     Args:
         function: Picklable, unless `workers` is 0.
@@ -57,19 +58,20 @@ def map_items(
         yield from _through_processes(function, items, workers, threads)
 
 
-def _attempt(function: Callable[[T], R], item: T) -> R | Exception:
+def _attempt(function: Callable[[T], R], item: T) -> R | HalebrainError:
     try:
-        return function(item)
-    except Exception as error:  # whatever goes wrong with one item is that item's result
+        with unexpected_as_error():
+            return function(item)
+    except HalebrainError as error:  # whatever goes wrong with one item is that item's result
         return error
 
 
 def _through(
     executor: Executor, function: Callable[[T], R], items: Sequence[T], places: Sequence[int], workers: int
-) -> Iterator[tuple[int, R | Exception]]:
+) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield as `map_items`; raise `_BrokenError` with the places that have no result where processes died."""
     left = list(places)
-    pending: dict[Future[R | Exception], int] = {}
+    pending: dict[Future[R | HalebrainError], int] = {}
     try:
         yield from _hand_out(executor, function, items, left, pending, workers)
     finally:
@@ -83,9 +85,9 @@ def _hand_out(
     function: Callable[[T], R],
     items: Sequence[T],
     left: list[int],
-    pending: dict[Future[R | Exception], int],
+    pending: dict[Future[R | HalebrainError], int],
     workers: int,
-) -> Iterator[tuple[int, R | Exception]]:
+) -> Iterator[tuple[int, R | HalebrainError]]:
     broken: list[int] = []
     while (left and not broken) or pending:
         while left and not broken and len(pending) < _WAITING_PER_WORKER * max(workers, 1):
@@ -103,7 +105,7 @@ def _hand_out(
                 broken.append(place)
                 continue
             except Exception as error:  # a result that cannot be brought back, or a cluster's own failure
-                result = error
+                result = UnexpectedError.of(error)
             yield place, result
     if broken:
         raise _BrokenError(suspects=sorted(broken), left=left)
@@ -117,7 +119,7 @@ class _BrokenError(Exception):
 
 def _through_processes(
     function: Callable[[T], R], items: Sequence[T], workers: int, threads: int
-) -> Iterator[tuple[int, R | Exception]]:
+) -> Iterator[tuple[int, R | HalebrainError]]:
     left = list(range(len(items)))
     while left:
         try:

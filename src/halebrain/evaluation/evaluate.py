@@ -125,12 +125,27 @@ class Evaluator:
             show: Whether that figure shows this method.
         """
         rows = score_case(case, method=method)
+        self._keep(method, case, rows, image, show=show)
+        return rows
+
+    def add_scan(self, methods: Iterable[tuple[str, Case]], *, image: FloatArray, shown: str) -> None:
+        """Score one scan as every method sees it: of a scan that cannot be scored nothing is kept.
+
+        Args:
+            methods: Name of each method, and the scan as it sees it.
+            image: The scan's intensities, for the figure of best and worst.
+            shown: The method that this figure shows.
+        """
+        scored = [(method, case, score_case(case, method=method)) for method, case in methods]
+        for method, case, rows in scored:
+            self._keep(method, case, rows, image, show=method == shown)
+
+    def _keep(self, method: str, case: Case, rows: list[Row], image: FloatArray | None, *, show: bool) -> None:
         self._rows += rows
         self._sets.setdefault(method, _SetLevel()).add(case)
         if show:
             values = {row.metric: row.value for row in rows}
             self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
-        return rows
 
     def finish(self, provenance: dict[str, Any]) -> Evaluation:
         """Return everything that was found."""

@@ -4,14 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from halebrain.core.progress import track
+from halebrain.core.failures import Failures
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.pairs import Pair, PairOptions, look_at_pairs, read_case
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.io.checksum import file_sha256
 
 
-def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed: int) -> tuple[Evaluation, list[str]]:
+def evaluate_pairs(
+    pairs: list[Pair], options: PairOptions, *, method: str, seed: int, failures: Failures
+) -> tuple[Evaluation, list[str]]:
     """Score every pair, one at a time.
 
     Args:
@@ -19,20 +21,25 @@ def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed
         options: How to read it; whether the predictions are graded is found out here.
         method: What the tables call the predictions.
         seed: Seed of the bootstrap.
+        failures: Takes in pairs that fail; the others are scored without them.
 
     Returns:
         What was found, and notes: what the predictions are taken for, and what was done to files.
 
     Raises:
-        DataError: A pair cannot be compared, or a label that was named is in no reference; the message names it.
+        DataError: No pair can be compared (the message is that of the first), or a label that was named is in no
+            reference.
         UsageError: A threshold is given for masks.
     """
     options, notes = look_at_pairs(pairs, options)
     evaluator = Evaluator(seed=seed)
-    for pair in track(pairs, description="Evaluating", total=len(pairs)):
+
+    def score(pair: Pair) -> None:
         case, said = read_case(pair, options)
         evaluator.add(method, case, show=True)
-        notes += said
+        notes.extend(said)
+
+    pairs = failures.each(score, pairs, name=lambda pair: pair.scan_id, description="Evaluating")
     provenance: dict[str, Any] = {
         "predictions": [_about(pair.prediction) for pair in pairs],
         "references": [_about(pair.reference) for pair in pairs],
@@ -42,6 +49,7 @@ def evaluate_pairs(pairs: list[Pair], options: PairOptions, *, method: str, seed
         "seed": seed,
         "interval": INTERVAL,
         "notes": notes,
+        "failed": dict(failures.reasons),
     }
     return evaluator.finish(provenance), notes
 

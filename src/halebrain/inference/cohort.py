@@ -196,9 +196,18 @@ def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str
         DataError: A scan cannot be used; the message names it.
     """
     for record in track(manifest.records, description=description, total=len(manifest)):
-        volume = read_volume(record.image)
-        scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
-        lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-        modality = standard_modality(record.modality)
-        result, scan, maps = predictor.predict_scan(volume, scan, modality=modality)
-        yield ScoredScan(record, volume, lesion, result, scan, maps)
+        yield score_scan(predictor, record)
+
+
+def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
+    """Return one scan of a manifest with its maps.
+
+    Raises:
+        DataError: It cannot be used; the message names it.
+    """
+    volume = read_volume(record.image)
+    scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+    lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+    modality = standard_modality(record.modality)
+    result, scan, maps = predictor.predict_scan(volume, scan, modality=modality)
+    return ScoredScan(record, volume, lesion, result, scan, maps)

@@ -13,6 +13,7 @@ import numpy as np
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.failures import Failures
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray
 from halebrain.data.cohort.fields import Shape
@@ -69,11 +70,14 @@ def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spac
     Raises:
         ConfigError: The kind is unknown.
         MissingInputError: There is no brain.
-        DataError: One cannot be used; the message names it.
+        DataError: None can be used; the message names the first.
+        PartialFailureError: Some cannot be used; the others are kept for the next run.
     """
     source = ANATOMY_SOURCES.get(kind)()
-    names = []
-    for label, path in source.files(place):
+    names: list[str] = []
+
+    def gather(found: tuple[str, Path]) -> None:
+        label, path = found
         mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         name = f"{kind}-{label}-{mark}"
         kept = base_path(folder, name)
@@ -83,6 +87,15 @@ def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spac
             with atomic_path(kept) as temporary:
                 np.savez_compressed(temporary, tissues=tissues.astype(np.float16))
         names.append(name)
+
+    files, failures = source.files(place), Failures(folder)
+    failures.each(gather, files, name=lambda found: found[0], description="Anatomies")
+    failures.refuse(
+        "every brain should become an anatomy",
+        len(files),
+        where=place,
+        remedy="mend what each line says or leave those out; the others are kept",
+    )
     return tuple(sorted(names))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.failures import Failures
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
@@ -33,7 +34,8 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> 
 
     Raises:
         UsageError: A modality or pathology is unknown, or nobody is asked for.
-        CannotWriteError: `output` holds a cohort made with other settings.
+        CannotWriteError: `output` holds a cohort made with other settings, or cannot be written.
+        PartialFailureError: Some subjects failed; the others are there.
     """
     check_cohort(config)
     _claim(output, config)
@@ -43,10 +45,19 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> 
         for subject, (pathology, _) in people.items()
         if not (output / f"sub-{subject}" / PARAMETERS).exists()
     ]
+    failures = Failures(None)
     made = map_items(_make_subject, missing, workers=workers)
-    for _, error in track(made, description="Virtual cohort", total=len(missing)):
-        if error is not None:
+    for place, error in track(made, description="Virtual cohort", total=len(missing)):
+        if isinstance(error, CannotWriteError) or (error is not None and len(missing) == 1):
             raise error
+        if error is not None:
+            failures.add(missing[place][1], error)
+    failures.refuse(
+        "every subject of a cohort should be made",
+        len(people),
+        where=output,
+        remedy="the others are there, without a manifest; the same command makes those that lack",
+    )
     records: list[ScanRecord] = []
     for subject, (_, split) in people.items():
         folder = output / f"sub-{subject}"
