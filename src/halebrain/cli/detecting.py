@@ -1,14 +1,13 @@
 """What detection does between one scan and its files: skip what is done, run the networks, write all or nothing."""
 
 import io
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halebrain.core.errors import CannotWriteError
+from halebrain.core.errors import CannotWriteError, DataError
 
 if TYPE_CHECKING:
     from halebrain.cli.scan_steps import ScanSteps
@@ -49,6 +48,7 @@ def detect_scan(
         CannotWriteError: There are results made with other settings.
     """
     from halebrain.cli.scan_steps import NETWORKS, PAGE, ScanSteps
+    from halebrain.core.leftovers import sweep
     from halebrain.decision.modality import flag_limits, said_modality, seen_modality
     from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.detection import detect_anomalies
@@ -61,11 +61,13 @@ def detect_scan(
     scan.check()
     names = OutputNames(folder, scan.name)
     steps = steps or ScanSteps()
-    volume = read_volume(scan.image)
+    sweep(folder)
     asked = _asked(predictor, scan, dicom_seg=dicom_seg)
     modality = said_modality(choice.modality, scan)
+    # Nothing is decoded before: a resumed run hashes what is finished, and no more.
     if names.provenance.exists() and not overwrite and _is_done(names, asked, choice, modality):
         return folder
+    volume = read_volume(scan.image)
     if dicom_seg:
         check_source(scan.image)  # refused now, not after the networks have run
     start = time.perf_counter()
@@ -125,8 +127,13 @@ def _is_done(
         CannotWriteError: They were made with other settings.
     """
     from halebrain.decision.modality import seen_modality
+    from halebrain.report.cohort_page import read_provenance
 
-    done = json.loads(names.provenance.read_text(encoding="utf-8"))
+    try:
+        done = read_provenance(names.provenance)
+    except DataError as error:
+        typer.echo(f"halebrain: {names.stem}: made again: {error.rule}, got {error.received}", err=True)
+        return False
     # The same scan shows the same contrast, so there is no need to look at it again.
     if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
         raise CannotWriteError(

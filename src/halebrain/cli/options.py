@@ -1,6 +1,7 @@
 """Options that mean the same in every command."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typer.core import TyperCommand
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.leftovers import new_scratch_folder
 from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def temporary_files_in(folder: Path | None) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        inner = tempfile.TemporaryDirectory(prefix="halebrain-", dir=folder)
+        inner = new_scratch_folder(folder)
     except OSError as error:
         raise CannotWriteError(
             "--work-dir must be writable",
@@ -115,15 +117,15 @@ def temporary_files_in(folder: Path | None) -> Iterator[None]:
             remedy="choose another folder",
         ) from error
     before = os.environ.get("TMPDIR")
-    with inner as name:
-        os.environ["TMPDIR"] = tempfile.tempdir = name
-        try:
-            yield
-        finally:
-            tempfile.tempdir = None
-            os.environ.pop("TMPDIR")
-            if before is not None:
-                os.environ["TMPDIR"] = before
+    os.environ["TMPDIR"] = tempfile.tempdir = str(inner)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        os.environ.pop("TMPDIR")
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        shutil.rmtree(inner, ignore_errors=True)
 
 
 def check_dicom_out(images: Sequence[Path]) -> None:

@@ -3,12 +3,12 @@
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from halebrain.core.errors import CannotWriteError, cannot_write_into
+from halebrain.core.leftovers import temporary_file, temporary_folder
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -17,6 +17,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends without an error.
 
+    What a killed process left in that folder is swept.
+
     The temporary name keeps all suffixes of `path` (`.nii.gz`), so libraries that go by the name behave.
 
     Raises:
@@ -24,11 +26,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=f"-{path.name}", dir=path.parent)
+        temporary = temporary_file(path)
     except OSError as error:
         raise cannot_write_into(path.parent, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         mask = os.umask(0)
@@ -62,7 +62,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".part-{path.name}-", dir=path.parent))
+        temporary = temporary_folder(path.parent)
     except OSError as error:
         raise cannot_write_into(path.parent, error) from error
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.leftovers import sweep
 from halebrain.core.timing import Stopwatch
 from halebrain.core.versions import versions
 from halebrain.io.checksum import scan_sha256
@@ -61,6 +62,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     """
     record, files = task.record, prepared_files(task.dataset, task.record, task.config.space)
     watch = Stopwatch()
+    sweep(files.image.parent)
     with watch.step("reading"):
         identity = _identity(task)
     found = read_sidecar(files.image)

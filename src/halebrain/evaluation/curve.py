@@ -1,7 +1,6 @@
 """Every operating point of a graded map, exact: no bin, no thinning, from one sort of each class."""
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from halebrain.core.leftovers import new_scratch_folder
 
 Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.bool_]
@@ -84,7 +85,7 @@ class PooledCurve:
     """
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="halebrain-curve-"))
+        self._folder = new_scratch_folder()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._positive: list[Scores] = []
         self._files: list[Path] = []

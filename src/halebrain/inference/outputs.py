@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import cannot_write_into
+from halebrain.core.leftovers import temporary_folder
 from halebrain.core.types import Affine, MaskArray, Placement, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv
 from halebrain.inference.sidecars import sidecars
@@ -142,7 +142,7 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
     moved: list[Path] = []
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".part-", dir=names.folder))
+        staging = temporary_folder(names.folder)
     except OSError as error:
         raise cannot_write_into(names.folder, error) from error
     staged = OutputNames(staging, names.stem)

@@ -4,15 +4,14 @@ Affine only: a deformation would take away what is abnormal along with what is d
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.preprocessing.itk import LPS, one_itk_thread
 from halebrain.preprocessing.registration import Registration, assess, isotropic_brain
@@ -57,7 +56,7 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
     ants.config.set_ants_deterministic(on=False, seed_value=_SEED)
     moving, moving_mask = isotropic_brain(volume, brain_mask)
     inside = np.where(template.mask, template.image.data + 0.1, 0).astype(np.float32)
-    with _one_thread(), tempfile.TemporaryDirectory(prefix="halebrain-ants-") as folder:
+    with _one_thread(), scratch_folder() as folder:
         fixed_image = _to_ants(ants, inside, template.image.affine)
         moving_image = _to_ants(ants, moving.data, moving.affine)
         transform: list[str] = []
@@ -68,7 +67,7 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
                     moving_image,
                     type_of_transform=stage,
                     initial_transform=transform or None,
-                    outprefix=str(Path(folder) / stage),
+                    outprefix=str(folder / stage),
                 )
             except (RuntimeError, ValueError) as error:
                 reason = " ".join(str(error).split())[-160:]

@@ -2,7 +2,6 @@
 
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -13,6 +12,7 @@ from stat import S_ISLNK
 from typing import IO
 
 from halebrain.core.errors import DataError
+from halebrain.core.leftovers import scratch_folder
 
 _MAX_BYTES = 32 * 2**30
 """More than this, unpacked, is no scan."""
@@ -30,8 +30,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     Raises:
         DataError: The archive is damaged, encrypted or too large, or a member leaves the folder or is a link.
     """
-    with tempfile.TemporaryDirectory(prefix="halebrain-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         try:
             with closing(_members(path)) as members:
                 _unpack(members, folder, path)

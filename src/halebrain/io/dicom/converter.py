@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import nibabel
 import numpy as np
 
 from halebrain.core.errors import ConfigError, UnavailableError
+from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray
 from halebrain.io.dicom.frames import Frame
 
@@ -55,8 +55,8 @@ def convert(frames: Sequence[Frame], affine: Affine) -> FloatArray | None:
     program = shutil.which("dcm2niix")
     if program is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="halebrain-") as name:
-        inside, outside = Path(name) / "in", Path(name) / "out"
+    with scratch_folder() as folder:
+        inside, outside = folder / "in", folder / "out"
         inside.mkdir()
         outside.mkdir()
         for number, file in enumerate(dict.fromkeys(frame.file for frame in frames)):

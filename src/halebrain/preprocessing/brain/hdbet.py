@@ -6,13 +6,13 @@ before it is run; for the run itself, the way to the network is closed by a prox
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
@@ -51,8 +51,7 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
     version = _version(command)
     weights = _find_weights(version)
     standard, to_original = reorient(volume, "RAS")
-    with tempfile.TemporaryDirectory(prefix="halebrain-hdbet-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         write_volume(folder / "scan.nii.gz", standard.data, standard.affine)
         (folder / "out").mkdir()
         arguments = _arguments(version, folder / "scan.nii.gz", folder / "out" / "brain.nii.gz")
@@ -112,10 +111,10 @@ def _home(version: int, weights: Path) -> Iterator[dict[str, str]]:
     if usual.absolute() == weights:
         yield dict(_OFFLINE)
         return
-    with tempfile.TemporaryDirectory(prefix="halebrain-home-") as name:
-        link = Path(name) / "hd-bet_params" / _RELEASE[version]
+    with scratch_folder() as home:
+        link = home / "hd-bet_params" / _RELEASE[version]
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(weights, target_is_directory=True)
         # Packages that pip put into the user's own folder are found by HOME too.
         packages = os.environ.get("PYTHONUSERBASE") or str(Path.home() / ".local")
-        yield {**_OFFLINE, "HOME": name, "PYTHONUSERBASE": packages}
+        yield {**_OFFLINE, "HOME": str(home), "PYTHONUSERBASE": packages}

@@ -5,7 +5,6 @@ With a weights file (`HALEBRAIN_SYNTHSTRIP_WEIGHTS`, or `synthstrip.1.pt` in `HA
 """
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.home import halebrain_home
+from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
@@ -72,8 +72,8 @@ def _usual_place() -> Path:
 
 
 def _by_command(volume: Volume, command: str) -> MaskArray:
-    with tempfile.TemporaryDirectory(prefix="halebrain-synthstrip-") as name:
-        scan, mask = Path(name) / "scan.nii.gz", Path(name) / "mask.nii.gz"
+    with scratch_folder() as folder:
+        scan, mask = folder / "scan.nii.gz", folder / "mask.nii.gz"
         write_volume(scan, volume.data, volume.affine)
         device = ["-g"] if learned_device() == "cuda" else []
         border = ["-b", f"{_BORDER_MM:g}"]
