@@ -151,17 +151,19 @@ def _home() -> dict[str, str]:
     import tempfile
     from pathlib import Path
 
-    from halebrain.core.home import VARIABLE, halebrain_home
+    from halebrain.core.home import VARIABLE, halebrain_home, is_writable
     from halebrain.models.store import DEFAULT_MODEL, stored_models
 
     home = halebrain_home()
-    there = next(place for place in (home, *home.parents) if place.exists())
-    writable = "writable" if os.access(there, os.W_OK) else f"not writable: set {VARIABLE}"
+    folder = f"none: set {VARIABLE}"
+    if home is not None:
+        there = next(place for place in (home, *home.parents) if os.access(place, os.F_OK))
+        folder = f"{home} ({'writable' if is_writable(home) else f'not writable: set {VARIABLE}'}, {_free(there)})"
     stored = stored_models()
     models = ", ".join(f"{m.name} ({m.origin}, {m.path.stat().st_size / 1e6:.1f} MB)" for m in stored)
     default = next((f"{m.name} ({m.origin})" for m in stored if m.name == DEFAULT_MODEL), None)
     return {
-        "folder": f"{home} ({writable}, {_free(there)})",
+        "folder": folder,
         "temporary files": f"{tempfile.gettempdir()} ({_free(Path(tempfile.gettempdir()))}; TMPDIR names another)",
         "models by name": models or "none: halebrain models import BUNDLE",
         "model without --model": default or f"none: halebrain models import BUNDLE --name {DEFAULT_MODEL}",

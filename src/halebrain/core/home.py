@@ -1,12 +1,82 @@
-"""The folder that is HaleBrain's own on a machine: models that were imported, weights of others."""
+"""The folder that is HaleBrain's own on a machine, and what to do where a user has no home: containers, services."""
 
+import atexit
 import os
+import shutil
+import sys
 from pathlib import Path
 
+from halebrain.core.errors import ConfigError
+from halebrain.core.leftovers import new_scratch_folder
+
 VARIABLE = "HALEBRAIN_HOME"
+_MATPLOTLIB = "MPLCONFIGDIR"
 
 
-def halebrain_home() -> Path:
-    """Return what `HALEBRAIN_HOME` names, or `~/.halebrain`; it need not exist."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".halebrain"
+def user_home() -> Path | None:
+    """Return the user's home folder; `None` without `HOME`, where nobody knows the number of the user."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def named_path(variable: str) -> Path | None:
+    """Return the path that an environment variable names; `None` where it names none.
+
+    Raises:
+        ConfigError: It begins with `~`, and there is no such home.
+    """
+    named = os.environ.get(variable)
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError as error:
+        raise ConfigError(
+            "~ must stand for a home folder", received=named, where=variable, remedy="name the folder in full"
+        ) from error
+
+
+def halebrain_home() -> Path | None:
+    """Return what `HALEBRAIN_HOME` names, or `~/.halebrain`, which need not exist; `None` where there is no home.
+
+    Raises:
+        ConfigError: `HALEBRAIN_HOME` begins with `~`, and there is no such home.
+    """
+    home = user_home()
+    return named_path(VARIABLE) or (None if home is None else home / ".halebrain")
+
+
+def is_writable(folder: Path) -> bool:
+    """Return whether a folder can be written, or made."""
+    for place in (folder, *folder.parents):
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return False
+        return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+def settle_matplotlib() -> None:
+    """Give matplotlib a temporary folder where it cannot write its own, which it would tell in two lines each time.
+
+    To be called before matplotlib is imported. Processes that this one starts take the same folder.
+    """
+    if os.environ.get(_MATPLOTLIB) or all(is_writable(base / "matplotlib") for base in _matplotlib_bases()):
+        return
+    folder = new_scratch_folder()
+    os.environ[_MATPLOTLIB] = str(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _matplotlib_bases() -> list[Path]:
+    """Return where matplotlib keeps its settings and its fonts; a place that nobody can write without a home."""
+    home = user_home() or Path("/nonexistent")
+    if sys.platform == "darwin":
+        return [home]
+    return [
+        Path(os.environ.get(name) or home / usual)
+        for name, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache"))
+    ]

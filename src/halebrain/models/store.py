@@ -3,6 +3,7 @@
 What opens a model loads torch, so it is imported where a model is opened: names alone are told at once.
 """
 
+import os
 import zipfile
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
-from halebrain.core.home import halebrain_home
+from halebrain.core.home import VARIABLE, halebrain_home, is_writable
 from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
@@ -39,15 +40,35 @@ class StoredModel:
 
 
 def stored_models() -> list[StoredModel]:
-    """Return every model that has a name, sorted; an imported one hides a bundled one of the same name."""
-    places = (("bundled", bundled_folder()), ("imported", halebrain_home() / "models"))
+    """Return every model that has a name, sorted; an imported one hides a bundled one of the same name.
+
+    A home that this user may not look into holds nothing that was imported by them.
+
+    Raises:
+        UnavailableError: `HALEBRAIN_HOME` names such a folder.
+    """
+    home = halebrain_home()
+    places = [("bundled", bundled_folder()), *([] if home is None else [("imported", home / "models")])]
     found = {
-        path.stem: StoredModel(path.stem, path, origin)
-        for origin, folder in places
-        if folder.is_dir()
-        for path in sorted(folder.glob("*.zip"))
+        path.stem: StoredModel(path.stem, path, origin) for origin, folder in places for path in sorted(_zips(folder))
     }
     return [found[name] for name in sorted(found)]
+
+
+def _zips(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.suffix == ".zip"]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        if VARIABLE not in os.environ:
+            return []
+        raise UnavailableError(
+            "imported models must be readable",
+            received=error.strerror,
+            where=folder,
+            remedy=f"name another folder in {VARIABLE}, or none",
+        ) from error
 
 
 def bundled_folder() -> Path:
@@ -112,10 +133,18 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
         MissingInputError: There is no such bundle.
         DataError: It is damaged or not one.
         UsageError: The name cannot be one.
-        CannotWriteError: The name is taken by another model.
+        CannotWriteError: The name is taken by another model, or the folder cannot be written.
+        UnavailableError: There is no folder for imported models.
     """
     from halebrain.models.bundle import load_bundle
 
+    home = halebrain_home()
+    if home is None:
+        raise UnavailableError(
+            "imported models need a folder",
+            received="a user without a home",
+            remedy=f"name a folder in the environment variable {VARIABLE}",
+        )
     found = load_bundle(source)  # every hash, and every weight in its place
     called = name or (source.resolve().parent.name if source.name == "model" else source.stem)
     if not called.replace("-", "").replace("_", "").replace(".", "").isalnum():
@@ -124,7 +153,13 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
             received=repr(called),
             remedy="choose another --name",
         )
-    path = halebrain_home() / "models" / f"{called}.zip"
+    path = home / "models" / f"{called}.zip"
+    if not is_writable(path.parent):
+        raise CannotWriteError(
+            "the folder of imported models must be writable",
+            where=path.parent,
+            remedy=f"name another one in the environment variable {VARIABLE}",
+        )
     if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
         raise CannotWriteError(
             "a name stands for one model", received=called, where=path, remedy="choose --name, or --overwrite"

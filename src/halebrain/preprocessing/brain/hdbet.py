@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.home import named_path, user_home
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Volume
 from halebrain.io.nifti import read_mask, write_volume
@@ -91,10 +92,9 @@ def _arguments(version: int, scan: Path, out: Path) -> list[str]:
 
 def _find_weights(version: int) -> Path:
     """Return the folder that holds the weights of a version: `fold_all` of version 2, `0.model` of version 1."""
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    root = Path(named).expanduser() if named else Path.home() / "hd-bet_params"
+    root = named_path(WEIGHTS_VARIABLE) or (user_home() or Path("~")) / "hd-bet_params"
     for folder in (root / _RELEASE[version], root):
-        if (folder / _WEIGHTS[version]).is_file():
+        if os.access(folder / _WEIGHTS[version], os.R_OK):
             return folder.absolute()
     raise UnavailableError(
         f"HD-BET {version} needs its weights on this machine",
@@ -107,8 +107,8 @@ def _find_weights(version: int) -> Path:
 @contextmanager
 def _home(version: int, weights: Path) -> Iterator[dict[str, str]]:
     """Give the variables under which HD-BET, which looks in `~/hd-bet_params` only, finds `weights`."""
-    usual = Path.home() / "hd-bet_params" / _RELEASE[version]
-    if usual.absolute() == weights:
+    own = user_home()
+    if own is not None and (own / "hd-bet_params" / _RELEASE[version]).absolute() == weights:
         yield dict(_OFFLINE)
         return
     with scratch_folder() as home:
@@ -116,5 +116,5 @@ def _home(version: int, weights: Path) -> Iterator[dict[str, str]]:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(weights, target_is_directory=True)
         # Packages that pip put into the user's own folder are found by HOME too.
-        packages = os.environ.get("PYTHONUSERBASE") or str(Path.home() / ".local")
-        yield {**_OFFLINE, "HOME": str(home), "PYTHONUSERBASE": packages}
+        packages = os.environ.get("PYTHONUSERBASE") or (None if own is None else str(own / ".local"))
+        yield {**_OFFLINE, "HOME": str(home)} | ({} if packages is None else {"PYTHONUSERBASE": packages})

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.errors import DataError, UnavailableError
-from halebrain.core.home import halebrain_home
+from halebrain.core.home import halebrain_home, named_path
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
@@ -46,29 +46,28 @@ def extract_by_synthstrip(volume: Volume) -> BrainMask:
     command = find_command(COMMAND)
     if command is not None:
         return judge(_by_command(volume, command), volume, "synthstrip")
+    usual = (halebrain_home() or Path("~")) / WEIGHTS_FILE
     raise UnavailableError(
         "SynthStrip needs its weights or its program",
-        received=f"no {_usual_place()} and no {COMMAND} on PATH",
+        received=f"no {usual} and no {COMMAND} on PATH",
         remedy=f"put {WEIGHTS_FILE} of FreeSurfer there, name its place in {WEIGHTS_VARIABLE}, or install FreeSurfer",
     )
 
 
 def find_weights() -> Path | None:
     """Return the weights file that the user named, whether it exists or not, else the one at its usual place if any."""
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    usual = _usual_place()
-    return usual if usual.is_file() else None
+    named = named_path(WEIGHTS_VARIABLE)
+    if named is not None:
+        return named
+    home = halebrain_home()
+    usual = None if home is None else home / WEIGHTS_FILE
+    # Not `is_file`, which fails where this user may not look into that home.
+    return usual if usual is not None and os.access(usual, os.R_OK) else None
 
 
 def is_available() -> bool:
     """Return whether weights or the program are there, or weights were named."""
     return find_weights() is not None or find_command(COMMAND) is not None
-
-
-def _usual_place() -> Path:
-    return halebrain_home() / WEIGHTS_FILE
 
 
 def _by_command(volume: Volume, command: str) -> MaskArray:
