@@ -266,20 +266,22 @@ def test_labels_of_predictions_must_be_named_too(labelled):
     for path in (labelled / "truth").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) == 4).astype(np.uint8))
     with pytest.raises(DataError, match=r"got 1, 2, 4 in '.*_probseg.nii.gz'; give --labels"):
-        evaluate_pairs(pairs_of(labelled), PairOptions(), method="mine", seed=0)
+        evaluate_pairs(pairs_of(labelled), PairOptions(), method="mine", seed=0, failures=Failures(None))
 
 
 def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
     for path in (labelled / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 3).astype(np.uint8))
-    found, notes = evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4,)), method="mine", seed=0)
+    found, notes = evaluate_pairs(
+        pairs_of(labelled), PairOptions(labels=(4,)), method="mine", seed=0, failures=Failures(None)
+    )
     assert found.mean("dice", method="mine").mean == 1
     assert "values beside 0: 1" in notes[0]
 
 
 def test_a_label_that_is_in_no_reference_is_refused(labelled):
     with pytest.raises(DataError, match=r"got 7, which is in none; they hold 1, 2, 4 in .*truth"):
-        evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4, 7)), method="mine", seed=0)
+        evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4, 7)), method="mine", seed=0, failures=Failures(None))
 
 
 def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
@@ -294,7 +296,7 @@ def test_a_threshold_for_masks_is_refused(folders):
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.float32))
     with pytest.raises(UsageError, match="--threshold goes with anomaly maps"):
-        evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.5), method="mine", seed=0)
+        evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.5), method="mine", seed=0, failures=Failures(None))
 
 
 def test_maps_of_whole_numbers_are_maps(folders, rng):
@@ -307,7 +309,9 @@ def test_scores_that_are_stored_as_scaled_integers_are_maps_at_their_threshold(f
     for pair in pairs_of(folders):
         score = np.asarray(nibabel.load(pair.prediction).dataobj)
         write_volume(pair.prediction, score, AFFINE, dtype=np.uint16, scale=1 / 65535)
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0)
+    found, _ = evaluate_pairs(
+        pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+    )
     values = []
     for pair in pairs_of(folders)[:2]:
         stored, truth = (nibabel.load(path).get_fdata() for path in (pair.prediction, pair.reference))
