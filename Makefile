@@ -1,24 +1,33 @@
 # Everything a newcomer needs: `make demo` runs the whole method, `make test` the tests. Nothing else to install by hand.
+# Before a commit: `make check`. `make rest` is what `make test` has beyond it, `make test-all` adds the largest sweeps.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 DOCS := .venv-docs
+# A worker that has nothing left takes over tests of the other one.
+PYTEST := $(BIN)/pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test test-all check rest docs format clean
 
 demo: $(STAMP)
 	$(BIN)/halebrain demo -o demo
 
 test: $(STAMP)
-	$(BIN)/pytest -q -n 2
+	$(PYTEST) -m "not sweep"
+
+test-all: $(STAMP)
+	$(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(PYTEST) -m "not slow and not sweep"
+
+rest: $(STAMP)
+	$(PYTEST) -m "slow and not sweep"
 
 # The site has an environment of its own: nothing in it needs torch, and nothing above needs it.
 docs: $(DOCS)/.installed

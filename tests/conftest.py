@@ -7,10 +7,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from halebrain.core.progress import SETTINGS
 from halebrain.io.bids_validator import PROGRAM, find_validator
 from halebrain.io.manifest import Manifest, ScanRecord
+from preloaded import preloaded_programs
+from small_demo import SmallDemo
 
 SETTINGS.enabled = False
 # Tests run two at a time; more threads than cores would wait for each other.
@@ -24,6 +27,41 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"real MRI not found at {folder}; set HALEBRAIN_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """Make a folder once for all workers of a test run: the first makes it, the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "made-once"
+
+    def make_once(name, make):
+        """Return the folder `name`, filled by `make(folder)` when nobody has yet; only for reading."""
+        folder, done = shared / name, shared / f"{name}.done"
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def small_demo(once):
+    """The demo at toy size; nobody writes into it."""
+    from halebrain.cli.demo import demo
+
+    return SmallDemo(once("demo", lambda folder: demo(output=folder, quick=True, device="cpu", no_progress=True)))
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """A folder for the front of the `PATH`: `halebrain` and `python` that start at once (`preloaded.py`)."""
+    with preloaded_programs(tmp_path_factory.mktemp("preloaded")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ COHORT = ("--subjects", 2, "--patients", 0, "--modality", "FLAIR", "--spacing-mm
 
 
 @pytest.fixture
-def submit(tmp_path: Path) -> Callable[[str, int], None]:
+def submit(tmp_path: Path, programs: Path) -> Callable[[str, int], None]:
     """Run the script of a name as a task of its array, with `/data` in a folder of the test."""
 
     def run(name: str, task: int) -> None:
@@ -42,7 +42,7 @@ def submit(tmp_path: Path) -> Callable[[str, int], None]:
         for large, small in SMALLER.items():
             script = script.replace(large, small)
         script = script.replace("/data/", f"{tmp_path}/data/")
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
         environment["SLURM_ARRAY_TASK_ID"] = str(task)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True

@@ -14,7 +14,7 @@ from halebrain.data.cohort.generate import generate_cohort
 
 @pytest.mark.slow
 def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
-    config = CohortConfig(healthy=4, patients=0, modalities=("FLAIR",), pathologies=("ms",), seed=0)
+    config = CohortConfig(healthy=4, patients=0, modalities=("FLAIR",), pathologies=("ms",), spacing_mm=4.0, seed=0)
     generate_cohort(tmp_path / "cohort", config)
     command = [sys.executable, "-c", "from halebrain.cli.main import main; main()", "train", "reconstructor"]
     command += ["-c", "tiny", "--manifest", tmp_path / "cohort" / "manifest.tsv", "-o", tmp_path / "run"]

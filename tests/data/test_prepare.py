@@ -293,18 +293,17 @@ def test_a_full_or_a_read_only_disk_is_one_line_and_leaves_nothing_half(raw, tmp
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_and_ends_the_same(raw, tmp_path):
+def test_a_run_that_is_killed_goes_on_and_ends_the_same(raw, tmp_path, monkeypatch):
     command = [sys.executable, "-c", "from halebrain.cli.main import main; main()", "prepare", "-i", str(raw)]
 
     def bytes_of(dataset):
         return {path.relative_to(dataset): path.read_bytes() for path in sorted(dataset.rglob("*.nii.gz"))}
 
-    whole = subprocess.run([*command, "-o", str(tmp_path / "whole"), *OPTIONS], capture_output=True, check=True)
-    assert whole.returncode == 0
+    assert run(monkeypatch, "-i", raw, "-o", tmp_path / "whole", *OPTIONS) == 0
     stopped = subprocess.Popen([*command, "-o", str(tmp_path / "set"), *OPTIONS], start_new_session=True)
     while not list((tmp_path / "set").glob("sub-*/anat/*.json")):
         assert stopped.poll() is None
     os.killpg(stopped.pid, signal.SIGKILL)
     stopped.wait()
-    subprocess.run([*command, "-o", str(tmp_path / "set"), *OPTIONS], capture_output=True, check=True)
+    assert run(monkeypatch, "-i", raw, "-o", tmp_path / "set", *OPTIONS) == 0
     assert bytes_of(tmp_path / "set") == bytes_of(tmp_path / "whole")

@@ -39,7 +39,7 @@ def test_the_paper_setting_has_the_published_sizes(paper):
     assert [block[0].out_channels for block in three.encoders[0]] == [64, 128, 256]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_paper_setting_takes_a_step_of_both_stages(paper):
     image = torch.rand(1, 1, 96, 96)
     optimizer = torch.optim.Adam(paper.parameters(), lr=1e-4)

@@ -70,6 +70,9 @@ def test_islands_go_and_holes_are_filled(weights, oblique):
     assert not found.mask[:8, :6, :5].any()
 
 
+STEEP = np.array([0.30, 0.27, -0.29])
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 1.1, 5.0), (0.7, 0.7, 0.7)])
 def test_conforming_and_back_lands_where_it_came_from(spacing):
     """A smooth function of the world survives the round trip to within half a voxel of its slope."""
@@ -81,21 +84,21 @@ def test_conforming_and_back_lands_where_it_came_from(spacing):
     index = np.indices(shape).reshape(3, -1).T.astype(float)
     world = apply_affine(affine, index)
     middle = world.mean(axis=0)
-    for axis in range(3):
-        slope = 0.5 * (world[:, axis] - middle[axis]).reshape(shape)  # half a unit a mm
-        conformed = conform(Volume((slope - slope.min() + 1).astype(np.float32), affine))
-        assert all(n % 64 == 0 and 192 <= n <= 320 for n in conformed.image.shape)
-        assert nibabel.aff2axcodes(conformed.affine) == ("L", "I", "A")
-        np.testing.assert_allclose(np.linalg.norm(conformed.affine[:3, :3], axis=0), 1)
-        place = apply_affine(conformed.affine, np.indices(conformed.image.shape).reshape(3, -1).T.astype(float))
-        known = 0.5 * (place[:, axis] - middle[axis]).astype(np.float32).reshape(conformed.image.shape)
-        inner = (slice(8, -8), slice(8, -8), slice(None) if shape[2] < 40 else slice(8, -8))
-        back = conformed.to_native(known)
-        assert np.abs(back - slope)[inner][:, :, 1:-1].max() < 0.05
-        # What the network saw is what is there, by nearest neighbours.
-        seen = (conformed.image > 0.05) & (conformed.image < 0.9)
-        value = conformed.image * np.percentile(known[conformed.image > 0], 99)
-        assert np.corrcoef(value[seen], known[seen])[0, 1] > 0.99
+    # Half a unit a mm, about as steep along each axis: a shift along any of them shows.
+    slope = ((world - middle) @ STEEP).reshape(shape)
+    conformed = conform(Volume((slope - slope.min() + 1).astype(np.float32), affine))
+    assert all(n % 64 == 0 and 192 <= n <= 320 for n in conformed.image.shape)
+    assert nibabel.aff2axcodes(conformed.affine) == ("L", "I", "A")
+    np.testing.assert_allclose(np.linalg.norm(conformed.affine[:3, :3], axis=0), 1)
+    place = apply_affine(conformed.affine, np.indices(conformed.image.shape).reshape(3, -1).T.astype(float))
+    known = ((place - middle) @ STEEP).astype(np.float32).reshape(conformed.image.shape)
+    inner = (slice(8, -8), slice(8, -8), slice(None) if shape[2] < 40 else slice(8, -8))
+    back = conformed.to_native(known)
+    assert np.abs(back - slope)[inner][:, :, 1:-1].max() < 0.03
+    # What the network saw is what is there, by nearest neighbours.
+    seen = (conformed.image > 0.05) & (conformed.image < 0.9)
+    value = conformed.image * np.percentile(known[conformed.image > 0], 99)
+    assert np.corrcoef(value[seen], known[seen])[0, 1] > 0.99
 
 
 def test_a_scan_larger_than_the_network_sees_keeps_its_middle():

@@ -64,14 +64,15 @@ def test_coarser_voxels_average_instead_of_picking():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    spacing=st.tuples(*[st.floats(0.8, 3.0)] * 2, st.floats(0.8, 5.0)),
+    spacing=st.tuples(*[st.floats(1.2, 3.0)] * 2, st.floats(1.2, 5.0)),
     degrees=st.tuples(*[st.floats(-40, 40)] * 3),
     flips=st.tuples(*[st.sampled_from([-1, 1])] * 3),
     place=st.tuples(*[st.floats(-25, 25)] * 3),
 )
 def test_a_label_lands_within_half_a_voxel_on_any_native_grid(spacing, degrees, flips, place):
     working = working_grid((96, 96, 80), 2.0)
-    shape = tuple(int(180 / s) for s in spacing)
+    # Every turn of the field of view holds the ball, wherever it is placed.
+    shape = tuple(int(130 / s) for s in spacing)
     native = oblique(shape, spacing, degrees, flips)
     centre = np.array([0.0, -18.0, 6.0]) + place
     ball = np.linalg.norm(world(working) - centre, axis=-1) <= 12.0

@@ -70,7 +70,7 @@ def test_healthy_scans_and_those_of_patients_are_not_flagged(healthy):
     check_clean(subject(1, "tumour"))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("pathology", ["healthy", "tumour", "stroke", "ms", "wmh"])
 @pytest.mark.parametrize("seed", [20, 21, 22, 23])
 def test_no_false_flags_over_many_people(seed, pathology):

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from halebrain.preprocessing.geometry import working_grid
 
 PAGE = (Path(__file__).parents[2] / "docs" / "general.md").read_text(encoding="utf-8")
 RECIPE = re.search(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL).group(1)
+GRID = "--set 'data.preprocessing={brain: auto, shape: [48, 48, 40], spacing_mm: 4.0}'"
 SIZES = "channels: [8, 16], blocks_per_level: 1, patch: 2, norm_groups: 4, attention_head_channels: 0"
 LOOP = (
     "--set loop.steps=2 --set loop.batch_size=4 --set loop.validation_batches=1 "
@@ -27,15 +27,17 @@ LOOP = (
 SEGMENTER = "--set 'pairs={annotated: 3, synthetic: 3, validation: 1}' --set 'segmenter.channels=[8, 16]'"
 SMALLER = {
     "--workers 2": "--workers 1",
+    "halebrain prepare": "halebrain prepare --set 'shape=[48, 48, 40]' --set spacing_mm=4.0",
+    "halebrain cohort": "halebrain cohort --spacing-mm 4",
     "data.workers=2": "data.workers=1",
     "--subjects 120 --patients 50": "--subjects 6 --patients 3",
     "--subjects 10 --patients 140": "--subjects 3 --patients 3",
-    "-o general/stage1": f"-o general/stage1 {LOOP} --set 'reconstructor.settings.unet={{{SIZES}}}'",
+    "-o general/stage1": f"-o general/stage1 {LOOP} {GRID} --set 'reconstructor.settings.unet={{{SIZES}}}'",
     "-o general/stage2": f"-o general/stage2 {LOOP} {SEGMENTER}",
     **{f"-o general/{modality}": f"-o general/{modality} {LOOP} {SEGMENTER}" for modality in ("T1w", "T2w", "FLAIR")},
     "--set loop.steps=17000": "--set loop.steps=2",
 }
-"""What makes the recipe one of minutes."""
+"""What makes the recipe one of a minute."""
 
 
 def raw_data(folder, command):
@@ -59,13 +61,13 @@ def raw_data(folder, command):
 
 
 @pytest.mark.slow
-def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_path, command):
+def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_path, command, programs):
     raw_data(tmp_path, command)
     script = RECIPE
     for large, small in SMALLER.items():
         assert large in script
         script = script.replace(large, small)
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"HALEBRAIN_HOME": str(tmp_path / "home")}
     settings = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], **settings)

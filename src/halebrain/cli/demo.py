@@ -32,16 +32,17 @@ _METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank"
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much the demo does: people in the cohort, modalities, configurations."""
+    """How much the demo does: people in the cohort, their voxels, modalities, configurations."""
 
     healthy: int
     patients: int
+    spacing_mm: float
     modalities: tuple[str, ...]
     config: str
 
 
-FULL = DemoSize(healthy=48, patients=12, modalities=("FLAIR",), config="demo")
-QUICK = DemoSize(healthy=6, patients=3, modalities=("FLAIR",), config="tiny")
+FULL = DemoSize(healthy=48, patients=12, spacing_mm=2.0, modalities=("FLAIR",), config="demo")
+QUICK = DemoSize(healthy=6, patients=3, spacing_mm=4.0, modalities=("FLAIR",), config="tiny")
 
 
 def demo(
@@ -99,6 +100,7 @@ def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
     config = CohortConfig(
         healthy=size.healthy,
         patients=size.patients,
+        spacing_mm=size.spacing_mm,
         modalities=size.modalities,
         pathologies=(*LEARNED, UNSEEN),
         seed=seed,
