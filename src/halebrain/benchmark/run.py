@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from halebrain.benchmark.score import (
 from halebrain.benchmark.train import train_cell, training_identity
 from halebrain.core.atomic import atomic_path, write_text
 from halebrain.core.config import parse_config
-from halebrain.core.errors import ConfigError, HalebrainError
+from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
+from halebrain.core.failures import Failures
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.cohort.generate import generate_cohort
@@ -36,7 +36,6 @@ from halebrain.preprocessing.pipeline import Preprocessor
 
 PICTURES = "pictures.npz"
 _RESULT = "result.json"
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +73,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
     Raises:
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
     """
-    cells, outcome = plan(config), Outcome()
+    cells, outcome, failures = plan(config), Outcome(), Failures(output)
     done: dict[str, tuple[str, Path]] = {}
     for number, path in enumerate(manifests(config, output)):
         fold: _Fold | None = None
@@ -92,10 +91,11 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
             if result is None:
                 fold = fold or _open(config, path, manifest)
                 try:
-                    result = _run_cell(cell, config, fold, folder, judged_as, output / "cache", done, device)
-                except (HalebrainError, RuntimeError, ValueError, OSError) as error:
-                    log.warning("%s failed: %s", cell.key, error)
-                    outcome.failures[cell.key] = str(error).splitlines()[0]
+                    with unexpected_as_error():
+                        result = _run_cell(cell, config, fold, folder, judged_as, output / "cache", done, device)
+                except HalebrainError as error:
+                    failures.add(cell.key, error)
+                    outcome.failures[cell.key] = failures.reasons[cell.key]
                     del done[cell.key]
                     continue
             outcome.results.append((cell, result))
