@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from halebrain.core.config import Config, dump_yaml, load_config, merged, portable_dump, read_yaml, without_places
+from halebrain.core.config import (
+    Config,
+    dump_yaml,
+    load_config,
+    merged,
+    parse_yaml,
+    portable_dump,
+    read_yaml,
+    without_places,
+)
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.training.reconstructor import ReconstructorTraining
 
@@ -55,6 +64,49 @@ def test_missing_and_malformed_files(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(Outer, tmp_path / "bad.yaml")
+
+
+class Rate(Config):
+    rate: float = 1.0
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (BOMB, "100000 values"),
+        ("number: &n [*n]\n", "holds itself"),
+        ("number: " + "[" * 1200, "YAML"),
+        ("number: 2024-13-45\n", "YAML"),
+        ("number: 0x1" + "0" * 16 + "\n", "64 bits"),
+        ("number: " + "9" * 5000 + "\n", "YAML"),
+        ("rate: .nan\n", "finite"),
+        ("rate: -.inf\n", "finite"),
+        ("extends: [a]\n", "extends"),
+        ('extends: "a\\0b"\n', "extends"),
+    ],
+)
+def test_a_text_that_no_settings_are_is_one_short_line(tmp_path, text, word):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=word) as caught:
+        load_config(Rate, path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["", "x" * 3000])
+def test_a_name_that_no_file_has_is_a_missing_file(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(f"extends: '{name}'\n")
+    with pytest.raises(MissingInputError, match="must exist"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_values_that_are_referred_to_count_as_often_as_they_are(tmp_path):
+    assert parse_yaml("a: &a [1, 2]\nb: [*a, *a]\n", where="") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
 
 
 def test_settings_lie_over_each_other():

@@ -26,7 +26,7 @@ from halebrain.core.registry import suggestion
 class Config(BaseModel):
     """Base of every configuration section: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -55,6 +55,7 @@ class GrowingConfig(Config):
 
 C = TypeVar("C", bound=Config)
 _EXTENDS = "extends"
+_MOST_VALUES = 100_000
 
 
 def load_config(
@@ -98,7 +99,7 @@ def _read_extending(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
     base = raw.pop(_EXTENDS, None)
     if base is None:
         return raw
-    if not isinstance(base, str):
+    if not isinstance(base, str) or "\0" in base:
         raise ConfigError(
             "extends must name a file", received=repr(base), where=path, remedy="for example extends: other.yaml"
         )
@@ -106,14 +107,15 @@ def _read_extending(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _read_one(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MissingInputError("a configuration file must exist", where=path, remedy="check the path given")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = " ".join(str(error).split())
+        raw = parse_yaml(path.read_text(encoding="utf-8"), where=path)
+    except UnicodeDecodeError as error:
         raise ConfigError(
-            "a configuration must be valid YAML", received=first_line, where=path, remedy="mend that line"
+            "a configuration must be UTF-8 text", received=error, where=path, remedy="save it as UTF-8"
+        ) from error
+    except OSError as error:  # absent, a folder, or a name that is too long for one
+        raise MissingInputError(
+            "a configuration file must exist", received=error.strerror, where=path, remedy="check the path given"
         ) from error
     if raw is None:
         return {}
@@ -125,6 +127,53 @@ def _read_one(path: Path) -> dict[str, Any]:
             remedy="write key: value, a line each",
         )
     return raw
+
+
+def parse_yaml(text: str | bytes, *, where: object) -> Any:
+    """Return the value that a YAML text holds; nothing of it can be endless.
+
+    Args:
+        text: The text.
+        where: Its file, for messages.
+
+    Raises:
+        ConfigError: It is no YAML, refers to itself, or is larger than settings are.
+    """
+    try:
+        raw = yaml.safe_load(text)
+        size = _size(raw, {})
+    # A date that is none, or a number of thousands of digits, is a ValueError; a deep one ends the recursion.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            "a configuration must be valid YAML", received=error, where=where, remedy="mend that line"
+        ) from error
+    if size > _MOST_VALUES:
+        raise ConfigError(
+            f"a configuration may hold {_MOST_VALUES} values",
+            received="more, most of them by references (&name, *name)",
+            where=where,
+            remedy="write each value where it belongs",
+        )
+    return raw
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """Return how many values a mapping or a list holds, those that are referred to as often as they are.
+
+    Raises:
+        ValueError: It holds itself, or a whole number that no setting has.
+    """
+    if isinstance(node, int) and node.bit_length() > 64:
+        raise ValueError("a whole number of more than 64 bits")
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = -1
+        inside = node.values() if isinstance(node, dict) else node
+        known[id(node)] = 1 + sum(_size(one, known) for one in inside)
+    if known[id(node)] < 0:
+        raise ValueError("a value that holds itself")
+    return known[id(node)]
 
 
 def merged(*settings: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +277,8 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
     if isinstance(node, list):
         raise ConfigError("--set changes what is in an item of a list", received=repr(key), remedy="name a key of it")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text, where="--set")
+    except ConfigError as error:
         raise ConfigError(
             "--set takes a YAML value", received=repr(text), where=key, remedy="quote it for the shell"
         ) from error
