@@ -19,6 +19,7 @@ from halebrain.models.bundle import (
     read_summary,
     save_bundle,
 )
+from halebrain.models.bundle_files import sealed_text
 from halebrain.models.bundle_store import store_about, store_calibration
 from halebrain.models.card import model_card
 
@@ -95,6 +96,98 @@ def test_a_changed_byte_in_a_zip_is_refused(saved, tmp_path, place):
     archive.write_bytes(bytes(raw))
     with pytest.raises(DataError):
         load_bundle(archive)
+
+
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ({"../config.yaml": b""}, "one folder"),
+        ({"a/../../card.md": b""}, "one folder"),
+        ({"weights.pkl": b""}, "weights.pkl"),
+        ({"card.md": bytes(65 << 20)}, "'card.md' twice"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_entry_that_no_bundle_has_is_refused_before_it_is_unpacked(saved, tmp_path, entries, word):
+    path, _, _ = saved
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in path.iterdir():
+            archive.write(file, file.name)
+        for name, raw in entries.items():
+            archive.writestr(name, raw)
+    with pytest.raises(DataError, match=word):
+        load_bundle(tmp_path / "packed.zip")
+
+
+def test_a_text_larger_than_any_is_refused_before_it_is_unpacked(saved, tmp_path):
+    path, _, _ = saved
+    (path / "card.md").write_bytes(bytes(65 << 20))
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in path.iterdir():
+            archive.write(file, file.name)
+    with pytest.raises(DataError, match=r"'card\.md' of 65 MiB"):
+        load_bundle(tmp_path / "packed.zip")
+
+
+def sealed(path, **changed):
+    """Change files of a bundle and seal it again, as one from elsewhere would be."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["sha256"]
+    for key, value in changed.items():
+        if isinstance(value, bytes):
+            name = key.replace("_", ".")
+            (path / name).write_bytes(value)
+            manifest["files"][name] = hashlib.sha256(value).hexdigest()
+        else:
+            manifest[key] = value
+    (path / "manifest.json").write_text(sealed_text(manifest))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training", [1]),
+        ("training", {"stage1": 3}),
+        ("training", {"stage1": {"train_subjects": "all"}}),
+        ("training", {"stage1": {"start": {"stage1": {"val_subjects": 7}}}}),
+        ("calibration", "none"),
+        ("calibration", {"subjects": 3}),
+    ],
+)
+def test_a_manifest_whose_parts_are_something_else_is_refused(saved, key, value):
+    path, _, _ = saved
+    sealed(path, **{key: value})
+    for read in (load_bundle, read_summary):
+        with pytest.raises(DataError, match=r"valid manifest\.json"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        # 72 TB of weights: nothing of them may be allocated.
+        ("channels:\n  - 8\n  - 8\n", "channels:\n  - 1000000\n  - 1000000\n", "fit the configuration"),
+        ("channels:\n  - 8\n  - 8\n", "channels:\n  - 99999999992\n  - 99999999992\n", "can be built"),
+        ("kind: detector", "kind: [", "valid YAML"),
+    ],
+)
+def test_a_configuration_of_any_other_size_is_refused_before_it_is_built(saved, old, new, word):
+    path, _, _ = saved
+    text = (path / "config.yaml").read_text()
+    assert old in text
+    sealed(path, config_yaml=text.replace(old, new).encode())
+    with pytest.raises((DataError, ConfigError), match=word):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(saved, wrong):
+    path, bundle, _ = saved
+    with torch.no_grad():
+        next(bundle.segmenter.parameters()).view(-1)[3] = wrong
+    save_bundle(bundle, path, card="# card", overwrite=True)
+    with pytest.raises(DataError, match=r"finite number, got 1 tensors that hold others, first segmenter\."):
+        load_bundle(path)
 
 
 def test_missing_and_unknown_files_are_refused(saved):

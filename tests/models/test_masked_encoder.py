@@ -126,3 +126,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(DataError, match="train encoder"):
         load_encoder(tmp_path / "other.safetensors")
+    about = {"format": "halebrain-encoder-1", "config": "{", "training": "{}"}
+    save_file({"a": torch.zeros(1)}, tmp_path / "half.safetensors", metadata=about)
+    with pytest.raises(DataError, match="how it was made"):
+        load_encoder(tmp_path / "half.safetensors")

@@ -14,14 +14,13 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-import yaml
 from pydantic import Field
 from safetensors import SafetensorError
 
 import halebrain
 from halebrain.core.atomic import atomic_folder
-from halebrain.core.config import Config, dump_yaml, parse_config
-from halebrain.core.errors import DataError
+from halebrain.core.config import Config, dump_yaml, parse_config, parse_yaml
+from halebrain.core.errors import ConfigError, DataError
 from halebrain.models.about import About
 from halebrain.models.bundle_files import (
     CARD,
@@ -122,7 +121,11 @@ def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
 
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:
-    """Build both networks with fresh weights from a configuration."""
+    """Build both networks with fresh weights from a configuration.
+
+    Raises:
+        ConfigError: A name or a setting is unknown or wrong.
+    """
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings, where=where)
     return reconstructor, None if config.segmenter is None else Segmenter(config.segmenter)
@@ -167,16 +170,16 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
     """
     files = read_files(path)
     manifest = checked_manifest(files, path)
-    raw = yaml.safe_load(files[CONFIG])
-    config = parse_config(ModelConfig, raw, where=path / CONFIG)
-    reconstructor, segmenter = build_networks(config, where=path / CONFIG)
+    config = _config(files, path)
     try:
         weights = safetensors.torch.load(files[WEIGHTS])
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(
             "weights must be a safetensors file", received=error, where=path / WEIGHTS, remedy="copy the bundle again"
         ) from error
-    _load_strictly({"reconstructor": reconstructor, "segmenter": segmenter}, weights, path)
+    _check_weights(config, weights, path)
+    reconstructor, segmenter = build_networks(config, where=path / CONFIG)
+    _load({"reconstructor": reconstructor, "segmenter": segmenter}, weights)
     for network in (reconstructor, segmenter):
         if network is not None:
             network.to(device).eval().requires_grad_(False)
@@ -219,7 +222,7 @@ def read_summary(path: Path) -> BundleSummary:
     """
     files = read_files(path)
     manifest = checked_manifest(files, path)
-    config = parse_config(ModelConfig, yaml.safe_load(files[CONFIG]), where=path / CONFIG)
+    config = _config(files, path)
     modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
     return BundleSummary(config.kind, tuple(sorted(modalities)), model_hash(files), _about(manifest, path))
 
@@ -268,7 +271,27 @@ def _about(manifest: dict[str, Any], path: Path) -> About | None:
     return parse_config(About, manifest["about"], where=path / MANIFEST) if "about" in manifest else None
 
 
-def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> None:
+def _config(files: dict[str, bytes], path: Path) -> ModelConfig:
+    return parse_config(ModelConfig, parse_yaml(files[CONFIG], where=path / CONFIG), where=path / CONFIG)
+
+
+def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Raise where weights are not those of the networks, or no numbers.
+
+    The networks are laid out without memory first: a damaged configuration may describe any size.
+    """
+    try:
+        with torch.device("meta"):
+            networks = dict(
+                zip(("reconstructor", "segmenter"), build_networks(config, where=path / CONFIG), strict=True)
+            )
+    except (RuntimeError, ArithmeticError, ValueError, TypeError, IndexError) as error:
+        raise ConfigError(
+            "a configuration must describe networks that can be built",
+            received=error,
+            where=path / CONFIG,
+            remedy="copy the bundle again, or train it with this version",
+        ) from error
     expected = {f"{p}.{k}": v.shape for p, n in networks.items() if n is not None for k, v in n.state_dict().items()}
     wrong = sorted(set(expected) ^ set(weights)) or sorted(k for k, s in expected.items() if weights[k].shape != s)
     if wrong:
@@ -278,6 +301,16 @@ def _load_strictly(networks: dict[str, Any], weights: dict[str, torch.Tensor], p
             where=path / WEIGHTS,
             remedy="copy the bundle again, or train it with this version",
         )
+    if infinite := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
+        raise DataError(
+            "every weight must be a finite number",
+            received=f"{len(infinite)} tensors that hold others, first {infinite[0]}",
+            where=path / WEIGHTS,
+            remedy="copy the bundle again, or train it with this version",
+        )
+
+
+def _load(networks: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
     for prefix, network in networks.items():
         if network is not None:
             own = {k.removeprefix(f"{prefix}."): v for k, v in weights.items() if k.startswith(f"{prefix}.")}

@@ -4,8 +4,11 @@ import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from halebrain.core.errors import DataError, MissingInputError
 
@@ -15,6 +18,30 @@ _HASHED = (WEIGHTS, CONFIG, CARD)
 _SEALED = ("format", "files", "versions", "training", "calibration")
 _LATER = ("about",)
 """Keys that a manifest may lack: a bundle without them is the one that it was before there were any."""
+_MOST_BYTES, _MOST_TEXT = 16 << 30, 64 << 20
+"""More than this, unpacked, are neither weights nor what is said of them."""
+
+
+class _Stage(BaseModel):
+    """What is read of the summary of a training; all else is kept as it is."""
+
+    train_subjects: list[str] = []
+    val_subjects: list[str] = []
+    modalities: list[str] = []
+    pathologies: list[str] = []
+    start: "dict[str, _Stage | str]" = {}
+
+
+class _Calibration(BaseModel):
+    subjects: list[str] = []
+
+
+class _Stated(BaseModel):
+    """What a manifest must hold to be read at all."""
+
+    files: dict[str, str]
+    training: dict[str, _Stage]
+    calibration: _Calibration
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -36,9 +63,38 @@ def read_files(path: Path) -> dict[str, bytes]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            return {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            return {name: archive.read(entry) for name, entry in _entries(archive, path).items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DataError("a bundle zip must be whole", received=error, where=path, remedy="copy it again") from error
+
+
+def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return the entries by name, each looked at before any is unpacked: one of another name may be endless.
+
+    They lie at the top, or all in one folder. No name of theirs is ever a path to write to.
+    """
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len({entry.filename.rpartition("/")[0] for entry in entries}) > 1:
+        raise DataError("the files of a bundle zip must lie in one folder", where=path, remedy="zip the folder again")
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        name = entry.filename.rpartition("/")[2]
+        _check_known([name], path)
+        limit = _MOST_BYTES if name == WEIGHTS else _MOST_TEXT
+        if name in found or entry.file_size > limit:
+            raise DataError(
+                "a bundle zip must hold each file once, of a size that a model has",
+                received=f"'{name}' twice" if name in found else f"'{name}' of {entry.file_size >> 20} MiB",
+                where=path,
+                remedy="copy it again",
+            )
+        found[name] = entry
+    return found
+
+
+def _check_known(names: Iterable[str], path: Path) -> None:
+    if unknown := sorted(set(names) - {*_HASHED, MANIFEST}):
+        raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
 
 
 def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
@@ -50,14 +106,14 @@ def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
     expected = {*_HASHED, MANIFEST}
     if missing := sorted(expected - set(files)):
         raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
-    if unknown := sorted(set(files) - expected):
-        raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
+    _check_known(files, path)
     try:
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
         hashes, version = manifest["files"], manifest["format"]
         sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
         changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
-    except (ValueError, KeyError, TypeError) as error:
+        _Stated.model_validate(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             "a bundle needs a valid manifest.json", received=repr(error), where=path, remedy="copy the bundle again"
         ) from error

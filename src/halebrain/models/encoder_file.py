@@ -63,10 +63,12 @@ def load_encoder(path: Path) -> PretrainedEncoder:
         raise DataError("an encoder must be a safetensors file", received=error, where=path, remedy=_ANEW) from error
     if about.get("format") != _FORMAT:
         raise DataError("an encoder file must come from `halebrain train encoder`", where=path, remedy=_ANEW)
-    config = parse_config(EncoderConfig, json.loads(about["config"]), where=path)
-    return PretrainedEncoder(
-        weights, config, json.loads(about["training"]), hashlib.sha256(path.read_bytes()).hexdigest()
-    )
+    try:
+        said, training = json.loads(about["config"]), json.loads(about["training"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DataError("an encoder file must say how it was made", received=error, where=path, remedy=_ANEW) from error
+    config = parse_config(EncoderConfig, said, where=path)
+    return PretrainedEncoder(weights, config, training, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: PretrainedEncoder, *, where: Path) -> None:
