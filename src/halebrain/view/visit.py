@@ -73,9 +73,11 @@ class Visit:
         if path.name.endswith(PAGE):
             up = "../" * (len(path.relative_to(self.root).parts) - 1)
             index = f"{up}{INDEX}" if is_cohort_page(self.root / INDEX) else ""
-            return scan_page(path.read_text(encoding="utf-8"), _review(path) | {"index": index}).encode("utf-8")
+            return scan_page(
+                path.read_text(encoding="utf-8", errors="replace"), _review(path) | {"index": index}
+            ).encode("utf-8")
         if path.name == INDEX:
-            return index_page(path.read_text(encoding="utf-8"), _counts(path.parent)).encode("utf-8")
+            return index_page(path.read_text(encoding="utf-8", errors="replace"), _counts(path.parent)).encode("utf-8")
         return path.read_bytes()
 
 
