@@ -12,9 +12,6 @@ from fuzzing.base import EVERY, KINDS, Attempt, WrongResultError, kind_of
 from fuzzing.judge import Judge
 from halebrain.core.errors import DataError, HalebrainError
 
-FIXED = ("bundle", "config", "dicom", "mask", "results")
-"""Kinds whose every input ends as promised."""
-
 
 @pytest.fixture
 def judged(monkeypatch):
@@ -115,7 +112,15 @@ def test_whole_detections_come_now_and_then_and_every_kind_is_drawn():
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("bundle", 35), ("config", 45), ("dicom", 35), ("mask", 30), ("results", 5)]
+    ("kind", "count"),
+    [
+        ("bundle", 35),
+        ("config", 45),
+        ("dicom", 35),
+        ("mask", 30),
+        # The first one makes a whole detection.
+        pytest.param("results", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_damaged_inputs_end_as_promised(kind, count):
     outcomes = run_numbers(range(count), Judge(0, only=(kind,)))
