@@ -143,7 +143,8 @@ def _machine() -> str:
 def _last_written(path: Path) -> float:
     """Return when anything was last written into a file or a folder, seconds since 1970."""
     inside: list[Path] = list(path.rglob("*")) if path.is_dir() and not path.is_symlink() else []
-    return max(one.lstat().st_mtime for one in (path, *inside))
+    times: list[float] = [one.lstat().st_mtime for one in (path, *inside)]
+    return max(times)
 
 
 def _remove(path: Path) -> None:
