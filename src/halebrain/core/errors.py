@@ -11,6 +11,9 @@ from typing import ClassVar
 
 from halebrain.core.wording import printable
 
+_LONGEST = 500
+"""Letters of a part of a message."""
+
 
 class HalebrainError(Exception):
     """Base of every error that is the user's to mend.
@@ -26,14 +29,22 @@ class HalebrainError(Exception):
 
     def __init__(self, rule: str, *, received: object = "", where: object = "", remedy: str = "") -> None:
         self.rule, self.received, self.where, self.remedy = rule, str(received), str(where), remedy
-        parts = [rule]
+        parts = [_line(rule)]
         if self.received:
-            parts.append(f", got {self.received}")
+            parts.append(f", got {_line(self.received)}")
         if self.where:
-            parts.append(f" in '{self.where}'")
+            parts.append(f" in '{_line(self.where)}'")
         if remedy:
-            parts.append(f"; {remedy}")
-        super().__init__(printable(" ".join("".join(parts).split())))
+            parts.append(f"; {_line(remedy)}")
+        super().__init__("".join(parts))
+
+
+def _line(text: str) -> str:
+    """Return a part of a message as one line: what a file holds may be endless, or steer the terminal that shows it."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    return printable(line)
 
 
 class UsageError(HalebrainError):
