@@ -16,7 +16,7 @@ def test_parts_that_are_not_known_are_left_out():
 
 def test_what_a_file_holds_cannot_steer_the_terminal():
     error = DataError("a name must show", received="\x1b[31mred\0\ufeff", where="a\udcff.nii", remedy="rename it")
-    assert str(error) == r"a name must show, got \x1b[31mred\x00\ufeff in 'a\udcff.nii'; rename it"
+    assert str(error) == r"a name must show, got \x1b[31mred\x00\ufeff in 'a\xff.nii'; rename it"
     assert error.received == "\x1b[31mred\0\ufeff"
 
 
