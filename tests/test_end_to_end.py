@@ -67,6 +67,8 @@ def test_a_second_run_goes_on_from_what_is_there(small_demo: SmallDemo, tmp_path
     weights = (ran.model / "model.safetensors").read_bytes()
     hash_before = load_bundle(ran.model).sha256
     logs = [(ran.folder / stage / "log.csv").read_bytes() for stage in ("stage1", "stage2")]
+    # With the seconds at each step: what is trained again has others.
+    assert all(log.splitlines()[0].endswith(b"seconds") and len(log.splitlines()) > 1 for log in logs)
     demo(output=ran.folder, quick=True, device="cpu", no_progress=True)
     assert load_bundle(ran.model).sha256 == hash_before
     assert (ran.model / "model.safetensors").read_bytes() == weights

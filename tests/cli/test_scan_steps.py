@@ -32,11 +32,16 @@ def test_each_step_has_its_share_of_the_bar():
     assert bar.completed == 2
 
 
-def test_who_does_not_wait_is_told_nothing():
-    steps = ScanSteps()
-    steps.begin("brain")
-    steps.one_pass()
-    steps.finish()
+def test_who_does_not_wait_is_told_nothing(talkative, capsys):
+    for bar, said in ((None, 0), (ProgressBar("Detecting", 1), 2)):
+        steps = ScanSteps(bar, SECONDS)
+        steps.begin("brain")
+        steps.one_pass()
+        steps.finish()
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err.count("Detecting") >= said, "a bar that tells its steps, to compare with"
+        assert bool(found.err) == bool(said)
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -12,6 +12,8 @@ SHAPE = (12, 10, 11)
 NONE, SOME = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
 SOME[3:8, 3:7, 3:8] = True
 OFF = np.roll(SOME, 6, axis=0)
+OF_OTHER_SIZES = {f"lesion_sensitivity_{size}" for size in ("0-0.1ml", "1-10ml", "10ml-")}
+"""Undefined: the lesion has 0.6 ml."""
 
 
 def value(make_case, name, prediction, reference, spacing_mm=(1.0, 2.0, 3.0)):
@@ -49,12 +51,14 @@ def test_finite_bounded_and_pure(make_case, name, seed):
     np.testing.assert_array_equal(reference, before[1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(OF_OTHER_SIZES))
+def test_lesions_of_other_sizes_have_no_sensitivity(make_case, name):
+    assert math.isnan(value(make_case, name, SOME, SOME))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_OTHER_SIZES])
 def test_perfect_is_best_and_wrong_is_worse(make_case, name):
     perfect = value(make_case, name, SOME, SOME)
-    if math.isnan(perfect):
-        assert "sensitivity_" in name
-        return
     wrong = value(make_case, name, OFF | np.roll(OFF, 1, axis=2), SOME)
     assert perfect == pytest.approx(1.0 if bounded(name) else 0.0)
     direction = METRICS.get(name).higher_is_better
@@ -117,13 +121,17 @@ def test_empty_cases_of_masks_by_hand(make_case, name):
         assert value(make_case, name, prediction, reference) == pytest.approx(float(wanted), nan_ok=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+BY_MILLIMETRES = {"hd95", "surface_dice_2mm", "brats2023_lesion_dice", "brats2023_lesion_hd95"} | {
+    name for name in NAMES if name.startswith("lesion_sensitivity_")
+}
+"""Metrics that a tolerance, a penalty or a limit in mm or ml is part of."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_MILLIMETRES])
 def test_units_say_what_the_spacing_does(make_case, name):
     prediction = OFF | SOME if METRICS.get(name).needs == "mask" else (OFF | SOME).astype(float)
     one = value(make_case, name, prediction, SOME, (1.0, 1.0, 1.0))
     two = value(make_case, name, prediction, SOME, (2.0, 2.0, 2.0))
     unit = METRICS.get(name).unit
-    if unit == "ml":
-        assert two == pytest.approx(8 * one)
-    elif unit == "lesions" or name in ("auprc", "auroc", "dice", "precision", "recall", "specificity"):
-        assert two == one
+    assert one != 0
+    assert two == pytest.approx((8 if unit == "ml" else 1) * one)

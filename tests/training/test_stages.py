@@ -50,7 +50,12 @@ def flat_store(value: float, *, lesion: bool) -> SliceStore:
 
 
 def make_stage(
-    regime: str, *, batch_size: int = 8, fraction: float = 0.25, segmenter: SegmenterConfig = SIZE
+    regime: str,
+    *,
+    batch_size: int = 8,
+    fraction: float = 0.25,
+    segmenter: SegmenterConfig = SIZE,
+    frozen: Reconstructor | None = None,
 ) -> SegmenterStage:
     config = SegmenterTraining(
         regime=regime,
@@ -68,7 +73,7 @@ def make_stage(
         "annotated": {"train": annotated, "val": annotated},
     }
     torch.manual_seed(0)
-    return SegmenterStage(Segmenter(segmenter), reconstructor(), stores, config)
+    return SegmenterStage(Segmenter(segmenter), frozen or reconstructor(), stores, config)
 
 
 @pytest.mark.parametrize(("regime", "annotated"), [("synthetic", 0), ("weak", 8), ("both", 2)])
@@ -95,14 +100,15 @@ def test_a_batch_is_made_as_configured(regime: str, annotated: int, split: str) 
 
 def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monkeypatch: pytest.MonkeyPatch) -> None:
     seeing = SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 1))
-    stage = make_stage("both", segmenter=seeing)
+    frozen = reconstructor()
+    stage = make_stage("both", segmenter=seeing, frozen=frozen)
     given: list[torch.Tensor] = []
 
     def copy_input(image: torch.Tensor, **_others: object) -> torch.Tensor:
         given.append(image.clone())
         return image
 
-    monkeypatch.setattr(stage._frozen[0], "reconstruct", copy_input)
+    monkeypatch.setattr(frozen, "reconstruct", copy_input)
     seen: list[torch.Tensor] = []
     real = stage.trained.all_logits
     stage.trained.all_logits = lambda image, healthy: (seen.append(image), real(image, healthy))[1]
@@ -126,7 +132,8 @@ def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monke
 def test_pairs_are_warped_after_the_reconstruction_and_in_training_only(
     split: str, moves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("weak")
+    frozen = reconstructor()
+    stage = make_stage("weak", frozen=frozen)
     stage.config = stage.config.model_copy(update={"augmentation": PLAIN.model_copy(update={"warp": 1.0})})
     given: list[torch.Tensor] = []
 
@@ -134,7 +141,7 @@ def test_pairs_are_warped_after_the_reconstruction_and_in_training_only(
         given.append(image.clone())
         return image
 
-    monkeypatch.setattr(stage._frozen[0], "reconstruct", copy_input)
+    monkeypatch.setattr(frozen, "reconstruct", copy_input)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     real = stage.trained.all_logits
     stage.trained.all_logits = lambda image, healthy: (seen.append((image, healthy)), real(image, healthy))[1]

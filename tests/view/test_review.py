@@ -21,6 +21,7 @@ from halebrain.cli.pages import write_index
 from halebrain.core import lock
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.inference.outputs import OutputNames
+from halebrain.io import volume
 from halebrain.io.checksum import file_sha256
 from halebrain.report.embedding import read_page
 from halebrain.view import scan as view_scan
@@ -114,15 +115,15 @@ def test_two_services_on_one_folder_lose_no_decision(
 def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
     detection: OutputNames, visitor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, begun = cli_report._read_maps, threading.Event()
+    read, begun = volume.read_array, threading.Event()
 
-    def slow(names: OutputNames) -> Any:
-        found = read(names)
-        begun.set()
-        time.sleep(0.5)  # in which the view would write
-        return found
+    def slow(path: Path) -> Any:
+        if not begun.is_set():
+            begun.set()
+            time.sleep(0.5)  # in which the view would write
+        return read(path)
 
-    monkeypatch.setattr(cli_report, "_read_maps", slow)
+    monkeypatch.setattr(volume, "read_array", slow)
     with ThreadPoolExecutor(1) as pool:
         reported = pool.submit(cli_report.remake_page, detection.provenance, threshold=0.75)
         assert begun.wait(30)
