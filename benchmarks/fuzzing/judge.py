@@ -217,6 +217,8 @@ def _heard_logs() -> Iterator[None]:
     """Write warnings of any logger to stderr, as they reach a user: once, whatever handlers tests have."""
     heard = logging.StreamHandler(sys.stderr)
     heard.setLevel(logging.WARNING)
+    own = logging.Formatter("halebrain: %(message)s")  # as the command line has it
+    heard.format = lambda record: (own if record.name.startswith("halebrain") else logging.Formatter()).format(record)  # type: ignore[method-assign]
     root = logging.getLogger()
     root.addHandler(heard)
     try:

@@ -66,19 +66,19 @@ def test_everything_is_written(run, folders):
 
 def wrong_grid(folder):
     save(folder / "maps" / "sub-02_map.nii.gz", np.zeros((16, 16, 11), np.float32))
-    return 65, "grid of its reference"
+    return 3, "grid of its reference"
 
 
 def shifted(folder):
     affine = AFFINE.copy()
     affine[1, 3] = 3.0
     save(folder / "maps" / "sub-02_map.nii.gz", np.zeros((16, 16, 12), np.float32), affine)
-    return 65, "another affine"
+    return 3, "another affine"
 
 
 def several_labels(folder):
     save(folder / "truth" / "sub-03_mask.nii.gz", np.arange(16 * 16 * 12).reshape(16, 16, 12).astype(np.uint8) % 4)
-    return 65, "--labels"
+    return 3, "--labels"
 
 
 def missing_pair(folder):
@@ -93,23 +93,23 @@ def doubled_subject(folder):
 
 def not_finite(folder):
     save(folder / "maps" / "sub-02_map.nii.gz", np.full((16, 16, 12), np.nan, np.float32))
-    return 65, "finite"
+    return 3, "finite"
 
 
 def no_nifti(folder):
     (folder / "truth" / "sub-02_mask.nii.gz").write_bytes(b"nothing")
-    return 65, "readable NIfTI"
+    return 3, "readable NIfTI"
 
 
 def garbage(folder):
     (folder / "maps" / "sub-01_map.nii.gz").write_bytes(b"nothing")
-    return 65, "readable NIfTI"
+    return 3, "readable NIfTI"
 
 
 def no_size(folder):
     affine = np.diag([2e-4, 2e-4, 2e-4, 1])
     save(folder / "truth" / "sub-02_mask.nii.gz", np.zeros((16, 16, 12), np.uint8), affine)
-    return 65, "0.0032 x 0.0032 x 0.0024 mm"
+    return 3, "0.0032 x 0.0032 x 0.0024 mm"
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,23 @@ def no_size(folder):
     [wrong_grid, shifted, several_labels, missing_pair, doubled_subject, not_finite, no_nifti, garbage, no_size],
     ids=lambda f: f.__name__,
 )
-def test_bad_input_is_one_line(run, folders, spoil):
+def test_bad_input_is_one_line_and_fails_alone(run, folders, spoil):
     code, word = spoil(folders)
     out = folders / "out"
     found, said = run(
         "--predictions", folders / "maps", "--references", folders / "truth", "--threshold", 0.6, "-o", out
     )
     assert found == code
-    assert len(said.err.strip().splitlines()) == 1
-    assert word in said.err
-    assert not out.exists()
+    lines = said.err.strip().splitlines()
+    assert all(line.startswith("halebrain: ") for line in lines)
+    assert sum(word in line for line in lines) == 1
+    if code != 3:  # the folders do not belong together
+        assert len(lines) == 1
+        assert not out.exists()
+        return
+    scored = {line.split("\t")[0] for line in (out / "scans.tsv").read_text().splitlines()[1:]}
+    assert len(scored) == 3
+    assert "1 of 4 that failed" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from halebrain.benchmark.scans import prepare
 from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
 from halebrain.cli.scoring import run_evaluation
+from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import evaluate_pairs
 from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.pairs import PairOptions, find_pairs
@@ -34,7 +35,9 @@ def figures(rows, method="model"):
 
 def evaluated(bundle, rows, smallest, *, working):
     point = OperatingPoint(None, str(THRESHOLD))
-    found = run_evaluation(Predictor(bundle), rows, point=point, working=working, min_lesion_mm3=smallest)
+    found = run_evaluation(
+        Predictor(bundle), rows, point=point, working=working, min_lesion_mm3=smallest, failures=Failures(None)
+    )
     return figures(found.rows)
 
 
@@ -47,7 +50,9 @@ def test_benchmark_and_evaluate_agree_on_a_case(bundle, rows):
         own = figures(result.rows)
         assert {name for _, name in own} >= {"auprc", "dice", "false_positive_volume"}
         point = OperatingPoint(None, repr(result.thresholds["model"]))
-        found = run_evaluation(Predictor(bundle), rows, point=point, working=True, min_lesion_mm3=smallest)
+        found = run_evaluation(
+            Predictor(bundle), rows, point=point, working=True, min_lesion_mm3=smallest, failures=Failures(None)
+        )
         theirs = figures(found.rows)
         np.testing.assert_array_equal(list(own.values()), [theirs[key] for key in own])
         by_size[smallest] = own
@@ -66,7 +71,7 @@ def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
             image = nibabel.Nifti1Image(array.astype(kind), scored.volume.affine)
             nibabel.save(image, folders[folder] / f"{scored.record.scan_id}.nii.gz")
     pairs = find_pairs(folders["maps"], folders["truth"], folders["brains"])
-    found, _ = evaluate_pairs(pairs, PairOptions(threshold=THRESHOLD), method="model", seed=0)
+    found, _ = evaluate_pairs(pairs, PairOptions(threshold=THRESHOLD), method="model", seed=0, failures=Failures(None))
     own = {metric: value for (_, metric), value in figures(found.rows).items()}
     theirs = evaluated(bundle, rows, 0.0, working=False)
     assert len(own) > 15

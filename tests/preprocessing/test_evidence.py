@@ -37,7 +37,12 @@ def test_voxels_and_faces_of_the_field_of_view():
     mask = np.zeros((30, 20, 10), dtype=bool)
     mask[5:25, 4:16, 2:8] = True
     scan = volume(mask, np.diag([1.0, 2.0, 4.0, 1.0]))
-    assert geometry_figures(scan, mask) == {"spacing_max_mm": 4.0, "brain_voxels_across": 6, "cut_face": 0.0}
+    assert geometry_figures(scan, mask) == {
+        "spacing_max_mm": 4.0,
+        "brain_voxels_across": 6,
+        "cut_face": 0.0,
+        "placements_apart_mm": 0.0,
+    }
     mask[5:15, 4:16, 8:] = True  # half of the section reaches the top
     assert geometry_figures(scan, mask)["cut_face"] == 0.5
 

@@ -115,7 +115,7 @@ def test_two_services_on_one_folder_lose_no_decision(
 def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
     detection: OutputNames, visitor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, begun = volume.read_array, threading.Event()
+    read, begun = volume.read_map, threading.Event()
 
     def slow(path: Path) -> Any:
         if not begun.is_set():
@@ -123,7 +123,7 @@ def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
             time.sleep(0.5)  # in which the view would write
         return read(path)
 
-    monkeypatch.setattr(volume, "read_array", slow)
+    monkeypatch.setattr(volume, "read_map", slow)
     with ThreadPoolExecutor(1) as pool:
         reported = pool.submit(cli_report.remake_page, detection.provenance, threshold=0.75)
         assert begun.wait(30)

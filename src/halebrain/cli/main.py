@@ -5,6 +5,7 @@ Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed),
 73 cannot write, 78 bad configuration, 130 interrupted (state saved).
 """
 
+import logging
 import sys
 from typing import Annotated
 
@@ -77,6 +78,8 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    if logging.lastResort is not None:  # notes that lower floors log
+        logging.lastResort.setFormatter(logging.Formatter("halebrain: %(message)s"))
     try:
         app(standalone_mode=True)
     except UnexpectedError as error:

@@ -44,7 +44,7 @@ def _line(text: str) -> str:
     line = " ".join(text.split())
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
-    return printable(line)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(line))
 
 
 class UsageError(HalebrainError):

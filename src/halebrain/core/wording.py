@@ -30,6 +30,5 @@ def named(number: int, thing: str, things: str = "") -> str:
 
 
 def printable(name: str) -> str:
-    """Return `name` with what cannot be printed spelt out: bytes that are no UTF-8, signs that steer a terminal."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Return `name` with every byte that is no UTF-8 spelt out in hexadecimal, so that it can be printed."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

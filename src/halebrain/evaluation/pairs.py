@@ -1,6 +1,7 @@
 """Anyone's results from disk: a folder of anomaly maps or masks against a folder of references, scan by scan."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,17 +128,24 @@ def look_at_pairs(pairs: list[Pair], options: PairOptions) -> tuple[PairOptions,
         options: What the user asked for.
 
     Raises:
-        DataError: A file is damaged, or a label that was named is in no reference.
+        DataError: No prediction can be read, or a label that was named is in no reference.
         UsageError: A threshold is given for masks.
     """
     if isinstance(options.labels, tuple):
         _check_named(options.labels, [pair.reference for pair in pairs])
     labels: set[float] = set()
+    unreadable: list[DataError] = []
     for pair in pairs:
-        found = look_at_values(read_map(pair.prediction).data, pair.prediction)
+        try:
+            found = look_at_values(read_map(pair.prediction).data, pair.prediction)
+        except DataError as error:  # it fails alone, when it is scored
+            unreadable.append(error)
+            continue
         if found.is_graded:
             return replace(options, graded=True), [f"predictions are taken as anomaly maps ({pair.prediction.name})"]
         labels |= set(found.labels)
+    if len(unreadable) == len(pairs):
+        raise unreadable[0]
     if options.threshold is not None:
         raise UsageError(
             "--threshold goes with anomaly maps",
@@ -154,7 +162,8 @@ def _check_named(labels: tuple[int, ...], references: list[Path]) -> None:
     """Raise where a label that was named is in no reference."""
     present: set[float] = set()
     for path in references:
-        present |= set(look_at_values(read_map(path).data, path).labels)
+        with suppress(DataError):  # it fails alone, when it is scored
+            present |= set(look_at_values(read_map(path).data, path).labels)
         if present >= set(labels):
             return
     missing = ", ".join(str(label) for label in labels if label not in present)

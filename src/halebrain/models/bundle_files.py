@@ -81,6 +81,13 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
         name = entry.filename.rpartition("/")[2]
         _check_known([name], path)
         limit = _MOST_BYTES if name == WEIGHTS else _MOST_TEXT
+        if entry.compress_size > path.stat().st_size:
+            raise DataError(
+                "a bundle zip must hold what it lists",
+                received=f"'{name}' of {entry.compress_size} bytes in a file of {path.stat().st_size}",
+                where=path,
+                remedy="it is damaged or cut off; copy it again",
+            )
         if name in found or entry.file_size > limit:
             raise DataError(
                 "a bundle zip must hold each file once, of a size that a model has",

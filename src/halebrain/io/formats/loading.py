@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import logging
 import math
 import struct
 import warnings
@@ -27,6 +28,8 @@ _UNREADABLE = (
     *(ImageFileError, HeaderDataError, WrapStructError, MGHError, EOFError, OSError, zlib.error, struct.error),
     *(ValueError, TypeError, OverflowError, KeyError, IndexError, MemoryError),
 )
+# What nibabel puts right in a header, it tells on stderr; what matters of it is checked and told here.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 _GZIP = b"\x1f\x8b"
 _MOST_PACKED = 1032
 """Bytes that one byte of gzip can stand for at most."""
@@ -78,6 +81,7 @@ def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
     """
     with _told(path, title), opener() as image:
         data = np.asanyarray(image.dataobj, dtype=np.float32)
+        _read_to_the_end(image)
         return data.reshape(without_trailing_ones(data.shape), order="A")
 
 
@@ -142,6 +146,14 @@ def _told(path: Path, title: str) -> Iterator[None]:
             if foreign
             else f"it is damaged, cut off or no {title}; copy or convert it again",
         ) from error
+
+
+def _read_to_the_end(image: Any) -> None:
+    """Read what nibabel left of packed files: their checksum, which tells other values than were written, is there."""
+    for holder in image.file_map.values():
+        if isinstance(holder.fileobj, gzip.GzipFile):
+            while holder.fileobj.read(1 << 20):
+                pass
 
 
 def _check_length(image: Any, file: Path | None) -> None:
