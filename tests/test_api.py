@@ -43,6 +43,7 @@ def equal(one, other):
     assert (one.lesions, one.qc) == (other.lesions, other.qc)
 
 
+@pytest.mark.slow
 def test_the_command_and_the_function_give_the_same(command, bundled, scan, tmp_path):
     out = tmp_path / "out"
     options = ("--threshold", "0.05", "--device", "cpu", "--seed", 3, "--draws", 2, "--no-progress")
@@ -71,6 +72,7 @@ def test_the_command_and_the_function_give_the_same(command, bundled, scan, tmp_
     assert mine["notice"].startswith("Research use only")
 
 
+@pytest.mark.slow
 def test_an_image_in_memory_is_as_good_as_its_file(bundled, scan):
     image = nibabel.load(scan)
     from_file = halebrain.detect(str(scan), **HOW)
@@ -79,6 +81,7 @@ def test_an_image_in_memory_is_as_good_as_its_file(bundled, scan):
     equal(from_file, halebrain.detect(copy, **HOW))
 
 
+@pytest.mark.slow
 def test_a_model_is_given_in_any_way(bundled, scan, small_model):
     loaded = halebrain.load_model()
     assert loaded.sha256 == halebrain.load_model("general").sha256 == halebrain.load_model(small_model).sha256
@@ -88,6 +91,7 @@ def test_a_model_is_given_in_any_way(bundled, scan, small_model):
     assert plain.provenance["model_sha256"] == load_bundle(bundled).sha256
 
 
+@pytest.mark.slow
 def test_a_mask_is_given_in_any_way_and_counts(bundled, scan, tmp_path):
     image = nibabel.load(scan)
     inside = (np.asarray(image.dataobj) > 0).astype(np.uint8)
@@ -123,6 +127,7 @@ def test_refusals_are_those_of_the_command(bundled, scan):
         halebrain.detect(image, **HOW)
 
 
+@pytest.mark.slow
 def test_the_names_are_there_before_anything_is_loaded():
     code = (
         "import sys, halebrain; assert {'detect', 'load_model', 'Prediction'} <= set(dir(halebrain));"

@@ -134,6 +134,7 @@ def test_scripts_that_run_with_stand_ins_are_right_in_every_branch(script):
         check_options(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", blocks("sh"))
 def test_scripts_that_are_run_name_options_that_exist(script):
     for words in command_lines(script):

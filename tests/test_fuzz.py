@@ -111,6 +111,7 @@ def test_whole_detections_come_now_and_then_and_every_kind_is_drawn():
     assert set(drawn) == set(KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count"),
     [

@@ -44,6 +44,7 @@ def test_a_model_that_does_not_say_leaves_the_settings() -> None:
     assert as_it_learned(AdaptConfig(), model({})) == AdaptConfig()
 
 
+@pytest.mark.slow
 def test_the_bundled_model_goes_on_with_dark_and_bright_anomalies() -> None:
     spec = as_it_learned(AdaptConfig(), load_model(None)).tuning.anomaly
     assert spec.settings["of"][0]["settings"]["sign"] == "both"

@@ -28,6 +28,7 @@ def model(neighbours: tuple[int, ...]) -> Bundle:
     return Bundle(config, *(network.eval().requires_grad_(False) for network in networks if network), {}, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["annotated", "synthetic"])
 @pytest.mark.parametrize("neighbours", [(), (-2, 1)])
 def test_pairs_show_the_neighbours_that_the_segmenter_looks_at(

@@ -81,6 +81,7 @@ def stamps(out):
     return {path: path.stat().st_mtime_ns for path in out.glob("cells/**/result.json")}
 
 
+@pytest.mark.slow
 def test_the_matrix_from_end_to_end_and_again(matrix, run):
     code, said, out = run(matrix())
     assert code == 0, said.err
@@ -132,6 +133,7 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     assert {p for p, t in stamps(out).items() if before[p] != t} == {lost}
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_named_and_the_rest_goes_on(matrix, run):
     path = matrix()
     config = yaml.safe_load(path.read_text())
@@ -147,6 +149,7 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(matrix, run):
     assert "pair-glioma" in (out / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_stands_on_a_failed_cell_is_named_too(matrix, run, monkeypatch):
     path = matrix()
     config = yaml.safe_load(path.read_text())

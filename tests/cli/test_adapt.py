@@ -104,6 +104,7 @@ def test_asked_again_it_is_there_and_another_is_refused(adapt, small_cohort, tmp
     assert (tmp_path / "again" / "model" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(adapt, small_cohort, tmp_path, monkeypatch):
     from halebrain.adaptation import run
 
@@ -125,6 +126,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(adapt, small_cohort, t
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_path):
     about = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
     store_about(small_model, about, card="# card")
@@ -146,6 +148,7 @@ def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_p
     assert not (tmp_path / "out" / "left_out").exists()
 
 
+@pytest.mark.slow
 def test_virtual_patients_of_what_the_model_learned_are_shown_again(adapt, small_cohort, tmp_path, monkeypatch):
     from halebrain.adaptation import run
     from halebrain.training import adaptation
@@ -182,6 +185,7 @@ def test_a_contrast_without_virtual_scans_is_said(adapt, small_cohort, tmp_path)
     assert load_bundle(tmp_path / "out" / "model").training["adaptation"]["rehearsed"] == []
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_empty_is_left_out_and_said(adapt, small_cohort, tmp_path):
     manifest = small_cohort(ROWS[:3])
     rows = Manifest.read(manifest).records

@@ -68,6 +68,7 @@ THIRD = "sub-02/ses-b/anat/sub-02_ses-b_rec-FLAIR_desc-anomaly_provenance.json"
 T1 = "sub-02/ses-b/anat/sub-02_ses-b_rec-T1w_desc-anomaly_provenance.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["study/derivatives/halebrain", "elsewhere"])
 def test_the_validator_finds_nothing_wrong(app, command, validator, dataset, tmp_path, place):
     output = tmp_path / place
@@ -83,6 +84,7 @@ def test_the_validator_finds_nothing_wrong(app, command, validator, dataset, tmp
     assert any("strange" in error for error in validation_errors(validator, output))
 
 
+@pytest.mark.slow
 def test_what_is_written_lies_on_the_scan_and_names_it(app, dataset, tmp_path):
     output = tmp_path / "out"
     assert app(output, "--participant-label", "01")[0] == 0
@@ -99,6 +101,7 @@ def test_what_is_written_lies_on_the_scan_and_names_it(app, dataset, tmp_path):
     assert (output / link / "sub-01/anat/sub-01_FLAIR.nii.gz").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "left"),
     [
@@ -114,6 +117,7 @@ def test_labels_and_modalities_choose(app, tmp_path, arguments, left):
     assert results(tmp_path / "out") == left
 
 
+@pytest.mark.slow
 def test_a_filter_file_chooses(app, tmp_path):
     (tmp_path / "f.json").write_text('{"flair": {"acquisition": null, "session": null}, "bold": {}}')
     code, said = app(tmp_path / "out", "--bids-filter-file", tmp_path / "f.json")
@@ -122,6 +126,7 @@ def test_a_filter_file_chooses(app, tmp_path):
     assert results(tmp_path / "out") == [FIRST]
 
 
+@pytest.mark.slow
 def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, command, dataset, tmp_path):
     output, bad = tmp_path / "out", dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
     whole = bad.read_bytes()
@@ -150,6 +155,7 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
     assert [row["status"] for row in table(output)] == ["done"] * 3
 
 
+@pytest.mark.slow
 def test_the_steps_within_a_scan_and_the_time_left_are_told(command, small_model, dataset, monkeypatch, tmp_path):
     monkeypatch.setattr(progress, "SETTINGS", progress.ProgressSettings(plain_every_s=-1.0))
     next((dataset / "sub-02/ses-a/anat").glob("*.nii.gz")).write_bytes(b"no scan at all")
@@ -166,6 +172,7 @@ def test_the_steps_within_a_scan_and_the_time_left_are_told(command, small_model
     assert done[-1] == 3
 
 
+@pytest.mark.slow
 def test_the_page_of_all_scans_lists_what_failed(app, command, validator, dataset, tmp_path):
     output, bad = tmp_path / "out", dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
     whole = bad.read_bytes()
@@ -192,6 +199,7 @@ def test_the_page_of_all_scans_lists_what_failed(app, command, validator, datase
     assert "that failed" not in (output / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_participants_are_those_with_results(app, dataset, tmp_path):
     (dataset / "participants.tsv").write_text("participant_id\tage\nsub-02\t40\nsub-01\t30\nsub-03\t50\n")
     (dataset / "participants.json").write_text('{"age": {"Units": "year"}}')
@@ -209,6 +217,7 @@ def test_the_first_failure_ends_it_where_asked(app, dataset, tmp_path):
     assert results(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 def test_the_group_table_repeats_the_results(app, command, dataset, tmp_path):
     output = tmp_path / "out"
     assert app(output)[0] == 0
@@ -245,6 +254,7 @@ def test_several_processes_give_the_same(app, tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
+@pytest.mark.slow
 def test_temporary_files_lie_where_asked_and_leave_nothing(app, dataset, tmp_path, monkeypatch):
     from halebrain.preprocessing import pipeline
 
@@ -262,6 +272,7 @@ def test_temporary_files_lie_where_asked_and_leave_nothing(app, dataset, tmp_pat
     assert str(work) not in tempfile.gettempdir()
 
 
+@pytest.mark.slow
 def test_what_is_refused_before_anything_is_done(app, command, dataset, small_model, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path / "no_weights")
     for output, arguments, expected, word in (
@@ -284,6 +295,7 @@ def test_what_is_refused_before_anything_is_done(app, command, dataset, small_mo
     assert command("bids", dataset, tmp_path / "out", "session", "-m", small_model)[0] == 2
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_not_valid_is_refused_unless_told(app, validator, dataset, tmp_path):
     (dataset / "sub-01/anat/sub-01_what_ever.nii.gz").write_bytes(b"")
     code, said = app(tmp_path / "out", "--participant-label", "01")
@@ -292,6 +304,7 @@ def test_a_data_set_that_is_not_valid_is_refused_unless_told(app, validator, dat
     assert app(tmp_path / "out", "--participant-label", "01", "--skip-bids-validation")[0] == 0
 
 
+@pytest.mark.slow
 def test_without_the_validator_it_says_so(app, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("halebrain.io.bids_validator.find_validator", lambda: None)
     code, said = app(tmp_path / "out", "--participant-label", "01")
@@ -303,6 +316,7 @@ def test_without_the_validator_it_says_so(app, dataset, tmp_path, monkeypatch):
     assert "no BIDSVersion" in said.err
 
 
+@pytest.mark.slow
 def test_detect_writes_a_derivative_of_a_bids_data_set(command, small_model, dataset, validator, tmp_path):
     settings = ("-m", small_model, "--threshold", 0.1, "--no-progress")
     code, said = command("detect", "-i", dataset, "-o", tmp_path / "out", *settings)

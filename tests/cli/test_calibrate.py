@@ -57,6 +57,7 @@ def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_m
     assert "the output must not exist yet" in said.err
 
 
+@pytest.mark.slow
 def test_too_few_healthy_scans_for_the_share_asked_for_are_said(command, small_model, small_cohort):
     manifest = small_cohort([(f"p{n}", "T1w", "val", "healthy") for n in range(5)])
     code, said = command("calibrate", small_model, "--manifest", manifest, "--no-progress", "--healthy-share", 0.9)

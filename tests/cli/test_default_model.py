@@ -19,6 +19,7 @@ def scan(small_cohort):
     return next(iter(Manifest.read(small_cohort(PATIENT)))).image
 
 
+@pytest.mark.slow
 def test_detect_works_out_of_the_box(command, bundled, scan, tmp_path):
     code, said = command("detect", "-i", scan, "-o", tmp_path / "out", "--threshold", "0.05", "--no-progress")
     assert code == 0, said.err
@@ -28,6 +29,7 @@ def test_detect_works_out_of_the_box(command, bundled, scan, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 20
 
 
+@pytest.mark.slow
 def test_known_limits_of_the_model_are_flagged(command, bundled, scan, tmp_path):
     folder = tmp_path / "described"
     shutil.unpack_archive(bundled, folder)
@@ -44,6 +46,7 @@ def test_known_limits_of_the_model_are_flagged(command, bundled, scan, tmp_path)
     assert "known limit of the model on FLAIR: misses most" in flags
 
 
+@pytest.mark.slow
 def test_evaluate_needs_no_model_either(command, bundled, small_cohort, tmp_path):
     manifest = small_cohort(PATIENT)
     asked = ("evaluate", "-o", tmp_path / "out", "--no-progress")

@@ -35,6 +35,7 @@ def detect(command, small_model, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "multi-frame"])
 def test_it_holds_the_mask_and_names_nobody_elsewhere(detect, tmp_path, kind):
     maker = Maker(*head())
@@ -62,6 +63,7 @@ def test_it_holds_the_mask_and_names_nobody_elsewhere(detect, tmp_path, kind):
     assert (tmp_path / "out" / "scan_desc-anomaly_seg.dcm").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_a_run_without_it_leaves_no_old_one(detect, command, small_model, tmp_path):
     source = Maker(*head()).write(tmp_path / "scan")
     assert detect(source)[0] == 0
@@ -92,6 +94,7 @@ def test_it_is_refused_before_any_work(detect, tmp_path, monkeypatch):
     assert "pip install 'halebrain[dicom]'" in said.err
 
 
+@pytest.mark.slow
 def test_another_threshold_leaves_no_segmentation_of_the_former_mask(detect, command, tmp_path):
     source, out = Maker(*head()).write(tmp_path / "scan"), tmp_path / "out"
     assert detect(source)[0] == 0

@@ -42,6 +42,7 @@ def save(path, data, affine=AFFINE):
     nibabel.save(image, path)
 
 
+@pytest.mark.slow
 def test_everything_is_written(run, folders):
     out = folders / "out"
     code, said = run(
@@ -185,6 +186,7 @@ def test_a_grid_beside_a_protocol_is_refused(run, folders):
     assert "--grid has no effect beside --protocol" in said.err
 
 
+@pytest.mark.slow
 def test_a_threshold_for_masks_is_refused_and_masks_are_said(run, folders):
     masks(folders)
     how = ("--predictions", folders / "maps", "--references", folders / "truth", "-o", folders / "out")
@@ -197,6 +199,7 @@ def test_a_threshold_for_masks_is_refused_and_masks_are_said(run, folders):
     assert "predictions are taken as masks" in (folders / "out" / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_names_and_packing_that_disagree_change_nothing(run, folders):
     how = ("--predictions", folders / "maps", "--references", folders / "truth", "--threshold", 0.6)
     assert run(*how, "-o", folders / "one")[0] == 0

@@ -33,11 +33,13 @@ def auprc(table, method):
     return [float(r["value"]) for r in table if r["method"] == method and r["metric"] == "auprc"]
 
 
+@pytest.mark.slow
 def test_one_baseline_by_default(evaluated):
     table, _, _ = evaluated([*PATIENTS, *HEALTHY])
     assert methods(table) == {"model", "segmenter alone", "reconstruction alone", "intensity rank"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["native", "working"])
 def test_all_baselines_on_request(evaluated, grid):
     table, _, _ = evaluated([*PATIENTS, *HEALTHY], "--baselines", "--grid", grid)
@@ -54,6 +56,7 @@ def test_all_baselines_on_request(evaluated, grid):
     assert max(auprc(table, "intensity rank dark")) < 0.2
 
 
+@pytest.mark.slow
 def test_without_healthy_training_scans_there_is_no_atlas(evaluated):
     table, _, said = evaluated([*PATIENTS, HEALTHY[0]], "--baselines")
     assert "no atlas of FLAIR" in said.err
@@ -61,6 +64,7 @@ def test_without_healthy_training_scans_there_is_no_atlas(evaluated):
     assert "intensity rank dark" in methods(table)
 
 
+@pytest.mark.slow
 def test_small_lesions_are_dropped_on_request(evaluated):
     table, summary, _ = evaluated(PATIENTS, "--min-lesion-mm3", 1e9)
     assert summary["provenance"]["min_lesion_mm3"] == 1e9

@@ -42,6 +42,7 @@ def read(path):
     return np.asarray(image.dataobj), image.affine
 
 
+@pytest.mark.slow
 def test_the_tree_on_the_working_grid(export, small_model):
     code, said, folder = export(ROWS, "--model", small_model)
     assert code == 0, said.err

@@ -55,6 +55,7 @@ def failed_alone(found, said, *, tracebacks=None, name="sub-ill_FLAIR"):
         assert str(tracebacks / f"{name}.txt") in failed["error"]
 
 
+@pytest.mark.slow
 def test_detect(command, faulty, small_model, manifest, tmp_path):
     output = tmp_path / "out"
     look = ("detect", "-i", manifest, "-o", output, "-m", small_model, "--threshold", "0.05", *QUIET)
@@ -79,6 +80,7 @@ def test_a_single_scan_ends_with_its_traceback(command, faulty, small_model, man
     assert said.err.splitlines()[-1].startswith(f"halebrain: {SAID}; report it")
 
 
+@pytest.mark.slow
 def test_bids(command, faulty, small_model, manifest, tmp_path):
     study = tmp_path / "study"
     for row in Manifest.read(manifest):
@@ -109,6 +111,7 @@ def test_prepare(command, faulty, manifest, tmp_path, monkeypatch):
     assert {row.subject for row in Manifest.read(tmp_path / "data" / "manifest.tsv")} == {"good", "fine"}
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_others_and_says_so(command, faulty, small_model, manifest, tmp_path):
     score = ("evaluate", small_model, "--manifest", manifest, "--split", "val", "--threshold", "0.05")
     code, said = command(*score, "-o", tmp_path / "out", *QUIET)
@@ -137,6 +140,7 @@ def test_where_no_scan_can_be_scored_the_first_error_ends_it(command, small_mode
     assert "sub-good_FLAIR" in said.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_evaluate_folders(command, tmp_path, monkeypatch):
     from halebrain.evaluation import folders
 
@@ -193,6 +197,7 @@ def test_adapt_prepares_the_others_and_learns_from_no_fewer_scans(command, fault
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.slow
 def test_report(command, small_model, manifest, tmp_path, monkeypatch):
     from halebrain.inference import lesions
 
@@ -214,6 +219,7 @@ def test_report(command, small_model, manifest, tmp_path, monkeypatch):
     assert len(found["pages"]) == 2
 
 
+@pytest.mark.slow
 def test_cohort_makes_the_other_people_and_no_manifest(command, tmp_path, monkeypatch):
     from halebrain.data.cohort import generate
 

@@ -40,6 +40,7 @@ def train(command, small_cohort, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_from_training_to_evaluation(command, train, weights, tmp_path):
     code, said = train("--set", f"reconstructor.settings.weights={weights}")
     assert code == 0, said.err

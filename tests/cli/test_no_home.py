@@ -33,6 +33,7 @@ def test_without_a_home_bundled_models_work_and_no_weights_are_looked_for(homele
     assert examine()["home"]["folder"] == f"none: set {VARIABLE}"
 
 
+@pytest.mark.slow
 def test_without_a_home_a_scan_is_looked_at(homeless, command, small_cohort, tmp_path):
     scan = small_cohort([("a", "FLAIR", "val", "ms")]).parent / "sub-a_FLAIR.nii.gz"
     look = ("detect", "-i", scan, "-o", tmp_path / "out", "--threshold", "0.05", "--no-progress")
@@ -79,6 +80,7 @@ print(matplotlib.get_configdir(), matplotlib.get_cachedir())
 """
 
 
+@pytest.mark.slow
 def test_matplotlib_makes_no_noise_and_leaves_nothing(tmp_path):
     (tmp_path / "a file").write_text("")
     (tmp_path / "temporary").mkdir()

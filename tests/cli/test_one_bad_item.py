@@ -25,6 +25,7 @@ def broken_names(folder):
     os.close(os.open(os.fsencode(folder) + b"/b\xe9_FLAIR.nii.gz", os.O_CREAT))
 
 
+@pytest.mark.slow
 def test_detect_goes_on_and_says_why(command, options, scan, tmp_path):
     folder, out = tmp_path / "scans", tmp_path / "out"
     (folder / "deeper").mkdir(parents=True)
@@ -45,6 +46,7 @@ def test_detect_goes_on_and_says_why(command, options, scan, tmp_path):
     assert FETCH in (out / "failed.tsv").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_bids_app_minds_only_who_was_asked_for(command, options, scan, tmp_path):
     study = tmp_path / "study"
     for subject in ("01", "02"):

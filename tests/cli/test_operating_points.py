@@ -45,6 +45,7 @@ def stored_scans(manifest):
     return {record.scan_id: record.image for record in Manifest.read(manifest)}
 
 
+@pytest.mark.slow
 def test_modalities_with_enough_healthy_scans_have_thresholds_of_their_own(
     calibrate, small_cohort, command, small_model
 ):
@@ -68,6 +69,7 @@ def test_modalities_with_enough_healthy_scans_have_thresholds_of_their_own(
     assert "percentile, T2w: 1" in said.out
 
 
+@pytest.mark.slow
 def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibrate, small_cohort):
     median = calibrate(small_cohort(T1))
     strict = calibrate(small_cohort(T1, folder="again"), "--healthy-share", 0.9)
@@ -86,6 +88,7 @@ def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibra
     )
 
 
+@pytest.mark.slow
 def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, small_cohort):
     manifest = small_cohort(T1)
     found = calibrate(manifest, "--default", "ml:0.5")
@@ -113,6 +116,7 @@ def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, 
     assert np.median(shown) <= 0.5
 
 
+@pytest.mark.slow
 def test_modalities_of_another_manifest_are_added(calibrate, small_cohort):
     first = calibrate(small_cohort(T1, folder="real"), "--default", "ml:1")
     both = calibrate(small_cohort([*FLAIR, *ILL], folder="virtual"), "--add")
@@ -126,6 +130,7 @@ def test_modalities_of_another_manifest_are_added(calibrate, small_cohort):
     assert select_threshold(both, "auto", modality="T2w")[1] == "ml:1 (all modalities: T1w)"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_added_is_said_before_anything_is_scored(calibrate, small_cohort, small_model):
     manifest = small_cohort([*T1, *ILL])
     calibrate(manifest)
@@ -149,6 +154,7 @@ def test_a_default_needs_scans_that_give_it(calibrate, small_cohort):
     assert "'dice'" in calibrate(small_cohort(T1), "--default", "dice", code=2).err
 
 
+@pytest.mark.slow
 def test_a_data_set_keeps_its_own(calibrate, detect, small_cohort):
     calibrate(small_cohort([*T1, *ILL]))
     found = calibrate(small_cohort(FLAIR, folder="ours"), "--name", "ours")
@@ -162,6 +168,7 @@ def test_a_data_set_keeps_its_own(calibrate, detect, small_cohort):
     assert detect(scan, out="general")["scan_score_note"] == "0 healthy validation scans are FLAIR, 5 are needed"
 
 
+@pytest.mark.slow
 def test_a_scan_without_a_name_for_its_contrast_is_looked_at(calibrate, detect, small_cohort, tmp_path, monkeypatch):
     found = calibrate(small_cohort([*T1, *FLAIR]), "--default", "ml:1")
     scan = tmp_path / "scan0001.nii.gz"
@@ -196,6 +203,7 @@ def test_a_scan_without_a_name_for_its_contrast_is_looked_at(calibrate, detect, 
     detect(scan, "--modality", "FLAIR", out="seen", code=73)
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_version_count_as_done(calibrate, detect, small_cohort, tmp_path, monkeypatch):
     manifest = small_cohort([*T1, *ILL])
     calibrate(manifest)
@@ -215,6 +223,7 @@ def test_results_of_an_earlier_version_count_as_done(calibrate, detect, small_co
     detect(scan, code=73)
 
 
+@pytest.mark.slow
 def test_an_evaluation_takes_the_threshold_of_each_modality(calibrate, command, small_model, small_cohort, tmp_path):
     found = calibrate(small_cohort([*T1, *FLAIR]), "--default", "ml:1")
     manifest = small_cohort([("x", "FLAIR", "test", "ms"), ("y", "T1w", "test", "ms")], folder="test")
@@ -239,6 +248,7 @@ def test_an_evaluation_takes_the_threshold_of_each_modality(calibrate, command, 
         assert fixed[modality] == volumes[modality]
 
 
+@pytest.mark.slow
 def test_pieces_that_the_model_drops_are_dropped_in_calibration_too(calibrate, detect, small_cohort, small_model):
     bundle = load_bundle(small_model)
     settings = bundle.config.postprocessing | {"min_lesion_mm3": 300.0}

@@ -48,6 +48,7 @@ def same_place(path, scan):
     assert first.GetSpacing() == second.GetSpacing()
 
 
+@pytest.mark.slow
 def test_results_lie_where_the_scan_does_for_every_program(command, bundled, record, tmp_path):
     place_twice(record.image)
     out = tmp_path / "out"
@@ -72,6 +73,7 @@ def test_one_placement_is_no_flag(bundled, record):
     assert not [flag for flag in found.qc["flags"] if "twice" in flag]
 
 
+@pytest.mark.slow
 def test_own_scores_are_evaluated_at_their_threshold(command, bundled, record, tmp_path):
     out, maps, truth = tmp_path / "out", tmp_path / "maps", tmp_path / "truth"
     assert command("detect", "-i", record.image, "-o", out, "--threshold", 0.05, "--no-progress")[0] == 0
@@ -95,6 +97,7 @@ def test_own_scores_are_evaluated_at_their_threshold(command, bundled, record, t
     assert "predictions are taken as anomaly maps" in (tmp_path / "e" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_brain_mask_with_ringing_is_cut_at_one_half_and_noted(command, bundled, record, tmp_path):
     from scipy import ndimage
 

@@ -34,6 +34,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_gone_is_made_again(detected, command, small_model):
     out, names, scan = detected
     detect = ("detect", "-i", scan, "-o", out, "-m", small_model, "--threshold", 0.3, "--no-progress")
@@ -80,6 +81,7 @@ def test_a_page_is_made_again_from_the_files(detected, command):
     assert len(old) == pytest.approx(len(new), rel=0.01)
 
 
+@pytest.mark.slow
 def test_another_threshold_gives_another_mask_and_table(detected, command):
     out, names, _ = detected
     maps = {name: content for name, content in contents(out).items() if "probseg" in name or "residual" in name}
@@ -106,6 +108,7 @@ def test_another_threshold_gives_another_mask_and_table(detected, command):
     assert not list(out.glob(".part-*"))
 
 
+@pytest.mark.slow
 def test_a_threshold_that_nothing_reaches_is_an_empty_table(detected, command):
     out, names, _ = detected
     assert command("report", out, "--threshold", 5, "--no-progress")[0] == 0
@@ -151,6 +154,7 @@ def test_a_threshold_must_be_above_0(detected, command, value):
     assert "above 0" in said.err
 
 
+@pytest.mark.slow
 def test_a_folder_has_a_page_of_all_scans_with_what_failed(small_model, small_cohort, command, tmp_path):
     folder = small_cohort([("a", "FLAIR", "test", "ms"), ("b", "FLAIR", "test", "healthy")]).parent
     for path in [folder / "manifest.tsv", *folder.glob("*_mask.nii.gz"), *folder.glob("*.json")]:

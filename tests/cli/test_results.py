@@ -156,6 +156,7 @@ def ready(request, command, place, small_cohort):
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ready", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in CASES], indirect=True
 )
@@ -176,6 +177,7 @@ def test_one_document_and_nothing_else(command, place, ready):
         assert f"`{field}`" in documented, f"docs/json.md does not speak of {field}"
 
 
+@pytest.mark.slow
 def test_a_detection_says_what_was_found_and_where(command, place):
     found = json.loads(command("detect", *shlex.split(LOOK), "--json")[1].out)
     (scan,) = found["scans"]
@@ -190,6 +192,7 @@ def test_a_detection_says_what_was_found_and_where(command, place):
     assert all(f"`{field}`" in documented for field in scan)
 
 
+@pytest.mark.slow
 def test_scans_that_fail_stand_in_the_document_and_in_the_exit_code(command, place):
     (place / "many").mkdir()
     shutil.copy(place / "sub-01_FLAIR.nii.gz", place / "many" / "sub-02_FLAIR.nii.gz")
@@ -204,6 +207,7 @@ def test_scans_that_fail_stand_in_the_document_and_in_the_exit_code(command, pla
     assert "sub-03_FLAIR" in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 def test_after_many_scans_the_box_offers_to_go_through_them(command, place, many, monkeypatch):
     (place / "many").mkdir()
@@ -216,6 +220,7 @@ def test_after_many_scans_the_box_offers_to_go_through_them(command, place, many
     assert ("halebrain view out " in said.err) == many
 
 
+@pytest.mark.slow
 def test_the_group_level_gives_the_rows_of_its_table(command, place):
     assert command("bids", *shlex.split(BIDS))[0] == 0
     code, said = command("bids", "study", "derivative", "group", "--json")

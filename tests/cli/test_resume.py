@@ -60,6 +60,7 @@ def look(command, small_model, small_cohort, tmp_path):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["detect", "bids"])
 def test_finished_scans_are_not_opened_and_what_a_killed_run_left_beside_them_goes(look, kind):
     scans, output, call = look(kind)
@@ -78,6 +79,7 @@ def test_finished_scans_are_not_opened_and_what_a_killed_run_left_beside_them_go
     assert list(output.rglob(".part-*")) == []
 
 
+@pytest.mark.slow
 def test_a_finished_scan_whose_file_changed_is_not_taken_for_done(look):
     scans, _, call = look("detect")
     assert call()[0] == 0
@@ -87,6 +89,7 @@ def test_a_finished_scan_whose_file_changed_is_not_taken_for_done(look):
     assert "results made otherwise are there" in said.err
 
 
+@pytest.mark.slow
 def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
     _, output, call = look("detect")
     assert call()[0] == 0
@@ -99,6 +102,7 @@ def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
     assert json.loads(provenance.read_text()) | {"seconds": 0} == whole | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_prepared_scans_are_not_opened(command, small_cohort, tmp_path, monkeypatch):
     alone = partial(parallel.map_items, workers=0)
     monkeypatch.setattr(parallel, "map_items", lambda function, items, **_: alone(function, items))

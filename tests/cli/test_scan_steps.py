@@ -44,6 +44,7 @@ def test_who_does_not_wait_is_told_nothing(talkative, capsys):
         assert bool(found.err) == bool(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 def test_a_detection_tells_its_steps_and_the_time_left(command, small_model, small_cohort, talkative, tmp_path, many):
     rows = [("p", "FLAIR", "test", "ms"), ("q", "FLAIR", "test", "ms")][: 2 if many else 1]

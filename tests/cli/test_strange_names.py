@@ -7,7 +7,10 @@ import shutil
 NAME = "<script>alert(1)<b>_FLAIR"
 BROKEN = "<script>alert(2)<b>_FLAIR"
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_name_that_is_markup_is_text_on_every_page(small_model, small_cohort, command, tmp_path):
     folder, out = tmp_path / "scans", tmp_path / "out"
     folder.mkdir()

@@ -30,6 +30,7 @@ def train(command, what, manifest, out, *more):
     return command(*arguments)
 
 
+@pytest.mark.slow
 def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp_path):
     code, said = train(command, "encoder", manifest, tmp_path / "e", "--set", GRID, "--set", "masked.cell=8")
     assert code == 0
@@ -51,6 +52,7 @@ def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp
     assert "encoder" in said.err
 
 
+@pytest.mark.slow
 def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
     assert train(command, "reconstructor", manifest, tmp_path / "a", "--set", GRID)[0] == 0
     first = tmp_path / "a" / "model"
@@ -70,6 +72,7 @@ def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
     assert "size" in said.err
 
 
+@pytest.mark.slow
 def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(command, small_cohort, tmp_path):
     rows = [(f"{who}", m, split, what) for who, split, what in PEOPLE for m in ("FLAIR", "T2w")]
     both = small_cohort(rows)
@@ -125,6 +128,7 @@ def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(c
     assert alone.training["stage2"]["start"]["stage2"] == new.training["stage2"]
 
 
+@pytest.mark.slow
 def test_both_networks_at_once(command, manifest, tmp_path):
     code, said = train(command, "joint", manifest, tmp_path / "j", "--set", GRID)
     assert code == 0, said.err
@@ -146,6 +150,7 @@ def test_a_joint_training_needs_a_restorer(command, manifest, tmp_path):
     assert not (tmp_path / "j").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "streams", "weight"),
     [
@@ -168,6 +173,7 @@ def test_the_papers_variants_go_by_name(command, manifest, small_model, tmp_path
     assert bundle.config.postprocessing.get("residual_weight") == weight
 
 
+@pytest.mark.slow
 def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, small_model, tmp_path):
     about = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
     store_about(small_model, about, card="# card")

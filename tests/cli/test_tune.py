@@ -25,6 +25,7 @@ def tuned(command, small_model, small_cohort, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_seen_and_unseen_are_swept_apart(tuned, tmp_path, small_model):
     before = load_bundle(small_model)
     code, said = tuned()
@@ -37,6 +38,7 @@ def test_seen_and_unseen_are_swept_apart(tuned, tmp_path, small_model):
     assert load_bundle(small_model).sha256 == before.sha256
 
 
+@pytest.mark.slow
 def test_storing_writes_a_new_model_without_thresholds(tuned, tmp_path, small_model, command):
     code, said = tuned("--store", "unseen", "--output-model", tmp_path / "new")
     assert code == 0, said.err

@@ -75,6 +75,7 @@ def test_what_is_being_written_is_finished_first(folder):
     assert server.fileno() == -1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_running_service(folder):
     run = [sys.executable, "-c", "from halebrain.cli.main import main; main()", "view", str(folder), "--no-browser"]
     # A shell's background job ignores SIGINT, and its children with it: here it must count.

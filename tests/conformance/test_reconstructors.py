@@ -125,6 +125,7 @@ def test_seeds_matter_exactly_where_there_are_noise_levels(reconstructor, image)
     assert ((first - second).abs().max() > 1e-3) == noisy
 
 
+@pytest.mark.slow
 def test_it_learns_one_batch(reconstructor, image):
     torch.manual_seed(0)
     built = loaded(build_reconstructor(registered_name(reconstructor), reconstructor.settings.model_dump(mode="json")))

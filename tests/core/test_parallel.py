@@ -39,6 +39,7 @@ def fail_awkwardly(n):
     return n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_nobody_foresaw_fails_alone_and_keeps_its_traceback(workers):
     found = dict(map_items(fail_awkwardly, range(4), workers=workers))
@@ -49,6 +50,7 @@ def test_what_nobody_foresaw_fails_alone_and_keeps_its_traceback(workers):
     assert 'raise AwkwardError("salt", "pepper")' in error.traceback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_and_errors_come_with_their_place(workers):
     found = dict(map_items(square, range(5), workers=workers))
@@ -57,6 +59,7 @@ def test_results_and_errors_come_with_their_place(workers):
     assert str(found[3]) == "a number must not be three in 'three.nii.gz'"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_names_its_item_and_stops_nothing():
     found = dict(map_items(square_or_die, range(7), workers=2))
     assert isinstance(found.pop(2), WorkerError)

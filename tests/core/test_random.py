@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from halebrain.core.random import branch, derive_seed, draw_seeds, make_generato
 parts = st.lists(st.one_of(st.integers(), st.text(max_size=5), st.binary(max_size=5)), max_size=4)
 
 
+@pytest.mark.slow
 @given(parts)
 def test_a_seed_fits_63_bits_and_repeats(names):
     assert derive_seed(*names) == derive_seed(*names)

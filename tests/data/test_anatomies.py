@@ -37,6 +37,7 @@ def gather(kind, place, folder):
     return gather_anatomies(kind, place, folder, shape=SHAPE, spacing_mm=SPACING)
 
 
+@pytest.mark.slow
 def test_a_label_map_becomes_the_tissues_that_it_names(tmp_path):
     template_labels(tmp_path / "maps", extra=507)
     (name,) = gather("labels", tmp_path / "maps", tmp_path / "kept")
@@ -107,6 +108,7 @@ def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
     assert "1 image is left out: of a kind that is not looked at (sub-1_bold.nii)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
     output = tmp_path / "cohort"
     template_labels(tmp_path / "maps")

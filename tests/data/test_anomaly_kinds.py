@@ -171,6 +171,7 @@ def test_shape_texture_and_bias_are_drawn_apart():
     assert abs(np.corrcoef(size, bias)[0, 1]) < 0.15
 
 
+@pytest.mark.slow
 def test_simulated_lesions_go_the_way_that_is_asked():
     image = torch.full((24, 1, 96, 96), 0.5)
     brain_mask = torch.ones_like(image, dtype=torch.bool)

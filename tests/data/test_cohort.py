@@ -40,6 +40,7 @@ def anatomy():
     return build_anatomy(sample_anatomy(make_generator(3)), shape=SHAPE, spacing_mm=SPACING)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(small, tmp_path):
     folder, _ = small
     generate_cohort(tmp_path / "b", SMALL)
@@ -52,6 +53,7 @@ def test_the_same_seed_gives_the_same_bytes(small, tmp_path):
     assert third[image] != first[image]
 
 
+@pytest.mark.slow
 def test_resuming_makes_only_what_is_missing(small, tmp_path):
     folder = tmp_path / "cohort"
     generate_cohort(folder, SMALL)
@@ -89,6 +91,7 @@ def test_a_cohort_is_valid_bids(small, validator):
     assert validation_errors(validator, small[0]) == []
 
 
+@pytest.mark.slow
 def test_contrasts_that_bids_has_no_name_for_are_set_aside(tmp_path, validator):
     config = SMALL.model_copy(update={"patients": 0, "modalities": ("random", "T1w")})
     generate_cohort(tmp_path / "cohort", config)
@@ -123,6 +126,7 @@ def test_what_a_healthy_flair_shows_beside_the_ventricles_and_in_limbic_cortex_i
     assert max(c.unevenness * c.means[0] for c in drawn) < lesion / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pathology", PATHOLOGIES.names())
 def test_lesions_lie_in_the_brain_and_parameters_rebuild_the_images(pathology):
     config = CohortConfig(modalities=("T1w", "FLAIR"), spacing_mm=SPACING)
@@ -193,6 +197,7 @@ def test_tissues_share_the_brain(anatomy):
     assert 1.2 < litres < 2.4
 
 
+@pytest.mark.slow
 def test_ventricles_widen_with_their_parameter_and_with_age():
     params = sample_anatomy(make_generator(1))
 
@@ -274,6 +279,7 @@ def test_a_cohort_of_nobody_is_refused(tmp_path):
         generate_cohort(tmp_path / "cohort", SMALL.model_copy(update={"healthy": 0, "patients": 0}))
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_files(small, tmp_path):
     folder, _ = small
     generate_cohort(tmp_path / "b", SMALL, workers=2)
@@ -290,6 +296,7 @@ def test_a_wide_cohort_draws_the_same_brains_and_lesions():
     assert SubjectParams.model_validate_json(wide.model_dump_json()) == wide
 
 
+@pytest.mark.slow
 def test_a_wide_scan_lies_in_its_imperfect_mask_and_so_does_its_lesion():
     config = SMALL.model_copy(update={"variety": "wide", "modalities": ("T1w", "T2w", "FLAIR", "random")})
     for number in range(6):

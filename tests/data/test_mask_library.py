@@ -46,6 +46,7 @@ def test_a_mask_elsewhere_is_named(tmp_path):
         mask_library(tmp_path)
 
 
+@pytest.mark.slow
 def test_masks_and_simulated_lesions_are_drawn_as_often(tmp_path):
     write_mask(tmp_path, "a.nii.gz")
     settings = {"probability": 1.0, "patients": 1, "diseases": ["wmh"], "sign": "both"}

@@ -70,6 +70,7 @@ def in_process(monkeypatch):
     monkeypatch.setattr(parallel, "map_items", lambda f, items, **kw: original(f, items, **{**kw, "workers": 0}))
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_data_set(raw, tmp_path, monkeypatch, in_process):
     dataset = tmp_path / "set"
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--split", "0.6,0.2,0.2") == 0
@@ -100,6 +101,7 @@ def test_a_training_of_no_known_name_is_refused(raw, tmp_path, monkeypatch, caps
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_what_scans_show_is_said_once_and_the_next_step_says_what_lacks(raw, tmp_path, monkeypatch, in_process):
     image = write_head(tmp_path / "sick_T1w.nii.gz", seed=9)
     rows = [ScanRecord(subject="sick", image=image, modality="T1w", pathology="ms", split="train")]
@@ -133,6 +135,7 @@ def test_prepared_and_raw_scans_teach_the_same(raw, tmp_path, monkeypatch, in_pr
     assert (one.labels[0] == 3).any()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept_until_its_input_changes(raw, tmp_path):
     record = records_of([(raw / "case0_T1w.nii.gz", "case0_T1w")])[0]
     task = PrepareTask(record, tmp_path / "set", CONFIG)
@@ -169,6 +172,7 @@ def test_an_age_is_corrected_without_preparing_again(raw, tmp_path, monkeypatch,
         assert Manifest.read(tmp_path / "set" / "manifest.tsv").records[0].age == age
 
 
+@pytest.mark.slow
 def test_bad_scans_are_listed_and_the_others_are_there(raw, tmp_path, monkeypatch, capsys, in_process):
     (raw / "broken_T1w.nii.gz").write_bytes(b"no gzip at all")
     write_volume(raw / "empty_T1w.nii.gz", np.zeros((9, 9, 9), np.float32), np.eye(4))
@@ -184,6 +188,7 @@ def test_bad_scans_are_listed_and_the_others_are_there(raw, tmp_path, monkeypatc
     assert not (dataset / "failed.tsv").exists()
 
 
+@pytest.mark.slow
 def test_parts_together_are_the_whole(raw, tmp_path, monkeypatch, in_process):
     dataset = tmp_path / "set"
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--num-parts", 2, "--part-id", 1) == 0
@@ -202,6 +207,7 @@ def test_names_of_any_kind_come_through(tmp_path, monkeypatch, name, in_process)
     assert read_volume(Manifest.read(tmp_path / "set" / "manifest_native.tsv").records[0].image)
 
 
+@pytest.mark.slow
 def test_bids_scans_of_two_spaces_are_two_and_say_space_once(tmp_path, monkeypatch, in_process):
     anat = tmp_path / "raw" / "sub-01" / "anat"
     for number, name in enumerate(("sub-01_FLAIR", "sub-01_space-T1w_FLAIR")):
@@ -258,6 +264,7 @@ def test_names_say_the_contrast(name, modality):
     assert guess_modality(name) == modality
 
 
+@pytest.mark.slow
 def test_a_name_that_does_not_say_the_contrast_asks_for_it(tmp_path, monkeypatch, capsys, in_process):
     write_head(tmp_path / "raw" / "scan.nii.gz")
     assert run(monkeypatch, "-i", tmp_path / "raw", "-o", tmp_path / "set", *OPTIONS) == UsageError.exit_code

@@ -56,6 +56,7 @@ def every_byte(folder):
             yield gzip.decompress(raw) if path.suffix == ".gz" else raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["folder", "zip"])
 def test_dicom_becomes_a_data_set_that_names_nobody(command, tmp_path, shape):
     source = tmp_path / "head"
@@ -77,6 +78,7 @@ def test_dicom_becomes_a_data_set_that_names_nobody(command, tmp_path, shape):
     np.testing.assert_array_equal(stores[0].images[0], stores[1].images[0])
 
 
+@pytest.mark.slow
 def test_a_dicom_that_fails_names_nobody_either(tmp_path, monkeypatch, capsys):
     source = tmp_path / "raw"
     Maker(head(), AFFINE).write(source / "gap", skip=(4,))
@@ -165,6 +167,7 @@ def test_a_label_that_is_no_part_of_a_file_name_is_refused(scan, tmp_path, subje
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_scans_are_prepared_on_a_dask_cluster(scan, tmp_path, command):
     distributed = pytest.importorskip("distributed")
     bad = ScanRecord("b", tmp_path / "nothing.nii.gz", "T1w")

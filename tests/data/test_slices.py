@@ -169,6 +169,7 @@ def open_and_digest(manifest, cache, steps):
     return [digest(SliceSampler(store, 8, seed=0, stream="train"), step) for step in steps]
 
 
+@pytest.mark.slow
 def test_processes_that_make_and_open_one_cache_at_once_read_the_same_batches(manifest, tmp_path):
     cache = tmp_path / "shared"
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

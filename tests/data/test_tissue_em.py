@@ -28,6 +28,7 @@ def segmented(image, mask):
     return segment_t1(image, mask, template_tissues(SHAPE, SPACING), spacing_mm=SPACING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_tissues_that_made_the_scan_are_found(seed):
     image, mask, truth = make_brain(seed)
@@ -43,12 +44,14 @@ def test_the_tissues_that_made_the_scan_are_found(seed):
     assert 2 * (ventricle & wanted).sum() / (ventricle.sum() + wanted.sum()) > 0.75
 
 
+@pytest.mark.slow
 def test_wide_ventricles_are_followed_beyond_the_template():
     image, mask, truth = make_brain(3, age=80)
     found = segmented(image, mask)
     assert found.tissues[VENTRICLE].sum() == pytest.approx(truth[VENTRICLE].sum(), rel=0.3)
 
 
+@pytest.mark.slow
 def test_dark_spots_of_the_white_matter_become_white_matter_again():
     image, mask, truth = make_brain(1)
     deep_white = ndimage.binary_erosion(truth[WM] > 0.9, iterations=2)
@@ -61,6 +64,7 @@ def test_dark_spots_of_the_white_matter_become_white_matter_again():
     assert (found.tissues[WM][spot] > 0.9).all()
 
 
+@pytest.mark.slow
 def test_another_contrast_is_refused():
     image, mask, _ = make_brain()
     with pytest.raises(DataError, match="white matter is brightest"):

@@ -208,6 +208,7 @@ def ellipsoid():
 AFFINE = np.array([[5.0, 0, 0, -90], [0, 5.0, 0, -128], [0, 0, 5.0, -74], [0, 0, 0, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["folder", "zip", "multi-frame"])
 def test_detect_reads_dicom_and_names_nobody(command, small_model, tmp_path, shape):
     maker = Maker(ellipsoid(), AFFINE)
@@ -228,6 +229,7 @@ def test_detect_reads_dicom_and_names_nobody(command, small_model, tmp_path, sha
     assert command("detect", "-i", source, "-o", tmp_path / "out", *settings)[0] == 0
 
 
+@pytest.mark.slow
 def test_detect_refuses_dicom_in_one_line_that_names_nobody(command, small_model, tmp_path, data):
     settings = ("-m", small_model, "--threshold", 0.3, "--no-progress", "-o", tmp_path / "out")
     folder = Maker(data).write(tmp_path / "two" / "a").parent
@@ -247,6 +249,7 @@ def test_detect_refuses_dicom_in_one_line_that_names_nobody(command, small_model
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_detect_says_what_it_assumed_of_analyze(command, small_model, tmp_path):
     image = nibabel.AnalyzeImage(ellipsoid().astype(np.int16), None)
     image.header.set_zooms((5, 5, 5))

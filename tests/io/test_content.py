@@ -64,6 +64,7 @@ def test_a_pair_is_packed_or_not_whatever_its_names(tmp_path, data):
     np.testing.assert_array_equal(read_volume(tmp_path / "p.hdr").data, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
@@ -198,6 +199,7 @@ def test_size_is_asked_before_voxels_are_read(tmp_path, monkeypatch):
         read_mask(tmp_path / "a.nii.gz", scan)
 
 
+@pytest.mark.slow
 def test_ordinary_scans_are_read_as_ever(real_data):
     paths = sorted(real_data.rglob("*.nii*"))
     chosen = [p for p in paths if "labelmaps" not in str(p)][:: max(1, len(paths) // 8)]

@@ -92,6 +92,7 @@ def rotation(angles):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
@@ -493,6 +494,7 @@ def test_dcm2niix_itself_gives_the_same_multi_frame_scan(tmp_path, large, monkey
     same_scan(read_dicom(path), large, DIAGONAL)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_a_real_series_is_the_same_through_dcm2niix(real_data, monkeypatch):
     path = real_data / "dicom_studyforrest_T1w" / "dicoms.tar.gz"

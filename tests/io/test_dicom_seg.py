@@ -63,6 +63,7 @@ def read_back(raw):
     return segmentation, np.asarray(image.dataobj), image.affine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS, ids=list(GRIDS))
 @pytest.mark.parametrize("kind", ["folder", "multi-frame"])
 def test_the_same_mask_on_the_same_grid(tmp_path, data, grid, kind):

@@ -39,6 +39,7 @@ def test_training_needs_the_file_and_a_saved_model_does_not(name, weights, tmp_p
     assert torch.equal(first, again.anomaly_map(image, level=None, seeds=seeds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fae", "rd"])
 def test_what_was_never_seen_stands_out(name):
     torch.manual_seed(0)

@@ -69,6 +69,7 @@ def test_the_loss_counts_hidden_brain_alone(image):
     assert float(built.loss(image, torch.zeros_like(brain), generator=make_generator(2))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_it_learns_and_every_weight_but_the_last_takes_part(norm):
     built = network(norm).train()

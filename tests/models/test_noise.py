@@ -29,6 +29,7 @@ def neighbour_correlation(fields):
     return float(torch.corrcoef(torch.stack([left, right]))[0, 1])
 
 
+@pytest.mark.slow
 def test_simplex_is_smooth_and_gaussian_is_not():
     seeds = draw_seeds(64, make_generator(2))
     assert neighbour_correlation(NOISES.get("simplex")(seeds, 96, 96, CPU)) > 0.85

@@ -18,6 +18,7 @@ def test_they_are_zips_and_small_together():
     assert not SHIPPED or store.DEFAULT_MODEL in {path.stem for path in SHIPPED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_each_is_whole_and_says_where_it_comes_from(path):
     bundle, card = load_bundle(path), read_card(path)

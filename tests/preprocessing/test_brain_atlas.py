@@ -52,6 +52,7 @@ def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArra
     return Volume(noisy.astype(np.float32), affine, name=f"{contrast}.nii.gz"), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contrast", ["T1w", pytest.param("T2w", marks=pytest.mark.slow)])
 def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -> None:
     volume, truth = make_head(contrast, rng)
@@ -64,6 +65,7 @@ def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -
     assert found.volume_ml == pytest.approx(truth.sum() * 12 / 1000, rel=0.05 if contrast == "T1w" else 0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 1.8])
 def test_a_bright_lesion_at_the_surface_stays_in_the_brain_in_flair(share: float, rng: np.random.Generator) -> None:
     volume, truth = make_head("FLAIR", rng)
@@ -98,6 +100,7 @@ def test_what_is_no_head_is_refused(what: str, rng: np.random.Generator) -> None
         extract_by_atlas(volume)
 
 
+@pytest.mark.slow
 def test_the_head_is_what_stands_out_of_the_noise(rng: np.random.Generator) -> None:
     volume, truth = make_head("T1w", rng)
     small = isotropic(volume)

@@ -53,6 +53,7 @@ def test_a_stripped_scan_asks_nobody(tools, oblique):
     assert extract_automatically(Volume(volume.data * brain, volume.affine)).method == "stripped"
 
 
+@pytest.mark.slow
 def test_synthstrip_comes_before_hdbet_and_the_atlas_last(tools, hdbet, oblique, caplog):
     assert extract_automatically(oblique[0]).method == "atlas"
     hdbet()
@@ -64,6 +65,7 @@ def test_synthstrip_comes_before_hdbet_and_the_atlas_last(tools, hdbet, oblique,
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_named_on_the_log_and_in_the_notes(tools, hdbet, oblique, caplog):
     tools("mri_synthstrip", "sys.exit('no licence')")
     hdbet()
@@ -92,6 +94,7 @@ def test_what_no_one_finds_is_an_error(oblique, monkeypatch):
         extract_automatically(oblique[0])
 
 
+@pytest.mark.slow
 def test_the_notes_become_flags(tools, hdbet, oblique):
     tools("mri_synthstrip", "sys.exit('no licence')")
     hdbet()

@@ -48,6 +48,7 @@ def test_layers_have_the_published_names_and_shapes():
     assert len(shapes) == 2 * len(expected)
 
 
+@pytest.mark.slow
 def test_the_network_finds_the_brain_on_the_grid_of_the_scan(weights, oblique):
     volume, brain = oblique
     found = extract_by_synthstrip(volume)
@@ -60,6 +61,7 @@ def test_the_network_finds_the_brain_on_the_grid_of_the_scan(weights, oblique):
     assert 2 * (found.mask & brain).sum() / (found.mask.sum() + brain.sum()) > 0.98
 
 
+@pytest.mark.slow
 def test_islands_go_and_holes_are_filled(weights, oblique):
     volume, _ = oblique
     data = volume.data.copy()
@@ -73,6 +75,7 @@ def test_islands_go_and_holes_are_filled(weights, oblique):
 STEEP = np.array([0.30, 0.27, -0.29])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 1.1, 5.0), (0.7, 0.7, 0.7)])
 def test_conforming_and_back_lands_where_it_came_from(spacing):
     """A smooth function of the world survives the round trip to within half a voxel of its slope."""

@@ -62,6 +62,7 @@ def test_coarser_voxels_average_instead_of_picking():
     assert set(np.unique(resample(stripes, source, target, order=0)[inner])) <= {0.0, 1.0}
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     spacing=st.tuples(*[st.floats(1.2, 3.0)] * 2, st.floats(1.2, 5.0)),

@@ -65,6 +65,7 @@ def check_clean(images):
         assert qc["contrast"] == modality or not qc["contrast_sure"]
 
 
+@pytest.mark.slow
 def test_healthy_scans_and_those_of_patients_are_not_flagged(healthy):
     check_clean(healthy)
     check_clean(subject(1, "tumour"))
@@ -106,6 +107,7 @@ def test_the_contrast_does_not_depend_on_the_units(healthy, means, contrast, gai
     assert qc["flags"] == []
 
 
+@pytest.mark.slow
 def test_a_cut_head_a_child_and_a_small_head_are_named(healthy, t1):
     cut = run(healthy, t1, cut=26)
     assert any("cut off" in reason for reason in cut["out_of_distribution_reasons"])
@@ -118,6 +120,7 @@ def test_a_cut_head_a_child_and_a_small_head_are_named(healthy, t1):
     assert not any("small brain" in reason for reason in small["out_of_distribution_reasons"])
 
 
+@pytest.mark.slow
 def test_stored_and_rendered_intensities_are_named(healthy, t1):
     mask = healthy.brain_mask.numpy()
     eight = np.rint(255 * t1 / t1.max())
@@ -134,6 +137,7 @@ def test_stored_and_rendered_intensities_are_named(healthy, t1):
     assert any("an equalised histogram" in reason for reason in reasons)
 
 
+@pytest.mark.slow
 def test_normalised_scans_are_noted_and_pass(healthy, t1):
     mask = healthy.brain_mask.numpy()
     unit = run(healthy, t1 / t1.max())

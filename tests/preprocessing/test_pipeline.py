@@ -62,6 +62,7 @@ def test_a_perfect_reconstruction_comes_back_in_the_units_of_the_scan(ran):
     assert not native[~brain].any()
 
 
+@pytest.mark.slow
 def test_a_smooth_field_is_taken_out(rng):
     plain = Preprocessor(PreprocessingConfig(bias_correction="none"))
     corrected = Preprocessor(PreprocessingConfig())
@@ -73,6 +74,7 @@ def test_a_smooth_field_is_taken_out(rng):
     assert error[1] < 0.6 * error[0]
 
 
+@pytest.mark.slow
 def test_a_scan_in_template_space_is_not_registered_again(rng):
     volume, _ = scan(rng)
     result = Preprocessor(PreprocessingConfig()).run(volume, space=TEMPLATE_SPACE)
@@ -80,6 +82,7 @@ def test_a_scan_in_template_space_is_not_registered_again(rng):
     assert "registration_mask_dice" not in result.qc
 
 
+@pytest.mark.slow
 def test_a_given_mask_replaces_the_search(rng):
     volume, brain = scan(rng)
     whole = Volume(volume.data + 50.0, volume.affine, name=volume.name)
@@ -93,6 +96,7 @@ def test_an_unknown_extractor_is_said_before_the_first_scan():
         Preprocessor(PreprocessingConfig(brain="hdbet-2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 def test_intensities_may_be_standardised(rng, given):
     volume, brain = scan(rng)
@@ -108,6 +112,7 @@ def test_intensities_may_be_standardised(rng, given):
     assert np.median(native[brain] - standard.data[brain]) == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_does_not_matter(rng):
     import SimpleITK as sitk  # noqa: N813
 

@@ -34,6 +34,7 @@ def prepare(scan, folder, **about):
     return files, working
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_was_written(scan, tmp_path):
     files, working = prepare(scan, tmp_path / "set", source="raw")
     assert files.image.name == "sub-01_space-MNI152NLin2009aSym_desc-preproc_T1w.nii.gz"

@@ -45,6 +45,7 @@ def test_the_template_itself_is_without_fault(good):
     assert sum(good.histogram) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [1.0, 4.0, 8.0])
 def test_the_noise_that_was_added_is_measured(noise):
     volume, mask = template_scan(noise=noise)
@@ -52,6 +53,7 @@ def test_the_noise_that_was_added_is_measured(noise):
     assert snr == pytest.approx(float(np.median(volume.data[mask])) / noise, rel=0.15)
 
 
+@pytest.mark.slow
 def test_an_image_independent_of_the_template_shares_no_information(good):
     volume, mask = template_scan()
     # Not of single voxels: a scan of noise alone is refused.
@@ -82,6 +84,7 @@ def test_a_field_of_view_that_ends_within_the_brain_is_named():
     assert any("cut off" in flag for flag in found.flags)
 
 
+@pytest.mark.slow
 def test_masks_that_make_no_sense_are_named():
     volume, mask = template_scan()
     assert "the lesion mask is empty" in measured(volume, mask, np.zeros_like(mask)).flags
@@ -95,6 +98,7 @@ def test_masks_that_make_no_sense_are_named():
     assert measured(volume, mask, lesion).figures["lesion_volume_ml"] == pytest.approx(lesion.sum() * voxel_ml)
 
 
+@pytest.mark.slow
 def test_a_small_head_and_an_8_bit_image_are_named():
     volume, mask = template_scan()
     rendered = np.round(np.clip(255 * volume.data / volume.data.max(), 0, 255)).astype(np.float32)

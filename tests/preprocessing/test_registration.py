@@ -24,6 +24,7 @@ def target_error_mm(found, expected):
     return np.linalg.norm(apply_affine(found, points) - apply_affine(expected, points), axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("degrees", "shift_mm", "scale"),
     [((0, 0, 0), (0, 0, 0), 1.0), ((12, -6, 8), (15, -30, 20), 1.0), ((-8, 5, -10), (-60, 40, 90), 0.92)],
@@ -38,6 +39,7 @@ def test_a_known_movement_is_found(degrees, shift_mm, scale):
     assert result.scale == pytest.approx(scale**3, rel=0.06)
 
 
+@pytest.mark.slow
 def test_another_contrast_is_registered_as_well():
     volume, mask, matrix = moved((10, 4, -6), (8, 12, -15), inverted=True)
     result = register_to_template(volume, mask)
@@ -45,12 +47,14 @@ def test_another_contrast_is_registered_as_well():
     assert np.median(target_error_mm(result.template_to_native, matrix)) < 1.5
 
 
+@pytest.mark.slow
 def test_the_same_scan_gives_the_same_matrix():
     volume, mask, _ = moved((4, -3, 7), (5, 5, 5))
     first, second = register_to_template(volume, mask), register_to_template(volume, mask)
     np.testing.assert_array_equal(first.template_to_native, second.template_to_native)
 
 
+@pytest.mark.slow
 def test_half_a_brain_is_said_to_fail():
     volume, mask, _ = moved((0, 0, 0), (0, 0, 0))
     half = mask.copy()

@@ -66,6 +66,7 @@ def centroid(mask):
     return np.argwhere(mask).mean(axis=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(header=headers(), shift=numbers(-0.5, 0.5, 3))
 def test_a_label_lands_within_half_a_voxel(header, shift):
@@ -82,6 +83,7 @@ def test_a_label_lands_within_half_a_voxel(header, shift):
     assert np.abs(in_mm).max() < 0.5 * spacing.max()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(header=headers(), shift=numbers(-0.5, 0.5, 3))
 def test_a_point_lands_within_half_a_voxel(header, shift):
@@ -104,6 +106,7 @@ def test_a_point_lands_within_half_a_voxel(header, shift):
         assert np.abs(found - source[inside][:, axis])[inner].max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["RAS", "LPI", "SRA", "PSL", "ILA"])
 def test_the_whole_path_brings_a_label_back_through_a_file(tmp_path, axes):
     """From an oblique, anisotropic file through the pipeline, and the label out to the place of the bright spot."""

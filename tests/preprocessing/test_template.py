@@ -59,6 +59,7 @@ def test_an_atlas_comes_onto_a_plain_grid_around_its_brain(atlas, name, mask):
     np.testing.assert_allclose(found.centre_mm, (low + high) / 2 + SHIFT_MM, atol=1.0)
 
 
+@pytest.mark.slow
 def test_a_scan_is_brought_to_the_atlas(atlas):
     volume, mask = brain_of_the_template()
     found = register_to_template(volume, mask, template=find_template(atlas / "atlas.nii.gz"))
@@ -68,6 +69,7 @@ def test_a_scan_is_brought_to_the_atlas(atlas):
     assert np.linalg.norm(moved - apply_affine(volume.affine, points), axis=1).max() < 2.0
 
 
+@pytest.mark.slow
 def test_the_working_grid_lies_on_the_atlas(atlas):
     config = PreprocessingConfig(template=atlas / "atlas.nii.gz", bias_correction="none")
     pipeline = Preprocessor(config)

@@ -25,6 +25,7 @@ def brain(*, contrast="T1w", axes=(), scale=1.0):
     return Volume(np.flip(data, axes).astype(np.float32).copy(), affine, name=f"{contrast}.nii.gz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("contrast", "axes"),
     [
@@ -56,6 +57,7 @@ def test_ct_is_refused():
         Preprocessor(PreprocessingConfig()).run(Volume(hounsfield, volume.affine, name="ct.nii"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", [0, -1024])
 def test_a_standardised_scan_is_no_ct(background):
     volume = brain()
@@ -76,6 +78,7 @@ def test_a_stripped_ct_is_refused_too():
         Preprocessor(PreprocessingConfig()).run(Volume(data, volume.affine, name="ct.nii"))
 
 
+@pytest.mark.slow
 def test_the_brain_of_a_small_child_is_named():
     volume = brain(scale=0.75)
     quality = assess(volume, Preprocessor(PreprocessingConfig(bias_correction="none")).run(volume))

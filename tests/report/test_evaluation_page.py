@@ -13,6 +13,7 @@ def page(evaluation_page):
     return lambda *methods: evaluation_page(*methods).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("methods", [("model",), ("model", "other", "third")])
 def test_every_metric_has_a_row_and_says_what_it_is(page, methods):
     text = page(*methods)
@@ -22,16 +23,19 @@ def test_every_metric_has_a_row_and_says_what_it_is(page, methods):
     assert ("At the frozen threshold" in text) == (len(methods) > 1)
 
 
+@pytest.mark.slow
 def test_the_kind_of_interval_is_named(page):
     assert INTERVAL.split(",")[0] in page("model")
     assert "studentised" in INTERVAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scans", "said"), [(1, "1 scan of 1 subject, grid"), (2, "2 scans of 2 subjects, grid")])
 def test_one_scan_is_told_as_one(evaluation_page, scans, said):
     assert said in evaluation_page("model", scans=scans).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_names_are_escaped_and_nothing_is_fetched(page):
     text = page("model", "a & b")
     assert "<b>FLAIR" not in text

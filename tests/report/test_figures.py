@@ -70,6 +70,7 @@ def test_slices_without_brain_are_never_chosen_first() -> None:
     assert choose_slices(brain, score, count=1) == [12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "scale"), [(0.5, "log"), (-0.5, "linear")])
 def test_loss_plot(tmp_path: Path, first: float, scale: str) -> None:
     log = tmp_path / "log.csv"

@@ -45,6 +45,7 @@ def mixture() -> AnomalySpec:
     return AnomalySpec(name="mixture", settings={"of": of})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [lesion_draw(mixture()), healthy_draw(mixture()), healthy_draw(None)], ids=type)
 def test_another_process_draws_the_same_to_the_bit(draw: Draw) -> None:
     steps = range(2, 4)

@@ -262,6 +262,7 @@ def draw_toy(split: str, step: int) -> tuple[torch.Tensor, ...]:
     return x, x @ TRUTH.T + 1
 
 
+@pytest.mark.slow
 def test_batches_drawn_ahead_by_others_change_nothing_in_a_run_that_is_killed_and_goes_on(tmp_path: Path) -> None:
     alone = go(Drawing(), config(), tmp_path / "alone")
     with pytest.raises(RuntimeError, match="killed"):
@@ -276,6 +277,7 @@ def die(split: str, step: int) -> tuple[torch.Tensor, ...]:
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_drawing_process_that_dies_is_one_clear_line() -> None:
     words = r"a process that draws batches must last .* fewer data\.workers"
     with pytest.raises(WorkerError, match=words), told_of_lost_processes():
@@ -291,6 +293,7 @@ def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
         list(draw_ahead(refuse, range(3), workers=1))
 
 
+@pytest.mark.slow
 def test_a_process_that_draws_loads_nothing_that_trains() -> None:
     code = "import sys, halebrain.training.draws; print([m for m in ('lightning', 'typer') if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

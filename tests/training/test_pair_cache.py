@@ -181,6 +181,7 @@ def test_another_reconstructor_makes_all_anew_another_scan_of_the_same_name_its_
     assert len(set(files(tmp_path)) - before) == 6
 
 
+@pytest.mark.slow
 def test_the_segmenter_learns_from_them(tmp_path: Path) -> None:
     stage = make(tmp_path)
     first = float(stage("val", 0).detach())

@@ -237,6 +237,7 @@ def write_blobs(folder: Path, config: PreprocessingConfig) -> Manifest:
     return Manifest(tuple(records))
 
 
+@pytest.mark.slow
 def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(tmp_path: Path) -> None:
     preprocessing = PreprocessingConfig(shape=(32, 32, 8), spacing_mm=6.0, registration="none", bias_correction="none")
     rows = write_blobs(tmp_path, preprocessing)
@@ -260,6 +261,7 @@ def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(
     assert counted == {"train": 4, "val": 2}
 
 
+@pytest.mark.slow
 def test_the_segmenter_learns_two_blobs(tmp_path: Path) -> None:
     preprocessing = PreprocessingConfig(shape=(32, 32, 8), spacing_mm=6.0, registration="none", bias_correction="none")
     store = build_store(write_blobs(tmp_path, preprocessing), preprocessing, tmp_path / "cache", description="blobs")

@@ -106,6 +106,7 @@ def test_another_page_called_index_is_not_ours(folder: Path, visit: Callable[...
     assert visitor.server.visit.start.endswith("_report.html")
 
 
+@pytest.mark.slow
 def test_there_must_be_something_to_show(tmp_path: Path, detection: OutputNames, make_detection: Any) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):

@@ -112,6 +112,7 @@ def test_two_services_on_one_folder_lose_no_decision(
     assert not list(detection.folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
     detection: OutputNames, visitor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_change_needs_a_page(visitor: Any, detection: OutputNames, target: str
     assert visitor.post(target, message)[0] == 404
 
 
+@pytest.mark.slow
 def test_a_threshold_is_saved_with_table_and_page(visitor: Any, detection: OutputNames) -> None:
     before = contents(detection.folder)
     old = file_sha256(detection.file("anomaly", "mask"))
@@ -226,6 +228,7 @@ def test_a_threshold_is_saved_with_table_and_page(visitor: Any, detection: Outpu
     }
 
 
+@pytest.mark.slow
 def test_the_smallest_size_alone_keeps_the_name_of_the_threshold(visitor: Any, detection: OutputNames) -> None:
     assert save(visitor, detection, None, 100)[0] == 200
     threshold = json.loads(detection.provenance.read_text())["threshold"]
@@ -297,6 +300,7 @@ def test_the_name_of_a_scan_is_text_and_no_more(
     assert visitor.post(address, message | {"do": "save", "mask_sha256": "0" * 64})[0] == 400
 
 
+@pytest.mark.slow
 def test_the_page_of_all_scans_follows_a_saved_threshold(
     tmp_path: Path, make_detection: Callable[..., OutputNames], visit: Callable[..., Any]
 ) -> None:
