@@ -4,10 +4,10 @@ import csv
 import json
 import shutil
 
+import pytest
+
 NAME = "<script>alert(1)<b>_FLAIR"
 BROKEN = "<script>alert(2)<b>_FLAIR"
-
-import pytest
 
 
 @pytest.mark.slow

@@ -43,3 +43,10 @@ def test_a_chain_goes_down_evenly_and_stops_above_the_image():
     assert ddim_path(500, 5) == [500, 400, 300, 200, 100]
     assert ddim_path(3, 10) == [3, 2, 1]
     assert ddim_path(0, 4) == [0]
+
+
+def test_the_table_holds_numbers_even_where_networks_are_only_laid_out():
+    with torch.device("meta"):
+        table = cosine_alpha_bar(977)
+    assert table.device.type == "cpu"
+    assert 0 < float(table[976]) < float(table[0]) < 1

@@ -18,7 +18,8 @@ def cosine_alpha_bar(n_levels: int, offset: float = 0.008, max_beta: float = 0.9
         return math.cos((t / n_levels + offset) / (1 + offset) * math.pi / 2) ** 2
 
     betas = [min(1 - f(t + 1) / f(t), max_beta) for t in range(n_levels)]
-    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), dim=0)
+    # On the CPU wherever networks are being built: the table is kept for all that come after.
+    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64, device="cpu"), dim=0)
 
 
 def add_noise(image: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
