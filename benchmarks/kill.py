@@ -42,7 +42,8 @@ TIMES = {"seconds", "costs", "peak_memory_mib"}
 """Fields and columns of how long it took and how much memory: they differ between any two runs."""
 HASHES = {"sha256", "files", "model_sha256"}
 """Fields that hash a file with such times."""
-_IN_PAGES = re.compile(rb"&#34;seconds&#34;: [0-9.]+")
+_IN_TEXT = re.compile(rb"&#34;seconds&#34;: [0-9.]+|[0-9.]+ minutes on")
+"""The same in pages and in the card of a model."""
 MAX_RUN_S = 300.0
 
 
@@ -51,6 +52,7 @@ class Outcome:
     """What became of one command over all its kills."""
 
     seconds: float
+    begins: float
     kills: int = 0
     resumed_to_the_end: int = 0
     at_work: int = 0
@@ -154,8 +156,8 @@ def comparable(path: Path) -> bytes:
         return json.dumps([{k: v for k, v in row.items() if k not in TIMES} for row in rows]).encode()
     if path.suffix == ".pt":
         return tensors(torch.load(path, map_location="cpu", weights_only=True))
-    if path.suffix == ".html":
-        return _IN_PAGES.sub(b"", path.read_bytes())
+    if path.suffix in (".html", ".md"):
+        return _IN_TEXT.sub(b"", path.read_bytes())
     return path.read_bytes()
 
 
@@ -175,6 +177,11 @@ def tensors(value: Any) -> bytes:
     return b"".join(map(tensors, value)) if isinstance(value, list | tuple) else repr(value).encode()
 
 
+def first_output(folder: Path) -> float:
+    """Return when the first file was written that is still there, seconds since 1970."""
+    return min(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+
+
 def hidden(place: Path) -> list[str]:
     """Return what is hidden in results, and what is ours among temporary files."""
     kept = {".bidsignore"}
@@ -189,7 +196,7 @@ def kill_until_done(
     """Start a command in a new folder, kill it up to `kills` times, and let it go on to its end."""
     said = f"{name} {place.name}"
     for _ in range(kills):
-        code = run(arguments, place, kill_after_s=luck.uniform(0.2, 1.0) * outcome.seconds)
+        code = run(arguments, place, kill_after_s=luck.uniform(outcome.begins, outcome.seconds))
         if code is not None:
             if code:
                 outcome.different.append(f"{said}: exit code {code}, see {place / 'said.txt'}")
@@ -233,10 +240,12 @@ def torment(work: Path, known: dict[str, list[str]], kills: int, seed: int) -> d
     luck, found, references = random.Random(seed), dict[str, Outcome](), dict[str, dict[str, str]]()
     for name, command in known.items():
         place = work / name / "undisturbed"
-        start = time.monotonic()
+        start, wall = time.monotonic(), time.time()
         if code := run(command, place):
             sys.exit(f"{name}: exit code {code} without a kill:\n{(place / 'said.txt').read_text()}")
-        found[name] = Outcome(time.monotonic() - start)
+        # Half of the time until the first output is spent on imports, where a kill can do no harm.
+        begins = (first_output(place / "out") - wall) / 2
+        found[name] = Outcome(time.monotonic() - start, begins)
         references[name] = contents(place / "out")
         if left := hidden(place):
             sys.exit(f"{name} leaves {left} without a kill")
