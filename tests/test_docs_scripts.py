@@ -1,6 +1,6 @@
 """Scripts of the documents that would take hours, a cluster or the network: run with stand-ins that note their calls.
 
-Blocks marked `sh` and `python` do their work in `test_end_to_end.py`. Here those marked `bash` are run, and that of
+Blocks marked `sh` and `python` do their work in `test_docs_commands.py`. Here those marked `bash` are run, and that of
 `make`: the shell does all it does for a reader, and each program notes its arguments, which are judged afterwards.
 """
 
