@@ -172,8 +172,8 @@ SCANS = {
 
 @pytest.mark.parametrize(
     "make",
-    # A search for a brain where there is none takes longest.
-    [pytest.param(make, marks=pytest.mark.slow) if make is ball_in_noise else make for make in SCANS],
+    # A search for a brain where there is none takes half a minute; tests of the extractor make it too.
+    [pytest.param(make, marks=pytest.mark.sweep) if make is ball_in_noise else make for make in SCANS],
     ids=lambda make: make.__name__,
 )
 def test_a_bad_scan(make, run, model, tmp_path):
