@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_the_same(raw, tmp_path, monkeypat
     stopped = subprocess.Popen([*command, "-o", str(tmp_path / "set"), *OPTIONS], start_new_session=True)
     while not list((tmp_path / "set").glob("sub-*/anat/*.json")):
         assert stopped.poll() is None
+        time.sleep(0.02)
     os.killpg(stopped.pid, signal.SIGKILL)
     stopped.wait()
     assert run(monkeypatch, "-i", raw, "-o", tmp_path / "set", *OPTIONS) == 0
