@@ -2,10 +2,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import Volume
 from halebrain.preprocessing.geometry import apply_affine
-from halebrain.preprocessing.registration import register_to_template
-from halebrain.preprocessing.template import load_template
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.preprocessing.registration import REGISTRATION_ENGINES, default_engine, greedy, register_to_template
+from halebrain.preprocessing.registration.base import prepare_brain
+from halebrain.preprocessing.registration.information import SharedInformation, about
+from halebrain.preprocessing.registration.starts import find_starts
+from halebrain.preprocessing.template import find_template, load_template
+
+ENGINES = ("greedy", "simpleitk")
 
 
 def moved(degrees, shift_mm, scale=1.0, *, inverted=False):
@@ -25,32 +32,45 @@ def target_error_mm(found, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("degrees", "shift_mm", "scale"),
-    [((0, 0, 0), (0, 0, 0), 1.0), ((12, -6, 8), (15, -30, 20), 1.0), ((-8, 5, -10), (-60, 40, 90), 0.92)],
+    [((0, 0, 0), (0, 0, 0), 1.0), ((12, -6, 8), (15, -30, 20), 1.0), ((-8, 5, -40), (-60, 40, 90), 0.92)],
 )
-def test_a_known_movement_is_found(degrees, shift_mm, scale):
+def test_a_known_movement_is_found(degrees, shift_mm, scale, engine):
     volume, mask, matrix = moved(degrees, shift_mm, scale)
+    result = register_to_template(volume, mask, engine=engine)
+    assert not result.failed
+    assert result.engine == engine
+    assert target_error_mm(result.template_to_native, matrix).max() < 1.5
+    assert result.mask_dice > 0.97
+    assert result.margin > 2
+    assert result.scale == pytest.approx(scale**3, rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("degrees", [(35, 0, 0), (0, 35, 0), (0, 0, 35), (-25, 20, 25)])
+def test_a_head_turned_about_any_axis_is_found(degrees):
+    volume, mask, matrix = moved(degrees, (10, -20, 30), inverted=True)
     result = register_to_template(volume, mask)
     assert not result.failed
     assert np.median(target_error_mm(result.template_to_native, matrix)) < 1.0
-    assert target_error_mm(result.template_to_native, matrix).max() < 3.0
-    assert result.mask_dice > 0.95
-    assert result.scale == pytest.approx(scale**3, rel=0.06)
 
 
 @pytest.mark.slow
-def test_another_contrast_is_registered_as_well():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_another_contrast_is_registered_as_well(engine):
     volume, mask, matrix = moved((10, 4, -6), (8, 12, -15), inverted=True)
-    result = register_to_template(volume, mask)
+    result = register_to_template(volume, mask, engine=engine)
     assert not result.failed
-    assert np.median(target_error_mm(result.template_to_native, matrix)) < 1.5
+    assert np.median(target_error_mm(result.template_to_native, matrix)) < 1.0
 
 
 @pytest.mark.slow
-def test_the_same_scan_gives_the_same_matrix():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_scan_gives_the_same_matrix(engine):
     volume, mask, _ = moved((4, -3, 7), (5, 5, 5))
-    first, second = register_to_template(volume, mask), register_to_template(volume, mask)
+    first, second = (register_to_template(volume, mask, engine=engine) for _ in range(2))
     np.testing.assert_array_equal(first.template_to_native, second.template_to_native)
 
 
@@ -61,3 +81,48 @@ def test_half_a_brain_is_said_to_fail():
     half[:, :, half.shape[2] // 3 :] = False
     result = register_to_template(Volume(np.where(half, volume.data, 0).astype(np.float32), volume.affine), half)
     assert result.failed
+
+
+def shared_with(volume, mask):
+    return SharedInformation.of(prepare_brain(volume, mask), find_template(), every=20)
+
+
+def test_the_right_placement_shares_most_and_has_a_margin():
+    volume, mask, matrix = moved((0, 0, 0), (12, -8, 5))
+    shared = shared_with(volume, mask)
+    assert shared.at(matrix) > 0.7
+    assert shared.at(matrix @ about(Rotation.from_euler("x", 10, degrees=True).as_matrix(), shared.centre)) < 0.3
+    assert shared.margin(matrix) > 2
+    # What lies 25° from where it should has another placement that fits better.
+    wrong = matrix @ about(Rotation.from_euler("y", 25, degrees=True).as_matrix(), shared.centre)
+    assert shared.margin(wrong) < 1.25
+    away = np.eye(4)
+    away[:3, 3] = 400
+    assert shared.at(away, within=True) == 0
+
+
+def test_starts_are_near_and_alike_from_one_time_to_the_next():
+    volume, mask, matrix = moved((30, -20, 10), (5, 10, -5), scale=0.9)
+    brain, template = prepare_brain(volume, mask), find_template()
+    starts = find_starts(brain, template, count=2)
+    assert target_error_mm(starts[0], matrix).max() < 12
+    np.testing.assert_array_equal(starts[0], find_starts(brain, template, count=2)[0])
+
+
+def test_greedy_is_taken_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(greedy, "is_available", lambda: True)
+    assert default_engine() == "greedy"
+    monkeypatch.setattr(greedy, "is_available", lambda: False)
+    assert default_engine() == "simpleitk"
+    with pytest.raises(UnavailableError, match="picsl_greedy"):
+        Preprocessor(PreprocessingConfig(registration="greedy"))
+    assert set(ENGINES) | {"ants"} == set(REGISTRATION_ENGINES.names())
+
+
+def test_what_greedy_cannot_do_is_one_line_with_the_scan(monkeypatch):
+    pytest.importorskip("picsl_greedy")
+    volume, mask, _ = moved((0, 0, 0), (0, 0, 0))
+    monkeypatch.setattr(greedy, "_PROGRAM", "import os, sys; print('out of luck', file=sys.stderr); os._exit(7)")
+    brain = prepare_brain(Volume(volume.data, volume.affine, name="scan.nii.gz"), mask)
+    with pytest.raises(DataError, match=r"exit code 7: out of luck.*scan\.nii\.gz"):
+        REGISTRATION_ENGINES.get("greedy")(brain, np.eye(4), find_template())

@@ -9,7 +9,6 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.io.nifti import write_volume
-from halebrain.preprocessing import registration_ants
 from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, apply_affine
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_to_template
@@ -118,8 +117,8 @@ def test_ants_finds_a_known_movement():
     shift = np.eye(4)
     shift[:3, 3] = SHIFT_MM
     moved = Volume(volume.data, shift @ volume.affine, name="moved")
-    found = registration_ants.register_by_ants(moved, mask, template=find_template())
-    again = registration_ants.register_by_ants(moved, mask, template=find_template())
+    found = register_to_template(moved, mask, engine="ants")
+    again = register_to_template(moved, mask, engine="ants")
     assert not found.failed
     points = apply_affine(volume.affine, np.argwhere(mask)[::50].astype(float))
     error = np.linalg.norm(apply_affine(found.template_to_native, points) - points - SHIFT_MM, axis=1)

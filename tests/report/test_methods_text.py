@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from halebrain.report.methods_text import ANTS, BEHRENDT, FONOV, HDBET, SIMPLEITK, TUSTISON, methods_text
+from halebrain.report.methods_text import ANTS, BEHRENDT, FONOV, GREEDY, HDBET, SIMPLEITK, TUSTISON, methods_text
 
 STEPS = [
     {"step": "brain", "method": "hdbet"},
-    {"step": "registration", "method": "rigid, affine (Mattes MI)"},
+    {"step": "registration", "method": "affine (greedy)"},
     {"step": "denoising", "method": "curvature flow", "iterations": 3},
     {"step": "resample", "shape": [96, 96, 80], "spacing_mm": 2.0},
     {"step": "bias correction", "method": "n4"},
@@ -33,7 +33,7 @@ def test_everything_that_is_known_is_said() -> None:
     for part in (
         "HD-BET [1]",
         "MNI152NLin2009aSym [2]",
-        "SimpleITK [3]",
+        "Greedy [3]",
         "96×96×80 voxels of 2 mm",
         "3 steps of curvature flow",
         "N4 [4]",
@@ -47,15 +47,19 @@ def test_everything_that_is_known_is_said() -> None:
         "HaleBrain 1.2.3, model abcdef012345, seed 3.",
     ):
         assert part in text, part
-    assert references == [HDBET, FONOV, SIMPLEITK, TUSTISON, BEHRENDT]
+    assert references == [HDBET, FONOV, GREEDY, TUSTISON, BEHRENDT]
 
 
 @pytest.mark.parametrize(
     ("changes", "absent", "references"),
     [
-        ({"steps": [STEPS[0] | {"method": "stripped"}, STEPS[1] | {"method": "none"}]}, ["N4", "SimpleITK"], {FONOV}),
-        ({"steps": [STEPS[1] | {"method": "rigid, affine (ANTs)"}]}, ["SimpleITK"], {ANTS, FONOV}),
-        ({"steps": [STEPS[1]], "space": "ownatlas"}, ["MNI"], {SIMPLEITK}),
+        ({"steps": [STEPS[0] | {"method": "stripped"}, STEPS[1] | {"method": "none"}]}, ["N4", "Greedy"], {FONOV}),
+        ({"steps": [STEPS[1] | {"method": "affine (ants)"}]}, ["SimpleITK", "Greedy"], {ANTS, FONOV}),
+        ({"steps": [STEPS[1] | {"method": "affine (simpleitk)"}]}, ["ANTs", "Greedy"], {SIMPLEITK, FONOV}),
+        # As earlier versions wrote.
+        ({"steps": [STEPS[1] | {"method": "rigid, affine (ANTs)"}]}, ["SimpleITK", "Greedy"], {ANTS, FONOV}),
+        ({"steps": [STEPS[1] | {"method": "rigid, affine (Mattes MI)"}]}, ["ANTs", "Greedy"], {SIMPLEITK, FONOV}),
+        ({"steps": [STEPS[1]], "space": "ownatlas"}, ["MNI"], {GREEDY}),
         ({"steps": [STEPS[4] | {"method": "none"}], "threshold": None}, ["N4", "anomalous"], set()),
     ],
 )

@@ -10,7 +10,18 @@ from halebrain.cli.results import to_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PACKAGES = ("halebrain", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "pydicom", "lightning")
+_PACKAGES = (
+    "halebrain",
+    "torch",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "nilearn",
+    "pydicom",
+    "lightning",
+    "picsl_greedy",
+)
 _EXTRAS = {
     "compressed DICOM": ("pylibjpeg", "halebrain[dicom]"),
     "DICOM-SEG": ("highdicom", "halebrain[dicom]"),

@@ -94,7 +94,7 @@ def _seconds(predictor: "Predictor", scan: "ScanInput", passes: int) -> dict[str
     return {
         READING: 0.5,
         "brain": 4.0 if is_found else 0.5,
-        "registration": 0.0 if config.registration == "none" else 5.0,
+        "registration": 0.0 if config.registration == "none" else 3.0,
         "denoising": 1.0 if config.denoising_iterations else 0.0,
         "resample": 0.5,
         "bias correction": 0.0 if config.bias_correction == "none" else 1.5,

@@ -94,8 +94,9 @@ def _is_misplaced(qc: Figures) -> bool:
 def _failed(qc: Figures) -> str | None:
     if not qc.get("registration_failed"):
         return None
-    dice = f" (overlap {qc['registration_mask_dice']:.2f})" if qc.get("registration_mask_dice") is not None else ""
-    return f"registration to the template failed{dice}: do not trust the maps"
+    figures = (("overlap", qc.get("registration_mask_dice")), ("margin", qc.get("registration_margin")))
+    said = ", ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)
+    return f"registration to the template failed{f' ({said})' if said else ''}: do not trust the maps"
 
 
 def _turned(qc: Figures) -> str | None:

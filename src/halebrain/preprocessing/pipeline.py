@@ -25,8 +25,13 @@ from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
 from halebrain.preprocessing.out_of_distribution import judge
 from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
-from halebrain.preprocessing.registration import Registration, register_to_template
-from halebrain.preprocessing.registration_ants import load_ants, register_by_ants
+from halebrain.preprocessing.registration import (
+    EngineName,
+    Registration,
+    check_engine,
+    default_engine,
+    register_to_template,
+)
 from halebrain.preprocessing.template import Template, find_template, template_on
 from halebrain.preprocessing.upright import orientation_ratio
 
@@ -41,8 +46,8 @@ class PreprocessingConfig(GrowingConfig):
         shape: Voxels of the working grid; the paper has (96, 96, 50), which leaves out the lowest and highest slices.
         spacing_mm: Voxel size of the working grid.
         brain: Name of the brain extractor used where no mask is given.
-        registration: "affine" to the template, "ants" = the same by ANTs (an extra), or "none" for scans that are there
-            already.
+        registration: "affine" to the template by Greedy, or by SimpleITK where Greedy is not installed; "greedy",
+            "simpleitk" or "ants" (an extra) = by that engine; "none" for scans that are there already.
         bias_correction: "n4" or "none".
         denoising_iterations: Steps of curvature flow on the native grid; 0 = none, the paper takes 3.
         low_percentile: Percentile inside the brain that becomes 0.
@@ -57,7 +62,7 @@ class PreprocessingConfig(GrowingConfig):
     shape: tuple[int, int, int] = (96, 96, 80)
     spacing_mm: float = Field(default=2.0, gt=0)
     brain: str = "stripped"
-    registration: Literal["affine", "ants", "none"] = "affine"
+    registration: Literal["affine", "greedy", "simpleitk", "ants", "none"] = "affine"
     bias_correction: Literal["n4", "none"] = "n4"
     denoising_iterations: int = Field(default=0, ge=0, le=20)
     low_percentile: float = Field(default=1.0, ge=0, lt=50)
@@ -152,14 +157,15 @@ class Preprocessor:
         ConfigError: The brain extractor is unknown.
         MissingInputError: The configuration names an atlas that does not exist.
         DataError: Its atlas cannot be used.
-        UnavailableError: It asks for ANTs, which is not installed.
+        UnavailableError: It asks for a registration engine that is not installed.
     """
 
     def __init__(self, config: PreprocessingConfig) -> None:
         BRAIN_EXTRACTORS.get(config.brain)  # an unknown name is said at once, not at the first scan
         self.config = config
-        if config.registration == "ants":
-            load_ants()
+        engine = _engine(config)
+        if engine is not None:
+            check_engine(engine)
         self.template: Template | None = None
         self.grid = working_grid(config.shape, config.spacing_mm)
         if config.template is not None:
@@ -263,13 +269,18 @@ class Preprocessor:
         if is_there or self.config.registration == "none":
             return np.eye(4), None
         refuse_without_structure(volume, brain.mask)  # which would register anywhere
-        if self.config.registration == "ants":
-            registration = register_by_ants(volume, brain.mask, template=self.template or find_template())
-        else:
-            # What an extractor knows is where the MNI template lies, not where another atlas does.
-            near = brain.template_to_native if self.template is None else None
-            registration = register_to_template(volume, brain.mask, near=near, template=self.template)
+        # What an extractor knows is where the MNI template lies, not where another atlas does.
+        near = brain.template_to_native if self.template is None else None
+        engine = _engine(self.config)
+        registration = register_to_template(volume, brain.mask, near=near, template=self.template, engine=engine)
         return registration.template_to_native, registration
+
+
+def _engine(config: PreprocessingConfig) -> EngineName | None:
+    """Return the engine of a configuration; `None` = nothing is registered."""
+    if config.registration == "none":
+        return None
+    return default_engine() if config.registration == "affine" else config.registration
 
 
 def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
@@ -299,7 +310,8 @@ def _report(
     }
     if registration is not None:
         qc["registration_mask_dice"] = round(registration.mask_dice, 3)
-        qc["registration_mutual_information"] = round(registration.mutual_information, 3)
+        qc["registration_nmi"] = round(registration.nmi, 4)
+        qc["registration_margin"] = round(registration.margin, 2)
         qc["registration_scale"] = round(registration.scale, 3)
         qc["registration_failed"] = registration.failed
     if max(volume.spacing_mm) > 4:
@@ -309,10 +321,9 @@ def _report(
     elif brain.method == "atlas":
         flags.append(LOOK_AT_MASK)
     qc["flags"] = flags
-    method = {"affine": "rigid, affine (Mattes MI)", "ants": "rigid, affine (ANTs)", "none": "none"}
     steps: list[dict[str, Any]] = [
         {"step": "brain", "method": brain.method},
-        {"step": "registration", "method": method["none" if registration is None else config.registration]},
+        {"step": "registration", "method": "none" if registration is None else f"affine ({registration.engine})"},
         {"step": "denoising", "method": "curvature flow", "iterations": config.denoising_iterations},
         {
             "step": "resample",

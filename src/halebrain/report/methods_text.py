@@ -18,6 +18,11 @@ TUSTISON = (
     "2010;29:1310–1320."
 )
 SIMPLEITK = "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform 2013;7:45."
+GREEDY = (
+    "Yushkevich PA, Pluta J, Wang H, Wisse LEM, Das S, Wolk D. Fast automatic segmentation of hippocampal subfields "
+    "and medial temporal lobe subregions in 3 Tesla and 7 Tesla T2-weighted MRI. Alzheimers Dement "
+    "2016;12(7S):P126–P127."
+)
 ANTS = (
     "Avants BB, Tustison NJ, Song G, et al. A reproducible evaluation of ANTs similarity metric performance in brain "
     "image registration. NeuroImage 2011;54:2033–2044."
@@ -41,11 +46,18 @@ _BRAIN = {
     "hdbet": "The brain was outlined by HD-BET [{hdbet}].",
     "synthstrip": "The brain was outlined by SynthStrip [{synthstrip}].",
 }
+_ENGINES = {
+    "greedy": "Greedy [{greedy}], driven by normalised mutual information",
+    "ants": "ANTs [{ants}]",
+    "simpleitk": "SimpleITK [{simpleitk}], driven by Mattes mutual information",
+}
+"""By a word of the provenance; earlier versions named the measure of SimpleITK in its place."""
 _CITED = {
     "behrendt": BEHRENDT,
     "fonov": FONOV,
     "tustison": TUSTISON,
     "simpleitk": SIMPLEITK,
+    "greedy": GREEDY,
     "ants": ANTS,
     "hdbet": HDBET,
     "synthstrip": SYNTHSTRIP,
@@ -82,8 +94,8 @@ def _registration(steps: Mapping[str, Any], space: str) -> str:
         return f"It was taken to lie in the space of {template} already{grid}."
     if not method:
         return ""
-    by = "ANTs [{ants}]" if "ANTs" in method else "SimpleITK [{simpleitk}], driven by Mattes mutual information"
-    return f"It was registered to {template} rigidly, then affinely, by {by}{grid}."
+    by = next((text for name, text in _ENGINES.items() if name in method.lower()), _ENGINES["simpleitk"])
+    return f"It was registered to {template} by an affine transform, found by {by}{grid}."
 
 
 def _intensities(steps: Mapping[str, Any]) -> list[str]:

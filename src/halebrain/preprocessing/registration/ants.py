@@ -1,7 +1,4 @@
-"""Rigid, then affine registration by ANTs (Avants et al. 2011), for whoever has it: slower, with another optimiser.
-
-Affine only: a deformation would take away what is abnormal along with what is different.
-"""
+"""Affine registration by ANTs (Avants et al. 2011), for whoever has it: slower, with another optimiser."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +9,9 @@ import numpy as np
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.leftovers import scratch_folder
-from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
-from halebrain.preprocessing.itk import LPS, one_itk_thread
-from halebrain.preprocessing.registration import Registration, assess, isotropic_brain
+from halebrain.core.types import Affine, Volume
+from halebrain.preprocessing.itk import LPS, matrix_ras
+from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Brain, template_brain
 from halebrain.preprocessing.template import Template
 
 _SEED = 20240703
@@ -37,13 +34,9 @@ def load_ants() -> Any:
     return ants
 
 
-def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Template) -> Registration:
-    """Register the brain in `volume` to the atlas.
-
-    Args:
-        volume: Native scan, any contrast.
-        brain_mask: Bool, on its grid.
-        template: The atlas.
+@REGISTRATION_ENGINES.register("ants")
+def register_by_ants(brain: Brain, start: Affine, template: Template) -> Affine:
+    """Return the template-to-native matrix near `start`: rigid, then affine.
 
     Raises:
         UnavailableError: antspyx is not installed.
@@ -54,19 +47,19 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
     ants = load_ants()
     # Off, the switch only hands on the seed; on, it would refuse mutual information.
     ants.config.set_ants_deterministic(on=False, seed_value=_SEED)
-    moving, moving_mask = isotropic_brain(volume, brain_mask)
-    inside = np.where(template.mask, template.image.data + 0.1, 0).astype(np.float32)
+    lps = LPS @ start @ LPS
+    begin = sitk.AffineTransform(lps[:3, :3].flatten().tolist(), lps[:3, 3].tolist())
     with _one_thread(), scratch_folder() as folder:
-        fixed_image = _to_ants(ants, inside, template.image.affine)
-        moving_image = _to_ants(ants, moving.data, moving.affine)
-        transform: list[str] = []
+        fixed_image, moving_image = _to_ants(ants, template_brain(template)), _to_ants(ants, brain.image)
+        transform = [str(folder / "start.mat")]
+        sitk.WriteTransform(begin, transform[0])
         for stage in ("Rigid", "Affine"):
             try:
                 found = ants.registration(
                     fixed_image,
                     moving_image,
                     type_of_transform=stage,
-                    initial_transform=transform or None,
+                    initial_transform=transform,
                     outprefix=str(folder / stage),
                 )
             except (RuntimeError, ValueError) as error:
@@ -74,21 +67,19 @@ def register_by_ants(volume: Volume, brain_mask: MaskArray, *, template: Templat
                 raise DataError(
                     "a scan must register to the template",
                     received=reason,
-                    where=volume.name,
-                    remedy="check its orientation and brain mask, or take registration=affine",
+                    where=brain.image.name,
+                    remedy="check its orientation and brain mask, or take registration: affine",
                 ) from error
             transform = list(found["fwdtransforms"])
-        affine = sitk.AffineTransform(sitk.ReadTransform(transform[0]))
-    with one_itk_thread():
-        return assess(affine, moving, moving_mask, template)
+        return matrix_ras(sitk.AffineTransform(sitk.ReadTransform(transform[0])))
 
 
-def _to_ants(ants: Any, data: FloatArray, affine: Affine) -> Any:
-    """Return an axis-aligned RAS array as an image of ANTs, whose world is LPS."""
-    lps = LPS @ affine
+def _to_ants(ants: Any, volume: Volume) -> Any:
+    """Return an axis-aligned RAS volume as an image of ANTs, whose world is LPS."""
+    lps = LPS @ volume.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     return ants.from_numpy(
-        np.ascontiguousarray(data, dtype=np.float32),
+        np.ascontiguousarray(volume.data, dtype=np.float32),
         origin=lps[:3, 3].tolist(),
         spacing=spacing.tolist(),
         direction=lps[:3, :3] / spacing,

@@ -1,0 +1,15 @@
+"""Registration of a brain to the template: engines by name, starts, and how far the result is to be trusted."""
+
+from halebrain.preprocessing.registration import ants, greedy, simpleitk  # noqa: F401  (each registers its engine)
+from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Registration, prepare_brain
+from halebrain.preprocessing.registration.register import EngineName, check_engine, default_engine, register_to_template
+
+__all__ = [
+    "REGISTRATION_ENGINES",
+    "EngineName",
+    "Registration",
+    "check_engine",
+    "default_engine",
+    "prepare_brain",
+    "register_to_template",
+]

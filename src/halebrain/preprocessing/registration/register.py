@@ -1,0 +1,103 @@
+"""From a brain in a scan to the matrix that places the template in it, and how far that is to be trusted."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from halebrain.core.types import Affine, MaskArray, Volume
+from halebrain.preprocessing.registration import ants, greedy
+from halebrain.preprocessing.registration.base import (
+    REGISTRATION_ENGINES,
+    Brain,
+    Registration,
+    mask_dice,
+    prepare_brain,
+)
+from halebrain.preprocessing.registration.information import SharedInformation
+from halebrain.preprocessing.registration.starts import find_starts
+from halebrain.preprocessing.template import Template, find_template
+
+EngineName = Literal["greedy", "simpleitk", "ants"]
+
+_EVERY = 4
+_STARTS = 3
+_SURE_DICE, _SURE_MARGIN = 0.90, 1.6
+"""From here on no other start is tried."""
+_FAILED_DICE, _FAILED_MARGIN = 0.80, 1.25
+"""Below either the registration is not to be trusted (`benchmarks/registration.py`)."""
+_SCALES = (0.35, 2.0)
+
+
+def default_engine() -> EngineName:
+    """Return Greedy where it is installed, SimpleITK otherwise (`registration: affine`)."""
+    return "greedy" if greedy.is_available() else "simpleitk"
+
+
+def check_engine(name: EngineName) -> None:
+    """Ask for an engine before the first scan.
+
+    Raises:
+        UnavailableError: It is not installed.
+    """
+    if name == "greedy":
+        greedy.check_installed()
+    elif name == "ants":
+        ants.load_ants()
+
+
+def register_to_template(
+    volume: Volume,
+    brain_mask: MaskArray,
+    *,
+    near: Affine | None = None,
+    template: Template | None = None,
+    engine: EngineName | None = None,
+) -> Registration:
+    """Register the brain in `volume` to the template, from other starts where the first ends badly.
+
+    Args:
+        volume: Native scan, any contrast.
+        brain_mask: Bool, on its grid.
+        near: Template-to-native matrix known to be close: only refined, unless that ends badly.
+        template: The atlas; `None` = the MNI template.
+        engine: Name of a registration engine; `None` = `default_engine()`.
+
+    Raises:
+        UnavailableError: The engine is not installed.
+        DataError: It gave up.
+    """
+    atlas = find_template() if template is None else template
+    name = engine or default_engine()
+    brain = prepare_brain(volume, brain_mask)
+    shared = SharedInformation.of(brain, atlas, every=_EVERY)
+    found: list[Registration] = []
+    if near is not None:
+        found += _register_from([near], brain, atlas, shared, name)
+    if not found or not _is_sure(found[-1]):
+        found += _register_from(find_starts(brain, atlas, count=_STARTS), brain, atlas, shared, name)
+    return max(found, key=lambda one: one.nmi)
+
+
+def _register_from(
+    starts: Sequence[Affine], brain: Brain, atlas: Template, shared: SharedInformation, name: EngineName
+) -> list[Registration]:
+    """Return what each start leads to, up to the first of which one is sure."""
+    found: list[Registration] = []
+    for start in starts:
+        found.append(assess(REGISTRATION_ENGINES.get(name)(brain, start, atlas), brain, atlas, shared, name))
+        if _is_sure(found[-1]):
+            break
+    return found
+
+
+def _is_sure(registration: Registration) -> bool:
+    return registration.mask_dice >= _SURE_DICE and registration.margin >= _SURE_MARGIN
+
+
+def assess(matrix: Affine, brain: Brain, atlas: Template, shared: SharedInformation, name: EngineName) -> Registration:
+    """Return how well a template-to-native matrix, found by the engine `name`, brings a brain to the atlas."""
+    dice, margin = mask_dice(brain, matrix, atlas), shared.margin(matrix)
+    scale = float(np.linalg.det(matrix[:3, :3]))
+    failed = dice < _FAILED_DICE or margin < _FAILED_MARGIN or not _SCALES[0] < scale < _SCALES[1]
+    return Registration(matrix, dice, 1 + shared.at(matrix), margin, scale, name, failed)

@@ -1,0 +1,85 @@
+"""Where a registration begins: centroid on centroid, turned about all three axes, the best few by mutual information.
+
+An engine follows the slope of its measure and ends in the nearest valley: from a head that is turned by 30° that is
+the wrong one more often than not.
+"""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from halebrain.core.types import Affine
+from halebrain.preprocessing.geometry import apply_affine
+from halebrain.preprocessing.registration.base import Brain
+from halebrain.preprocessing.registration.information import SharedInformation
+from halebrain.preprocessing.template import Template
+
+_ANGLES_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
+"""Rotations about the left–right, back–front and foot–head axes that are combined."""
+_EVERY = 60
+_STEPS = ((10.0, 8.0, 0.08), (5.0, 4.0, 0.04), (2.5, 2.0, 0.02))
+"""Degrees, mm and (natural logarithm of) scale by which a start is improved in turn."""
+_APART_DEG = 15.0
+"""Two starts nearer than this end in the same place."""
+
+
+def find_starts(brain: Brain, template: Template, *, count: int) -> list[Affine]:
+    """Return the `count` most promising placements (template-to-native, mm, RAS), best first.
+
+    They are rotations, shifts and one scale, from the centroids and volumes of the masks, which may be too wide or too
+    tight. The same brain gives the same starts.
+    """
+    shared = SharedInformation.of(brain, template, every=_EVERY)
+    here = apply_affine(brain.image.affine, np.argwhere(brain.mask).mean(axis=0)[None])[0]
+    size = float(np.log(brain.mask.sum() / template.mask.sum()) / 3)
+
+    def placed(pose: npt.NDArray[np.float64]) -> Affine:
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.exp(pose[6]) * Rotation.from_euler("xyz", pose[:3], degrees=True).as_matrix()
+        matrix[:3, 3] = here + pose[3:6] - matrix[:3, :3] @ shared.centre
+        return matrix
+
+    poses = [np.array([*angles, 0.0, 0.0, 0.0, size]) for angles in itertools.product(_ANGLES_DEG, repeat=3)]
+    ranked = sorted(poses, key=lambda pose: -shared.at(placed(pose)))
+    improved: list[tuple[float, npt.NDArray[np.float64]]] = []
+    for pose in ranked[: 2 * count]:
+        best, value = pose, shared.at(placed(pose))
+        for degrees, mm, log_scale in _STEPS:
+            best, value = _climb(
+                best, value, np.array([degrees] * 3 + [mm] * 3 + [log_scale]), lambda p: shared.at(placed(p))
+            )
+        improved.append((value, best))
+    improved.sort(key=lambda found: -found[0])
+    chosen: list[npt.NDArray[np.float64]] = []
+    for _, pose in improved:
+        if len(chosen) < count and all(_angle_deg(pose, other) > _APART_DEG for other in chosen):
+            chosen.append(pose)
+    return [placed(pose) for pose in chosen]
+
+
+def _climb(
+    pose: npt.NDArray[np.float64],
+    value: float,
+    steps: npt.NDArray[np.float64],
+    measure: Callable[[npt.NDArray[np.float64]], float],
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Move along one parameter at a time while that helps, at most five rounds."""
+    for _ in range(5):
+        before = value
+        for axis, sign in itertools.product(range(7), (1, -1)):
+            tried = pose.copy()
+            tried[axis] += sign * steps[axis]
+            found = measure(tried)
+            if found > value:
+                pose, value = tried, found
+        if value == before:
+            break
+    return pose, value
+
+
+def _angle_deg(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    turn = Rotation.from_euler("xyz", one[:3], degrees=True) * Rotation.from_euler("xyz", other[:3], degrees=True).inv()
+    return float(np.degrees(turn.magnitude()))
