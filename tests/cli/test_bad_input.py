@@ -222,6 +222,14 @@ def test_a_config_that_is_no_yaml(run, tmp_path):
     one_line(message, "broken.yaml")
 
 
+def test_a_seed_that_deals_nothing(run, tmp_path):
+    (tmp_path / "raw").mkdir()
+    code, message = run("prepare", "-i", tmp_path / "raw", "-o", tmp_path / "out", "--seed", "3")
+    assert code == 2
+    one_line(message, "--seed", "--split")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_subject_in_two_splits(run, tmp_path):
     for name in ("a", "b"):
         save(tmp_path / f"{name}.nii.gz", ball())

@@ -56,6 +56,14 @@ def test_files_without_entities_are_matched_by_name(tmp_path):
     assert (pair.scan_id, pair.subject) == ("case7", "case7")
 
 
+def test_a_name_of_a_subject_alone_ends_before_its_suffix(tmp_path):
+    for name, suffix in (("a", ".nii"), ("b", ".nii.gz")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / f"sub-7{suffix}", np.zeros(SHAPE, np.uint8))
+    (pair,) = find_pairs(tmp_path / "a", tmp_path / "b")
+    assert (pair.scan_id, pair.subject) == ("sub-7", "7")
+
+
 def test_a_file_without_partner_is_named(folders):
     (folders / "truth" / "sub-02_dseg.nii.gz").unlink()
     with pytest.raises(MissingInputError, match="1 without: sub-02"):

@@ -145,13 +145,22 @@ def check_dicom_out(images: Sequence[Path]) -> None:
             raise UsageError("--dicom-seg goes with DICOM scans", received=image.name, remedy="leave it out")
 
 
-def refuse_without_effect(context: typer.Context, names: Sequence[str], rule: str) -> None:
+def refuse_without_effect(
+    context: typer.Context,
+    names: Sequence[str],
+    rule: str,
+    *,
+    received: str = "both",
+    remedy: str = "leave one of them out",
+) -> None:
     """Stop where an option was typed that has no effect beside the others.
 
     Args:
         context: Of the command.
         names: Names of its parameters that have none here.
         rule: What they go with, a clause that follows the option.
+        received: What the command got.
+        remedy: What to do.
 
     Raises:
         UsageError: One was typed.
@@ -159,7 +168,7 @@ def refuse_without_effect(context: typer.Context, names: Sequence[str], rule: st
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")
         if param.name in names and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{param.opts[0]} {rule}", received="both", remedy="leave one of them out")
+            raise UsageError(f"{param.opts[0]} {rule}", received=received, remedy=remedy)
 
 
 def find_config(path: Path | None, kind: str) -> Path | None:

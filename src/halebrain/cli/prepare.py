@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Option("--input", "-i", help="Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a data set.")
     ],
@@ -75,6 +76,11 @@ def prepare(
 ) -> None:
     """Preprocess raw scans into a data set with manifests and quality control; goes on where it stopped."""
     options.set_up(no_progress=no_progress)
+    if split is None:
+        rule = "deals subjects to the parts of --split, and has no effect without it"
+        options.refuse_without_effect(
+            context, ("seed",), rule, received="--seed alone", remedy="give --split, or leave it out"
+        )
     if part_id >= num_parts:
         raise UsageError(
             "--part-id counts from 0 and lies below --num-parts",

@@ -222,7 +222,7 @@ def _by_key(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for name in FileTree(folder).images():
         if _is_map(name):
-            entities = dict(_ENTITY.findall(name.rpartition("/")[2]))
+            entities = dict(_ENTITY.findall(stem_of(folder / name)))
             key = "_".join(f"{k}-{entities[k]}" for k in ("sub", "ses") if k in entities)
             found.setdefault(key or stem_of(folder / name), []).append(folder / name)
     if not found:
