@@ -22,9 +22,9 @@ EngineName = Literal["greedy", "simpleitk", "ants"]
 
 _EVERY = 4
 _STARTS = 3
-_SURE_DICE, _SURE_MARGIN = 0.90, 1.6
+_SURE_DICE, _SURE_MARGIN = 0.90, 1.8
 """From here on no other start is tried."""
-_FAILED_DICE, _FAILED_MARGIN = 0.80, 1.25
+_FAILED_DICE, _FAILED_MARGIN = 0.80, 1.5
 """Below either the registration is not to be trusted (`benchmarks/registration.py`)."""
 _SCALES = (0.35, 2.0)
 
