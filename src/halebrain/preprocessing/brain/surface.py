@@ -4,9 +4,14 @@ Along the normal of every point of the surface, the intensities of the scan are 
 tissue ends: in T1 and FLAIR at the dark rim of CSF and skull, in T2 at the skull below the bright CSF. Neighbours
 pull on each other, and what lies beyond a dark gap (the scalp) is not reached. In the spirit of BET (Smith 2002), with
 the template's surface for its sphere.
+
+The hull of the gyri is what is wanted, in every contrast. In T1 the edge is a ramp, not a step: a gyrus is grey beside a
+dark sulcus, so the sharpest drop lies some mm below the gyri's tops. There the surface goes outward to where the
+brighter ones of the neighbouring profiles end.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +45,15 @@ _FLUID, _TISSUE, _DEEP_MM = 0.6, 0.7, -25.0
 """Shares of the brain's median: fluid is darker in the T1 template, tissue is brighter; so deep there are no sulci."""
 _LIKE_T1 = 0.1
 """Correlation of tissue with that of the T1 template from which white matter is the brighter one."""
+_HULL_NEIGHBOURS, _HULL_RANK = 24, 0.8
+"""Profiles that are looked at together, about 5 mm around each; the share of them that is darker than their hull."""
+_HULL_REACH = 5
+"""Steps outward within which the hull is sought."""
+_HULL_LEVEL, _HULL_SHARE = 0.2, 0.5
+"""Where the hull ends, between the darkest outside (0) and the tissue inside (1), and at least at this share of the
+tissue: CSF may be brighter than the skull beyond it."""
+_HULL_RISE = 0.1
+"""What gets brighter outward by more than this share of the brain's median is something else: dura, marrow, fat."""
 _GAP, _GAP_FROM_MM = 0.45, -14.0
 """Share of the brain's median below which a gap begins; how far inside one looks for it."""
 
@@ -85,23 +99,27 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
     offset = _relax(cost, neighbours)
     chosen = np.abs(_STEPS_MM[None] - offset[:, None]).argmin(axis=1)
     contrast = edge[np.arange(len(offset)), chosen]
+    like = _contrast(image / median, prior)
     # Over a sulcus the CSF is deep; the hull of the gyri is what is wanted.
-    rim = _rim(profile, chosen, only_thin=_is_like_flair(image / median, prior))
+    rim = _rim(profile, chosen, only_thin=like == "FLAIR")
     rim = np.percentile(rim[neighbours], 25, axis=1)
-    return Surface(_moved(prior, tree, offset + _EDGE_SHIFT_MM - rim), contrast)
+    edge_at = offset + _EDGE_SHIFT_MM
+    if like == "T1w":
+        edge_at = np.maximum(edge_at, offset + _hull(profile, chosen, neighbours))
+    return Surface(_moved(prior, tree, edge_at - rim), contrast)
 
 
-def _is_like_flair(image: FloatArray, prior: BrainPrior) -> bool:
-    """Return whether fluid is dark and white matter no brighter than grey, by the template's tissues.
+def _contrast(image: FloatArray, prior: BrainPrior) -> Literal["T1w", "T2w", "FLAIR"]:
+    """Return what a scan looks like: fluid bright (T2), or dark with white matter the brighter one (T1) or not (FLAIR).
 
     The scan need not lie well on the template: ventricles are looked at by a quartile, tissue over the whole inside.
     """
     fluid = (prior.distance_mm < _DEEP_MM) & (prior.brightness < _FLUID)
     if np.percentile(image[fluid], 75) > _BRIGHT:
-        return False
+        return "T2w"
     tissue = (prior.distance_mm < -8) & (prior.brightness > _TISSUE) & (image > _TISSUE) & (image < 2 - _TISSUE)
     likeness = np.corrcoef(image[tissue], prior.brightness[tissue])[0, 1] if np.count_nonzero(tissue) > 1 else 1.0
-    return bool(likeness < _LIKE_T1)
+    return "FLAIR" if likeness < _LIKE_T1 else "T1w"
 
 
 def _profiles(image: FloatArray, prior: BrainPrior) -> npt.NDArray[np.float32]:
@@ -139,6 +157,36 @@ def _rim(
     bright = np.take_along_axis(profile, steps, axis=1) > _BRIGHT
     run = np.cumprod(bright, axis=1).sum(axis=1)
     return np.where((run > 0) & ~(only_thin & (run == _RIM_MM)), run + 1.0, 0.0)
+
+
+def _hull(
+    profile: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], neighbours: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return how far beyond the edge the tops of the gyri lie at each point, mm, smooth over neighbours.
+
+    Outward from the edge, the bright ones of the neighbouring profiles are followed down to the level at which tissue
+    ends. What is not crossed is a rise: beyond it lie dura, marrow and fat.
+    """
+    inside, outward = 6, _HULL_REACH + 2
+    steps = np.minimum(chosen[:, None] + _REACH + np.arange(-inside, outward), profile.shape[1] - 1)
+    around = neighbours[:, :_HULL_NEIGHBOURS]
+    near = profile[around[:, :, None], steps[:, None, :]]
+    rank = int(_HULL_RANK * _HULL_NEIGHBOURS)
+    bright = np.partition(np.where(near > _BRIGHT, 0, near), rank, axis=1)[:, rank]
+    tissue = np.minimum(np.median(bright[:, : inside - 1], axis=1), 1)
+    darkest = near[:, :, inside:].mean(axis=1).min(axis=1)
+    level = np.maximum(darkest + _HULL_LEVEL * (tissue - darkest), _HULL_SHARE * tissue)
+    path = bright[:, inside - 1 :]
+    follows = (path > level[:, None]) & (path <= np.minimum.accumulate(path, axis=1) + _HULL_RISE)
+    run = np.cumprod(follows, axis=1).sum(axis=1)
+    # Where it falls below the level, the place between two steps; where it rises, the last step.
+    to = np.clip(run, 1, path.shape[1] - 1)[:, None]
+    last, first = (np.take_along_axis(path, index, axis=1)[:, 0] for index in (to - 1, to))
+    between = np.where(first < level, np.clip((last - level) / np.maximum(last - first, 1e-6), 0, 1), 0)
+    beyond = np.where(run == path.shape[1], _HULL_REACH, run - 2 + between)
+    beyond = np.where(run == 0, 0, np.clip(beyond, 0, _HULL_REACH))
+    smooth: npt.NDArray[np.float64] = np.maximum(beyond, _EDGE_SHIFT_MM)[neighbours].mean(axis=1)
+    return smooth
 
 
 def _relax(cost: npt.NDArray[np.float64], neighbours: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
