@@ -94,7 +94,7 @@ def detect(
         modality: What contrast the scan is ("FLAIR"); `None` = as the name of its file says, else as the image shows.
             Thresholds go by it.
         brain_mask: Mask on the grid of the scan; `None` = it is found.
-        brain: How it is found: auto, stripped, synthstrip, hdbet or atlas.
+        brain: How it is found: auto, stripped, synthstrip, hdbet, deepbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
         min_lesion_mm3: Smaller pieces are dropped; `None` = as the model says.
         device: auto, cpu, cuda, cuda:N or mps.

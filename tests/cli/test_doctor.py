@@ -11,16 +11,19 @@ import torch
 
 from halebrain.cli.doctor import examine
 from halebrain.cli.main import main
-from halebrain.preprocessing.brain import synthstrip
+from halebrain.preprocessing.brain import deepbet, synthstrip
 
 
 def test_what_is_missing_says_what_would_bring_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HALEBRAIN_HOME", str(tmp_path / "new" / "home"))
     monkeypatch.delenv(synthstrip.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(deepbet.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setattr(deepbet, "DISTRIBUTION", "no-such-distribution")
     monkeypatch.setenv("PATH", str(tmp_path))
     found = examine()
     assert synthstrip.WEIGHTS_VARIABLE in found["brain extraction"]["synthstrip"]
     assert "pip install hd-bet" in found["brain extraction"]["hdbet"]
+    assert "pip install --no-deps deepbet" in found["brain extraction"]["deepbet"]
     assert found["extras"]["dcm2niix"].startswith("none")
     assert "writable" in found["home"]["folder"]
     assert not (tmp_path / "new").exists(), "nothing is made"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from halebrain.core.types import Volume
+from halebrain.preprocessing.brain import deepbet
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +19,10 @@ def tools(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HALEBRAIN_BRAIN_DEVICE", "cpu")
-    for name in ("HALEBRAIN_HOME", "HALEBRAIN_HDBET_WEIGHTS", "HALEBRAIN_SYNTHSTRIP_WEIGHTS"):
+    for name in ("HALEBRAIN_HOME", *(f"HALEBRAIN_{tool}_WEIGHTS" for tool in ("HDBET", "SYNTHSTRIP", "DEEPBET"))):
         monkeypatch.delenv(name, raising=False)
+    # Nor the distribution, which may be installed here.
+    monkeypatch.setattr(deepbet, "DISTRIBUTION", "no-such-distribution-of-deepbet")
 
     def install(name, script):
         path = folder / name

@@ -65,7 +65,7 @@ def bids(
         typer.Option(
             "--brain",
             autocompletion=completion.among(*completion.BRAINS),
-            help="How brains are found: auto, stripped, synthstrip, hdbet or atlas.",
+            help="How brains are found: auto, stripped, synthstrip, hdbet, deepbet or atlas.",
         ),
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Seed of everything that is drawn.")] = 0,

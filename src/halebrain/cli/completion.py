@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 MODALITIES = ("T1w", "T2w", "FLAIR")
-BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "atlas")
+BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 _CONFIGS = Path(__file__).parent.parent / "configs"

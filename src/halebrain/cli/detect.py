@@ -36,7 +36,8 @@ def detect(
         typer.Option(
             "--brain",
             autocompletion=completion.among(*completion.BRAINS),
-            help="How: auto (stripped scans as they are, else the best at hand), stripped, synthstrip, hdbet or atlas.",
+            help="How: auto (stripped scans as they are, else the best at hand), stripped, synthstrip, hdbet, "
+            "deepbet or atlas.",
         ),
     ] = "auto",
     threshold: Annotated[

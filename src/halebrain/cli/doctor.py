@@ -133,7 +133,7 @@ def _bf16() -> str:
 
 
 def _brain_extractors() -> dict[str, str]:
-    from halebrain.preprocessing.brain import hdbet, synthstrip
+    from halebrain.preprocessing.brain import deepbet, hdbet, synthstrip
 
     weights = synthstrip.find_weights()
     by = f"weights {weights}" if weights else f"program {synthstrip.COMMAND}"
@@ -141,6 +141,7 @@ def _brain_extractors() -> dict[str, str]:
         "atlas": "there (needs nothing)",
         "synthstrip": by if synthstrip.is_available() else f"none: set {synthstrip.WEIGHTS_VARIABLE}",
         "hdbet": "there" if hdbet.is_available() else "none: pip install hd-bet",
+        "deepbet": "there (T1 only)" if deepbet.is_available() else "none: pip install --no-deps deepbet",
     }
 
 

@@ -31,6 +31,10 @@ HDBET = (
     "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural "
     "networks. Hum Brain Mapp 2019;40:4952–4964."
 )
+DEEPBET = (
+    "Fisch L, Zumdick S, Barkhau C, et al. deepbet: fast brain extraction of T1-weighted MRI using convolutional "
+    "neural networks. Comput Biol Med 2024;179:108845."
+)
 SYNTHSTRIP = (
     "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage "
     "2022;260:119474."
@@ -44,6 +48,7 @@ _BRAIN = {
     "none": "The scan was taken with its head.",
     "atlas": "The brain was outlined by fitting the template's brain surface to the edges that the scan shows.",
     "hdbet": "The brain was outlined by HD-BET [{hdbet}].",
+    "deepbet": "The brain was outlined by deepbet [{deepbet}].",
     "synthstrip": "The brain was outlined by SynthStrip [{synthstrip}].",
 }
 _ENGINES = {
@@ -60,6 +65,7 @@ _CITED = {
     "greedy": GREEDY,
     "ants": ANTS,
     "hdbet": HDBET,
+    "deepbet": DEEPBET,
     "synthstrip": SYNTHSTRIP,
 }
 

@@ -3,6 +3,7 @@
 from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.auto import extract_automatically
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
+from halebrain.preprocessing.brain.deepbet import extract_by_deepbet
 from halebrain.preprocessing.brain.given import from_given_mask
 from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
 from halebrain.preprocessing.brain.none import extract_nothing
@@ -15,6 +16,7 @@ __all__ = [
     "BrainMask",
     "extract_automatically",
     "extract_by_atlas",
+    "extract_by_deepbet",
     "extract_by_hdbet",
     "extract_by_synthstrip",
     "extract_nothing",

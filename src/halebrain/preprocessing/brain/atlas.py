@@ -1,6 +1,6 @@
 """The brain in a head, without weights: the template's surface, brought in by outline and by registration, refined.
 
-Good enough for an adult's T1, T2 or FLAIR; learned extractors (HD-BET, SynthStrip) are better where they are at hand.
+Good enough for an adult's T1, T2 or FLAIR; learned extractors (SynthStrip, HD-BET, deepbet) take precedence over it.
 """
 
 import numpy as np
@@ -81,5 +81,5 @@ def _failed(volume: Volume, found: str) -> DataError:
         "the brain must be found in the head",
         received=found,
         where=volume.name,
-        remedy="strip it first (HD-BET, SynthStrip) or give --brain-mask",
+        remedy="strip it first (HD-BET, SynthStrip, deepbet) or give --brain-mask",
     )

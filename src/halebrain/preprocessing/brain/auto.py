@@ -1,6 +1,7 @@
 """Whatever comes: a stripped scan as it is, a whole head by the best extractor that this machine has.
 
-The order is fixed: stripped already, SynthStrip (weights or program), HD-BET (program), atlas, which needs nothing.
+The order is fixed: stripped already, SynthStrip (weights or program), HD-BET (program), deepbet
+(installed package), atlas, which needs nothing.
 """
 
 import logging
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import Volume
-from halebrain.preprocessing.brain import hdbet, synthstrip
+from halebrain.preprocessing.brain import deepbet, hdbet, synthstrip
 from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask
 from halebrain.preprocessing.brain.stripped import extract_stripped
@@ -16,6 +17,7 @@ from halebrain.preprocessing.brain.stripped import extract_stripped
 _LEARNED = (
     ("SynthStrip", synthstrip.is_available, synthstrip.extract_by_synthstrip),
     ("HD-BET", hdbet.is_available, hdbet.extract_by_hdbet),
+    ("deepbet", deepbet.is_available, deepbet.extract_by_deepbet),
 )
 _log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ def extract_stripped(volume: Volume) -> BrainMask:
             "a scan must be skull-stripped or come with a brain mask",
             received=f"{what}: {size:.0f} ml of tissue, {emptiness:.0%} of the background empty",
             where=volume.name,
-            remedy="strip it first (HD-BET, SynthStrip) or give --brain-mask",
+            remedy="strip it first (HD-BET, SynthStrip, deepbet) or give --brain-mask",
         )
     return BrainMask(mask, "stripped", float(min(1.0, emptiness)), size)
 

@@ -5,9 +5,9 @@ tissue ends: in T1 and FLAIR at the dark rim of CSF and skull, in T2 at the skul
 pull on each other, and what lies beyond a dark gap (the scalp) is not reached. In the spirit of BET (Smith 2002), with
 the template's surface for its sphere.
 
-The hull of the gyri is what is wanted, in every contrast. In T1 the edge is a ramp, not a step: a gyrus is grey beside a
-dark sulcus, so the sharpest drop lies some mm below the gyri's tops. There the surface goes outward to where the
-brighter ones of the neighbouring profiles end.
+The surface is the hull of the gyri, in every contrast. In T1 the edge is a ramp, not a step: grey gyri alternate with
+dark sulci, so the sharpest drop lies some mm below the tops of the gyri. There the surface is moved outward, to where
+the brighter ones of the neighbouring profiles end.
 """
 
 from dataclasses import dataclass
