@@ -1,14 +1,22 @@
 """Dice of a brain extractor with masks that others made, over real heads and heads painted from label maps.
 
-The folder is the one that the tests use (HALEBRAIN_TEST_DATA). Three kinds of truth:
+The folder is the one that the tests use (HALEBRAIN_TEST_DATA). Four kinds of truth:
 
 - MSLUB patient 04 (T1, T2, FLAIR): the publisher's brain mask in the common space, brought by its transforms;
 - TCGA-LGG FG-6692 (T1, T2, FLAIR, 5.5 mm): the publisher's stripped brain in SRI24 space, registered to the raw scan;
+- six T1 of IXI (2 mm): the outline of DLMUSE's automatic labels;
 - five label maps of whole heads (Billot et al. 2023), painted as T1, T2 and FLAIR with blur, a bias field and noise.
+  Their CSF around the brain is a layer of its own outside of the truth; masks of real heads hold some of it.
 
-The eight whole heads without a mask (T1, T2) are listed with confidence and volume and drawn, to be looked at.
+The eight whole heads without a mask (T1 and T2 of one person) are compared with another extractor's mask where
+`--reference` names one. Their table of T1 against T2 follows: one person has one brain volume. Columns:
 
-    python benchmarks/brain_extraction.py --data FOLDER --output OUT [--extractor atlas]
+- volume: the mask's as a share of the reference's;
+- cut: ml of the reference that the mask leaves out;
+- ring: ml as bright as grey matter (0.65 to 0.95 of the brain's median in T1) within 2 mm outside of the mask.
+  Masks by deepbet have 4 to 12 ml (dura, veins); a mask that cuts gyri has more.
+
+    python benchmarks/brain_extraction.py --data FOLDER --output OUT [--extractor atlas] [--reference deepbet]
 """
 
 import argparse
@@ -32,6 +40,7 @@ from halebrain.core.random import derive_seed
 from halebrain.core.types import MaskArray, Volume
 from halebrain.io.nifti import read_array, read_volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
+from halebrain.preprocessing.brain.base import volume_ml
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.preprocessing.itk import LPS, matrix_ras
 from halebrain.preprocessing.registration import register_to_template
@@ -56,6 +65,7 @@ LABELS: dict[int, tuple[int, ...]] = {
     8: (506, 530),
     9: (514,),
 }
+_RING_MM, _GREY = 2.0, (0.65, 0.95)
 OUTSIDE = {0, 24, 85, *range(500, 600)}
 
 
@@ -89,6 +99,14 @@ def glioma(data: Path, find: Callable[[Volume], MaskArray]) -> Iterator[Case]:
         yield f"TCGA-LGG FG-6692 {name}", volume, truth
 
 
+def ixi(data: Path) -> Iterator[Case]:
+    """Yield six T1 of IXI with the outline of their labels."""
+    for path in sorted((data / "healthy_wholehead_t1_2mm_ixi").glob("*_T1.nii.gz")):
+        volume = read_volume(path)
+        labels, affine = read_array(path.with_name(path.name.replace("_T1", "_desc-dlmuse_dseg")))
+        yield path.name.removesuffix(".nii.gz"), volume, mask_on_grid(labels > 0, affine, volume, np.eye(4))
+
+
 def painted(data: Path) -> Iterator[Case]:
     """Yield whole heads painted from label maps, and the hull of their brain labels."""
     for path in sorted((data / "labelmaps_synthseg").glob("training_seg_*.nii.gz")):
@@ -101,10 +119,12 @@ def painted(data: Path) -> Iterator[Case]:
             yield f"{path.name[:15]} as {contrast}", _paint(labels, affine, values, f"{path.stem} {contrast}"), hull
 
 
-def whole_heads(data: Path) -> Iterator[Case]:
-    """Yield the whole heads that have no mask."""
+def whole_heads(data: Path, find: Callable[[Volume], MaskArray] | None = None) -> Iterator[Case]:
+    """Yield the whole heads that have no mask; those in T1 with the one that `find` gives."""
     for path in sorted((data / "healthy_wholehead_t1_t2_ds000011").glob("*.nii.gz")):
-        yield path.name.removesuffix(".nii.gz"), read_volume(path), None
+        volume = read_volume(path)
+        truth = find(volume) if find is not None and "T1w" in path.name else None
+        yield path.name.removesuffix(".nii.gz"), volume, truth
 
 
 def _paint(labels: Any, affine: Any, values: tuple[float, ...], name: str) -> Volume:
@@ -171,6 +191,33 @@ def _itk_image(volume: Volume) -> Any:
     return image
 
 
+def ring_ml(volume: Volume, mask: MaskArray) -> float:
+    """Return the volume within 2 mm outside of a mask that is as bright as grey matter in T1."""
+    median = float(np.median(volume.data[mask])) if mask.any() else 0.0
+    near = ~mask & (ndimage.distance_transform_edt(~mask, sampling=volume.spacing_mm) <= _RING_MM)
+    low, high = _GREY
+    return volume_ml(near & (volume.data > low * median) & (volume.data < high * median), volume)
+
+
+def compare(volume: Volume, mask: MaskArray, truth: MaskArray | None) -> tuple[float | None, str]:
+    """Return the Dice with the truth, and the cells of a row: Dice, share of the volume, what is cut."""
+    if truth is None:
+        return None, "– | – | –"
+    dice = 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
+    return dice, f"{dice:.3f} | {mask.sum() / truth.sum():.3f} | {volume_ml(truth & ~mask, volume):.0f}"
+
+
+def print_ratios(volumes: dict[str, float]) -> None:
+    """Print the volume in T1 against that in T2 of each person who has both."""
+    ratios = {name: ml / volumes.get(name.replace("_T1w", "_inplaneT2"), np.nan) for name, ml in volumes.items()}
+    ratios = {name: ratio for name, ratio in ratios.items() if "_T1w" in name and np.isfinite(ratio)}
+    if ratios:
+        print("\n| person | volume in T1 / in T2 |\n|---|---|")
+        for name, ratio in ratios.items():
+            print(f"| {name.removesuffix('_T1w')} | {ratio:.3f} |")
+        print(f"| mean of {len(ratios)} | {np.mean(list(ratios.values())):.3f} |")
+
+
 def _draw(volume: Volume, mask: MaskArray, truth: MaskArray | None, title: str, path: Path) -> None:
     figure, axes = plt.subplots(1, 6, figsize=(18, 3.4))
     middle = [int(np.median(v)) for v in np.nonzero(mask)] if mask.any() else [n // 2 for n in volume.shape]
@@ -196,14 +243,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--extractor", default="atlas", choices=BRAIN_EXTRACTORS.names())
+    parser.add_argument("--reference", choices=BRAIN_EXTRACTORS.names(), help="For whole T1 heads without a mask.")
     parser.add_argument("--only", default="", help="Part of a case's name.")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     extract = BRAIN_EXTRACTORS.get(arguments.extractor)
-    print("| scan | Dice | confidence | ml | seconds |\n|---|---|---|---|---|")
-    dices = []
-    sources = (mslub(arguments.data), glioma(arguments.data, lambda v: extract(v).mask))
-    for source in (*sources, painted(arguments.data), whole_heads(arguments.data)):
+    reference = None if arguments.reference is None else BRAIN_EXTRACTORS.get(arguments.reference)
+    find = None if reference is None else lambda v: reference(v).mask
+    print(
+        "| scan | Dice | volume | cut, ml | ring, ml | confidence | ml | seconds |\n|---|---|---|---|---|---|---|---|"
+    )
+    dices: list[float] = []
+    volumes: dict[str, float] = {}
+    sources = (mslub(arguments.data), glioma(arguments.data, lambda v: extract(v).mask), ixi(arguments.data))
+    for source in (*sources, painted(arguments.data), whole_heads(arguments.data, find)):
         for name, volume, truth in source:
             if arguments.only not in name:
                 continue
@@ -211,16 +264,19 @@ def main() -> None:
             try:
                 found = extract(volume)
             except HalebrainError as error:
-                print(f"| {name} | refused: {error} | | | {time.perf_counter() - start:.0f} |", flush=True)
+                print(f"| {name} | refused: {error} | | | | | | {time.perf_counter() - start:.0f} |", flush=True)
                 continue
-            seconds, text = time.perf_counter() - start, "–"
-            if truth is not None:
-                dices.append(2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()))
-                text = f"{dices[-1]:.3f}"
-            print(f"| {name} | {text} | {found.confidence:.2f} | {found.volume_ml:.0f} | {seconds:.0f} |", flush=True)
-            _draw(volume, found.mask, truth, f"{name}: Dice {text}", arguments.output / f"{name.replace(' ', '_')}.png")
+            seconds = time.perf_counter() - start
+            dice, cells = compare(volume, found.mask, truth)
+            if dice is not None:
+                dices.append(dice)
+            volumes[name] = found.volume_ml
+            figures = f"{ring_ml(volume, found.mask):.0f} | {found.confidence:.2f} | {found.volume_ml:.0f}"
+            print(f"| {name} | {cells} | {figures} | {seconds:.0f} |", flush=True)
+            _draw(volume, found.mask, truth, f"{name}: {cells}", arguments.output / f"{name.replace(' ', '_')}.png")
     if dices:
-        print(f"| mean of {len(dices)} | {np.mean(dices):.3f} (lowest {min(dices):.3f}) | | | |")
+        print(f"| mean of {len(dices)} | {np.mean(dices):.3f} (lowest {min(dices):.3f}) | | | | | | |")
+    print_ratios(volumes)
 
 
 if __name__ == "__main__":

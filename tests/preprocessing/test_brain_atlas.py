@@ -1,11 +1,14 @@
 """The brain in a head without weights: found in heads whose truth is known, refused where there is none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, MaskArray, Volume
+from halebrain.io.nifti import read_volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, extract_automatically, extract_by_atlas
 from halebrain.preprocessing.brain.head import head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
@@ -78,6 +81,48 @@ def test_a_bright_lesion_at_the_surface_stays_in_the_brain_in_flair(share: float
     place, prior = np.linalg.inv(native_to_template()), load_prior()
     found = fit_surface(ill, prior, place, prior_sigma_mm=4.0).mask(ill, prior, place)
     assert found[lesion].mean() > 0.95
+
+
+FOLDED = {"T1w": (1.0, 0.68, 0.3, 0.15, 0.8), "T2w": (0.5, 0.6, 1.2, 0.06, 0.5)}
+"""White matter, grey matter, CSF, skull and scalp."""
+
+
+def folded_head(contrast: str) -> tuple[Volume, MaskArray]:
+    """Return a head in the place of the template whose cortex has hollows 8 mm deep, 20 mm apart, and its hull."""
+    white, grey, csf, skull, scalp = FOLDED[contrast]
+    prior = load_prior()
+    distance, brightness = prior.distance_mm, prior.brightness
+    x, y, z = (np.cos(2 * np.pi * axis * 2.0 / 20) for axis in np.indices(distance.shape))
+    height = (np.clip(x * y + y * z + z * x, -1, 1) + 1) / 2
+    brain = distance < -8 * (1 - height) ** 2
+    inside = np.where(ndimage.distance_transform_edt(brain) * 2 > 4, white, grey)
+    inside = np.where((distance < -14) & (brightness < 0.85), grey, inside)
+    inside = np.where((distance < -25) & (brightness < 0.6), csf, inside)
+    layers = [brain, distance < 0.4, distance < 8, distance < 14]
+    values = [inside, *(np.full_like(distance, value) for value in (csf, skull, scalp))]
+    head = ndimage.gaussian_filter(np.select(layers, values), 1.0)
+    return Volume(head.astype(np.float32), prior.affine, name=contrast), distance < 0
+
+
+@pytest.mark.slow
+def test_one_anatomy_has_one_volume_in_t1_and_t2() -> None:
+    share, prior = {}, load_prior()
+    for contrast in FOLDED:
+        volume, hull = folded_head(contrast)
+        found = fit_surface(volume, prior, np.eye(4), prior_sigma_mm=4.0).mask(volume, prior, np.eye(4))
+        share[contrast] = found.sum() / hull.sum()
+    assert share["T1w"] == pytest.approx(share["T2w"], rel=0.015)
+    assert share["T1w"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("person", ["02", "06"])
+def test_one_person_has_one_volume_in_t1_and_t2(real_data: Path, person: str) -> None:
+    folder = real_data / "healthy_wholehead_t1_t2_ds000011"
+    scans = [read_volume(folder / f"sub-{person}_{name}.nii.gz") for name in ("T1w", "inplaneT2")]
+    t1, t2 = (extract_by_atlas(scan).volume_ml for scan in scans)
+    assert t1 / t2 == pytest.approx(1, abs=0.04)
 
 
 def test_a_stripped_scan_is_left_as_it_is() -> None:

@@ -163,7 +163,7 @@ def _load(path: Path, _time: int, device: str) -> Any:
     import torch
 
     try:
-        network = torch.jit.load(str(path), map_location=device)
+        network = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise _wrong(path, f"a file that does not open ({type(error).__name__})") from error
     return network.eval()
