@@ -161,6 +161,7 @@ def test_noise_and_an_empty_shape_are_refused_with_one_line(healthy, data, word)
 GOOD = {
     "registration_failed": False,
     "registration_mask_dice": 0.95,
+    "registration_margin": 1.6,
     "orientation_ratio": 3.0,
     "cut_face": 0.19,
     "cut_off": 0.0,
@@ -179,6 +180,7 @@ BAD = {
     "registration": ({"registration_failed": True, "registration_mask_dice": 0.7}, "0.70"),
     "orientation": ({"orientation_ratio": 0.9}, "0.90"),
     "overlap": ({"registration_mask_dice": 0.87}, "0.87"),
+    "margin": ({"registration_margin": 1.31}, "1.31 times"),
     "field of view": ({"cut_off": 0.05}, "5 %"),
     "resolution": ({"spacing_max_mm": 6.5}, "6.5 mm"),
     "contrast": ({"contrast": "unknown"}, "cortex 0.70"),

@@ -16,6 +16,9 @@ Figures = Mapping[str, Any]
 _LOW_REGISTRATION_DICE = 0.88
 """`registration_mask_dice`, the overlap with the template at which the registration ended, of real adult scans exceeds
 it (0.91 to 0.98). The overlap on the working grid is another figure, `working_grid_mask_dice`."""
+_LOW_MARGIN = 1.5
+"""`registration_margin` of right placements: 2 and more in stripped scans, 1.3 to 1.6 in thick slices whose brain mask
+holds some scalp; of wrong ones: up to 1.5."""
 _CHILD_ML, _SMALL_ML = 950.0, 1050.0
 """Brains of the adults at hand: 990 to 1680 ml, 1 of 66 below 1050 ml; below 950 ml are children of up to about two."""
 _CUT_FACE = 0.3
@@ -113,6 +116,13 @@ def _overlap(qc: Figures) -> str | None:
     return f"brain and template overlap by {dice:.2f} only: look at the brain mask, and whether the head is whole"
 
 
+def _margin(qc: Figures) -> str | None:
+    margin = qc.get("registration_margin")
+    if margin is None or margin >= _LOW_MARGIN or _is_misplaced(qc):
+        return None
+    return f"fits the template only {margin:.2f} times as well as when it is turned: look at the brain mask"
+
+
 def _contrast(qc: Figures) -> str | None:
     levels = qc.get("tissue_levels")
     if qc.get("contrast") != UNKNOWN or levels is None or _is_misplaced(qc):
@@ -204,6 +214,7 @@ RULES: tuple[Rule, ...] = (
     Rule("registration", _failed),
     Rule("orientation", _turned),
     Rule("overlap", _overlap),
+    Rule("margin", _margin, withholds=False),
     Rule("field of view", _cut),
     Rule("resolution", _coarse),
     Rule("contrast", _contrast),

@@ -12,9 +12,11 @@ from halebrain.preprocessing.brain.head import align_outline, head_mask, isotrop
 from halebrain.preprocessing.brain.prior import load_prior
 from halebrain.preprocessing.brain.surface import Surface, fit_surface
 from halebrain.preprocessing.itk import one_itk_thread
-from halebrain.preprocessing.registration import Registration, register_to_template
+from halebrain.preprocessing.registration import EngineName, Registration, register_to_template
 
 _TURNS = 4
+_ENGINE: EngineName = "simpleitk"
+"""Greedy brings the outline of a rough mask onto the template's, wherever that is: mask and scale then grow together."""
 _SETTLED = 0.985
 """Dice of two masks in a row above which another turn changes nothing that matters."""
 _PLAUSIBLE_ML = (800.0, 2000.0)
@@ -45,7 +47,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
         if not rough.any():
             raise _failed(volume, "the head does not hold the template's brain")
         near = None if registration is None else registration.template_to_native
-        registration = register_to_template(small, rough, near=near)
+        registration = register_to_template(small, rough, near=near, engine=_ENGINE)
         surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
         before, rough = rough, surface.mask(small, prior, registration.template_to_native)
         if _dice(before, rough) > _SETTLED:

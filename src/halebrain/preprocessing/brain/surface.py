@@ -16,24 +16,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
-from halebrain.preprocessing.brain.prior import BrainPrior
+from halebrain.preprocessing.brain.prior import SHELL_MM, BrainPrior
 from halebrain.preprocessing.geometry import Grid, resample
 
 _STEPS_MM = np.arange(-16.0, 14.5, 1.0)
 """Offsets from the template's surface that are tried."""
 _REACH = 6
 """Steps beyond them that are read, to see what lies inside and outside of the last ones."""
-_NEIGHBOURS = 40
 _PLATEAU = 0.8
 """Share of the brain's median from which all is alike: white against grey matter is no edge, bright CSF is inside."""
 _STIFFNESS = 0.3
 _SCALE_MM = 3.0
 _EDGE_SHIFT_MM = 0.6
 """The sharpest drop lies between two steps."""
-_BAND_MM = 20.0
 _ENOUGH = 0.5
 """Drop of intensity from which an edge is as good as any: the scalp's edge to air is the sharpest of all."""
 _OUTWARD = 2.0
@@ -73,10 +70,10 @@ class Surface:
     def mask(self, volume: Volume, prior: BrainPrior, template_to_native: Affine) -> MaskArray:
         """Return the brain on the grid of a scan, bool."""
         # What the prior's grid does not reach is outside; resampling fills with 0.
-        inside = (_BAND_MM - self.distance_mm).astype(np.float32)
+        inside = (SHELL_MM - self.distance_mm).astype(np.float32)
         native = Grid(volume.shape, volume.affine)
         back = np.asarray(np.linalg.inv(template_to_native), dtype=np.float64)
-        return resample(inside, prior.grid, native, target_to_source=back, antialias=False) > _BAND_MM
+        return resample(inside, prior.grid, native, target_to_source=back, antialias=False) > SHELL_MM
 
 
 def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *, prior_sigma_mm: float) -> Surface:
@@ -94,8 +91,7 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
     median = float(np.median(within)) if within.size else 1.0
     profile = _profiles((image / median).astype(np.float32), prior)
     cost, edge = _costs(np.clip(profile / _PLATEAU, 0, 1), prior_sigma_mm)
-    tree = cKDTree(prior.points)
-    neighbours = tree.query(prior.points, k=_NEIGHBOURS)[1]
+    neighbours = prior.neighbours
     offset = _relax(cost, neighbours)
     chosen = np.abs(_STEPS_MM[None] - offset[:, None]).argmin(axis=1)
     contrast = edge[np.arange(len(offset)), chosen]
@@ -106,7 +102,7 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
     edge_at = offset + _EDGE_SHIFT_MM
     if like == "T1w":
         edge_at = np.maximum(edge_at, offset + _hull(profile, chosen, neighbours))
-    return Surface(_moved(prior, tree, edge_at - rim), contrast)
+    return Surface(_moved(prior, edge_at - rim), contrast)
 
 
 def _contrast(image: FloatArray, prior: BrainPrior) -> Literal["T1w", "T2w", "FLAIR"]:
@@ -201,12 +197,8 @@ def _relax(cost: npt.NDArray[np.float64], neighbours: npt.NDArray[np.int64]) -> 
     return smooth
 
 
-def _moved(prior: BrainPrior, tree: cKDTree, offset: npt.NDArray[np.float64]) -> FloatArray:
+def _moved(prior: BrainPrior, offset: npt.NDArray[np.float64]) -> FloatArray:
     """Return the signed distance to the prior's surface moved by `offset` along its normals."""
-    near = np.abs(prior.distance_mm) < _BAND_MM
-    far, index = tree.query(np.argwhere(near), k=6)
-    weight = 1 / (far + 0.5)
-    shift = (offset[index] * weight).sum(axis=1) / weight.sum(axis=1)
-    distance = np.clip(prior.distance_mm, -_BAND_MM, _BAND_MM)
-    distance[near] = np.clip(prior.distance_mm[near] - shift, -_BAND_MM, _BAND_MM)
+    distance = np.clip(prior.distance_mm, -SHELL_MM, SHELL_MM)
+    distance[prior.shell] = np.clip(prior.distance_mm[prior.shell] - prior.to_shell(offset), -SHELL_MM, SHELL_MM)
     return distance.astype(np.float32)

@@ -24,8 +24,9 @@ _EVERY = 4
 _STARTS = 3
 _SURE_DICE, _SURE_MARGIN = 0.90, 1.8
 """From here on no other start is tried."""
-_FAILED_DICE, _FAILED_MARGIN = 0.80, 1.5
-"""Below either the registration is not to be trusted (`benchmarks/registration.py`)."""
+_FAILED_DICE, _FAILED_MARGIN = 0.80, 1.25
+"""Below either the registration is not to be trusted (`benchmarks/registration.py`). Right placements of stripped scans
+have a margin of 2 and more, those of thick slices in a mask that is not yet right 1.3 to 1.6, wrong ones 0.4 to 1.5."""
 _SCALES = (0.35, 2.0)
 
 
