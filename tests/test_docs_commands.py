@@ -23,7 +23,12 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
-    pytest.param(kind, text, id=f"{page.name}: {text.split(chr(10))[0][:40]}")
+    pytest.param(
+        *(kind, text),
+        id=f"{page.name}: {text.split(chr(10))[0][:40]}",
+        # Two patients in three contrasts, four methods each: minutes.
+        marks=[pytest.mark.sweep] if "real_patients" in text else [],
+    )
     for page in PAGES
     for kind, text in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     # `make` is run with a stand-in, by test_docs_scripts.py.

@@ -17,6 +17,7 @@ from halebrain.models.bundle import load_bundle
 from halebrain.preprocessing.geometry import working_grid
 
 PAGE = (Path(__file__).parents[2] / "docs" / "general.md").read_text(encoding="utf-8")
+CONTRASTS = ("T1w", "T2w", "FLAIR")
 RECIPE = re.search(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL).group(1)
 GRID = "--set 'data.preprocessing={brain: auto, shape: [48, 48, 40], spacing_mm: 4.0}'"
 SIZES = "channels: [8, 16], blocks_per_level: 1, patch: 2, norm_groups: 4, attention_head_channels: 0"
@@ -60,12 +61,27 @@ def raw_data(folder, command):
     write_volume(folder / "lesion_masks" / "one.nii.gz", lesion, working_grid((96, 96, 80), 2.0).affine, dtype=np.uint8)
 
 
-@pytest.mark.slow
-def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_path, command, programs):
-    raw_data(tmp_path, command)
+def recipe_for(contrasts):
+    """Return the recipe with a segmenter of its own, and thresholds, for some of the three contrasts only."""
     script = RECIPE
+    for contrast in set(CONTRASTS) - set(contrasts):
+        training = rf"halebrain train segmenter -c general -o general/{contrast} (?:.*\\\n)*.*\n"
+        script, trained = re.subn(training, "", script)
+        script, calibrated = re.subn(rf"halebrain calibrate .*--modality {contrast}\b.*\n", "", script)
+        script = script.replace(f"--modality {contrast} ", "").replace(f"general/{contrast}/model ", "")
+        assert (trained, calibrated) == (1, 1)
+    return script
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "contrasts", [("FLAIR",), pytest.param(("T1w", "T2w", "FLAIR"), marks=pytest.mark.sweep)], ids="-".join
+)
+def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_path, command, programs, contrasts):
+    raw_data(tmp_path, command)
+    script = recipe_for(contrasts)
     for large, small in SMALLER.items():
-        assert large in script
+        assert large in RECIPE
         script = script.replace(large, small)
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"HALEBRAIN_HOME": str(tmp_path / "home")}
@@ -79,10 +95,11 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     anatomies = {path.name.split("-")[0] for path in (tmp_path / "cohort" / "anatomies").iterdir()}
     assert anatomies == {"labels", "t1"}
     joined = load_bundle(tmp_path / "general" / "model")
-    assert joined.config.segmenter.contrasts_each[:3] == (("T1w",), ("T2w",), ("FLAIR",))
-    assert [joined.config.segmenter.asked(name) for name in ("T2w", "PDw")] == [(1,), (3,)]
+    count = len(contrasts)
+    assert joined.config.segmenter.contrasts_each[:count] == tuple((name,) for name in contrasts)
+    assert [joined.config.segmenter.asked(name) for name in ("FLAIR", "PDw")] == [(count - 1,), (count,)]
     assert joined.calibration["default"] == "ml:1"
-    assert set(joined.calibration["healthy_scores"]) == {"T1w", "T2w", "FLAIR"}
+    assert set(joined.calibration["healthy_scores"]) == set(contrasts)
     assert list((tmp_path / "home").rglob("*general*"))
 
 

@@ -16,7 +16,7 @@ from halebrain.preprocessing.registration import EngineName, Registration, regis
 
 _TURNS = 4
 _ENGINE: EngineName = "simpleitk"
-"""Greedy brings the outline of a rough mask onto the template's, wherever that is: mask and scale then grow together."""
+"""Greedy brings the outline of a rough mask onto the template's, wherever that is: mask and scale grow together."""
 _SETTLED = 0.985
 """Dice of two masks in a row above which another turn changes nothing that matters."""
 _PLAUSIBLE_ML = (800.0, 2000.0)
