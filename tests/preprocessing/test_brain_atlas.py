@@ -117,7 +117,7 @@ def test_one_anatomy_has_one_volume_in_t1_and_t2() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("person", ["02", "06"])
+@pytest.mark.parametrize("person", ["02", pytest.param("06", marks=pytest.mark.sweep)])
 def test_one_person_has_one_volume_in_t1_and_t2(real_data: Path, person: str) -> None:
     folder = real_data / "healthy_wholehead_t1_t2_ds000011"
     scans = [read_volume(folder / f"sub-{person}_{name}.nii.gz") for name in ("T1w", "inplaneT2")]
