@@ -62,6 +62,12 @@ def test_a_folder_around_one_series_or_an_export_is_one_scan(tmp_path, data):
     halves.write(tmp_path / "cd" / "IMG2", skip=tuple(range(3, 10)))
     with pytest.raises(DataError, match="one sub-folder, got one in 'IMG' and in 'IMG2'"):
         find_scans(tmp_path / "cd")
+    # Beside them, what is whole goes on, and they are counted.
+    Maker(data).write(tmp_path / "cd" / "OTHER", skip=())
+    found = find_scans(tmp_path / "cd")
+    assert [scan.name for scan in found] == ["OTHER"]
+    assert [one.name for one in found.left_out] == ["IMG", "IMG2"]
+    shutil.rmtree(tmp_path / "cd" / "OTHER")
     write_report(tmp_path / "cd" / "DICOMDIR")
     (scan,) = find_scans(tmp_path / "cd")
     assert read_volume(scan.image).shape == data.shape

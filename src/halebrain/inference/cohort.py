@@ -114,7 +114,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInp
 
     Raises:
         MissingInputError: There is nothing, or no scan in it.
-        DataError: A manifest or a list is no text, or one DICOM series lies in two folders.
+        DataError: A manifest or a list is no text, or all there is is one DICOM series in two folders.
         UsageError: A brain mask is given for several scans, or two scans would share a name.
     """
     place, series = split_selection(source)

@@ -22,6 +22,7 @@ _OWN = "_desc-anomaly_provenance.json"
 _RESULTS = "results of HaleBrain"
 _NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")
 """Folders of a BIDS data set that hold no raw scans."""
+_SHARED = "folders that share a DICOM series with another one"
 _PARTS = ("phase", "real", "imag")
 _DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
 _DICOM_SUFFIX = ".dcm"
@@ -50,6 +51,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
     - Else: every multi-frame DICOM, and every sub-folder with DICOM below it. A folder that holds one such sub-folder
       and nothing else is itself the scan.
     - Beside them, every file of a known ending, however deep; one that is named as a mask is left out.
+    - Sub-folders that share a DICOM series are left out: each is incomplete, or one is a copy.
 
     Files that cannot be read are among them: each is to fail alone.
 
@@ -58,7 +60,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
         masks: Whether files that are named as masks are wanted too.
 
     Raises:
-        DataError: One DICOM series lies in two sub-folders.
+        DataError: One DICOM series lies in two sub-folders, and there is nothing else.
     """
     tree = FileTree(folder)
     if is_bids(folder):
@@ -75,8 +77,18 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
             below.setdefault(name.partition("/")[0], []).append(name)
     if len(below) == 1 and not images and not slices:
         return Found([folder], left_out)
-    _check_apart(tree, below)
-    return Found(sorted([folder / name for name in (*slices, *below)] + images), left_out)
+    shared = _sharing(tree, below)
+    apart = [name for name in below if name not in shared]
+    scans = sorted([folder / name for name in (*slices, *apart)] + images)
+    if shared and not scans:
+        one, other = next(iter(shared.items()))
+        raise DataError(
+            "a DICOM series must lie in one sub-folder",
+            received=f"one in '{other}' and in '{one}'",
+            where=tree.root,
+            remedy=f"name a series of the whole folder ('{tree.root.name}#NUMBER'), or remove the copy",
+        )
+    return Found(scans, [*left_out, *(LeftOut(name, _SHARED) for name in sorted(shared))])
 
 
 def is_bids(folder: Path) -> bool:
@@ -170,18 +182,15 @@ def _all_multi_frame(files: Iterable[Path]) -> bool:
     return all(file.name.upper() != _DICOM_INDEX and is_multi_frame(file) for file in files)
 
 
-def _check_apart(tree: FileTree, below: dict[str, list[str]]) -> None:
-    """Raise where one series lies in two folders: either is incomplete, or a copy."""
+def _sharing(tree: FileTree, below: dict[str, list[str]]) -> dict[str, str]:
+    """Return folder → another one in which a series of it lies, too: either is incomplete, or a copy."""
     from halebrain.io.dicom.headers import series_uids
 
     owner: dict[str, str] = {}
+    shared: dict[str, str] = {}
     for folder, names in below.items():
         for uid in series_uids([tree.root / name for name in names if name not in tree.broken]):
             other = owner.setdefault(uid, folder)
             if other != folder:
-                raise DataError(
-                    "a DICOM series must lie in one sub-folder",
-                    received=f"one in '{other}' and in '{folder}'",
-                    where=tree.root,
-                    remedy=f"name a series of the whole folder ('{tree.root.name}#NUMBER'), or remove the copy",
-                )
+                shared |= {folder: other, other: folder}
+    return shared
