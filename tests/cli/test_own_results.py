@@ -123,3 +123,23 @@ def test_a_brain_mask_and_a_way_to_find_one_exclude_each_other(command, record, 
     code, said = command("detect", "-i", record.image, *how)
     assert (code, said.err.count("\n")) == (2, 1)
     assert "--brain goes without --brain-mask" in said.err
+
+
+@pytest.mark.slow
+def test_prepared_masks_and_exported_scans_lie_where_the_scan_does(command, record, tmp_path):
+    # The mask of the lesion has one placement, the sform that both share.
+    place_twice(record.image)
+    manifest = next(path for path in (p / "manifest.tsv" for p in record.image.parents) if path.is_file())
+    small = ("--set=shape=[32,32,24]", "--set=spacing_mm=6.0", "--set=registration=none", "--no-progress")
+    code, said = command("prepare", "-i", manifest, "-o", tmp_path / "set", *small)
+    assert code == 0, said.err
+    assert f"{APART_MM:.1f} mm apart" in said.err
+    (brain,) = (path for path in (tmp_path / "set").rglob("*desc-brain_mask.nii.gz") if "space-" not in path.name)
+    same_place(brain, record.image)
+    how = ("--grid", "native", "--dataset-id", 1, "--name", "X", "--no-progress")
+    code, said = command("export-nnunet", "--manifest", manifest, "-o", tmp_path / "nnunet", *how)
+    assert code == 0, said.err
+    written = sorted((tmp_path / "nnunet").rglob("*.nii.gz"))
+    assert len(written) == 2
+    for path in written:
+        same_place(path, record.image)
