@@ -94,7 +94,7 @@ def test_scans_are_prepared_by_a_dask_scheduler_as_written(command: Callable[...
     Manifest.read(tmp_path / "raw" / "manifest.tsv").write(tmp_path / "raw.tsv")
     (block,) = DASK
     # The worker is a thread of this process, in another folder than that of the block; the block asks it by TCP.
-    local: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    local: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with distributed.LocalCluster(**local, protocol="tcp://", host="127.0.0.1") as cluster:
         environment = os.environ | {"DASK_SCHEDULER_ADDRESS": cluster.scheduler_address}
         done = subprocess.run(

@@ -173,7 +173,7 @@ def test_scans_are_prepared_on_a_dask_cluster(scan, tmp_path, command):
     bad = ScanRecord("b", tmp_path / "nothing.nii.gz", "T1w")
     tasks = [PrepareTask(record, tmp_path / "set", CONFIG) for record in (scan, bad)]
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         found = dict(map_items(prepare_scan, tasks, workers=1, executor=client.get_executor()))
