@@ -72,7 +72,7 @@ class Judge:
         self,
         seed: int,
         *,
-        seconds: float = 20.0,
+        seconds: float = 60.0,
         memory_mib: int = 1024,
         only: tuple[str, ...] = (),
         keep: Path | None = None,

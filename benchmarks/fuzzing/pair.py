@@ -74,6 +74,10 @@ def _transform(random: Random) -> tuple[str, bytes]:
         case 3:
             return "no .mat", random.choice(JUNK)
     stream = io.BytesIO()
-    scipy.io.savemat(stream, {random.choice(("mat", "mat", "M", "other")): matrix}, format=random.choice("45"))
+    scipy.io.savemat(
+        stream,
+        {random.choice(("mat", "mat", "M", "other")): matrix},
+        format=random.choice("45") if matrix.ndim <= 2 else "5",
+    )
     raw = stream.getvalue()
     return changed(raw, random) if random.random() < 0.3 else (f"transform {np.shape(matrix)}", raw)

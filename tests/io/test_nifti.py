@@ -140,6 +140,29 @@ def test_refuses_a_singular_affine(tmp_path, data):
     refuses(path, "invertible")
 
 
+def test_an_infinite_matrix_is_refused_and_an_infinite_second_placement_is_noted(tmp_path, data):
+    """Without a warning of numpy's, which are errors here."""
+    path = image(tmp_path, data, name="scan.nii")
+    raw = bytearray(path.read_bytes())
+    second = raw.copy()
+    second[268:272] = np.float32(np.inf).tobytes()  # qoffset_x
+    path.write_bytes(bytes(second))
+    volume = read_volume(path)
+    assert volume.placement.qform is None
+    assert any("qform" in note for note in volume.notes)
+    raw[280:284] = np.float32(np.inf).tobytes()  # srow_x
+    path.write_bytes(bytes(raw))
+    refuses(path, "invertible")
+
+
+def test_refuses_an_image_without_voxels(tmp_path):
+    path = image(tmp_path, np.zeros((4, 4, 4), np.uint8), name="map.nii")
+    raw = bytearray(path.read_bytes())
+    raw[42:44] = np.int16(0).tobytes()  # dim[1]
+    path.write_bytes(bytes(raw))
+    refuses(path, "must have voxels", reader=nifti.read_array)
+
+
 def test_refuses_a_missing_affine(tmp_path, data):
     refuses(image(tmp_path, data, codes=(0, 0)), "needs an affine")
 

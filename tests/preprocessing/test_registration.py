@@ -9,7 +9,7 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import REGISTRATION_ENGINES, default_engine, greedy, register_to_template
 from halebrain.preprocessing.registration.base import prepare_brain
 from halebrain.preprocessing.registration.information import SharedInformation, about
-from halebrain.preprocessing.registration.starts import find_starts
+from halebrain.preprocessing.registration.starts import find_starts, fit_inside
 from halebrain.preprocessing.template import find_template, load_template
 
 ENGINES = ("greedy", "simpleitk")
@@ -107,6 +107,14 @@ def test_starts_are_near_and_alike_from_one_time_to_the_next():
     starts = find_starts(brain, template, count=2)
     assert target_error_mm(starts[0], matrix).max() < 12
     np.testing.assert_array_equal(starts[0], find_starts(brain, template, count=2)[0])
+
+
+def test_a_nodded_placement_is_moved_to_where_the_inside_fits():
+    volume, mask, matrix = moved((0, 0, 0), (12, -8, 5), inverted=True)
+    shared = shared_with(volume, mask)
+    nodded = matrix @ about(Rotation.from_euler("x", 18, degrees=True).as_matrix(), shared.centre)
+    assert target_error_mm(nodded, matrix).max() > 20
+    assert target_error_mm(fit_inside(shared, nodded), matrix).max() < 3
 
 
 def test_greedy_is_taken_where_it_is_installed(monkeypatch):

@@ -240,6 +240,10 @@ def _values(image: Image) -> FloatArray:
 def _check_axes(image: Image, path: Path, rule: str) -> None:
     if len(image.shape) != 3:
         raise DataError(rule, received=f"shape {image.shape}", where=path, remedy="give one volume")
+    if 0 in image.shape:
+        raise DataError(
+            "an image must have voxels", received=f"shape {image.shape}", where=path, remedy="export it again"
+        )
 
 
 def _check_size(image: Image, path: Path, what: str, limits_mm: tuple[float, float], second_mm: float) -> None:

@@ -49,6 +49,8 @@ def take_image(image: Any, name: Path) -> Image:
     return placed_image(lambda: nullcontext(image), name)
 
 
+# What is infinite in a header is refused below; on the way there numpy would warn of it on stderr.
+@np.errstate(all="ignore")
 def placed_image(opener: Opener, path: Path) -> Image:
     """Return an image of nibabel's whose header says where it lies, in mm whatever its units.
 
@@ -82,7 +84,7 @@ def _placement(header: Any, scale: float) -> tuple[Placement, tuple[str, ...]]:
         matrices["sform"] = sides @ header.get_sform()
     if int(header["qform_code"]) > 0:
         try:
-            matrices["qform"] = sides @ header.get_qform()
+            matrices["qform"] = _finite(sides @ header.get_qform())
         except (HeaderDataError, ValueError):
             damaged = (DAMAGED_QFORM,)
     fields = {
@@ -94,6 +96,12 @@ def _placement(header: Any, scale: float) -> tuple[Placement, tuple[str, ...]]:
     }
     listed = {name: tuple(float(v) for v in np.atleast_1d(value)) for name, value in fields.items()}
     return Placement(listed, **matrices), damaged
+
+
+def _finite(matrix: Affine) -> Affine:
+    if not np.isfinite(matrix).all():
+        raise ValueError("a matrix that is not finite")
+    return matrix
 
 
 def _is_single(head: bytes) -> bool:

@@ -46,7 +46,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     for _ in range(_TURNS):
         if not rough.any():
             raise _failed(volume, "the head does not hold the template's brain")
-        near = None if registration is None else registration.template_to_native
+        near = place if registration is None else registration.template_to_native
         registration = register_to_template(small, rough, near=near, engine=_ENGINE)
         surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
         before, rough = rough, surface.mask(small, prior, registration.template_to_native)

@@ -15,7 +15,7 @@ from halebrain.preprocessing.registration.base import (
     prepare_brain,
 )
 from halebrain.preprocessing.registration.information import SharedInformation
-from halebrain.preprocessing.registration.starts import find_starts
+from halebrain.preprocessing.registration.starts import find_starts, fit_inside
 from halebrain.preprocessing.template import Template, find_template
 
 EngineName = Literal["greedy", "simpleitk", "ants"]
@@ -57,6 +57,9 @@ def register_to_template(
 ) -> Registration:
     """Register the brain in `volume` to the template, from other starts where the first ends badly.
 
+    The outline, an egg, can hold a nodded head fast: a placement that fits inside no better than when it is turned is
+    at last moved to where the inside fits best.
+
     Args:
         volume: Native scan, any contrast.
         brain_mask: Bool, on its grid.
@@ -77,7 +80,15 @@ def register_to_template(
         found += _register_from([near], brain, atlas, shared, name)
     if not found or not _is_sure(found[-1]):
         found += _register_from(find_starts(brain, atlas, count=_STARTS), brain, atlas, shared, name)
-    return max(found, key=lambda one: one.nmi)
+    best = max(found, key=_rank)
+    if best.failed:
+        found.append(assess(fit_inside(shared, best.template_to_native), brain, atlas, shared, name))
+    return max(found, key=_rank)
+
+
+def _rank(registration: Registration) -> tuple[bool, float]:
+    # The outline weighs in the information: a turned head may share more of it than a right one whose mask is rough.
+    return not registration.failed, registration.nmi
 
 
 def _register_from(

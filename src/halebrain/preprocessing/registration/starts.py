@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from halebrain.core.types import Affine
 from halebrain.preprocessing.geometry import apply_affine
 from halebrain.preprocessing.registration.base import Brain
-from halebrain.preprocessing.registration.information import SharedInformation
+from halebrain.preprocessing.registration.information import SharedInformation, about
 from halebrain.preprocessing.template import Template
 
 _ANGLES_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
@@ -22,6 +22,7 @@ _ANGLES_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
 _EVERY = 60
 _STEPS = ((10.0, 8.0, 0.08), (5.0, 4.0, 0.04), (2.5, 2.0, 0.02))
 """Degrees, mm and (natural logarithm of) scale by which a start is improved in turn."""
+_FINE_STEPS = ((10.0, 4.0, 0.02), (4.0, 2.0, 0.01), (1.0, 1.0, 0.01))
 _APART_DEG = 15.0
 """Two starts nearer than this end in the same place."""
 
@@ -58,6 +59,22 @@ def find_starts(brain: Brain, template: Template, *, count: int) -> list[Affine]
         if len(chosen) < count and all(_angle_deg(pose, other) > _APART_DEG for other in chosen):
             chosen.append(pose)
     return [placed(pose) for pose in chosen]
+
+
+def fit_inside(shared: SharedInformation, template_to_native: Affine) -> Affine:
+    """Return a placement, turned, moved and scaled to where brain and atlas share most inside, whatever the outline."""
+
+    def moved(pose: npt.NDArray[np.float64]) -> Affine:
+        matrix = about(np.exp(pose[6]) * Rotation.from_euler("xyz", pose[:3], degrees=True).as_matrix(), shared.centre)
+        matrix[:3, 3] += pose[3:6]
+        return template_to_native @ matrix
+
+    pose = np.zeros(7)
+    value = shared.at(template_to_native, within=True)
+    for degrees, mm, log_scale in _FINE_STEPS:
+        steps = np.array([degrees] * 3 + [mm] * 3 + [log_scale])
+        pose, value = _climb(pose, value, steps, lambda p: shared.at(moved(p), within=True))
+    return moved(pose)
 
 
 def _climb(
