@@ -117,7 +117,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kinds", default="", help=f"only these, with commas: {', '.join(sorted(KINDS))}")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="this input alone, with the traceback of its fault")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the files of --only in DIR/NUMBER")
-    parser.add_argument("--seconds", type=float, default=20.0, help="longest that an input may take (20)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="longest that an input may take (60)")
     parser.add_argument("--memory-mib", type=int, default=1024, help="most memory that an input may ask for (1024)")
     options = parser.parse_args(arguments)
     options.kinds = tuple(name for name in options.kinds.split(",") if name)

@@ -142,6 +142,17 @@ def test_results_that_say_too_little_are_refused(detected, command, key):
     assert key in said.err
 
 
+@pytest.mark.parametrize(("key", "value"), [("template_to_native", "x"), ("threshold", 3), ("steps", ["registration"])])
+def test_results_that_say_something_else_are_refused(detected, command, key, value):
+    out, names, _ = detected
+    provenance = json.loads(names.provenance.read_text())
+    names.provenance.write_text(json.dumps(provenance | {key: value}))
+    code, said = command("report", out, "--threshold", 0.2, "--no-progress")
+    assert code == 65
+    assert "as halebrain detect wrote it" in said.err
+    assert names.provenance.name in said.err
+
+
 def test_nothing_to_report_on(tmp_path, command):
     assert command("report", tmp_path)[0] == 66
     assert command("report", tmp_path / "none")[0] == 66

@@ -3,10 +3,12 @@
 import gzip
 import shutil
 import struct
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -250,3 +252,26 @@ def test_a_fingerprint_covers_both_files_of_a_pair(tmp_path, data):
     assert scan_sha256(header) != before
     nibabel.save(nibabel.Nifti1Image(data, AFFINE), tmp_path / "x.nii")
     assert scan_sha256(tmp_path / "x.nii") == file_sha256(tmp_path / "x.nii")
+
+
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there():
+    path = Path("x" * 300 + ".nii.gz")
+    assert split_selection(path) == (path, None)
+    assert split_selection(Path("y" * 300 + "#3")) == (Path("y" * 300), "3")
+    assert stem_of(path) == "x" * 300
+
+
+@pytest.mark.parametrize(
+    "content", [b"no .mat", pytest.param(np.eye(4) * 1j, id="complex"), pytest.param(np.eye(4) * 1e200, id="too large")]
+)
+def test_a_damaged_transform_beside_an_spm_image_is_one_line(tmp_path, data, content):
+    """Without a warning of numpy's or scipy's, which are errors here."""
+    image = nibabel.Spm99AnalyzeImage(data, None)
+    image.header.set_zooms((5.0, 10.0, 15.0))
+    nibabel.save(image, tmp_path / "scan.img")
+    if isinstance(content, bytes):
+        (tmp_path / "scan.mat").write_bytes(content)
+    else:
+        scipy.io.savemat(tmp_path / "scan.mat", {"M": content})
+    with pytest.raises(DataError, match="scan"):
+        read_volume(tmp_path / "scan.hdr")

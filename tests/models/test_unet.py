@@ -3,6 +3,7 @@ import torch
 
 from halebrain.core.random import make_generator
 from halebrain.models.conditioning import EncoderConfig, SliceEncoder
+from halebrain.models.segmentation import SegmenterConfig
 from halebrain.models.unet import DiffusionUNet, TimeEmbedding, UNetConfig
 
 SMALL = UNetConfig(channels=(8, 16), blocks_per_level=1, norm_groups=4, attention_head_channels=8)
@@ -76,3 +77,9 @@ def test_the_encoder_gives_one_vector_a_slice(norm):
     alone = torch.cat([encoder(x[n : n + 1]) for n in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     assert (together[0] - together[1]).abs().max() > 1e-4
+
+
+def test_a_width_of_nothing_is_refused():
+    for config in (UNetConfig, SegmenterConfig):
+        with pytest.raises(ValueError, match="must divide every width, not 0"):
+            config(channels=(0, 8), norm_groups=4)

@@ -115,6 +115,18 @@ def remake_locked_page(
     path: Path, *, threshold: float | None = None, min_lesion_mm3: float | None = None, scan: Path | None = None
 ) -> Path:
     """Do what `remake_page` does, for a caller who holds the lock of the page."""
+    try:
+        return _remake(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(
+            "a provenance must be as halebrain detect wrote it",
+            received=f"{type(error).__name__}: {error}",
+            where=path,
+            remedy="run halebrain detect --overwrite once",
+        ) from error
+
+
+def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None, scan: Path | None) -> Path:
     from halebrain.cli.pages import render
     from halebrain.core.atomic import atomic_path
     from halebrain.inference.lesions import read_lesions

@@ -1,5 +1,6 @@
 """One series out of a place that holds several: `PATH#NUMBER`."""
 
+import os
 from pathlib import Path
 
 
@@ -12,7 +13,8 @@ def split_selection(path: Path) -> tuple[Path, str | None]:
         >>> split_selection(Path("export#4"))
         (PosixPath('export'), '4')
     """
-    if path.exists() or path.is_symlink() or "#" not in path.name:
+    # Unlike `Path.exists`, this is silent about a name that no file can have.
+    if os.path.lexists(path) or "#" not in path.name:
         return path, None
     name, _, series = path.name.rpartition("#")
     return (path.with_name(name), series.strip()) if name and series.strip() else (path, None)

@@ -5,6 +5,7 @@ taken for voxels.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,7 +190,8 @@ def stem_of(path: Path) -> str:
     """Return the name of a scan without the ending of its format; a chosen series stays in it (`a#4` → `a-series4`)."""
     place, series = split_selection(path)
     name = place.name or place.resolve().name
-    suffix = "" if place.is_dir() else _suffix_of(name)
+    # Unlike `Path.is_dir`, this is silent about a name that no file can have.
+    suffix = "" if os.path.isdir(place) else _suffix_of(name)  # noqa: PTH112
     return name[: len(name) - len(suffix)] + (f"-series{series}" if series else "")
 
 

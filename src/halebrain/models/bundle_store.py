@@ -34,8 +34,8 @@ def copy_bundle(source: Path, path: Path) -> None:
 
 
 def read_card(path: Path) -> str:
-    """Return a bundle's card as Markdown; raises as `bundle_files`."""
-    return bundle_files(path)[CARD].decode("utf-8")
+    """Return a bundle's card as Markdown, bytes that are no UTF-8 replaced; raises as `bundle_files`."""
+    return bundle_files(path)[CARD].decode("utf-8", "replace")
 
 
 def store_calibration(path: Path, calibration: dict[str, Any]) -> None:

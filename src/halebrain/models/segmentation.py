@@ -72,7 +72,7 @@ class SegmenterConfig(GrowingConfig):
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that groups divide the widths, that there is something to see, and which slices beside it."""
-        if wrong := [width for width in self.channels if width % self.norm_groups]:
+        if wrong := [width for width in self.channels if width < 1 or width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
         if not self.streams or len(set(self.streams)) < len(self.streams):
             raise ValueError("streams must name at least one view, and each once")

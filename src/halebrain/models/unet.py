@@ -38,7 +38,7 @@ class UNetConfig(Config):
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that groups and heads divide the widths."""
-        if wrong := [width for width in self.channels if width % self.norm_groups]:
+        if wrong := [width for width in self.channels if width < 1 or width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
         if self.attention_head_channels and self.channels[-1] % self.attention_head_channels:
             raise ValueError(f"attention_head_channels must divide the last width {self.channels[-1]}")

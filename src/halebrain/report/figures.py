@@ -61,7 +61,7 @@ def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", n
     for row in range(rows):
         for side, letter in ((0.03, "R"), (0.91, "L")):
             axes[row, 0].text(side, 0.03, letter, transform=axes[row, 0].transAxes, color=INK, fontsize=7, alpha=0.7)
-    figure.suptitle(title, color=INK, fontsize=11, y=1 - 0.12 / height)
+    figure.suptitle(_drawable(title), color=INK, fontsize=11, y=1 - 0.12 / height)
     figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02)
     return figure
@@ -230,3 +230,8 @@ def _spread(manifest: Manifest, most: int) -> list[str]:
             group.append(record.subject)
     each = max(1, most // len(by_pathology))
     return [subject for group in by_pathology.values() for subject in group[:each]][:most]
+
+
+def _drawable(title: str) -> str:
+    """Return a title without what no font can draw: control characters are spelt out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in title)

@@ -36,6 +36,10 @@ _MR_IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{tail}" for tail in ("", ".1", ".4")}
 Numbers = npt.NDArray[np.float64]
 
 
+_MOST_FRAMES = 100_000
+"""A file cannot hold more: beyond, its header is damaged."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One plane of pixels.
@@ -95,6 +99,8 @@ def frames_of(header: Any, file: Path) -> Iterator[Frame]:
         return
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     count = int(header.get("NumberOfFrames") or 1)
+    if count > _MOST_FRAMES:
+        raise ValueError(f"{count} frames")
     if per_frame is None:
         for index in range(count):
             yield _frame(header, [header], file, index if count > 1 else None, enhanced=False)

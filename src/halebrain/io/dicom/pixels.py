@@ -1,5 +1,6 @@
 """The pixels of a series as one array, in the units that the header gives them."""
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
                 where=where,
                 remedy="export the original images, not colour ones",
             )
-        data[:, :, slot] = (plane.astype(np.float64) * frame.slope + frame.intercept).T
+        # What gets too large is infinite, and refused by whoever reads the values.
+        with np.errstate(all="ignore"):
+            data[:, :, slot] = (plane.astype(np.float64) * frame.slope + frame.intercept).T
     return data
 
 
@@ -54,7 +57,8 @@ def _planes(frames: Sequence[Frame], where: Path) -> Iterator[tuple[int, npt.NDA
 def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
     with quiet():
         try:
-            dataset = pydicom.dcmread(file, force=True)
+            # From memory: of a file, a damaged length would ask for as much memory as it says.
+            dataset = pydicom.dcmread(io.BytesIO(file.read_bytes()), force=True)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 # Without the group that says it, pixels are stored as the header is.
                 implicit = dataset.original_encoding[0]
@@ -64,6 +68,8 @@ def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
         except Exception:  # what a damaged file raises is not listed, and may quote it
             raise _damaged(where) from None
         try:
+            if not compressed and _promised_bytes(dataset) > file.stat().st_size:
+                raise ValueError("more pixels than the file holds")  # before memory is asked for them
             return np.asarray(dataset.pixel_array)
         except Exception as error:  # as above
             if compressed and isinstance(error, RuntimeError | NotImplementedError | ImportError):
@@ -74,6 +80,11 @@ def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
                     remedy="pip install 'halebrain[dicom]', or export them uncompressed",
                 ) from None
             raise _damaged(where) from None
+
+
+def _promised_bytes(dataset: pydicom.Dataset) -> int:
+    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
+    return int(dataset.Rows) * int(dataset.Columns) * frames * samples * int(dataset.BitsAllocated) // 8
 
 
 def _damaged(where: Path) -> DataError:

@@ -61,12 +61,16 @@ def without_trailing_ones(shape: Sequence[int]) -> tuple[int, ...]:
 FORMATS: Registry[ScanFormat] = Registry("scan format")
 
 
+# What is too large overflows on the way to being refused.
+@np.errstate(all="ignore")
 def checked_affine(affine: npt.ArrayLike, path: Path) -> Affine:
     """Return a copy of a voxel-to-world matrix.
 
     Raises:
         DataError: It is not finite or cannot be inverted.
     """
+    if np.iscomplexobj(affine):
+        affine = np.full((4, 4), np.nan)
     matrix: Affine = np.array(affine, dtype=np.float64)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     usable = np.isfinite(matrix).all() and (spacing > 1e-9).all()  # whether a head has that size is asked elsewhere

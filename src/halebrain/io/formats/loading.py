@@ -97,7 +97,13 @@ def opened(kind: Any, files: Mapping[str, Path | None]) -> Iterator[Any]:
         holders = kind.make_file_map()
         for part, file in files.items():
             holders[part].fileobj = io.BytesIO() if file is None else stack.enter_context(_stream(file))
-        image = kind.from_file_map(holders)
+        try:
+            image = kind.from_file_map(holders)
+        except Exception as error:
+            # scipy, which reads the .mat beside an SPM image, has errors of its own.
+            if type(error).__module__.startswith("scipy.io"):
+                raise ValueError(f"its .mat: {error}") from error
+            raise
         _check_length(image, files["image"])
         yield image
 
