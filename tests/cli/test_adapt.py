@@ -178,6 +178,7 @@ def test_virtual_patients_of_what_the_model_learned_are_shown_again(adapt, small
     assert run.rehearsed_diseases(plain) == ("ms",)
 
 
+@pytest.mark.slow
 def test_a_contrast_without_virtual_scans_is_said(adapt, small_cohort, tmp_path):
     code, said = adapt(small_cohort([("a", "PDw", "train", "wmh")]), settings=FEW)
     assert code == 0, said.err

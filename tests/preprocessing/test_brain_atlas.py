@@ -131,7 +131,14 @@ def test_a_stripped_scan_is_left_as_it_is() -> None:
     assert extract_automatically(volume).method == "stripped"
 
 
-@pytest.mark.parametrize("what", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "ball")), "dark"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("noise", marks=[pytest.mark.slow, pytest.mark.sweep]),
+        pytest.param("ball", marks=pytest.mark.slow),
+        "dark",
+    ],
+)
 def test_what_is_no_head_is_refused(what: str, rng: np.random.Generator) -> None:
     shape = (70, 80, 60)
     distance = np.linalg.norm(np.indices(shape).T - np.array(shape) / 2, axis=-1).T

@@ -76,7 +76,14 @@ STEEP = np.array([0.30, 0.27, -0.29])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 1.1, 5.0), (0.7, 0.7, 0.7)])
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        pytest.param((1.0, 1.0, 1.0), marks=pytest.mark.sweep),
+        (0.9, 1.1, 5.0),
+        pytest.param((0.7, 0.7, 0.7), marks=pytest.mark.sweep),
+    ],
+)
 def test_conforming_and_back_lands_where_it_came_from(spacing):
     """A smooth function of the world survives the round trip to within half a voxel of its slope."""
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]

@@ -256,7 +256,9 @@ REAL = {
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("pattern", REAL)
+@pytest.mark.parametrize(
+    "pattern", [name if "FLAIR" in name else pytest.param(name, marks=pytest.mark.sweep) for name in REAL]
+)
 def test_real_scans_are_recognised_and_not_flagged(real_data, pattern):
     (path,) = real_data.glob(pattern)
     qc = Preprocessor(PreprocessingConfig()).run(read_volume(path)).qc
@@ -266,7 +268,9 @@ def test_real_scans_are_recognised_and_not_flagged(real_data, pattern):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("pattern", list(REAL)[1:])
+@pytest.mark.parametrize(
+    "pattern", [name if "healthy" in name else pytest.param(name, marks=pytest.mark.sweep) for name in list(REAL)[1:]]
+)
 def test_real_scans_upside_down_are_named(real_data, pattern):
     (path,) = real_data.glob(pattern)
     volume = read_volume(path)

@@ -35,7 +35,11 @@ def target_error_mm(found, expected):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("degrees", "shift_mm", "scale"),
-    [((0, 0, 0), (0, 0, 0), 1.0), ((12, -6, 8), (15, -30, 20), 1.0), ((-8, 5, -40), (-60, 40, 90), 0.92)],
+    [
+        pytest.param((0, 0, 0), (0, 0, 0), 1.0, marks=pytest.mark.sweep),
+        pytest.param((12, -6, 8), (15, -30, 20), 1.0, marks=pytest.mark.sweep),
+        ((-8, 5, -40), (-60, 40, 90), 0.92),
+    ],
 )
 def test_a_known_movement_is_found(degrees, shift_mm, scale, engine):
     volume, mask, matrix = moved(degrees, shift_mm, scale)
@@ -49,7 +53,10 @@ def test_a_known_movement_is_found(degrees, shift_mm, scale, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("degrees", [(35, 0, 0), (0, 35, 0), (0, 0, 35), (-25, 20, 25)])
+@pytest.mark.parametrize(
+    "degrees",
+    [*(pytest.param(d, marks=pytest.mark.sweep) for d in ((35, 0, 0), (0, 35, 0), (0, 0, 35))), (-25, 20, 25)],
+)
 def test_a_head_turned_about_any_axis_is_found(degrees):
     volume, mask, matrix = moved(degrees, (10, -20, 30), inverted=True)
     result = register_to_template(volume, mask)

@@ -31,8 +31,8 @@ def brain(*, contrast="T1w", axes=(), scale=1.0):
     [
         ("T1w", ()),
         pytest.param("T1w", (2,), marks=pytest.mark.slow),
-        ("T2w", ()),
-        pytest.param("T2w", (1,), marks=pytest.mark.slow),
+        pytest.param("T2w", (), marks=pytest.mark.sweep),
+        pytest.param("T2w", (1,), marks=pytest.mark.sweep),
     ],
 )
 def test_a_header_that_lies_is_found_out(contrast, axes):
