@@ -20,6 +20,14 @@ SETTINGS.enabled = False
 torch.set_num_threads(1)
 
 
+_LONGEST = ("training/test_general.py", "test_docs_cluster.py", "test_docs_commands.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: at the end it would keep one worker busy, and the other would wait."""
+    items.sort(key=lambda item: not str(item.path).endswith(_LONGEST))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real MRI, or a skip that says how to give it."""
