@@ -1,4 +1,5 @@
-# Everything a newcomer needs: `make demo` runs the whole method, `make test` the tests. Nothing else to install by hand.
+# Everything a newcomer needs: `make demo` shows what it does, `make test` runs the tests. Nothing else to install by hand.
+# `make demo-train` runs the whole method from nothing: a virtual cohort, two trainings, thresholds, an evaluation.
 # Before a commit: `make check`. `make rest` is what `make test` has beyond it, `make test-all` adds the largest sweeps.
 PYTHON ?= python3
 VENV := .venv
@@ -9,10 +10,13 @@ DOCS := .venv-docs
 # A worker that has nothing left takes over tests of the other one.
 PYTEST := $(BIN)/pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-all check rest docs format clean
+.PHONY: demo demo-train test test-all check rest docs format clean
 
 demo: $(STAMP)
 	$(BIN)/halebrain demo -o demo
+
+demo-train: $(STAMP)
+	$(BIN)/halebrain demo --train -o demo-train
 
 test: $(STAMP)
 	$(PYTEST) -m "not sweep"
@@ -52,5 +56,5 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(DOCS) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS) demo demo-train site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,13 @@ Dice is given at each threshold that is asked for, and at the best one of that v
 The folder is the one that the tests use (HALEBRAIN_TEST_DATA): MSLUB patient 26 (multiple sclerosis, Lesjak 2017)
 and TCGA-LGG FG-6692 (glioma; mask fused from five algorithms, so silver). Neither was ever learned from.
 
-    python benchmarks/real_patients.py --data FOLDER --output OUT [--model demo/stage2/model] [--threshold auto dice]
+    python benchmarks/real_patients.py --data FOLDER --output OUT [--model MODEL] [--threshold auto dice]
+
+With --healthy it also scores the signed voxel-wise z-score of an atlas, fitted on the healthy training scans of
+a manifest: what morphometry would find. Virtual healthy scans of the three contrasts, and then the table:
+
+    halebrain cohort -o healthy --subjects 90 --patients 0 --seed 901 --variety wide --prefix atlas --workers 2
+    python benchmarks/real_patients.py --data FOLDER --output OUT --healthy healthy/manifest.tsv
 
 With --manifest it writes the table of those scans and stops. From one patient to the other:
 
@@ -16,6 +22,7 @@ With --manifest it writes the table of those scans and stops. From one patient t
 import argparse
 from pathlib import Path
 
+from halebrain.cli.baselines import fit_atlases
 from halebrain.cli.options import find_device, read_calibration
 from halebrain.cli.scoring import run_evaluation
 from halebrain.core.failures import Failures
@@ -27,6 +34,7 @@ from halebrain.io.manifest import Manifest, ScanRecord, Split
 from halebrain.models.store import load_model
 
 METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
+ATLAS = "atlas z-score signed"
 
 
 def real_patients(data: Path, split: Split | None = "test") -> Manifest:
@@ -60,6 +68,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="Folder, zip or name; default: the bundled one.")
     parser.add_argument("--output", type=Path, help="A folder for each threshold is made in it.")
     parser.add_argument("--manifest", type=Path, help="Write the table of the scans here, and stop.")
+    parser.add_argument("--healthy", type=Path, help="Manifest whose healthy training scans make an atlas.")
     parser.add_argument("--threshold", nargs="+", default=["auto"], help="As in halebrain evaluate.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -70,12 +79,16 @@ def main() -> None:
         parser.error("--output is needed")
     bundle = load_model(arguments.model)
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
+    atlases = None
+    if arguments.healthy is not None:
+        healthy = Manifest.read(arguments.healthy)
+        atlases = fit_atlases(healthy, real_patients(arguments.data), predictor.preprocessor)
     found = {}
     for name in arguments.threshold:
         point = OperatingPoint(read_calibration(bundle), name)
         failures, rows = Failures(None), real_patients(arguments.data)
-        found[name] = run_evaluation(predictor, rows, point=point, failures=failures)
-        failures.refuse("every scan should be scored", len(rows), remedy="mend what each line says")
+        found[name] = run_evaluation(predictor, rows, point=point, failures=failures, atlases=atlases)
+        failures.refuse("every scan should be scored", len(rows), remedy="fix what each line says")
         write_evaluation(found[name], arguments.output / name.replace(":", "_"))
     table(found)
 
@@ -83,17 +96,18 @@ def main() -> None:
 def table(found: dict[str, Evaluation]) -> None:
     """Print a line a scan; `found` holds the evaluation at each threshold, which differ in Dice alone."""
     first = next(iter(found.values()))
-    dices = [f"Dice at {name}, ml in vain" for name in found]
-    print(f"| scan | {' | '.join(METHODS)} | {' | '.join(dices)} | best Dice (rank) |")
-    print("|---" * (len(METHODS) + len(dices) + 2) + "|")
+    methods = (*METHODS, *([ATLAS] if any(row.method == ATLAS for row in first.rows) else []))
+    dices = [f"Dice at {name}, false-positive ml" for name in found]
+    print(f"| scan | {' | '.join(methods)} | {' | '.join(dices)} | best Dice (rank) |")
+    print("|---" * (len(methods) + len(dices) + 2) + "|")
     for scan in dict.fromkeys(row.scan_id for row in first.rows):
-        auprc = [value(first, scan, method, "auprc") for method in METHODS]
-        called = [
+        auprc = [value(first, scan, method, "auprc") for method in methods]
+        marked = [
             f"{value(one, scan, 'model', 'dice'):.2f}, {value(one, scan, 'model', 'false_positive_volume'):.1f}"
             for one in found.values()
         ]
         best = [value(first, scan, method, "dice_oracle_per_scan") for method in ("model", "intensity rank")]
-        cells = [*(f"{a:.3f}" for a in auprc), *called, f"{best[0]:.2f} ({best[1]:.2f})"]
+        cells = [*(f"{a:.3f}" for a in auprc), *marked, f"{best[0]:.2f} ({best[1]:.2f})"]
         print(f"| {scan} | {' | '.join(cells)} |")
 
 

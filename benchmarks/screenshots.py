@@ -6,7 +6,7 @@ FOLDER is that of the tests (HALEBRAIN_TEST_DATA). Nobody's scan is shown, only 
 whole-head T1 scans (OpenfMRI ds000011). What is done in DIR is not done again: for another model, and after a change of
 the pages, give another DIR. The browser is the system's Chromium, or that of HALEBRAIN_CHROMIUM.
 
-demo.png takes as long as `halebrain demo`, the others minutes. The five matrix_*.png are not made here: they lie in
+demo.png takes a minute, the others a few. The five matrix_*.png are not made here: they lie in
 `figures/` of `halebrain benchmark -c cpu` (two hours), and belong to the run whose tables are in docs/results.
 """
 
@@ -37,7 +37,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 PHONE = (390, 844)
 WIDTH = 1180
 WAIT_MS = 300_000
-COHORT, DEMO_COHORT = "cohort/montage.png", "demo/cohort/montage.png"
+COHORT, DEMO_COHORT = "cohort/montage.png", "demo-train/cohort/montage.png"
 COMMANDS = {
     COHORT: "cohort -o cohort --subjects 2 --patients 2 --seed 2026 --variety wide --t1 heads.tsv "
     "--modality T1w --modality T2w --modality FLAIR --pathology ms --pathology stroke --pathology tumour "
@@ -46,8 +46,8 @@ COMMANDS = {
     "evaluation/index.html": "evaluate --manifest people.tsv --split all -o evaluation",
     "prepared/index.html": "prepare -i people.tsv -o prepared",
     "matrix/index.html": "benchmark -c tiny -o matrix",
-    # The cohort of the demo, so that the demo finds it made.
-    DEMO_COHORT: "cohort -o demo/cohort --subjects 48 --patients 12 --modality FLAIR "
+    # The cohort of `halebrain demo --train`.
+    DEMO_COHORT: "cohort -o demo-train/cohort --subjects 48 --patients 12 --modality FLAIR "
     "--pathology stroke --pathology ms --pathology tumour",
     "demo/mosaic.png": "demo -o demo",
 }

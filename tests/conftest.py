@@ -59,10 +59,11 @@ def once(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="session")
 def small_demo(once):
-    """The demo at toy size; nobody writes into it."""
-    from halebrain.cli.demo import demo
+    """The whole method at toy size; nobody writes into it."""
+    from halebrain.cli.demo_train import QUICK, run_trained_demo
 
-    return SmallDemo(once("demo", lambda folder: demo(output=folder, quick=True, device="cpu", no_progress=True)))
+    settings = {"seed": 0, "device": "cpu", "overwrite": False}
+    return SmallDemo(once("demo", lambda folder: run_trained_demo(folder, QUICK, **settings)))
 
 
 @pytest.fixture(scope="session")

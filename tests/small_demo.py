@@ -1,4 +1,4 @@
-"""The demo at toy size, which many tests begin with, and its patient as other scanners would have stored the scan."""
+"""The whole method at toy size, which many tests begin with, and its patient as other scanners would store the scan."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 
 @dataclass(frozen=True)
 class SmallDemo:
-    """What `halebrain demo --quick` left in a folder."""
+    """What `halebrain demo --train --quick` left in a folder."""
 
     folder: Path
 

@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.cli.demo import demo
 from halebrain.io.bids_validator import validation_errors
 from halebrain.models.bundle import load_bundle
 from small_demo import SmallDemo, as_bids, stored_otherwise
@@ -60,7 +59,7 @@ def test_the_evaluated_were_never_learned_from(small_demo: SmallDemo) -> None:
     assert not learned & subjects
 
 
-def test_a_second_run_goes_on_from_what_is_there(small_demo: SmallDemo, tmp_path: Path) -> None:
+def test_a_second_run_goes_on_from_what_is_there(small_demo: SmallDemo, tmp_path: Path, command: Command) -> None:
     # Others read the demo at this moment; this one is written into.
     ran = SmallDemo(tmp_path / "demo")
     shutil.copytree(small_demo.folder, ran.folder)
@@ -69,7 +68,15 @@ def test_a_second_run_goes_on_from_what_is_there(small_demo: SmallDemo, tmp_path
     logs = [(ran.folder / stage / "log.csv").read_bytes() for stage in ("stage1", "stage2")]
     # With the seconds at each step: what is trained again has others.
     assert all(log.splitlines()[0].endswith(b"seconds") and len(log.splitlines()) > 1 for log in logs)
-    demo(output=ran.folder, quick=True, device="cpu", no_progress=True)
+    arguments = ("--train", "--quick", "-o", ran.folder, "--device", "cpu", "--no-progress", "--json")
+    code, said = command("demo", *arguments)
+    assert code == 0, said.err
+    document = json.loads(said.out)
+    assert {key: document[key] for key in ("output", "page", "model")} == {
+        "output": str(ran.folder),
+        "page": str(ran.folder / "index.html"),
+        "model": str(ran.model),
+    }
     assert load_bundle(ran.model).sha256 == hash_before
     assert (ran.model / "model.safetensors").read_bytes() == weights
     assert [(ran.folder / stage / "log.csv").read_bytes() for stage in ("stage1", "stage2")] == logs

@@ -66,7 +66,7 @@ CASES = {
     "benchmark": "-c matrix.yaml -o matrix --device cpu --no-progress",
     "calibrate": "small_model --manifest cohort/manifest.tsv --no-progress",
     "cohort": "-o virtual --subjects 1 --patients 0 --modality FLAIR --spacing-mm 4 --no-progress",
-    "demo": "-o demo --quick --device cpu --no-progress",
+    "demo": "-o demo --spacing-mm 4 --threshold 0.05 --device cpu --no-progress",
     "detect": LOOK,
     "doctor": "",
     "evaluate": "small_model --manifest cohort/manifest.tsv --threshold 0.05 -o evaluation --no-progress",
@@ -95,7 +95,7 @@ FIELDS = {
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},
-    "demo": {"output", "page", "model", "seconds"},
+    "demo": {"output", "page", "scans", "seconds"},
     "detect": {"output", "index", "scans", "failed", "left_out"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
     "evaluate": {"output", "files", "failed", "left_out", "provenance", "set", "summaries", "comparisons"},
@@ -122,7 +122,7 @@ FIELDS = {
 }
 WRITTEN = ("output", "model", "encoder", "page", "manifest", "montage", "log", "loss", "path", "index", "table")
 """Fields that are paths of what must be there then."""
-LONG = {"benchmark", "demo"}
+LONG = {"benchmark"}
 """Cases of more than a few seconds."""
 NOISY = {"detect": "Detecting", "calibrate": "--threshold auto means", "prepare": "scans prepared"}
 

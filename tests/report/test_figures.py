@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halebrain.report.figures import Panel, choose_slices, loss_plot, mosaic, save_figure
+from halebrain.report.figures import MosaicRow, Panel, choose_slices, loss_plot, mosaic, mosaic_of_rows, save_figure
 
 SHAPE = (20, 24, 10)
 
@@ -46,6 +46,19 @@ def test_a_mosaic_has_a_row_a_slice_and_a_column_a_map() -> None:
     texts = " ".join(text.get_text() for text in figure.texts)
     assert "Note." in texts
     assert "Not a medical device" in texts
+
+
+def test_rows_of_several_scans_share_a_crop_and_are_labelled() -> None:
+    first, second = np.zeros((2, *SHAPE), dtype=np.float32)
+    first[5:15, 6:18] = 1.0
+    second[:] = np.random.default_rng(0).random(SHAPE)
+    rows = [MosaicRow([Panel("a", first)], 2, "FLAIR"), MosaicRow([Panel("b", second)], 4)]
+    figure = mosaic_of_rows(rows)
+    assert [axes.get_title() for axes in figure.axes] == ["a", ""]
+    assert [axes.images[0].get_array().shape for axes in figure.axes] == [(16, 14)] * 2
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), second[3:17, 4:20, 4][::-1, ::-1].T)
+    words = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert ["FLAIR" in row for row in words] == [True, False]
 
 
 def test_slices_are_spread_or_follow_the_score() -> None:

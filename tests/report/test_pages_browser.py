@@ -12,11 +12,11 @@ from tests.report.looks import LAPTOPS, assert_nothing_aside, assert_readable, h
 from halebrain.evaluation.matrix import MatrixRow
 from halebrain.report.cohort_page import write_cohort_page
 from halebrain.report.matrix_page import write_matrix_page
-from halebrain.report.page import Page, Section, interactive_view, write_page
+from halebrain.report.page import Page, Section, write_page
 from halebrain.report.quality_page import QualityRow, write_quality_page
 from halebrain.report.scan_page import scan_html
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning:nilearn.*")]
+pytestmark = pytest.mark.slow
 PHONE = {"width": 375, "height": 800}
 LONG = "sub-0123456789_ses-20240229_acq-highresolution_run-01_FLAIR"
 PAGES = ["many scans", "evaluation", "matrix", "quality", "viewer", "scan"]
@@ -35,7 +35,7 @@ def write(
         "evaluation": lambda: evaluation_page("model", "rank"),
         "matrix": lambda: _matrix(matrix_table, tmp_path / "matrix" / "index.html"),
         "quality": lambda: _quality(tmp_path / "quality.html"),
-        "viewer": lambda: _viewer(tmp_path / "viewer.html"),
+        "viewer": lambda: _viewer(make_scan, tmp_path / "viewer.html"),
         "scan": lambda: _scan(make_scan, tmp_path / "scan.html"),
     }
     return lambda kind: makers[kind]()
@@ -84,11 +84,8 @@ def _quality(path: Path) -> Path:
     return path
 
 
-def _viewer(path: Path) -> Path:
-    score = np.zeros((20, 20, 20), dtype=np.float32)
-    score[8:12, 8:12, 8:12] = 0.8
-    scan = np.random.default_rng(0).random(score.shape).astype(np.float32)
-    view = interactive_view(scan, score, np.diag([4.0, 4, 4, 1]), threshold=0.3, title="a scan")
+def _viewer(make_scan: Callable[..., Any], path: Path) -> Path:
+    view = scan_html(make_scan(title=LONG).page)
     write_page(Page("A page with a viewer", "Look around.", sections=[Section("Look", viewer=view)]), path)
     return path
 
@@ -168,3 +165,14 @@ def test_the_viewer_draws_under_the_rules_of_the_page(
       const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
       return pixels.some((v, i) => i % 4 < 3 && v > 0); }"""
     page.frames[1].wait_for_function(drawn)
+
+
+def test_the_viewer_within_a_page_can_be_used(open_page: Callable[..., Any], write: Callable[[str], Path]) -> None:
+    page = open_page(write("viewer"))
+    inside = page.frame_locator("iframe")
+    inside.locator("body[data-ready=yes]").wait_for()
+    inside.locator("#threshold").focus()
+    page.keyboard.press("ArrowRight")
+    inside.locator("#live-findings tbody tr").first.wait_for()
+    page.keyboard.press("n")
+    inside.locator("#live-findings tr[aria-current]").wait_for()

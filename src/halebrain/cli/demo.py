@@ -1,53 +1,40 @@
-"""`halebrain demo`: the whole method on a virtual cohort, from nothing to a page."""
+"""`halebrain demo`: the bundled model on a virtual patient, or the whole method from nothing; one page each."""
 
-import json
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from halebrain.cli import options
+from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line, look_at
-from halebrain.core.failures import Failures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from halebrain.evaluation.evaluate import Evaluation
-    from halebrain.inference.cohort import ScoredScan
-    from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest
-    from halebrain.report.page import Section
-
-LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
-_SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
-_SMALLEST_MM3 = 20.0
-"""Smallest piece in the mask of the scan that is shown, and of its outline on the page."""
-_AGAIN = "mend what each line says; the same command goes on"
-_METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How much the demo does: people in the cohort, their voxels, modalities, configurations."""
-
-    healthy: int
-    patients: int
-    spacing_mm: float
-    modalities: tuple[str, ...]
-    config: str
-
-
-FULL = DemoSize(healthy=48, patients=12, spacing_mm=2.0, modalities=("FLAIR",), config="demo")
-QUICK = DemoSize(healthy=6, patients=3, spacing_mm=4.0, modalities=("FLAIR",), config="tiny")
+from halebrain.core.errors import UsageError
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where everything goes.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="A toy size, to see that it runs: about a minute.")] = False,
+    context: typer.Context,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where everything goes; default: demo, with --train demo-train."),
+    ] = None,
+    pathology: Annotated[
+        str,
+        typer.Option(
+            "--pathology",
+            autocompletion=completion.among(*completion.PATHOLOGIES),
+            help="Disease of the virtual patient.",
+        ),
+    ] = "tumour",
+    spacing_mm: Annotated[
+        float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size of the virtual patient's scans.")
+    ] = 1.5,
+    threshold: Annotated[
+        str, typer.Option("--threshold", help="As in detect: auto, a number, or a stored name (ml:1, fpr:0.01).")
+    ] = "auto",
+    train: Annotated[
+        bool, typer.Option("--train", help="Train both networks from nothing instead: 12 to 19 minutes on two cores.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --train: toy size, about a minute.")] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -55,233 +42,58 @@ def demo(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Cohort, both trainings, calibration, evaluation on an unseen disease, detection, page. Prints the page's path."""
+    """Make a virtual patient, find the disease with the bundled model, write a page. Prints the page's path.
+
+    The patient is scanned in T1w, T2w and FLAIR; no training saw this person. With --train the whole method runs: a
+    virtual cohort, two trainings, thresholds, an evaluation on a disease that was not learned.
+    """
     options.set_up(threads=threads, no_progress=no_progress)
+    if quick and not train:
+        raise UsageError("--quick goes with --train", remedy="add --train, or leave --quick out")
+    if train:
+        ignored, rule = ("pathology", "spacing_mm", "threshold"), "goes without --train, which makes its own cohort"
+        options.refuse_without_effect(context, ignored, rule)
+    results = Results("demo", as_json=as_json)
+    if train:
+        _train(results, output or Path("demo-train"), quick, seed, device, overwrite)
+    else:
+        patient = {"pathology": pathology, "spacing_mm": spacing_mm, "threshold": threshold, "seed": seed}
+        _detect(results, output or Path("demo"), device, overwrite, **patient)
+
+
+def _detect(results: Results, output: Path, device: str, overwrite: bool, **patient: Any) -> None:
+    from halebrain.cli.demo_patient import run_patient_demo
+
     start = time.monotonic()
-    if overwrite:
-        _clear(output)
-    size = QUICK if quick else FULL
-    manifest = _cohort(output, size, seed)
-    model = _train(output, size, seed, device)
-    _calibrate(model, manifest, seed, device)
-    page = _evaluate(model, manifest, output, seed, device)
+    page, judged = run_patient_demo(output, device=device, overwrite=overwrite, **patient)
+    seconds = time.monotonic() - start
+    own_scan = command_line("detect", "-i", "SCAN", "-o", "OUT")
+    typer.echo(f"The demo took {seconds:.0f} seconds. On a scan of your own: {own_scan}", err=True)
+    results.line(page)
+    results.finish(
+        f"a virtual patient ({patient['pathology']}): {len(judged)} scans through the bundled model",
+        wrote=[output],
+        then=[look_at(page), own_scan],
+        document={
+            "output": output,
+            "page": page,
+            "scans": [scan.document() for scan in judged],
+            "seconds": round(seconds, 1),
+        },
+    )
+
+
+def _train(results: Results, output: Path, quick: bool, seed: int, device: str, overwrite: bool) -> None:
+    from halebrain.cli.demo_train import FULL, QUICK, run_trained_demo
+
+    start = time.monotonic()
+    trained = run_trained_demo(output, QUICK if quick else FULL, seed=seed, device=device, overwrite=overwrite)
     seconds = time.monotonic() - start
     typer.echo(f"The demo took {seconds / 60:.1f} minutes.", err=True)
-    results = Results("demo", as_json=as_json)
-    results.line(page)
+    results.line(trained.page)
     results.finish(
         "a cohort, two trainings, thresholds, an evaluation and a detection",
         wrote=[output],
-        then=[look_at(page), command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", model)],
-        document={"output": output, "page": page, "model": model, "seconds": round(seconds, 1)},
+        then=[look_at(trained.page), command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", trained.model)],
+        document={"output": output, "page": trained.page, "model": trained.model, "seconds": round(seconds, 1)},
     )
-
-
-def _clear(output: Path) -> None:
-    """Remove an earlier demo: what it made, and nothing else."""
-    import shutil
-
-    from halebrain.data.cohort.generate import clear_cohort, is_cohort
-
-    if not is_cohort(output / "cohort"):
-        return
-    clear_cohort(output / "cohort")
-    for name in ("cache", "stage1", "stage2", "evaluation", "detection"):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("index.html", "mosaic.png"):
-        (output / name).unlink(missing_ok=True)
-
-
-def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
-    from halebrain.data.cohort.config import CohortConfig
-    from halebrain.data.cohort.generate import generate_cohort
-    from halebrain.report.figures import cohort_montage, save_figure
-
-    config = CohortConfig(
-        healthy=size.healthy,
-        patients=size.patients,
-        spacing_mm=size.spacing_mm,
-        modalities=size.modalities,
-        pathologies=(*LEARNED, UNSEEN),
-        seed=seed,
-    )
-    manifest = generate_cohort(output / "cohort", config)
-    save_figure(cohort_montage(manifest), output / "cohort" / "montage.png")
-    return manifest
-
-
-def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
-    from halebrain.cli.train import run_reconstructor, run_segmenter
-    from halebrain.core.config import load_config
-    from halebrain.training.reconstructor import ReconstructorTraining
-    from halebrain.training.segmenter_config import SegmenterTraining
-
-    common = [
-        f"data.manifest={json.dumps(str(output / 'cohort' / 'manifest.tsv'))}",
-        f"data.cache={json.dumps(str(output / 'cache'))}",
-        f"data.modalities={json.dumps(size.modalities)}",
-        f"seed={seed}",
-    ]
-    config1 = load_config(ReconstructorTraining, options.find_config(Path(size.config), "reconstructor"), common)
-    stage1 = run_reconstructor(config1, output / "stage1", device=device, overwrite=False)
-    learned = [*common, f"data.pathologies={json.dumps(LEARNED)}"]
-    config2 = load_config(SegmenterTraining, options.find_config(Path(size.config), "segmenter"), learned)
-    return run_segmenter(config2, stage1, output / "stage2", device=device, overwrite=False)
-
-
-def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> None:
-    from halebrain.cli.calibrate import run_calibration
-
-    rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
-    failures = Failures(None)
-    run_calibration(model, rows, failures=failures, seed=seed, device=options.find_device(device))
-    failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
-
-
-def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
-    from halebrain.cli.detecting import detect_scan
-    from halebrain.cli.scoring import run_evaluation
-    from halebrain.decision.choice import MaskChoice
-    from halebrain.evaluation.operating_point import OperatingPoint
-    from halebrain.evaluation.tables import write_evaluation
-    from halebrain.inference.cohort import ScanInput, score_manifest
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
-    from halebrain.report.evaluation_page import write_evaluation_page
-
-    bundle = load_bundle(model)
-    predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    point = OperatingPoint(options.read_calibration(bundle))
-    # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
-    unseen = manifest.select(lambda r: r.pathology == UNSEEN)
-    failures = Failures(None)
-    evaluation = run_evaluation(predictor, unseen, point=point, failures=failures)
-    failures.refuse("every scan of the demo should be scored", len(unseen), remedy=_AGAIN)
-    write_evaluation(evaluation, output / "evaluation")
-    write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
-    # The patient with the median result is shown, not the best one.
-    record = _median_scan(evaluation, unseen)
-    shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    choice = MaskChoice(point, min_lesion_mm3=_SMALLEST_MM3)
-    detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
-    scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
-    return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
-
-
-def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:
-    # FLAIR shows the lesions of this disease best; other modalities are in the table.
-    rows = [r for r in evaluation.rows if r.method == "model" and r.metric == "auprc" and r.modality == "FLAIR"]
-    ranked = sorted(rows, key=lambda r: r.value)
-    wanted = ranked[len(ranked) // 2].scan_id
-    return next(r for r in unseen if r.scan_id == wanted)
-
-
-def _write_page(
-    output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
-) -> Path:
-    from halebrain.cli.scan_mosaic import scan_mosaic
-    from halebrain.report.figures import save_figure
-    from halebrain.report.page import Page, interactive_view, write_page
-
-    truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
-    picture = scan_mosaic(
-        scored.scan, scored.maps, threshold=threshold, title="", min_lesion_mm3=_SMALLEST_MM3, truth=truth
-    )
-    save_figure(picture, output / "mosaic.png")
-    viewer = interactive_view(
-        scored.scan.image,
-        scored.maps.score,
-        scored.scan.grid.affine,
-        threshold=threshold,
-        title="scan and anomaly score",
-    )
-    stages = predictor.bundle.training
-    page = Page(
-        title="HaleBrain demo: an unseen disease, from a model trained in minutes",
-        lead=(
-            f"The reconstructor learned from healthy virtual brains, the segmenter from virtual patients with "
-            f"{' and '.join(_SPOKEN[name] for name in LEARNED)}. Both are judged on virtual patients "
-            f"with {_SPOKEN[UNSEEN]}, which they never saw."
-        ),
-        numbers=_numbers(evaluation, scored, stages),
-        sections=_sections(output, evaluation, scored, picture, viewer),
-        provenance=evaluation.provenance | {"training": stages},
-    )
-    write_page(page, output / "index.html")
-    return output / "index.html"
-
-
-def _sections(
-    output: Path, evaluation: "Evaluation", scored: "ScoredScan", picture: "Figure", viewer: str
-) -> "list[Section]":
-    """Return what the page shows under the numbers: the patient, the viewer, the table, the cohort, the losses."""
-    from halebrain.evaluation.statistics import INTERVAL
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.report.figures import cohort_montage, loss_plot
-    from halebrain.report.page import Section
-
-    own = OutputNames(output / "detection", scored.record.scan_id).page
-    return [
-        Section(
-            "One patient, a disease that the model never saw",
-            figure=picture,
-            caption=f"{scored.record.scan_id}: the patient with the median result, not the best one.",
-        ),
-        Section(
-            "Look around",
-            viewer=viewer,
-            caption="Click to move; the score is shown above the threshold.",
-            links=[("The scan's own page, as detect writes it", f"detection/{own.name}")],
-        ),
-        Section(
-            "How good it is",
-            text=[
-                f"Mean over scans of voxel AUPRC. Interval: {INTERVAL}. "
-                "The intensity rank needs no training: it is the baseline."
-            ],
-            header=("modality", *_METHODS),
-            rows=_table(evaluation),
-            caption="The threshold was chosen on validation patients of the diseases that were learned.",
-        ),
-        Section("The cohort", figure=cohort_montage(_read_manifest(output))),
-        Section("Stage 1: the reconstructor's loss", figure=loss_plot(output / "stage1" / "log.csv")),
-        Section("Stage 2: the segmenter's loss", figure=loss_plot(output / "stage2" / "log.csv")),
-    ]
-
-
-def _numbers(evaluation: "Evaluation", scored: "ScoredScan", stages: dict[str, Any]) -> list[tuple[str, str]]:
-    from halebrain.evaluation.reconstruction_quality import reconstruction_quality
-
-    auprc, dice = evaluation.mean("auprc", group="FLAIR"), evaluation.mean("dice", group="FLAIR")
-    numbers = [
-        (f"{auprc.mean:.2f}", f"voxel AUPRC on FLAIR, {auprc.n_scans} patients"),
-        (f"{dice.mean:.2f}", "Dice on FLAIR at the calibrated threshold"),
-        (f"{sum(s['seconds'] for s in stages.values()) / 60:.1f} min", "training, both stages"),
-    ]
-    lesion, healthy = scored.lesion_working() & scored.scan.brain_mask, scored.healthy_working()
-    if healthy is not None and lesion.any():
-        quality = reconstruction_quality(
-            scored.scan.image, scored.maps.reconstruction, lesion, scored.scan.brain_mask, healthy=healthy
-        )
-        removed = "of the shown lesion's signal removed by the reconstruction"
-        numbers.append((f"{quality.lesion_removed:.0%}", removed))
-    return numbers
-
-
-def _table(evaluation: "Evaluation") -> list[list[str]]:
-    modalities = sorted({row.modality for row in evaluation.rows})
-    rows = []
-    for modality in modalities:
-        cells = [modality]
-        for method in _METHODS:
-            i = evaluation.mean("auprc", group=modality, method=method)
-            bounds = "" if math.isnan(i.low) else f" [{i.low:.2f}, {i.high:.2f}]"
-            cells.append(f"{i.mean:.2f}{bounds}")
-        rows.append(cells)
-    return rows
-
-
-def _read_manifest(output: Path) -> "Manifest":
-    from halebrain.io.manifest import Manifest
-
-    return Manifest.read(output / "cohort" / "manifest.tsv")

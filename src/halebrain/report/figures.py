@@ -42,40 +42,75 @@ class Panel:
     vmax: float | None = None
 
 
+@dataclass(frozen=True)
+class MosaicRow:
+    """One row of a mosaic: the same axial slice of several maps.
+
+    Args:
+        panels: The maps, one a column; the first decides how the row is cropped.
+        index: The slice.
+        label: Written along its left side.
+    """
+
+    panels: Sequence[Panel]
+    index: int
+    label: str = ""
+
+
 def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", note: str = "") -> Figure:
     """Return axial slices (rows) of several maps (columns), cropped to what the first one shows.
 
     Front is up, the patient's left is on the right.
     """
-    panels = _cropped(panels)
-    rows, columns = len(slices), len(panels)
-    across, along = panels[0].data.shape[:2]
+    return mosaic_of_rows([MosaicRow(panels, index) for index in slices], title=title, note=note)
+
+
+def mosaic_of_rows(rows: Sequence[MosaicRow], *, title: str = "", note: str = "") -> Figure:
+    """Return rows of slices of one or several scans of the same grid; titles are those of the first row's panels.
+
+    All rows are cropped to what the first panel of the first one shows. Front is up, the patient's left on the right.
+    """
+    box = _shown_box(rows[0].panels[0])
+    cropped = [replace(row, panels=_cropped(row.panels, box)) for row in rows]
+    columns = len(cropped[0].panels)
+    across, along = cropped[0].panels[0].data.shape[:2]
     cell = 1.75 * along / across
-    height = cell * rows + 0.9
-    figure = new_figure(1.75 * columns + 0.4, height)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for column, panel in enumerate(panels):
+    left = 0.3 if any(row.label for row in rows) else 0.0
+    above = 0.60 if title else 0.32  # inches; the titles of the columns alone need less
+    width, height = 1.75 * columns + 0.4 + left, cell * len(rows) + 0.30 + above
+    figure = new_figure(width, height)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for column, panel in enumerate(cropped[0].panels):
         axes[0, column].set_title(panel.title, color=INK, fontsize=10, pad=6)
-        for row, index in enumerate(slices):
-            _show(axes[row, column], panel, index)
-    for row in range(rows):
+    for line, row in enumerate(cropped):
+        for column, panel in enumerate(row.panels):
+            _show(axes[line, column], panel, row.index)
         for side, letter in ((0.03, "R"), (0.91, "L")):
-            axes[row, 0].text(side, 0.03, letter, transform=axes[row, 0].transAxes, color=INK, fontsize=7, alpha=0.7)
+            axes[line, 0].text(side, 0.03, letter, transform=axes[line, 0].transAxes, color=INK, fontsize=7, alpha=0.7)
+        if row.label:
+            beside = {"transform": axes[line, 0].transAxes, "ha": "right", "va": "center", "rotation": 90}
+            axes[line, 0].text(-0.05, 0.5, row.label, color=INK, fontsize=10, **beside)
     figure.suptitle(_drawable(title), color=INK, fontsize=11, y=1 - 0.12 / height)
     figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.32 / height, top=1 - 0.60 / height, wspace=0.02, hspace=0.02)
+    figure.subplots_adjust(
+        left=0.01 + left / width, right=0.99, bottom=0.32 / height, top=1 - above / height, wspace=0.02, hspace=0.02
+    )
     return figure
 
 
-def _cropped(panels: Sequence[Panel]) -> list[Panel]:
-    """Return the panels without the columns and rows that are empty in every slice of the first."""
-    shown = panels[0].data != 0
+def _shown_box(panel: Panel) -> tuple[slice, ...] | None:
+    """Return the box of a panel without the columns and rows that are empty in every slice; `None` where all are."""
+    shown = panel.data != 0
     if not shown.any():
+        return None
+    inside = (np.flatnonzero(shown.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    return tuple(slice(max(int(i[0]) - 2, 0), int(i[-1]) + 3) for i in inside)
+
+
+def _cropped(panels: Sequence[Panel], box: tuple[slice, ...] | None) -> list[Panel]:
+    """Return the panels, cropped to the box."""
+    if box is None:
         return list(panels)
-    box = tuple(
-        slice(max(int(inside[0]) - 2, 0), int(inside[-1]) + 3)
-        for inside in (np.flatnonzero(shown.any(axis=(1, 2))), np.flatnonzero(shown.any(axis=(0, 2))))
-    )
     return [
         replace(panel, data=panel.data[box], outline=None if panel.outline is None else panel.outline[box])
         for panel in panels
