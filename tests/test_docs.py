@@ -161,3 +161,7 @@ def test_the_notebook_is_stripped_and_is_python():
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
             ast.parse("".join(cell["source"]))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
