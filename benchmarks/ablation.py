@@ -1,4 +1,4 @@
-"""What each part of the recipe of docs/general.md brings under one small budget, judged on validation scans.
+"""What each part of the recipe of `docs/how-to/general-model.md` brings under a small budget, on validation scans.
 
 Two tables. Stage 1: what is left of a lesion and what of the rest is changed, by noise level. Stage 2, on one given
 reconstructor: mean voxel AUPRC of the segmenter and of the fused score, by disease and modality.

@@ -22,7 +22,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Let links to those files lead to their pages."""
     for page, source in ELSEWHERE.items():
-        markdown = markdown.replace(f"](../{source}", f"]({page}")
+        # Pages of a shelf climb twice to the root of the repository, and once to that of the site.
+        markdown = re.sub(rf"\]\(\.\./((?:\.\./)*){re.escape(source)}", rf"](\g<1>{page}", markdown)
     return markdown
 
 

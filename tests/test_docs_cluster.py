@@ -18,11 +18,9 @@ from halebrain.models.store import export_model
 
 pytestmark = pytest.mark.slow
 
-DOCS = Path(__file__).parents[1] / "docs"
-SCRIPTS = re.findall(
-    r"```bash\n(#!/bin/bash\n#SBATCH .*?)```", (DOCS / "cluster.md").read_text(encoding="utf-8"), flags=re.DOTALL
-)
-DASK = re.findall(r"```py\n(.*?)```", (DOCS / "prepare.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH .*?)```", PAGE, flags=re.DOTALL)
+DASK = re.findall(r"```py\n(.*?)```", PAGE, flags=re.DOTALL)
 SMALLER = {
     "--split 0.7,0.1,0.2": "--split 0.5,0.5,0",
     "-m mine": "-m mine --threshold 0.1",

@@ -21,7 +21,7 @@ from small_demo import SmallDemo, as_bids, stored_otherwise
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(
         *(kind, text),
@@ -116,7 +116,7 @@ def test_the_commands_of_the_documents_work_as_written(
 
 
 def test_the_notebook_of_the_tour_runs_as_it_stands(newcomer: Path, environment: dict[str, str]) -> None:
-    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT / "docs" / "get-started" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     run = ["bash", "-c", 'python -c "$0"', code]
     done = subprocess.run(run, cwd=newcomer, env=environment, capture_output=True, text=True)

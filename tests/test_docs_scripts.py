@@ -21,14 +21,14 @@ import typer
 from halebrain.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     (page.name, kind, text)
     for page in PAGES
     for kind, text in re.findall(r"```(\w*)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 ]
 SCRIPTS = [(page, text) for page, kind, text in BLOCKS if kind == "bash" or "make demo" in text]
-ON_A_SCHEDULER = ["prepare.md"]
+ON_A_SCHEDULER = ["cluster.md"]
 """Pages with a `py` block, which `test_docs_cluster.py` runs on a Dask scheduler of this machine."""
 NOTE = """#!/bin/bash
 printf '%q ' "${0##*/}" "$@" >> "$CALLS"

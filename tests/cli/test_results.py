@@ -170,11 +170,11 @@ def test_one_document_and_nothing_else(command, place, ready):
     assert not said.err.startswith("{")
     if name in NOISY and name != "detect":
         assert NOISY[name] in said.err
-    documented = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    documented = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
     for path in [first[key] for key in WRITTEN if key in first]:
         assert path is None or Path(path).exists(), path
     for field in first:
-        assert f"`{field}`" in documented, f"docs/json.md does not speak of {field}"
+        assert f"`{field}`" in documented, f"docs/reference/json.md does not speak of {field}"
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_a_detection_says_what_was_found_and_where(command, place):
         assert Path(scan[key]).is_file(), key
     again = json.loads(command("detect", *shlex.split(LOOK), "--json")[1].out)
     assert again == found, "what is there is told as what is new"
-    documented = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    documented = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
     assert all(f"`{field}`" in documented for field in scan)
 
 

@@ -1,10 +1,10 @@
-"""The page about evaluation names every metric there is."""
+"""The page of metrics names every metric there is."""
 
 from pathlib import Path
 
 from halebrain.evaluation.metrics import METRICS
 
-TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
 
 
 def test_every_metric_is_documented():

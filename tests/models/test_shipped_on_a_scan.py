@@ -73,7 +73,7 @@ def test_a_patient_is_found_and_the_healthy_image_is_mostly_left_alone(patient, 
 
 
 def test_the_batch_size_moves_no_score_by_more_than_is_promised(predictor, detected):
-    """docs/detect.md promises 0.00001; convolutions over other batches round otherwise in their last bits (2e-7)."""
+    """The documents promise 0.00001; convolutions over other batches round otherwise in their last bits (2e-7)."""
     _, found = detected("T1w", "image")
     other = Predictor(predictor.bundle, batch_size=7).predict_working(found.scan, modality="T1w")
     for name in ("score", "probability", "residual", "reconstruction"):

@@ -1,4 +1,4 @@
-"""The recipe of docs/general.md, made small."""
+"""The recipe of docs/how-to/general-model.md, made small."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from halebrain.io.nifti import write_volume
 from halebrain.models.bundle import load_bundle
 from halebrain.preprocessing.geometry import working_grid
 
-PAGE = (Path(__file__).parents[2] / "docs" / "general.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "general-model.md").read_text(encoding="utf-8")
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 RECIPE = re.search(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL).group(1)
 GRID = "--set 'data.preprocessing={brain: auto, shape: [48, 48, 40], spacing_mm: 4.0}'"
