@@ -37,7 +37,7 @@ _IMPORTS = (
     "SimpleITK",
     "torch",
 )
-"""What nearly every program loads; nothing is computed here, so that no thread runs when the server forks."""
+"""What nearly every program loads; none of it starts a thread, which a fork would lose."""
 _CLIENT = """#!{python} -IS
 import json, os, socket, struct, sys
 call = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
@@ -74,6 +74,14 @@ def _serve(place: str) -> None:
     for name in _IMPORTS:
         importlib.import_module(name)
     import torch
+
+    from halebrain.preprocessing.geometry import working_grid
+    from halebrain.preprocessing.template import load_template
+    from halebrain.preprocessing.tissue_priors import tissue_priors
+
+    # Kept in memory by every program that reads a scan: the template, and its tissues on the grid of the small models.
+    load_template()
+    tissue_priors(working_grid((48, 48, 40), 4.0))
 
     # Tests run two at a time; more threads than cores would wait for each other.
     torch.set_num_threads(1)

@@ -22,17 +22,23 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LARGEST = ("real_patients", "halebrain adapt")
+"""Two patients in three contrasts, four methods each; tuning at full length, which cli/test_adapt.py does small."""
+# A block that stands on two pages is run once.
+FIRST = {
+    block: page
+    for page in reversed(PAGES)
+    for block in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    # `make` is run with a stand-in, by test_docs_scripts.py.
+    if "make demo" not in block[1]
+}
 BLOCKS = [
     pytest.param(
         *(kind, text),
         id=f"{page.name}: {text.split(chr(10))[0][:40]}",
-        # Two patients in three contrasts, four methods each: minutes.
-        marks=[pytest.mark.sweep] if "real_patients" in text else [],
+        marks=[pytest.mark.sweep] if any(name in text for name in LARGEST) else [],
     )
-    for page in PAGES
-    for kind, text in re.findall(r"```(sh|python)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
-    # `make` is run with a stand-in, by test_docs_scripts.py.
-    if "make demo" not in text
+    for (kind, text), page in reversed(FIRST.items())
 ]
 
 
@@ -41,7 +47,7 @@ def newcomer_files(small_demo: SmallDemo, once: Callable[[str, Callable[[Path], 
     """The files that the documents speak of, made once; nobody changes them."""
 
     def make(folder: Path) -> None:
-        shutil.copytree(small_demo.folder, folder / "demo", copy_function=os.link)
+        shutil.copytree(small_demo.folder, folder / "demo-train", copy_function=os.link)
         # An imported model goes before a bundled one: the documents are tried with the demo's, whatever is bundled.
         export_model(small_demo.model, folder / "home" / "models" / "general.zip")
         for path in (small_demo.folder / "cohort").iterdir():

@@ -43,7 +43,7 @@ SMALLER = {
 
 def raw_data(folder, command):
     """Write what the recipe begins with: T1 scans of healthy people, a label map, a lesion mask."""
-    cohort = ("--subjects", 6, "--patients", 0, "--seed", 5, "--modality", "T1w", "--spacing-mm", 3, "--no-progress")
+    cohort = ("--subjects", 4, "--patients", 0, "--seed", 5, "--modality", "T1w", "--spacing-mm", 3, "--no-progress")
     assert command("cohort", "-o", folder / "raw", *cohort)[0] == 0
     (folder / "healthy_t1").mkdir()
     for record in Manifest.read(folder / "raw" / "manifest.tsv"):
