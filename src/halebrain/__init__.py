@@ -1,7 +1,7 @@
-"""HaleBrain finds what is abnormal in a brain MRI.
+"""HaleBrain detects anomalies in brain MRI scans.
 
 Importing the package is cheap: the heavy libraries (torch, SimpleITK, nilearn) are imported by the modules
-that use them, so that `halebrain --help` answers at once. The names below are the promised Python API.
+that use them, so that `halebrain --help` is fast. The names below are the public Python API.
 """
 
 from importlib import import_module

@@ -79,7 +79,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ("text", "word"),
     [
         (BOMB, "100000 values"),
-        ("number: &n [*n]\n", "holds itself"),
+        ("number: &n [*n]\n", "contains itself"),
         ("number: " + "[" * 1200, "YAML"),
         ("number: 2024-13-45\n", "YAML"),
         ("number: 0x1" + "0" * 16 + "\n", "64 bits"),

@@ -11,7 +11,7 @@ def test_a_message_is_one_line_of_four_parts():
 
 
 def test_parts_that_are_not_known_are_left_out():
-    assert str(DataError("a scan must show something")) == "a scan must show something"
+    assert str(DataError("a scan must have varying intensities")) == "a scan must have varying intensities"
 
 
 def test_what_a_file_holds_cannot_steer_the_terminal():

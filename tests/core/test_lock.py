@@ -39,7 +39,7 @@ def test_processes_that_change_one_file_lose_nothing(tmp_path: Path) -> None:
 
 def test_who_waits_too_long_is_told_what_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
-    with only_one(path), pytest.raises(UnavailableError, match=r"longer than 0\.1 s.*\.lock-table\.tsv"):
+    with only_one(path), pytest.raises(UnavailableError, match=r"for more than 0\.1 s.*\.lock-table\.tsv"):
         _enter(path, wait_s=0.1)
     _enter(path, wait_s=0.1)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend say how."""
+"""Errors that the user can fix state the remedy."""
 
 import ast
 from pathlib import Path

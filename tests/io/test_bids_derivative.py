@@ -20,7 +20,7 @@ def raw(tmp_path):
 
 @pytest.mark.parametrize("place", [".", "out", "sub-01", "sub-01/derivatives/halebrain", "derivatives"])
 def test_no_result_among_raw_data(raw, place):
-    with pytest.raises(UsageError, match=r"must not lie among raw data.*derivatives/halebrain"):
+    with pytest.raises(UsageError, match=r"must not be written into the raw data.*derivatives/halebrain"):
         begin_derivative(raw / place, raw)
     assert sorted(path.name for path in raw.iterdir()) == ["dataset_description.json"]
 
@@ -63,7 +63,7 @@ def test_what_is_there_already_stays(raw, tmp_path):
 def test_another_data_set_is_left_alone(raw, tmp_path, said):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset_description.json").write_text(said)
-    with pytest.raises(CannotWriteError, match="a folder of their own"):
+    with pytest.raises(CannotWriteError, match="their own folder"):
         begin_derivative(tmp_path / "out", raw)
     assert (tmp_path / "out" / "dataset_description.json").read_text() == said
 

@@ -159,10 +159,10 @@ def bad_tar(path, name, kind=tarfile.REGTYPE):
 
 @pytest.mark.parametrize("name", ["../LOUD", "/LOUD", "a/../../LOUD", "C:/LOUD", "..\\LOUD"])
 def test_an_archive_that_leaves_its_folder_is_refused(tmp_path, name):
-    refuses(bad_tar(tmp_path / "a.tar.gz", name), "leaves the folder", "member 1")
+    refuses(bad_tar(tmp_path / "a.tar.gz", name), "outside the folder", "member 1")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, b"x")
-    refuses(tmp_path / "a.zip", "leaves the folder")
+    refuses(tmp_path / "a.zip", "outside the folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "a.zip"]
 
 
@@ -226,7 +226,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(tmp_path, data):
         same_scan(volume, other, DIAGONAL)
     assert stem_of(tmp_path / "s#7") == "s-series7"
     assert scan_sha256(tmp_path / "s#7") != scan_sha256(folder)
-    refuses(folder, "series chosen must be there", "'5'", "7 (MR", series=5)
+    refuses(folder, "chosen series must exist", "'5'", "7 (MR", series=5)
 
 
 def test_echoes_under_one_number_are_told_apart_by_key(tmp_path, data):
@@ -314,8 +314,8 @@ FAILURES = {
     _beside: "on one line",
     _smaller: "one matrix size, got 9 × 9 and 10 × 9",
     _finer: "one pixel size",
-    _cut: "missing or cut off",
-    _no_pixels: "missing or cut off",
+    _cut: "missing or truncated",
+    _no_pixels: "missing or truncated",
     _unplaced: "position in space",
 }
 
@@ -371,7 +371,7 @@ def test_rle_needs_nothing_else(tmp_path, data):
 @pytest.mark.parametrize(
     ("target", "kind", "said"),
     [
-        ("nowhere", MissingInputError, "a link that leads nowhere"),
+        ("nowhere", MissingInputError, "a broken link"),
         (".git/annex/objects/x", MissingInputError, "git annex get"),
         ("outside", DataError, "a link must stay inside"),
     ],
@@ -561,7 +561,7 @@ def test_what_only_begins_as_a_header_is_no_dicom(tmp_path, raw):
 def test_files_that_are_dicom_by_name_only_are_one_line(tmp_path):
     for number in range(92):
         (tmp_path / f"LOUD{number:02d}.dcm").write_bytes(b"not at all" * 30)
-    with pytest.raises(MissingInputError, match=r"92 images are left out: no DICOM, although named so \(first LOUD00"):
+    with pytest.raises(MissingInputError, match=r"92 images are left out: not DICOM, despite the name \(first LOUD00"):
         find_scans(tmp_path)
 
 
@@ -592,7 +592,7 @@ def test_of_magnitude_and_phase_the_magnitude_is_taken_and_said(tmp_path, data, 
     maker = Maker(data)
     folder = maker.write(tmp_path / "s" / "a").parent
     phase_of(maker, data, **settings).write(folder / "b", change=change)
-    note = "the series holds phase images too; its magnitude images are taken"
+    note = "the series holds phase images too; its magnitude images are used"
     for series in (None, "4"):
         volume = read_dicom(folder, series)
         same_scan(volume, data, DIAGONAL)

@@ -143,8 +143,8 @@ def test_half_a_pair_is_refused(tmp_path, data):
     pair(tmp_path, data)
     shutil.copy(tmp_path / "scan.hdr", tmp_path / "head.hdr")
     shutil.copy(tmp_path / "scan.img", tmp_path / "body.img")
-    refuses(tmp_path / "head.hdr", "needs its image beside it", kind=MissingInputError)
-    refuses(tmp_path / "body.img", "needs its header beside it", kind=MissingInputError)
+    refuses(tmp_path / "head.hdr", "needs its image in the same folder", kind=MissingInputError)
+    refuses(tmp_path / "body.img", "needs its header in the same folder", kind=MissingInputError)
 
 
 def test_damaged_pairs_are_refused(tmp_path, data):

@@ -110,7 +110,7 @@ def test_what_is_no_mask_is_refused(rng, cube, kind):
         "standardised": (scan - scan.mean()) / scan.std(),
         "interpolated labels": ndimage.uniform_filter(cube + 3 * np.roll(cube, 10, 0), 3),
     }[kind]
-    with pytest.raises(DataError, match="a mask must hold whole numbers, or fractions from 0 to 1, got values from"):
+    with pytest.raises(DataError, match="a mask must hold integers, or fractions from 0 to 1, got values from"):
         mask_and_notes(values)
 
 
@@ -142,7 +142,7 @@ def test_a_mask_file_is_read_by_the_rule_and_turned(tmp_path, cube, spline):
     nibabel.save(turned, tmp_path / "m.nii.gz")
     notes = []
     np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", like, notes), cube > 0)
-    assert notes[0] == "m.nii.gz: turned to the orientation of scan.nii"
+    assert notes[0] == "m.nii.gz: reoriented to match scan.nii"
     assert "cut at 0.5" in notes[1]
     np.testing.assert_array_equal(mask_of(turned, like), cube > 0)
 

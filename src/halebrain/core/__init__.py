@@ -1,1 +1,1 @@
-"""Floor 0: types, registry, configuration, errors, randomness. Knows nothing of MRI files or networks."""
+"""Layer 0: types, registry, configuration, errors, randomness. Independent of MRI files and networks."""

@@ -17,9 +17,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends without an error.
 
-    What a killed process left in that folder is swept.
+    Files that a killed process left in that folder are removed.
 
-    The temporary name keeps all suffixes of `path` (`.nii.gz`), so libraries that go by the name behave.
+    The temporary name keeps all suffixes of `path` (`.nii.gz`), so libraries that choose a format by the name work.
 
     Raises:
         CannotWriteError: The folder cannot be made or written.
@@ -38,7 +38,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise CannotWriteError(
-                "the output must have room", received=error.strerror, where=path, remedy="free some and run it again"
+                "the output needs free disk space",
+                received=error.strerror,
+                where=path,
+                remedy="free some space and run the command again",
             ) from error
         raise
     finally:

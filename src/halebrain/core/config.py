@@ -72,7 +72,7 @@ def load_config(
 
     Raises:
         MissingInputError: The file does not exist.
-        ConfigError: The file is no YAML mapping, or a key, type or value is wrong.
+        ConfigError: The file is not a YAML mapping, or a key, type or value is wrong.
     """
     raw = read_yaml(path) if path is not None else copy.deepcopy(base or {})
     for pair in overrides:
@@ -81,11 +81,11 @@ def load_config(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from `path`; `extends: FILE` in it lays it over another one, relative to its own place.
+    """Read a YAML mapping from `path`; `extends: FILE` in it merges it over that file, relative to its own folder.
 
     Raises:
         MissingInputError: The file, or the one that it extends, does not exist.
-        ConfigError: It is no YAML mapping, or extends itself.
+        ConfigError: It is not a YAML mapping, or it extends itself.
     """
     return _read_extending(path, ())
 
@@ -130,14 +130,14 @@ def _read_one(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str | bytes, *, where: object) -> Any:
-    """Return the value that a YAML text holds; nothing of it can be endless.
+    """Return the value that a YAML text holds; size and nesting are limited.
 
     Args:
         text: The text.
         where: Its file, for messages.
 
     Raises:
-        ConfigError: It is no YAML, refers to itself, or is larger than settings are.
+        ConfigError: It is not YAML, refers to itself, or is too large.
     """
     try:
         raw = yaml.safe_load(text)
@@ -145,26 +145,26 @@ def parse_yaml(text: str | bytes, *, where: object) -> Any:
     # A date that is none, or a number of thousands of digits, is a ValueError; a deep one ends the recursion.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
-            "a configuration must be valid YAML", received=error, where=where, remedy="mend that line"
+            "a configuration must be valid YAML", received=error, where=where, remedy="fix that line"
         ) from error
     if size > _MOST_VALUES:
         raise ConfigError(
-            f"a configuration may hold {_MOST_VALUES} values",
+            f"a configuration may hold at most {_MOST_VALUES} values",
             received="more, most of them by references (&name, *name)",
             where=where,
-            remedy="write each value where it belongs",
+            remedy="write the values out instead of repeating references",
         )
     return raw
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """Return how many values a mapping or a list holds, those that are referred to as often as they are.
+    """Return how many values a mapping or a list holds, counting each reference.
 
     Raises:
-        ValueError: It holds itself, or a whole number that no setting has.
+        ValueError: It contains itself, or an integer of more than 64 bits.
     """
     if isinstance(node, int) and node.bit_length() > 64:
-        raise ValueError("a whole number of more than 64 bits")
+        raise ValueError("an integer of more than 64 bits")
     if not isinstance(node, dict | list):
         return 1
     if id(node) not in known:
@@ -172,7 +172,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
         inside = node.values() if isinstance(node, dict) else node
         known[id(node)] = 1 + sum(_size(one, known) for one in inside)
     if known[id(node)] < 0:
-        raise ValueError("a value that holds itself")
+        raise ValueError("a value that contains itself")
     return known[id(node)]
 
 
@@ -251,7 +251,7 @@ def parse_pair(pair: str) -> dict[str, Any]:
     """Return `a.b=value` as `{"a": {"b": value}}`, the value read as YAML.
 
     Raises:
-        ConfigError: It is no such pair.
+        ConfigError: It is not such a pair.
     """
     nested: dict[str, Any] = {}
     _apply_override(nested, pair)
@@ -275,7 +275,9 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
             )
         node = child
     if isinstance(node, list):
-        raise ConfigError("--set changes what is in an item of a list", received=repr(key), remedy="name a key of it")
+        raise ConfigError(
+            "--set changes one key of a list item", received=repr(key), remedy="name the key after the item"
+        )
     try:
         value = parse_yaml(text, where="--set")
     except ConfigError as error:
@@ -310,7 +312,7 @@ def _explain(model: type[Config], error: ValidationError, where: object) -> Conf
         remedy = suggestion(location[-1], known) if known else "remove it"
         return ConfigError("a configuration takes known keys only", received=repr(key), where=where, remedy=remedy)
     rest = len(error.errors()) - 1
-    remedy = "mend it" + (f" ({rest} more problem{'s' if rest > 1 else ''} after it)" if rest else "")
+    remedy = "fix it" + (f" ({rest} more problem{'s' if rest > 1 else ''} after it)" if rest else "")
     message = first["msg"][:1].lower() + first["msg"][1:]
     return ConfigError(f"{key}: {message}", received=repr(first.get("input")), where=where, remedy=remedy)
 

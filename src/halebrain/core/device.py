@@ -1,4 +1,4 @@
-"""Which device the networks run on."""
+"""Selection of the device."""
 
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def find_device(name: str) -> "torch.device":
-    """Return the device called `name`; "auto" takes CUDA where it is there, else the CPU.
+    """Return the device called `name`; "auto" uses CUDA if it is available, else the CPU.
 
-    MPS is taken on request only: it has no sparse matrices, on which the simplex noise rests.
+    MPS is used on request only: it lacks sparse matrices, which the simplex noise needs.
 
     Raises:
-        UsageError: The name is none.
-        UnavailableError: The device is not there.
+        UsageError: The name is not a device.
+        UnavailableError: The device is not available.
     """
     import torch
 
@@ -29,7 +29,7 @@ def find_device(name: str) -> "torch.device":
         raise UsageError(
             "a device is auto, cpu, cuda, cuda:N or mps",
             received=repr(name),
-            remedy="--device auto takes the best that is there",
+            remedy="--device auto uses the best available device",
         ) from error
     there = {
         "cpu": True,
@@ -37,5 +37,5 @@ def find_device(name: str) -> "torch.device":
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise UnavailableError(f"the device '{name}' must be there", remedy="use auto or cpu")
+        raise UnavailableError(f"the device '{name}' must be available", remedy="use auto or cpu")
     return device

@@ -12,11 +12,11 @@ from typing import ClassVar
 from halebrain.core.wording import printable
 
 _LONGEST = 500
-"""Letters of a part of a message."""
+"""Maximum number of characters of one part of a message."""
 
 
 class HalebrainError(Exception):
-    """Base of every error that is the user's to mend.
+    """Base of every error that the user can fix.
 
     Args:
         rule: What must hold, as a full clause ("a scan must be three-dimensional").
@@ -40,7 +40,7 @@ class HalebrainError(Exception):
 
 
 def _line(text: str) -> str:
-    """Return a part of a message as one line: what a file holds may be endless, or steer the terminal that shows it."""
+    """Return a part of a message as one line: file content may be very long or hold terminal control codes."""
     line = " ".join(text.split())
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
@@ -48,7 +48,7 @@ def _line(text: str) -> str:
 
 
 class UsageError(HalebrainError):
-    """An option or a combination of options that cannot be meant."""
+    """An invalid option or combination of options."""
 
     exit_code = 2
 
@@ -60,19 +60,19 @@ class PartialFailureError(HalebrainError):
 
 
 class DataError(HalebrainError):
-    """A file that exists but does not hold what it should."""
+    """A file that exists but has invalid content."""
 
     exit_code = 65
 
 
 class MissingInputError(HalebrainError):
-    """A file or folder that should exist does not."""
+    """A required file or folder does not exist."""
 
     exit_code = 66
 
 
 class UnavailableError(HalebrainError):
-    """Weights, a device or an external tool that is not there."""
+    """Weights, a device or an external tool that is not available."""
 
     exit_code = 69
 
@@ -84,9 +84,9 @@ class WorkerError(HalebrainError):
 
 
 class UnexpectedError(HalebrainError):
-    """An exception that nobody foresaw, met within one item of many: a fault of HaleBrain or of a library.
+    """An unexpected exception while processing one of many items: a bug in HaleBrain or a library.
 
-    It holds text only, so that it can be sent to another process and keeps no array of the item alive.
+    It holds text only, so that it can be sent to another process and keeps no array in memory.
 
     Args:
         rule: What happened.
@@ -108,7 +108,7 @@ class UnexpectedError(HalebrainError):
 
 @contextmanager
 def unexpected_as_error() -> Iterator[None]:
-    """Raise what nobody foresaw as an `UnexpectedError`, so that one item of many can fail alone.
+    """Turn an unexpected exception into an `UnexpectedError`, so that one of many items can fail alone.
 
     Raises:
         HalebrainError: As it is raised within the block.
@@ -124,7 +124,7 @@ def unexpected_as_error() -> Iterator[None]:
 
 
 class CannotWriteError(HalebrainError):
-    """The output place cannot be written or already holds something."""
+    """The output location is not writable or is not empty."""
 
     exit_code = 73
 
@@ -136,15 +136,15 @@ class ConfigError(HalebrainError):
 
 
 def cannot_write_into(folder: Path, error: OSError) -> CannotWriteError:
-    """Return the error of a folder that the system does not let us write into.
+    """Return the error for a folder that is not writable.
 
     Args:
         folder: Where something was to be written.
-        error: What the system said.
+        error: The error of the system.
     """
     return CannotWriteError(
         "the output folder must be writable",
         received=error.strerror or error,
         where=folder,
-        remedy="choose another folder, or make room",
+        remedy="choose another folder, or free disk space",
     )

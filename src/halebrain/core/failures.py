@@ -1,4 +1,4 @@
-"""Items of one run that fail while the others go on: each is told at once, with its reason, and listed at the end."""
+"""Items that fail while the run goes on: each is reported at once with its reason, and listed at the end."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ class Failures:
     """What failed in one run, and why.
 
     Args:
-        output: Where the results go; tracebacks of what nobody foresaw go into its folder `logs`. `None` = on stderr.
+        output: Where the results go; tracebacks of unexpected errors go into its folder `logs`. `None` = on stderr.
     """
 
     def __init__(self, output: Path | None) -> None:
@@ -28,7 +28,7 @@ class Failures:
         self.reasons: dict[str, str] = {}
 
     def add(self, name: str, error: HalebrainError) -> None:
-        """Tell that an item failed, and remember why.
+        """Report that an item failed, and store the reason.
 
         Args:
             name: Of the item.
@@ -48,12 +48,12 @@ class Failures:
     def each(
         self, work: Callable[[Item], Any], items: Sequence[Item], *, name: Callable[[Item], str], description: str
     ) -> list[Item]:
-        """Do one thing with every item under a bar, and return the items with which it went well.
+        """Process every item under a progress bar, and return the items that succeeded.
 
         Args:
             work: What is done; whatever it raises is that item's failure.
             items: With what.
-            name: What an item is called.
+            name: Name of an item.
             description: What the bar says.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The folder that is HaleBrain's own on a machine, and what to do where a user has no home: containers, services."""
+"""HaleBrain's folder on a machine, also for users without a home folder (containers, services)."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ _MATPLOTLIB = "MPLCONFIGDIR"
 
 
 def user_home() -> Path | None:
-    """Return the user's home folder; `None` without `HOME`, where nobody knows the number of the user."""
+    """Return the user's home folder; `None` if it is unknown (no `HOME` and no entry for the user id)."""
     try:
         return Path.home()
     except RuntimeError:
@@ -32,7 +32,7 @@ def named_path(variable: str) -> Path | None:
         return Path(named).expanduser() if named else None
     except RuntimeError as error:
         raise ConfigError(
-            "~ must stand for a home folder", received=named, where=variable, remedy="name the folder in full"
+            "~ '~' needs a home folder", received=named, where=variable, remedy="give the full path of the folder"
         ) from error
 
 
@@ -60,7 +60,7 @@ def is_writable(folder: Path) -> bool:
 
 
 def settle_matplotlib() -> None:
-    """Give matplotlib a temporary folder where it cannot write its own, which it would tell in two lines each time.
+    """Give matplotlib a temporary folder if its own is not writable, which also avoids its warnings.
 
     To be called before matplotlib is imported. Processes that this one starts take the same folder.
     """
@@ -72,7 +72,7 @@ def settle_matplotlib() -> None:
 
 
 def _matplotlib_bases() -> list[Path]:
-    """Return where matplotlib keeps its settings and its fonts; a place that nobody can write without a home."""
+    """Return where matplotlib keeps its settings and its fonts; a path that is not writable without a home folder."""
     home = user_home() or Path("/nonexistent")
     if sys.platform == "darwin":
         return [home]

@@ -1,4 +1,4 @@
-"""Temporary files and folders that name their process, so that what a killed one left is known and swept."""
+"""Temporary files and folders named after their process, so that leftovers of killed processes can be removed."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _OWNED = re.compile(r"([0-9a-f]{8})\.([0-9]+)\.([0-9]*)-")
 _OLDER = re.compile(r"[a-z0-9_]{8}(-.*)?|.*-[a-z0-9_]{8}", re.DOTALL)
 """What earlier versions wrote after `.part-`, without a process."""
 _ABANDONED_S = 24 * 3600.0
-"""What a process of another machine, or of an earlier version, did not touch for so long is no longer written."""
+"""Age from which files of another machine, or of an earlier version, are treated as abandoned."""
 _LAST_OF_NAME = 48
 """Characters of the final name that a temporary one ends in: all suffixes, and not too long for a file system."""
 _swept: set[Path] = set()
@@ -73,7 +73,7 @@ def sweep(place: Path, mark: str = MARK) -> None:
     """Remove what processes that are dead left in a folder; what belongs to a living one stays.
 
     A process of this machine is dead when its number is free or belongs to one that began later. Of another machine
-    nobody can tell: what nothing was written into for a day is taken for abandoned.
+    this is unknown: files not written to for a day are treated as abandoned.
 
     Args:
         place: The folder; it need not exist.
@@ -91,7 +91,7 @@ def sweep(place: Path, mark: str = MARK) -> None:
 
 
 def _sweep_once(place: Path, mark: str = MARK) -> None:
-    """Sweep a folder at the first thing that this process writes there: to look at it each time would take long."""
+    """Clean a folder when this process first writes there; cleaning it at every write would be slow."""
     if place not in _swept:
         _swept.add(place)
         sweep(place, mark)

@@ -7,7 +7,7 @@ from pathlib import Path
 from halebrain.core.errors import UnavailableError, cannot_write_into
 
 WAIT_S = 60.0
-"""How long another process is waited for; the longest that is done under a lock takes some seconds."""
+"""Maximum wait for another process; tasks under a lock take a few seconds at most."""
 
 
 @contextmanager
@@ -22,22 +22,22 @@ def only_one(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
         wait_s: Longest wait, seconds.
 
     Raises:
-        UnavailableError: Another process did not let go in time.
+        UnavailableError: Another process did not release the lock in time.
         CannotWriteError: The folder cannot be written.
     """
     from filelock import SoftFileLock, Timeout
 
-    # A lock of the system's own would leave its file behind for ever: whoever removes it may lock out nobody.
+    # A system file lock would leave its file behind, and removing that file would break the lock.
     place = path.with_name(f".lock-{path.name}")
     lock = SoftFileLock(place, timeout=wait_s)
     try:
         lock.acquire()
     except Timeout as error:
         raise UnavailableError(
-            "one process at a time changes a result",
-            received=f"another that took longer than {wait_s:g} s",
+            "only one process at a time may change a result",
+            received=f"another process that held the lock for more than {wait_s:g} s",
             where=place,
-            remedy="try again, or remove that file if no other halebrain runs there",
+            remedy="try again, or remove that file if no other halebrain process is running",
         ) from error
     except OSError as error:
         raise cannot_write_into(path.parent, error) from error

@@ -1,4 +1,4 @@
-"""From a graded map to a mask, the same wherever one is written or judged."""
+"""From a continuous map to a mask: the same rule for writing and for evaluation."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Cut:
     """How a map becomes a mask.
 
     Args:
-        threshold: Scores from here on are predicted lesion; chosen before, on other scans.
+        threshold: Voxels with at least this score are predicted positive; chosen beforehand on other scans.
         min_lesion_mm3: Smallest component (26 neighbours) that is kept; 0 = all.
     """
 

@@ -1,4 +1,4 @@
-"""The words for the contrast of a scan, and the BIDS suffix that each stands for."""
+"""Words for the contrast of a scan, and their BIDS suffixes."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _WORDS = (
     ("asl", r"asl"),
     ("PET", r"pet"),
 )
-"""Contrasts by the words that stand for them in file names, the more particular first."""
+"""Contrasts by the words for them in file names, the more specific first."""
 
 _ALIKE = {"T1ce": "T1w"}
-"""Whose networks and thresholds answer for a contrast that has none: tissues lie in the same order there."""
+"""Contrast whose networks and thresholds are used for one that has none, as the order of tissues is the same."""
 
 
 def contrast_alike(modality: str | None) -> str | None:
-    """Return the contrast whose networks and thresholds answer for one that has none; `None` = there is none.
+    """Return the contrast whose networks and thresholds are used for one that has none; `None` = there is none.
 
     Example:
         >>> contrast_alike("T1ce"), contrast_alike("FLAIR")
@@ -34,13 +34,13 @@ def contrast_alike(modality: str | None) -> str | None:
 
 
 def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple[int, ...]:
-    """Return which of several networks answer for a contrast, by their place.
+    """Return the indices of the networks that are used for a contrast.
 
     Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none
-    those that name no contrast, or learned from tissues in any order ("random"); and where all name others, all.
+    those that name no contrast, or were trained on synthetic contrasts ("random"); else all.
 
     Args:
-        each: The contrasts that each network names, as BIDS suffixes; () = none of its own.
+        each: The contrasts of each network, as BIDS suffixes; () = no own contrasts.
         modality: The scan's ("T2w"); `None` = not known.
 
     Example:
@@ -54,7 +54,7 @@ def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple
 
 
 def guess_modality(name: str) -> str | None:
-    """Return the contrast that a name speaks of, as a BIDS suffix; `None` where it names none.
+    """Return the contrast that a name states, as a BIDS suffix; `None` if it states none.
 
     Example:
         >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
@@ -64,7 +64,7 @@ def guess_modality(name: str) -> str | None:
 
 
 def standard_modality(word: str) -> str:
-    """Return the BIDS suffix for a modality as a table calls it ("t1" → "T1w"), or the word itself if unknown."""
+    """Return the BIDS suffix for a modality in a table ("t1" → "T1w"), or the word itself if unknown."""
     return guess_modality(word) or word
 
 

@@ -1,3 +1,3 @@
-"""What is said wherever a result is shown."""
+"""The notice that is shown with every result."""
 
 NOTICE = "Research use only. Not a medical device."

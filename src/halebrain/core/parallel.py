@@ -1,4 +1,4 @@
-"""Many items through one function on several processes, where one that dies takes nothing else with it."""
+"""Apply one function to many items in several processes; a process that dies affects only its own item."""
 
 import multiprocessing
 import os
@@ -27,16 +27,16 @@ def map_items(
 ) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield `(index, function(item))` as they finish; an error is yielded in place of a result, never raised.
 
-    An exception that is none of ours becomes an `UnexpectedError`, which keeps its traceback. With processes of our
-    own, an item whose process dies (killed for its memory, a crash in a library) becomes a `WorkerError`; the others
-    go on. Another's executor that breaks gives a `WorkerError` for each item left.
+    Unexpected exceptions become an `UnexpectedError`, with the traceback. With processes started
+    here, an item whose process dies (out of memory, a crash in a library) becomes a `WorkerError`; the others
+    go on. A broken `executor` gives a `WorkerError` for each remaining item.
 
     Args:
         function: Picklable, unless `workers` is 0.
         items: What it is called with.
         workers: Processes; 0 = none, in this one.
         threads: Threads that each process may use.
-        executor: Any executor of `concurrent.futures` (a Dask client's `get_executor()`, say) instead of our own.
+        executor: Any executor of `concurrent.futures` (a Dask client's `get_executor()`, say), not our own.
     """
     if executor is not None:
         try:
@@ -46,9 +46,9 @@ def map_items(
                 yield (
                     place,
                     WorkerError(
-                        "an executor must last to the end",
-                        received="one that broke",
-                        remedy="start it again; the same command goes on",
+                        "an executor must stay available until the end",
+                        received="a broken executor",
+                        remedy="start it again and run the same command; it resumes",
                     ),
                 )
     elif workers == 0:
@@ -128,7 +128,7 @@ def _through_processes(
             return
         except _BrokenError as crash:
             left = crash.left
-            # Which of those in flight brought the process down? Each alone tells.
+            # To find the item that killed the process, each one in flight is run again alone.
             for place in crash.suspects:
                 try:
                     with _pool(1, threads) as pool:
@@ -137,9 +137,9 @@ def _through_processes(
                     yield (
                         place,
                         WorkerError(
-                            "a worker process must end by itself",
+                            "a worker process must finish normally",
                             received="one that was killed",
-                            remedy="its memory may have run out: fewer --workers, or a larger machine",
+                            remedy="it may have run out of memory: use fewer --workers or a larger machine",
                         ),
                     )
 
@@ -151,7 +151,7 @@ def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _begin_worker(threads: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the parent alone has something to say about it.
+    # Ctrl-C reaches every process of a terminal; only the parent reports it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
@@ -162,7 +162,7 @@ def _begin_worker(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent is gone, however it went; a worker would wait for its next item for ever."""
+    """Exit when the parent process has ended, for any reason; otherwise a worker would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, with time left; plain and silent where nobody watches a terminal."""
+"""Progress bars on standard error, with time left; plain lines, or none, if stderr is not a terminal."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WORTH_A_LINE_S = 2.0
-"""What ends sooner without a terminal is not told."""
+"""Without a terminal, shorter tasks are not reported."""
 
 
 @dataclass

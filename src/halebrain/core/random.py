@@ -31,7 +31,7 @@ def make_generator(*parts: int | str | bytes, device: torch.device | str = "cpu"
 
 
 def branch(generator: torch.Generator, *parts: int | str | bytes) -> torch.Generator:
-    """Return a generator on the CPU of a stream of its own: a function of what `generator` was seeded with and `parts`.
+    """Return a generator on the CPU with its own stream: a function of what `generator` was seeded with and `parts`.
 
     Nothing is drawn from `generator`, and what was drawn before does not matter, so an option may come and go without
     changing what the others draw.

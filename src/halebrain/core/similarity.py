@@ -1,4 +1,4 @@
-"""Structural similarity, once for the anomaly map and for judging reconstructions."""
+"""Structural similarity, for the anomaly map and for evaluating reconstructions."""
 
 from collections.abc import Sequence
 

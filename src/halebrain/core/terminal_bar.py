@@ -1,4 +1,4 @@
-"""The bar that a terminal shows: how much is done, since when, and how long it still takes."""
+"""Progress bar on a terminal: work done, elapsed time, and time left."""
 
 import math
 from datetime import timedelta
@@ -46,12 +46,12 @@ class TerminalBar:
         self._progress.update(self._task, completed=completed, message=message, done=done, left_s=left_s, told_at=now)
 
     def close(self) -> None:
-        """Leave the bar as it is and give the terminal back."""
+        """Stop the bar and release the terminal."""
         self._progress.stop()
 
 
 class _LeftColumn(ProgressColumn):
-    """Counts down from what was told last: the library's own forgets how fast it went after 30 s without a step."""
+    """Counts down from the last estimate, as the library's own column forgets the speed after 30 s without a step."""
 
     def render(self, task: Task) -> Text:
         left_s = task.fields["left_s"]

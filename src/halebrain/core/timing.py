@@ -1,4 +1,4 @@
-"""How long each step took."""
+"""Timing of steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ class Stopwatch:
 
     Args:
         seconds: Step → seconds so far.
-        begin: Told the name of each step as it begins.
+        begin: Called with the name of each step when it begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

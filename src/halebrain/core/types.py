@@ -1,4 +1,4 @@
-"""The typed things that travel between floors, and the axis conventions they share.
+"""Types shared by all layers, and their axis conventions.
 
 A volume is an array `(i, j, k)` with a voxel-to-world affine in millimetres (RAS+, as NIfTI has it). On the working
 grid `i` runs to the right, `j` to the front and `k` up, so axial slices lie along axis `SLICE_AXIS`. A batch
@@ -20,8 +20,8 @@ SLICE_AXIS = 2
 """The axis of a working-grid volume along which axial slices lie."""
 
 LEARNED_BRAIN_PIXELS = 100
-"""A slice with fewer brain pixels (4 cm² at 2 mm) teaches nothing: networks learn from none, and none is shown as the
-neighbour of another, neither in training nor after."""
+"""Minimum number of brain pixels of a slice (4 cm² at 2 mm): smaller ones are not used in training, nor as the
+neighbour of another slice, in training and after."""
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 """BIDS name of the atlas space of the working grid."""
@@ -61,7 +61,7 @@ class Volume:
     Args:
         data: Intensities, shape `(i, j, k)`, float32, finite.
         affine: Voxel-to-world matrix `(4, 4)` in mm, RAS+, invertible.
-        name: Where it came from; used in messages and in provenance.
+        name: Its source; used in messages and in provenance.
         notes: What had to be assumed to read it, one sentence each.
         placement: How its NIfTI header places it; `None` for other formats.
     """
@@ -87,7 +87,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What one scan gives, every map on the native grid of the input.
+    """Maps of one scan, on the native grid of the input.
 
     Args:
         score: Anomaly score in [0, 1], higher = more anomalous, 0 outside the brain.

@@ -1,4 +1,4 @@
-"""How numbers are put into sentences."""
+"""Wording of numbers in sentences."""
 
 import math
 
@@ -8,14 +8,14 @@ def counted(number: int, thing: str, things: str = "") -> str:
 
     Args:
         number: How many.
-        thing: What one of them is called.
-        things: What several are called; empty = `thing` with an s.
+        thing: Singular of the noun.
+        things: Plural; empty = `thing` with an s.
     """
     return f"{number} {named(number, thing, things)}"
 
 
 def whole_percent(share: float) -> int:
-    """Return a share in whole percent, rounded down: what is promised must not grow by rounding.
+    """Return a share in whole percent, rounded down, so that a guarantee is never overstated.
 
     Example:
         >>> whole_percent(0.651), whole_percent(0.9999)

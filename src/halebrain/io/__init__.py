@@ -1,1 +1,1 @@
-"""Floor 1: what is on disk (scans of any format, manifests), checked on the way in and written whole or not at all."""
+"""Layer 1: files on disk (scans of any format, manifests), checked on reading and written completely or not at all."""

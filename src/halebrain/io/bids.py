@@ -24,7 +24,7 @@ LONG_NAMES = {
 }
 """What some tools call them."""
 SUFFIXES = ("T1w", "T2w", "FLAIR", "inplaneT2")
-"""Kinds of image that are looked at."""
+"""Suffixes that are processed."""
 _WRITTEN = {suffix.lower(): suffix for suffix in (*SUFFIXES, "PDw")}
 """How the standard writes a suffix, by its lower case."""
 _LABEL = re.compile(r"[a-zA-Z0-9+]+")
@@ -70,7 +70,7 @@ class BidsName:
 
 
 def parse_name(stem: str) -> BidsName | None:
-    """Return what a file name says; `None` where it is none of BIDS's.
+    """Return the entities of a file name; `None` if it is not a BIDS name.
 
     Example:
         >>> parse_name("sub-01_run-2_T1w").entities
@@ -89,7 +89,7 @@ def parse_name(stem: str) -> BidsName | None:
 
 
 def read_name(stem: str) -> BidsName | None:
-    """Return what a file name says that means to be one of BIDS; `None` where it names nobody.
+    """Return the entities of a name that is nearly valid BIDS; `None` without a subject.
 
     Beside what `parse_name` takes: labels with other signs ("_" and "-" too), keys that the standard does not have,
     a suffix in another case, and a contrast in the middle of the name, which is taken for `mod`.

@@ -1,4 +1,4 @@
-"""A BIDS derivative of ours: where it may lie, and what says that it is one."""
+"""BIDS derivatives written by HaleBrain: allowed locations and description files."""
 
 import json
 import os
@@ -26,16 +26,16 @@ _IGNORED = (
         "**/*_seg.dcm",
     ),
 )
-"""What BIDS has no name for."""
+"""Files that BIDS has no name for."""
 _README = f"""# Anomalies in brain MRI, by HaleBrain
 
 Each scan of the raw data has, in the same folder and on the same grid, an anomaly score (`desc-anomaly_probseg`), an
 anomaly mask (`desc-anomaly_mask`), a brain mask, a pseudo-healthy reconstruction, a signed residual, the uncertainty,
-a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, pictures, and a JSON that says how it was all
-made (`desc-anomaly_provenance.json`). `rec` names the contrast that a mask or a score belongs to.
+a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, pictures, and a JSON with the provenance
+(`desc-anomaly_provenance.json`). `rec` names the contrast that a mask or a score belongs to.
 
-`index.html` is the page of all scans, and `participants.tsv` repeats what the raw data say of those with results.
-`group_anomaly.tsv`, where it is there, has one row for each scan; `logs` holds the errors of scans that failed.
+`index.html` is the page of all scans. `participants.tsv` holds age, sex, handedness and group from the raw data.
+`group_anomaly.tsv`, if present, has one row for each scan; `logs` holds the errors of scans that failed.
 
 {NOTICE}
 """
@@ -76,9 +76,9 @@ def check_place(output: Path, raw: Path) -> None:
     if not inner.is_relative_to(outer):
         return
     parts = inner.relative_to(outer).parts
-    remedy = f"take {raw / _DERIVATIVES / NAME}"
+    remedy = f"use {raw / _DERIVATIVES / NAME}"
     if len(parts) < 2 or parts[0] != _DERIVATIVES:
-        raise UsageError("results must not lie among raw data", where=output, remedy=remedy)
+        raise UsageError("results must not be written into the raw data", where=output, remedy=remedy)
     if NAME not in parts[1]:
         raise UsageError(
             f"a derivative within its raw data must have '{NAME}' in the name of its folder",
@@ -88,7 +88,7 @@ def check_place(output: Path, raw: Path) -> None:
 
 
 def read_description(dataset: Path) -> dict[str, Any]:
-    """Return what a data set says of itself; nothing where it says nothing.
+    """Return the description of a data set; empty without one.
 
     Raises:
         DataError: Its description is no JSON object.
@@ -103,13 +103,13 @@ def read_description(dataset: Path) -> dict[str, Any]:
             "a data set's description must be JSON",
             received=error,
             where=path,
-            remedy='mend it, as {"Name": "…", "BIDSVersion": "1.10.0"}',
+            remedy='fix it, for example {"Name": "…", "BIDSVersion": "1.10.0"}',
         ) from error
     if not isinstance(found, dict):
         raise DataError(
             "a data set's description must be a JSON object",
             where=path,
-            remedy='mend it, as {"Name": "…", "BIDSVersion": "1.10.0"}',
+            remedy='fix it, for example {"Name": "…", "BIDSVersion": "1.10.0"}',
         )
     return found
 
@@ -121,7 +121,7 @@ def _check_owner(output: Path) -> None:
     maker = makers[0].get("Name") if isinstance(makers, list) and isinstance(makers[0], dict) else None
     if maker != NAME:
         raise CannotWriteError(
-            "results go into a folder of their own",
+            "results need their own folder",
             received=f"a data set by {maker}" if maker else "another data set",
             where=output,
             remedy="choose another",

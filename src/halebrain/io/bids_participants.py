@@ -1,4 +1,4 @@
-"""The table of participants of a derivative: whose results are there, with what the raw data set says of them."""
+"""The table of participants of a derivative, with columns of the raw data set."""
 
 import json
 import logging
@@ -12,10 +12,10 @@ from halebrain.io.tables import read_table
 PARTICIPANTS = "participants.tsv"
 _log = logging.getLogger(__name__)
 _ID = "participant_id"
-_NOT_TAKEN = "age, sex, handedness and group are not taken over"
+_NOT_TAKEN = "age, sex, handedness and group are not copied"
 _MISSING = "n/a"
 _KEPT = (_ID, "age", "sex", "handedness", "group")
-"""Columns that are taken over. Any other may tell who somebody is, and a derivative is made to be shared."""
+"""Columns that are copied. Others may identify a person, and derivatives are made to be shared."""
 
 
 def write_participants(derivative: Path, dataset: Path) -> Path | None:

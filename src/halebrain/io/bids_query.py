@@ -1,4 +1,4 @@
-"""Which scans of a BIDS data set are meant: by participant, session, contrast, and a filter file."""
+"""Selection of scans in a BIDS data set by participant, session, contrast and filter file."""
 
 import json
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ def select_scans(dataset: Path, query: BidsQuery) -> Found[Path]:
     sessions = _wanted(query.sessions, _folders(dataset, "sub-*/ses-*"), "ses")
     if unknown := [name for name in query.modalities if name not in MODALITIES]:
         raise UsageError(
-            "--modality takes a kind of image that is looked at",
+            "--modality takes a supported BIDS suffix",
             received=unknown[0],
             remedy=suggestion(unknown[0], list(MODALITIES)),
         )
@@ -65,7 +65,7 @@ def select_scans(dataset: Path, query: BidsQuery) -> Found[Path]:
     ]
     if not found:
         raise MissingInputError(
-            "the choice must leave at least one scan",
+            "the filters must leave at least one scan",
             received=summed_left_out(every.left_out),
             where=dataset,
             remedy=f"looked for {', '.join(SUFFIXES)}",
@@ -78,7 +78,7 @@ def _is_of(name: BidsName, people: set[str], sessions: set[str]) -> bool:
 
 
 def _concerns(image: LeftOut, people: set[str], sessions: set[str]) -> bool:
-    """Return whether an image that is left out is of somebody who was asked for, as far as its name says."""
+    """Return whether a left-out image belongs to a requested participant, by its name."""
     name = read_name(stem_of(Path(image.name)))
     return _is_of(name, people, sessions) if name is not None else not people and not sessions
 
@@ -99,10 +99,12 @@ def read_rules(path: Path) -> tuple[dict[str, Rule], tuple[str, ...]]:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(
-            "a filter file must be JSON", received=error, where=path, remedy='as {"t1w": {"run": 1}}'
+            "a filter file must be JSON", received=error, where=path, remedy='for example {"t1w": {"run": 1}}'
         ) from error
     if not isinstance(raw, dict) or not all(isinstance(rule, dict) for rule in raw.values()):
-        raise DataError("a filter file must be an object of objects", where=path, remedy='as {"t1w": {"run": 1}}')
+        raise DataError(
+            "a filter file must be an object of objects", where=path, remedy='for example {"t1w": {"run": 1}}'
+        )
     ours = {suffix.lower() for suffix in SUFFIXES}
     rules = {
         name.lower(): {_short(key, path): value for key, value in rule.items()}

@@ -1,4 +1,4 @@
-"""The BIDS validator where it is installed: what it finds wrong with a data set."""
+"""The BIDS validator, if installed: errors of a data set."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def validation_errors(program: Path, dataset: Path) -> list[str]:
         issues = json.loads(done.stdout)["issues"]["issues"]
     except (ValueError, KeyError, TypeError):
         raise DataError(
-            "the BIDS validator must give its result",
+            "the BIDS validator must return a result",
             received=f"exit code {done.returncode}",
             where=dataset,
             remedy="--skip-bids-validation leaves it out",

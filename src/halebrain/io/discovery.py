@@ -1,4 +1,4 @@
-"""Which scans lie in a folder: files of any format, DICOM series, or a BIDS data set; and which images are none."""
+"""Scans in a folder: files of any format, DICOM series, or a BIDS data set; and the images that are left out."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -84,7 +84,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
         one, other = next(iter(shared.items()))
         raise DataError(
             "a DICOM series must lie in one sub-folder",
-            received=f"one in '{other}' and in '{one}'",
+            received=f"a series in both '{other}' and '{one}'",
             where=tree.root,
             remedy=f"name a series of the whole folder ('{tree.root.name}#NUMBER'), or remove the copy",
         )
@@ -92,7 +92,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
 
 
 def is_bids(folder: Path) -> bool:
-    """Return whether a folder says of itself that it is a BIDS data set."""
+    """Return whether a folder is declared as a BIDS data set."""
     return (folder / DESCRIPTION).is_file()
 
 
@@ -122,7 +122,7 @@ def bids_images(
         if reason is None and read is not None:
             found.append((name, read))
         else:
-            left_out.append(LeftOut(name, reason or "without a name of BIDS"))
+            left_out.append(LeftOut(name, reason or "without a BIDS name"))
     return Found(found, left_out)
 
 
@@ -136,20 +136,20 @@ def _is_derivative(dataset: Path) -> bool:
 def _no_scan(file: str, read: BidsName | None, wanted: Collection[str], *, derived: bool) -> str | None:
     """Return why an image of a BIDS data set is no scan; `None` where it is one."""
     if read is None:
-        return "without a name of BIDS"
+        return "without a BIDS name"
     if read.suffix.lower() not in wanted:
-        return "named as masks" if _MASKS.fullmatch(read.suffix) else "of a kind that is not looked at"
+        return "named as masks" if _MASKS.fullmatch(read.suffix) else "with a suffix that is not processed"
     if not re.search(f"{NIFTI}$", file):
-        return "no NIfTI, as BIDS wants it"
+        return "not NIfTI, which BIDS requires"
     if read.entities.get("part") in _PARTS:
         return "the phase, the real or the imaginary part of an image"
     if not derived and any(key in read.entities for key in _DERIVED):
-        return 'derived by name in a data set that does not say "DatasetType": "derivative"'
+        return 'named as derived, in a data set that does not state "DatasetType": "derivative"'
     return None
 
 
 def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[list[Path], list[LeftOut]]:
-    """Return the images of a folder that are scans in files of their own, and what is left out."""
+    """Return the images of a folder that are scans in their own files, and what is left out."""
     results = {name.rpartition("/")[0] for name in tree.names if name.endswith(_OWN)}
     images, left_out = [], list(tree.left_out)
     for name in tree.images():
@@ -159,7 +159,7 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
         if folder in results and "_desc-" in file:
             left_out.append(LeftOut(name, _RESULTS))
         elif name not in tree.broken and name.lower().endswith(_DICOM_SUFFIX):
-            left_out.append(LeftOut(name, "no DICOM, although named so"))
+            left_out.append(LeftOut(name, "not DICOM, despite the name"))
         elif not masks and _MASKS.fullmatch(stem_of(tree.root / name)):
             left_out.append(LeftOut(name, "named as masks"))
         else:

@@ -1,4 +1,4 @@
-"""Files below a folder: which are DICOM, and which links are followed."""
+"""Files below a folder: recognition of DICOM, and checks of links."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ _MAGIC = b"DICM"
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """Groups with which a header may begin, little-endian: that of the file, or that of the object."""
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs")
-"""How a small text begins that stands for a file which is not fetched."""
+"""First bytes of git-annex and Git LFS pointer files, which stand in for files that were not fetched."""
 _FETCH = "fetch it (datalad get / git annex get)"
 
 
@@ -39,11 +39,11 @@ def is_hidden(name: str) -> bool:
 
 
 def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> MissingInputError:
-    """Return the error for a file that is not there; a link of git-annex to one that is not fetched says so.
+    """Return the error for a file that is not there; with a hint for git-annex links whose content is not fetched.
 
     Args:
         path: What was asked for.
-        what: What it is called.
+        what: Its name in messages.
         remedy: What helps where it is no link; empty = "check the path given".
     """
     if not path.is_symlink():
@@ -52,17 +52,17 @@ def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> Missi
     annexed = ".git" in target.parts and "annex" in target.parts
     return MissingInputError(
         f"{what} must exist",
-        received="a link to a file that is not fetched" if annexed else "a link that leads nowhere",
+        received="a link to a file that is not fetched" if annexed else "a broken link",
         where=path,
-        remedy=_FETCH if annexed else "copy the file that it stands for",
+        remedy=_FETCH if annexed else "copy the file that it points to",
     )
 
 
 def check_present(path: Path, *, what: str = "a scan") -> None:
-    """Refuse a path at which nothing lies, or only a text that stands for a file of git-annex or Git LFS.
+    """Raise if a path does not exist, or is only a pointer file of git-annex or Git LFS.
 
     Raises:
-        MissingInputError: So it is; the message says how to fetch it.
+        MissingInputError: It is; the message says how to fetch the file.
     """
     if not path.exists():
         raise missing_file(path, what=what)
@@ -72,7 +72,7 @@ def check_present(path: Path, *, what: str = "a scan") -> None:
         if start.startswith(_POINTERS):
             remedy = _FETCH if start.startswith(_POINTERS[0]) else "fetch it (git lfs pull)"
             raise MissingInputError(
-                f"{what} must exist", received="a text that stands for a file not fetched", where=path, remedy=remedy
+                f"{what} must exist", received="a pointer file whose content was not fetched", where=path, remedy=remedy
             )
 
 
@@ -92,7 +92,7 @@ def check_link(path: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(
             "a link must stay inside the folder given",
-            received="one that leads out",
+            received="a link to a place outside the folder",
             where=path,
             remedy="copy the files, or give the folder that they are in",
         )

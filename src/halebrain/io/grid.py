@@ -1,4 +1,4 @@
-"""Whether two images lie in one place: the same voxels, perhaps in another order, up to the rounding of headers."""
+"""Whether two images have the same grid: the same voxels in any axis order, up to rounding in headers."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from halebrain.core.types import Affine, FloatArray, corners
 
 TOLERANCE_VOXELS = 0.1
-"""How far a corner may be from where it should be, in voxels along each axis; no mask is that exact."""
+"""Tolerance of the grid corners, in voxels along each axis; masks are less exact than this."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Match:
     """How an image lies on a grid.
 
     Args:
-        turn: How its axes must be turned, as nibabel tells it; `None` where they are in order.
+        turn: How its axes must be reordered, as a nibabel orientation; `None` where they are in order.
         voxels: How far the farthest corner is from its place, in voxels of the grid.
         distance_mm: The same in mm.
     """

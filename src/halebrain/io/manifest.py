@@ -1,6 +1,6 @@
-"""The manifest: a typed table of scans, one row a scan, that says what each file is and which split it is in.
+"""The manifest: a typed table with one row per scan, its files and its split.
 
-A data set is this table and nothing else: no hidden slices, no folder names that decide. On disk it is a TSV with
+This table alone defines a data set; folder names have no meaning. On disk it is a TSV with
 BIDS's `n/a` for what is missing, and paths relative to the table's own folder.
 """
 
@@ -43,7 +43,7 @@ class ScanRecord:
         site: Scanner or hospital.
         age: Age in years.
         sex: As the data set gives it ("F", "M").
-        entities: Other BIDS entities that tell apart scans of one modality and session: `acq-mprage_run-1`.
+        entities: Other BIDS entities that distinguish scans of one modality and session: `acq-mprage_run-1`.
     """
 
     subject: str
@@ -161,7 +161,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read and check a table; its delimiter is found by looking, and the case of column names does not matter.
+        """Read and check a table; the delimiter is detected, and the case of column names is ignored.
 
         Raises:
             MissingInputError: The table or a file that it names does not exist.
@@ -258,7 +258,7 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
                 f"the file named under '{name}' must exist",
                 received=file,
                 where=where,
-                remedy="paths count from the manifest's own folder",
+                remedy="paths are relative to the manifest's folder",
             )
         return file
     if name == "age":
@@ -269,7 +269,7 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
                 "'age' must be a number of years",
                 received=repr(text),
                 where=where,
-                remedy="mend the cell, or leave it empty",
+                remedy="fix the cell, or leave it empty",
             ) from error
     choices = {"split": SPLITS, "space": SPACES}.get(name)
     if choices and text not in choices:
@@ -277,7 +277,7 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
             f"'{name}' must be one of {', '.join(choices)}",
             received=repr(text),
             where=where,
-            remedy="mend the cell, or leave it empty",
+            remedy="fix the cell, or leave it empty",
         )
     return text.removeprefix("sub-") if name == "subject" else text
 

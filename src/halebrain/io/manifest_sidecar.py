@@ -1,7 +1,7 @@
-"""The JSON beside a manifest: what its columns mean, where its scans came from, and how they were split.
+"""The JSON sidecar of a manifest: description of columns, source of the scans, and splits.
 
 As in BIDS, each column of the table has an entry with its description, and units or levels. What concerns the table as
-a whole is under `HaleBrain`. No path stands in it, so it is the same wherever the data set lies.
+a whole is under `HaleBrain`. It holds no paths, so it does not change when the data set is moved.
 """
 
 import json
@@ -18,7 +18,7 @@ from halebrain.io.manifest import SPACES, SPLITS, Manifest
 
 _OWN = "HaleBrain"
 _SPLIT_LEVELS = dict(
-    zip(SPLITS, ("to learn from", "to choose thresholds and settings on", "to report results on"), strict=True)
+    zip(SPLITS, ("for training", "for choosing thresholds and settings", "for reporting results"), strict=True)
 )
 _SPACE_LEVELS = dict(zip(SPACES, ("as acquired", "registered to this template"), strict=True))
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "site": {"Description": "Scanner or hospital."},
     "age": {"Description": "Age at the scan.", "Units": "year"},
     "sex": {"Description": "Sex, as the data set gives it.", "Levels": {"F": "female", "M": "male"}},
-    "entities": {"Description": "Further BIDS entities that tell apart scans of one modality and session."},
+    "entities": {"Description": "Further BIDS entities that distinguish scans of one modality and session."},
 }
 
 
@@ -82,12 +82,12 @@ def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
 
 
 def read_origin(manifest: Manifest, table: Path) -> Origin:
-    """Return where the manifest read from `table` came from, checking that the JSON beside it speaks of this table.
+    """Return where the manifest read from `table` came from, checking that its JSON sidecar matches the table.
 
     Raises:
         MissingInputError: There is no JSON beside the table.
         DataError: It is not one that HaleBrain wrote, or the table was changed since.
-        ConfigError: What it says of the origin is not as it should be.
+        ConfigError: Its origin entry is invalid.
     """
     path = sidecar_path(table)
     if not path.is_file():
@@ -99,14 +99,14 @@ def read_origin(manifest: Manifest, table: Path) -> Origin:
         raise DataError(
             f"a manifest's sidecar must be JSON with the key '{_OWN}'",
             where=path,
-            remedy=f"write both anew, or remove {path.name}",
+            remedy=f"write both again, or remove {path.name}",
         ) from error
     if fingerprint != manifest.fingerprint():
         raise DataError(
-            "a manifest must be the one that its sidecar describes",
+            "a manifest must match its sidecar",
             received="other scans, splits or pathologies",
             where=table,
-            remedy=f"write both anew, or remove {path.name}",
+            remedy=f"write both again, or remove {path.name}",
         )
     return parse_config(Origin, origin, where=path)
 

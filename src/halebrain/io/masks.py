@@ -1,4 +1,4 @@
-"""The one rule by which values become a mask or labels, whoever made the file.
+"""The rule that turns values of any file into a mask or labels.
 
 - Whole numbers, or nearly (within 0.001): labels. An image with one value beside 0 is a mask, whatever the value is.
 - Fractions from 0 to 1, with the ringing of a spline around them: a mask, cut at one half.
@@ -69,7 +69,7 @@ def look_at_values(values: FloatArray, path: Path) -> MaskValues:
             "an image must be finite",
             received=f"{int((~np.isfinite(values)).sum())} NaN or infinite voxels",
             where=path,
-            remedy="find out what made them, or set them to 0",
+            remedy="find their cause, or set them to 0",
         )
     low, high = float(values.min()), float(values.max())
     positive = values[values > 0]
@@ -98,7 +98,7 @@ def mask_from(values: FloatArray, path: Path, notes: list[str], labels: Labels =
 
     Args:
         values: Those of an image.
-        path: What it is called in messages.
+        path: Its name in messages.
         notes: Gets a line where the mask is not simply what is above 0.
         labels: Those that count; "all" = every one; `None` = the same, but refused where there are several.
 
@@ -127,7 +127,7 @@ def _refuse(found: MaskValues, labels: Labels, path: Path) -> None:
     if found.kind == "none":
         parts = f"{100 * found.fractional:.0f} % of the voxels other than 0 are fractions"
         raise DataError(
-            "a mask must hold whole numbers, or fractions from 0 to 1",
+            "a mask must hold integers, or fractions from 0 to 1",
             received=f"values from {found.lowest:.4g} to {found.highest:.4g}, "
             + (parts if found.fractional else f"{len(found.labels)} different ones, as in a scan"),
             where=path,
@@ -135,7 +135,7 @@ def _refuse(found: MaskValues, labels: Labels, path: Path) -> None:
         )
     if labels is None and len(found.labels) > 1:
         raise DataError(
-            "which labels are lesion must be said where there are several",
+            "the lesion labels must be given if there are several labels",
             received=", ".join(f"{value:g}" for value in found.labels[:8]),
             where=path,
             remedy="give --labels (all, or numbers)",

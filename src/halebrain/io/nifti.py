@@ -1,4 +1,4 @@
-"""NIfTI out: every file whole and reproducible. Scans of any format are read by `halebrain.io.volume`."""
+"""Writing NIfTI, complete and reproducible. Scans of any format are read by `halebrain.io.volume`."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One series out of a place that holds several: `PATH#NUMBER`."""
+"""Selection of one of several series: `PATH#NUMBER`."""
 
 import os
 from pathlib import Path

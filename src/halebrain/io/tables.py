@@ -1,4 +1,4 @@
-"""Every table that is read: UTF-8 text whose delimiter is found by looking, with a header of different names."""
+"""Reading of tables: UTF-8 text with a detected delimiter and a header of unique names."""
 
 import codecs
 import csv
@@ -17,7 +17,7 @@ LIST_SUFFIX = ".txt"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = "\t;,"
 _STATED = re.compile(r"sep=([\t;,])\r?\n?", re.IGNORECASE)
-"""First line by which Excel is told the delimiter."""
+"""First line that tells Excel the delimiter."""
 Row = dict[str, str]
 
 
@@ -60,8 +60,8 @@ def read_table(path: Path, *, what: str = "a table", quotes: bool = True, remedy
     CRLF or CR; empty rows, and empty cells past the last column, are passed over.
 
     Args:
-        path: The table; its ending says nothing but the delimiter of a table with one column.
-        what: What it is called in messages.
+        path: The table; its suffix only sets the delimiter of tables with one column.
+        what: Its name in messages.
         quotes: Whether a cell may stand in quotes; in tables of BIDS they are part of the cell.
         remedy: What helps where there is no such file.
 
@@ -99,7 +99,7 @@ def read_lines(path: Path, *, what: str) -> list[str]:
 
 
 def read_text(path: Path, *, what: str, remedy: str = "") -> str:
-    """Return a UTF-8 text, with or without the mark at its beginning, its ends of lines as they are.
+    """Return a UTF-8 text, with or without the mark at its beginning, with line ends unchanged.
 
     Raises:
         MissingInputError: There is no such file.
@@ -111,7 +111,7 @@ def read_text(path: Path, *, what: str, remedy: str = "") -> str:
     if raw.startswith(_UTF16) or b"\0" in raw:
         raise DataError(
             f"{what} must be UTF-8 text",
-            received="UTF-16" if raw.startswith(_UTF16) else "zero bytes, as UTF-16 or no text has them",
+            received="UTF-16" if raw.startswith(_UTF16) else "zero bytes, as in UTF-16 or binary files",
             where=path,
             remedy='save it again as "CSV UTF-8" or as UTF-8 text',
         )
@@ -120,7 +120,7 @@ def read_text(path: Path, *, what: str, remedy: str = "") -> str:
     except UnicodeDecodeError as error:
         raise DataError(
             f"{what} must be UTF-8 text",
-            received=f"byte {error.start} that is none",
+            received=f"byte {error.start} is not UTF-8",
             where=path,
             remedy='save it again as "CSV UTF-8" or as UTF-8 text',
         ) from error
@@ -143,7 +143,7 @@ def parse_number(text: str) -> float:
 
 
 def _delimiter(text: str, path: Path, *, quotes: bool) -> str:
-    """Return the delimiter that parts the header into most cells; where none does, the one that the ending promises."""
+    """Return the delimiter that parts the header into most cells; if none does, the delimiter of the suffix."""
     usual = "," if path.suffix.lower() == ".csv" else "\t"
 
     def cells(delimiter: str) -> int:
@@ -175,7 +175,7 @@ def _columns(header: list[str], path: Path, what: str) -> tuple[str, ...]:
         if name and name.lower() in seen:
             raise DataError(
                 f"{what} must name each column once",
-                received=f"'{name}' twice, whatever the case",
+                received=f"'{name}' twice (case is ignored)",
                 where=path,
                 remedy="rename or remove one of the two",
             )

@@ -1,4 +1,4 @@
-"""The files below a folder, listed once; what cannot be read is known by name and reason, and no link is lost."""
+"""The files below a folder, listed once; unreadable files and links are kept with a reason."""
 
 import bisect
 import itertools
@@ -62,7 +62,7 @@ class FileTree:
     def match(self, pattern: str, *, prefix: str | None = None) -> Iterator[tuple[Path, re.Match[str]]]:
         """Yield each file whose relative path ends in `pattern`, a regular expression from a folder or file name on.
 
-        With `prefix`, "" too, it must fit the whole relative path, and only files whose path begins so are looked at.
+        With `prefix`, "" too, it must fit the whole relative path, and only files whose path begins with it are tested.
         """
         compiled = re.compile(rf"(?:.*/)?{pattern}" if prefix is None else pattern, re.DOTALL)
         first = bisect.bisect_left(self.names, prefix or "")
@@ -76,7 +76,7 @@ class FileTree:
     def images(self) -> Iterator[str]:
         """Yield the relative path of each file whose ending is that of a scan, whatever its case.
 
-        A pair is known by its header; an image that lost its own is among them, so that its reader can say so.
+        A pair is known by its header; an image without its header is included, so that reading it reports the problem.
         """
         for name in self.names:
             path = self.root / name

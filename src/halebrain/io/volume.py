@@ -1,4 +1,4 @@
-"""Any image into memory, whatever its format, by its content; the same is asked of all of them.
+"""Read images of any format, recognised by content, with the same checks for all.
 
 Scans, masks and maps are opened here and nowhere else. What must hold is asked of the header first, before memory is
 taken for voxels.
@@ -25,7 +25,7 @@ from halebrain.io.masks import mask_from
 from halebrain.io.selection import split_selection
 
 SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suffixes)
-"""Endings of the files that stand for a scan in a folder; a pair is known by its header."""
+"""Suffixes of files that are scans when a folder is given; a pair is recognised by its header."""
 _ALL_SUFFIXES = SUFFIXES + tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).companions)
 MAP_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in FORMATS.get("dicom").suffixes)
 """Endings of the files that a map or a label image may have."""
@@ -60,11 +60,11 @@ def read_volume(path: Path) -> Volume:
 
 
 def volume_of(image: Any, name: str = "image") -> Volume:
-    """Take a scan from an image of nibabel's; the same is asked of it as of a file.
+    """Take a scan from a nibabel image; the same is asked of it as of a file.
 
     Args:
         image: Any spatial image of nibabel, with one volume.
-        name: What it is called in messages.
+        name: Its name in messages.
 
     Raises:
         DataError: As `read_volume`.
@@ -79,7 +79,7 @@ def _scan(image: Image, path: Path) -> Volume:
             f"a scan needs at least {_MIN_VOXELS} voxels along each axis",
             received=f"shape {image.shape}",
             where=path,
-            remedy="give the whole scan, no localiser",
+            remedy="give the whole scan, not a localiser",
         )
     _check_size(image, path, "a head", _HEAD_MM, _HEAD_SECOND_MM)
     data = _values(image)
@@ -89,12 +89,12 @@ def _scan(image: Image, path: Path) -> Volume:
             "intensities must be finite",
             received=f"{int((~finite).sum())} NaN or infinite voxels",
             where=path,
-            remedy="find out what made them, or set them to 0",
+            remedy="find their cause, or set them to 0",
         )
     if data.min() == data.max():
         kind = "empty (all zero)" if not data.any() else f"constant ({data.flat[0]:g})"
         raise DataError(
-            "a scan must show something",
+            "a scan must have varying intensities",
             received=f"an image that is {kind}",
             where=path,
             remedy="give the scan as it was acquired",
@@ -140,7 +140,7 @@ def read_mask(path: Path, like: Volume, notes: list[str] | None = None) -> MaskA
 
 
 def mask_of(image: Any, like: Volume, name: str = "brain mask", notes: list[str] | None = None) -> MaskArray:
-    """Take a mask from an image of nibabel's as `read_mask` does from a file.
+    """Take a mask from a nibabel image as `read_mask` does from a file.
 
     Raises:
         DataError: As `read_mask`.
@@ -182,7 +182,7 @@ def _on_grid(image: Image, path: Path, like: Volume, rule: str, notes: list[str]
         )
     notes += [f"{path.name}: {note}" for note in image.notes]
     if found.turn is not None:
-        notes.append(f"{path.name}: turned to the orientation of {Path(like.name).name}")
+        notes.append(f"{path.name}: reoriented to match {Path(like.name).name}")
     return np.ascontiguousarray(found.turned(image.load()), dtype=np.float32)
 
 
@@ -196,7 +196,7 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> ScanFormat:
-    """Return the format of a scan, by what it is; by its name where its content does not tell.
+    """Return the format of a scan by its content, else by its name.
 
     Raises:
         DataError: It is in none that is known.
@@ -268,7 +268,7 @@ def _check_size(image: Image, path: Path, what: str, limits_mm: tuple[float, flo
 
 @contextmanager
 def _noted(notes: list[str] | None) -> Iterator[list[str]]:
-    """Give a list for notes, which are logged where nobody takes them."""
+    """Give a list for notes, which are logged if the caller passes none."""
     said: list[str] = [] if notes is None else notes
     yield said
     if notes is None:

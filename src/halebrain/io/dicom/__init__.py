@@ -1,6 +1,6 @@
-"""DICOM in: which series a folder holds, its grid in space, and its pixels.
+"""Reading DICOM: the series of a folder, the grid, and the pixels.
 
-Of each header only the tags that say where a pixel lies and what it is worth are read, so that no name of a person or a
+Only tags about geometry and pixel values are read from headers, so that no name of a person or a
 place can reach a message, a log or an output.
 """
 

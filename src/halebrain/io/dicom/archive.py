@@ -1,4 +1,4 @@
-"""Archives unpacked for reading: files only, under names of our own, so that no member can leave the folder."""
+"""Archives unpacked for reading: files only, under new names, so that no member can leave the folder."""
 
 import shutil
 import tarfile
@@ -15,7 +15,7 @@ from halebrain.core.errors import DataError
 from halebrain.core.leftovers import scratch_folder
 
 _MAX_BYTES = 32 * 2**30
-"""More than this, unpacked, is no scan."""
+"""A scan is never larger than this when unpacked."""
 _ZIP_ENCRYPTED = 0x1
 _DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, ValueError)
 
@@ -39,7 +39,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 "an archive must be readable",
                 received=type(error).__name__,
                 where=path,
-                remedy="it is damaged or cut off; copy it again",
+                remedy="it is damaged or incomplete; copy it again",
             ) from None
         yield folder
 
@@ -61,7 +61,7 @@ def _keep(member: Member, target: Path, path: Path, number: int) -> None:
     name, strange, _, opened = member
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if strange or ".." in parts or parts[:1] == ("/",) or name[1:2] == ":":
-        kind = "a link or a device" if strange else "one that leaves the folder"
+        kind = "a link or a device" if strange else "a path outside the folder"
         raise DataError(
             "an archive must hold files below its own folder",
             received=f"{kind} (member {number})",

@@ -1,4 +1,4 @@
-"""dcm2niix where it is installed: the field's own converter reads the pixels, the headers still decide the grid."""
+"""dcm2niix, if installed, reads the pixels; the headers still determine the grid."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from halebrain.core.types import Affine, FloatArray
 from halebrain.io.dicom.frames import Frame
 
 ENVIRONMENT = "HALEBRAIN_DICOM"
-"""Environment variable: "auto" (dcm2niix where it is there and agrees), "pydicom", or "dcm2niix"."""
+"""Environment variable: "auto" (dcm2niix if it is installed and its result agrees), "pydicom", or "dcm2niix"."""
 _CHOICES = ("auto", "pydicom", "dcm2niix")
 _TIMEOUT_S = 900
 _TOLERANCE_MM = 1e-2

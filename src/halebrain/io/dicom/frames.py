@@ -1,4 +1,4 @@
-"""One plane of pixels as its header tells of it, in a file of its own or in a multi-frame file."""
+"""One plane of pixels as its header describes it, from a single-frame or multi-frame file."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ TAGS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ComplexImageComponent"),
     *(0x00430010, 0x0043102F),
 )
-"""All that is read of a header; what says who was scanned, where and by whom is not among it."""
+"""All header fields that are read; none identifies the person, the site or the operator."""
 _GE_OWNER, _GE_PART = (0x0043, 0x0010), (0x0043, 0x102F)
 """Where GE says whose private group it is, and which part of a complex image: numbers in the order of `PARTS`."""
 PARTS = ("magnitude", "phase", "real", "imaginary")
@@ -29,7 +29,7 @@ MODALITIES = {
     *("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "SC", "US", "XA"),
     *("SEG", "SR", "PR", "KO", "REG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE"),
 }
-"""What may be repeated in a message; anything else in that field could be anything."""
+"""Values that may appear in a message; other values of that field could be personal data."""
 _MR_IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{tail}" for tail in ("", ".1", ".4")}
 """Classes of objects that must have pixels."""
 
@@ -37,7 +37,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 _MOST_FRAMES = 100_000
-"""A file cannot hold more: beyond, its header is damaged."""
+"""A file cannot hold more; a larger number means a damaged header."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Frame:
     Args:
         file: Where it is.
         index: Number within a multi-frame file; `None` for the only one.
-        uid: What tells it from all others; never shown.
+        uid: Unique identifier; never shown.
         series_uid: The series that it belongs to; never shown.
         number: Series number, where it is given.
         modality: "MR", "CT", …, or "unknown" for what the standard does not list.
@@ -90,12 +90,12 @@ def frames_of(header: Any, file: Path) -> Iterator[Frame]:
     """Yield the frames of a header read with `TAGS`; none for an object that is no image.
 
     Raises:
-        ValueError: It is an image without its size, or nothing at all; other errors for other damage.
+        ValueError: It is an image without dimensions, or no image; other errors for other damage.
     """
     if "Rows" not in header or "Columns" not in header:
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
         if not kind or kind in _MR_IMAGES:
-            raise ValueError("an image without its size, or nothing at all")
+            raise ValueError("an image without dimensions, or no image")
         return
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     count = int(header.get("NumberOfFrames") or 1)

@@ -10,12 +10,12 @@ from halebrain.core.types import Affine
 from halebrain.io.dicom.frames import Frame, Numbers
 
 _SAME_PLACE_MM = 1e-2
-"""Two slices nearer than this lie at one position."""
+"""Two slices closer than this are at the same position."""
 _UNEVEN = 0.1
-"""A slice may lie this part of the distance from where even spacing has it: scanners round what they write."""
+"""Tolerance of the slice position, as a fraction of the spacing: scanners round positions."""
 TILTED = "the slices are shifted against each other (a tilted gantry): the grid is not rectangular"
 _TILT = np.sin(np.deg2rad(0.5))
-_AGAIN = "export the series again, whole"
+_AGAIN = "export the complete series again"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -60,7 +60,7 @@ def sorted_grid(frames: Sequence[Frame], where: Path) -> tuple[list[Frame], Affi
     off = float(np.linalg.norm(positions - ideal, axis=1).max())
     if off > _UNEVEN * float(np.linalg.norm(step)):
         raise DataError(
-            "slices must lie on one line", received=f"one that is {off:.2f} mm beside it", where=where, remedy=_AGAIN
+            "slices must lie on one line", received=f"a slice {off:.2f} mm off the line", where=where, remedy=_AGAIN
         )
     first = ordered[0]
     assert first.orientation is not None
@@ -99,7 +99,7 @@ def _check_gaps(along: Numbers, where: Path) -> None:
             "a series must have one slice at each position",
             received=f"{len(along)} slices at {len(along) - doubled} positions",
             where=where,
-            remedy="it holds several volumes or copies; leave one volume",
+            remedy="it holds several volumes or copies; keep one volume",
         )
     usual = float(np.median(gaps))
     units = np.rint(gaps / usual)

@@ -1,4 +1,4 @@
-"""DICOM headers read: where each frame lies and how its pixels are to be taken, nothing of the person.
+"""Reading of DICOM headers: geometry and pixel format of each frame, without personal data.
 
 Everything else stays unread on disk; messages count files instead of naming them, as names of files are often names of
 people.
@@ -75,7 +75,7 @@ def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
     if damaged:
         raise DataError(
             "every DICOM header must be readable",
-            received=f"{damaged} of {len(files)} files that are not",
+            received=f"{damaged} of {len(files)} files are not readable",
             where=where,
             remedy="export them again",
         )
@@ -88,7 +88,7 @@ def is_multi_frame(file: Path) -> bool:
         try:
             header = open_header(file, ["NumberOfFrames"])
             return int(header.get("NumberOfFrames") or 1) > 1
-        except Exception:  # reading it as a scan will tell
+        except Exception:  # reading it as a scan reports the error
             return False
 
 
@@ -99,7 +99,7 @@ def series_uids(files: list[Path]) -> set[str]:
         for file in files:
             try:
                 header = open_header(file, ["SeriesInstanceUID", "Rows"])
-            except Exception:  # reading it as a scan will tell
+            except Exception:  # reading it as a scan reports the error
                 continue
             if "Rows" in header:
                 found.add(str(header.get("SeriesInstanceUID", "")))

@@ -29,11 +29,11 @@ def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
         frame = frames[slot]
         if plane.shape != (rows, columns) or not frame.grey:
             raise DataError(
-                "a DICOM scan must hold grey values, one a pixel",
+                "a DICOM scan must hold one grey value per pixel",
                 where=where,
                 remedy="export the original images, not colour ones",
             )
-        # What gets too large is infinite, and refused by whoever reads the values.
+        # Values that overflow become infinite and are refused by the reader.
         with np.errstate(all="ignore"):
             data[:, :, slot] = (plane.astype(np.float64) * frame.slope + frame.intercept).T
     return data
@@ -49,7 +49,9 @@ def _planes(frames: Sequence[Frame], where: Path) -> Iterator[tuple[int, npt.NDA
             index = frames[slot].index
             if (stored.ndim == 3 and (index or 0) >= len(stored)) or stored.ndim not in (2, 3):
                 raise DataError(
-                    "a DICOM file must hold as many frames as it says", where=where, remedy="export the series again"
+                    "a DICOM file must hold as many frames as its header states",
+                    where=where,
+                    remedy="export the series again",
                 )
             yield slot, stored[index or 0] if stored.ndim == 3 else stored
 
@@ -90,7 +92,7 @@ def _promised_bytes(dataset: pydicom.Dataset) -> int:
 def _damaged(where: Path) -> DataError:
     return DataError(
         "every slice must be readable",
-        received="pixels that are missing or cut off",
+        received="missing or truncated pixel data",
         where=where,
         remedy="export the series again",
     )

@@ -64,7 +64,7 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
 
 @contextmanager
 def open_series(path: Path, series: str | None) -> Iterator[Series]:
-    """Give the frames of one series while their files are at hand; arguments and errors are those of `read_dicom`."""
+    """Give the frames of one series while their files are available; arguments and errors are those of `read_dicom`."""
     with _files(path) as files:
         frames, others = read_frames(files, path)
         chosen = choose(group_series(frames), series, path, others=others)
@@ -87,7 +87,7 @@ def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:
         raise UnavailableError(
             "dcm2niix must convert the series onto the grid of its headers",
             where=where,
-            remedy="unset HALEBRAIN_DICOM to read it without",
+            remedy="unset HALEBRAIN_DICOM to read it without dcm2niix",
         )
     return read_pixels(frames, where)
 
@@ -95,7 +95,7 @@ def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:
 def _agrees(data: FloatArray, frames: list[Frame], where: Path) -> bool:
     """Return whether converted values are those of the files in the first, the middle and the last slice.
 
-    Where nothing installed decodes the files, the converter is believed.
+    If no installed package decodes the files, the converter is trusted.
     """
     slots = sorted({0, len(frames) // 2, len(frames) - 1})
     try:

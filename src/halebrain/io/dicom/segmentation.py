@@ -1,4 +1,4 @@
-"""DICOM out: a mask as a DICOM segmentation that lies on its source series.
+"""Writing DICOM: a mask as a DICOM segmentation on the grid of its source series.
 
 The standard requires that a segmentation names the patient and the study of its source; those fields that it requires,
 and no others, are copied from the headers into the file. None of them reaches a message or a log.
@@ -27,12 +27,12 @@ from halebrain.io.selection import split_selection
 _TOLERANCE_MM = 1e-3
 _SERIES = 9000
 """Added to the number of the source series."""
-_SAYS = "Anomalies found by software; research use only"
+_SAYS = "Anomalies detected by software; research use only"
 
 
 @dataclass(frozen=True)
 class SegmentationAbout:
-    """What a segmentation says of how it was made.
+    """Provenance of a segmentation.
 
     Args:
         version: Version of HaleBrain.
@@ -67,7 +67,7 @@ def check_source(source: Path) -> None:
 def segmentation_bytes(mask: MaskArray, affine: Affine, source: Path, about: SegmentationAbout) -> bytes:
     """Return a binary DICOM segmentation of one series.
 
-    Every frame of the source has one of its own, empty ones too, so that the segmentation lies on the very same grid.
+    Every source frame has its own segmentation frame, empty ones too, so that the segmentation lies on the same grid.
 
     Args:
         mask: Bool `(i, j, k)` on the grid of the scan as `read_dicom` gives it.
@@ -102,7 +102,7 @@ def _planes(
             "a mask must lie on the grid of its series",
             received=f"shape {mask.shape}",
             where=where,
-            remedy="leave --dicom-seg out; the NIfTI mask lies on the grid of the scan",
+            remedy="remove --dicom-seg; the NIfTI mask lies on the grid of the scan",
         )
     return np.ascontiguousarray(turned.transpose(2, 1, 0))
 
@@ -142,7 +142,7 @@ def _encode(
             raise DataError(
                 "a series must have the headers that DICOM-SEG refers to",
                 where=where,
-                remedy="leave --dicom-seg out; the NIfTI mask lies on the same grid",
+                remedy="remove --dicom-seg; the NIfTI mask lies on the same grid",
             ) from None
     return buffer.getvalue()
 

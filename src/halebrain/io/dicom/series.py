@@ -1,4 +1,4 @@
-"""Which images lie among DICOM frames, which of them is a scan, and which one is meant."""
+"""Grouping of DICOM frames into images, and selection of the scan."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from halebrain.io.dicom.frames import PARTS, Frame
 from halebrain.io.dicom.geometry import count_positions
 
 MIN_SLICES = 8
-"""Fewer are a scout."""
+"""A series with fewer slices is a localiser."""
 _SAME_DIRECTION = 1e-2
 _LOCALISER = "LOCALIZER"
 _PHASE = "phase"
@@ -21,7 +21,7 @@ _SAME = ("series_uid", "contrast", "part", "modality")
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """What may be said of a series without naming anybody.
+    """Description of a series without personal data.
 
     Args:
         number: Series number, where it is given.
@@ -48,7 +48,7 @@ class SeriesInfo:
 
 @dataclass(frozen=True)
 class Series:
-    """The frames of one image, with what may be said of it."""
+    """The frames of one image, with its description."""
 
     info: SeriesInfo
     frames: tuple[Frame, ...]
@@ -103,7 +103,7 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
         return _noted(eligible[0], magnetic)
     if eligible:
         raise _ambiguous(eligible, where)
-    # Nothing fits; where there is one candidate, reading it tells best what is wrong with it.
+    # Nothing fits; a single candidate is read, as this gives the most specific error.
     placed = [one for one in magnetic if one.frames[0].placed and _LOCALISER not in one.frames[0].image_type]
     if placed and all(one.info.part == _PHASE for one in placed):
         raise _only_phase(placed, where)
@@ -113,7 +113,7 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
         f"a DICOM scan needs {MIN_SLICES} slices with a position in space, one at each place",
         received=_listed(magnetic),
         where=where,
-        remedy="localisers, projections and time series are no scans",
+        remedy="localisers, projections and time series are not scans",
     )
 
 
@@ -155,7 +155,7 @@ def _noted(one: Series, series: list[Series]) -> Series:
     if not others:
         return one
     said = " and ".join(part for part in PARTS if part in others)
-    return replace(one, notes=(f"the series holds {said} images too; its {one.info.part} images are taken",))
+    return replace(one, notes=(f"the series holds {said} images too; its {one.info.part} images are used",))
 
 
 def _only_phase(series: list[Series], where: Path) -> DataError:
@@ -172,7 +172,7 @@ def _wanted(series: list[Series], wanted: str, where: Path) -> Series:
     found = found or [one for one in series if one.info.number is not None and str(one.info.number) == wanted]
     if not found:
         raise DataError(
-            "the series chosen must be there",
+            "the chosen series must exist",
             received=repr(wanted),
             where=where,
             remedy=f"there are {_listed(series)}",

@@ -1,4 +1,4 @@
-"""The headers that a DICOM segmentation refers to: UIDs, place, and of patient and study what the standard requires."""
+"""The headers that a DICOM segmentation refers to: UIDs, geometry, and the required patient and study fields."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +27,8 @@ _DIGITS = 16
 def source_headers(frames: Sequence[Frame], grid: Affine, where: Path) -> list[Any]:
     """Return the headers of sorted frames: one a slice, or one of a multi-frame file.
 
-    Direction, pixel size and distance are those of the grid, so that one slice whose numbers are rounded otherwise
-    does not stand apart; positions are the headers' own.
+    Direction, pixel size and distance are those of the grid, so that one slice with other rounding
+    does not differ; positions are those of the headers.
 
     Args:
         frames: All slices of the scan, in order.
@@ -122,5 +122,5 @@ def _refused(received: str, where: Path) -> DataError:
         "DICOM-SEG needs the UIDs and the slices of one whole series",
         received=received,
         where=where,
-        remedy="leave --dicom-seg out; the NIfTI mask lies on the same grid",
+        remedy="remove --dicom-seg; the NIfTI mask lies on the same grid",
     )

@@ -1,4 +1,4 @@
-"""What a scan format is, and the checks that all of them share."""
+"""Interface of the scan formats, and their shared checks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from halebrain.core.types import Affine, FloatArray, Placement
 
 @dataclass(frozen=True)
 class Image:
-    """What a file says of itself, before anything is asked of it as a scan; its voxels are read when `load` is called.
+    """The header of a file, before it is checked as a scan; its voxels are read when `load` is called.
 
     Args:
         shape: As on disk, without trailing axes of length one after the third.
@@ -36,7 +36,7 @@ class ScanFormat:
     """One way in which a scan lies on disk.
 
     Args:
-        title: What it is called in messages.
+        title: Its name in messages.
         suffixes: Endings that it is known by, lower case.
         read: Reads the header of a path.
         companions: Endings of files that belong to one with a suffix of above; given alone, they are read too.
@@ -85,7 +85,7 @@ def checked_affine(affine: npt.ArrayLike, path: Path) -> Affine:
 
 
 def missing_affine(path: Path, header: str) -> DataError:
-    """Return the error for a file whose header says nothing of where its voxels lie."""
+    """Return the error for a file whose header has no affine."""
     return DataError(
         "a scan needs an affine",
         received=header,

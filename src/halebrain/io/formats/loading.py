@@ -1,4 +1,4 @@
-"""Opening what nibabel reads, by content and not by name, with every way in which that fails told in one line."""
+"""Opening files with nibabel, by content instead of name, with one-line errors for every failure."""
 
 import gzip
 import io
@@ -23,20 +23,20 @@ from halebrain.core.types import FloatArray
 from halebrain.io.formats.base import without_trailing_ones
 
 Opener = Callable[[], AbstractContextManager[Any]]
-"""Gives an image of nibabel's, whose files are open as long as the context lasts."""
+"""Gives a nibabel image, whose files are open as long as the context lasts."""
 _UNREADABLE = (
     *(ImageFileError, HeaderDataError, WrapStructError, MGHError, EOFError, OSError, zlib.error, struct.error),
     *(ValueError, TypeError, OverflowError, KeyError, IndexError, MemoryError),
 )
-# What nibabel puts right in a header, it tells on stderr; what matters of it is checked and told here.
+# nibabel prints its header corrections on stderr; the relevant ones are checked and reported here.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 _GZIP = b"\x1f\x8b"
 _MOST_PACKED = 1032
 """Bytes that one byte of gzip can stand for at most."""
 _OTHERS = {
-    b"\x28\xb5\x2f\xfd": "a file packed by zstd",
-    b"BZh": "a file packed by bzip2",
-    b"\xfd7zXZ\0": "a file packed by xz",
+    b"\x28\xb5\x2f\xfd": "a file compressed with zstd",
+    b"BZh": "a file compressed with bzip2",
+    b"\xfd7zXZ\0": "a file compressed with xz",
     b"PK\x03\x04": "a zip archive",
     b"\x89HDF": "an HDF5 file (MINC 2)",
     b"CDF": "a NetCDF file (MINC 1)",
@@ -45,7 +45,7 @@ _OTHERS = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
 }
-"""How the files of others begin."""
+"""First bytes of files in other formats."""
 
 
 def read_header(opener: Opener, path: Path, title: str) -> Any:
@@ -53,7 +53,7 @@ def read_header(opener: Opener, path: Path, title: str) -> Any:
 
     Args:
         opener: Opens it.
-        path: What it is called in messages.
+        path: Its name in messages.
         title: What it should be ("NIfTI").
 
     Raises:
@@ -63,7 +63,7 @@ def read_header(opener: Opener, path: Path, title: str) -> Any:
         kind = image.get_data_dtype()
         if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
             raise DataError(
-                "a scan must hold one real number a voxel",
+                "a scan must hold one real number per voxel",
                 received=f"data type {kind}",
                 where=path,
                 remedy="export its magnitude, or one channel of it",
@@ -87,7 +87,7 @@ def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
 
 @contextmanager
 def opened(kind: Any, files: Mapping[str, Path | None]) -> Iterator[Any]:
-    """Give an image of one of nibabel's classes from open files; each may be packed or not, whatever its name.
+    """Give an image of a nibabel class from open files; each may be packed or not, whatever its name.
 
     Args:
         kind: The class.
@@ -100,7 +100,7 @@ def opened(kind: Any, files: Mapping[str, Path | None]) -> Iterator[Any]:
         try:
             image = kind.from_file_map(holders)
         except Exception as error:
-            # scipy, which reads the .mat beside an SPM image, has errors of its own.
+            # scipy, which reads the .mat beside an SPM image, raises its own errors.
             if type(error).__module__.startswith("scipy.io"):
                 raise ValueError(f"its .mat: {error}") from error
             raise
@@ -136,7 +136,7 @@ def _stream(path: Path) -> BinaryIO:
 
 @contextmanager
 def _told(path: Path, title: str) -> Iterator[None]:
-    """Tell in one line what makes a file unreadable."""
+    """Report in one line why a file is unreadable."""
     try:
         # A damaged header makes nibabel and numpy warn too; what they warn of is checked after this.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -150,12 +150,12 @@ def _told(path: Path, title: str) -> Iterator[None]:
             where=path,
             remedy="unpack or convert it"
             if foreign
-            else f"it is damaged, cut off or no {title}; copy or convert it again",
+            else f"it is damaged, incomplete or not {title}; copy or convert it again",
         ) from error
 
 
 def _read_to_the_end(image: Any) -> None:
-    """Read what nibabel left of packed files: their checksum, which tells other values than were written, is there."""
+    """Read the rest of compressed files to verify their checksum, which detects corrupted values."""
     for holder in image.file_map.values():
         if isinstance(holder.fileobj, gzip.GzipFile):
             while holder.fileobj.read(1 << 20):
@@ -170,4 +170,4 @@ def _check_length(image: Any, file: Path | None) -> None:
     with file.open("rb") as handle:
         most = size * (_MOST_PACKED if handle.read(2) == _GZIP else 1)
     if promised > most:
-        raise ValueError(f"{promised} bytes of voxels promised by the header, {size} bytes in the file")
+        raise ValueError(f"{promised} bytes of voxels according to the header, {size} bytes in the file")

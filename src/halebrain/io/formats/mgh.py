@@ -21,7 +21,7 @@ _TYPE = slice(20, 24)
 _TYPES = {struct.pack(">i", code) for code in (0, 1, 3, 4, 10)}
 """Codes of unsigned byte, integer, float, short and unsigned short."""
 _GOOD_RAS = slice(28, 30)
-"""Bytes that say whether the header's geometry is to be believed."""
+"""Bytes of the flag that marks the header's geometry as valid."""
 
 
 def read_mgh(path: Path) -> Image:

@@ -1,4 +1,4 @@
-"""NIfTI in a single file, and what all NIfTI headers say: where voxels lie, in which units."""
+"""Single-file NIfTI, and the geometry and units of NIfTI headers."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -21,7 +21,7 @@ from halebrain.io.formats.base import (
 from halebrain.io.formats.loading import Opener, first_bytes, opened, read_header, read_values
 
 _UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
-"""Codes of `xyzt_units` that are not mm; files without a unit are in mm, as all the world writes them."""
+"""Codes of `xyzt_units` that are not mm; files without a unit are taken as mm, the common practice."""
 DAMAGED_QFORM = "its qform cannot be read; its sform is used"
 
 
@@ -37,11 +37,11 @@ def read_nifti(path: Path) -> Image:
 
 
 def take_image(image: Any, name: Path) -> Image:
-    """Take an image of nibabel's that is in memory, or that nibabel will read, as a file of its own would be.
+    """Take a nibabel image in memory, or one that nibabel will read, like a file.
 
     Args:
         image: Any spatial image of nibabel.
-        name: What it is called in messages.
+        name: Its name in messages.
 
     Raises:
         DataError: Its file is damaged, or its affine is missing or singular.
@@ -52,11 +52,11 @@ def take_image(image: Any, name: Path) -> Image:
 # What is infinite in a header is refused below; on the way there numpy would warn of it on stderr.
 @np.errstate(all="ignore")
 def placed_image(opener: Opener, path: Path) -> Image:
-    """Return an image of nibabel's whose header says where it lies, in mm whatever its units.
+    """Return a nibabel image whose header says where it lies, in mm whatever its units.
 
     Args:
         opener: Opens it.
-        path: What it is called in messages.
+        path: Its name in messages.
 
     Raises:
         DataError: It is damaged, or its affine is missing or singular.

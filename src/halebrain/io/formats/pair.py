@@ -1,4 +1,4 @@
-"""A header and an image in two files: NIfTI pairs, and Analyze 7.5 as SPM wrote it too."""
+"""Header and image in two files: NIfTI pairs, and Analyze 7.5, also of SPM."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ def pair_of(path: Path) -> tuple[Path, Path]:
     other = _beside(path, base, wanted)
     if other is None:
         raise MissingInputError(
-            f"a pair needs its {kind} beside it",
+            f"a pair needs its {kind} in the same folder",
             received="/".join(base + ending for ending in wanted) + " missing",
             where=path,
             remedy="copy both files",
@@ -91,7 +91,7 @@ def _read_analyze(path: Path, raw: bytes, files: dict[str, Path | None]) -> Imag
     @contextmanager
     def opener() -> Iterator[Any]:
         if not Spm2AnalyzeImage.header_class.may_contain_header(raw):
-            raise ValueError("a header that is none of Analyze's or NIfTI's")
+            raise ValueError("a header that is neither Analyze nor NIfTI")
         with opened(Spm2AnalyzeImage, files) as image:
             yield image
 
