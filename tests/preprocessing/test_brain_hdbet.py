@@ -83,7 +83,7 @@ def test_the_weights_may_lie_in_a_folder_of_the_users(install, oblique, tmp_path
 @pytest.mark.parametrize("version", [1, 2])
 def test_absent_weights_are_said_before_anything_is_run(install, oblique, version):
     install(version, "sys.exit('ran all the same')")
-    with pytest.raises(UnavailableError, match=r"hd-bet_params.*HALEBRAIN_HDBET_WEIGHTS.*not fetched") as caught:
+    with pytest.raises(UnavailableError, match=r"hd-bet_params.*HALEBRAIN_HDBET_WEIGHTS.*not downloaded") as caught:
         extract_by_hdbet(oblique[0])
     assert caught.value.exit_code == 69
 
@@ -117,7 +117,7 @@ def test_what_goes_wrong_is_said_in_one_line(install, oblique, tmp_path, script,
 def test_a_file_that_is_no_program_is_said(tools, oblique):
     path = tools("hd-bet", "")
     path.write_bytes(b"\x00\x01")
-    with pytest.raises(UnavailableError, match="program that starts"):
+    with pytest.raises(UnavailableError, match="program hd-bet must start"):
         extract_by_hdbet(oblique[0])
 
 

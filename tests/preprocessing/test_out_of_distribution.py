@@ -16,10 +16,10 @@ from halebrain.preprocessing.recognise import UNKNOWN
 PREPROCESSOR = Preprocessor(PreprocessingConfig(registration="none", bias_correction="none"))
 # White matter, cortex, nuclei, CSF of the sulci, CSF of the ventricles; resolution in mm.
 FOREIGN = {
-    "proton density": ((0.72, 0.86, 0.80, 0.92, 0.95), 2, "no T1w, T2w or FLAIR"),
-    "susceptibility": ((0.62, 0.64, 0.52, 0.70, 0.72), 2, "no T1w, T2w or FLAIR"),
-    "fractional anisotropy": ((0.65, 0.15, 0.25, 0.06, 0.05), 2, "no T1w, T2w or FLAIR"),
-    "FDG-PET": ((0.40, 0.90, 0.95, 0.12, 0.10), 7, "no T1w, T2w or FLAIR"),
+    "proton density": ((0.72, 0.86, 0.80, 0.92, 0.95), 2, "unlike T1w, T2w and FLAIR"),
+    "susceptibility": ((0.62, 0.64, 0.52, 0.70, 0.72), 2, "unlike T1w, T2w and FLAIR"),
+    "fractional anisotropy": ((0.65, 0.15, 0.25, 0.06, 0.05), 2, "unlike T1w, T2w and FLAIR"),
+    "FDG-PET": ((0.40, 0.90, 0.95, 0.12, 0.10), 7, "unlike T1w, T2w and FLAIR"),
     "amyloid PET": ((0.90, 0.55, 0.70, 0.20, 0.15), 7, "as smooth as PET"),
 }
 
@@ -111,10 +111,10 @@ def test_the_contrast_does_not_depend_on_the_units(healthy, means, contrast, gai
 def test_a_cut_head_a_child_and_a_small_head_are_named(healthy, t1):
     cut = run(healthy, t1, cut=26)
     assert any("cut off" in reason for reason in cut["out_of_distribution_reasons"])
-    assert not any("none of an adult" in flag for flag in cut["flags"])
+    assert not any("not an adult's" in flag for flag in cut["flags"])
     whole_ml = run(healthy, t1)["brain_volume_ml"]
     child = run(healthy, t1, scale=(900 / whole_ml) ** (1 / 3))
-    assert any("900 ml is none of an adult" in reason for reason in child["out_of_distribution_reasons"])
+    assert any("900 ml is not an adult's" in reason for reason in child["out_of_distribution_reasons"])
     small = run(healthy, t1, scale=(1000 / whole_ml) ** (1 / 3))
     assert any("a small brain (1000 ml)" in flag for flag in small["flags"])
     assert not any("small brain" in reason for reason in small["out_of_distribution_reasons"])
@@ -190,7 +190,7 @@ BAD = {
     "saturation": ({"saturated_share": 0.07}, "7 %"),
     "equalisation": ({"distance_to_uniform": 0.01}, "0.010"),
     "8 bit": ({"grey_levels": 255, "highest_intensity": 255.0}, "255"),
-    "two placements": ({"placements_apart_mm": 18.04}, "18.0 mm apart"),
+    "two placements": ({"placements_apart_mm": 18.04}, "differ by 18.0 mm"),
 }
 
 
@@ -237,7 +237,7 @@ def test_a_name_that_says_another_contrast():
     assert qc["flags"] == []
     judge_name(qc, "FLAIR")
     judge_name(qc, "FLAIR")
-    assert qc["flags"] == ["its name says FLAIR, but it looks like T1w: check which scan this is"]
+    assert qc["flags"] == ["its name says FLAIR, but the image looks like T1w: check the contrast"]
     assert not qc["out_of_distribution"]
     judge_name(qc, "ADC")
     assert qc["out_of_distribution"]

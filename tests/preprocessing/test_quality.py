@@ -104,7 +104,7 @@ def test_a_small_head_and_an_8_bit_image_are_named():
     rendered = np.round(np.clip(255 * volume.data / volume.data.max(), 0, 255)).astype(np.float32)
     small = Volume(rendered, volume.affine @ np.diag([0.7, 0.7, 0.7, 1]))
     flags = " ".join(measured(small, mask).flags)
-    assert "none of an adult" in flags
+    assert "not an adult's" in flags
     assert "8-bit" in flags
     assert "overlap" in flags
 

@@ -1,4 +1,4 @@
-"""Whether a scan can be an MR image of a brain at all, by its intensities."""
+"""Check by intensities that a scan can be an MR image of a brain."""
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def refuse_without_structure(volume: Volume, brain_mask: MaskArray) -> None:
     """
     inside = volume.data[brain_mask]
     if inside.size < 2:
-        return  # that no brain was found is said by whoever looked for it
+        return  # the brain extractor reports an empty mask
     low, high = (float(value) for value in np.percentile(inside, [1, 99]))
     if not high > low:
         found = f"{low:g} everywhere"

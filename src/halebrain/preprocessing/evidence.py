@@ -1,4 +1,4 @@
-"""What a scan shows of whether it is one that models can judge: figures of its intensities, sharpness and field."""
+"""Quality-control figures of intensities, sharpness and field of view."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def intensity_figures(volume: Volume, brain_mask: MaskArray) -> dict[str, Any]:
     the highest intensity, `None` where there is no such step: no 8-bit image), `lowest_intensity`, `highest_intensity`,
     `saturated_share` (of the brain's voxels at its highest value), `distance_to_uniform`
     (Kolmogorov–Smirnov, between the 1st and 99th percentile; an equalised histogram has 0), and `normalised`
-    ("to [0, 1]", "standardised" or `None`), which is worth knowing and no fault.
+    ("to [0, 1]", "standardised" or `None`), which is informative only.
 
     Args:
         volume: The scan on its native grid.

@@ -1,4 +1,4 @@
-"""What every use of ITK needs here: one thread, errors of our own, and the way between its LPS and our RAS."""
+"""Shared ITK helpers: one thread, HaleBrain errors, and conversion between LPS and RAS."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def one_itk_thread() -> Iterator[None]:
         raise DataError(
             "a scan must register and have its bias field fitted",
             received=reason,
-            remedy="look at the scan and its header",
+            remedy="check the scan and its header",
         ) from error
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

@@ -1,7 +1,7 @@
-"""Rules by which a scan is told to be none that a model can judge, or one to look at twice: one function each.
+"""Rules that flag a scan or mark it as out of distribution: one function per rule.
 
-A rule sees the figures of quality control alone and gives a line for the user, or nothing. Reasons that withhold a
-verdict make the scan out of distribution; the others are flags.
+A rule takes the quality-control figures and returns a line for the user, or `None`. Reasons that withhold a
+verdict mark the scan as out of distribution; the others are flags.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _LOW_MARGIN = 1.5
 """`registration_margin` of right placements: 2 and more in stripped scans, 1.3 to 1.6 in thick slices whose brain mask
 holds some scalp; of wrong ones: up to 1.5."""
 _CHILD_ML, _SMALL_ML = 950.0, 1050.0
-"""Brains of the adults at hand: 990 to 1680 ml, 1 of 66 below 1050 ml; below 950 ml are children of up to about two."""
+"""Brains of adults: 990 to 1680 ml, 1 of 66 below 1050 ml; below 950 ml are children of up to about two."""
 _CUT_FACE = 0.3
 """Share of the brain's largest cross-section on a face of the field of view. Real scans of thick slices: up to 0.19."""
 _CUT_OFF = 0.02
@@ -45,7 +45,7 @@ class Rule:
     Args:
         name: Short and unique.
         check: Figures of quality control → a line for the user with the value measured and what to do, or `None`.
-        withholds: Whether a verdict on such a scan means nothing.
+        withholds: Whether the results of such a scan are not valid.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Rule:
 
 
 def judge(qc: dict[str, Any]) -> None:
-    """Add what the rules say of a scan to its quality control.
+    """Apply the rules to a scan and add the results to its quality control.
 
     Sets `flags` (its own lines first), `out_of_distribution` (bool) and `out_of_distribution_reasons` (those lines).
 
     Args:
-        qc: Figures; a rule whose figure is missing or `None` says nothing.
+        qc: Figures; a rule is skipped if its figure is missing or `None`.
     """
     qc["flags"] = list(qc.get("flags", ()))
     qc["out_of_distribution"], qc["out_of_distribution_reasons"] = False, []
@@ -70,13 +70,13 @@ def judge(qc: dict[str, Any]) -> None:
 
 
 def judge_name(qc: dict[str, Any], named: str | None) -> None:
-    """Add a flag where a scan is called another contrast than it shows, or one that no model learned.
+    """Add a flag if declared and inferred contrast differ, or if the declared contrast is not supported.
 
     Args:
         qc: Its quality control, changed in place.
-        named: What its name or manifest says, as a BIDS suffix; `None` claims nothing.
+        named: Declared contrast (from name or manifest), a BIDS suffix; `None` = not declared.
     """
-    # A close call between two contrasts is no ground to doubt a name.
+    # An uncertain inference does not contradict a declared contrast.
     line = contrast_flag(named, qc.get("contrast") if qc.get("contrast_sure") else None)
     if line is not None and line not in qc.get("flags", ()):
         _add(qc, line, withholds=is_foreign(named))
@@ -90,7 +90,7 @@ def _add(qc: dict[str, Any], line: str, *, withholds: bool) -> None:
 
 
 def _is_misplaced(qc: Figures) -> bool:
-    """Return whether what lies where in the scan is not known, so that nothing can be read off its tissues."""
+    """Return whether the position of the brain is unknown, so that tissue intensities cannot be used."""
     return _failed(qc) is not None or _turned(qc) is not None
 
 
@@ -99,7 +99,7 @@ def _failed(qc: Figures) -> str | None:
         return None
     figures = (("overlap", qc.get("registration_mask_dice")), ("margin", qc.get("registration_margin")))
     said = ", ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)
-    return f"registration to the template failed{f' ({said})' if said else ''}: do not trust the maps"
+    return f"registration to the template failed{f' ({said})' if said else ''}: do not use the maps"
 
 
 def _turned(qc: Figures) -> str | None:
@@ -113,14 +113,14 @@ def _overlap(qc: Figures) -> str | None:
     dice = qc.get("registration_mask_dice")
     if dice is None or dice >= _LOW_REGISTRATION_DICE or qc.get("registration_failed"):
         return None
-    return f"brain and template overlap by {dice:.2f} only: look at the brain mask, and whether the head is whole"
+    return f"low overlap of brain and template ({dice:.2f}): check the brain mask and the field of view"
 
 
 def _margin(qc: Figures) -> str | None:
     margin = qc.get("registration_margin")
     if margin is None or margin >= _LOW_MARGIN or _is_misplaced(qc):
         return None
-    return f"fits the template only {margin:.2f} times as well as when it is turned: look at the brain mask"
+    return f"fits the template only {margin:.2f} times as well as a rotated placement: check the brain mask"
 
 
 def _contrast(qc: Figures) -> str | None:
@@ -129,8 +129,8 @@ def _contrast(qc: Figures) -> str | None:
         return None
     shown = ", ".join(f"{name} {levels[name]:.2f}" for name in ("white", "cortex", "deep", "fluid"))
     return (
-        f"shows the intensities of no T1w, T2w or FLAIR ({shown}): "
-        "maps mean nothing for a model that learned from these; give one of them"
+        f"intensities unlike T1w, T2w and FLAIR ({shown}): "
+        "maps are not valid, as models were trained on these; give one of them"
     )
 
 
@@ -145,14 +145,14 @@ def _child(qc: Figures) -> str | None:
     size = _uncut_ml(qc)
     if size is None or size >= _CHILD_ML:
         return None
-    return f"a brain of {size:.0f} ml is none of an adult: look at the mask and the spacing; models learned from adults"
+    return f"a brain of {size:.0f} ml is not an adult's: check the mask and the spacing; models were trained on adults"
 
 
 def _small(qc: Figures) -> str | None:
     size = _uncut_ml(qc)
     if size is None or not _CHILD_ML <= size < _SMALL_ML:
         return None
-    return f"a small brain ({size:.0f} ml): models learned from adults; do not trust the maps if this is a child"
+    return f"a small brain ({size:.0f} ml): models were trained on adults; do not use the maps if this is a child"
 
 
 def _uncut_ml(qc: Figures) -> float | None:
@@ -172,9 +172,9 @@ def _cut(qc: Figures) -> str | None:
 def _coarse(qc: Figures) -> str | None:
     spacing, across = qc.get("spacing_max_mm") or 0.0, qc.get("brain_voxels_across")
     if spacing > _COARSE_MM:
-        return f"voxels of {spacing:.1f} mm are coarser than any that models learned from (6 mm): give a finer scan"
+        return f"voxels of {spacing:.1f} mm are coarser than the training data (6 mm): give a finer scan"
     if across is not None and across < _FEW_VOXELS:
-        return f"the brain is {across} voxels across only: give a whole scan, no localiser"
+        return f"the brain is only {across} voxels across: give a whole scan, not a localiser"
     return None
 
 
@@ -183,8 +183,8 @@ def _placed_twice(qc: Figures) -> str | None:
     if apart <= _PLACEMENTS_MM:
         return None
     return (
-        f"its header places it twice, {apart:.1f} mm apart (sform and qform): the sform is used, other programs may "
-        "take the qform; results repeat both"
+        f"sform and qform of its header differ by {apart:.1f} mm: the sform is used, other programs may "
+        "use the qform; the results keep both"
     )
 
 
@@ -199,7 +199,7 @@ def _equalised(qc: Figures) -> str | None:
     distance = qc.get("distance_to_uniform")
     if distance is None or distance >= _EQUALISED:
         return None
-    return f"all intensities are equally frequent ({distance:.3f}): an equalised histogram; give the original scan"
+    return f"all intensities are equally frequent ({distance:.3f}): histogram equalisation; give the original scan"
 
 
 def _eight_bit(qc: Figures) -> str | None:
@@ -226,4 +226,4 @@ RULES: tuple[Rule, ...] = (
     Rule("8 bit", _eight_bit, withholds=False),
     Rule("two placements", _placed_twice, withholds=False),
 )
-"""All of them; another is a function and a line here."""
+"""All rules; a new rule is a function and a line here."""

@@ -1,4 +1,4 @@
-"""The one path from a scan to the working grid, for training and for detection alike, with the way back."""
+"""Preprocessing from a scan to the working grid and back, the same for training and detection."""
 
 import hashlib
 from collections.abc import Callable
@@ -35,8 +35,8 @@ from halebrain.preprocessing.registration import (
 from halebrain.preprocessing.template import Template, find_template, template_on
 from halebrain.preprocessing.upright import orientation_ratio
 
-LOOK_AT_MASK = "skull stripped by registration to the template: look at the brain mask"
-"""Flag of a brain mask that was found without a learned extractor, however sure."""
+LOOK_AT_MASK = "skull stripped by registration to the template: check the brain mask"
+"""Flag of a brain mask that was found without a learned extractor, whatever its confidence."""
 
 
 class PreprocessingConfig(GrowingConfig):
@@ -53,7 +53,7 @@ class PreprocessingConfig(GrowingConfig):
         low_percentile: Percentile inside the brain that becomes 0.
         high_percentile: Percentile inside the brain that becomes 1.
         template: Another atlas than the MNI template: a T1 brain in any format. The working grid is centred on it, and
-            positions of lesions are told in its space.
+            positions of lesions are given in its space.
         template_mask: Brain mask of `template`; `None` = it is stripped.
     """
 
@@ -97,10 +97,10 @@ class WorkingScan:
         native_brain_mask: Bool, on the native grid.
         template_to_native: World-to-world matrix, mm, RAS.
         intensity: What became 0 and 1, after bias correction.
-        content: Hash of the input's voxels and affine, before anything was done to them; seeds go by it.
+        content: Hash of the input's voxels and affine, before anything was done to them; seeds are derived from it.
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
-        qc: Quality-control numbers; "flags" lists what a user should look at, "contrast" is what was recognised,
-            "out_of_distribution" says whether a verdict should be withheld, for "out_of_distribution_reasons".
+        qc: Quality-control numbers; "flags" lists what a user should check, "contrast" is the inferred contrast,
+            "out_of_distribution" is true if results should not be used, for "out_of_distribution_reasons".
         steps: What was done, with parameters, JSON-able.
         seconds: How long the steps took.
     """
@@ -161,7 +161,7 @@ class Preprocessor:
     """
 
     def __init__(self, config: PreprocessingConfig) -> None:
-        BRAIN_EXTRACTORS.get(config.brain)  # an unknown name is said at once, not at the first scan
+        BRAIN_EXTRACTORS.get(config.brain)  # an unknown name fails now, not at the first scan
         self.config = config
         engine = _engine(config)
         if engine is not None:
@@ -186,7 +186,7 @@ class Preprocessor:
             volume: The scan on its native grid.
             brain_mask: Bool on the same grid; `None` = find it with the configured extractor.
             space: The template's name where the scan lies in template space already.
-            begin: Told the name of each step as it begins.
+            begin: Called with the name of each step when it begins.
 
         Raises:
             DataError: The scan is no MR, has no usable brain, or still has its skull.
@@ -242,7 +242,7 @@ class Preprocessor:
         *,
         is_registered: bool,
     ) -> dict[str, Any]:
-        """Return what the rules of quality control look at, beside what `_report` says; JSON-able."""
+        """Return the figures for the quality-control rules, in addition to `_report`; JSON-able."""
         image, mask = working
         native, (template, template_mask) = Grid(volume.shape, volume.affine), template_on(self.grid, self.template)
         found = intensity_figures(volume, brain.mask) | geometry_figures(volume, brain.mask)
@@ -317,7 +317,7 @@ def _report(
     if max(volume.spacing_mm) > 4:
         flags.append(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
     if brain.confidence < 0.9:
-        flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): look at it, or give --brain-mask")
+        flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask")
     elif brain.method == "atlas":
         flags.append(LOOK_AT_MASK)
     qc["flags"] = flags

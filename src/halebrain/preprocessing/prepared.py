@@ -1,7 +1,7 @@
-"""Prepared scans: what the preprocessing gave, on disk, with all that says how it was made.
+"""Prepared scans: preprocessed images on disk with their provenance.
 
-A prepared scan is an image on the working grid, its masks, and a JSON beside the image. Whoever trains or evaluates
-on it takes it as it is; nothing is registered or filtered twice.
+A prepared scan is an image on the working grid, its masks, and a JSON beside the image. Training and evaluation
+use it unchanged; nothing is registered or filtered twice.
 """
 
 import json
@@ -32,7 +32,7 @@ _LABEL = re.compile(r"[\w+-]+")
 _SET = ("space", "desc", "label")
 """Entities that the names of prepared files set themselves."""
 _FREE_KEYS = frozenset({"brain"})
-"""Settings in which a prepared scan may differ from what is asked: how its brain was found is done with."""
+"""Settings in which a prepared scan may differ: its brain has been extracted already."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PreparedFiles:
 
     @property
     def sidecar(self) -> Path:
-        """The JSON; written last, so its presence says that all is there."""
+        """The JSON sidecar; written last, so its presence marks a complete scan."""
         return sidecar_of(self.image)
 
 
@@ -107,7 +107,7 @@ def _check_labels(record: ScanRecord) -> None:
         value = getattr(record, name)
         if value is not None and not _LABEL.fullmatch(value):
             raise DataError(
-                f"'{name}' becomes part of a file name, of letters, digits, - and _",
+                f"'{name}' must hold only letters, digits, - and _ (it becomes part of a file name)",
                 received=repr(value),
                 where=record.image,
                 remedy="give it another label in the manifest",
@@ -190,12 +190,12 @@ def read_sidecar(image: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):
-        return None  # Raw data sets have sidecars too, and it is not for us to judge them.
+        return None  # Raw data sets have sidecars, too; they are not validated here.
     return found if isinstance(found, dict) and found.get(_MARK) == _FORM else None
 
 
 def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingConfig) -> WorkingScan | None:
-    """Return a prepared scan as if it had been preprocessed anew; `None` where `image` is not a prepared one.
+    """Return a prepared scan as if it had just been preprocessed; `None` if `image` is not a prepared one.
 
     Its native grid is the working grid: maps of it stay there.
 
@@ -205,14 +205,16 @@ def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingCon
         config: How it should have been prepared.
 
     Raises:
-        DataError: It was prepared otherwise, or lost its mask.
+        DataError: It was prepared with other settings, or its mask is missing.
     """
     sidecar = read_sidecar(image)
     if sidecar is None:
         return None
     _check_settings(sidecar["preprocessing"], config, image)
     if brain_mask is None:
-        raise DataError("a prepared scan needs its brain mask", where=image, remedy="take the manifest beside it")
+        raise DataError(
+            "a prepared scan needs its brain mask", where=image, remedy="use the manifest in the same folder"
+        )
     found = read_map(image)
     if found.shape != config.shape:
         raise DataError(
@@ -247,7 +249,7 @@ def open_scan(
     begin: Callable[[str], None] | None = None,
     notes: list[str] | None = None,
 ) -> WorkingScan:
-    """Return what the preprocessing makes of a scan; a prepared one is taken as it is.
+    """Return a preprocessed scan; a prepared one is used unchanged.
 
     Args:
         preprocessor: What to do with a scan that is not prepared.
@@ -255,7 +257,7 @@ def open_scan(
         image: Where it was read from.
         brain_mask: Its mask; `None` = find it.
         space: "native", or the template's name where the scan lies in template space already.
-        begin: Told the name of each step of the preprocessing as it begins.
+        begin: Called with the name of each step of the preprocessing when it begins.
         notes: Gets a line for each thing that was done to the mask; `None` = these and those on the scan are logged.
 
     Raises:
@@ -276,8 +278,8 @@ def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: P
     if other:
         named = ", ".join(f"{key} {found.get(key)!r} instead of {asked.get(key)!r}" for key in other)
         raise DataError(
-            "a prepared scan must have been prepared as the model expects it",
+            "a scan must be prepared with the settings that the model expects",
             received=named,
             where=image,
-            remedy="prepare it again with those settings, or set data.preprocessing to its own",
+            remedy="prepare it again with those settings, or set data.preprocessing to those of the scan",
         )

@@ -1,4 +1,4 @@
-"""Figures by which one looks at a scan twice: how it registered, noise, what is missing, whether masks make sense."""
+"""Quality-control figures: registration, noise, missing slices, plausibility of masks."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ GRID_DICE = "working_grid_mask_dice"
 """Overlap of brain and template on the working grid, of every scan: registered here, before, or not at all. What the
 registration itself ended at is another figure, `registration_mask_dice`."""
 _LOW_GRID_DICE = 0.90
-"""Real adult scans reach 0.93 to 0.98 with their masks; below 0.90 the picture shows why."""
+"""Real adult scans reach 0.93 to 0.98 with their masks; lower values need a visual check."""
 _MOST_ML = 2000.0
 """Of adults, brain with the fluid in and around it as extractors leave it; small brains are flagged by the pipeline."""
 
@@ -27,8 +27,8 @@ class ScanQuality:
 
     Args:
         figures: Name with unit → value; `None` where it is not defined (no registration, no annotation).
-        flags: One line for each thing that a user should look at; where the pictures of all scans are looked at anyway,
-            a mask that was found with confidence is none.
+        flags: One line for each thing that a user should check; as the pictures of all scans are checked anyway,
+            a mask found with confidence is not flagged.
         histogram: Share of brain voxels in each of 64 equal bins of the scaled intensity in [0, 1]; sums to 1.
     """
 
@@ -86,9 +86,9 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     flags = []
     dice, brain_ml = figures[GRID_DICE] or 0.0, figures["brain_volume_ml"] or 0.0
     if dice < _LOW_GRID_DICE:
-        flags.append(f"brain and template overlap by {dice:.2f} only: look at the registration")
+        flags.append(f"low overlap of brain and template ({dice:.2f}): check the registration")
     if brain_ml > _MOST_ML:
-        flags.append(f"a brain of {brain_ml:.0f} ml is none of an adult: look at the mask and the spacing")
+        flags.append(f"a brain of {brain_ml:.0f} ml is not an adult's: check the mask and the spacing")
     if figures["gap_slices"]:
         flags.append(f"{figures['gap_slices']:.0f} empty or repeated slices within the brain")
     if figures["lesion_volume_ml"] == 0:

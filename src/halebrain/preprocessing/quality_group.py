@@ -1,11 +1,11 @@
-"""Each scan among its kind: how far its intensities and figures lie from those of the other scans of one contrast."""
+"""Group quality control: distance of each scan's histogram and figures from other scans of its contrast."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 _ENOUGH = 8
-"""Scans of one contrast from which on the odd one out can be told."""
+"""Minimum number of scans of one contrast for outlier detection."""
 _FAR = 5.0
 """Robust deviations from the median that make a scan an outlier: one in 1.7 million of normal ones."""
 
@@ -43,7 +43,7 @@ def robust_deviations(values: Sequence[float | None]) -> list[float | None]:
 
 
 def outliers(figures: Sequence[Mapping[str, float | None]]) -> list[tuple[float, list[str]]]:
-    """Return for each scan of one contrast how far off its farthest figure is, and a line for each figure far off.
+    """Return the largest robust deviation of each scan of one contrast, and a line for each outlying figure.
 
     Args:
         figures: One mapping a scan, all of the same names.
@@ -55,6 +55,6 @@ def outliers(figures: Sequence[Mapping[str, float | None]]) -> list[tuple[float,
                 continue
             worst, lines = found[place]
             if abs(deviation) > _FAR:
-                lines.append(f"{name} {figures[place][name]:g} lies {deviation:+.0f} deviations from the other scans")
+                lines.append(f"{name} {figures[place][name]:g} lies {deviation:+.0f} robust SD from the other scans")
             found[place] = (max(worst, abs(deviation)), lines)
     return found

@@ -1,4 +1,4 @@
-"""Which contrast a scan has, by how bright white matter, grey matter and fluid are against each other."""
+"""Infer the contrast of a scan from the intensities of white matter, grey matter and fluid."""
 
 from dataclasses import asdict, dataclass
 
@@ -11,7 +11,7 @@ from halebrain.preprocessing.tissue_priors import tissue_priors
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 UNKNOWN = "unknown"
 _ENOUGH = 60
-"""Voxels of a tissue that must be seen to say how bright it is."""
+"""Minimum number of voxels of a tissue to measure its intensity."""
 _TOLD_APART = 2.5
 """Standard deviations of white matter that fluid must be away from it. Real scans: 6 to 29; virtual ones: from 3.5."""
 _T1_GREY = (0.48, 0.97)
@@ -21,9 +21,9 @@ _FLAIR_GREY = (0.97, 1.6)
 _T2_GREY = (0.75, 1.08)
 """In T2, where fluid is the brightest. Real scans: 0.82 to 1.00; virtual ones: 0.84 to 0.93; proton density: 0.5."""
 _UNSURE = 0.05
-"""Between T1 with contrast agent and FLAIR of little contrast nobody can tell by these levels alone."""
+"""Between these values, T1 with contrast agent and low-contrast FLAIR cannot be told apart by intensity."""
 _FOREIGN = ("PDw", "PET", "SWI", "T2starw", "dwi", "ADC", "FA", "bold", "asl", "CT")
-"""Names of contrasts that are none of T1, T2 and FLAIR."""
+"""Names of contrasts other than T1, T2 and FLAIR."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +107,28 @@ def recognise_contrast(levels: TissueLevels) -> str:
 
 
 def is_sure(levels: TissueLevels) -> bool:
-    """Return whether the recognised contrast is no close call between T1 with contrast agent and FLAIR."""
+    """Return whether T1 with contrast agent and FLAIR can be told apart reliably."""
     return levels.fluid > levels.white or abs(levels.grey_position - _T1_GREY[1]) > _UNSURE
 
 
 def is_foreign(named: str | None) -> bool:
-    """Return whether a name speaks of a contrast that is none of T1, T2 and FLAIR."""
+    """Return whether a name declares a contrast other than T1, T2 and FLAIR."""
     return named is not None and named.lower() in {name.lower() for name in _FOREIGN}
 
 
 def contrast_flag(named: str | None, seen: str | None) -> str | None:
-    """Return a line for the user where a scan is called one contrast and shows another, else `None`.
+    """Return a warning if declared and inferred contrast differ, else `None`.
 
     Args:
-        named: What its name or manifest says, as a BIDS suffix; `None`, or a word that is no contrast, claims nothing.
-        seen: What was recognised in it; `None` or "unknown" contradicts nothing.
+        named: Declared contrast, a BIDS suffix; `None` or an unknown word = not declared.
+        seen: Inferred contrast; `None` or "unknown" = not inferred.
     """
     if is_foreign(named):
-        return f"its name says {named}: maps mean nothing for a model that learned from T1w, T2w and FLAIR"
+        return f"its name says {named}: maps are not valid, as the model was trained on T1w, T2w and FLAIR"
     claimed = _family(named)
     if claimed is None or seen not in CONTRASTS or claimed == seen:
         return None
-    return f"its name says {named}, but it looks like {seen}: check which scan this is"
+    return f"its name says {named}, but the image looks like {seen}: check the contrast"
 
 
 def _family(named: str | None) -> str | None:

@@ -35,7 +35,7 @@ class Template:
 
 
 def find_template(path: Path | None = None, mask: Path | None = None) -> Template:
-    """Return the atlas that a configuration means.
+    """Return the atlas of a configuration.
 
     Args:
         path: A T1 brain in any format; `None` = the MNI template.
@@ -92,7 +92,7 @@ def _read_template(path: Path, mask_path: Path | None) -> Template:
             "intensities of an atlas must vary",
             received=f"{low:g} everywhere",
             where=path,
-            remedy="give an image, not a mask",
+            remedy="give an image instead of a mask",
         )
     inside = np.where(brain, np.clip((volume.data - low) / (high - low), 0, 1), 0).astype(np.float32)
     image, mask = resample(inside, source, grid), resample(brain.astype(np.float32), source, grid) > 0.5

@@ -1,4 +1,4 @@
-"""Where the template is sure of its tissues: there a registered brain's intensities are read.
+"""Masks of pure tissue in the template, for measuring intensities of a registered brain.
 
 Source: ICBM 2009a Nonlinear Symmetric (Fonov et al. 2009, 2011), as nilearn ships its tissue maps.
 """

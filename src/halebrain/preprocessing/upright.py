@@ -1,7 +1,7 @@
-"""Whether a registered scan is the right way up: compared with the template as it is, and turned over.
+"""Orientation check of a registered scan: upright or inverted, by comparison with the template.
 
-An affine registration fits a head that its header turns upside down or back to front nearly as well, as brains are
-egg-shaped. What lies inside tells.
+Affine registration fits an inverted or back-to-front head nearly as well as an upright one, as brains are
+egg-shaped. The interior of the brain shows the difference.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from scipy import ndimage
 from halebrain.core.types import FloatArray, MaskArray
 
 TURNED_RATIO = 1.25
-"""Below this the scan is taken to be turned over. Real scans the right way up: 1.7 to 5; turned over: 0.3 to 1.0."""
+"""Below this the scan is taken to be inverted. Upright real scans: 1.7 to 5; inverted ones: 0.3 to 1.0."""
 _TURNS = ((1,), (2,), (1, 2))
-"""Axes that are flipped: back to front, upside down, both. Left to right cannot be told from a symmetric template."""
+"""Axes that are flipped: back to front, upside down, both. A symmetric template cannot show left–right flips."""
 
 
 def normalised_mutual_information(one: FloatArray, other: FloatArray, mask: MaskArray, *, bins: int = 32) -> float:
@@ -26,7 +26,7 @@ def normalised_mutual_information(one: FloatArray, other: FloatArray, mask: Mask
 def orientation_ratio(
     image: FloatArray, brain_mask: MaskArray, template: FloatArray, template_mask: MaskArray
 ) -> float | None:
-    """Return what image and template share, over the most that they share when the image is turned over.
+    """Return the similarity of image and template, relative to the best similarity of an inverted image.
 
     Args:
         image: Registered scan.

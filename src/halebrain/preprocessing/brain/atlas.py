@@ -1,4 +1,4 @@
-"""The brain in a head, without weights: the template's surface, brought in by outline and by registration, refined.
+"""Brain extraction without learned weights: the template's surface, aligned by outline and registration, then refined.
 
 Good enough for an adult's T1, T2 or FLAIR; learned extractors (SynthStrip, HD-BET, deepbet) take precedence over it.
 """
@@ -16,9 +16,9 @@ from halebrain.preprocessing.registration import EngineName, Registration, regis
 
 _TURNS = 4
 _ENGINE: EngineName = "simpleitk"
-"""Greedy brings the outline of a rough mask onto the template's, wherever that is: mask and scale grow together."""
+"""Greedy aligns the outline of a rough mask with the template's, so an error of the mask becomes an error of scale."""
 _SETTLED = 0.985
-"""Dice of two masks in a row above which another turn changes nothing that matters."""
+"""Dice of two successive masks above which further iterations change nothing relevant."""
 _PLAUSIBLE_ML = (800.0, 2000.0)
 _LEAST_CONFIDENCE = 0.3
 
@@ -31,13 +31,13 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     is registered to the template, the surface fitted again from the better place, until the mask stays.
 
     Raises:
-        DataError: No brain was found that one could trust.
+        DataError: No brain was found with enough confidence.
     """
     prior = load_prior()
     small = isotropic(volume)
     head = head_mask(small)
     if not head.any():
-        raise _failed(volume, "no head against the background")
+        raise _failed(volume, "no head found against the background")
     with one_itk_thread():
         place = align_outline(small, head, prior)
     surface = fit_surface(small, prior, place, prior_sigma_mm=6.0)
@@ -45,7 +45,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     registration: Registration | None = None
     for _ in range(_TURNS):
         if not rough.any():
-            raise _failed(volume, "the head does not hold the template's brain")
+            raise _failed(volume, "the head does not contain the template's brain")
         near = place if registration is None else registration.template_to_native
         registration = register_to_template(small, rough, near=near, engine=_ENGINE)
         surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
@@ -62,7 +62,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
 
 
 def _confidence(registration: Registration, surface: Surface, size_ml: float, *, head_ml: float) -> float:
-    """Return how far the mask is to be trusted, in [0, 1].
+    """Return the confidence of the mask, in [0, 1].
 
     It must fit the template, have an edge, a brain's volume, and a head around it (in adults about twice as large).
     """

@@ -1,4 +1,4 @@
-"""Whatever comes: a stripped scan as it is, a whole head by the best extractor that this machine has.
+"""Automatic choice: stripped scans are kept, whole heads go to the best extractor on this machine.
 
 The order is fixed: stripped already, SynthStrip (weights or program), HD-BET (program), deepbet
 (installed package), atlas, which needs nothing.
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def extract_automatically(volume: Volume) -> BrainMask:
     """Return the brain of a scan, with or without its skull.
 
-    A learned extractor that is there and fails makes room for the next one; that is said on stderr and in the notes.
+    If a learned extractor fails, the next one is used; stderr and the notes report it.
 
     Raises:
         DataError: It is not stripped, and no brain was found in it.
@@ -42,6 +42,6 @@ def extract_automatically(volume: Volume) -> BrainMask:
         try:
             return replace(extract(volume), notes=tuple(notes))
         except (DataError, UnavailableError) as error:
-            notes.append(f"{name} failed, another brain extractor was used: {error}")
+            notes.append(f"{name} failed, another brain extractor is used: {error}")
             _log.warning("%s: %s", volume.name, notes[-1])
     return replace(extract_by_atlas(volume), notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""What every brain extractor promises: a mask, and how far it is to be trusted."""
+"""Interface of the brain extractors: a mask with a confidence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class BrainMask:
         confidence: From 0 (a guess) to 1 (sure).
         volume_ml: Volume of the mask.
         template_to_native: World-to-world matrix, mm, RAS, close to where registration will end; `None` = not known.
-        notes: What the user should know of how it was found; they become flags of quality control.
+        notes: Remarks on how it was found; they become quality flags.
     """
 
     mask: MaskArray
@@ -57,6 +57,6 @@ def judge(mask: MaskArray, volume: Volume, method: str) -> BrainMask:
             "a brain mask must hold 200 to 2500 ml",
             received=f"{size:.0f} ml from {method}",
             where=volume.name,
-            remedy="look at the scan, or give --brain-mask",
+            remedy="check the scan, or give --brain-mask",
         )
     return BrainMask(mask, method, confidence, size)

@@ -1,4 +1,4 @@
-"""Running a brain extractor that the user has installed: its own program, in a folder that is gone afterwards."""
+"""Running a brain extractor that the user has installed: a separate program, in a temporary folder."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Literal
 from halebrain.core.errors import ConfigError, DataError, UnavailableError
 
 DEVICE_VARIABLE = "HALEBRAIN_BRAIN_DEVICE"
-"""Where learned extractors run: "cpu", "cuda", or "auto" (the default: CUDA where there is one)."""
+"""Device of learned extractors: "cpu", "cuda", or "auto" (the default: CUDA if available)."""
 _TIMEOUT_S = 3600
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -30,7 +30,7 @@ def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[st
 
     Raises:
         UnavailableError: It cannot be started.
-        DataError: It fails, or takes more than an hour; the message ends in the last line that it said.
+        DataError: It fails, or takes more than an hour; the message ends in its last output line.
     """
     name = Path(arguments[0]).name
     try:
@@ -46,14 +46,14 @@ def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[st
         )
     except OSError as error:
         raise UnavailableError(
-            f"{name} must be a program that starts",
+            f"the program {name} must start",
             received=error.strerror or error,
             where=arguments[0],
-            remedy="install it again, or take --brain atlas",
+            remedy="install it again, or use --brain atlas",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise DataError(
-            f"{name} must end within an hour", where=where, remedy="look at the scan, or take --brain atlas"
+            f"{name} must end within an hour", where=where, remedy="check the scan, or use --brain atlas"
         ) from error
     if done.returncode != 0:
         said = last_line(done.stderr) or last_line(done.stdout) or "no message"

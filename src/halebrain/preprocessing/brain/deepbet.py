@@ -53,7 +53,7 @@ def extract_by_deepbet(volume: Volume) -> BrainMask:
         raise UnavailableError(
             "deepbet needs its two networks",
             received=f"no distribution {DISTRIBUTION} that holds {' and '.join(FILES)}",
-            remedy=f"pip install --no-deps {DISTRIBUTION}, name their folder in {WEIGHTS_VARIABLE}, or take another",
+            remedy=f"pip install --no-deps {DISTRIBUTION}, name their folder in {WEIGHTS_VARIABLE}, or use another",
         )
     standard, to_original = reorient(volume, "RAS")
     return judge(to_original(_outline(standard, paths)), volume, "deepbet")
@@ -140,9 +140,9 @@ def _run(path: Path, image: FloatArray, low: float, high: float) -> FloatArray:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, IndexError, AttributeError, TypeError) as error:
-            raise _wrong(path, f"one that fails ({type(error).__name__})") from error
+            raise _wrong(path, f"a network that fails ({type(error).__name__})") from error
     if found.shape != image.shape:
-        raise _wrong(path, f"one that gives {found.shape} for {image.shape}")
+        raise _wrong(path, f"an output of shape {found.shape} for {image.shape}")
     return found
 
 
@@ -154,7 +154,7 @@ def _changed(path: Path) -> int:
             "deepbet needs its two networks",
             received=f"no {path.name}",
             where=path.parent,
-            remedy=f"let {WEIGHTS_VARIABLE} name the folder that holds {' and '.join(FILES)}, or unset it",
+            remedy=f"set {WEIGHTS_VARIABLE} to the folder that holds {' and '.join(FILES)}, or unset it",
         ) from error
 
 
@@ -165,13 +165,13 @@ def _load(path: Path, _time: int, device: str) -> Any:
     try:
         network = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        raise _wrong(path, f"a file that does not open ({type(error).__name__})") from error
+        raise _wrong(path, f"a file that cannot be opened ({type(error).__name__})") from error
     return network.eval()
 
 
 def _wrong(path: Path, found: str) -> DataError:
     return DataError(
-        "deepbet's network must be one that its package gives out",
+        "deepbet's networks must be those of its package",
         received=found,
         where=path,
         remedy=f"pip install --no-deps --force-reinstall {DISTRIBUTION}",

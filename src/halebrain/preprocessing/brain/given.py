@@ -8,7 +8,7 @@ _PLAUSIBLE_ML = (200.0, 2500.0)
 
 
 def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
-    """Take the mask as it is, refusing only what cannot be a brain.
+    """Use the mask unchanged, and refuse only masks that cannot be a brain.
 
     Raises:
         DataError: The mask is on another grid, or its volume is outside 0.2–2.5 litres.
@@ -26,6 +26,6 @@ def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
             "a brain mask must hold 200 to 2500 ml",
             received=f"{size:.0f} ml",
             where=volume.name,
-            remedy="check that the mask is the brain's",
+            remedy="check that it is a brain mask",
         )
     return BrainMask(mask, "given", 1.0, size)

@@ -26,10 +26,10 @@ _NOWHERE = "http://127.0.0.1:9"
 _OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _NOWHERE)
 _OFFLINE |= {"no_proxy": "", "NO_PROXY": ""}
 _RELEASE = {1: "", 2: "release_2.0.0"}
-"""Where in `~/hd-bet_params` the weights of a version lie."""
+"""Path of the weights of each version in `~/hd-bet_params`."""
 _WEIGHTS = {1: "0.model", 2: "fold_all/checkpoint_final.pth"}
 _MASKS = ("brain_bet.nii.gz", "brain_bet_mask.nii.gz", "brain_mask.nii.gz")
-"""What the versions call the mask of `brain.nii.gz`."""
+"""File name of the mask of `brain.nii.gz` in each version."""
 
 
 @BRAIN_EXTRACTORS.register("hdbet")
@@ -64,7 +64,7 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
                 "hd-bet must write a mask",
                 received="none, and no error",
                 where=volume.name,
-                remedy="run it yourself to see why, or take --brain atlas",
+                remedy="run it yourself to see why, or use --brain atlas",
             )
         mask = read_mask(written[0], standard)
     return judge(to_original(mask), volume, "hdbet")
@@ -100,7 +100,7 @@ def _find_weights(version: int) -> Path:
         f"HD-BET {version} needs its weights on this machine",
         received=f"no {_WEIGHTS[version]}",
         where=root,
-        remedy=f"put them there, or name their folder in {WEIGHTS_VARIABLE}; they are not fetched from the network",
+        remedy=f"put them there, or name their folder in {WEIGHTS_VARIABLE}; they are not downloaded",
     )
 
 

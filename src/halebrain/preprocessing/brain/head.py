@@ -1,6 +1,6 @@
-"""Where a head is, and a first guess of where the template's brain lies in it: by the head's outline alone.
+"""Position of the head, and a first estimate of the position of the brain, from the outline of the head.
 
-The outline (skin against air) is there in every contrast, so this step does not ask which one it is.
+The outline (skin against air) is visible in every contrast, so this step does not depend on the contrast.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _SEED = 20240703
 _SKIN_MM = 13.0
 """From the surface of the brain to the skin: CSF, skull and scalp of an adult above the ears."""
 _LOWEST_MM = -20.0
-"""Below this height in template space the outline is face and neck, whose shape says nothing."""
+"""Below this height in template space the outline is face and neck, whose shape is not informative."""
 _SCALE = 0.93
 """An adult's brain against the template's, along an axis."""
 _PITCHES = (0.0, -0.3, 0.3)
@@ -39,7 +39,7 @@ def isotropic(volume: Volume, spacing_mm: float = 2.0) -> Volume:
 
 
 def head_mask(volume: Volume) -> MaskArray:
-    """Return the head of a scan on a 2 mm grid: the largest piece above noise, with its inside filled; may be empty."""
+    """Return the head of a scan on a 2 mm grid: the largest component above noise, filled; may be empty."""
     data = volume.data
     positive = data[data > 0]
     if positive.size == 0:

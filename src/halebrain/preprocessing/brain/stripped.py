@@ -37,7 +37,7 @@ def extract_stripped(volume: Volume) -> BrainMask:
 
 
 def _foreground(volume: Volume) -> tuple[MaskArray, float]:
-    """Return the largest piece above background, holes filled, and the share of the background that is one value."""
+    """Return the largest component above background, holes filled, and the fraction of uniform background."""
     data = volume.data
     background = float(np.median(np.concatenate([data[[0, -1]].ravel(), data[:, [0, -1]].ravel()])))
     # By its distance: a scan that was standardised inside the brain is darker than its background in half of it.
@@ -45,7 +45,7 @@ def _foreground(volume: Volume) -> tuple[MaskArray, float]:
     positive = above[above > 0]
     if positive.size == 0:
         raise DataError(
-            "a scan must be brighter than its background", where=volume.name, remedy="give the scan as it was acquired"
+            "tissue must be brighter than the background", where=volume.name, remedy="give the scan as it was acquired"
         )
     is_tissue = above > _BACKGROUND_SHARE * np.percentile(positive, 99)
     # Opening cuts threads (dura, noise) that would join the brain to something else.

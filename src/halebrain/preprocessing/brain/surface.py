@@ -43,7 +43,7 @@ _FLUID, _TISSUE, _DEEP_MM = 0.6, 0.7, -25.0
 _LIKE_T1 = 0.1
 """Correlation of tissue with that of the T1 template from which white matter is the brighter one."""
 _HULL_NEIGHBOURS, _HULL_RANK = 24, 0.8
-"""Profiles that are looked at together, about 5 mm around each; the share of them that is darker than their hull."""
+"""Neighbouring profiles that are combined, within about 5 mm; the fraction of them darker than their hull."""
 _HULL_REACH = 5
 """Steps outward within which the hull is sought."""
 _HULL_LEVEL, _HULL_SHARE = 0.2, 0.5
@@ -108,7 +108,7 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
 def _contrast(image: FloatArray, prior: BrainPrior) -> Literal["T1w", "T2w", "FLAIR"]:
     """Return what a scan looks like: fluid bright (T2), or dark with white matter the brighter one (T1) or not (FLAIR).
 
-    The scan need not lie well on the template: ventricles are looked at by a quartile, tissue over the whole inside.
+    The scan need not lie well on the template: a quartile is used for ventricles, the whole inside for tissue.
     """
     fluid = (prior.distance_mm < _DEEP_MM) & (prior.brightness < _FLUID)
     if np.percentile(image[fluid], 75) > _BRIGHT:

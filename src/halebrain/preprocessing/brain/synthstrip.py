@@ -25,9 +25,9 @@ COMMAND = "mri_synthstrip"
 WEIGHTS_VARIABLE = "HALEBRAIN_SYNTHSTRIP_WEIGHTS"
 WEIGHTS_FILE = "synthstrip.1.pt"
 _BORDER_MM = 1.0
-"""What lies less far than this from the brain belongs to it."""
+"""Voxels closer to the brain than this belong to it."""
 _FAR_MM = 100.0
-"""Distance of what the network did not see."""
+"""Distance of voxels outside the network's field of view."""
 _FACTOR, _LEAST, _MOST = 64, 192, 320
 """Sides of the network's grid: multiples of 64, within these bounds."""
 
@@ -50,7 +50,7 @@ def extract_by_synthstrip(volume: Volume) -> BrainMask:
     raise UnavailableError(
         "SynthStrip needs its weights or its program",
         received=f"no {usual} and no {COMMAND} on PATH",
-        remedy=f"put {WEIGHTS_FILE} of FreeSurfer there, name its place in {WEIGHTS_VARIABLE}, or install FreeSurfer",
+        remedy=f"put {WEIGHTS_FILE} of FreeSurfer there, give its path in {WEIGHTS_VARIABLE}, or install FreeSurfer",
     )
 
 
@@ -82,7 +82,7 @@ def _by_command(volume: Volume, command: str) -> MaskArray:
                 f"{COMMAND} must write a mask",
                 received="none, and no error",
                 where=volume.name,
-                remedy="run it yourself to see why, or take --brain atlas",
+                remedy="run it yourself to see why, or use --brain atlas",
             )
         return read_mask(mask, volume)
 

@@ -91,7 +91,7 @@ def load_network(path: Path, device: str) -> SynthStripNetwork:
             "SynthStrip needs its weights",
             received="no such file",
             where=path,
-            remedy="put synthstrip.1.pt of FreeSurfer there, or name its place in HALEBRAIN_SYNTHSTRIP_WEIGHTS",
+            remedy="put synthstrip.1.pt of FreeSurfer there, or give its path in HALEBRAIN_SYNTHSTRIP_WEIGHTS",
         )
     return _load(path.absolute(), path.stat().st_mtime_ns, device, FEATURES)
 
@@ -101,7 +101,7 @@ def _load(path: Path, _changed: int, device: str, features: tuple[int, ...]) -> 
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _wrong(path, f"a file that does not open ({type(error).__name__})") from error
+        raise _wrong(path, f"a file that cannot be opened ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get(_KEY), dict):
         raise _wrong(path, f"a file without {_KEY}")
     weights = content[_KEY]
@@ -124,5 +124,5 @@ def _wrong(path: Path, found: str) -> DataError:
         "SynthStrip's weights must be those of the published network",
         received=found,
         where=path,
-        remedy="take synthstrip.1.pt as FreeSurfer gives it out",
+        remedy="use synthstrip.1.pt as FreeSurfer distributes it",
     )

@@ -1,4 +1,4 @@
-"""Registration of a brain to the template: engines by name, starts, and how far the result is to be trusted."""
+"""Registration of a brain to the template: engines, starts, and quality figures."""
 
 from halebrain.preprocessing.registration import ants, greedy, simpleitk  # noqa: F401  (each registers its engine)
 from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Registration, prepare_brain

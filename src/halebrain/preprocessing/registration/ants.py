@@ -1,4 +1,4 @@
-"""Affine registration by ANTs (Avants et al. 2011), for whoever has it: slower, with another optimiser."""
+"""Affine registration by ANTs (Avants et al. 2011), if installed: slower, with another optimiser."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def load_ants() -> Any:
     except ImportError as error:
         raise UnavailableError(
             "registration by ANTs needs the package antspyx",
-            remedy="pip install 'halebrain[ants]', or take registration: affine",
+            remedy="pip install 'halebrain[ants]', or use registration: affine",
         ) from error
     return ants
 
@@ -68,7 +68,7 @@ def register_by_ants(brain: Brain, start: Affine, template: Template) -> Affine:
                     "a scan must register to the template",
                     received=reason,
                     where=brain.image.name,
-                    remedy="check its orientation and brain mask, or take registration: affine",
+                    remedy="check its orientation and brain mask, or use registration: affine",
                 ) from error
             transform = list(found["fwdtransforms"])
         return matrix_ras(sitk.AffineTransform(sitk.ReadTransform(transform[0])))

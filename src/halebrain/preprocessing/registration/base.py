@@ -1,4 +1,4 @@
-"""What every registration engine gets and gives: a brain on a plain grid, where to start, one affine matrix.
+"""Interface of the registration engines: a brain on a RAS grid and a start in, one affine matrix out.
 
 Affine only: a deformation would take away what is abnormal along with what is different.
 """
@@ -29,7 +29,7 @@ class Registration:
             about an axis. Near 1, another placement would do as well.
         scale: Volume of the scan's brain over the template's, by the matrix.
         engine: Name of the engine that found it.
-        failed: Whether the result is not to be trusted.
+        failed: Whether the registration failed.
     """
 
     template_to_native: Affine

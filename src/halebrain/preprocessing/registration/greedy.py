@@ -1,6 +1,6 @@
 """Affine registration by Greedy (Yushkevich et al. 2016, github.com/pyushkevich/greedy), normalised mutual information.
 
-It runs in a process of its own: its optimiser prints to the process's standard output, which holds results here, and a
+It runs in a separate process: its optimiser prints to the process's standard output, which holds results here, and a
 crash of compiled code costs one scan.
 """
 
@@ -61,7 +61,7 @@ def check_installed() -> None:
     if not is_available():
         raise UnavailableError(
             "registration by Greedy needs the package picsl_greedy",
-            remedy="pip install picsl_greedy, or take registration: simpleitk",
+            remedy="pip install picsl_greedy, or use registration: simpleitk",
         )
 
 
@@ -88,5 +88,5 @@ def _run(arguments: list[str], folder: Path, where: str) -> None:
         "a scan must register to the template",
         received=reason,
         where=where,
-        remedy="check its orientation and brain mask, or take registration: simpleitk",
+        remedy="check its orientation and brain mask, or use registration: simpleitk",
     )

@@ -1,4 +1,4 @@
-"""How much a brain and the atlas share at a placement, from a sparse set of points: quick enough to try hundreds."""
+"""Mutual information of a brain and the atlas at a placement, from sparse points: fast enough for hundreds."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from halebrain.preprocessing.upright import normalised_mutual_information
 
 _TURNS_DEG = (20.0, 40.0)
 """Rotations about each axis, both ways, that a placement is compared with. At 15° the right one shares 1.6 to 2.3 times
-as much, at 20° 1.9 to 3; smaller turns are told apart less well than engines err."""
+as much, at 20° 1.9 to 3; smaller rotations are within the error of the engines."""
 _LEAST_COMMON = 0.2
 
 
@@ -46,7 +46,7 @@ class SharedInformation:
         return cls(brain, apply_affine(affine, index.astype(np.float64)), values, centre)
 
     def at(self, template_to_native: Affine, *, within: bool = False) -> float:
-        """Return what brain and atlas share beyond chance: 0 = nothing, 1 = each tells the other.
+        """Return what brain and atlas share beyond chance: 0 = nothing, 1 = each determines the other.
 
         Args:
             template_to_native: The placement, mm, RAS.
@@ -65,8 +65,8 @@ class SharedInformation:
     def margin(self, template_to_native: Affine) -> float:
         """Return what they share at a placement over the most that they share when the atlas is turned there.
 
-        An affine registration fits a head that is turned nearly as well, as brains are egg-shaped. What lies inside
-        tells. Whether the scan is turned over altogether is another figure (`upright.py`).
+        An affine registration fits a rotated head nearly as well, as brains are egg-shaped. The interior
+        shows the difference. An inverted scan is detected by another figure (`upright.py`).
         """
         turned = max(self.at(template_to_native @ turn, within=True) for turn in self._turns())
         return self.at(template_to_native, within=True) / max(turned, 1e-9)

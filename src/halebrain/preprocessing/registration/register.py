@@ -1,4 +1,4 @@
-"""From a brain in a scan to the matrix that places the template in it, and how far that is to be trusted."""
+"""Register a brain to the template, with quality figures of the result."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -23,9 +23,9 @@ EngineName = Literal["greedy", "simpleitk", "ants"]
 _EVERY = 4
 _STARTS = 3
 _SURE_DICE, _SURE_MARGIN = 0.90, 1.8
-"""From here on no other start is tried."""
+"""From this value on, no other start is tried."""
 _FAILED_DICE, _FAILED_MARGIN = 0.80, 1.25
-"""Below either the registration is not to be trusted (`benchmarks/registration.py`). Right placements of stripped scans
+"""Below either value the registration is unreliable (`benchmarks/registration.py`). Right placements of stripped scans
 have a margin of 2 and more, those of thick slices in a mask that is not yet right 1.3 to 1.6, wrong ones 0.4 to 1.5."""
 _SCALES = (0.35, 2.0)
 
@@ -36,7 +36,7 @@ def default_engine() -> EngineName:
 
 
 def check_engine(name: EngineName) -> None:
-    """Ask for an engine before the first scan.
+    """Check that an engine is installed, before the first scan.
 
     Raises:
         UnavailableError: It is not installed.
@@ -57,8 +57,8 @@ def register_to_template(
 ) -> Registration:
     """Register the brain in `volume` to the template, from other starts where the first ends badly.
 
-    The outline, an egg, can hold a nodded head fast: a placement that fits inside no better than when it is turned is
-    at last moved to where the inside fits best.
+    The egg-shaped outline can trap a nodded head: a placement that fits no better than a rotated one is
+    finally moved to where the interior fits best.
 
     Args:
         volume: Native scan, any contrast.
@@ -94,7 +94,7 @@ def _rank(registration: Registration) -> tuple[bool, float]:
 def _register_from(
     starts: Sequence[Affine], brain: Brain, atlas: Template, shared: SharedInformation, name: EngineName
 ) -> list[Registration]:
-    """Return what each start leads to, up to the first of which one is sure."""
+    """Return the result of each start, up to the first reliable one."""
     found: list[Registration] = []
     for start in starts:
         found.append(assess(REGISTRATION_ENGINES.get(name)(brain, start, atlas), brain, atlas, shared, name))

@@ -13,7 +13,7 @@ _SEED = 20240703
 _ITERATIONS = 100
 _STAGES: tuple[tuple[list[int], list[float], float], ...] = (([4, 2], [2.0, 0.0], 1.0), ([1], [0.0], 0.5))
 """Shrink factors and smoothing in mm of the levels, and the first step. A blur at the last level lands 0.3 mm off;
-larger steps go astray now and then."""
+larger steps sometimes diverge."""
 
 
 @REGISTRATION_ENGINES.register("simpleitk")

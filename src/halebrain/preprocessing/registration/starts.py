@@ -1,7 +1,7 @@
-"""Where a registration begins: centroid on centroid, turned about all three axes, the best few by mutual information.
+"""Starts of a registration: aligned centroids, rotations about all three axes, the best few by mutual information.
 
-An engine follows the slope of its measure and ends in the nearest valley: from a head that is turned by 30° that is
-the wrong one more often than not.
+Engines are local optimisers: from a head that is rotated by 30°, they usually end in
+a wrong optimum.
 """
 
 import itertools
