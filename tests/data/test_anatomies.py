@@ -67,7 +67,7 @@ def test_nothing_to_make_brains_of_is_said(tmp_path):
             gather(kind, tmp_path / "empty", tmp_path)
     with pytest.raises(ConfigError, match="labels"):
         gather("label", tmp_path, tmp_path)
-    with pytest.raises(MissingInputError, match="must be there"):
+    with pytest.raises(MissingInputError, match="must exist"):
         load_base(tmp_path, "gone")
 
 
@@ -105,7 +105,7 @@ def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
     (tmp_path / "dataset_description.json").write_text("{}")
     assert [name for name, _ in ANATOMY_SOURCES.get("t1")().files(tmp_path)] == ["sub1T1w"]
     assert "sub-2_T1w: left out" in caplog.text
-    assert "1 image is left out: of a kind that is not looked at (sub-1_bold.nii)" in caplog.text
+    assert "1 image is left out: with a suffix that is not processed (sub-1_bold.nii)" in caplog.text
 
 
 @pytest.mark.slow

@@ -33,14 +33,14 @@ BIDS_OTHERS = {
     "derivatives/fmriprep/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz": "in derivatives",
     "derivatives/halebrain-2/sub-01_T1w.nii.gz": "results of HaleBrain",
     "sourcedata/scan.dcm": "in sourcedata",
-    "sub-01/anat/sub-01_T1map.nii.gz": "of a kind that is not looked at",
-    "sub-01/anat/sub-01_T2starw.nii.gz": "of a kind that is not looked at",
-    "sub-01/anat/sub-01_PDw.nii.gz": "of a kind that is not looked at",
+    "sub-01/anat/sub-01_T1map.nii.gz": "with a suffix that is not processed",
+    "sub-01/anat/sub-01_T2starw.nii.gz": "with a suffix that is not processed",
+    "sub-01/anat/sub-01_PDw.nii.gz": "with a suffix that is not processed",
     "sub-01/anat/sub-01_part-phase_T1w.nii.gz": "the phase, the real or the imaginary part of an image",
-    "sub-01/anat/sub-01_desc-defaced_T1w.nii.gz": "derived by name in a data set that does not say "
+    "sub-01/anat/sub-01_desc-defaced_T1w.nii.gz": "named as derived, in a data set that does not state "
     '"DatasetType": "derivative"',
-    "sub-01/anat/sub-01_FLAIR.mgz": "no NIfTI, as BIDS wants it",
-    "notes/drawing.nii.gz": "without a name of BIDS",
+    "sub-01/anat/sub-01_FLAIR.mgz": "not NIfTI, which BIDS requires",
+    "notes/drawing.nii.gz": "without a BIDS name",
 }
 MASKS = (
     "derivatives/lesions/sub-01/anat/sub-01_label-lesion_roi.nii.gz",
@@ -117,8 +117,8 @@ def test_folders_are_searched_however_deep(tmp_path):
     assert {record.scan_id for record in raw.manifest} == {"sub-a_T1w", "sub-B_T1w", "sub-c_T1w"}
     assert set(raw.left_out) == {
         *found.left_out,
-        ("p1/FLAIR.nii.gz", "of another contrast than --modality T1w"),
-        ("p2/FLAIR.nii.gz", "of another contrast than --modality T1w"),
+        ("p1/FLAIR.nii.gz", "of a contrast other than --modality T1w"),
+        ("p2/FLAIR.nii.gz", "of a contrast other than --modality T1w"),
     }
 
 
@@ -205,7 +205,7 @@ def test_every_source_lets_a_scan_that_was_not_fetched_fail_alone(layout):
     image.unlink()
     image.symlink_to("../.git/annex/objects/x")
     if len(every.manifest) == 1:
-        with pytest.raises(MissingInputError, match=r"1 that cannot be read, first .*git annex get"):
+        with pytest.raises(MissingInputError, match=r"1 unreadable, first .*git annex get"):
             read_raw(root, kind, settings, None)
         return
     found = read_raw(root, kind, settings, None)
@@ -223,7 +223,7 @@ def test_splits_that_are_replaced_are_said(tmp_path, capsys):
     raw = read_raw(tmp_path / "m.csv", None, [], None)
     manifest, _ = split_subjects(raw.manifest, raw.origin, "0.4,0.3,0.3", 0)
     assert sorted(record.split or "" for record in manifest) == ["test", "train", "val"]
-    assert "--split replaces the splits that the input states" in capsys.readouterr().err
+    assert "--split replaces the splits of the input" in capsys.readouterr().err
 
 
 def test_a_manifest_is_one_contrast_too(tmp_path):
@@ -231,7 +231,7 @@ def test_a_manifest_is_one_contrast_too(tmp_path):
     (tmp_path / "m.csv").write_text("subject,image,modality\n1,a.nii,t1\n1,b.nii,FLAIR\n")
     raw = read_raw(tmp_path / "m.csv", None, [], "T1w")
     assert [record.image.name for record in raw.manifest] == ["a.nii"]
-    assert raw.left_out == (("b.nii", "of another contrast than --modality T1w"),)
+    assert raw.left_out == (("b.nii", "of a contrast other than --modality T1w"),)
 
 
 def test_a_name_that_is_no_utf8_fails_alone(tmp_path):

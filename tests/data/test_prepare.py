@@ -157,7 +157,7 @@ def test_the_name_of_another_scan_is_not_taken(raw, tmp_path):
     record = records_of([(raw / "case0_T1w.nii.gz", "case0_T1w")])[0]
     prepare_scan(PrepareTask(record, tmp_path / "set", CONFIG))
     other = ScanRecord(**{**vars(record), "image": write_head(tmp_path / "b" / "case0_T1w.nii.gz", seed=5)})
-    with pytest.raises(CannotWriteError, match=r"need different names, got sub-case0_T1w, which is there already"):
+    with pytest.raises(CannotWriteError, match=r"need different names, got sub-case0_T1w, which exists already"):
         prepare_scan(PrepareTask(other, tmp_path / "set", CONFIG))
     moved = ScanRecord(**{**vars(record), "image": tmp_path / "moved_T1w.nii.gz"})
     shutil.copy(record.image, moved.image)
@@ -290,7 +290,7 @@ def test_a_full_or_a_read_only_disk_is_one_line_and_leaves_nothing_half(raw, tmp
         code = run(monkeypatch, "-i", raw, "-o", disk / "set", *OPTIONS, "--workers", 1)
         err = capsys.readouterr().err
         assert code == CannotWriteError.exit_code
-        assert err.count("must have room") + err.count("must be writable") == 1, "no further scan is tried"
+        assert err.count("needs free disk space") + err.count("must be writable") == 1, "no further scan is tried"
         assert "Traceback" not in err
         assert not list(disk.rglob(".part-*"))
         for image in disk.rglob("*desc-preproc*.nii.gz"):

@@ -162,7 +162,7 @@ def test_the_space_of_a_configuration():
 @pytest.mark.parametrize("subject", ["../up", "a/b", "a b", "a\nb", "."])
 def test_a_label_that_is_no_part_of_a_file_name_is_refused(scan, tmp_path, subject):
     record = ScanRecord(subject=subject, image=scan.image, modality="T1w")
-    with pytest.raises(DataError, match="'subject' becomes part of a file name"):
+    with pytest.raises(DataError, match="'subject' must hold only letters, digits"):
         prepare_scan(PrepareTask(record, tmp_path / "set", CONFIG))
     assert not (tmp_path / "set").exists()
 

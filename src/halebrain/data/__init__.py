@@ -1,1 +1,1 @@
-"""Floor 3: what the networks learn from (cohorts, manifests turned into slices, synthetic anomalies, augmentation)."""
+"""Layer 3: training data (virtual cohorts, slices from manifests, synthetic anomalies, augmentation)."""

@@ -27,7 +27,7 @@ class AugmentationConfig(GrowingConfig):
         affine: Turn by up to 8°, shift by up to 4 % and scale each axis by up to 8 %, masks with it (0 in the paper).
         noise: Rician noise of up to 5 % of the intensity range (0 in the paper).
         resolution: Pixels up to 3 times as large, along each axis by itself (0 in the paper).
-        window: Other intensities become 0 and 1: which ones hangs on a few dark vessels, a bright rim, or the field
+        window: Other intensities become 0 and 1, as a few dark vessels, a bright rim or the bias field may cause
             (0 in the paper).
     """
 
@@ -76,7 +76,7 @@ def flip(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Ge
 
 
 def _degrade(image: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:
-    # What came later has streams of its own, so that all else draws as it did, with it or without.
+    # Later additions use their own random streams, so that all other draws stay the same.
     count = len(image)
     if config.window > 0:
         own = branch(generator, "window")

@@ -1,4 +1,4 @@
-"""What lesser scanners do to a slice: noise and coarse resolution, batched on its device."""
+"""Degradation of slices by noise and coarse resolution, batched on their device."""
 
 import torch
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""What the name of a file says of a scan: its subject, session and contrast."""
+"""Subject, session and contrast of a scan from its file name."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ _ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*
 
 
 def modality_of_scan(name: str) -> str | None:
-    """Return the contrast of a scan by its name: a BIDS suffix goes before any word in it; `None` where it has none.
+    """Return the contrast in a scan's name: a BIDS suffix takes precedence over other words; `None` if absent.
 
     Example:
         >>> modality_of_scan("sub-01_acq-t2prep_T1w"), modality_of_scan("patient4_flair")
@@ -51,8 +51,8 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     said = (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name)) or modality
     if said is None:
         raise UsageError(
-            "the contrast of a scan must be known",
-            received=f"a name that does not say it, {name!r}",
+            "the contrast of every scan must be known",
+            received=f"a name without contrast, {name!r}",
             where=path,
             remedy="give --modality T1w (T2w, FLAIR), or a manifest",
         )

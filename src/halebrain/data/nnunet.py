@@ -1,4 +1,4 @@
-"""A manifest as a data set of nnU-Net v2, so that its supervised upper bound is trained on the very same scans.
+"""A manifest as a data set of nnU-Net v2, for training a supervised upper bound on the same scans.
 
 Layout: `DatasetNNN_NAME/{imagesTr,labelsTr,imagesTs,labelsTs}/CASE_0000.nii.gz`, `dataset.json`, `splits_final.json`.
 Source: nnU-Net v2's documentation of its data set format (Isensee et al. 2021, Nature Methods).
@@ -85,7 +85,7 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
         raise MissingInputError(
             "an export needs annotated or healthy scans",
             where=where,
-            remedy='write healthy under "pathology" or a mask under "lesion", and look at --split',
+            remedy='write healthy under "pathology" or a mask under "lesion", and check --split',
         )
     grouped: dict[str, dict[str, ScanRecord]] = {}
     for record in rows:
@@ -97,8 +97,8 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
     first = next((f"{name} without {', '.join(missing)}" for name, missing in lacking.items() if missing), None)
     if first is not None:
         raise DataError(
-            "every case must have every modality",
-            received=f"{sum(map(bool, lacking.values()))} that do not, first {first}",
+            "every case must have all modalities",
+            received=f"{sum(map(bool, lacking.values()))} that lack one, first {first}",
             where=where,
             remedy=f"choose one with --modality ({', '.join(wanted)})",
         )
@@ -138,7 +138,7 @@ def export_nnunet(
             "file_ending": ".nii.gz",
         }
         (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        # Without a validation split of our own, nnU-Net draws its usual five folds.
+        # Without our own validation split, nnU-Net draws its usual five folds.
         if all(learned.values()):
             (folder / SPLITS_FILE).write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""One raw scan to one prepared scan: read, preprocessed, checked and written, or left as it is where that is done."""
+"""One raw scan to one prepared scan: read, preprocess, check and write it, unless this is done already."""
 
 import resource
 import sys
@@ -30,7 +30,7 @@ class PrepareTask:
         record: The raw scan.
         dataset: Where the data set goes.
         config: How to preprocess.
-        overwrite: Do it again even where it is done.
+        overwrite: Do it again even if it is done.
     """
 
     record: ScanRecord
@@ -41,12 +41,12 @@ class PrepareTask:
 
 @dataclass(frozen=True)
 class PrepareOutcome:
-    """What became of one scan.
+    """Outcome of one scan.
 
     Args:
         scan_id: Its name.
-        kept: Whether it was there already, made of the same input with the same settings.
-        flags: What a user should look at.
+        kept: Whether it existed already, made from the same input with the same settings.
+        flags: Quality flags.
     """
 
     scan_id: str
@@ -112,14 +112,14 @@ def describe(record: ScanRecord) -> dict[str, Any]:
 
 
 def _refuse_another(found: dict[str, Any], identity: dict[str, Any], record: ScanRecord) -> None:
-    """Raise where the name is taken by a scan from another place with another content: somebody else's."""
+    """Raise if the name is used by another scan, with another path and content."""
     before = found["record"]["image"]
     if before != str(record.image.absolute()) and found["identity"]["image_sha256"] != identity["image_sha256"]:
         raise CannotWriteError(
-            "two scans of one data set need different names",
-            received=f"{record.scan_id}, which is there already from '{before}'",
+            "the scans of a data set need different names",
+            received=f"{record.scan_id}, which exists already, made from '{before}'",
             where=record.image,
-            remedy="take another --output, rename the subject, or --overwrite",
+            remedy="use another --output, rename the subject, or add --overwrite",
         )
 
 

@@ -1,4 +1,4 @@
-"""The quality table of a prepared data set: each scan's figures, and how it stands among those of its contrast."""
+"""The quality table of a prepared data set: figures of each scan, also relative to its contrast."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from halebrain.preprocessing.quality_group import group_distances, outliers
 
 _MISSING = "n/a"
 _OF_THE_FILE = ("distinct_values", "highest_intensity")
-"""Figures of how intensities are stored, in which scanners differ at will: no scan is odd by them."""
+"""Figures of intensity storage, which differ between scanners: they never make a scan an outlier."""
 
 _RENAMED = {"registration_mask_dice": GRID_DICE}
-"""Figures of data sets that an earlier version prepared → their names of today."""
+"""Names of figures in earlier versions → current names."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class QualityEntry:
     Args:
         entry: The prepared scan.
         figures: Its figures, with `histogram_distance` to the other scans of its contrast.
-        flags: What a user should look at, by itself and among the others.
+        flags: Quality flags of the scan itself and relative to the other scans.
         outlier: Robust deviations of its farthest figure from the others' median; 0 in a small group.
     """
 
@@ -36,7 +36,7 @@ class QualityEntry:
 
 
 def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
-    """Return the quality of every scan, the flagged ones and the outliers first."""
+    """Return the quality of every scan, flagged scans and outliers first."""
     groups: dict[str, list[PreparedEntry]] = defaultdict(list)
     for entry in entries:
         groups[entry.raw.modality].append(entry)
@@ -55,7 +55,7 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
 
 
 def _figures(entry: PreparedEntry) -> dict[str, float | None]:
-    """Return the figures of a scan; those that an earlier version named otherwise, by their name of today."""
+    """Return the figures of a scan under their current names."""
     figures: dict[str, float | None] = entry.sidecar["quality"]["figures"]
     return {_RENAMED.get(name, name): value for name, value in figures.items()}
 

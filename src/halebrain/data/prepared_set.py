@@ -1,4 +1,4 @@
-"""A data set of prepared scans: its manifests and what belongs beside them, made anew from the scans that are there."""
+"""A data set of prepared scans: manifests and sidecars, written from the scans that exist."""
 
 import json
 from dataclasses import dataclass, replace
@@ -90,7 +90,7 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
                     "a data set must hold each scan once",
                     received=f"{entries[raw.scan_id].files.image.name} and {image.name}",
                     where=dataset,
-                    remedy="remove the one that was prepared for another atlas",
+                    remedy="remove the scan that was prepared for another atlas",
                 )
             entries[raw.scan_id] = PreparedEntry(raw, files, sidecar)
     return [entries[name] for name in sorted(entries)]

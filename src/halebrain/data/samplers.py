@@ -1,4 +1,4 @@
-"""Other ways to draw slices than at random: every one once an epoch, or all of a batch from one height of the brain.
+"""Slice samplers: every slice once per epoch, or all slices of a batch from one height of the brain.
 
 As with `SliceSampler`, a batch is a function of (seed, stream, step) alone, and the steps before it need not be taken.
 """
@@ -100,7 +100,9 @@ class LevelSampler:
 
     def __post_init__(self) -> None:
         if len(self.store.levels) != len(self.store):
-            raise DataError("slices drawn by level need a store with levels", remedy="open it with with_levels=True")
+            raise DataError(
+                "slices drawn by level need a store with levels", remedy="open the store with with_levels=True"
+            )
 
     def level(self, step: int) -> int:
         """Return the height of one step's slices on the working grid, in voxels."""

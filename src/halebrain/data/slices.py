@@ -1,6 +1,6 @@
 """From a manifest to batches of axial slices: each scan is preprocessed once, cached, and read as a memory map.
 
-Which slices a step sees is a function of (seed, stream, step), so a run that was killed goes on with the very batches
+Which slices a step sees is a function of (seed, stream, step), so a run that was killed continues with the same batches
 that it would have seen.
 """
 
@@ -40,13 +40,13 @@ class DataConfig(GrowingConfig):
     Args:
         manifest: The table of scans.
         more_manifests: Further tables, whose scans join those of the first.
-        more_weight: How many times a training scan of the further tables counts, or of each of them, in their order: a
-            few real heads are not lost among hundreds of virtual ones.
+        more_weight: How many times a training scan of the further tables counts, for all or for each in order:
+            this oversamples a few real scans among hundreds of virtual ones.
         modalities: Modalities to use; `None` = all.
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
         preprocessing: Settings of the preprocessing; they travel with the model.
         cache: Folder of preprocessed slices; `None` = beside the run.
-        workers: Processes that preprocess scans which are not cached yet and, where a GPU learns stage 1 or stage 2
+        workers: Processes that preprocess scans which are not cached yet and, if a GPU trains stage 1 or stage 2
             without pairs made before, draw batches ahead of it; 0 = this one.
         sampling: How healthy training slices are drawn: "random" = a scan, then one of its slices; "all" = every slice
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
@@ -176,9 +176,9 @@ def build_store(
     """
     if len(manifest) == 0:
         raise MissingInputError(
-            f"{description} need at least one scan",
+            f"{description}: at least one scan is needed",
             where=manifest.source or "manifest",
-            remedy="look at the columns split, modality and pathology, and at the settings that choose by them",
+            remedy="check the columns split, modality and pathology, and the settings that select by them",
         )
     keys = [_cache_key(record, config) for record in manifest]
     places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))) for key in keys]
@@ -257,7 +257,7 @@ class SliceSampler:
 
 
 def _place_of(array: npt.NDArray[Any]) -> Path | npt.NDArray[Any]:
-    """Return the file of an array that maps a whole one; any other array as it is."""
+    """Return the file of an array that maps a whole file; other arrays unchanged."""
     whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
     return Path(str(array.filename)) if whole and array.filename is not None else array  # type: ignore[attr-defined]
 
@@ -299,7 +299,7 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
         raise DataError(
             "a training scan must show brain on the working grid",
             where=record.image,
-            remedy="look at the scan and its brain mask, or take it out of the manifest",
+            remedy="check the scan and its brain mask, or remove it from the manifest",
         )
     # The labels last: where they are, the others are too.
     arrays = ((place.levels, np.flatnonzero(keep)), (place.image, slices[keep]), (place.label, labels[keep]))

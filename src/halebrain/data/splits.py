@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: splits and folds by subject, alike in site, age and disease.
+"""Splits and folds by subject, balanced over site, age and disease.
 
 A split is a function of the subjects and the seed alone: neither the order of rows nor the number of scans of a subject
 changes it. Small subsets that lie within each other (n-shot training) come from `Manifest.subset`.
@@ -23,13 +23,13 @@ _NAMED = 5
 def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> Manifest:
     """Return the manifest with each subject in one split, whatever splits it had.
 
-    Subjects of one site and pathology are sorted by age and dealt out in small blocks of neighbours, in an order that
+    Subjects of one site and pathology are sorted by age and assigned in small blocks of neighbours, in an order that
     the seed draws within each block. So each split has its share of every site, pathology and age, to within a few.
 
     Args:
         manifest: The scans.
         fractions: Share of the subjects in each split, `{"train": 0.7, "val": 0.1, "test": 0.2}`; together 1.
-        seed: Draws who goes where.
+        seed: Random seed of the assignment.
 
     Raises:
         ConfigError: A split is unknown, or the fractions are no shares that add up to 1.
@@ -51,7 +51,7 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
             "every split needs a subject",
             received=f"{len(subjects)} subjects, none for {', '.join(lacking)}",
             where=manifest.source or "manifest",
-            remedy="give it a larger fraction or leave it out",
+            remedy="give it a larger fraction or remove it",
         )
     return _with_splits(manifest, given)
 
@@ -65,7 +65,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
     Args:
         manifest: The scans.
         k: Number of folds, at least 2.
-        seed: Draws who goes where.
+        seed: Random seed of the assignment.
 
     Raises:
         ConfigError: `k` is less than 2.
@@ -81,7 +81,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
             "every fold needs a subject",
             received=received,
             where=manifest.source or "manifest",
-            remedy="ask for fewer folds",
+            remedy="use fewer folds",
         )
     fold_of = {subject: place % k for place, subject in enumerate(_dealt(subjects, seed=seed, block=k))}
     return tuple(
@@ -100,7 +100,7 @@ def check_disjoint(manifests: Mapping[str, Manifest]) -> None:
         manifests: What each is for ("training", "test"), and the scans.
 
     Raises:
-        DataError: Some are; the message names the subjects.
+        DataError: Some are in both; the message names the subjects.
     """
     for (first, one), (second, other) in combinations(manifests.items(), 2):
         images: dict[Path, str] = {record.image.resolve(): record.subject for record in one}
@@ -142,7 +142,7 @@ def _joined(values: Iterator[str | None]) -> str:
 
 
 def _dealt(subjects: Sequence[_Subject], *, seed: int, block: int) -> list[str]:
-    """Return the subjects in the order in which they are dealt out: stratum by stratum, young to old in blocks."""
+    """Return the subjects in the order of assignment: stratum by stratum, young to old in blocks."""
     strata: dict[tuple[str, str], list[_Subject]] = defaultdict(list)
     for subject in subjects:
         strata[subject.stratum].append(subject)

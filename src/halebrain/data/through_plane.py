@@ -9,12 +9,12 @@ from scipy import ndimage
 from halebrain.data.anomalies import AnomalyGenerator
 
 DRAWS = "widest aside"
-"""How anomalies lie in the neighbours: part of what a run or a cached pair with neighbours depends on."""
+"""How anomalies extend into neighbouring slices; part of the hash of runs and cached pairs with neighbours."""
 
 _TAPER = (0.3, 2.0)
-"""Pixels of its border that an anomaly loses with each slice: from long columns to flat discs; 1 = as deep as wide."""
+"""Pixels that the border of an anomaly shrinks per slice: from long columns to flat discs; 1 = isotropic."""
 _ASIDE = 0.5
-"""Share of the anomalies that may be widest elsewhere than in their slice: neighbours show what the slice has not."""
+"""Fraction of the anomalies that may be widest in a neighbouring slice."""
 
 
 def apply_with_neighbours(

@@ -46,7 +46,7 @@ def warp(
 def shift(*tensors: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
     """Turn, shift and scale some slices a little (`config.affine`), in every tensor alike; see `warp`.
 
-    The draws come from a stream of their own: `generator` only seeds it.
+    The draws use their own random stream, which `generator` only seeds.
     """
     if config.affine == 0:
         return tensors

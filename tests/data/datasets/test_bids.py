@@ -97,12 +97,12 @@ def test_derived_scans_are_named_until_asked_for(tree):
     assert result.manifest.subjects() == ["02"]
     ((left, reason),) = result.left_out
     assert left == scan
-    assert "derived by name" in reason
+    assert "named as derived" in reason
     taken = by_id(read_source("bids", root, {"derived": True}))
     record = taken[f"sub-01_space-{TEMPLATE_SPACE}_desc-preproc_T1w"]
     assert record.space == TEMPLATE_SPACE
     (root / "sub-02_T1w.nii.gz").unlink()
-    with pytest.raises(MissingInputError, match="derived by name"):
+    with pytest.raises(MissingInputError, match="named as derived"):
         read_source("bids", root)
 
 

@@ -41,9 +41,9 @@ def test_subjects_that_would_share_a_label_and_images_left_out_are_named(tree):
     root = tree("a_1.nii.gz", "a-1.nii.gz", "deep/b.nii.gz")
     result = read_source("folder", root, {"pattern": "{subject}.nii.gz", "modality": "T1w"})
     assert len(result.manifest) == 1
-    assert "label is 'a1'" in result.problems[0]
+    assert "label 'a1' equals" in result.problems[0]
     assert result.left_out == (
-        ("a_1.nii.gz", "of a subject without a label of its own"),
+        ("a_1.nii.gz", "of a subject without a unique label"),
         ("deep/b.nii.gz", "not named as '{subject}.nii.gz'"),
     )
 
@@ -57,7 +57,7 @@ def test_subjects_that_would_share_a_label_and_images_left_out_are_named(tree):
         ({"pattern": "{subject}.nii"}, "modality must be given"),
         ({"pattern": "{subject}_{modality}.nii", "modality": "T1w"}, "given once"),
         ({"pattern": "{site}_{subject}.nii", "modality": "T1w", "site": "A"}, "given once"),
-        ({"pattern": "{subject}.nii", "modality": "T1w", "lesion": "{session}.nii"}, "scan's gaps only"),
+        ({"pattern": "{subject}.nii", "modality": "T1w", "lesion": "{session}.nii"}, "placeholders of the scan"),
         ({"pattern": "{subject}.nii", "modality": "T1w", "patern": "x"}, "did you mean 'pattern'"),
         ({"pattern": "{subject}.nii", "modality": "T1w", "space": "MNI"}, "space"),
     ],

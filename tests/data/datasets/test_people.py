@@ -46,7 +46,7 @@ def test_what_contradicts_is_named_and_changes_nothing(write):
     result = add_people(manifest, write("id,age,sex\n1,n/a,F\n2,40,F\n2,41,F\n"))
     assert [(r.age, r.sex) for r in result.manifest] == [(None, "M"), (None, "F")]
     assert result.problems == (
-        "sub-1: with people.csv its sex is 'F' and 'M'; it is kept as it was",
+        "sub-1: with people.csv its sex is 'F' and 'M'; it is kept unchanged",
         "sub-2: with people.csv its age is '40.0' and '41.0'; it is left out",
     )
 

@@ -98,7 +98,7 @@ def test_leaks_are_counted_named_and_not_passed_on(published):
     kept = "each is kept in test, else in validation, only"
     counts = ", ".join(f"2 of fold {k}" for k in range(5))
     assert result.problems == (
-        f"IXI: test subjects stand in the published training list: {counts} (IXI003, IXI004); {kept}",
+        f"IXI: test subjects are in the published training list: {counts} (IXI003, IXI004); {kept}",
         f"IXI: training and validation list share subjects: 1 of fold 0 (IXI005); {kept}",
         "IXI: validation lists share subjects: 1 of folds 0 and 1 (IXI010)",
     )
@@ -115,7 +115,7 @@ def test_what_is_missing_is_named(published):
     (published / "splits/WMH_val.csv").unlink()
     (published / "Test/Brats21/t1/other_t1.nii.gz").touch()
     result = read_source("published", published, {"fold": 0})
-    assert ("Test/Brats21/t1/other_t1.nii.gz", "of none of the published data sets") in result.left_out
+    assert ("Test/Brats21/t1/other_t1.nii.gz", "not of the published data sets") in result.left_out
     assert result.problems == (
         "Test/MSLUB/t1/patient01_t1.nii.gz: no segmentation; it is listed without one",
         "Test/WMH/t1/Utrecht_49_t1.nii.gz: no brain mask; it is listed without one",

@@ -1,4 +1,4 @@
-"""What every synthetic anomaly promises: drawing its parameters is one thing, applying them another."""
+"""Interface of the synthetic anomalies: drawing parameters and applying them are separate steps."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ class AnomalySpec(Config):
 
 
 class AnomalyGenerator(ABC):
-    """Puts an anomaly into healthy slices and says exactly where.
+    """Puts an anomaly into healthy slices and returns its exact mask.
 
     A subclass names its settings class in `Settings` and takes one instance of it.
     """

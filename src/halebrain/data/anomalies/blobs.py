@@ -1,4 +1,4 @@
-"""Intensity blobs: bright or dark patches with an irregular, soft border, as lesions look at first sight."""
+"""Intensity blobs: bright or dark patches with an irregular, soft border, a rough model of lesions."""
 
 import torch
 from pydantic import Field

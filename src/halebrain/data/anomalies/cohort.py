@@ -34,7 +34,7 @@ class CohortAnomalySettings(GrowingConfig):
         library_seed: Which patients.
         fluid: Range of the intensity of what is filled with fluid.
         masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones.
-        border: Share of the full change below which the soft border of a lesion is left out: what nobody would outline.
+        border: Fraction of the full change below which the soft border of a lesion is left out, as raters would.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"fluid", "masks", "border"})

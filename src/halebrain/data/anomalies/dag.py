@@ -1,4 +1,4 @@
-"""DAG: shape, texture and intensity bias drawn apart, in any degree from healthy to whole.
+"""DAG: shape, texture and intensity bias drawn independently, in any degree from healthy to full.
 
 Source: the disentangled anomaly generation of DISYRE (Naval Marimont et al., MICCAI 2024).
 """

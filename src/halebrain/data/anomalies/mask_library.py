@@ -1,4 +1,4 @@
-"""Lesion masks of real patients as shapes for synthetic anomalies: where they lay, filled in many ways."""
+"""Lesion masks of real patients as shapes for synthetic anomalies, at their place, with varied intensities."""
 
 import logging
 from functools import lru_cache
@@ -31,8 +31,8 @@ def mask_library(folder: Path) -> torch.Tensor:
     How a mask is filled is drawn from its name, so that the same folder gives the same slices.
 
     Args:
-        folder: Masks in template space, in any format; what holds other values than 0 and one other is left out and
-            named in a warning, as atlases of regions are.
+        folder: Masks in template space, in any format; files with more than one value besides 0 are left out and
+            named in a warning (atlases of regions, for example).
 
     Raises:
         MissingInputError: There is none.
@@ -47,9 +47,9 @@ def mask_library(folder: Path) -> torch.Tensor:
         found += _slices(path)
     if not found:
         raise MissingInputError(
-            "there must be a lesion mask to take shapes from",
+            "the folder must hold a lesion mask to take shapes from",
             where=folder,
-            remedy="put masks in template space there, with 0 and one other value",
+            remedy="add masks in template space to this folder, with 0 and one other value",
         )
     return torch.stack(found)
 
@@ -58,7 +58,7 @@ def _slices(path: Path) -> list[torch.Tensor]:
     volume = read_volume(path)
     notes: list[str] = []
     if len(look_at_values(volume.data, path).labels) != 1:
-        _log.warning("%s: left out, a lesion mask holds 0 and one other value", path.name)
+        _log.warning("%s: left out, a lesion mask must hold 0 and one other value", path.name)
         return []
     mask = mask_from(volume.data, path, notes)
     for note in notes:

@@ -1,6 +1,6 @@
-"""What synthetic anomalies share: places in the brain, soft shapes, slices to borrow from, and the one way to put in.
+"""Shared parts of synthetic anomalies: positions in the brain, soft shapes, foreign slices, and insertion.
 
-Everything here is a function of drawn parameters; nothing draws by itself.
+All functions take drawn parameters; none draws random numbers.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 LEAST_CHANGE = 0.01
-"""An alteration smaller than this share of the intensity range is not an anomaly that anyone could see."""
+"""An alteration smaller than this fraction of the intensity range is not visible."""
 
 
 def put_in(

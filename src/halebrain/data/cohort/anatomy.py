@@ -1,4 +1,4 @@
-"""Anatomy: tissue fractions of one virtual brain, from the template's, warped and folded anew.
+"""Anatomy: tissue fractions of one virtual brain, from the template's, warped, with new folds.
 
 Source of the tissue maps: ICBM 2009a Nonlinear Symmetric (Fonov et al. 2009, 2011), as nilearn ships them.
 """
@@ -113,7 +113,7 @@ def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float, bas
         params: What was drawn.
         shape: Voxels of the working grid.
         spacing_mm: Its voxel size.
-        base: Tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, folded anew.
+        base: Tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, with new folds.
     """
     atlas = _load_atlas(shape, spacing_mm) if base is None else _atlas_of(base, working_grid(shape, spacing_mm))
     displacement = _displacement(params, atlas, shape, spacing_mm)
@@ -167,7 +167,7 @@ def _fold(
 ) -> torch.Tensor:
     """Return crisp fractions: the average brain's uncertainty at the cortex is settled by individual folds.
 
-    Sulci are sheets, and the zero level of a smooth random field is a set of sheets: CSF lies along it, cortex on
+    Sulci are sheets, and so is the zero level of a smooth random field: CSF lies along it, cortex on
     both sides, white matter in between. Where the template is sure of its tissue, nothing changes.
     """
     field = smooth_noise(shape, wavelength_mm=11, spacing_mm=spacing_mm, seed=params.seed + 20)
@@ -184,7 +184,7 @@ def _fold(
     prior = logs[CSF] - logs[GM]
     settled = prior.clamp(-2, 2) * cortical + prior * (1 - cortical)
     fluid = torch.sigmoid(settled + cortical * (params.folding * (7 * sulcus - 1.5) + params.sulcus))
-    # Only what white matter, cortex and CSF share between them is dealt out anew.
+    # Only the fractions of white matter, cortex and CSF are redistributed.
     shared = crisp[[WM, GM, CSF]].sum(dim=0)
     folded = crisp.clone()
     folded[WM] = shared * (1 - not_white)
@@ -262,7 +262,7 @@ def _connected(
     candidate: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
     position: tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return the pieces of `candidate` that reach the bodies of the lateral ventricles."""
+    """Return the components of `candidate` that reach the bodies of the lateral ventricles."""
     x, y, z = position
     labels, _ = ndimage.label(candidate)
     seed_box = (np.abs(x) < 22) & (np.abs(y) < 22) & (z > 8) & (z < 26)

@@ -83,9 +83,9 @@ def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
     if found.fractional:
         raise DataError(
             "a label map must hold whole numbers",
-            received=f"{100 * found.fractional:.0f} % of its voxels other than 0 that hold fractions",
+            received=f"fractions in {100 * found.fractional:.0f} % of its non-zero voxels",
             where=path,
-            remedy="resample it with the nearest neighbour only",
+            remedy="resample it with nearest-neighbour interpolation",
         )
     whole = np.round(labels).astype(np.int64)
     values = np.unique(whole)
@@ -96,7 +96,7 @@ def _classes(labels: FloatArray, path: Path) -> npt.NDArray[np.int8]:
             "labels must be FreeSurfer's",
             received=f"unknown {', '.join(map(str, unknown[:8]))}",
             where=path,
-            remedy="give a map of SynthSeg or FreeSurfer (aseg, aparc+aseg)",
+            remedy="give a label map of SynthSeg or FreeSurfer (aseg, aparc+aseg)",
         )
     classes = np.full(labels.shape, -1, dtype=np.int8)
     for number in values:

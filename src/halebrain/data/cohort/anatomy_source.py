@@ -1,4 +1,4 @@
-"""Anatomies from elsewhere than the template: real brains and label maps become tissues that every contrast can wear.
+"""Anatomies other than the template: real brains and label maps become tissue maps for any contrast.
 
 A source turns files into tissue fractions once; what is made of them is drawn like the template's own brains, by
 moderate deformations, and needs no invented folds, since real ones are there.
@@ -26,7 +26,7 @@ class BaseAnatomy:
     """One brain to make others of.
 
     Args:
-        name: What it is called.
+        name: Its name.
         tissues: Fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`, summing to 1 in the brain and 0 outside.
     """
 
@@ -94,7 +94,7 @@ def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spac
         "every brain should become an anatomy",
         len(files),
         where=place,
-        remedy="mend what each line says or leave those out; the others are kept",
+        remedy="fix the problem in each line or remove those scans; the others are kept",
     )
     return tuple(sorted(names))
 
@@ -112,7 +112,7 @@ def load_base(folder: Path, name: str) -> BaseAnatomy:
     """
     path = base_path(folder, name)
     if not path.is_file():
-        raise MissingInputError("an anatomy of the cohort must be there", where=path, remedy="make the cohort anew")
+        raise MissingInputError("an anatomy of the cohort must exist", where=path, remedy="make the cohort again")
     with np.load(path) as stored:
         return BaseAnatomy(name, stored["tissues"].astype(np.float32))
 
@@ -124,5 +124,5 @@ def _check(tissues: FloatArray, path: Path, spacing_mm: float) -> None:
             "an anatomy must show a whole brain",
             received=f"{brain_ml:.0f} ml on the working grid",
             where=path,
-            remedy="leave it out, or give a scan of the whole brain",
+            remedy="remove it, or give a scan of the whole brain",
         )

@@ -47,7 +47,7 @@ class T1Anatomies(AnatomySource):
             )
         if not found:
             raise MissingInputError(
-                "there must be a healthy T1 to take the anatomy of",
+                "anatomies need at least one healthy T1 scan",
                 where=place,
                 remedy='write T1w under "modality" and healthy under "pathology", or give another folder',
             )
@@ -63,7 +63,7 @@ class T1Anatomies(AnatomySource):
         volume = read_volume(path)
         scan = Preprocessor(config).run(volume)
         if scan.qc["registration_failed"]:
-            raise DataError("an anatomy must register to the template", where=path, remedy="leave it out")
+            raise DataError("an anatomy must register to the template", where=path, remedy="remove it")
         atlas = template_tissues(shape, spacing_mm)
         try:
             return segment_t1(scan.image, scan.brain_mask, atlas, spacing_mm=spacing_mm).tissues

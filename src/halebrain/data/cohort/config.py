@@ -1,4 +1,4 @@
-"""What a virtual cohort is made of: its settings, and which of them are refused."""
+"""Settings of a virtual cohort, and their checks."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from halebrain.data.cohort.contrast_params import MODALITIES, Variety
 from halebrain.data.cohort.pathology import PATHOLOGIES
 
 USUAL_PATHOLOGIES = ("ms", "stroke", "tumour", "wmh")
-"""What a cohort has where nothing is said."""
+"""Default modalities and pathologies of a cohort."""
 _FIELD_MM = (192, 192, 160)
 
 
@@ -23,14 +23,14 @@ class CohortConfig(GrowingConfig):
         patients: Number of patients of each pathology.
         modalities: What each subject is scanned with.
         pathologies: Which diseases.
-        seed: Seed of everything that is drawn.
+        seed: Random seed.
         spacing_mm: Voxel size; 2 is the working grid of the networks.
         split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
         anatomies: Names of the anatomies in the cohort's folder that brains are made of, beside the template's.
         template_share: Share of brains that are made of the template where there are other anatomies.
         variety: How much scans differ: "usual", or "wide" as those of many scanners, with artefacts and imperfect brain
             masks.
-        prefix: What the labels of all subjects begin with, letters and digits. Labels do not hang on the seed, so a
+        prefix: What the labels of all subjects begin with, letters and digits. Labels do not depend on the seed, so a
             cohort beside another one needs a prefix, and has other people.
     """
 
@@ -70,7 +70,7 @@ def check_cohort(config: CohortConfig) -> None:
                 raise UsageError(f"a {kind} must be a known one", received=repr(name), remedy=suggestion(name, known))
     if config.prefix and not (config.prefix.isascii() and config.prefix.isalnum()):
         raise UsageError(
-            "a prefix of labels is made of letters and digits",
+            "a prefix of subject labels takes letters and digits",
             received=repr(config.prefix),
             remedy="for example --prefix second",
         )

@@ -1,4 +1,4 @@
-"""Contrast: from tissues to the intensities of one modality, with what makes healthy tissue uneven."""
+"""Contrast: from tissues to the intensities of one modality, with inhomogeneity of healthy tissue."""
 
 import torch
 

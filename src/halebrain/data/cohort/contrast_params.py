@@ -1,4 +1,4 @@
-"""What is drawn for one image's contrast: means of the tissues, unevenness, and what fools a detector.
+"""Random parameters of one image's contrast: tissue means, inhomogeneity, and normal variants that mimic lesions.
 
 Means are relative to the brightest tissue, close to those measured on public T1, T2 and FLAIR scans; the
 randomised contrast follows the spirit of SynthSeg (Billot et al. 2023).
@@ -13,7 +13,7 @@ from halebrain.core.random import branch
 
 Variety = Literal["usual", "wide"]
 """How much scans differ: "usual" = one sequence a modality on tidy scanners; "wide" = sequences, artefacts and
-imperfect stripping of many places, and what healthy brains show that looks like disease."""
+imperfect stripping of many scanners, and normal variants that look like disease."""
 Means = tuple[float, float, float, float, float]
 
 MODALITIES = ("T1w", "T2w", "FLAIR", "random")
@@ -64,7 +64,7 @@ class ContrastParams(Config):
 
 
 def sample_contrast(modality: str, generator: torch.Generator, *, variety: Variety = "usual") -> ContrastParams:
-    """Draw the contrast of one image; what is "wide" comes from a stream of its own, so that all else stays."""
+    """Draw the contrast of one image; "wide" uses its own random stream, so that all other draws stay the same."""
     u = torch.rand(12, generator=generator).tolist()
     n = torch.randn(8, generator=generator).tolist()
     if modality == "random":
@@ -96,7 +96,7 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
     like = modality if modality != "random" else ("FLAIR", "T2w", "T1w")[int(3 * u[11])]
     # In T2 vessels, dura and bone are the darkest of all, and set what the first percentile becomes.
     dark = torch.rand(2, generator=branch(generator, "dark")).tolist()
-    # Less than a lesion changes: healthy brains as bright as a stroke would teach that bright is nothing.
+    # Smaller than the change by a lesion, or networks would learn that bright tissue is normal.
     return params.model_copy(
         update={
             "means": means,

@@ -1,4 +1,4 @@
-"""What makes a virtual cohort a BIDS derivative: what it says of itself and its images, and what BIDS cannot name."""
+"""BIDS derivative files of a virtual cohort: its descriptions, sidecars and ignored files."""
 
 import json
 from collections.abc import Sequence

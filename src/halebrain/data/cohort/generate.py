@@ -28,7 +28,7 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> 
     """Write the cohort to `output`, skipping subjects that are there already, and return its manifest.
 
     Args:
-        output: Where it goes.
+        output: Output folder.
         config: What to make.
         workers: Processes, each with one thread; 0 = this one. The files are the same.
 
@@ -56,7 +56,7 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> 
         "every subject of a cohort should be made",
         len(people),
         where=output,
-        remedy="the others are there, without a manifest; the same command makes those that lack",
+        remedy="the others were made, without a manifest; run the same command again to make the missing ones",
     )
     records: list[ScanRecord] = []
     for subject, (_, split) in people.items():
@@ -77,12 +77,12 @@ def _make_subject(task: tuple[Path, str, str, CohortConfig]) -> None:
 
 
 def _claim(output: Path, config: CohortConfig) -> None:
-    """Write what the data set says of itself, or make sure that the description there is of the same cohort."""
+    """Write the description of the data set, or check that the existing one is of the same cohort."""
     cohort = {"Format": _FORMAT, **config.model_dump(mode="json")}
     path = output / DESCRIPTION
     if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("Cohort") != cohort:
         raise CannotWriteError(
-            "a cohort is resumed with the settings that it began with",
+            "a cohort must be resumed with its original settings",
             received="other settings",
             where=path,
             remedy="choose another folder, or --overwrite",

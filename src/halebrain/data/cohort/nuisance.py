@@ -1,4 +1,4 @@
-"""What healthy brains show that fools a detector: choroid plexus, septum, flow in CSF and vessels, limbic cortex, iron.
+"""Normal variants that mimic lesions: choroid plexus, septum, flow in CSF and vessels, limbic cortex, iron.
 
 Each is a soft map on the anatomy times a change of intensity. Places are boxes in template space: a virtual brain lies
 there up to a few millimetres.
@@ -30,7 +30,7 @@ def add_nuisances(image: torch.Tensor, anatomy: Anatomy, params: ContrastParams)
 
 
 def _choroid(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
-    """Tufts in the atria and bodies of the lateral ventricles; grey as tissue, and bright where agent or FLAIR is."""
+    """Choroid plexus in the lateral ventricles: as grey as tissue, bright with contrast agent and on FLAIR."""
     x, y, z = _positions(anatomy)
     place = _between(x.abs(), 10, 32) * _between(y, -52, -12) * _between(z, -6, 22)
     tufts = ((_field(anatomy, params, 40, 7) + 0.2) * 1.5).clamp(0, 1) * place * anatomy.tissues[VENTRICLE]

@@ -19,7 +19,7 @@ from halebrain.preprocessing.geometry import Grid
 
 
 class PartParams(Config):
-    """One piece of a lesion.
+    """One part of a lesion.
 
     Args:
         kind: Shape rule: "blob", "cap" or "territory".
@@ -34,7 +34,7 @@ class PartParams(Config):
         fills_sulci: How much it replaces the CSF of sulci (0 to 1), as a growing mass does.
         seed: Seed of its noise.
         solid: How much it looks like grey matter, as dense tumours do (0 to 1).
-        looks: How strongly water changes T1w, T2w and FLAIR, relative to plain oedema; below 0 turns the change over,
+        looks: How strongly water changes T1w, T2w and FLAIR, relative to plain oedema; below 0 inverts the change,
             as blood does.
     """
 
@@ -58,11 +58,11 @@ class LesionParams(Config):
 
     Args:
         pathology: Name of the simulator.
-        parts: Pieces, later ones on top of earlier ones.
+        parts: Parts, later ones on top of earlier ones.
         push_mm: Largest displacement by mass effect.
         push_reach_mm: How far it reaches.
         push_centre_mm: Where it comes from.
-        sign: +1, or −1 to turn the contrast of a randomised modality over.
+        sign: +1, or −1 to invert the contrast change in a randomised modality.
     """
 
     pathology: str
@@ -78,7 +78,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class LesionPart:
-    """A piece of a lesion.
+    """A part of a lesion.
 
     Args:
         extent: Soft extent in [0, 1] inside `box`.
@@ -106,7 +106,7 @@ def sample_lesions(pathology: str, anatomy: Anatomy, generator: torch.Generator)
 
 
 def build_lesions(anatomy: Anatomy, params: LesionParams) -> list[LesionPart]:
-    """Return the lesion's pieces on `anatomy`, without those that fall outside the grid; pure."""
+    """Return the lesion's parts on `anatomy`, without those that fall outside the grid; pure."""
     parts = []
     for part in params.parts:
         box = _box(anatomy, part)
@@ -117,7 +117,7 @@ def build_lesions(anatomy: Anatomy, params: LesionParams) -> list[LesionPart]:
 
 
 def lesion_mask(parts: list[LesionPart], shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return where any piece covers at least half a voxel, bool `shape`."""
+    """Return where any part covers at least half a voxel, bool `shape`."""
     mask = torch.zeros(shape, dtype=torch.bool)
     for part in parts:
         mask[part.box] |= part.extent > 0.5
@@ -215,14 +215,14 @@ def _border(anatomy: Anatomy, p: PartParams, radius: float) -> torch.Tensor:
 
 
 def _allowed(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
-    """Return how much of each voxel a piece may take."""
+    """Return how much of each voxel a part may take."""
     tissues = anatomy.tissues
     grey = (1 - p.avoid_grey) * (tissues[GM] + tissues[DEEP])
     return (tissues[WM] + grey + p.fills_sulci * tissues[CSF]).clamp(0, 1)
 
 
 def _box(anatomy: Anatomy, p: PartParams) -> Box:
-    """Return the voxels that a piece can reach: its largest radius, its irregular border and its softness."""
+    """Return the voxels that a part can reach: its largest radius, its irregular border and its softness."""
     largest = max(p.radii_mm)
     reach = largest * (1 + 2.5 * p.irregularity) + 5 * p.softness_mm
     if p.kind == "cap":

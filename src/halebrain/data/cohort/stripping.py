@@ -9,7 +9,7 @@ from halebrain.data.cohort.anatomy import Anatomy
 from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
 
 _MOST_ML, _STEP_MM = 2400.0, 0.5
-"""A larger mask, as a wide one of a large head may be, comes nearer to the brain, and into it: readers take 2500 ml."""
+"""Larger masks, such as wide ones of large heads, are tightened: the readers accept at most 2500 ml."""
 
 
 class StrippingParams(Config):
@@ -60,7 +60,7 @@ def stripped_mask(anatomy: Anatomy, params: StrippingParams) -> torch.Tensor:
     while int(kept.sum()) > most and float(limit.max()) > -5:
         limit = limit - _STEP_MM
         kept = (height <= limit.clamp(-5, 7)) & scanned
-    # Cut off pieces are not brain to any extractor.
+    # Extractors keep only the largest component.
     labels, count = ndimage.label(kept.numpy())
     if count > 1:
         sizes = ndimage.sum_labels(kept.numpy(), labels, index=range(1, count + 1))

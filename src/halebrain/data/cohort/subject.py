@@ -1,4 +1,4 @@
-"""One virtual subject: what is drawn of it, and the images that this makes."""
+"""One virtual subject: its random parameters, and its images."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -117,7 +117,7 @@ def _scan(
 
 
 def _draw_base(subject: str, config: CohortConfig) -> str | None:
-    """Return the anatomy that a subject is made of, by a stream of its own: other draws stay as they are without."""
+    """Draw the anatomy of a subject from its own random stream, so that all other draws stay the same."""
     if not config.anatomies:
         return None
     generator = make_generator(config.seed, "anatomy", subject)
@@ -133,9 +133,9 @@ def _build(params: AnatomyParams, spacing_mm: float, folder: Path | None) -> Ana
         return build_anatomy(params, shape=shape, spacing_mm=spacing_mm)
     if folder is None:
         raise UsageError(
-            "a brain made of a real anatomy needs the folder of anatomies",
+            "a brain from a real anatomy needs the folder of anatomies",
             received=params.base,
-            remedy="make the cohort again where its anatomies are",
+            remedy="make the cohort again in the folder that holds its anatomies",
         )
     base = load_base(folder, params.base).tissues
     return build_anatomy(params, shape=shape, spacing_mm=spacing_mm, base=base)

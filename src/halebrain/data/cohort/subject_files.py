@@ -1,4 +1,4 @@
-"""The files of one virtual subject, and what a manifest says of them."""
+"""The files of one virtual subject, and its manifest rows."""
 
 from pathlib import Path
 from typing import Any

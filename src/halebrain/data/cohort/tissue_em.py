@@ -20,13 +20,13 @@ _CLASSES = ("csf", "gm", "wm")
 """By rising intensity in T1."""
 _COMPONENTS = 1
 _FLOOR = 0.02
-"""Least prior of a class anywhere in the brain, before normalising: no atlas knows where this person's sulci are."""
+"""Minimum prior of a class in the brain, before normalisation, as sulci differ between people."""
 _LOOSE_MM = 4.0
-"""How far a real border may lie from the template's: the prior is blurred by as much."""
+"""Standard deviation of the blur of the prior: how far a real border may lie from the template's."""
 _AGREEMENT = 0.15
-"""Weight of the neighbours' opinion in the mean field."""
+"""Weight of the neighbours in the mean field."""
 _ISLAND_ML = 3.0
-"""Pieces of grey matter or CSF up to this size, wholly within white matter, are lesions of age, not tissue."""
+"""Components of grey matter or CSF up to this size inside white matter are age-related lesions, not tissue."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def segment_t1(
         brain_mask: Bool, on the same grid.
         atlas: The template's tissue fractions on that grid, `(5, i, j, k)`.
         spacing_mm: Voxel size.
-        iterations: Most steps of the EM.
+        iterations: Maximum number of steps of the EM.
 
     Raises:
         DataError: The image is no T1: white matter does not come out brighter than grey, and grey than CSF.
@@ -77,9 +77,9 @@ def segment_t1(
     means = mixture.class_means()
     if not means[0] < means[1] < means[2]:
         raise DataError(
-            "tissues are found in T1 only, where white matter is brightest and CSF darkest",
+            "tissue segmentation needs T1, with white matter brightest and CSF darkest",
             received=f"CSF {means[0]:.2f}, grey {means[1]:.2f}, white {means[2]:.2f}",
-            remedy="give a T1w scan, or leave this one out",
+            remedy="give a T1w scan, or remove this one",
         )
     classes = _mixtures(image, brain_mask, prior, means)
     classes = _without_islands(classes, brain_mask, atlas, spacing_mm)
@@ -159,7 +159,7 @@ def _mixtures(
     by_grey = np.stack([fluid, 1 - fluid - white, white])
     wall = np.clip((wm - image) / (wm - csf), 0, 1)
     without_grey = np.stack([wall, np.zeros_like(wall), 1 - wall])
-    # Half the prior is the template as it is; the floor alone never makes grey matter.
+    # Half the prior is the unmodified template; the minimum prior alone never makes grey matter.
     share = np.clip((prior[1] - 2 * _FLOOR) / 0.25, 0, 1)
     shares = share * by_grey + (1 - share) * without_grey
     return np.where(brain_mask, shares, 0).astype(np.float32)

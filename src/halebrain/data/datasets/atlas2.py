@@ -26,7 +26,7 @@ class Atlas2Source(Source):
             ends = (".nii.gz", ".nii")
             lesion = tree.first(*(path.with_name(f"{stem}_label-L_desc-T1lesion_mask{end}") for end in ends))
             if lesion is None and "Testing" not in path.parts:
-                draft.report(stem, "no lesion mask; it is listed without one")
+                draft.report(stem, "no lesion mask; the scan is listed without one")
             draft.add(
                 ScanRecord(
                     subject=subject,

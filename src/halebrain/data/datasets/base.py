@@ -1,6 +1,6 @@
-"""What every data set promises: a folder on disk becomes a manifest and a list of what is wrong with the folder.
+"""Interface of the data sets: a folder on disk becomes a manifest and a list of problems.
 
-A source knows names of files and nothing else: it opens no image, draws no split, and leaves out no scan in silence.
+A source only reads file names: it opens no image and draws no split, and it reports every scan that it leaves out.
 """
 
 from abc import ABC, abstractmethod
@@ -46,8 +46,8 @@ class Draft:
         """Add a scan; one whose name is taken becomes a problem."""
         first = self._records.setdefault(record.scan_id, record)
         if first is not record:
-            self.leave_out(record.image, "another image of a scan that there is already")
-            self.report(record.scan_id, f"found twice, '{first.image}' is taken and '{record.image}' is not")
+            self.leave_out(record.image, "a second image of the same scan")
+            self.report(record.scan_id, f"found twice, '{first.image}' is used and '{record.image}' is not")
 
     def report(self, what: str, problem: str) -> None:
         """Note one problem in one line, whatever the names in it hold."""
@@ -94,7 +94,7 @@ class Source(ABC):
         if not records:
             said = [f"{len(problems)} problems, first {problems[0]}"] if problems else []
             said += [line] if (line := summed_left_out(left_out)) else []
-            said += [f"{len(failed)} that cannot be read, first {next(iter(failed.values()))}"] if failed else []
+            said += [f"{len(failed)} unreadable, first {next(iter(failed.values()))}"] if failed else []
             received = f"no scan, and {', and '.join(said)}" if said else "no such scan"
             raise MissingInputError(
                 f"the folder must hold {self.layout}",
@@ -112,13 +112,13 @@ class Source(ABC):
     def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
         """Return the settings by which scans of one contrast are found; those that are of others are left out after.
 
-        A source that cannot tell contrasts takes it for that of all scans.
+        A source without contrasts uses it for all scans.
         """
         return settings
 
     def _left_out(self, tree: FileTree, draft: Draft, records: tuple[ScanRecord, ...]) -> tuple[LeftOut, ...]:
         """Return every image of the folder that no scan is made of."""
-        usual = f"not what the source '{type(self).__module__.rpartition('.')[2]}' reads"
+        usual = f"not a scan of the source '{type(self).__module__.rpartition('.')[2]}' reads"
         used = {path for record in records for path in files_of(record)}
         images = [name for name in tree.images() if tree.root / name not in used]
         return (*tree.left_out, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))

@@ -30,15 +30,15 @@ Entities = dict[str, str]
 
 
 class BidsSettings(Config):
-    """Which scans are meant.
+    """Selection of scans.
 
     Args:
         modalities: BIDS suffixes to read.
-        pathology: What every subject has whose row says nothing ("healthy", "ms", …); `None` = unknown.
+        pathology: Pathology of subjects without one in their row ("healthy", "ms", …); `None` = unknown.
         healthy_groups: Further words in the columns `pathology`, `group` and `diagnosis` that mean healthy, whatever
             their case; "control", "HC" and the like are known.
         derived: Whether scans with `desc-`, `res-` or `label-` in their name are read too; `None` = where the data set
-            says that it is a derivative.
+            is declared as a derivative.
     """
 
     modalities: tuple[str, ...] = SUFFIXES
@@ -56,7 +56,7 @@ class _Mask:
 
 @SOURCES.register("bids")
 class BidsSource(Source):
-    """Reads anatomical scans of all subjects and sessions; every entity but sub and ses tells runs apart."""
+    """Reads anatomical scans of all subjects and sessions; all entities but sub and ses distinguish runs."""
 
     Settings = BidsSettings
     layout = "a BIDS data set (sub-01/anat/sub-01_T1w.nii.gz)"
@@ -66,7 +66,7 @@ class BidsSource(Source):
 
     @classmethod
     def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:
-        """Return the settings in which images of that contrast are scans, be they looked at otherwise or not."""
+        """Return the settings in which images of that contrast are scans, whether or not the defaults include it."""
         return {"modalities": ("T1w",) if modality == "T1ce" else (modality,), **settings}
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
@@ -80,8 +80,10 @@ class BidsSource(Source):
         for name, scan in found:
             path, subject = tree.root / name, scan.entities["sub"]
             if seen.setdefault(_label(subject), subject) != subject or not _label(subject):
-                draft.leave_out(path, "of a subject without a label of its own")
-                draft.report(f"sub-{subject}", f"its label is that of 'sub-{seen[_label(subject)]}'; it is left out")
+                draft.leave_out(path, "of a subject without a unique label")
+                draft.report(
+                    f"sub-{subject}", f"its label equals that of 'sub-{seen[_label(subject)]}'; it is left out"
+                )
                 continue
             own = [mask for mask in masks[subject] if _fits(mask.entities, scan.entities, scan.suffix)]
             row = people.get(subject, {})

@@ -57,7 +57,7 @@ class BratsSource(Source):
             if lacking:
                 draft.report(case.name, f"no {', '.join(lacking)}")
         if found_in and unannotated == set(found_in):
-            draft.report("segmentations", "none of the cases has one, as in the publisher's validation set")
+            draft.report("segmentations", "no case has one, as in the publisher's validation set")
             return
         for case in sorted(unannotated):
             draft.report(case.name, "no segmentation; its scans are listed without a lesion")

@@ -22,8 +22,8 @@ class FolderSettings(Config):
     """How files are named, from the folder given on.
 
     Args:
-        pattern: The scans; gaps are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}`.
-        lesion: The lesion mask of a scan, with the scan's own gaps and `{any}`; `None` where there are none.
+        pattern: The scans; placeholders are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}`.
+        lesion: Its lesion mask, with placeholders of the scan and `{any}`; `None` where there are none.
         brain_mask: The same for its brain mask.
         modality: Contrast of every scan, where the pattern has no `{modality}`.
         modalities: What a word in place of `{modality}` means, `{"t2": "T2w"}`; where it is given, other words are no
@@ -48,7 +48,7 @@ class FolderSource(Source):
     """Reads every file that fits the pattern; one that is the mask of another is no scan.
 
     Raises:
-        ConfigError: A pattern has an unknown gap or none for the subject, or the modality is given twice or never.
+        ConfigError: A pattern has an unknown placeholder, none for the subject, or the modality is not given once.
     """
 
     Settings = FolderSettings
@@ -62,7 +62,7 @@ class FolderSource(Source):
             fill(mask or "", dict.fromkeys(given, ""))
         for name in ("modality", "site"):
             if name in given and getattr(settings, name) is not None:
-                rule = f"'{name}' is given once: by {{{name}}} in the pattern or by the setting"
+                rule = f"'{name}' must be given once: by {{{name}}} in the pattern or by the setting"
                 raise ConfigError(rule, received="both", where="folder", remedy="remove one")
         if "modality" not in given and settings.modality is None:
             rule = "the modality must be given: by {modality} in the pattern or by the setting 'modality'"
@@ -87,13 +87,13 @@ class FolderSource(Source):
                 draft.leave_out(path, "masks of other scans")
                 continue
             if self.settings.modalities and word not in self.settings.modalities:
-                draft.leave_out(path, "of a contrast that 'modalities' does not name")
+                draft.leave_out(path, "of a contrast that is not in 'modalities'")
                 continue
             name, subject = printable(tree.relative(path)), label(gaps["subject"].removeprefix("sub-"))
             if not subject or names.setdefault(subject, gaps["subject"]) != gaps["subject"]:
-                other = f"its label is '{subject}', as that of '{names[subject]}'" if subject else "no letter or digit"
-                draft.leave_out(path, "of a subject without a label of its own")
-                draft.report(name, f"the subject '{gaps['subject']}' has no label of its own: {other}")
+                other = f"its label '{subject}' equals that of '{names[subject]}'" if subject else "no letter or digit"
+                draft.leave_out(path, "of a subject without a unique label")
+                draft.report(name, f"the subject '{gaps['subject']}' has no unique label: {other}")
                 continue
             own = {kind: self._the_one(masks[path][kind], kind, name, draft) for kind in _MASKS}
             draft.add(self._record(path, subject, gaps, own))

@@ -1,4 +1,4 @@
-"""Patterns for file names with named gaps: `{subject}/{session}/{modality}.nii.gz`."""
+"""Patterns for file names with named placeholders: `{subject}/{session}/{modality}.nii.gz`."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ _GAP = re.compile(r"\{([^{}]*)\}")
 
 
 def to_regex(pattern: str) -> str:
-    """Return a pattern as a regular expression; a gap takes anything but "/", the same again where it comes again.
+    """Return a pattern as a regular expression; placeholders match anything but "/", the same text if repeated.
 
-    Gaps are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}` for what does not matter. All else stands
-    for itself.
+    Placeholders are `{subject}`, `{session}`, `{modality}`, `{site}`, and `{any}` for any text. All other text is
+    literal.
 
     Raises:
-        ConfigError: There is another gap, or none for the subject.
+        ConfigError: There is an unknown placeholder, or none for the subject.
 
     Example:
         >>> to_regex("{subject}/{subject}_T1w")
@@ -45,10 +45,10 @@ def to_regex(pattern: str) -> str:
 
 
 def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
-    """Return the text between each `{any}` of a pattern, its other gaps filled; one piece is a plain path.
+    """Return the text between each `{any}` of a pattern, its other placeholders filled; a single part is a plain path.
 
     Raises:
-        ConfigError: It holds a gap that `values` does not give.
+        ConfigError: It holds a placeholder that `values` does not give.
 
     Example:
         >>> fill("{subject}/{any}_mask.nii.gz", {"subject": "01"})
@@ -65,7 +65,9 @@ def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
             pieces[-1] += values[gap[1]]
         else:
             remedy = f"the scan's own pattern gives {', '.join(values)}"
-            raise ConfigError("a mask's pattern takes the scan's gaps only", received=repr(pattern), remedy=remedy)
+            raise ConfigError(
+                "a mask's pattern takes only placeholders of the scan", received=repr(pattern), remedy=remedy
+            )
     pieces[-1] += pattern[at:]
     return pieces
 
@@ -73,4 +75,6 @@ def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
 def _check(name: str, pattern: str) -> None:
     if name not in GAPS:
         remedy = suggestion(name, list(GAPS))
-        raise ConfigError("a pattern takes known gaps only", received=f"{{{name}}}", where=pattern, remedy=remedy)
+        raise ConfigError(
+            "a pattern takes known placeholders only", received=f"{{{name}}}", where=pattern, remedy=remedy
+        )

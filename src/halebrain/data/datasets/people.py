@@ -21,7 +21,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
 
 
 def add_people(manifest: Manifest, table: Path, columns: Mapping[str, str] | None = None) -> SourceResult:
-    """Return the manifest with what a table says of its subjects, where the manifest says nothing itself.
+    """Return the manifest with missing subject data filled in from a table.
 
     A row is about a subject, or about one session of it where the table has a column for the session. Subjects are
     compared by their letters and digits, so `sub-01_a` is `01a`.
@@ -29,10 +29,10 @@ def add_people(manifest: Manifest, table: Path, columns: Mapping[str, str] | Non
     Args:
         manifest: The scans.
         table: A CSV or TSV with a column for the subject, and some of age, sex, site and pathology.
-        columns: What a column is called there, `{"age": "Age at scan"}`; the usual names are known.
+        columns: Column names in the table, `{"age": "Age at scan"}`; the usual names are known.
 
     Returns:
-        The manifest, and a line for each subject that the table contradicts or does not know.
+        The manifest, and a line for each subject that is missing in the table or differs from it.
 
     Raises:
         MissingInputError: There is no such table.
@@ -73,7 +73,7 @@ def _filled(record: ScanRecord, said: Mapping[str, set[object]], problems: dict[
         told = values | ({have} if have is not None else set())
         if len(told) > 1:
             listed = " and ".join(sorted(f"'{value}'" for value in told))
-            kept = "left out" if have is None else "kept as it was"
+            kept = "left out" if have is None else "kept unchanged"
             problems[f"sub-{record.subject}: with {table.name} its {name} is {listed}; it is {kept}"] = None
         elif values and have is None:
             changes[name] = next(iter(values))

@@ -76,7 +76,7 @@ class PublishedSource(Source):
             entry = _SETS.get(folder.lower().removesuffix("_uniso"))
             name = re.match(entry.stem, stem) if entry else None
             if entry is None or name is None:
-                draft.leave_out(path, "of none of the published data sets")
+                draft.leave_out(path, "not of the published data sets")
                 continue
             subject, parts = label(name["subject"]), name.groupdict()
             seen.add((entry.name, subject))

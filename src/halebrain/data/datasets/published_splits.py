@@ -1,4 +1,4 @@
-"""The split files of the paper's repository, and the subjects that stand where they should not.
+"""The split files of the paper's repository, and the subjects that are in several splits.
 
 They are read by subject: the same person is written with other paths and file names from list to list, which is how
 test subjects came to stand in the training folds.
@@ -77,8 +77,8 @@ class SplitFiles:
             folds = sorted({fold for _, fold in lists if fold is not None})
             each: list[int | None] = [*folds] or [None]
             for first, second, text in (
-                ("train", "test", "test subjects stand in the published training list"),
-                ("val", "test", "test subjects stand in the published validation list"),
+                ("train", "test", "test subjects are in the published training list"),
+                ("val", "test", "test subjects are in the published validation list"),
                 ("train", "val", "training and validation list share subjects"),
             ):
                 shared = {_of(k): _get(lists, first, k) & _get(lists, second, k) for k in each}

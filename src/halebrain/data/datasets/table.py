@@ -1,6 +1,6 @@
 """Any CSV or TSV that names the files: one row a scan, or one row a session with a column for each contrast.
 
-Paths are relative to the table's folder or absolute. The table alone says what there is; its folder is not listed.
+Paths are relative to the table's folder or absolute. Only the table is used; its folder is not listed.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ _SPLITS = {
 
 
 class TableSettings(Config):
-    """Which table, and what its columns are called.
+    """Which table, and its column names.
 
     Args:
         table: Name of the table in the folder given; `None` = the only CSV or TSV there.
-        columns: What a column of ours is called there, `{"subject": "PatientID", "lesion": "gt"}`.
+        columns: Column names in the table, `{"subject": "PatientID", "lesion": "gt"}`.
         images: Columns that each hold a scan, with their contrast, `{"t1_path": "T1w", "flair_path": "FLAIR"}`; then
             neither `image` nor `modality` is read.
         modality: Contrast of every scan, where no column says it.
-        pathology: Of every scan whose row says nothing; `None` = unknown.
+        pathology: Of scans without one in their row; `None` = unknown.
         site: The same for the site.
         space: "native", or the template's name where all scans are registered to it.
     """
@@ -83,7 +83,7 @@ class TableSource(Source):
         return super().__call__(root)
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
-        """Add every scan whose file is there; report rows without subject or file, and cells that say nothing."""
+        """Add every scan whose file is there; report rows without subject or file, and invalid cells."""
         table = self._find(tree.root)
         read = read_table(table)
         if not read.rows:
@@ -95,8 +95,8 @@ class TableSource(Source):
             said = {ours: row.get(theirs, "") for ours, theirs in names.items()}
             subject = label(said["subject"].removeprefix("sub-"))
             if not subject or people.setdefault(subject, said["subject"]) != said["subject"]:
-                other = f", its label is that of '{people[subject]}'" if subject else ""
-                draft.report(where, f"the subject '{said['subject']}' has no label of its own{other}; it is left out")
+                other = f", its label equals that of '{people[subject]}'" if subject else ""
+                draft.report(where, f"the subject '{said['subject']}' has no unique label{other}; it is left out")
                 continue
             for column, modality in (images or {names.get("image", ""): said.get("modality", "")}).items():
                 if row.get(column):
@@ -110,7 +110,7 @@ class TableSource(Source):
         tables = sorted(path for path in folder.iterdir() if is_table(path))
         if len(tables) != 1:
             received = ", ".join(path.name for path in tables) or "none"
-            remedy = "name it by the setting 'table', or give the file itself"
+            remedy = "name it in the setting 'table', or give the file itself"
             raise MissingInputError(
                 "the folder must hold one CSV or TSV", received=received, where=folder, remedy=remedy
             )
@@ -123,7 +123,7 @@ class TableSource(Source):
         needed = [] if self.settings.images else ["image"] + ["modality"] * (self.settings.modality is None)
         for name in ("subject", *needed):
             if name not in found:
-                remedy = f"name it by the setting 'columns': {{{name}: …}}"
+                remedy = f"name it in the setting 'columns': {{{name}: …}}"
                 received = ", ".join(header)
                 raise DataError(f"a table needs a column for the {name}", received=received, where=table, remedy=remedy)
         return found, images
@@ -142,7 +142,7 @@ class TableSource(Source):
         age, split = said.get("age", ""), said.get("split", "")
         for what, cell, value in (("age", age, parse_age(age)), ("split", split, _SPLITS.get(split.lower()))):
             if cell and value is None:
-                draft.report(where, f"'{cell}' is no {what}; it is left out")
+                draft.report(where, f"'{cell}' is not a valid {what}; it is left out")
         draft.add(
             ScanRecord(
                 subject=subject,

@@ -1,4 +1,4 @@
-"""What the tables beside the images say of people: age, sex and whatever else a data set's columns hold."""
+"""Subject data from tables of a data set: age, sex, site, diagnosis."""
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a table; cells that say that they are empty become "".
+    """Read a table; cells for missing values become "".
 
     Raises:
         MissingInputError: There is no such file.
@@ -102,7 +102,7 @@ def parse_age(text: str) -> float | None:
 
 
 def parse_sex(text: str) -> str | None:
-    """Return "F" or "M" for the usual ways to say so, the text itself for others, `None` for none."""
+    """Return "F" or "M" for the usual words, the text itself for others, `None` for none."""
     return _SEXES.get(text.strip().lower(), text.strip()) or None
 
 
@@ -117,12 +117,12 @@ def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
 
 
 def the_one(values: Iterable[float | None]) -> float | None:
-    """Return the value that all rows of a person agree on, `None` where they differ or say nothing."""
+    """Return the value that all rows of a person agree on, `None` if they differ or are empty."""
     said = {value for value in values if value is not None}
     return said.pop() if len(said) == 1 else None
 
 
 def clean_cell(value: str) -> str:
-    """Return a cell without the spaces around it; "" where it says that it is empty."""
+    """Return a cell without the spaces around it; "" for missing values."""
     text = value.strip()
     return "" if text.lower() in _EMPTY else text

@@ -18,7 +18,7 @@ _SPLITS = {"training": "train", "test": "test"}
 
 
 class WmhSettings(Config):
-    """Which scans are meant.
+    """Selection of scans.
 
     Args:
         part: "pre" = bias-corrected, "orig" = as acquired; T1 is registered to FLAIR in both.
