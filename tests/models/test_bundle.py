@@ -186,7 +186,7 @@ def test_weights_that_are_no_numbers_are_refused(saved, wrong):
     with torch.no_grad():
         next(bundle.segmenter.parameters()).view(-1)[3] = wrong
     save_bundle(bundle, path, card="# card", overwrite=True)
-    with pytest.raises(DataError, match=r"finite number, got 1 tensors that hold others, first segmenter\."):
+    with pytest.raises(DataError, match=r"finite number, got 1 tensors with other values, first segmenter\."):
         load_bundle(path)
 
 
@@ -259,7 +259,7 @@ def test_licence_and_citation_travel_and_leave_the_weights_alone(saved, tmp_path
     save_bundle(replace(loaded, training={}), tmp_path / "again", card=model_card(replace(loaded, training={})))
     assert load_bundle(tmp_path / "again").about == ABOUT
     card = (tmp_path / "again" / "card.md").read_text()
-    for said in ("Licence of the weights: CC-BY-4.0", "Authors: A, B", "Cite: A and B, 2025.", "from: Ten brains."):
+    for said in ("Licence of the weights: CC-BY-4.0", "Authors: A, B", "Cite: A and B, 2025.", "data: Ten brains."):
         assert said in card
 
 

@@ -68,7 +68,7 @@ def test_whom_any_of_them_saw_the_joined_one_has_seen() -> None:
         (model(2, stage1=1), "another reconstructor"),
         (model(2, preprocessing={"spacing_mm": 3.0}), "another preprocessing"),
         (model(2, segmenter=False), "without a segmenter"),
-        (join_models([model(2), model(3)]), "joined already"),
+        (join_models([model(2), model(3)]), "a joined model"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(other: Bundle, received: str) -> None:
@@ -154,7 +154,7 @@ def test_what_is_not_asked_does_not_learn() -> None:
 
 
 def test_who_answers_for_contrasts_must_say_which_it_learned() -> None:
-    with pytest.raises(DataError, match="none in its training summary"):
+    with pytest.raises(DataError, match="no contrast in its training summary"):
         join_models([model(1), model(2)], by_contrast=True)
 
 

@@ -56,13 +56,13 @@ def test_it_is_the_first_network_that_answers_as_it_was(modalities: tuple[str, .
 
 
 def test_contrasts_of_different_networks_have_none_in_common() -> None:
-    with pytest.raises(ConfigError, match=r"T1w, T2w, which have networks of their own.*data.modalities=\[T1w\]"):
+    with pytest.raises(ConfigError, match=r"T1w, T2w, which have their own networks.*data.modalities=\[T1w\]"):
         part_for(joined_and_parts()[0], ("T1w", "T2w"))
 
 
 def test_every_contrast_needs_a_network_of_the_rest_or_networks_that_are_averaged() -> None:
     parts = [model(1, "T1w"), model(2, "T2w")]
-    with pytest.raises(ConfigError, match=r"every contrast, which have networks of their own.*data.modalities=\[T1w\]"):
+    with pytest.raises(ConfigError, match=r"every contrast, which have their own networks.*data.modalities=\[T1w\]"):
         part_for(join_models(parts, by_contrast=True), ())
     first = part_for(join_models(parts), ())
     assert first.training == parts[0].training

@@ -11,7 +11,7 @@ from halebrain.training.joint import JointTraining
     ("settings", "rule"),
     [
         ({"reconstructor": {"name": "ddpm"}}, "does not learn to undo anomalies"),
-        ({"segmenter": {"encoder": "early", "neighbours": [-1, 1]}}, "shows the segmenter no neighbours"),
+        ({"segmenter": {"encoder": "early", "neighbours": [-1, 1]}}, "supports no neighbouring slices"),
     ],
 )
 def test_what_cannot_be_learned_jointly_is_refused(settings: dict[str, object], rule: str) -> None:

@@ -237,7 +237,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 
 
 def test_a_stage_must_say_its_loss() -> None:
-    with pytest.raises(TypeError, match="Stage must say"):
+    with pytest.raises(TypeError, match="Stage must define"):
         Stage()("train", 0)
 
 
@@ -279,7 +279,7 @@ def die(split: str, step: int) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.slow
 def test_a_drawing_process_that_dies_is_one_clear_line() -> None:
-    words = r"a process that draws batches must last .* fewer data\.workers"
+    words = r"a data-loading process must run .* fewer data\.workers"
     with pytest.raises(WorkerError, match=words), told_of_lost_processes():
         list(draw_ahead(die, range(3), workers=1))
 

@@ -1,1 +1,1 @@
-"""Floor 4: networks, noise, schedules and the model bundle; pure maths that knows no scanner file."""
+"""Layer 4: networks, noise, schedules and the model bundle; pure computation without file formats."""

@@ -1,4 +1,4 @@
-"""Whose a model's weights are: licence, authors, how to cite them, and what they learned from, in words."""
+"""Licence, authors, citation and training data of a model's weights, in words."""
 
 from pydantic import Field
 
@@ -6,15 +6,15 @@ from halebrain.core.config import Config
 
 
 class About(Config):
-    """What someone who uses or passes on the weights must know; it travels inside the model.
+    """What users and distributors of the weights must know; it is stored in the model.
 
     Args:
         licence: SPDX identifier of the licence of the weights ("CC-BY-4.0").
         citation: How to cite them, one line.
         authors: Who made them.
-        data: What they learned from, in words: data sets, with their licences.
-        figures: What it reached, one line each: on which scans, and the command that gives it.
-        limits: What they are known to do badly, in words, by modality; results on such scans carry it as a flag.
+        data: Training data in words: data sets, with their licences.
+        figures: Performance figures, one line each: on which scans, and the command that computes it.
+        limits: Known limits by modality, in words; results on such scans carry them as a flag.
     """
 
     licence: str = Field(min_length=1)

@@ -1,6 +1,6 @@
 """A pretrained ResNet that the user brings as a file; frozen, and never with random weights.
 
-Names of the weights are those of torchvision's state_dict, so that its files fit as they are (He et al. 2016;
+Names of the weights are those of torchvision's state_dict, so that its files fit unchanged (He et al. 2016;
 Zagoruyko & Komodakis 2016 for the wide one). Files: `.pth` (loaded without unpickling code) or `.safetensors`.
 """
 
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         """Return the features after each of three stages, at 1/4, 1/8 and 1/16 of the slice's size.
 
         Raises:
-            RuntimeError: No weights were loaded: features of a random network look like some, and are none.
+            RuntimeError: No weights were loaded, and features of a random network would be meaningless.
         """
         if not self.loaded:
             raise RuntimeError("a backbone must be loaded before it is used")
@@ -137,7 +137,7 @@ def load_backbone(backbone: Backbone, path: Path | None) -> str:
         raise ConfigError(
             "a method that compares features needs a pretrained backbone",
             received="no weights",
-            remedy=f"give the file of torchvision's {backbone.name} as `weights`; it is never made up",
+            remedy=f"give the file of torchvision's {backbone.name} as `weights`; random weights are never used",
         )
     if not path.is_file():
         raise MissingInputError("backbone weights must exist", where=path, remedy="check the path given")
@@ -150,7 +150,7 @@ def load_backbone(backbone: Backbone, path: Path | None) -> str:
     if wrong:
         raise DataError(
             f"backbone weights must be those of {backbone.name}",
-            received=f"{len(wrong)} that do not fit, first {wrong[0]}",
+            received=f"{len(wrong)} do not fit, first {wrong[0]}",
             where=path,
             remedy="give the weights of that network",
         )
@@ -169,7 +169,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             "backbone weights must be a .pth or .safetensors file",
             received=reason,
             where=path,
-            remedy="give torchvision's file, copied whole",
+            remedy="give torchvision's complete file",
         ) from error
     if not isinstance(raw, dict) or not all(isinstance(v, torch.Tensor) for v in raw.values()):
         raise DataError(

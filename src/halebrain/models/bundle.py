@@ -2,7 +2,7 @@
 
 `model.safetensors` (weights), `config.yaml` (how to rebuild and preprocess), `card.md` (for people) and `manifest.json`
 (hashes of the other three, versions, training summary, thresholds with the split that they were chosen on, and licence
-and citation where they are said). No pickle.
+and citation if stated). No pickle.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class Bundle:
         calibration: Thresholds with the split that they were chosen on; empty before `halebrain calibrate`.
         sha256: Hash of weights and configuration; names the model in every result.
         path: Where it was read from.
-        about: Licence, citation, authors and data in words; `None` where nobody said.
+        about: Licence, citation, authors and data in words; `None` if not stated.
     """
 
     config: ModelConfig
@@ -88,7 +88,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """What the model is called: its zip, or its folder (the one around it where that is "model")."""
+        """Name of the model: its zip, or its folder (the one around it where that is "model")."""
         if self.path is None:
             return "model"
         place = self.path.resolve()
@@ -96,7 +96,7 @@ class Bundle:
 
     @property
     def limits(self) -> dict[str, str]:
-        """What the model is known to do badly, in words, by modality."""
+        """Known limits of the model by modality, in words."""
         return {} if self.about is None else self.about.limits
 
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
@@ -197,13 +197,13 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """What can be said of a model without building its networks.
+    """Description of a model without building its networks.
 
     Args:
         kind: "reconstructor" or "detector".
         modalities: Contrasts that its stages learned from, sorted.
         sha256: Hash of weights and configuration.
-        about: Licence, citation, authors and data; `None` where nobody said.
+        about: Licence, citation, authors and data; `None` if not stated.
     """
 
     kind: str
@@ -213,7 +213,7 @@ class BundleSummary:
 
 
 def read_summary(path: Path) -> BundleSummary:
-    """Return what a bundle folder or zip is, every file checked against its hash.
+    """Return the description of a bundle folder or zip, with every file checked against its hash.
 
     Raises:
         MissingInputError: There is nothing at `path`.
@@ -243,10 +243,10 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
     rounded = tensor.half()
     if not rounded.isfinite().all():
         raise DataError(
-            "a weight must fit into 16 bits",
+            "every weight must fit into 16 bits",
             received=float(tensor.abs().max()),
             where=name,
-            remedy="keep the model as it is",
+            remedy="use the model with 32-bit weights",
         )
     return rounded
 
@@ -297,14 +297,14 @@ def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: 
     if wrong:
         raise DataError(
             "weights must fit the configuration exactly",
-            received=f"{len(wrong)} that do not, first {wrong[0]}",
+            received=f"{len(wrong)} do not fit, first {wrong[0]}",
             where=path / WEIGHTS,
             remedy="copy the bundle again, or train it with this version",
         )
     if infinite := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
         raise DataError(
             "every weight must be a finite number",
-            received=f"{len(infinite)} tensors that hold others, first {infinite[0]}",
+            received=f"{len(infinite)} tensors with other values, first {infinite[0]}",
             where=path / WEIGHTS,
             remedy="copy the bundle again, or train it with this version",
         )

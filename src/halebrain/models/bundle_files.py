@@ -17,13 +17,13 @@ WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "card.md",
 _HASHED = (WEIGHTS, CONFIG, CARD)
 _SEALED = ("format", "files", "versions", "training", "calibration")
 _LATER = ("about",)
-"""Keys that a manifest may lack: a bundle without them is the one that it was before there were any."""
+"""Keys that a manifest may lack, as bundles of earlier versions do."""
 _MOST_BYTES, _MOST_TEXT = 16 << 30, 64 << 20
-"""More than this, unpacked, are neither weights nor what is said of them."""
+"""No bundle file is larger than this when unpacked."""
 
 
 class _Stage(BaseModel):
-    """What is read of the summary of a training; all else is kept as it is."""
+    """The keys that are read from a training summary; other keys are kept unchanged."""
 
     train_subjects: list[str] = []
     val_subjects: list[str] = []
@@ -59,7 +59,7 @@ def read_files(path: Path) -> dict[str, bytes]:
         raise DataError(
             "a model must be a bundle folder or a zip of one",
             where=path,
-            remedy="halebrain models list names the known ones",
+            remedy="halebrain models list shows the known ones",
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -69,7 +69,7 @@ def read_files(path: Path) -> dict[str, bytes]:
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the entries by name, each looked at before any is unpacked: one of another name may be endless.
+    """Return the entries by name, each checked before any is unpacked, as unknown ones may be huge.
 
     They lie at the top, or all in one folder. No name of theirs is ever a path to write to.
     """
@@ -86,11 +86,11 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
                 "a bundle zip must hold what it lists",
                 received=f"'{name}' of {entry.compress_size} bytes in a file of {path.stat().st_size}",
                 where=path,
-                remedy="it is damaged or cut off; copy it again",
+                remedy="it is damaged or incomplete; copy it again",
             )
         if name in found or entry.file_size > limit:
             raise DataError(
-                "a bundle zip must hold each file once, of a size that a model has",
+                "a bundle zip must hold each file once, with a plausible size",
                 received=f"'{name}' twice" if name in found else f"'{name}' of {entry.file_size >> 20} MiB",
                 where=path,
                 remedy="copy it again",
@@ -130,7 +130,7 @@ def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
 
 
 def sealed_text(manifest: dict[str, Any]) -> str:
-    """Return the manifest as JSON with a hash of its own content: thresholds and training subjects count too."""
+    """Return the manifest as JSON with a hash of its content, including thresholds and training subjects."""
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return json.dumps({**content, "sha256": _content_hash(content)}, indent=2) + "\n"
 

@@ -1,4 +1,4 @@
-"""What is read and changed in a bundle on disk without building its networks: card, thresholds, licence, a copy."""
+"""Read and change a bundle on disk without building its networks: card, thresholds, licence, copies."""
 
 import hashlib
 from pathlib import Path
@@ -39,7 +39,7 @@ def read_card(path: Path) -> str:
 
 
 def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
-    """Replace the thresholds in the bundle folder at `path`; weights and configuration stay as they are."""
+    """Replace the thresholds in the bundle folder at `path`; weights and configuration are not changed."""
     manifest = checked_manifest(read_files(path), path)
     manifest["calibration"] = calibration
     write_text(path / MANIFEST, sealed_text(manifest))

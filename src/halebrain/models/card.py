@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it learned from, and what it is not for, in plain words."""
+"""The model card: description, training data and limits of the model, in plain words."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def model_card(bundle: Bundle) -> str:
 
 
 def _networks(segmenter: Segmenter) -> str:
-    """Return how many networks there are where there are several, and which answers for what."""
+    """Return the number of networks if there are several, and the contrasts that each is used for."""
     config = segmenter.config
     if not config.others:
         return ""
@@ -48,7 +48,7 @@ def _describe_owners(about: About) -> list[str]:
         f"- Licence of the weights: {about.licence}",
         f"- Authors: {', '.join(about.authors)}",
         f"- Cite: {about.citation}",
-        f"- Learned from: {about.data}",
+        f"- Training data: {about.data}",
         *(f"- Figures: {figure}" for figure in about.figures),
         *(f"- Limits, {modality}: {limit}" for modality, limit in about.limits.items()),
     ]
@@ -58,7 +58,7 @@ def _describe(summary: dict[str, Any]) -> list[str]:
     if "tuned_for" in summary:
         subjects = counted(len(summary["val_subjects"]), "validation subject")
         return [
-            f"- Residual weighs {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
+            f"- Residual weight {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
             f"on {subjects} (manifest {summary['manifest_sha256'][:12]})"
         ]
     if "adapted_from" in summary:
@@ -89,7 +89,7 @@ def _describe_adaptation(summary: dict[str, Any]) -> list[str]:
         f"seed {summary['config']['seed']}",
     ]
     if rehearsed := summary.get("rehearsed"):
-        lines.append(f"- Virtual patients shown again meanwhile: {', '.join(rehearsed)}")
+        lines.append(f"- Virtual patients in rehearsal: {', '.join(rehearsed)}")
     for steps, value in zip(summary["steps_tried"], summary["auprc_left_out"], strict=True):
         lines.append(f"- Mean AUPRC of subjects left out, after {counted(steps, 'step')}: {value:.3f}")
     lines += [f"- {note[:1].upper()}{note[1:]}" for note in summary["notes"]]

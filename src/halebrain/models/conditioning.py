@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from halebrain.core.config import Config
 
 Conditioning = Literal["none", "vector", "film", "cross_attention"]
-"""How a network may be told of the noise-free slice: not at all; by a vector beside the time embedding (the paper); by
-a scale and shift of its own in every block; by attending to the encoder's map of features."""
+"""How a network is conditioned on the noise-free slice: not at all; by a vector with the time embedding (the paper); by
+its own scale and shift in every block; by attending to the encoder's map of features."""
 
 _GROUPS = 8
 

@@ -1,4 +1,4 @@
-"""A pretrained encoder as one safetensors file: weights, their configuration, and how they came about."""
+"""A pretrained encoder as one safetensors file: weights, configuration, and training summary."""
 
 import hashlib
 import json
@@ -66,13 +66,15 @@ def load_encoder(path: Path) -> PretrainedEncoder:
     try:
         said, training = json.loads(about["config"]), json.loads(about["training"])
     except (KeyError, ValueError, RecursionError) as error:
-        raise DataError("an encoder file must say how it was made", received=error, where=path, remedy=_ANEW) from error
+        raise DataError(
+            "an encoder file must state how it was made", received=error, where=path, remedy=_ANEW
+        ) from error
     config = parse_config(EncoderConfig, said, where=path)
     return PretrainedEncoder(weights, config, training, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: PretrainedEncoder, *, where: Path) -> None:
-    """Give `encoder` the pretrained weights; its last layer stays as it is.
+    """Give `encoder` the pretrained weights; its last layer is not changed.
 
     Raises:
         ConfigError: The two encoders are not of the same size.

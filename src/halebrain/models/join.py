@@ -1,4 +1,4 @@
-"""Several detectors on one reconstructor as one: segmenters averaged, or each for the contrasts that it learned."""
+"""Join detectors on one reconstructor: segmenters averaged, or each for the contrasts of its training data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,22 +12,22 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 
 SHARED = "stage1"
-"""What all have in common, told once."""
+"""Parts that all models share, stored once."""
 _WHOSE = ", segmenter "
 """Between a stage and the number of the segmenter that it trained."""
 
 
 def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: int | None = None) -> Bundle:
-    """Return one detector of several: networks that erred apart, averaged, err less (Lakshminarayanan et al. 2017).
+    """Return one detector from several, an ensemble (Lakshminarayanan et al. 2017).
 
     The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
-    figures), are none's: the joined one is calibrated and described anew.
+    figures), are dropped: the joined model must be calibrated and described again.
 
     Args:
         bundles: Detectors on the same reconstructor, two at least.
-        by_contrast: Each answers for the contrasts that its stage 2 learned from, and a scan of another contrast gets
+        by_contrast: Each is used for the contrasts of its stage 2 training, and a scan of another contrast gets
             the mean of all (Differs from paper: one network, one contrast at a time).
-        rest: Place of the one that answers, with `by_contrast`, for contrasts that no other learned and for these
+        rest: Index of the model used, with `by_contrast`, for contrasts that no other was trained on and for these
             alone; `None` = there is none.
 
     Raises:
@@ -70,8 +70,8 @@ def _learned(bundle: Bundle) -> tuple[str, ...]:
     said = bundle.training.get("stage2", {}).get("modalities", ())
     if not said:
         raise DataError(
-            "a segmenter that answers for contrasts must say which it learned from",
-            received="none in its training summary",
+            "a segmenter that is used by contrast must state its training contrasts",
+            received="no contrast in its training summary",
             where=_where(bundle),
             remedy="train it with this version, or join without --by-contrast",
         )
@@ -87,19 +87,19 @@ def _joined_weights(segmenters: Sequence[Segmenter]) -> dict[str, torch.Tensor]:
 
 
 def _check(first: Bundle, bundle: Bundle) -> None:
-    """Raise where two models cannot be one."""
+    """Raise if two models cannot be joined."""
     wrong = ""
     if bundle.segmenter is None:
         wrong = "a reconstructor without a segmenter"
     elif bundle.segmenter.config.others:
-        wrong = "a model that is joined already"
+        wrong = "a joined model"
     elif bundle.config.reconstructor != first.config.reconstructor or not _same_weights(first, bundle):
         wrong = "another reconstructor"
     elif bundle.config.preprocessing != first.config.preprocessing:
         wrong = "another preprocessing"
     if wrong:
         raise DataError(
-            "models that are joined must be detectors on one reconstructor, each with one segmenter",
+            "joined models must be detectors on one reconstructor, each with one segmenter",
             received=wrong,
             where=_where(bundle),
             remedy="train the segmenters on the same stage 1, and join them all at once",

@@ -1,7 +1,7 @@
 """Pretraining of the condition encoder by masked-image modelling, in the manner of SparK (Tian et al., ICLR 2023).
 
 Cells of a slice are hidden; the convolutional encoder sees the visible ones only, at every layer (what a hidden place
-would have computed is set to nothing, and norms count visible places alone); a light decoder paints the hidden
+would have computed is set to nothing, and norms count visible places alone); a light decoder predicts the hidden
 cells from the features of every level.
 """
 
@@ -68,7 +68,7 @@ class MaskedAutoencoder(nn.Module):
         return (error * counts).sum() / counts.sum().clamp_min(1)
 
     def in_contrast_of(self, image: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
-        """Return what was painted, each cell with mean and contrast of the image there: for looking at."""
+        """Return the predicted image for display, each cell with mean and contrast of the original."""
         _, mean, contrast = self._cells(image)
         return F.pixel_shuffle(F.pixel_unshuffle(painted, self.config.cell) * contrast + mean, self.config.cell)
 
@@ -87,7 +87,7 @@ class MaskedAutoencoder(nn.Module):
         return cells.repeat_interleave(self.config.cell, dim=2).repeat_interleave(self.config.cell, dim=3)
 
     def paint(self, image: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """Return what the decoder paints everywhere, `(b, 1, h, w)`, in units of each cell's own contrast."""
+        """Return the prediction of the decoder at every pixel, `(b, 1, h, w)`, in units of each cell's own contrast."""
         x: torch.Tensor | None = None
         levels = sparse_features(self.encoder, (image * 2 - 1) * visible, visible)
         for level in reversed(range(len(levels))):

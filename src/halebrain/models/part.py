@@ -1,4 +1,4 @@
-"""One network of several as a detector of its own: the way back from `join_models`."""
+"""Extract one network of a joined model as a detector; the inverse of `join_models`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +14,14 @@ _OF_FIRST = ("stage2", "joint")
 
 
 def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
-    """Return the network of a joined model that answers for contrasts, as a model of its own.
+    """Return the network of a joined model that is used for some contrasts, as a separate model.
 
-    Where several answer, averaged, it is the first of them: the one that was named first when they were joined. A model
-    of one network, or of none, stays as it is.
+    If several are averaged, it is the first of them in the order in which they were joined. A model
+    of one network, or of none, is returned unchanged.
 
     Args:
         bundle: A model.
-        modalities: BIDS suffixes; () = every contrast, for which the network of the rest answers.
+        modalities: BIDS suffixes; () = every contrast, for which the network of the rest is used.
 
     Raises:
         ConfigError: Each contrast has another network, or there is none of the rest.
@@ -34,8 +34,8 @@ def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
     if not common or (not names and each and all(each)):
         one = next((name for own in each for name in own), "T2w")
         raise ConfigError(
-            "one network of a joined model must answer for all contrasts",
-            received=f"{', '.join(modalities) or 'every contrast'}, which have networks of their own",
+            "one network of a joined model must cover all contrasts",
+            received=f"{', '.join(modalities) or 'every contrast'}, which have their own networks",
             where=bundle.path or "model",
             remedy=f"name one contrast, as in data.modalities=[{names[0] if names else one}]",
         )
@@ -43,7 +43,7 @@ def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
 
 
 def _part(bundle: Bundle, segmenter: Segmenter, number: int) -> Bundle:
-    """Return network `number` (0 = the first) alone, with what is told of its own training."""
+    """Return network `number` (0 = the first) alone, with its own training summary."""
     config = segmenter.config
     own = (config.model_copy(update={"others": ()}), *config.others)[number].model_copy(update={"contrasts": ()})
     inside = f"others.{number - 1}." if number else ""

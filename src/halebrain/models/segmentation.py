@@ -51,10 +51,10 @@ class SegmenterConfig(GrowingConfig):
             from it among the slices with brain, −1 = the next one below (not in the paper). Only with "early".
         others: Further networks, trained apart, whose probabilities are averaged with this one's (not in the paper);
             `halebrain models join` makes such a segmenter.
-        contrasts: The contrasts that this one of several networks answers for, as BIDS suffixes; () = for every one
-            that has no network of its own.
-        prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by calling
-            half of the brain spends its first hundreds of steps on unlearning it (Lin et al. 2017, section 4.1).
+        contrasts: The contrasts that this one of several networks is used for, as BIDS suffixes; () = every contrast
+            without its own network.
+        prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by marking
+            half of the brain needs hundreds of steps to unlearn it (Lin et al. 2017, section 4.1).
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "contrasts", "prior"})
@@ -75,7 +75,7 @@ class SegmenterConfig(GrowingConfig):
         if wrong := [width for width in self.channels if width < 1 or width % self.norm_groups]:
             raise ValueError(f"norm_groups {self.norm_groups} must divide every width, not {wrong[0]}")
         if not self.streams or len(set(self.streams)) < len(self.streams):
-            raise ValueError("streams must name at least one view, and each once")
+            raise ValueError("streams must name at least one view, each once")
         if 0 in self.neighbours or len(set(self.neighbours)) < len(self.neighbours):
             raise ValueError("neighbours must be other slices, and each once")
         if self.neighbours and self.encoder != "early":
@@ -88,21 +88,21 @@ class SegmenterConfig(GrowingConfig):
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """The neighbours that the network and the others look at, each once: what must lie behind each slice."""
+        """The neighbouring slices that any of the networks uses, each once: the channels after each slice."""
         every = (*self.neighbours, *(place for other in self.others for place in other.shown))
         return tuple(dict.fromkeys(every))
 
     def inputs_fit(self, further: "SegmenterConfig") -> bool:
         """Return whether a network that goes on from this one's weights would see the same inputs in the same places.
 
-        Others of the same number would fit in size, and mean something else. Where this one sees no neighbours, those
+        Other inputs of the same number would fit in size, but mean something else. Without neighbours here, those
         of the further one come after what it sees.
         """
         return self.streams == further.streams and self.neighbours in ((), further.neighbours)
 
     @property
     def neighbours_each(self) -> tuple[tuple[int, ...], ...]:
-        """The neighbours that each network looks at, this one first."""
+        """The neighbouring slices that each network uses, this one first."""
         return (self.neighbours, *(other.neighbours for other in self.others))
 
     @property
@@ -112,7 +112,7 @@ class SegmenterConfig(GrowingConfig):
         return each if self.others and any(each) else ()
 
     def asked(self, modality: str | None) -> tuple[int, ...]:
-        """Return which of the networks answer for a contrast, 0 = this one: `networks_asked`.
+        """Return which of the networks are used for a contrast, 0 = this one: `networks_asked`.
 
         Args:
             modality: Its BIDS suffix ("T2w"); `None` = not known.
@@ -145,7 +145,7 @@ class Segmenter(nn.Module):
                 self.aside.append(nn.Conv2d(width, folded, 1))
         self.head = nn.Conv2d(width, folded, 1)
         self.others = nn.ModuleList(Segmenter(other) for other in config.others)
-        if config.prior != 0.5:  # at one half the bias stays as torch draws it, and old runs as they were
+        if config.prior != 0.5:  # at one half the bias stays as torch draws it, so earlier runs are unchanged
             nn.init.constant_(self.head.bias, math.log(config.prior / (1 - config.prior)))  # type: ignore[arg-type]
 
     def forward(
@@ -157,7 +157,7 @@ class Segmenter(nn.Module):
             image: Slices in [0, 1] and after each its neighbours as `shown` has them, `(b, 1 + shown, h, w)`; h and w
                 must divide by `patch × 2^(levels − 1)`.
             reconstruction: Pseudo-healthy slices in [0, 1], `(b, 1, h, w)`.
-            modality: The contrast of all slices, or of each; it matters where networks have contrasts of their own.
+            modality: The contrast of all slices, or of each; it matters if networks have their own contrasts.
         """
         return self.all_logits(image, reconstruction, modality)[0]
 
@@ -191,7 +191,7 @@ class Segmenter(nn.Module):
         return found[0] if len(found) == 1 else _mean_logits(torch.stack(found))
 
     def _seen_by(self, neighbours: tuple[int, ...], image: torch.Tensor) -> torch.Tensor:
-        """Return the slices and those of their neighbours that one of the networks looks at."""
+        """Return the slices and those of their neighbours that one of the networks uses."""
         shown = self.config.shown
         if neighbours == shown:
             return image
@@ -231,8 +231,8 @@ class Segmenter(nn.Module):
 def weights_for(segmenter: Segmenter, before: Segmenter) -> dict[str, torch.Tensor]:
     """Return the weights with which `segmenter` begins as `before` ended.
 
-    It may see neighbours where `before` sees none: those begin with weights of 0, so that it answers as that one did,
-    and learns to look. All other weights are those of `before`, whether they fit or not.
+    It may see neighbours where `before` sees none: their weights start at 0, so that it starts with the same output,
+    and learns to use them. All other weights are those of `before`, whether they fit or not.
     """
     weights, config, known = dict(before.state_dict()), segmenter.config, before.config
     if not known.neighbours and known.model_copy(update={"neighbours": config.neighbours}) == config:

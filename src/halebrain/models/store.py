@@ -1,6 +1,6 @@
-"""Models by name: those that come with the package, and those that were imported into `HALEBRAIN_HOME`.
+"""Models by name: bundled with the package, or imported into `HALEBRAIN_HOME`.
 
-What opens a model loads torch, so it is imported where a model is opened: names alone are told at once.
+Opening a model needs torch, which is imported only then, so that names are listed without it.
 """
 
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
 
 DEFAULT_MODEL = "general"
-"""The model that is taken where none is named."""
+"""The model that is used without --model."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip can hold, so that the same model gives the same bytes."""
 
@@ -29,7 +29,7 @@ class StoredModel:
     """A model that can be named instead of its path.
 
     Args:
-        name: What it is called.
+        name: Its name.
         path: Its zip.
         origin: "bundled" with the package, or "imported".
     """
@@ -40,7 +40,7 @@ class StoredModel:
 
 
 def stored_models() -> list[StoredModel]:
-    """Return every model that has a name, sorted; an imported one hides a bundled one of the same name.
+    """Return every model that has a name, sorted; an imported model takes precedence over a bundled one.
 
     A home that this user may not look into holds nothing that was imported by them.
 
@@ -67,7 +67,7 @@ def _zips(folder: Path) -> list[Path]:
             "imported models must be readable",
             received=error.strerror,
             where=folder,
-            remedy=f"name another folder in {VARIABLE}, or none",
+            remedy=f"set {VARIABLE} to another folder, or unset it",
         ) from error
 
 
@@ -79,7 +79,7 @@ def bundled_folder() -> Path:
 def find_model(model: Path | str | None = None) -> Path:
     """Return the path of a model that is given by its path or its name; of the default one where it is not given.
 
-    A path goes before a name, and an imported model before a bundled one of the same name.
+    A path takes precedence over a name, and an imported model over a bundled one of the same name.
 
     Raises:
         MissingInputError: It is neither.
@@ -93,12 +93,12 @@ def find_model(model: Path | str | None = None) -> Path:
         return models[name]
     if model is None:
         raise UnavailableError(
-            f"without --model, the model '{DEFAULT_MODEL}' is taken",
+            f"without --model, the model '{DEFAULT_MODEL}' is used",
             received="a copy of HaleBrain without its weights",
             where=bundled_folder(),
             remedy=f"give --model, or run halebrain models import BUNDLE --name {DEFAULT_MODEL}",
         )
-    known = suggestion(name, sorted(models)) if models else "no model has a name here yet (halebrain models import)"
+    known = suggestion(name, sorted(models)) if models else "no model is installed yet (halebrain models import)"
     raise MissingInputError(
         "a model must be a bundle folder, a zip, or a name", received=repr(str(model)), remedy=known
     )
@@ -126,7 +126,7 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
 
     Args:
         source: Bundle folder or zip.
-        name: What it will be called; `None` = as the folder or zip is.
+        name: Its new name; `None` = as the folder or zip is.
         overwrite: Replace another model of that name.
 
     Raises:
@@ -142,8 +142,8 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
     if home is None:
         raise UnavailableError(
             "imported models need a folder",
-            received="a user without a home",
-            remedy=f"name a folder in the environment variable {VARIABLE}",
+            received="a user without a home folder",
+            remedy=f"set the environment variable {VARIABLE} to a folder",
         )
     found = load_bundle(source)  # every hash, and every weight in its place
     called = name or (source.resolve().parent.name if source.name == "model" else source.stem)
@@ -158,11 +158,11 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
         raise CannotWriteError(
             "the folder of imported models must be writable",
             where=path.parent,
-            remedy=f"name another one in the environment variable {VARIABLE}",
+            remedy=f"set the environment variable {VARIABLE} to another folder",
         )
     if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
         raise CannotWriteError(
-            "a name stands for one model", received=called, where=path, remedy="choose --name, or --overwrite"
+            "a model name must be unique", received=called, where=path, remedy="choose --name, or --overwrite"
         )
     export_model(source, path, overwrite=True)
     return StoredModel(called, path, "imported")

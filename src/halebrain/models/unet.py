@@ -70,7 +70,7 @@ class ResidualBlock(nn.Module):
         embedding: Length of the embedding.
         groups: Groups of the norms.
         resample: "down" and "up" halve and double the size inside the block; "none" keeps it.
-        condition: Length of a condition vector with a scale and shift of its own; 0 = none.
+        condition: Length of a condition vector with its own scale and shift; 0 = none.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every position asks the encoder's map of the noise-free slice, with a skip."""
+    """Cross-attention from every position to the encoder's map of the noise-free slice, with a skip."""
 
     def __init__(self, width: int, context: int, head_channels: int, groups: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class DiffusionUNet(nn.Module):
     Args:
         config: Size of the network.
         condition_features: Length of the condition's vectors; 0 = none.
-        conditioning: "vector" = concatenated to the time embedding (the paper), "film" = a scale and shift of its own
+        conditioning: "vector" = concatenated to the time embedding (the paper), "film" = its own scale and shift
             in every block, "cross_attention" = asked for in the middle, after self-attention.
     """
 

@@ -1,4 +1,4 @@
-"""Floor 5: one training loop, and the two stages that it trains."""
+"""Layer 5: one training loop, and the two stages that it trains."""
 
 from halebrain.core.home import settle_matplotlib
 

@@ -28,15 +28,15 @@ class TuningConfig(Config):
         synthetic_fraction: Share of them in a batch, or in what rehearsal leaves of it.
         lesion_fraction: Share of annotated and rehearsed draws restricted to slices with lesion.
         rehearsed_fraction: Share of a batch from virtual patients of the diseases that the model learned from, where
-            there are any; the rest is shared out as `synthetic_fraction` says. What is not seen again is forgotten
+            there are any; the rest is shared out as `synthetic_fraction` says. Rehearsal reduces forgetting
             (Robins 1995).
-        anomaly: The synthetic anomalies, as what must stay is what nobody annotated. Left open, they are those that the
-            model learned with; all kinds where it does not say.
+        anomaly: The synthetic anomalies, so that unannotated diseases are not forgotten. If unset, those that the
+            model was trained with; all kinds if it does not state them.
         augmentation: Of intensities when a pair is made, of shapes at each step.
-        loss: Weights of the loss; left open, those that the model learned with.
-        loop: How long at most, and how fast. The rate is constant, so that a shorter run is the beginning of a longer.
-        kept: Share of the model's own weights in the result, which is the mean of before and after by this weight: it
-            gains most of what the tuned one gains, and forgets little (Wortsman et al. 2022, WiSE-FT).
+        loss: Weights of the loss; if unset, those of the model's training.
+        loop: Settings of the optimisation. The rate is constant, so a shorter run is the start of a longer one.
+        kept: Weight of the original model in the mean with the new weights: this
+            keeps most of the improvement and forgets little (Wortsman et al. 2022, WiSE-FT).
     """
 
     draws: int = Field(default=3, ge=1)
@@ -89,14 +89,14 @@ def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config:
 
     Args:
         segmenter: As the model has it; it learns.
-        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs to look at; "rehearsed" ones,
+        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs for validation; "rehearsed" ones,
             of virtual patients, where there are any.
         config: How.
         seed: The user's seed.
     """
     share = config.lesion_fraction
     counts = config.counts(rehearses="rehearsed" in stores)
-    # Synthetic anomalies lie where they lie; the others are drawn where there is lesion, this often.
+    # Synthetic pairs are drawn uniformly, the others from slices with lesion with this frequency.
     shares = {"annotated": share, "synthetic": 0.0, "rehearsed": share}
     train = [PairDraw(stores[kind], count, shares[kind]) for kind, count in counts.items() if kind in stores]
     draws = {"train": train, "val": [PairDraw(stores["val"], config.loop.batch_size, share)]}
@@ -124,7 +124,7 @@ def fine_tune(
         folder: Of the checkpoint, from which a run goes on.
         fabric: Launched.
         seed: The user's seed.
-        name: What the progress bar calls it.
+        name: Name in the progress bar.
         identity: Hash of all that the run depends on.
         on_validated: Called with the step and the weights that the segmenter would end with, after each validation.
     """

@@ -1,4 +1,4 @@
-"""Batches that other processes draw ahead, so that an accelerator does not wait for the CPU."""
+"""Prefetching of batches by other processes, so that an accelerator does not wait for the CPU."""
 
 import pickle
 import signal
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from halebrain.core.errors import WorkerError
 
 Drawn = tuple[torch.Tensor, ...]
-"""What a batch needs before any network sees it, on the CPU."""
+"""A batch before any network uses it, on the CPU."""
 Draw = Callable[[str, int], Drawn]
 """`(split, step) -> Drawn`; a function of both alone, and picklable."""
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -26,20 +26,20 @@ class _Batches(Dataset[Drawn | Exception]):
     def __getitem__(self, step: int) -> Drawn | Exception:
         try:
             return self.draw("train", step)
-        except Exception as error:  # raised where it is told to somebody, as what it is
+        except Exception as error:  # raised in the main process
             return _portable(error)
 
 
 def draw_ahead(
     draw: Draw | None, steps: range, *, workers: int, pinned: bool = False
 ) -> Generator[Drawn | None, None, None]:
-    """Yield the training batch of each step, in order; `None` where the stage is to draw it itself.
+    """Yield the training batch of each step, in order; `None` if the stage draws it itself.
 
-    A batch hangs on its step alone, so the number of processes changes nothing but the time. Close it to end them.
+    A batch depends on its step alone, so the number of processes changes only the time. Close it to end them.
 
     Args:
-        draw: Draws a batch; `None` = the stage cannot tell it apart from what its networks do.
-        steps: Which ones.
+        draw: Draws a batch; `None` = the stage cannot separate it from its networks.
+        steps: The steps.
         workers: Processes, of one thread each; 0 = this one draws each batch when its turn comes.
         pinned: Put batches where they are copied to a GPU without waiting.
     """
@@ -56,7 +56,7 @@ def draw_ahead(
         worker_init_fn=_begin_worker,
         pin_memory=pinned,
     )
-    # What ends a whole job reaches every process of it; the training stops between two steps, and they with it.
+    # A signal to the job reaches every process; the training stops between two steps and then ends these.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         batches = iter(loader)
@@ -70,7 +70,7 @@ def draw_ahead(
 
 @contextmanager
 def told_of_lost_processes() -> Iterator[None]:
-    """Turn the death of a process that draws, which torch raises wherever the training is just then, into one line.
+    """Turn the death of a data-loading process, which torch raises anywhere in the training, into one line.
 
     Raises:
         WorkerError: A process died.
@@ -81,10 +81,10 @@ def told_of_lost_processes() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
-            "a process that draws batches must last to the end of the training",
-            received="one that was killed",
-            remedy="its memory, /dev/shm or the number of open files (ulimit -n) may have run out: fewer data.workers; "
-            "the same command goes on",
+            "a data-loading process must run until the end of the training",
+            received="a process that was killed",
+            remedy="out of memory, /dev/shm or open files (ulimit -n)? use fewer data.workers, then run "
+            "the same command again; it resumes",
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""What a batch needs before any network sees it, drawn on the CPU, here or in another process.
+"""Sampling of batches on the CPU, before any network, in this or another process.
 
-Nothing here loads what trains: a process that only draws starts in a fraction of the time and the memory.
+Nothing here imports the training code, so data-loading processes start fast and need little memory.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices
 
 DRAWS = "draws 2"
-"""How batches are drawn. Part of what a run is known by: one that drew otherwise is not resumed."""
+"""Version of the batch sampling, part of a run's identity: runs of another version are not resumed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stage 0, optional: the condition encoder learns healthy slices by painting what is hidden (SparK)."""
+"""Stage 0, optional: pretraining of the condition encoder by masked-image modelling (SparK)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,13 @@ from halebrain.training.reconstructor import read_training_manifest, run_identit
 
 
 class EncoderTraining(Config):
-    """Everything that defines a pretraining run.
+    """Configuration of a pretraining run.
 
     Args:
         data: Which scans; healthy ones only.
         masked: Size of the encoder, and how much is hidden.
         augmentation: Intensity augmentation of training slices.
-        loop: How long and how fast.
+        loop: Settings of the optimisation.
         seed: Seed of weights, batches, augmentation and hidden cells.
     """
 
@@ -38,7 +38,7 @@ class EncoderTraining(Config):
 
 
 class EncoderStage(Stage):
-    """Healthy slices with hidden cells in, error of the painted cells out."""
+    """Healthy slices with hidden cells in, error of the predicted cells out."""
 
     def __init__(self, network: MaskedAutoencoder, stores: dict[str, SliceStore], config: EncoderTraining) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class EncoderRun:
     Args:
         network: Encoder and decoder.
         summary: Data, steps, loss, time, device and configuration.
-        example: Validation slices as they are, with hidden cells, and as painted; `(3, b, h, w)` in [0, 1].
+        example: Original validation slices, with hidden cells, and as predicted; `(3, b, h, w)` in [0, 1].
     """
 
     network: MaskedAutoencoder

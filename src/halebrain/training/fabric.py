@@ -12,14 +12,14 @@ from halebrain.training.loop_config import LoopConfig, Precision
 
 def launch(loop: LoopConfig, device: torch.device) -> Fabric:
     """Return a launched Fabric on one device, in the precision of the loop."""
-    for name in ("lightning.fabric", "lightning.pytorch"):  # what they would tell stands in the card
+    for name in ("lightning.fabric", "lightning.pytorch"):  # the model card holds this information
         logging.getLogger(name).setLevel(logging.WARNING)
     devices = [device.index or 0] if device.type == "cuda" else 1
     fabric = Fabric(
         accelerator=device.type,
         devices=devices,
         precision=resolve_precision(loop.precision, device),
-        # One process, whatever surrounds it: a look for SLURM or MPI may refuse an interactive job, or never return.
+        # Always one process: detecting SLURM or MPI may refuse an interactive job, or never return.
         plugins=[LightningEnvironment()],
     )
     fabric.launch()
@@ -27,9 +27,9 @@ def launch(loop: LoopConfig, device: torch.device) -> Fabric:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return the precision that "auto" stands for on a device; any other as it is.
+    """Return the precision that "auto" stands for on a device; others unchanged.
 
-    Where bf16 has to be imitated, as on most laptops, it takes ten times as long as single precision.
+    Emulated bf16, as on most laptops, takes ten times as long as single precision.
     """
     if precision != "auto":
         return precision
@@ -39,6 +39,6 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["32
 
 
 def _cpu_has_bf16() -> bool:
-    # torch 2.8 does not tell; then single precision loses a factor of two at most.
+    # torch 2.8 does not report it; single precision then costs a factor of two at most.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(there is True for name, there in capabilities.items() if name.endswith("bf16"))

@@ -1,4 +1,4 @@
-"""Healthy slices for the trainings that learn from nothing else."""
+"""Healthy slices for training on healthy scans only."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Both networks at once, on synthetic anomalies alone: DRAEM-Net (Zavrtanik et al., ICCV 2021), a peer of the method.
+"""Both networks at once, on synthetic anomalies alone: DRAEM-Net (Zavrtanik et al., ICCV 2021), for comparison.
 
 The reconstructor learns to undo a synthetic anomaly while the segmenter learns to delineate it from the pair, and the
 segmenter's error teaches the reconstructor too. In the two stages of the method the reconstructor is frozen instead.
@@ -31,7 +31,7 @@ from halebrain.training.reconstructor import read_training_manifest, run_identit
 
 
 class JointTraining(Config):
-    """Everything that defines a joint run; the defaults are DRAEM-Net's.
+    """Configuration of a joint run; the defaults are DRAEM-Net's.
 
     Args:
         data: Which scans; healthy ones only.
@@ -42,7 +42,7 @@ class JointTraining(Config):
         reconstruction_weight: Weight of the reconstructor's loss beside it.
         augmentation: Intensity augmentation, before the anomaly.
         postprocessing: Settings of the anomaly map: the segmenter alone, as published.
-        loop: How long and how fast.
+        loop: Settings of the optimisation.
         seed: Seed of weights, batches and anomalies.
     """
 
@@ -60,7 +60,7 @@ class JointTraining(Config):
     def model_post_init(self, _: Any, /) -> None:
         """Check that the reconstructor is of the right kind, and that the segmenter sees single slices."""
         if self.segmenter.shown:
-            raise ValueError("a joint run shows the segmenter no neighbours")
+            raise ValueError("a joint run supports no neighbouring slices")
         if not RECONSTRUCTORS.get(self.reconstructor.name).needs_corruption:
             raise ValueError(f"reconstructor '{self.reconstructor.name}' does not learn to undo anomalies")
 
@@ -115,7 +115,7 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
 
     Raises:
         MissingInputError: The manifest has no healthy training or validation scan.
-        ConfigError: The reconstructor's picture is no picture.
+        ConfigError: The reconstructor gives no image.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
     stores = open_healthy(manifest, config.data, folder)
@@ -126,7 +126,7 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
         raise ConfigError(
             "a segmenter needs a reconstruction",
             received=spec.name,
-            remedy="take a reconstructor that gives a picture, as ae or dae",
+            remedy="use a reconstructor with an image output, such as ae or dae",
         )
     network = JointNetwork(reconstructor, Segmenter(config.segmenter))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

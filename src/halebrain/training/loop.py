@@ -1,7 +1,7 @@
 """The training loop, flat, on Lightning Fabric: devices, precision, EMA, clipping, log, checkpoint, exact resume.
 
 A stage gives `loss(step)` for training and `validation_loss()`; nothing here knows what is learned. What a step draws
-depends on the seed and the step alone, so a run that was killed continues to the very weights of one that was not.
+depends on the seed and the step alone, so a run that was killed continues to the same weights as one that was not.
 """
 
 import math
@@ -34,7 +34,7 @@ class Stage(nn.Module):
 
     trained: nn.Module
     draw: Draw | None = None
-    """Draws what a batch needs before any network sees it; `None` where that cannot be told apart."""
+    """Draws what a batch needs before any network sees it; `None` if sampling is not separable."""
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the loss, a scalar, of batch `step` of `split` ("train" or "val").
@@ -44,7 +44,7 @@ class Stage(nn.Module):
             step: Which of them.
             drawn: What `draw(split, step)` gives, where another process drew it already.
         """
-        raise TypeError(f"{type(self).__name__} must say how its loss is computed")
+        raise TypeError(f"{type(self).__name__} must define how its loss is computed")
 
 
 def train(
@@ -62,10 +62,10 @@ def train(
 
     Args:
         stage: What to train; it is set up on the fabric's device here.
-        config: How long and how fast.
+        config: Settings of the optimisation.
         folder: Where the checkpoint and the log go.
         fabric: Launched.
-        name: What the progress bar calls the run.
+        name: Name in the progress bar.
         identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
         workers: Processes that draw training batches ahead; 0 = this one draws each when its turn comes.
         on_validated: Called after each validation with the step and the averaged weights, which go on to change. A
@@ -90,7 +90,7 @@ def train(
         try:
             for drawn in batches:
                 loss, norm = _take_step(model, run, drawn)
-                # To read a number is to wait for the device, which at each step would leave it idle half of the time.
+                # Reading a value synchronises the device; at every step this would leave it idle half of the time.
                 if _is_due(run.step, config) or watch.asked_to_stop:
                     _check_finite(norm, config)
                     told = f"loss {float(loss):.4f}"
@@ -109,7 +109,7 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     """Return the stage on the fabric's device, and where its run stands."""
     average = AveragedModel(stage.trained, use_buffers=True)
     average.to(fabric.device).requires_grad_(False)
-    average.n_averaged = average.n_averaged.cpu()  # to count on a GPU would mean to wait for it
+    average.n_averaged = average.n_averaged.cpu()  # counting on the GPU would force a synchronisation
     parameters = [p for p in stage.trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
@@ -120,7 +120,7 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
 
 
 def _take_step(model: nn.Module, run: Run, drawn: Drawn | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Learn from one batch; return its loss and the norm of the gradient, which nobody has waited for yet."""
+    """Learn from one batch; return its loss and gradient norm, still on the device without synchronisation."""
     config = run.config
     _set_lr(run.optimizer, config, run.step)
     loss: torch.Tensor = model("train", run.step, drawn)
@@ -197,12 +197,12 @@ def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _check_finite(norm: torch.Tensor | None, config: LoopConfig) -> None:
-    # With 16-bit gradients an overflow now and then is normal: the scaler skips that step.
+    # With 16-bit gradients an occasional overflow is normal: the scaler skips that step.
     if config.precision != "16-mixed" and norm is not None and not bool(torch.isfinite(norm)):
         raise ConfigError(
             "gradients must stay finite",
             received=f"a norm of {float(norm)}",
-            remedy="a lower loop.lr or a longer loop.warmup_steps, with --overwrite; or look for odd training scans",
+            remedy="use a lower loop.lr or a longer loop.warmup_steps, with --overwrite; or check the training scans",
         )
 
 

@@ -1,4 +1,4 @@
-"""How long and how fast a stage learns."""
+"""Settings of the optimisation of a stage."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 class LoopConfig(Config):
-    """How long and how fast to learn.
+    """Settings of the optimisation.
 
     Args:
         steps: Optimiser steps.

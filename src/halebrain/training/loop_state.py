@@ -1,4 +1,4 @@
-"""What a training run has come to: its checkpoint, its log, and a request to stop."""
+"""State of a training run: checkpoint, log, and a request to stop."""
 
 import csv
 import math
@@ -69,17 +69,17 @@ class Run:
         if state["config"] != self.config.model_dump(mode="json"):
             changed = [k for k, v in self.config.model_dump(mode="json").items() if state["config"].get(k) != v]
             raise ConfigError(
-                "a run is resumed with the settings that it began with",
+                "a run must be resumed with its original settings",
                 received=f"another {', '.join(changed)}",
                 where=self.path,
-                remedy="restore them, or start anew with --overwrite",
+                remedy="restore them, or start again with --overwrite",
             )
         if state["identity"] != self.identity:
             raise ConfigError(
-                "a run is resumed on the data and with the settings that it began with",
+                "a run must be resumed with its original data and settings",
                 received="another manifest, seed, network, augmentation or reconstructor",
                 where=self.path,
-                remedy="restore them, choose another folder, or start anew with --overwrite",
+                remedy="restore them, choose another folder, or start again with --overwrite",
             )
         self.trained.load_state_dict(state["trained"])
         self.average.load_state_dict(state["average"])

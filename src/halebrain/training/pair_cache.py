@@ -1,4 +1,4 @@
-"""Pairs on disk: made once a scan, and found again by a run that goes on or by another one that needs the same."""
+"""Pairs on disk: made once per scan, and reused by resumed runs and by other runs with the same settings."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraini
 _AS_THEY_ARE = PairAugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
 _SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 _OF_SHAPES = {"flip", "warp"}
-"""Augmentation that comes after the pair was made, anew at each step."""
+"""Augmentation after the pair was made, drawn again at each step."""
 
 
 def open_pairs(

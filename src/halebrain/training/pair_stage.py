@@ -1,4 +1,4 @@
-"""Learning from cached pairs: of stage 2 where they are made once, and of an adaptation."""
+"""Training on cached pairs, in stage 2 and in adaptation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,15 +32,15 @@ class PairDraw:
 
 
 class PairStage(Stage):
-    """Cached pairs in, segmentation loss out; shapes are augmented anew at each step, intensities were before.
+    """Cached pairs in, segmentation loss out; shapes are augmented again at each step, intensities once before.
 
     Args:
         segmenter: It learns.
         draws: What a batch of "train" and of "val" is made of.
         augmentation: Of shapes.
         loss: Weights of the loss.
-        seed: The user's seed; validation looks at the same pairs whatever it is.
-        purpose: What draws from the generator; others draw otherwise.
+        seed: The user's seed; validation always uses the same pairs.
+        purpose: What draws from the generator; other purposes use other random numbers.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pairs of a slice and its reconstruction, made once: the reconstructor is frozen, the segmenter alone runs anew.
+"""Pairs of a slice and its reconstruction, made once, as the reconstructor is frozen.
 
 A pair is all that stage 2 would show the segmenter: augmented intensities, synthetic anomaly, noise of one draw. What
 is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts.
@@ -34,7 +34,7 @@ class PairMaker:
         reconstructor: In eval mode, on its device.
         augmentation: Of intensities, before the reconstruction.
         seed: The user's seed.
-        needs_reconstruction: Whether the segmenter looks at it at all; if not, the slice stands in its place.
+        needs_reconstruction: Whether the segmenter uses it; if not, the slice replaces it.
     """
 
     reconstructor: Reconstructor
@@ -49,7 +49,7 @@ class PairMaker:
         """
         slices = store.read([scan] * len(store.images[scan]), list(range(len(store.images[scan]))))
         name = store.records[scan].scan_id
-        # The first draw is the slice as it is, as at test time.
+        # The first sample is the unchanged slice, as at test time.
         return np.concatenate([self._pairs(slices, name, draw, is_augmented=draw > 0) for draw in range(draws)])
 
     def drawn(
@@ -68,7 +68,7 @@ class PairMaker:
             for kind, place in draws:
                 wanted = with_lesion if kind < lesion_fraction and len(with_lesion) else everywhere
                 chosen.append(int(wanted[int(place * len(wanted))]))
-            # Draw 0 is that of the slices as they are, which `annotated` makes.
+            # Sample 0 is that of the unchanged slices, which `annotated` makes.
             slices, draw = store.read([scan] * size, chosen), 1 + start // _AT_ONCE
             found.append(self._pairs(slices, name, draw, is_augmented=True))
         return np.concatenate(found)
@@ -76,7 +76,7 @@ class PairMaker:
     def synthetic(
         self, store: SliceStore, scan: int, anomaly: AnomalyGenerator, *, count: int, copy: int = 0
     ) -> npt.NDArray[np.float16]:
-        """Return `count` pairs with synthetic anomalies, on slices of one scan that have no lesion of their own.
+        """Return `count` pairs with synthetic anomalies, on slices of one scan without lesion.
 
         Where every slice has one, the anomaly joins it. Another copy has other slices and anomalies.
         """

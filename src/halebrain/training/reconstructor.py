@@ -1,4 +1,4 @@
-"""Stage 1: a reconstructor learns healthy slices, and nothing else."""
+"""Stage 1: a reconstructor is trained on healthy slices only."""
 
 import hashlib
 import json
@@ -28,20 +28,20 @@ from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import TrainingResult
 
 _PLACES = ("manifest", "more_manifests", "cache", "workers")
-"""Settings of the data that say where things lie and how they are read, not what they are."""
+"""Data settings that concern places and reading only, and do not affect the result."""
 
 
 class ReconstructorTraining(GrowingConfig):
-    """Everything that defines a stage-1 run.
+    """Configuration of a stage-1 run.
 
     Args:
         data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
         reconstructor: What to train.
-        encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from nothing.
-        start: A model, by path or name, whose reconstructor is trained further; `None` = from nothing.
+        encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from scratch.
+        start: A model, by path or name, whose reconstructor is trained further; `None` = from scratch.
         anomaly: The synthetic anomalies that a restoring reconstructor learns to undo; others do not use it.
         augmentation: Intensity augmentation of training slices.
-        loop: How long and how fast.
+        loop: Settings of the optimisation.
         seed: Seed of weights, batches, augmentation and noise.
     """
 
@@ -159,7 +159,7 @@ def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | No
             "a model to start from must have the same method and size",
             received=f"{before.config.reconstructor.name} of another size",
             where=where or "",
-            remedy="take its settings of the section reconstructor, or leave start out",
+            remedy="use its settings of the section reconstructor, or remove start",
         ) from error
     return before.sha256
 
@@ -203,9 +203,9 @@ def drawing_workers(data: DataConfig, fabric: Fabric) -> int:
 
 
 def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:
-    """Return what a model card says of a run: data, steps, loss, time, device, and the resolved configuration.
+    """Return the entry of a run in the model card: data, steps, loss, time, device, and the resolved configuration.
 
-    A model is passed on: the configuration says no place of this machine.
+    Models are shared, so the configuration holds no path of this machine.
     """
     return {
         "config": portable_dump(config),

@@ -32,7 +32,7 @@ from halebrain.training.segmenter_config import SegmenterTraining
 
 
 class SegmenterStage(Stage):
-    """Slices with known lesions in, segmentation loss out; the reconstructor stays as it is."""
+    """Slices with known lesions in, segmentation loss out; the reconstructor is frozen."""
 
     draw: LesionDraw
 
@@ -93,7 +93,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     if config.segmenter.needs_reconstruction and not stage1.reconstructor.gives_image:
         raise ConfigError(
             "a segmenter of pairs needs a reconstruction",
-            received=f"{stage1.config.reconstructor.name}, which compares features",
+            received=f"{stage1.config.reconstructor.name}, which gives no reconstruction",
             remedy="choose another reconstructor, or segmenter.streams=[image]",
         )
     manifest = read_training_manifest(config.data)
@@ -139,11 +139,11 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
 
 
 def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:
-    """Return what is told of a reconstructor, which may lie in a detector: its segmenters have no part in this one."""
+    """Return training summary and description of a reconstructor, without the segmenters of its detector."""
     training = {stage: told for stage, told in stage1.training.items() if stage in (SHARED, "joint")}
     if stage1.segmenter is None or stage1.about is None:
         return training, stage1.about
-    data = f"The model whose reconstructor this has: {stage1.about.data}"
+    data = f"Model of the reconstructor: {stage1.about.data}"
     return training, stage1.about.model_copy(update={"data": data, "figures": (), "limits": {}})
 
 
@@ -167,7 +167,7 @@ def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
                 if known is None
                 else f"one of {known.config.model_dump(exclude_defaults=True)}",
                 where=config.start or "",
-                remedy="take its settings of the section segmenter, or leave start out",
+                remedy="use its settings of the section segmenter, or remove start",
             ) from error
     return segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -180,7 +180,7 @@ def _stage(
     cache: Path,
     fabric: Fabric,
 ) -> Stage:
-    """Return what trains the segmenter: on pairs that are drawn anew at each step, or made once."""
+    """Return what trains the segmenter: on pairs that are drawn at each step, or made once."""
     if config.pairs is None:
         return SegmenterStage(segmenter, stage1.reconstructor, stores, config)
     return cached_stage(segmenter, stage1, stores, config, cache, fabric=fabric)

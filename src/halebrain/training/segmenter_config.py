@@ -1,4 +1,4 @@
-"""Everything that defines a run of stage 2."""
+"""Configuration of a run of stage 2."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -32,7 +32,7 @@ class PairCacheConfig(Config):
 
 
 class SegmenterTraining(GrowingConfig):
-    """Everything that defines a stage-2 run.
+    """Configuration of a stage-2 run.
 
     Args:
         data: Which scans; healthy ones carry synthetic anomalies, annotated ones their own lesions. Where no
@@ -46,13 +46,13 @@ class SegmenterTraining(GrowingConfig):
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
         start: A model, by path or name, whose segmenter is trained further, on one contrast or disease, say; of a
-            joined one the network that answers for `data.modalities`; `None` = from nothing.
+            joined one the network that is used for `data.modalities`; `None` = from scratch.
         loss: Weights of cross-entropy, soft Dice and focal loss.
         augmentation: Of intensities before the reconstruction, of shapes after it.
         pairs: Make this many pairs of a slice and its reconstruction once, and learn from them: several times as many
             steps in the same time; `None` = new anomalies, noise and intensities at each step.
         postprocessing: Settings of the anomaly map, stored in the model.
-        loop: How long and how fast.
+        loop: Settings of the optimisation.
         seed: Seed of weights, batches, anomalies and noise.
     """
 

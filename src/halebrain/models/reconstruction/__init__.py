@@ -1,4 +1,4 @@
-"""Reconstructors: networks that give back a pseudo-healthy slice. One file and one line here for each."""
+"""Reconstructors: networks that compute a pseudo-healthy slice. One file and one line here for each."""
 
 from halebrain.models.reconstruction.ae import AE
 from halebrain.models.reconstruction.anoddpm import AnoDDPM

@@ -1,4 +1,4 @@
-"""What every reconstructor promises, so that training and inference never ask which one they have."""
+"""Interface of the reconstructors, so that training and inference do not depend on the method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Reconstructor(nn.Module, ABC):
 
         Args:
             image: Slices in [0, 1].
-            level: One of `levels`, or any other level that the reconstructor knows.
+            level: One of `levels`, or another valid level.
             seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
         """
 
@@ -67,7 +67,7 @@ class Reconstructor(nn.Module, ABC):
 
         Asked only of methods that give no image; for others the residual of slice and reconstruction is the map.
         """
-        raise TypeError(f"{type(self).__name__} has no anomaly map of its own: its residual is the map")
+        raise TypeError(f"{type(self).__name__} has no own anomaly map: its residual is the map")
 
     @property
     @abstractmethod

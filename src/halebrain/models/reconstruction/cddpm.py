@@ -6,7 +6,7 @@ from halebrain.models.reconstruction.diffusion import DiffusionReconstructor, Di
 
 
 class CDDPMSettings(DiffusionSettings):
-    """Diffusion settings with an encoder, ResNet-50 unless said otherwise, whose vector joins the time embedding."""
+    """Diffusion settings with an encoder, ResNet-50 by default, whose vector joins the time embedding."""
 
     conditioning: Conditioning = "vector"
     encoder: EncoderConfig | None = EncoderConfig()
@@ -14,7 +14,7 @@ class CDDPMSettings(DiffusionSettings):
 
 @RECONSTRUCTORS.register("cddpm")
 class CDDPM(DiffusionReconstructor):
-    """The paper's reconstructor: the vector tells the contrast and the anatomy that the noise has hidden."""
+    """The paper's reconstructor: the vector encodes contrast and anatomy hidden by the noise."""
 
     reference = (
         "Behrendt F, Bhattacharya D, Mieling R, Maack L, Krüger J, Opfer R, Schlaefer A. Guided reconstruction "

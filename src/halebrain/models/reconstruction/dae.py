@@ -27,7 +27,7 @@ class DAESettings(Config):
 
 @RECONSTRUCTORS.register("dae")
 class DAE(OneLevelReconstructor):
-    """Loss: L2 to the clean slice. At test time the slice goes in as it is."""
+    """Loss: L2 to the clean slice. At test time the input is the unchanged slice."""
 
     reference = (
         "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain "

@@ -19,7 +19,7 @@ class DiffusionSettings(GrowingConfig):
 
     Args:
         unet: Size of the denoising network.
-        conditioning: How the network is told of the noise-free slice; "none" = not at all.
+        conditioning: How the network is conditioned on the noise-free slice; "none" = not at all.
         encoder: What describes that slice; needed by every conditioning but "none".
         predicts: "image" = $x_0$ with an L1 loss (the paper), "noise" = ε with an L2 loss (Ho et al. 2020).
         noise: "simplex" or "gaussian".
@@ -29,8 +29,8 @@ class DiffusionSettings(GrowingConfig):
         test_levels: Levels over which reconstructions are averaged.
         sampling_steps: Network passes of a reconstruction: 1 = one step (the paper), more = a deterministic chain
             from the level down to the image (DDIM).
-        heals: Learn from slices with synthetic anomalies to give back the healthy ones. Neither the noisy slice nor
-            its description can then carry a lesion through. Differs from paper: there both are healthy in training.
+        heals: Train on slices with synthetic anomalies to reconstruct the healthy ones. Neither the noisy slice nor
+            its conditioning can then reproduce a lesion. Differs from paper: there both are healthy in training.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"heals"})
@@ -52,7 +52,7 @@ class DiffusionSettings(GrowingConfig):
         if (self.conditioning == "none") != (self.encoder is None):
             raise ValueError(f"conditioning '{self.conditioning}' and encoder must be given together, or neither")
         if self.heals and self.predicts != "image":
-            raise ValueError("heals needs predicts 'image': the noise says nothing of what was healthy")
+            raise ValueError("heals needs predicts 'image': the noise does not define the healthy image")
         if not self.test_levels or not all(0 <= level < self.n_levels for level in self.test_levels):
             raise ValueError(f"test_levels must lie in [0, {self.n_levels})")
         low, high = self.level_range
@@ -66,10 +66,10 @@ class DiffusionSettings(GrowingConfig):
 
 
 class DiffusionReconstructor(Reconstructor):
-    r"""Noises the input to level t and gives back $x_0$, optionally knowing a description of the input.
+    r"""Noises the input to level t and predicts $x_0$, optionally conditioned on the input.
 
     Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), or $(\epsilon - \hat\epsilon)^2$ where
-    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it. Where it `heals`, $x_t$ and c come
+    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it. With `heals`, $x_t$ and c come
     from a slice with a synthetic anomaly, $x_0$ from the same slice without.
     """
 
@@ -105,7 +105,7 @@ class DiffusionReconstructor(Reconstructor):
         if not self.needs_corruption:
             return self._error(image * 2 - 1, level, seeds).mean()
         if corrupt is None:
-            raise ValueError("a reconstructor that heals learns from corrupted slices: give corrupt")
+            raise ValueError("a reconstructor with heals needs corrupted slices for training: give corrupt")
         given = corrupt(image, generator) * 2 - 1
         noisy = add_noise(given, self._noise(given, seeds), level, self.alpha_bar)
         healed: torch.Tensor = self.unet(noisy, level.to(given.device), self._condition(given)).float()

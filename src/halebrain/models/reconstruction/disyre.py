@@ -67,7 +67,7 @@ class Disyre(Reconstructor):
     ) -> torch.Tensor:
         """Return the distance of the restored slices to the healthy ones, both in [−1, 1]."""
         if corrupt is None:
-            raise ValueError("disyre learns from corrupted slices: give corrupt")
+            raise ValueError("disyre needs corrupted slices for training: give corrupt")
         level = torch.randint(1, self.settings.n_levels + 1, (len(image),), generator=generator).to(image.device)
         share = (level / self.settings.n_levels)[:, None, None, None]
         partly = torch.lerp(image, corrupt(image, generator), share)

@@ -1,4 +1,4 @@
-"""FAE: an autoencoder of a pretrained network's features, judged by structural similarity (Meissen et al. 2022)."""
+"""FAE: an autoencoder of a pretrained network's features, compared by structural similarity (Meissen et al. 2022)."""
 
 import torch
 from pydantic import Field

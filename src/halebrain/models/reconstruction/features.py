@@ -1,4 +1,4 @@
-"""What methods share that compare features of a pretrained backbone and give no picture."""
+"""Shared parts of methods that compare features of a pretrained backbone and give no image."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class FeatureReconstructor(OneLevelReconstructor):
         return sha256
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the slice as it is: these methods have no picture of a healthy one."""
+        """Return the slice unchanged, as these methods give no pseudo-healthy image."""
         return image.clone()
 
 

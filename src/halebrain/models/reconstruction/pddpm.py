@@ -1,4 +1,4 @@
-"""pDDPM: noise in one patch at a time, the rest of the slice tells the anatomy (Behrendt et al., MIDL 2023)."""
+"""pDDPM: noise in one patch at a time, the rest of the slice provides the anatomy (Behrendt et al., MIDL 2023)."""
 
 import math
 
@@ -54,7 +54,7 @@ class PDDPM(DiffusionReconstructor):
         return (error * inside).sum() / inside.sum()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the mean of overlapping patches, each restored with the rest of the slice as it is; in [0, 1]."""
+        """Return the mean of overlapping patches, each restored with the rest of the slice unchanged; in [0, 1]."""
         start = self._checked(level)
         scaled, (height, width) = image * 2 - 1, image.shape[-2:]
         total, weight = torch.zeros_like(image, dtype=torch.float32), torch.zeros(1, 1, height, width).to(image.device)

@@ -1,6 +1,6 @@
 """RD: reverse distillation. A student gives back a frozen teacher's features from one narrow embedding.
 
-Source: Deng & Li, CVPR 2022. What the student never saw healthy it cannot give back.
+Source: Deng & Li, CVPR 2022. The student cannot reproduce features that it never saw in healthy training data.
 """
 
 import torch

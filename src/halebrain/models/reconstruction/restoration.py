@@ -42,7 +42,7 @@ class Restoration(OneLevelReconstructor):
     ) -> torch.Tensor:
         """Return how far the restored slices are from the healthy ones."""
         if corrupt is None:
-            raise ValueError("restoration learns from corrupted slices: give corrupt")
+            raise ValueError("restoration needs corrupted slices for training: give corrupt")
         restored = self._restore(corrupt(image, generator))
         loss = (restored - image).square().mean()
         return loss + self.settings.ssim_weight * (1 - ssim_map(restored, image)).mean()
