@@ -72,7 +72,7 @@ def test_a_file_without_partner_is_named(folders):
 
 def test_two_files_of_one_scan_are_refused(folders):
     write(folders / "maps" / "sub-01_rec-y_probseg.nii.gz", np.zeros(SHAPE, np.float32))
-    with pytest.raises(DataError, match="one file a scan"):
+    with pytest.raises(DataError, match="one file per scan"):
         pairs_of(folders)
 
 
@@ -135,7 +135,7 @@ def test_brain_masks_go_with_runs_and_those_of_others_are_counted(tmp_path):
         ("sub-09_x.nii", "brain masks of other scans"),
     ]
     (masks / names[1]).unlink()
-    with pytest.raises(DataError, match="one file a scan"):
+    with pytest.raises(DataError, match="one file per scan"):
         find_pairs(maps, truth, masks)
 
 
@@ -156,7 +156,7 @@ def test_the_same_place_in_another_orientation_is_turned_and_said(folders):
     write(path, np.asarray(turned.dataobj), turned.affine)
     after, notes = read_case(pairs_of(folders)[0], PairOptions())
     np.testing.assert_array_equal(after.score, before.score)
-    assert notes == ["sub-01_rec-x_probseg.nii.gz: turned to the orientation of sub-01_dseg.nii.gz"]
+    assert notes == ["sub-01_rec-x_probseg.nii.gz: reoriented to match sub-01_dseg.nii.gz"]
 
 
 @pytest.mark.parametrize("change", ["shift", "shape", "spacing"])
@@ -205,9 +205,9 @@ def test_scores_that_are_no_probabilities_are_said(folders):
     for path in (folders / "maps").iterdir():
         write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
     found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
-    assert notes[0] == "predictions are taken as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
+    assert notes[0] == "predictions are read as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
     assert len(notes) == 4
-    assert "no probabilities" in notes[1]
+    assert "not probabilities" in notes[1]
     assert found.provenance["notes"] == notes
     assert not found.reliability
     assert "micro_auprc" in {v.metric for v in found.set_values}
@@ -226,7 +226,7 @@ def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.uint8))
     chosen, notes = look_at_pairs(pairs_of(folders), PairOptions())
     assert not chosen.graded
-    assert notes == ["predictions are taken as masks (values beside 0: 1)"]
+    assert notes == ["predictions are read as masks (values beside 0: 1)"]
     masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
     assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
     assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
@@ -288,7 +288,7 @@ def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
 
 
 def test_a_label_that_is_in_no_reference_is_refused(labelled):
-    with pytest.raises(DataError, match=r"got 7, which is in none; they hold 1, 2, 4 in .*truth"):
+    with pytest.raises(DataError, match=r"got 7, in no reference; they hold 1, 2, 4 in .*truth"):
         evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4, 7)), method="mine", seed=0, failures=Failures(None))
 
 
@@ -303,7 +303,7 @@ def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
 def test_a_threshold_for_masks_is_refused(folders):
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.float32))
-    with pytest.raises(UsageError, match="--threshold goes with anomaly maps"):
+    with pytest.raises(UsageError, match="--threshold needs anomaly maps"):
         evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.5), method="mine", seed=0, failures=Failures(None))
 
 

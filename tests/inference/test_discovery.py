@@ -60,7 +60,7 @@ def test_a_folder_around_one_series_or_an_export_is_one_scan(tmp_path, data):
     halves = Maker(data)
     halves.write(tmp_path / "cd" / "IMG" / "00", skip=(0, 1, 2))
     halves.write(tmp_path / "cd" / "IMG2", skip=tuple(range(3, 10)))
-    with pytest.raises(DataError, match="one sub-folder, got one in 'IMG' and in 'IMG2'"):
+    with pytest.raises(DataError, match="one sub-folder, got a series in both 'IMG' and 'IMG2'"):
         find_scans(tmp_path / "cd")
     # Beside them, what is whole goes on, and they are counted.
     Maker(data).write(tmp_path / "cd" / "OTHER", skip=())
@@ -118,10 +118,10 @@ def test_a_bids_data_set_is_its_anatomical_scans(tmp_path):
     assert dict(find_scans(tmp_path).left_out) == {
         "derivatives/x/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz": "in derivatives",
         "sourcedata/sub-01/anat/sub-01_T1w.nii.gz": "in sourcedata",
-        "sub-01/anat/sub-01_T1map.nii.gz": "of a kind that is not looked at",
-        "sub-01/func/sub-01_task-rest_bold.nii.gz": "of a kind that is not looked at",
+        "sub-01/anat/sub-01_T1map.nii.gz": "with a suffix that is not processed",
+        "sub-01/func/sub-01_task-rest_bold.nii.gz": "with a suffix that is not processed",
         "sub-02/ses-b/anat/sub-02_ses-b_part-phase_T1w.nii.gz": "the phase, the real or the imaginary part of an image",
-        "sub-02/ses-b/dwi/sub-02_ses-b_dwi.nii.gz": "of a kind that is not looked at",
+        "sub-02/ses-b/dwi/sub-02_ses-b_dwi.nii.gz": "with a suffix that is not processed",
     }
     (tmp_path / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to(tmp_path / ".git/annex/not-here")
     broken = {scan.name: scan for scan in find_scans(tmp_path)}["sub-01_T2w"]
@@ -131,7 +131,7 @@ def test_a_bids_data_set_is_its_anatomical_scans(tmp_path):
 
 def test_a_bids_data_set_without_scans_holds_nothing(tmp_path):
     touch(tmp_path, "dataset_description.json", "sub-01/func/sub-01_task-rest_bold.nii.gz", "a.nii")
-    with pytest.raises(MissingInputError, match=r"2 images are left out.*take dataset_description.json away"):
+    with pytest.raises(MissingInputError, match=r"2 images are left out.*remove dataset_description.json"):
         find_scans(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_list_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("target", "kind", "said"),
     [
-        ("nowhere", MissingInputError, "a link that leads nowhere"),
+        ("nowhere", MissingInputError, "a broken link"),
         ("out.nii", DataError, "must stay inside the folder"),
     ],
 )
@@ -245,7 +245,7 @@ def test_detect_refuses_dicom_in_one_line_that_names_nobody(command, small_model
         (folder, 65, "2 series: 4 (MR, 10 slices"),
         (Maker(data).write(tmp_path / "gap", skip=(4,)), 65, "1 missing of 10 slices (1 after slice 4)"),
         (Maker(data, modality="CT").write(tmp_path / "ct"), 65, "modality CT"),
-        (tmp_path / "two#77", 65, "series chosen must be there"),
+        (tmp_path / "two#77", 65, "chosen series must exist"),
     ):
         code, said = command("detect", "-i", source, *settings)
         assert code == expected

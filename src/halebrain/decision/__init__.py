@@ -1,1 +1,1 @@
-"""What is made of an anomaly map: which threshold for which contrast, and how odd the scan is among healthy ones."""
+"""Decisions from an anomaly map: threshold by contrast, and percentile of the scan among healthy scans."""

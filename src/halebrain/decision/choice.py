@@ -1,4 +1,4 @@
-"""What the user asked of the mask, and what that means for one scan."""
+"""The user's options for the mask, resolved for one scan."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from halebrain.evaluation.scan_level import place_among_healthy
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """What the user asked of the mask.
+    """The user's options for the mask.
 
     Args:
         point: Which threshold.

@@ -1,4 +1,4 @@
-"""Which contrast a scan has, and how that is known: thresholds and percentiles go by it."""
+"""The contrast of a scan and its source; thresholds and percentiles depend on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ScanModality:
 
 
 def check_modality(asked: str, calibration: Calibration | None) -> None:
-    """Stop where `--modality` is none: neither "auto", nor a usual one, nor one that the model is calibrated for.
+    """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for.
 
     Raises:
         UsageError: It is none.
@@ -36,16 +36,16 @@ def check_modality(asked: str, calibration: Calibration | None) -> None:
     known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
     if asked not in known:
         raise UsageError(
-            "--modality takes " + ", ".join(known), received=repr(asked), remedy="auto looks at the scan itself"
+            "--modality takes " + ", ".join(known), received=repr(asked), remedy="auto infers it from the scan"
         )
 
 
 def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
-    """Return the modality that the user, the manifest or the name of the file says; `None` where none of them does.
+    """Return the contrast declared by the user, the manifest or the file name; `None` if none of them does.
 
     Args:
         asked: "auto", or the user's word.
-        scan: What to look at.
+        scan: The scan.
     """
     if asked != "auto":
         return ScanModality(asked, "option")
@@ -56,20 +56,20 @@ def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
 
 
 def seen_modality(qc: dict[str, Any]) -> ScanModality:
-    """Return the modality that quality control saw in the image itself (its "contrast"), if any."""
+    """Return the contrast that quality control inferred from the image, if any."""
     contrast = qc.get("contrast")
     return ScanModality(None, "nothing") if contrast in (None, "unknown") else ScanModality(contrast, "image")
 
 
 def flag_limits(qc: dict[str, Any], limits: Mapping[str, str], modality: ScanModality) -> None:
-    """Add to the flags of a scan what the model is known to do badly on its modality.
+    """Add the known limits of the model for the contrast of a scan to its flags.
 
     Args:
         qc: Quality-control numbers; "flags" grows.
         limits: By modality, as the model's card has them.
         modality: Of the scan.
     """
-    # What is scored by the networks of another contrast fails as that one does.
+    # Scans scored by the networks of another contrast share the limits of that contrast.
     for name in (modality.name, contrast_alike(modality.name)):
         if limit := limits.get(name or ""):
             qc.setdefault("flags", []).append(f"known limit of the model on {name}: {limit}")

@@ -1,1 +1,1 @@
-"""Floor 7: metrics, statistics and thresholds; scores anyone's maps from disk and never runs a network."""
+"""Layer 7: metrics, statistics and thresholds; evaluates maps from disk and never runs a network."""

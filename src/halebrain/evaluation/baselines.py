@@ -1,4 +1,4 @@
-"""Anomaly scores without a network: what a model must beat to have learned anything.
+"""Baselines: anomaly scores without a network.
 
 Sources: intensity after histogram equalisation: Meissen et al. 2021, "Challenging current semi-supervised anomaly
 segmentation methods for brain MRI". Atlas of healthy scans: the voxel-wise z-score of morphometry.
@@ -22,7 +22,7 @@ Baseline = Callable[[FloatArray, str], FloatArray]
 
 BASELINES: Registry[Baseline] = Registry("baseline")
 DEFAULT = "intensity rank"
-"""The one that stands beside every evaluation."""
+"""The default baseline of every evaluation."""
 _BINS = 256
 _LEAST_STD = 0.02
 """Floor of the atlas's standard deviation, in units of the normalised intensity."""
@@ -41,7 +41,7 @@ def intensity_rank_bright(values: FloatArray, _modality: str) -> FloatArray:
 
 @BASELINES.register("intensity rank dark")
 def intensity_rank_dark(values: FloatArray, modality: str) -> FloatArray:
-    """Return the rank turned over, in [0, 1)."""
+    """Return the inverted rank, in [0, 1)."""
     turned: FloatArray = np.float32(1) - intensity_rank_bright(values, modality)
     return turned
 
@@ -50,17 +50,17 @@ def intensity_rank_dark(values: FloatArray, modality: str) -> FloatArray:
 def intensity_rank(values: FloatArray, modality: str) -> FloatArray:
     """Return the rank of each voxel's intensity in its brain, in [0, 1].
 
-    Lesions are bright on T2 and FLAIR and dark on T1, where the rank is turned over.
+    Lesions are bright on T2 and FLAIR and dark on T1, where the rank is inverted.
     """
     return (intensity_rank_dark if lesions_are_dark(modality) else intensity_rank_bright)(values, modality)
 
 
 @BASELINES.register("histogram-equalised intensity")
 def equalised_intensity(values: FloatArray, modality: str) -> FloatArray:
-    """Return the cumulative histogram (256 bins between the extremes) at each intensity, in [0, 1]; T1 turned over.
+    """Return the cumulative histogram (256 bins between the extremes) at each intensity, in [0, 1]; inverted for T1.
 
-    Coarser than the rank: where a few voxels are very bright, most tissue shares few bins. Differs from paper: turned
-    over on T1 (theirs is FLAIR only).
+    Coarser than the rank: where a few voxels are very bright, most tissue shares few bins. Differs from paper: inverted
+    on T1 (the paper has FLAIR only).
     """
     counts, edges = np.histogram(values, bins=_BINS)
     share = np.cumsum(counts) / values.size

@@ -1,4 +1,4 @@
-"""One scan to be judged: what was predicted and what is true, on one grid, with what several metrics share."""
+"""One scan to evaluate: prediction and reference on one grid, with shared intermediate results."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,12 +25,12 @@ class Case:
         scan_id: Name of the scan.
         subject: Whose it is; the unit of resampling.
         modality: Its contrast.
-        pathology: "healthy" or the disease; "unknown" where not said.
+        pathology: "healthy" or the disease; "unknown" if not given.
         reference: True lesion, bool `(i, j, k)`.
         region: Where voxels count, bool, same shape: the brain, and any lesion outside of it.
         spacing_mm: Voxel size.
         score: Graded map, higher = more anomalous, same shape; `None` where there is only a mask.
-        mask: Prediction at a threshold that was frozen before; `None` where there is none.
+        mask: Prediction at a frozen threshold; `None` where there is none.
         axial_axis: The axis along which axial slices lie.
         site: Scanner or hospital.
         age: Age in years.
@@ -63,7 +63,7 @@ class Case:
         mask: MaskArray | None = None,
         cut: Cut | None = None,
     ) -> "Case":
-        """Return the case of a scan; what `evaluate`, `benchmark` and `adapt` judge is made here.
+        """Return the case of a scan; used by `evaluate`, `benchmark` and `adapt`.
 
         Args:
             record: What the scan is.
@@ -72,7 +72,7 @@ class Case:
             affine: Of that grid.
             score: Graded map, same shape.
             mask: The prediction, where it is a mask in itself.
-            cut: How the mask is made of `score`; `None` = no threshold is known, and no mask is judged.
+            cut: How the mask is made of `score`; `None` = no threshold, and no metrics on masks.
         """
         x, y, z = (float(mm) for mm in np.linalg.norm(affine[:3, :3], axis=0))
         if cut is not None and score is not None:

@@ -1,4 +1,4 @@
-"""Is one method better than another? Paired over subjects, corrected for asking several times."""
+"""Comparison of methods: paired tests over subjects, corrected for multiple comparisons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

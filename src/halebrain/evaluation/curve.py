@@ -21,13 +21,13 @@ Counts = npt.NDArray[np.int64]
 class Curve:
     """True and false positives at each distinct score of a lesion voxel, from high to low.
 
-    Other thresholds need not be looked at: between two of these points only false positives are added, so neither the
+    Other thresholds are not needed: between two of these points only false positives are added, so neither the
     best Dice nor a step of the precision–recall curve lies there.
 
     Args:
-        thresholds: Distinct scores of lesion voxels, descending, `(n,)`; a voxel is called where score ≥ threshold.
-        true: Lesion voxels called, `(n,)`.
-        false: Other voxels called, `(n,)`.
+        thresholds: Distinct scores of lesion voxels, descending, `(n,)`; a voxel is marked where score ≥ threshold.
+        true: True positives, `(n,)`.
+        false: False positives, `(n,)`.
         false_above: Other voxels whose score exceeds the threshold, `(n,)`; differs from `false` by ties.
         n_negative: Voxels without lesion.
     """
@@ -91,7 +91,7 @@ class PooledCurve:
         self._files: list[Path] = []
 
     def add(self, score: Scores, reference: Labels) -> None:
-        """Take in the voxels of one scan.
+        """Add the voxels of one scan.
 
         Raises:
             ValueError: A score is not a number.

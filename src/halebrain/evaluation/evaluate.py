@@ -103,7 +103,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Takes in scans one at a time; what it keeps of each is a few numbers, and its lesion's scores.
+    """Collects scans one at a time; it keeps only a few numbers and the lesion scores of each.
 
     Args:
         seed: Seed of the bootstrap.
@@ -199,9 +199,9 @@ class _SetLevel:
             dice, threshold = curve.best_dice
             found["micro_auprc"] = (curve.average_precision, "over the voxels of all scans together")
             found["micro_auroc"] = (curve.auroc, "over the voxels of all scans together")
-            says = "over all voxels, at the threshold that is best for this very set: an upper bound, not a result"
+            says = "over all voxels, at the threshold that is best for this set: an upper bound, not a result"
             found["dice_oracle_set"] = (dice, says)
-            found["dice_oracle_set_threshold"] = (threshold, "the threshold that is best for this very set")
+            found["dice_oracle_set_threshold"] = (threshold, "the threshold that is best for this set")
         if self.masks:
             true, false, missed, _ = (int(v) for v in self.counts)
             if true + missed:
@@ -211,9 +211,7 @@ class _SetLevel:
             found["expected_calibration_error"] = (self.reliability.expected_error, "15 equal bins of the score")
         if self.froc.found:
             for rate in FROC_RATES:
-                says = (
-                    f"share of lesions found at {rate:g} false ones a scan (FROC), candidates of the frozen threshold"
-                )
+                says = f"lesion sensitivity at {rate:g} false positives per scan (FROC, at the frozen threshold)"
                 found[f"froc_sensitivity_{rate:g}"] = (self.froc.sensitivity_at(rate), says)
         for name, value in self.images.finish().items():
             found[name] = (value, f"{name.split('_')[0]}s as units")

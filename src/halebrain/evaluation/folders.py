@@ -1,4 +1,4 @@
-"""The evaluation of two folders: the same numbers for any tool's results."""
+"""Evaluation of two folders: the same metrics for results of any tool."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,9 @@ def evaluate_pairs(
     Args:
         pairs: What to score.
         options: How to read it; whether the predictions are graded is found out here.
-        method: What the tables call the predictions.
+        method: Name of the predictions in the tables.
         seed: Seed of the bootstrap.
-        failures: Takes in pairs that fail; the others are scored without them.
+        failures: Collects pairs that fail; the others are scored without them.
 
     Returns:
         What was found, and notes: what the predictions are taken for, and what was done to files.

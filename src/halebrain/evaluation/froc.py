@@ -1,8 +1,8 @@
-"""Free-response ROC: how many lesions are found at how many false ones a scan.
+"""Free-response ROC: lesion sensitivity over false-positive lesions per scan.
 
-Candidates are the components of the mask at the frozen threshold, and the peak score of each is how sure it is of
-itself. A true lesion is found at a certainty where a candidate at least that sure shares a voxel with it; a candidate
-that shares none with any is false. The curve ends at the frozen threshold: what lies below was never called.
+Candidates are the components of the mask at the frozen threshold; the peak score of each is its
+confidence. A true lesion is found at a confidence if a candidate of at least that confidence overlaps it; a candidate
+that overlaps none is false positive. The curve ends at the frozen threshold: lower scores were never marked.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from scipy import ndimage
 from halebrain.evaluation.case import Case
 
 RATES = (0.5, 1.0, 2.0, 4.0)
-"""False lesions a scan at which sensitivity is read off."""
+"""False-positive lesions per scan at which sensitivity is reported."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Froc:
 
     Args:
         scans: Scans so far.
-        found: For each true lesion the peak of the surest candidate that touches it; −inf where none does.
+        found: For each true lesion the peak of the most confident candidate that touches it; −inf where none does.
         false: Peak of each false candidate.
     """
 
@@ -32,7 +32,7 @@ class Froc:
     false: list[float] = field(default_factory=list)
 
     def add(self, case: Case) -> None:
-        """Take in one scan that has a score and a mask."""
+        """Add one scan that has a score and a mask."""
         assert case.score is not None
         candidates, count = case.predicted_lesions
         lesions, n_lesions = case.reference_lesions
@@ -49,7 +49,7 @@ class Froc:
         self.false += peaks[1:][~true[1:]].tolist()
 
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return false lesions a scan and sensitivity, from the surest candidates to all; starts at (0, 0)."""
+        """Return false-positive lesions per scan and sensitivity, by falling confidence; starts at (0, 0)."""
         found, false = np.sort(self.found), np.sort(self.false)
         certainty = np.unique([*found[np.isfinite(found)], *false])[::-1]
         rate = (len(false) - np.searchsorted(false, certainty, side="left")) / self.scans
@@ -57,6 +57,6 @@ class Froc:
         return np.append(0.0, rate), np.append(0.0, sensitivity)
 
     def sensitivity_at(self, rate: float) -> float:
-        """Return the highest sensitivity at no more than `rate` false lesions a scan."""
+        """Return the highest sensitivity at no more than `rate` false-positive lesions per scan."""
         rates, sensitivity = self.curve()
         return float(sensitivity[rates <= rate].max())

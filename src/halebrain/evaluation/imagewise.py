@@ -1,4 +1,4 @@
-"""Whole slices and whole scans: is there anything abnormal in it?
+"""Metrics of whole slices and whole scans: normal or abnormal.
 
 The score of a scan is the mean of its highest millilitre, that of an axial slice the mean of its highest tenth of a
 millilitre: one hot voxel is not enough, and a small lesion is.
@@ -40,7 +40,7 @@ class ImageLevel:
     slices: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]] = field(default_factory=list)
 
     def add(self, case: Case) -> None:
-        """Take in one scan."""
+        """Add one scan."""
         self.scans.append((scan_score(case), case.has_reference))
         self.slices.append(slice_scores(case))
 

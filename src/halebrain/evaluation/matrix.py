@@ -1,4 +1,4 @@
-"""From the runs of many methods to one table: methods in rows, diseases in columns, seen and unseen told apart."""
+"""One table from the runs of many methods: methods in rows, diseases in columns, seen and unseen separate."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ HEALTHY = "healthy"
 
 @dataclass(frozen=True)
 class MethodRun:
-    """One method trained once and judged.
+    """One method, trained once and evaluated.
 
     Args:
         title: The row that it belongs to, unique a method and training.
@@ -51,7 +51,7 @@ class MatrixEntry:
     """One method on one disease.
 
     Args:
-        best_dice: ⌈Dice⌉ over all voxels at the threshold best for this very set, over runs: the paper's number.
+        best_dice: ⌈Dice⌉ over all voxels at the threshold best for this set, over runs: the paper's number.
         pooled_auprc: AUPRC over all voxels, over runs: the paper's number.
         auprc: Mean over scans, each averaged over runs, with its interval over subjects.
         dice: The same at the threshold frozen on validation scans.
@@ -80,7 +80,7 @@ class MatrixRow:
         n_annotated: From how many annotated subjects; `None` = all.
         n_runs: Seeds and folds.
         entries: Column → what was found there.
-        false_positive_rate: Share of the voxels of healthy brains that are called, with its interval.
+        false_positive_rate: Fraction of false-positive voxels in healthy brains, with its interval.
     """
 
     title: str
@@ -145,7 +145,7 @@ def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: i
 
 
 def _per_scan(own: list[MethodRun], metric: str, pathology: str) -> dict[tuple[str, str], float]:
-    """Return (scan, subject) → value, averaged over the runs in which the scan was judged."""
+    """Return (scan, subject) → value, averaged over the runs that include the scan."""
     found: dict[tuple[str, str], list[float]] = {}
     for run in own:
         for row in run.rows:

@@ -1,4 +1,4 @@
-"""The matrix as files: tidy rows, one line a cell, and Markdown with the published figures beside ours."""
+"""Result tables of a benchmark: tidy rows, one line per cell, and Markdown with the published figures."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def paper_rows(
 
     Cells of a disease that the method learned from carry a star; published figures stand in square brackets.
     """
-    header = ["block", "method", "learned from", *columns, "healthy false positives [%]"]
+    header = ["block", "method", "trained on", *columns, "healthy false positives [%]"]
     cells, block = [], ""
     for row in table:
         line = [row.block if row.block != block else "", row.title, row.trained_on]

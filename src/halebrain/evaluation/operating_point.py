@@ -1,4 +1,4 @@
-"""The threshold for one scan: what the user asked for, and whose it is where its contrast has none of its own."""
+"""The threshold for one scan: the requested one, and its origin if the contrast has no own threshold."""
 
 import math
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class ChosenThreshold:
     """The threshold for one scan.
 
     Args:
-        value: A voxel is called anomalous where its score ≥ this.
+        value: A voxel is marked as anomalous where its score ≥ this.
         name: "fixed" for a number; that of a stored one, with the modalities that it was chosen on where these are not
             just the scan's own: "ml:0.5 (all modalities: FLAIR, T2w)", or "ml:0.5 (of T1w)" for T1ce.
         method: How it was chosen.
@@ -40,7 +40,7 @@ class ChosenThreshold:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What the user asked for, before the modality of a scan is known; wrong wishes are said at once.
+    """The requested threshold, before the modality of a scan is known; invalid requests fail at once.
 
     Args:
         calibration: Of the model; `None` where it has none.
@@ -64,7 +64,7 @@ class OperatingPoint:
 def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> ChosenThreshold:
     """Return the threshold that the user means for a scan.
 
-    Its modality's own where there is one, else that of the contrast whose networks look at it, else that over all.
+    Its modality's own if available, else that of the contrast whose networks are used, else that over all.
 
     Args:
         calibration: Of the model; `None` where it has none.
@@ -77,7 +77,7 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
     value = _number(wanted)
     if value is not None:
         if not (math.isfinite(value) and value > 0):
-            # At 0 the empty air around the brain would be called too.
+            # At 0 the background would be marked, too.
             raise UsageError(
                 "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
             )
@@ -85,7 +85,7 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
         return ChosenThreshold(value, "fixed", "given as a number", data_set)
     if calibration is None:
         raise UsageError(
-            "a threshold must be known",
+            "the threshold must be known",
             received="a model that is not calibrated",
             remedy="run halebrain calibrate, or give --threshold VALUE",
         )

@@ -1,4 +1,4 @@
-"""Anyone's results from disk: a folder of anomaly maps or masks against a folder of references, scan by scan."""
+"""Results of any method from disk: a folder of anomaly maps or masks against a folder of references."""
 
 import re
 from contextlib import suppress
@@ -18,7 +18,7 @@ from halebrain.io.volume import MAP_SUFFIXES, read_map, read_mask, read_on_grid,
 
 _ENTITY = re.compile(r"(?:^|_)(sub|ses)-([^_]+)")
 _MADE = ("rec", "desc", "label", "space", "res", "den", "mod", "seg", "atlas")
-"""Entities that say what a map or a mask is, not which scan it is of."""
+"""Entities that describe a map or a mask instead of its scan."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PairOptions:
         graded: Whether the predictions are anomaly maps; `False` = masks.
         one_label: Whether the predictions hold one label in all, so that `labels` speaks of the references alone.
         threshold: Frozen threshold for maps; `None` = metrics on masks are left out.
-        modality: What the table calls the contrast.
+        modality: Name of the contrast in the table.
     """
 
     labels: Labels = None
@@ -97,10 +97,10 @@ def find_pairs(predictions: Path, references: Path, brain_masks: Path | None = N
     if lonely:
         named = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
         raise MissingInputError(
-            "every prediction needs its reference, and the other way round",
+            "every prediction needs a reference, and every reference a prediction",
             received=f"{len(lonely)} without: {named}",
             where=references,
-            remedy="name pairs alike, or give both the same sub- and ses-",
+            remedy="give both files of a pair the same name, or the same sub- and ses-",
         )
     return pairs
 
@@ -119,9 +119,9 @@ def unused_images(pairs: list[Pair], *folders: Path | None) -> list[LeftOut]:
 
 
 def look_at_pairs(pairs: list[Pair], options: PairOptions) -> tuple[PairOptions, list[str]]:
-    """Return the options with what the values of all predictions say of them, and what that is in words.
+    """Return the options completed from the values of all predictions, and a note about it.
 
-    Predictions are anomaly maps where any of them holds fractions, or whole numbers as various as those of a scan.
+    Predictions are anomaly maps if any of them holds fractions, or as many different integers as a scan.
 
     Args:
         pairs: What will be scored.
@@ -142,19 +142,19 @@ def look_at_pairs(pairs: list[Pair], options: PairOptions) -> tuple[PairOptions,
             unreadable.append(error)
             continue
         if found.is_graded:
-            return replace(options, graded=True), [f"predictions are taken as anomaly maps ({pair.prediction.name})"]
+            return replace(options, graded=True), [f"predictions are read as anomaly maps ({pair.prediction.name})"]
         labels |= set(found.labels)
     if len(unreadable) == len(pairs):
         raise unreadable[0]
     if options.threshold is not None:
         raise UsageError(
-            "--threshold goes with anomaly maps",
-            received="predictions that are masks: whole numbers alone",
+            "--threshold needs anomaly maps",
+            received="predictions that are masks: integers only",
             where=pairs[0].prediction.parent,
-            remedy="leave it out, or give the maps",
+            remedy="remove the option, or give the anomaly maps",
         )
     said = ", ".join(f"{label:g}" for label in sorted(labels)[:8]) or "nothing"
-    notes = [f"predictions are taken as masks (values beside 0: {said})"]
+    notes = [f"predictions are read as masks (values beside 0: {said})"]
     return replace(options, graded=False, one_label=len(labels) < 2), notes
 
 
@@ -169,9 +169,9 @@ def _check_named(labels: tuple[int, ...], references: list[Path]) -> None:
     missing = ", ".join(str(label) for label in labels if label not in present)
     raise DataError(
         "every label of --labels must be in a reference",
-        received=f"{missing}, which is in none; they hold {', '.join(f'{v:g}' for v in sorted(present)[:8]) or 'none'}",
+        received=f"{missing}, in no reference; they hold {', '.join(f'{v:g}' for v in sorted(present)[:8]) or 'none'}",
         where=references[0].parent,
-        remedy="name labels that are there",
+        remedy="name labels that exist",
     )
 
 
@@ -179,7 +179,7 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
     """Return the case of a pair on the grid of its reference, and what was done to bring the prediction there.
 
     Raises:
-        DataError: A file is damaged, the grids are not the same place, or a mask holds no mask or several labels
+        DataError: A file is damaged, the grids are not the same place, or a mask file holds no mask or several labels
             unasked.
     """
     reference = read_map(pair.reference)
@@ -194,11 +194,11 @@ def read_case(pair: Pair, options: PairOptions) -> tuple[Case, list[str]]:
             "a prediction must be finite",
             received="NaN or infinite voxels",
             where=pair.prediction,
-            remedy="set them to 0, or make the map again",
+            remedy="set them to 0, or compute the map again",
         )
     region = brain | truth
     if options.graded and (prediction[region].min() < 0 or prediction[region].max() > 1):
-        notes.append(f"{pair.prediction.name}: scores outside [0, 1] are no probabilities; calibration error left out")
+        notes.append(f"{pair.prediction.name}: scores outside [0, 1] are not probabilities; calibration error left out")
     mask = None
     if not options.graded:
         mask = mask_from(prediction, pair.prediction, notes, "all" if options.one_label else options.labels)
@@ -238,7 +238,7 @@ def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict
     """Return scan → its file on each side for the files that share a key, and what is on one side only.
 
     Raises:
-        DataError: Several on one side cannot be told apart by what the other side has too.
+        DataError: Several files on one side cannot be matched with the other side.
     """
     if all(len(side) == 1 for side in sides):
         return {key: [side[0] for side in sides]}, []
@@ -253,15 +253,15 @@ def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict
             return {name: [names[name] for names in named] for name in sorted(named[0])}, []
     side, folder = next((side, folder) for side, folder in zip(sides, folders, strict=True) if len(side) > 1)
     raise DataError(
-        "a folder must hold one file a scan, or name several as the other folder does",
+        "a folder must hold one file per scan, or several named as in the other folder",
         received=f"'{side[0].relative_to(folder)}' and '{side[1].relative_to(folder)}'",
         where=folder,
-        remedy="leave one, or point to a folder with maps of one kind",
+        remedy="keep one, or give a folder with maps of one kind",
     )
 
 
 def _scan_name(path: Path, folder: Path, key: str) -> str:
-    """Return the entities of a name that tell scans apart, without those that say what was made of them."""
+    """Return the entities of a name that identify the scan, without those of derivatives."""
     name = read_name(stem_of(path))
     if name is None:
         return key

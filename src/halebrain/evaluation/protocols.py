@@ -1,4 +1,4 @@
-"""Whose numbers: published definitions under their own names, so that tables can be compared."""
+"""Published evaluation protocols, so that tables can be compared."""
 
 from dataclasses import replace
 

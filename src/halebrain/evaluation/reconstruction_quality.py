@@ -1,4 +1,4 @@
-"""How good a reconstruction is, the quantity on which the method hangs: does it remove the lesion and keep the rest?"""
+"""Quality of a reconstruction: whether it removes the lesion and keeps the rest."""
 
 import math
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Does a score of 0.3 mean that three voxels in ten are lesion? Reliability curve and expected calibration error."""
+"""Reliability curve and expected calibration error of the score."""
 
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ class Reliability:
     lesion: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def add(self, score: npt.NDArray[np.floating], reference: npt.NDArray[np.bool_]) -> None:
-        """Take in the voxels of one scan, scores in [0, 1].
+        """Add the voxels of one scan, scores in [0, 1].
 
         Raises:
             ValueError: A score lies outside.

@@ -1,8 +1,8 @@
-"""One number for a whole scan, and where it lies among healthy scans of the same contrast.
+"""Scan-level score, and its percentile among healthy scans of the same contrast.
 
 The number is the mean score of the highest millilitre of the brain on the working grid, as in the scan-level AUROC of
-an evaluation. It may rise with the score of any voxel and falls with none; it asks for no threshold, so it stays the
-same when a model is calibrated anew; one hot voxel moves it little, and a lesion of a millilitre is enough to fill it.
+an evaluation. It increases monotonically with the score of every voxel. It needs no threshold, so it stays the
+same when a model is calibrated again. Single voxels have little influence, while a lesion of 1 ml fills it.
 On the working grid it does not depend on the resolution of the scan. What counts as high differs from contrast to
 contrast: hence the percentile.
 """
@@ -29,8 +29,8 @@ class ScanLevel:
     Args:
         score: Mean score of its highest millilitre, in [0, 1].
         percentile: Percentage of healthy validation scans of its modality that score lower, ties counted half; `None`
-            where it cannot be said.
-        n_healthy: How many healthy scans that rests on.
+            if it is not defined.
+        n_healthy: Number of healthy scans behind the percentile.
         note: Why there is no percentile.
         healthy: Scores of those healthy scans, ascending, quantiles where they are many; empty without a percentile.
     """
@@ -67,7 +67,7 @@ def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tup
 def place_among_healthy(
     score: float, calibration: Calibration | None, *, modality: str | None, data_set: str | None = None
 ) -> ScanLevel:
-    """Say where a scan's score lies among the healthy validation scans of its modality.
+    """Return the percentile of a scan's score among the healthy validation scans of its modality.
 
     Args:
         score: Of the scan.
@@ -76,7 +76,7 @@ def place_among_healthy(
         data_set: Name of the data set whose healthy scans are meant; `None` = those without a name.
     """
     if modality is None:
-        return ScanLevel(score, None, 0, "the modality of the scan is not known")
+        return ScanLevel(score, None, 0, "the contrast of the scan is not known")
     known = {} if calibration is None else calibration.healthy_scores
     healthy = np.array(known.get(with_data_set(modality, data_set), ()))
     if len(healthy) < MIN_HEALTHY_SCANS:

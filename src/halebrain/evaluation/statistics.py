@@ -1,4 +1,4 @@
-"""Uncertainty over scans: a studentised bootstrap of the mean, whole subjects or sites drawn together.
+"""Uncertainty over scans: a studentised bootstrap of the mean, resampling whole subjects or sites.
 
 Studentised, not BCa: with the few subjects of a test set and the skewed values of AUPRC or of false-positive volumes it
 covers what it promises (`benchmarks/intervals.py`, with the table in `docs/reference/metrics.md`).

@@ -1,4 +1,4 @@
-"""Groups of scans for which means are given apart."""
+"""Groups of scans with separate means."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,8 +25,8 @@ class About:
 def groups_of(scan: About) -> list[str]:
     """Return the names of the groups that a scan belongs to, "all" first.
 
-    Healthy scans are grouped by site, age and sex under names of their own: there every call is false, and a difference
-    between sites is the scanner's.
+    Healthy scans are grouped by site, age and sex under their own names: every marked voxel is false positive, and
+    a difference between sites is an effect of the scanner.
     """
     groups = ["all", scan.modality, scan.pathology, f"{scan.pathology} {scan.modality}"]
     kinds = []

@@ -1,4 +1,4 @@
-"""Which weight of the residual is best: exact pooled curves at each β, for seen and unseen pathologies apart.
+"""Sweep over the weight of the residual: exact pooled curves at each β, separately for seen and unseen pathologies.
 
 Source: Behrendt et al. 2024 (MIDL), appendix D: β ≤ 0.6 for a seen pathology, 0.7 to 0.9 for an unseen one.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from halebrain.evaluation.curve import Labels, PooledCurve, Scores
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-"""β = 0, 0.1 … 1: the segmenter alone to the residual alone."""
+"""β from 0 (segmenter alone) to 1 (residual alone)."""
 SEEN, UNSEEN = "seen", "unseen"
 
 
@@ -35,7 +35,7 @@ class SweepPoint:
 
 
 class FusionSweep:
-    """Takes in scans one at a time, each fused with every weight.
+    """Collects scans one at a time, each fused with every weight.
 
     Args:
         weights: β to try.
@@ -47,7 +47,7 @@ class FusionSweep:
         self._scans: dict[str, int] = {}
 
     def add(self, group: str, fused: Callable[[float], Scores], reference: Labels) -> None:
-        """Take in the voxels of one scan.
+        """Add the voxels of one scan.
 
         Args:
             group: "seen" or "unseen".

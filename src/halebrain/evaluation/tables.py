@@ -36,7 +36,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def markdown(evaluation: Evaluation) -> str:
     """Return set values, macro means with 95 % intervals, and the comparisons, as Markdown tables."""
-    lines = ["## The set as a whole", "", "| method | metric | value | what it is |", "|---|---|---|---|"]
+    lines = ["## Values over the whole set", "", "| method | metric | value | definition |", "|---|---|---|---|"]
     lines += [f"| {v.method} | {v.metric} | {v.value:.3f} | {v.says} |" for v in evaluation.set_values]
     lines += ["", "## Means over scans (macro) with 95 % intervals", "", f"Intervals: {INTERVAL}.", ""]
     lines += ["| group | method | metric | mean [interval] | scans (undefined) |", "|---|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""Thresholds with a birth certificate: how each was chosen, on which split, from which scans."""
+"""Thresholds with provenance: method, split and scans of each."""
 
 import math
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
 MIN_HEALTHY_SCANS = 5
-"""Healthy scans of a modality from which on it has thresholds and percentiles of its own."""
+"""Minimum number of healthy scans of a modality for its own thresholds and percentiles."""
 
 
 class Threshold(GrowingConfig):
     """A threshold on the score and where it comes from.
 
     Args:
-        value: A voxel is called anomalous where its score ≥ this.
+        value: A voxel is marked as anomalous where its score ≥ this.
         method: How it was chosen.
         split: The split of the scans that it was chosen on.
         manifest_sha256: Fingerprint of those scans.
         n_scans: How many they were.
-        achieved: On those scans: pooled Dice, share of healthy voxels called, or median false volume in ml.
+        achieved: On those scans: pooled Dice, fraction of false-positive voxels, or median false-positive volume in ml.
         modalities: Contrasts of those scans; empty where that was not kept.
         healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where it is no such one,
             or was stored before this was.
@@ -50,7 +50,7 @@ class Calibration(GrowingConfig):
     """Every threshold of a model.
 
     Args:
-        default: Name of the one that is used unless said otherwise.
+        default: Name of the one that is used by default.
         thresholds: By name, over all modalities: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1", "ml:0.1", "ml:0.5", "ml:1";
             those of a data set end in "@NAME".
         subjects: Subjects that took part; evaluating on one of them is an error.
@@ -79,12 +79,12 @@ class Calibration(GrowingConfig):
         return own if beside is None else own._over(beside._without(name))
 
     def added_to(self, before: "Calibration") -> "Calibration":
-        """Return `before` with the modalities of this one; names over all modalities that it has stay as they are."""
+        """Return `before` with the modalities of this one; its names over all modalities are kept."""
         merged = self._over(before)
         return merged.model_copy(update={"thresholds": {**self.thresholds, **before.thresholds}})
 
     def calibrated_modalities(self, name: str | None) -> set[str]:
-        """Return the modalities with thresholds of their own; of a data set, or of none."""
+        """Return the modalities with their own thresholds; of a data set, or of none."""
         return {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
 
     def _over(self, before: "Calibration") -> "Calibration":
@@ -98,7 +98,7 @@ class Calibration(GrowingConfig):
         )
 
     def _without(self, name: str) -> "Calibration":
-        """Return what does not belong to a data set: of modalities that it no longer has, nothing must stay."""
+        """Return the entries that do not belong to a data set, so that outdated modalities are removed."""
         kept = {m: {k: t for k, t in table.items() if data_set_of(k) != name} for m, table in self.modalities.items()}
         scores = {key: value for key, value in self.healthy_scores.items() if data_set_of(key) != name}
         modalities = {m: table for m, table in kept.items() if table}
@@ -132,14 +132,14 @@ def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tup
         raise DataError(
             "a Dice threshold needs validation scans with lesions",
             received="none",
-            remedy="put scans with a lesion mask into 'val'",
+            remedy="assign scans with a lesion mask to 'val'",
         )
     dice, value = pooled.finish().best_dice
     return value, dice
 
 
 def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[float, float]:
-    """Return the lowest threshold at which at most `rate` of healthy voxels are called, and the share called.
+    """Return the lowest threshold at which at most `rate` of healthy voxels are marked, and the fraction marked.
 
     Raises:
         DataError: There is no healthy scan.
@@ -148,7 +148,7 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
         raise DataError(
             "a false-positive threshold needs healthy validation scans",
             received="none",
-            remedy="put scans of healthy people into 'val'",
+            remedy="assign scans of healthy people to 'val'",
         )
     ordered = np.sort(np.concatenate(scores))
     allowed = math.floor(rate * len(ordered) + 1e-9)

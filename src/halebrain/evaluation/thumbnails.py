@@ -1,4 +1,4 @@
-"""One slice of each scan, small enough to keep of a thousand: what the figure of best and worst is made of."""
+"""One small slice of each scan, for the figure of best and worst scans."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""Floor 6: from one scan to its anomaly maps, and from a list of scans to a folder of results."""
+"""Layer 6: from one scan to its anomaly maps, and from a list of scans to a folder of results."""

@@ -1,4 +1,4 @@
-"""Many scans through one model: which scans an input means, and their scores one by one."""
+"""Many scans through one model: the scans of an input, and their scores one by one."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -27,14 +27,14 @@ from halebrain.preprocessing.prepared import open_scan
 
 @dataclass(frozen=True)
 class ScanInput:
-    """One scan to look at.
+    """One scan to process.
 
     Args:
         image: The file or the DICOM folder.
-        name: What its results are called.
+        name: Name of its results.
         brain_mask: Mask on its grid, or `None` where it is stripped.
         space: "native", or the template's name.
-        modality: As a manifest calls it; `None` where there is no manifest.
+        modality: Contrast from the manifest; `None` without a manifest.
         in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
         root: The folder that it was found in, which no link may lead out of; `None` where it was named itself.
     """
@@ -62,7 +62,7 @@ class ScanInput:
 
 @dataclass(frozen=True)
 class ScoredScan:
-    """One row of a manifest with what the model says of it."""
+    """One row of a manifest with the maps of the model."""
 
     record: ScanRecord
     volume: Volume
@@ -105,7 +105,7 @@ class AnnotatedScan:
 
 
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInput]:
-    """Return the scans that an input means, and the images below it that are none; one that is broken fails alone.
+    """Return the scans of an input and the left-out images; broken scans fail separately.
 
     Args:
         source: One file of any known format, a DICOM folder or archive (`PATH#NUMBER` for one series of several), a
@@ -139,7 +139,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInp
             f"a BIDS data set must hold scans named sub-X_…_{', '.join(BIDS_SUFFIXES)}",
             received=summed_left_out(left_out),
             where=source,
-            remedy="name them so, or take dataset_description.json away: then it is a folder of scans",
+            remedy="rename them, or remove dataset_description.json to use it as a plain folder of scans",
         )
     if not scans:
         raise MissingInputError(
@@ -150,7 +150,9 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInp
         )
     if brain_mask is not None:
         if len(scans) > 1 or scans[0].image != source:
-            raise UsageError("--brain-mask goes with a single scan", where=source, remedy="name masks in a manifest")
+            raise UsageError(
+                "--brain-mask can be used with a single scan only", where=source, remedy="give the masks in a manifest"
+            )
         scans = [replace(scans[0], brain_mask=brain_mask)]
     _check_names(scans, source)
     return Found(scans, left_out)
@@ -162,7 +164,7 @@ def bids_scan(image: Path, dataset: Path) -> ScanInput:
 
 
 def _named(images: Iterable[Path], folder: Path) -> list[tuple[Path, str]]:
-    """Return what each image is called: by its own name, and by its folders too where that is taken."""
+    """Return a unique name for each image: its file name, with its folders if that is taken."""
     named = [(path, printable(stem_of(path))) for path in images]
     taken = Counter(name for _, name in named)
     return [(path, name if taken[name] == 1 else _with_folders(path, name, folder)) for path, name in named]
@@ -184,7 +186,7 @@ def _check_names(scans: list[ScanInput], source: Path) -> None:
                 "scans need different names",
                 received=f"{scan.name} for '{seen[scan.name].name}' and '{scan.image.name}'",
                 where=source,
-                remedy="rename one, or name them in a manifest",
+                remedy="rename one, or use a manifest",
             )
         seen[scan.name] = scan.image
 

@@ -1,4 +1,4 @@
-"""From a preprocessed scan to its findings: maps, anomaly mask, lesion table. What `detect` does in every shell."""
+"""From a preprocessed scan to its findings: maps, anomaly mask, lesion table. The core of `detect`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Detection:
         scan: The scan on the working grid.
         maps: Maps on the working grid.
         mask: Anomaly mask on the native grid, inside the brain.
-        lesions: The pieces of the mask, largest first.
+        lesions: The connected components of the mask, largest first.
     """
 
     result: ScanResult
@@ -53,15 +53,15 @@ def detect_anomalies(
     modality: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Detection:
-    """Run the model over a preprocessed scan and call what reaches the threshold.
+    """Run the model on a preprocessed scan and apply the threshold.
 
     Args:
         predictor: The model.
         volume: The scan on its native grid.
-        scan: What the preprocessing made of it.
-        threshold: A voxel is called where its score ≥ this, in (0, 1].
-        min_lesion_mm3: Smaller pieces are dropped; 0 = keep all.
-        modality: Contrast of the scan, a BIDS suffix; `None` = as the image shows.
+        scan: The preprocessed scan.
+        threshold: A voxel is marked where its score ≥ this, in (0, 1].
+        min_lesion_mm3: Smaller components are removed; 0 = keep all.
+        modality: Contrast of the scan, a BIDS suffix; `None` = inferred from the image.
         progress: Called after each level and draw.
 
     Raises:
@@ -82,9 +82,9 @@ def call_anomalies(
     min_lesion_mm3: float,
     regions: bool = False,
 ) -> Detection:
-    """Call what reaches the threshold on maps that are there already; arguments as for `detect_anomalies`.
+    """Apply a threshold to existing maps; arguments as for `detect_anomalies`.
 
-    With `regions`, the lesion table names where in the MNI template each piece lies.
+    With `regions`, the lesion table names the approximate region of each component in the MNI template.
     """
     mask = result.brain_mask & to_mask(
         result.score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=scan.native.voxel_mm3
@@ -94,7 +94,7 @@ def call_anomalies(
 
 
 def smallest_lesion_mm3(predictor: Predictor, wanted: float | None) -> float:
-    """Return the volume below which a piece is dropped: what is wanted, or else the model's own."""
+    """Return the volume below which a component is removed: as requested, else the model's setting."""
     return predictor.postprocessing.min_lesion_mm3 if wanted is None else wanted
 
 
@@ -111,5 +111,5 @@ def predictor_settings(predictor: Predictor) -> dict[str, Any]:
 
 
 def template_and_method(predictor: Predictor) -> dict[str, Any]:
-    """Return in which template places are told, and how scores are made; JSON-able."""
+    """Return the template space and the scoring method; JSON-able."""
     return {"space": predictor.preprocessor.config.space, "method": predictor.method()}

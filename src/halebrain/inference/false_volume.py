@@ -1,4 +1,4 @@
-"""How much a healthy scan shows at a threshold, by the very mask that `detect` would write, and the reverse."""
+"""False-positive volume of a healthy scan at a threshold, with the mask that `detect` writes, and the inverse."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,10 @@ LOWEST_THRESHOLD = 1 / 65535
 
 
 class HealthyMap:
-    """The score of one healthy scan on its own grid, kept small: what lies in the box of its brain.
+    """The score of one healthy scan on its own grid, cropped to the bounding box of the brain.
 
-    Whatever is called in it is false. A higher threshold only shrinks the pieces of a mask, so the called volume never
-    grows with the threshold, whatever the smallest lesion kept.
+    Every marked voxel is false positive. A higher threshold only shrinks components, so the marked volume never
+    increases with the threshold, for any minimum lesion size.
 
     Args:
         score: Anomaly score in [0, 1], `(i, j, k)`.
@@ -24,7 +24,7 @@ class HealthyMap:
         voxel_mm3: Volume of a voxel.
         min_lesion_mm3: Smallest lesion kept in a mask.
         modality: Contrast of the scan.
-        scan_score: Its score as a whole.
+        scan_score: Its scan-level score.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class HealthyMap:
 
     @classmethod
     def of(cls, result: ScanResult, *, min_lesion_mm3: float, modality: str, scan_score: float) -> "HealthyMap":
-        """Return the map of what the model says of a scan."""
+        """Return the map of a scan from its result."""
         return cls(
             result.score,
             result.brain_mask,
@@ -57,11 +57,11 @@ class HealthyMap:
         )
 
     def called_ml(self, threshold: float) -> float:
-        """Return the volume called at a threshold above 0, in ml."""
+        """Return the volume marked at a threshold above 0, in ml."""
         return self._count(self._volume(), threshold) * self.voxel_mm3 / 1000
 
     def lowest_threshold(self, allowed_ml: float) -> float:
-        """Return the lowest threshold at which at most `allowed_ml` is called; exact, and kept for the next call."""
+        """Return the lowest threshold at which at most `allowed_ml` is marked; exact, and cached."""
         if allowed_ml not in self._lowest:
             self._lowest[allowed_ml] = self._find_lowest(math.floor(allowed_ml * 1000 / self.voxel_mm3 + 1e-9))
         return self._lowest[allowed_ml]
@@ -92,9 +92,9 @@ def _first_that(holds: Callable[[int], bool], known: int, stride: int) -> int:
     """Return the first index from which `holds` is true; it is at `known`, and stays true once it is.
 
     Args:
-        holds: The question, dear to ask; only asked below `known`.
+        holds: The condition, expensive to evaluate; only evaluated below `known`.
         known: An index at which it holds.
-        stride: How far away the answer may be at first guess.
+        stride: Initial search distance.
     """
     low, stride = known, max(stride, 1)
     while low > 0:

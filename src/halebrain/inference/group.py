@@ -18,17 +18,17 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "session_id": {"Description": "Session, with ses-."},
     "scan": {"Description": "Path of the scan in the raw data set."},
     "modality": {"Description": "Contrast of the scan."},
-    "status": {"Description": "What became of it.", "Levels": {"done": "looked at", "failed": "see notes"}},
+    "status": {"Description": "Status of the scan.", "Levels": {"done": "processed", "failed": "see notes"}},
     "scan_score": {
-        "Description": "Mean anomaly score of the highest millilitre, 0 to 1; n/a where the result does not state it."
+        "Description": "Mean anomaly score of the highest millilitre, 0 to 1; n/a if the result does not state it."
     },
-    "peak_score": {"Description": "Highest anomaly score in a finding, 0 to 1; n/a where there is no finding."},
-    "n_findings": {"Description": "Number of connected pieces of the anomaly mask."},
+    "peak_score": {"Description": "Highest anomaly score in a finding, 0 to 1; n/a without findings."},
+    "n_findings": {"Description": "Number of connected components of the anomaly mask."},
     "anomaly_volume_ml": {"Description": "Volume of the anomaly mask.", "Units": "mL"},
     "brain_volume_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
-    "threshold": {"Description": "Anomaly score from which on a voxel belongs to the mask."},
-    "threshold_method": {"Description": "Name of the threshold; 'fixed' = given by hand."},
-    "n_flags": {"Description": "Number of things about the scan that somebody should look at."},
+    "threshold": {"Description": "Threshold of the anomaly score; voxels with at least this score belong to the mask."},
+    "threshold_method": {"Description": "Name of the threshold; 'fixed' = set by hand."},
+    "n_flags": {"Description": "Number of quality flags."},
     "notes": {"Description": "The flags, or the error of a scan that failed; separated by '; '."},
     "model_sha256": {"Description": "Hash of the model."},
 }
@@ -104,7 +104,7 @@ def _peak(table: Path) -> float | None:
     try:
         scores = [parse_number(row["peak_score"]) for row in read_table(table, what="a lesion table").rows]
     except (HalebrainError, KeyError, ValueError) as error:
-        raise DataError("a result must be whole", where=table, remedy="run the participant again") from error
+        raise DataError("a result must be complete", where=table, remedy="run the participant level again") from error
     return max(scores, default=None)
 
 
@@ -116,11 +116,11 @@ def _read(path: Path) -> dict[str, Any]:
             "a result must be readable JSON",
             received=error,
             where=path,
-            remedy="run the participant again with --overwrite",
+            remedy="run the participant level again with --overwrite",
         ) from error
     if not isinstance(found, dict):
         raise DataError(
-            "a result must be a JSON object", where=path, remedy="run the participant again with --overwrite"
+            "a result must be a JSON object", where=path, remedy="run the participant level again with --overwrite"
         )
     return found
 

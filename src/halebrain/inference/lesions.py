@@ -1,4 +1,4 @@
-"""The lesion table: one row for each connected piece of the anomaly mask."""
+"""The lesion table: one row for each connected component of the anomaly mask."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ class Lesion:
         i: Voxel of the peak on the native grid.
         j: Second index.
         k: Third index.
-        region: About where most of it lies (`inference.regions`); empty where the atlas is not the MNI template.
+        region: Approximate region (`inference.regions`); empty if the atlas is not the MNI template.
     """
 
     lesion: int
@@ -57,26 +57,26 @@ COLUMNS: dict[str, dict[str, str]] = {
     "i": {"Description": "First voxel index of the peak on the grid of the scan, counted from 0."},
     "j": {"Description": "Second voxel index of the peak."},
     "k": {"Description": "Third voxel index of the peak."},
-    "region": {"Description": "About where most of it lies, by coarse rules of coordinates and tissue; no atlas."},
+    "region": {"Description": "Approximate region, by coarse rules of coordinates and tissue; not from an atlas."},
 }
-"""What each column of the table means, as BIDS's sidecar of a table has it."""
+"""Description of each column, for the BIDS sidecar of the table."""
 
 
 def lesion_table(
     mask: MaskArray, score: FloatArray, affine: Affine, template_to_native: Affine, *, regions: bool = False
 ) -> list[Lesion]:
-    """Return the connected pieces (26-neighbours) of a native-grid mask, largest first.
+    """Return the connected components (26 neighbours) of a native-grid mask, largest first.
 
     Args:
         mask: Bool `(i, j, k)`.
         score: Same shape.
         affine: Voxel-to-world of the native grid.
-        template_to_native: World-to-world, to say where a piece lies in the template.
-        regions: Name where most of each lies; for the MNI template only.
+        template_to_native: World-to-world matrix, for positions in the template.
+        regions: Add approximate regions; for the MNI template only.
     """
     if not mask.any():
         return []
-    # A finding is small in a head: only its voxels are looked at, in the order of the grid.
+    # Findings are small: only their voxels are processed, in the order of the grid.
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     owner, values = labels[mask[box]], score[mask]
@@ -117,5 +117,5 @@ def read_lesions(path: Path) -> list[dict[str, str]]:
         MissingInputError: There is no such file.
         DataError: It is no table.
     """
-    remedy = "run halebrain detect --overwrite once"
+    remedy = "run halebrain detect --overwrite"
     return list(read_table(path, what="a lesion table", remedy=remedy).rows)

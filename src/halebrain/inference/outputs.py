@@ -1,4 +1,4 @@
-"""What a detection leaves on disk: maps with their sidecars, lesion table, provenance; all of them or none."""
+"""Output files of a detection: maps with sidecars, lesion table, provenance; all of them or none."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class OutputNames:
 
     @property
     def provenance(self) -> Path:
-        """The JSON that says how everything was made; written last, so its presence says that all is there."""
+        """The provenance JSON; written last, so its presence marks a complete result."""
         return self.file("anomaly", "provenance", ".json")
 
     @property
@@ -70,7 +70,7 @@ class OutputNames:
 
     @property
     def review(self) -> Path:
-        """The table of what a reader decided on the findings; no run of ours writes it or takes it away."""
+        """The table of a reader's decisions on the findings; detection neither writes nor removes it."""
         return self.file("anomaly", "review", ".tsv")
 
     @property
@@ -94,7 +94,7 @@ def write_detection(
         result: Maps on the native grid.
         mask: Anomaly mask on the native grid.
         lesions: The lesion table.
-        provenance: How it was made.
+        provenance: Provenance.
         extra: More files (the mosaic) by final path.
 
     Raises:

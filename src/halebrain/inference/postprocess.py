@@ -24,13 +24,13 @@ class PostprocessingConfig(GrowingConfig):
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
-        through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network calls
-            each slice by itself, and what its neighbours do not share is seldom a lesion (0 in the paper).
+        through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network segments
+            each slice separately, and anomalies in a single slice are rarely lesions (0 in the paper).
         around_mm: Standard deviation of a second, wider Gaussian; the probability is then the geometric mean of the
             two. The narrow one keeps the slices in which a small lesion begins and ends, the wide one what lies
             around it; 0 = none.
         through_plane_by_contrast: Both widths, `[through_plane_mm, around_mm]`, of scans of a contrast (BIDS suffix)
-            that has its own: where lesions are plain, less smoothing tells where a small one ends.
+            that has its own: where lesions have high contrast, less smoothing delineates small ones better.
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 

@@ -26,8 +26,8 @@ from halebrain.models.segmentation import Segmenter, with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
 _SCORED_BRAIN_PIXELS = 20
-"""Slices with less brain than this (0.8 cm² at 2 mm) get no score. Those with less than `LEARNED_BRAIN_PIXELS` get one,
-of networks that learned from none so small: better than to miss what lies at the top or the bottom of a brain."""
+"""Slices with less brain than this (0.8 cm² at 2 mm) get no score. Slices with less than `LEARNED_BRAIN_PIXELS` get one
+although the networks were not trained on such slices, so that the top and bottom of the brain are covered."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class WorkingMaps:
 
     Args:
         reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws.
-        probability: The segmenter's probability, mean over levels and draws, smoothed across slices where the model
-            says so; 0 without a segmenter.
+        probability: The segmenter's probability, mean over levels and draws, smoothed across slices if
+            configured; 0 without a segmenter.
         residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default).
         score: Fused anomaly score in [0, 1].
         uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
@@ -55,7 +55,7 @@ class Predictor:
 
     Args:
         bundle: The model.
-        device: Where the networks run.
+        device: Device of the networks.
         seed: The user's seed; noise is seeded from (seed, scan content, level, draw, slice).
         draws: Noise draws at each level.
         batch_size: Slices at once; on the CPU and in "fp32" it moves no score by more than 1e-5, which is rounding.
@@ -106,7 +106,7 @@ class Predictor:
         }
 
     def _networks(self) -> dict[str, Any]:
-        """Return what the segmenter's networks see, and which contrasts each of several answers for."""
+        """Return the inputs of the segmenter's networks, and the contrasts that each is used for."""
         if self.bundle.segmenter is None:
             return {"neighbours": [], "neighbours_each": [], "contrasts": []}
         config = self.bundle.segmenter.config
@@ -130,7 +130,7 @@ class Predictor:
             volume: The scan, on its native grid.
             brain_mask: Bool mask on the same grid; `None` where the scan is already stripped.
             space: "native", or the template's name where the scan is registered already.
-            modality: Its contrast, a BIDS suffix; `None` = as the image shows. It matters to models that have a
+            modality: Its contrast, a BIDS suffix; `None` = inferred from the image. It matters to models that have a
                 segmenter for each.
 
         Returns:
@@ -175,7 +175,7 @@ class Predictor:
 
         Args:
             scan: The scan.
-            modality: Its contrast, a BIDS suffix; `None` = as the image shows.
+            modality: Its contrast, a BIDS suffix; `None` = inferred from the image.
             progress: Called after each level and draw.
 
         Raises:
@@ -281,8 +281,8 @@ class Predictor:
     ) -> torch.Tensor:
         """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
 
-        The slices are those of one scan in their order: each is shown with the neighbours that the segmenter asks for,
-        as it was in training, where slices with too little brain to learn from are nobody's neighbours.
+        The slices are those of one scan in their order: each has the neighbours that the segmenter uses,
+        as it was in training, where slices with too little brain are not used as neighbours.
         """
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
@@ -316,7 +316,7 @@ class Predictor:
 
 
 def shown_contrast(scan: WorkingScan) -> str | None:
-    """Return the contrast that was recognised in the image; `None` where none was."""
+    """Return the contrast inferred from the image; `None` if unknown."""
     contrast = scan.qc.get("contrast")
     return None if contrast in (None, "unknown") else str(contrast)
 

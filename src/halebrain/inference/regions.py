@@ -1,6 +1,6 @@
-"""About where in the brain a place of template space lies: coarse names by rules of our own, to find one's way.
+"""Approximate brain regions of positions in template space, by coarse rules, for orientation only.
 
-Deep structures are ellipsoids, lobes are parted by planes along the great sulci, and white matter is told from cortex
+Deep structures are ellipsoids, planes along the major sulci separate lobes, and white matter is separated from cortex
 by the template's tissue maps (ICBM 2009a Nonlinear Symmetric, Fonov et al. 2009, 2011). A scan is registered affinely,
 so that a name may be wrong by a gyrus. No third-party atlas is used.
 """
@@ -20,15 +20,15 @@ from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray
 Millimetres = npt.NDArray[np.float64]
 
 MIDLINE_MM = 4.0
-"""Structures of both sides are called midline where |x| is less."""
+"""Structures of both sides are named midline where |x| is less."""
 PERIVENTRICULAR_MM = 8.0
-"""White matter is called periventricular within this distance of the lateral ventricles."""
+"""White matter is periventricular within this distance of the lateral ventricles."""
 _SAMPLE = 100
 _STEP_MM = 2
 _SMOOTHING_MM = 2.0
 _TISSUES = ("outside", "ventricle", "periventricular", "white", "grey")
 _VENTRICLE_MM3 = 2000
-"""Smaller pieces of fluid near the middle are cisterns and sulci."""
+"""Smaller components of fluid near the middle are cisterns and sulci."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Ellipsoid:
     """A structure as an axis-aligned ellipsoid in template space, mirrored to both sides.
 
     Args:
-        name: What it is called.
+        name: Its name.
         centre_mm: (|x|, y, z) of its middle.
         radii_mm: Half its axes.
-        paired: Whether a left and a right one are told apart.
+        paired: Whether it has a left and a right side.
     """
 
     name: str
@@ -92,10 +92,10 @@ def region_at(x_mm: float, y_mm: float, z_mm: float) -> str:
 
 
 def region_of(points_mm: Millimetres) -> str:
-    """Return where most of a piece lies; ", and further" where that is less than half of it.
+    """Return the region of most voxels of a component; with ", and further" if it holds less than half of them.
 
     Args:
-        points_mm: Places in template space, `(n, 3)`; of many, a sample spread over them is looked at.
+        points_mm: Places in template space, `(n, 3)`; of many, an evenly spread sample is used.
     """
     chosen = points_mm[np.unique(np.linspace(0, len(points_mm) - 1, _SAMPLE).astype(int))]
     codes, names = region_codes(np.asarray(chosen, dtype=np.float64))
@@ -150,7 +150,7 @@ def _rules(
     near = tissue == _TISSUES.index("periventricular")
     rules += [(f"periventricular {lobe} white matter", True, near & where) for lobe, where in lobes]
     rules += [(f"{lobe} white matter", True, ~grey & where) for lobe, where in lobes]
-    # Strips along the central sulcus and around the callosum have names of their own.
+    # Strips along the central sulcus and around the callosum have their own names.
     around = (x < 13) & (z > 0) & (_callosal_radius(y, z) > 1.0) & (_callosal_radius(y, z) < 2.0)
     beyond = y - _central_sulcus(x, z)
     strip = (dict(lobes)["frontal"] | dict(lobes)["parietal"]) & (z > 15) & (np.abs(beyond) < 14)
@@ -228,7 +228,7 @@ def _tissues() -> _Tissues:
 
 
 def _ventricles(fluid: MaskArray, origin_mm: npt.NDArray[np.float64]) -> MaskArray:
-    """Return the large pieces of fluid in the middle of the brain: one each side."""
+    """Return the large components of fluid in the middle of the brain: one each side."""
     axes = (o + _STEP_MM * np.arange(n) for o, n in zip(origin_mm, fluid.shape, strict=True))
     x, y, z = np.meshgrid(*axes, indexing="ij")
     inner = fluid & (np.abs(x) < 38) & (y > -52) & (y < 36) & (z > -4) & (z < 32)

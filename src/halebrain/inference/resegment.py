@@ -1,4 +1,4 @@
-"""Many segmenters over one scan: the reconstructor is frozen, so its part is done once and kept."""
+"""Many segmenters on one scan: the reconstructor is frozen, so reconstructions are computed once and cached."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ from halebrain.preprocessing.pipeline import WorkingScan
 
 @dataclass(frozen=True)
 class KnownScan:
-    """A scan that the whole model has seen once.
+    """A scan with cached results of the whole model.
 
     Args:
         scan: The scan on the working grid, `(i, j, k)`.
         reconstructions: Of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
         residual: The filtered residual map, `(i, j, k)`.
-        score: What the model itself says, same shape.
+        score: Score of the model itself, same shape.
         modality: Its contrast, a BIDS suffix; `None` = not known.
     """
 
@@ -32,7 +32,7 @@ class KnownScan:
 
 
 class Resegmenter(Predictor):
-    """A predictor that keeps what the reconstructor gave, and scores scans anew with other segmenters."""
+    """A predictor that caches reconstructions, and scores scans again with other segmenters."""
 
     _made: list[torch.Tensor] | None = None
 
@@ -41,7 +41,7 @@ class Resegmenter(Predictor):
 
         Args:
             scan: The scan.
-            modality: Its contrast, a BIDS suffix; `None` = as the image shows.
+            modality: Its contrast, a BIDS suffix; `None` = inferred from the image.
 
         Raises:
             DataError: No slice shows enough brain.

@@ -1,4 +1,4 @@
-"""How an image deviates from its pseudo-healthy version: one map a name, all in [0, 1], higher = more anomalous.
+"""Residual maps between an image and its pseudo-healthy version, all in [0, 1], higher = more anomalous.
 
 Sources: 1 − SSIM: Behrendt et al. 2024 (MIDL). Several kernel sizes: Behrendt et al. 2024, arXiv 2403.14262.
 Mahalanobis distance over several reconstructions: Behrendt et al. 2024, arXiv 2407.12474.
@@ -19,7 +19,7 @@ All `(b, 1, h, w)`; intensities in [0, 1], variance ≥ 0 and 0 where there is o
 
 RESIDUALS: Registry[Residual] = Registry("residual")
 _FLOOR = 0.05**2
-"""Variance added to the one observed: a few draws can agree by chance, and one alone has none (5 % of the range)."""
+"""Variance added to the observed one, as few samples can agree by chance (5 % of the range)."""
 
 
 def residual_map(

@@ -1,4 +1,4 @@
-"""The JSON beside each file of a detection: what it shows, on which grid, and what made it, in BIDS's terms."""
+"""BIDS sidecars of the files of a detection: content, grid and provenance."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from halebrain.core.notice import NOTICE
 from halebrain.inference.lesions import COLUMNS
 
 RAW = "raw"
-"""What a derivative calls the data set that it was made of, in its BIDS URIs."""
+"""Name of the source data set in the BIDS URIs of a derivative."""
 _MAPS: dict[tuple[str, str], dict[str, Any]] = {
     ("anomaly", "probseg"): {"Description": "Anomaly score, 0 to 1, higher = more anomalous, 0 outside the brain."},
     ("segmenter", "probseg"): {"Description": "Probability of the segmenter alone, 0 to 1, mean over noise levels."},
-    ("anomaly", "mask"): {"Description": "Where the anomaly score reaches the threshold.", "Type": "Lesion"},
+    ("anomaly", "mask"): {"Description": "Voxels where the anomaly score reaches the threshold.", "Type": "Lesion"},
     ("brain", "mask"): {"Description": "Brain mask; the anomaly score is defined in it.", "Type": "Brain"},
     ("pseudohealthy", ""): {
         "Description": "Pseudo-healthy reconstruction, in the intensity units of the scan.",
@@ -42,7 +42,7 @@ def sidecars(provenance: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
         if name != _BRAIN_ONLY:
             made[name] |= _model(provenance)
     made["anomaly", "mask"] |= _threshold(provenance)
-    table = {"Description": "One row for each connected piece of the anomaly mask."}
+    table = {"Description": "One row for each connected component of the anomaly mask."}
     return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | _origin(provenance)}}
 
 

@@ -1,4 +1,4 @@
-"""What a metric is: a pure function of a case, its unit, its direction, and what it says where nothing is there."""
+"""Interface of the metrics: a pure function of a case, with unit, direction, and values for empty masks."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ UNDEFINED = float("nan")
 
 @dataclass(frozen=True)
 class EmptyPolicy:
-    """What a metric is where prediction, reference or both hold no lesion.
+    """Value of a metric if prediction, reference or both hold no lesion.
 
     A number is the value, NaN = undefined (left out of means, and counted), `None` = the function is right there too.
 
@@ -43,8 +43,8 @@ class Metric:
         name: As in tables.
         unit: "" for a pure number in [0, 1].
         higher_is_better: Direction; `None` where neither is.
-        needs: "score" = graded map, "mask" = binary map at a threshold that was frozen before.
-        on_empty: What it says where there is nothing to measure.
+        needs: "score" = graded map, "mask" = binary map at a frozen threshold.
+        on_empty: Values for empty masks.
         says: What it is, in a line, with its source.
         fn: The function.
     """

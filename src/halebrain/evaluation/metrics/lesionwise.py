@@ -1,4 +1,4 @@
-"""Lesions as units: found or missed, by size, and false ones.
+"""Lesion-wise metrics: found and missed lesions, by size, and false positives.
 
 Matching rule: lesions are components of 26 neighbours; a true lesion is found where the prediction shares at least one
 voxel with it; a predicted lesion is false where it shares none with any true one.
@@ -46,16 +46,14 @@ def _sensitivity_of_size(case: Case, low: float, high: float) -> float:
 
 define(
     "lesion_sensitivity",
-    "share of the true lesions (26-neighbour components) that share a voxel with the prediction",
+    "fraction of true lesions (26-neighbour components) that overlap the prediction",
     _sensitivity,
     needs="mask",
 )
-define(
-    "lesion_f1", "F1 of lesions: found, missed, false; found = shares a voxel with the prediction", _f1, needs="mask"
-)
+define("lesion_f1", "F1 of lesions: found, missed, false positive; found = overlaps the prediction", _f1, needs="mask")
 define(
     "false_lesions",
-    "predicted lesions that share no voxel with a true one",
+    "predicted lesions that overlap no true lesion",
     lambda c: float(count_false_lesions(c)),
     needs="mask",
     unit="lesions",
@@ -67,7 +65,7 @@ for _low, _high in SIZE_BINS_ML:
     _name = f"{_low:g}-{_high:g}ml" if np.isfinite(_high) else f"{_low:g}ml-"
     define(
         f"lesion_sensitivity_{_name}",
-        f"share of the true lesions of {_name} that were found",
+        f"fraction of true lesions of {_name} that were found",
         lambda c, low=_low, high=_high: _sensitivity_of_size(c, low, high),  # type: ignore[misc]
         needs="mask",
         on_empty=_BY_SIZE,

@@ -39,7 +39,7 @@ define(
 )
 define(
     "surface_dice_2mm",
-    "share of both surfaces that lies within 2 mm of the other (Nikolov et al. 2021, on voxel surfaces)",
+    "fraction of both surfaces within 2 mm of the other (Nikolov et al. 2021, on voxel surfaces)",
     _surface_dice,
     needs="mask",
 )

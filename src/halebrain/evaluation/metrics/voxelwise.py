@@ -35,18 +35,20 @@ def _false_volume(case: Case) -> float:
 
 define("auprc", "area under the precision–recall curve of voxels", lambda c: c.curve.average_precision, needs="score")
 define("auroc", "area under the ROC curve of voxels", lambda c: c.curve.auroc, needs="score")
-define("dice", "Dice at the frozen threshold: the headline", _dice, needs="mask")
+define("dice", "Dice at the frozen threshold: the main metric", _dice, needs="mask")
 define(
     "dice_oracle_per_scan",
-    "Dice at the threshold that is best for this very scan: an upper bound, not a result",
+    "Dice at the threshold that is best for this scan: an upper bound, not a result",
     lambda c: c.curve.best_dice[0],
     needs="score",
 )
 # Precision of nothing is undefined, not zero: nothing was claimed.
 _UNCLAIMED = EmptyPolicy(UNDEFINED, UNDEFINED, UNDEFINED)
-define("precision", "share of the called voxels that are lesion", _precision, needs="mask", on_empty=_UNCLAIMED)
-define("recall", "share of the lesion that was called", _recall, needs="mask")
-define("specificity", "share of the other voxels that was not called", _specificity, needs="mask", on_empty=ALWAYS)
+define("precision", "fraction of the predicted voxels that are lesion", _precision, needs="mask", on_empty=_UNCLAIMED)
+define("recall", "fraction of the lesion voxels that are predicted", _recall, needs="mask")
+define(
+    "specificity", "fraction of the other voxels that are not predicted", _specificity, needs="mask", on_empty=ALWAYS
+)
 define(
     "volume_error",
     "predicted minus true volume",
@@ -58,7 +60,7 @@ define(
 )
 define(
     "false_positive_volume",
-    "volume called outside any lesion",
+    "false-positive volume: predicted volume outside any lesion",
     _false_volume,
     needs="mask",
     unit="ml",
