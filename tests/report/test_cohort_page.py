@@ -43,12 +43,12 @@ def test_without_scores_the_volume_orders(tmp_path: Path) -> None:
 def test_links_pictures_and_failures(tmp_path: Path) -> None:
     detection(tmp_path / "sub-01" / "anat", "scan 7#1")
     detection(tmp_path / "old", "old", page=False)
-    text = written(tmp_path, {"broken": "a scan must show something, got an image that is empty"})
+    text = written(tmp_path, {"broken": "a scan must have varying intensities, got an image that is empty"})
     link = "sub-01/anat/scan%207%231_desc-anomaly_report.html"
     assert f'<a href="{link}">scan 7#1</a>' in text
     assert 'src="sub-01/anat/scan%207%231_desc-anomaly_thumbnail.jpg"' in text
-    assert "<td>a scan must show something, got an image that is empty</td>" in text
-    assert "1 that failed" in text
+    assert "<td>a scan must have varying intensities, got an image that is empty</td>" in text
+    assert "1 failed" in text
     assert text.count("<img") == 1
     assert text.count(DISCLAIMER) == 1
 
@@ -92,7 +92,7 @@ def test_flags_and_doubt(tmp_path: Path) -> None:
 def test_places_among_healthy_scans_lie_on_a_line_of_a_hundred(tmp_path: Path) -> None:
     detection(tmp_path / "a", "a", scan_score=0.3, scan_score_percentile=50.0)
     text = written(tmp_path)
-    assert "lower than this scan, % of healthy scans" in text
+    assert "healthy scans with a lower score, %" in text
     assert 'cx="150.0"' in text
 
 
@@ -103,7 +103,7 @@ def test_scores_lie_beside_those_of_healthy_scans_of_the_same_contrast(tmp_path:
     detection(tmp_path / "b", "b", scan_score=1.0, **flair, **known)
     detection(tmp_path / "c", "c", scan_score=0.3, **t1w)  # without healthy scores, as older results are
     text = written(tmp_path)
-    strip, other = re.findall(r"<div><b>score of the scan as a whole, .*?</div>", text, re.DOTALL)
+    strip, other = re.findall(r"<div><b>scan-level score, .*?</div>", text, re.DOTALL)
     assert "5 healthy scans: median score 0.300, maximum 0.500" in strip
     assert strip.count("<circle") == 2
     assert re.findall(r'class="healthy" x1="([\d.]+)"', strip) == ["8.0", "64.8", "93.2", "121.6", "150.0"]
@@ -124,7 +124,7 @@ def test_an_own_index_is_replaced_and_another_is_not(tmp_path: Path) -> None:
     detection(tmp_path / "b", "b")
     assert "2 scans" in written(tmp_path)
     (tmp_path / "index.html").write_text("<p>mine</p>")
-    with pytest.raises(CannotWriteError, match="another one"):
+    with pytest.raises(CannotWriteError, match="another page"):
         write_cohort_page(tmp_path, {})
     assert (tmp_path / "index.html").read_text() == "<p>mine</p>"
 

@@ -25,7 +25,7 @@ def test_codes_come_out_as_they_went_in() -> None:
 
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64 at all!", "H4sIAAAAAAAC/w=="])
 def test_a_damaged_volume_is_said(text: str) -> None:
-    with pytest.raises(DataError, match="whole"):
+    with pytest.raises(DataError, match="intact"):
         decode(text, {"shape": [2, 2, 2], "spacing_mm": [1, 1, 1], "scale": 1, "offset": 0})
 
 
@@ -73,5 +73,5 @@ def test_what_is_no_page_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         read_page(tmp_path / "none.html")
     (tmp_path / "other.html").write_text("<p>hello</p>")
-    with pytest.raises(DataError, match="none that is known"):
+    with pytest.raises(DataError, match="no known volume"):
         read_page(tmp_path / "other.html")

@@ -59,7 +59,7 @@ def test_controls_answer_to_keys(open_page: Callable[..., Any]) -> None:
         assert slider in ("brightness", "contrast") or page.inner_text("#viewer") != said, slider
     tab_to(page, "#as-written")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#live:has-text('as written')")
+    page.wait_for_selector("#live:has-text('as saved')")
     tab_to(page, "[data-finding='1']")
     page.keyboard.press("Enter")
     page.wait_for_selector("#position:text-is('finding 2 of 2')")

@@ -11,10 +11,10 @@ def test_counts_are_drawn_in_order_with_the_reference_beside_them(matrix_table: 
     figure = counts_figure(matrix_table, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
     assert figure is not None
     lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
-    assert np.allclose(lines["pair, learned from ms: ms"], [[2, 0.4], [20, 0.6]])
-    assert np.allclose(lines["pair, learned from ms: the others"], [[2, 0.2], [20, 0.25]])
+    assert np.allclose(lines["pair, trained on ms: ms"], [[2, 0.4], [20, 0.6]])
+    assert np.allclose(lines["pair, trained on ms: unseen diseases"], [[2, 0.2], [20, 0.25]])
     assert np.allclose(lines["alone: ms"][:, 1], 0.2)
-    assert np.allclose(lines["alone: the others than ms"][:, 1], 0.2)
+    assert np.allclose(lines["alone: all but ms"][:, 1], 0.2)
     assert not any("stroke" in str(label) for label in lines), "only one number of subjects was tried there"
 
 

@@ -39,7 +39,7 @@ def test_everything_that_is_known_is_said() -> None:
         "N4 [4]",
         "percentiles 1 and 99",
         "(cddpm)",
-        "levels 250, 500, 2 draws each",
+        "levels 250, 500, 2 noise samples each",
         "[5]",
         "0.25 × residual (ssim) + 0.75 × probability",
         "at least 0.4123 (“fpr:0.01” of the model)",
@@ -84,7 +84,7 @@ def test_smoothing_is_told_where_it_was_done() -> None:
 
 
 def test_mirroring_is_told_where_it_was_done() -> None:
-    assert "as it is and mirrored [" in methods_text(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
+    assert "original and mirrored [" in methods_text(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
     assert "mirrored" not in methods_text(FULL)[0]
 
 
@@ -114,12 +114,12 @@ def test_networks_of_their_own_contrasts_are_told_as_they_were_asked() -> None:
     def text(shown: str | None) -> str:
         return methods_text(FULL | {"method": each, "threshold": threshold | {"modality": shown}})[0]
 
-    assert "A segmentation network that learned from T2w scans looked at" in text("T2w")
-    told = "2 segmentation networks, one that learned from T1w, the other from FLAIR and T1w scans, averaged, looked at"
+    assert "A segmentation network trained on T2w scans processed" in text("T2w")
+    told = "2 segmentation networks (one trained on T1w, the other on FLAIR and T1w scans; averaged) processed"
     assert told in text("T1w")
-    assert "3 segmentation networks, averaged, looked at" in text(None)
-    assert "2 segmentation networks, one that learned from T1w, the other" in text("T1ce")  # tissues in T1w's order
-    assert "A segmentation network looked at" in methods_text(FULL)[0]
+    assert "3 segmentation networks (averaged) processed" in text(None)
+    assert "2 segmentation networks (one trained on T1w, the other" in text("T1ce")  # tissues in T1w's order
+    assert "A segmentation network processed" in methods_text(FULL)[0]
 
 
 def test_two_networks_of_one_contrast_and_the_one_for_the_rest_are_told_with_what_each_sees() -> None:
@@ -135,10 +135,10 @@ def test_two_networks_of_one_contrast_and_the_one_for_the_rest_are_told_with_wha
         return methods_text(FULL | about)[0]
 
     beside = "with the neighbouring slices of the scan"
-    pair = "looked at each pair of scan and reconstruction"
-    two = f"2 segmentation networks that learned from T2w scans, averaged, {pair}"
+    pair = "processed each pair of scan and reconstruction"
+    two = f"2 segmentation networks trained on T2w scans (averaged) {pair}"
     assert f"{two}, one of them {beside} [" in text("T2w")
-    assert f"A segmentation network that learned from T1w scans {pair}, {beside} [" in text("T1w")
-    assert f"The segmentation network for contrasts that no other learned {pair} [" in text("PDw")
+    assert f"A segmentation network trained on T1w scans {pair}, {beside} [" in text("T1w")
+    assert f"The segmentation network for all other contrasts {pair} [" in text("PDw")
     # An earlier version said what all of them see together.
     assert f"{two}, {beside} [" in text("T2w", neighbours_each=[])

@@ -55,7 +55,9 @@ def _many_scans(folder: Path) -> Path:
             "qc": {"flags": ["thick slices (6.0 mm): small lesions are hard to see"][: number % 2]},
         }
         (folder / name / f"{name}_desc-anomaly_provenance.json").write_text(json.dumps(about))
-    return write_cohort_page(folder, {f"{LONG}_broken": "a scan must show something, got an image that is empty"})
+    return write_cohort_page(
+        folder, {f"{LONG}_broken": "a scan must have varying intensities, got an image that is empty"}
+    )
 
 
 def _matrix(table: list[MatrixRow], path: Path) -> Path:

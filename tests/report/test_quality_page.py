@@ -48,7 +48,7 @@ def test_the_page_shows_every_scan_in_the_order_given(tmp_path):
 @pytest.mark.parametrize(("count", "said"), [(1, "1 scan, 1 with"), (2, "2 scans, 1 with")])
 def test_one_scan_is_told_as_one(tmp_path, count, said):
     write_quality_page(rows(count), {}, tmp_path / "index.html")
-    assert f'<p class="lead">{said} something to look at.' in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert f'<p class="lead">{said} a flag.' in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_names_and_reasons_are_escaped(tmp_path):

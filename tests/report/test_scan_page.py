@@ -133,8 +133,8 @@ def test_noise_in_the_largest_box_at_a_millimetre_stays_small(
 def test_doubt_comes_before_figures(make_scan: Maker) -> None:
     usual = scan_html(make_scan().page)
     assert 'class="verdict usual"' in usual
-    assert "2 findings, 0.70 ml in all." in usual
-    assert "No flag was raised" in usual
+    assert "2 findings, 0.70 ml in total." in usual
+    assert "No flags." in usual
     flagged = scan_html(make_scan(qc={"flags": ["thick slices (6.0 mm)"]}).page)
     assert 'class="verdict look"' in flagged
     assert flagged.index("thick slices") < flagged.index('class="number"')
@@ -157,7 +157,7 @@ def test_the_place_among_healthy_scans_is_shown_where_it_is_known(make_scan: Mak
     assert "above 95 %</text>" in html
     assert "Among 40 healthy scans.</figcaption>" in html
     unknown = scan_html(make_scan(scan_score=0.41, scan_score_percentile=None, scan_score_note="3 of 20 needed").page)
-    assert "Not placed among healthy scans: 3 of 20 needed." in unknown
+    assert "No percentile among healthy scans: 3 of 20 needed." in unknown
 
 
 def test_few_healthy_scans_show_their_range_and_no_tail(make_scan: Maker) -> None:
@@ -165,7 +165,7 @@ def test_few_healthy_scans_show_their_range_and_no_tail(make_scan: Maker) -> Non
     html = scan_html(make_scan(scan_score=0.41, scan_score_percentile=100.0, **few).page)
     assert "above 95 %" not in html
     assert 'x="371"' not in html
-    assert "Among 5 healthy scans: median score 0.300, maximum 0.400. Too few to say" in html
+    assert "Among 5 healthy scans: median score 0.300, maximum 0.400. Too few for the 95th percentile" in html
     read(html)
 
 

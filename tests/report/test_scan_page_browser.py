@@ -40,7 +40,7 @@ def test_the_counts_are_those_of_the_table_and_follow_the_threshold(
     page, made = ready(open_page()), make_scan().page
     # At 0.5, two cubes of 80 and 8 voxels of 8 mm³, and a single voxel, too small by the minimum of 20 mm³.
     assert counted(page) == (2, 0.704)
-    assert "as written" in page.inner_text("#live")
+    assert "as saved" in page.inner_text("#live")
     page.fill("#minimum", "0")
     page.wait_for_selector("#live[data-count='3']")
     assert counted(page) == (3, 0.712)

@@ -18,7 +18,7 @@ PLACE = {"x_mni_mm": "1.5", "y_mni_mm": "-2", "z_mni_mm": "3"}
         ({}, ()),
         ({"out_of_distribution": False, "out_of_distribution_reasons": []}, ()),
         ({"out_of_distribution": True, "out_of_distribution_reasons": ["a T1", "a child"]}, ("a T1", "a child")),
-        ({"out_of_distribution": True}, ("out of distribution: unlike the scans that the model learned from",)),
+        ({"out_of_distribution": True}, ("out of distribution: unlike the model's training data",)),
     ],
 )
 def test_out_of_distribution(qc: dict[str, Any], reasons: tuple[str, ...]) -> None:
@@ -40,15 +40,15 @@ def test_a_failed_registration_takes_the_trust() -> None:
 def test_figures_of_findings() -> None:
     one = Finding.of(ROW | PLACE | {"region": "insula, left"})
     verdict = verdict_of({"scan_score": 0.4321, "scan_score_percentile": 93.4, "scan_score_n_healthy": 50}, [one])
-    assert verdict.headline == "1 finding, 2.50 ml in all."
+    assert verdict.headline == "1 finding, 2.50 ml in total."
     assert verdict.percentile == 93.4
     assert verdict.figures == (
-        ("0.432", "score of the scan as a whole"),
+        ("0.432", "scan-level score"),
         ("93.4 %", "of 50 healthy scans have a lower score"),
         ("1", "finding"),
-        ("2.50 ml", "their volume"),
-        ("2.50 ml", "the largest: insula, left"),
-        ("0.90", "highest score, of 1"),
+        ("2.50 ml", "total volume of findings"),
+        ("2.50 ml", "largest finding: insula, left"),
+        ("0.90", "peak score (0 to 1)"),
     )
 
 

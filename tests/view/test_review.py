@@ -146,7 +146,7 @@ def test_a_report_is_told_what_holds_a_scan(detection: OutputNames, monkeypatch:
 
 def test_a_finding_that_is_not_there_is_refused(visitor: Any, detection: OutputNames) -> None:
     status, said = decide(visitor, detection, 4, "rejected")
-    assert (status, said) == (422, {"error": "there is no finding 4 in this mask"})
+    assert (status, said) == (422, {"error": "this mask has no finding 4"})
     assert not detection.review.exists()
 
 
@@ -239,10 +239,10 @@ def test_the_smallest_size_alone_keeps_the_name_of_the_threshold(visitor: Any, d
 def test_the_dialog_knows_of_a_dicom_seg_that_goes(visitor: Any, detection: OutputNames) -> None:
     target = f"/{detection.page.name}"
     assert shown(visitor, target)["segmentation"] is False
-    detection.segmentation.write_bytes(b"of the former mask")
+    detection.segmentation.write_bytes(b"of the old mask")
     assert shown(visitor, target)["segmentation"] is True
     assert decide(visitor, detection, 1, "accepted")[1]["segmentation"] is True
-    assert b"The DICOM-SEG of the former mask is removed" in visitor.get(target)[1]
+    assert b"The DICOM-SEG of the old mask is removed" in visitor.get(target)[1]
     assert save(visitor, detection, 0.75, 0)[1]["segmentation"] is False
     assert not detection.segmentation.exists()
 
@@ -258,7 +258,7 @@ def test_a_mask_that_cannot_be_made_leaves_all_as_it_was(visitor: Any, detection
 
 def test_a_damaged_table_is_told_and_not_replaced(visitor: Any, detection: OutputNames) -> None:
     detection.review.write_text("lesion\tdecision\n1\trejected\n")
-    with pytest.raises(DataError, match="mend or move"):
+    with pytest.raises(DataError, match="fix or move"):
         read_review(detection.review)
     assert "every column" in shown(visitor, f"/{detection.page.name}")["error"]
     assert decide(visitor, detection, 1, "accepted")[0] == 422

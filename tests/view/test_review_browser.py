@@ -143,7 +143,7 @@ def test_a_threshold_is_saved_by_keys_and_earlier_decisions_are_told(
     with page.expect_navigation():
         page.keyboard.press("Enter")
     ready(page)
-    assert "(as written)" in page.inner_text("#live")
+    assert "(as saved)" in page.inner_text("#live")
     assert page.locator("#findings tbody tr").count() == 1
     assert page.locator("#findings tbody tr").first.get_attribute("class") == ""
     assert "was accepted" in page.inner_text("#review-earlier")
@@ -153,11 +153,11 @@ def test_a_threshold_is_saved_by_keys_and_earlier_decisions_are_told(
 
 
 def test_a_dicom_seg_that_goes_is_told_before(open_visit: Callable[..., Any], detection: OutputNames) -> None:
-    detection.segmentation.write_bytes(b"of the former mask")
+    detection.segmentation.write_bytes(b"of the old mask")
     page = ready(open_visit(detection.folder))
     slide(page, 0.85)
     page.keyboard.press("s")
-    assert "DICOM-SEG of the former mask is removed" in page.inner_text("#save-seg")
+    assert "DICOM-SEG of the old mask is removed" in page.inner_text("#save-seg")
 
 
 def test_many_scans_lead_there_and_back(

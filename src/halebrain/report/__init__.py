@@ -1,4 +1,4 @@
-"""Floor 8: figures and pages; reads tables and arrays, never runs a network."""
+"""Layer 8: figures and pages; reads tables and arrays, never runs a network."""
 
 from halebrain.core.home import settle_matplotlib
 

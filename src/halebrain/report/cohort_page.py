@@ -19,7 +19,7 @@ from halebrain.report.verdict import number, out_of_distribution
 
 INDEX = "index.html"
 PROVENANCE = "_desc-anomaly_provenance.json"
-_AGAIN = "run halebrain detect --overwrite once, or remove it"
+_AGAIN = "run halebrain detect --overwrite, or remove it"
 _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
@@ -42,7 +42,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One scan that was looked at.
+    """One processed scan.
 
     Args:
         name: Of the scan.
@@ -58,14 +58,14 @@ class CohortRow:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What to look at, most important first."""
+        """Quality flags, most important first."""
         qc = self.provenance.get("qc", {})
         reasons = out_of_distribution(qc)
         return (*reasons, *(flag for flag in map(str, qc.get("flags", ())) if flag not in reasons))
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """What orders the table, highest first: place among healthy scans, score, volume."""
+        """Sort key of the table, highest first: percentile among healthy scans, score, volume."""
         found = (
             number(self.provenance.get(key)) for key in ("scan_score_percentile", "scan_score", "lesion_volume_ml")
         )
@@ -87,9 +87,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError("a provenance must be JSON", received=error, where=path, remedy=_AGAIN) from error
+        raise DataError("a provenance file must be JSON", received=error, where=path, remedy=_AGAIN) from error
     if not isinstance(found, dict):
-        raise DataError("a provenance must be a JSON object", received=type(found).__name__, where=path, remedy=_AGAIN)
+        raise DataError(
+            "a provenance file must be a JSON object", received=type(found).__name__, where=path, remedy=_AGAIN
+        )
     return found
 
 
@@ -125,7 +127,9 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
     """
     path = folder / INDEX
     if path.exists() and not is_cohort_page(path):
-        raise CannotWriteError("the page of all scans must not replace another one", where=path, remedy="move that one")
+        raise CannotWriteError(
+            "the page of all scans must not replace another page", where=path, remedy="move that page"
+        )
     rows = cohort_rows(folder)
     # What no scan has is no column.
     columns = [c for c in _COLUMNS if any(number(row.provenance.get(c.key)) is not None for row in rows)]
@@ -169,7 +173,7 @@ def _said(value: object, form: str) -> str:
 
 
 def _strips(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
-    """Return how scores beside healthy ones, places among these, and volumes spread."""
+    """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str) -> list[Dot]:
         known = [(row, number(row.provenance.get(key))) for row in rows]
@@ -178,7 +182,7 @@ def _strips(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
     scored = (ScoredScan.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)
     return [
         *score_strips([scan for scan in scored if scan is not None]),
-        dot_strip("lower than this scan, % of healthy scans", dots("scan_score_percentile"), limits=(0.0, 100.0)),
+        dot_strip("healthy scans with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
         dot_strip("volume of the findings, ml", dots("lesion_volume_ml")),
         dot_strip("number of findings", dots("n_lesions")),
     ]

@@ -1,4 +1,4 @@
-"""From native maps to what a page shows: turned to right, front and up, cropped to the brain, no finer than needed."""
+"""From native maps to the maps of a page: reoriented to RAS, cropped to the brain, resampled for display."""
 
 from dataclasses import dataclass
 
@@ -50,10 +50,10 @@ class ScanMaps:
 class DisplayGrid:
     """A box of the native grid, its axes in the order right, front, up.
 
-    Places on it are told in mm from its left, back and lower corner.
+    Positions are in mm from its left, posterior and inferior corner.
 
     Args:
-        turn: How the native axes are turned, as nibabel tells it.
+        turn: Orientation of the native axes, as nibabel returns it.
         native_shape: Voxels of the native grid.
         start: First voxel of the box along each turned axis.
         stop: One past its last voxel.

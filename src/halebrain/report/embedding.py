@@ -1,4 +1,4 @@
-"""Volumes inside a page: eight bits a voxel with a stated scale, differences compressed, and the way back."""
+"""Volumes inside a page: eight bits per voxel with a stated scale, differences compressed, and decoding."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from halebrain.core.types import FloatArray, MaskArray
 from halebrain.report.display import Codes, DisplayGrid, ScanMaps
 
 FORMAT = 1
-_FROM_SCAN = "name the scan: halebrain report OUT -i SCAN"
+_FROM_SCAN = "give the scan: halebrain report OUT -i SCAN"
 _DATA = re.compile(r'<script type="application/json" id="page-data">(.*?)</script>', re.DOTALL)
 _VOLUME = re.compile(r'<script type="text/plain" id="volume-([a-z]+)">([A-Za-z0-9+/=\s]*)</script>')
 
@@ -41,7 +41,7 @@ class ShownVolume:
 
     @property
     def values(self) -> FloatArray:
-        """The map, as exactly as it is held."""
+        """The map, decoded."""
         return (self.offset + self.scale * self.codes.astype(np.float32)).astype(np.float32)
 
     def about(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class ShownVolume:
 
 
 def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
-    """Return the volume that `encoded` and `about` tell.
+    """Return the volume from `encoded` and `about`.
 
     Raises:
         DataError: It is damaged.
@@ -70,7 +70,7 @@ def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
         steps = np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=np.uint8)
         codes = np.cumsum(steps, dtype=np.uint8).reshape(about["shape"], order="F")
     except (OSError, EOFError, ValueError, binascii.Error) as error:
-        raise DataError("the volumes of a page must be whole", received=error, remedy=_FROM_SCAN) from error
+        raise DataError("the volumes of a page must be intact", received=error, remedy=_FROM_SCAN) from error
     x, y, z = about["spacing_mm"]
     return ShownVolume(codes, about["scale"], about["offset"], (x, y, z))
 
@@ -83,13 +83,13 @@ def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
         DataError: It is no page of this kind, or damaged.
     """
     if not path.is_file():
-        raise MissingInputError("a page must exist", where=path, remedy="run halebrain detect --overwrite once")
+        raise MissingInputError("a page must exist", where=path, remedy="run halebrain detect --overwrite")
     text = path.read_text(encoding="utf-8", errors="replace")
     found = _DATA.search(text)
     data = json.loads(found[1]) if found else {}
     if data.get("format") != FORMAT:
         raise DataError(
-            "a page must hold the volumes of its scan", received="none that is known", where=path, remedy=_FROM_SCAN
+            "a page must hold the volumes of its scan", received="no known volume", where=path, remedy=_FROM_SCAN
         )
     known = {name: decode(encoded, data["volumes"][name]) for name, encoded in _VOLUME.findall(text)}
     return data, known
@@ -107,7 +107,7 @@ def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> Sh
 def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, threshold: float) -> dict[str, ShownVolume]:
     """Return everything that a page shows, by name.
 
-    The steps of the score are laid so that one begins at the threshold: its code tells exactly whether it is reached.
+    One step of the score begins at the threshold, so the codes show exactly where it is reached.
 
     Args:
         maps: What was found.

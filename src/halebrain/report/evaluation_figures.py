@@ -36,7 +36,7 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def reliability_figure(reliability: Mapping[str, Reliability]) -> Figure:
-    """Return the share of lesion among voxels of each score; on the diagonal a score is a probability."""
+    """Return the fraction of lesion voxels among voxels of each score; on the diagonal a score is a probability."""
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
@@ -44,24 +44,24 @@ def reliability_figure(reliability: Mapping[str, Reliability]) -> Figure:
         score, share, _ = counts.curve()
         label = f"{method}: error {counts.expected_error:.3f}"
         axes.plot(score, share, color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
-    _finish(figure, axes, "mean score of the bin", "share of lesion", limits=True)
+    _finish(figure, axes, "mean score of the bin", "fraction of lesion voxels", limits=True)
     return figure
 
 
 def froc_figure(froc: Mapping[str, Froc]) -> Figure:
-    """Return the share of lesions found over the number of false ones a scan."""
+    """Return the FROC curve: lesion sensitivity over false-positive lesions per scan."""
     figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     for colour, (method, counts) in zip(_cycle(len(froc)), froc.items(), strict=True):
         rate, sensitivity = counts.curve()
         axes.step(rate, sensitivity, where="post", color=colour, linewidth=1.6, label=method)
     axes.set_ylim(-0.01, 1.01)
-    _finish(figure, axes, "false lesions a scan", "share of lesions found")
+    _finish(figure, axes, "false-positive lesions per scan", "lesion sensitivity")
     return figure
 
 
 def levels_figure(means: Mapping[tuple[str, str], Interval]) -> Figure | None:
-    """Return the share of the lesion's signal removed over the error kept elsewhere, a point a level.
+    """Return the fraction of lesion signal removed over the error outside the lesion, one point per level.
 
     `None` where the true healthy image is not known. Up and to the left is better.
     """
@@ -79,7 +79,7 @@ def levels_figure(means: Mapping[tuple[str, str], Interval]) -> Figure | None:
         if level == "ensemble":
             axes.plot([x], [y], color=_COLOURS[1], marker="D", linestyle="none")
         axes.annotate(level, (x, y), textcoords="offset points", xytext=(6, 5), color=INK, fontsize=8)
-    _finish(figure, axes, "error outside the lesion (lower = the rest is kept)", "share of the lesion removed")
+    _finish(figure, axes, "error outside the lesion (lower = healthy tissue is kept)", "fraction of the lesion removed")
     return figure
 
 
@@ -122,7 +122,7 @@ def volume_agreement_figure(rows: Sequence[Row]) -> Figure | None:
 
 
 def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure | None:
-    """Return the worst, median and best scans by Dice (else AUPRC): image, score, called and true outlines."""
+    """Return the worst, median and best scans by Dice (else AUPRC): image, score, predicted and reference outlines."""
     ranked = sorted((t for t in thumbnails if not np.isnan(t.value)), key=lambda t: t.value)
     if not ranked:
         return None
@@ -140,7 +140,9 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
             for mask, colour in ((t.reference, "#7ee0a3"), (t.called, "#ff4d4d")):
                 if mask.any():
                     axis.contour(mask.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
-    figure.suptitle("true in green, called in red; the slice with most lesion", color=INK, fontsize=9, y=0.99)
+    figure.suptitle(
+        "reference in green, predicted in red; slice with the largest lesion area", color=INK, fontsize=9, y=0.99
+    )
     figure.tight_layout(pad=0.4, rect=(0, 0, 1, 0.97))
     return figure
 
@@ -157,7 +159,7 @@ def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
         best = best_point(points, group)
         if best is not None:
             axes.axvline(best.weight, color=colour, linewidth=0.8, linestyle=":")
-    _finish(figure, axes, "β: the segmenter alone … the residual alone", "AUPRC over all voxels")
+    _finish(figure, axes, "β: 0 = segmenter alone, 1 = residual alone", "AUPRC over all voxels")
     return figure
 
 

@@ -21,7 +21,7 @@ from halebrain.report.figures import save_figure
 from halebrain.report.page import Page, Section, write_page
 
 _CONFOUNDED = (
-    "Read with care: where the healthy and the ill come from different scanners, these values measure the scanner too. "
+    "Caution: if healthy subjects and patients come from different scanners, these values also measure the scanner. "
     "The false positives of healthy scans by site, age and sex show how much."
 )
 
@@ -41,17 +41,17 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
             Section(
                 "Precision and recall",
                 figure=precision_recall_figure(evaluation.curves),
-                caption="Over the voxels of all scans together; in the legend the area under each curve.",
+                caption="Over the voxels of all scans together; the legend gives the area under each curve.",
             )
         )
     if evaluation.reliability:
-        sections.append(Section("Is the score a probability?", figure=reliability_figure(evaluation.reliability)))
+        sections.append(Section("Calibration of the score", figure=reliability_figure(evaluation.reliability)))
     if evaluation.froc:
         sections.append(
             Section(
-                "Lesions found against false ones",
+                "Lesion sensitivity and false positives (FROC)",
                 figure=froc_figure(evaluation.froc),
-                caption="Candidates are the lesions called at the frozen threshold, ranked by their peak score.",
+                caption="Candidates are the predicted lesions at the frozen threshold, ranked by their peak score.",
             )
         )
     if evaluation.reconstruction:
@@ -99,7 +99,7 @@ def _means(evaluation: Evaluation) -> Section:
             f"Macro means. Intervals: {INTERVAL}. Undefined scans are counted.",
             *(f"{name}: {METRICS.get(name).says}." for name in names if len(methods) > 1),
         ],
-        header=("metric", *methods, "scans (undefined)", *(["what it is"] if len(methods) == 1 else [])),
+        header=("metric", *methods, "scans (undefined)", *(["definition"] if len(methods) == 1 else [])),
         rows=[
             [
                 name,
@@ -119,7 +119,7 @@ def _own(evaluation: Evaluation, method: str) -> Section:
     several = bool(shared)
     return Section(
         f"At the frozen threshold: {method}",
-        header=("metric", "mean [95 % interval]", "scans (undefined)", "what it is"),
+        header=("metric", "mean [95 % interval]", "scans (undefined)", "definition"),
         rows=[
             [s.metric, _cell(s), _count(s), METRICS.get(s.metric).says]
             for s in chosen
@@ -138,9 +138,9 @@ def _whole_set(evaluation: Evaluation) -> Section:
         says = next(v.says for v in own if v is not None)
         rows.append([name, *("" if v is None else f"{v.value:.3f}" for v in own), says])
     return Section(
-        "The set as a whole",
+        "Values over the whole set",
         text=[_CONFOUNDED] if any(name.startswith("scan_") for name in names) else [],
-        header=("metric", *methods, "what it is"),
+        header=("metric", *methods, "definition"),
         rows=rows,
     )
 
@@ -150,9 +150,9 @@ def _reconstruction(evaluation: Evaluation) -> Section:
     levels = list(dict.fromkeys(level for level, _ in means))
     measures = [m for m in dict.fromkeys(m for _, m in means) if any(means[level, m].n_scans for level in levels)]
     return Section(
-        "The reconstruction: does it remove the lesion and keep the rest?",
+        "Reconstruction quality",
         text=[
-            "Against the true healthy image where it is known, on the working grid, intensities in [0, 1]. A residual "
+            "Compared with the true healthy image if known, on the working grid, intensities in [0, 1]. A residual "
             "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain."
         ],
         figure=levels_figure(means),

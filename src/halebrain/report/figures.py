@@ -1,4 +1,4 @@
-"""Figures: slices side by side, the course of a training, and a cohort at a glance."""
+"""Figures: slices side by side, loss curves, and an overview of a cohort."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -163,7 +163,7 @@ def loss_plot(log: Path) -> Figure:
 
 
 def masked_example(slices: npt.NDArray[np.float32]) -> Figure:
-    """Return slices as they are, with hidden cells, and as painted: `(3, n, i, j)` in [0, 1]; a column a slice."""
+    """Return original slices, with hidden cells, and as predicted: `(3, n, i, j)` in [0, 1]; one column per slice."""
     figure = new_figure(1.8 * slices.shape[1] + 0.8, 6.2)
     axes = figure.subplots(3, slices.shape[1], squeeze=False)
     for row, name in enumerate(("slice", "visible", "painted")):

@@ -21,7 +21,7 @@ class Finding:
         mean: Mean score.
         mni_mm: Centre in template space.
         voxel: Native voxel of the peak.
-        region: About where it lies; may be empty.
+        region: Approximate region; may be empty.
     """
 
     number: int
@@ -34,7 +34,7 @@ class Finding:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """Return the finding that a row of a lesion table tells.
+        """Return the finding of a row of a lesion table.
 
         Raises:
             DataError: A column is missing or holds no number.
@@ -53,7 +53,7 @@ class Finding:
             raise DataError(
                 "a lesion table must have every column",
                 received=repr(error),
-                remedy="run halebrain detect --overwrite once",
+                remedy="run halebrain detect --overwrite",
             ) from error
 
     def place_mm(self, grid: DisplayGrid) -> tuple[float, float, float]:

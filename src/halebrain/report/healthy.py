@@ -1,4 +1,4 @@
-"""The healthy scans that a scan's score is held against, as its provenance tells them."""
+"""The healthy scans that a scan's score is compared with, from its provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from halebrain.core.wording import counted
 from halebrain.report.verdict import number
 
 _ENOUGH_FOR_A_TAIL = 20
-"""From so many healthy scans on, one in twenty is at least one of them: fewer do not show where 95 % lie."""
+"""Minimum number of healthy scans for the 95th percentile: one in twenty must be at least one scan."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class HealthyReference:
     """Healthy validation scans of the same contrast.
 
     Args:
-        count: How many; `None` where that is not told.
-        scores: Their scores, or quantiles of them, ascending; empty where these are not told, as in older results.
+        count: How many; `None` if unknown.
+        scores: Their scores, or quantiles of them, ascending; empty if unknown, as in older results.
     """
 
     count: int | None
@@ -26,7 +26,7 @@ class HealthyReference:
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> Self:
-        """Return what the provenance of a detection tells; what is no number is left out."""
+        """Return them from the provenance of a detection; what is no number is left out."""
         count, told = number(provenance.get("scan_score_n_healthy")), provenance.get("scan_score_healthy")
         known = [number(value) for value in told] if isinstance(told, list | tuple) else []
         scores = tuple(sorted(score for score in known if score is not None))
@@ -34,7 +34,7 @@ class HealthyReference:
 
     @property
     def shows_a_tail(self) -> bool:
-        """Whether there are enough to say where the highest 5 % begin."""
+        """Whether there are enough for the 95th percentile."""
         return self.count is not None and self.count >= _ENOUGH_FOR_A_TAIL
 
     @property

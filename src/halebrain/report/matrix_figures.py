@@ -1,4 +1,4 @@
-"""Figures of a benchmark: what every method says of one scan, seen against unseen, and the worth of annotated scans."""
+"""Figures of a benchmark: score maps, seen against unseen diseases, and the effect of annotated scans."""
 
 from collections.abc import Mapping, Sequence
 
@@ -66,7 +66,7 @@ def transfer_figure(table: Sequence[MatrixRow], *, reference: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("mean AUPRC over scans", color=INK)
-    axes.set_title(f"● disease learned from   □ the others   | {reference} on the same", color=INK, fontsize=9)
+    axes.set_title(f"● seen diseases   □ unseen diseases   | {reference} on the same diseases", color=INK, fontsize=9)
     return figure
 
 
@@ -92,19 +92,19 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, refere
     for number, ((name, disease), points) in enumerate(lines.items()):
         counts, seen_line, unseen_line = zip(*points, strict=True)
         colour = f"C{number}"
-        axes.plot(counts, seen_line, "o-", color=colour, label=f"{name}, learned from {disease}: {disease}")
-        axes.plot(counts, unseen_line, "s--", color=colour, label=f"{name}, learned from {disease}: the others")
+        axes.plot(counts, seen_line, "o-", color=colour, label=f"{name}, trained on {disease}: {disease}")
+        axes.plot(counts, unseen_line, "s--", color=colour, label=f"{name}, trained on {disease}: unseen diseases")
     alone = [row for row in table if row.title == reference]
     for row, disease in ((row, disease) for row in alone for disease in dict.fromkeys(key[1] for key in lines)):
         others = float(np.mean([e.auprc.mean for name, e in row.entries.items() if name != disease]))
         axes.axhline(row.entries[disease].auprc.mean, color=INK, lw=0.9, ls="-", label=f"{reference}: {disease}")
-        axes.axhline(others, color=INK, lw=0.9, ls="--", label=f"{reference}: the others than {disease}")
+        axes.axhline(others, color=INK, lw=0.9, ls="--", label=f"{reference}: all but {disease}")
     axes.set_xscale("log")
     ticks = sorted({count for points in lines.values() for count, *_ in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("annotated subjects learned from", color=INK)
+    axes.set_xlabel("annotated training subjects", color=INK)
     axes.set_ylabel("mean AUPRC over scans", color=INK)
     axes.legend(labelcolor=INK, fontsize=8, frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The page of a benchmark: the matrix, what it says of seen and unseen diseases, and pictures."""
+"""The page of a benchmark: the table of results, seen and unseen diseases, and example pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from halebrain.report.matrix_figures import Pictures, counts_figure, examples_fi
 from halebrain.report.page import Page, Section, write_page
 
 _FORM = (
-    "As the paper prints it: ⌈Dice⌉ / AUPRC in %, over all voxels of a set together, mean ± standard deviation "
+    "As in the paper: ⌈Dice⌉ / AUPRC in %, over all voxels of a set together, mean ± standard deviation "
     "over runs. "
-    "⌈Dice⌉ stands at the threshold that is best for the very test set: an upper bound, not a result. "
+    "⌈Dice⌉ stands at the threshold that is best for the test set itself: an upper bound, not a result. "
     "★ = the method learned from this disease. False positives: share of the voxels of healthy test brains above "
     "the threshold that was best on validation scans."
 )
@@ -54,7 +54,7 @@ def write_matrix_page(
     """
     whole = [row for row in table if row.n_annotated is None]
     header, cells = paper_rows(whole, columns, published)
-    sections = [Section("The matrix", text=[_FORM], header=header, rows=cells)]
+    sections = [Section("Results", text=[_FORM], header=header, rows=cells)]
     if notes:
         sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
     header, cells = interval_rows(whole, columns, reference=reference)
@@ -64,7 +64,7 @@ def write_matrix_page(
     counts = counts_figure(table, most, reference=reference)
     if counts is not None:
         figures["annotated_subjects"] = counts
-        sections.append(Section("How many annotated subjects?", figure=counts))
+        sections.append(Section("Number of annotated subjects", figure=counts))
     for column in columns:
         if f"image|{column}" in pictures:
             figures[f"example_{column}"] = examples_figure(pictures, column, [row.title for row in whole])

@@ -1,4 +1,4 @@
-"""A paragraph on how a result was made, for a paper or a record: from what its provenance says, and no more."""
+"""Methods text of a result, for a paper or a record, from its provenance alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,20 +41,20 @@ SYNTHSTRIP = (
 )
 
 _BESIDE = " with the neighbouring slices of the scan"
-_FOR_OTHERS = "The segmentation network for contrasts that no other learned"
+_FOR_OTHERS = "The segmentation network for all other contrasts"
 _BRAIN = {
-    "given": "The brain was outlined by a mask that was given.",
+    "given": "The brain mask was provided by the user.",
     "stripped": "The scan was skull-stripped already.",
-    "none": "The scan was taken with its head.",
-    "atlas": "The brain was outlined by fitting the template's brain surface to the edges that the scan shows.",
-    "hdbet": "The brain was outlined by HD-BET [{hdbet}].",
-    "deepbet": "The brain was outlined by deepbet [{deepbet}].",
-    "synthstrip": "The brain was outlined by SynthStrip [{synthstrip}].",
+    "none": "The brain was not extracted.",
+    "atlas": "The brain was extracted by fitting the brain surface of the template to the edges in the scan.",
+    "hdbet": "The brain was extracted with HD-BET [{hdbet}].",
+    "deepbet": "The brain was extracted with deepbet [{deepbet}].",
+    "synthstrip": "The brain was extracted with SynthStrip [{synthstrip}].",
 }
 _ENGINES = {
-    "greedy": "Greedy [{greedy}], driven by normalised mutual information",
+    "greedy": "Greedy [{greedy}], normalised mutual information",
     "ants": "ANTs [{ants}]",
-    "simpleitk": "SimpleITK [{simpleitk}], driven by Mattes mutual information",
+    "simpleitk": "SimpleITK [{simpleitk}], Mattes mutual information",
 }
 """By a word of the provenance; earlier versions named the measure of SimpleITK in its place."""
 _CITED = {
@@ -74,7 +74,7 @@ def methods_text(provenance: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the paragraph, and its references in the order of their numbers.
 
     Args:
-        provenance: Of a detection. What it does not say is not claimed.
+        provenance: Of a detection. What it does not state is left out.
     """
     steps = {step["step"]: step for step in provenance.get("steps", ())}
     sentences = [
@@ -97,11 +97,11 @@ def _registration(steps: Mapping[str, Any], space: str) -> str:
         size = steps["resample"]["spacing_mm"]
         grid = f", on a grid of {'×'.join(str(n) for n in steps['resample']['shape'])} voxels of {size:g} mm"
     if method == "none":
-        return f"It was taken to lie in the space of {template} already{grid}."
+        return f"The scan was assumed to be registered to {template} already{grid}."
     if not method:
         return ""
     by = next((text for name, text in _ENGINES.items() if name in method.lower()), _ENGINES["simpleitk"])
-    return f"It was registered to {template} by an affine transform, found by {by}{grid}."
+    return f"The scan was registered to {template} by an affine transform with {by}{grid}."
 
 
 def _intensities(steps: Mapping[str, Any]) -> list[str]:
@@ -122,12 +122,12 @@ def _networks(provenance: Mapping[str, Any]) -> list[str]:
     kind = f" ({method['reconstructor']}{source})" if method.get("reconstructor") else ""
     at = f" at the levels {', '.join(str(level) for level in levels)}" if len(levels) > 1 else ""
     draws = provenance.get("draws", 1)
-    times = f", {draws} draws each" if draws > 1 else ""
-    found = [f"A model that learned from healthy brains{kind} gave pseudo-healthy reconstructions{at}{times}."]
+    times = f", {draws} noise samples each" if draws > 1 else ""
+    found = [f"A model trained on healthy brains{kind} computed pseudo-healthy reconstructions{at}{times}."]
     if method.get("segmenter", True):
-        twice = ", as it is and mirrored" if method.get("mirror") else ""
+        twice = ", original and mirrored" if method.get("mirror") else ""
         who, beside = _segmenters(method, (provenance.get("threshold") or {}).get("modality"))
-        found.append(f"{who} looked at each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
+        found.append(f"{who} processed each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
     if "residual_weight" in method:
         weight = method["residual_weight"]
         found.append(
@@ -150,7 +150,7 @@ def _across_slices(narrow: float, wide: float) -> str:
 
 
 def _segmenters(method: Mapping[str, Any], shown: str | None) -> tuple[str, str]:
-    """Return who looked at a scan of the contrast `shown`, and with which of its slices beside."""
+    """Return which networks processed a scan of the contrast `shown`, and whether with neighbouring slices."""
     each: Sequence[Sequence[str]] = method.get("contrasts", [])
     if not each:
         return "A segmentation network", f",{_BESIDE}" if method.get("neighbours") else ""
@@ -166,13 +166,13 @@ def _who(contrasts: Sequence[Sequence[str]]) -> str:
     """Return the networks that were asked, by the contrasts that each learned from."""
     learned = [" and ".join(names) for names in contrasts]
     if len(learned) == 1:
-        return f"A segmentation network that learned from {learned[0]} scans" if learned[0] else _FOR_OTHERS
+        return f"A segmentation network trained on {learned[0]} scans" if learned[0] else _FOR_OTHERS
     many = f"{len(learned)} segmentation networks"
     if all(learned) and len(set(learned)) == 1:
-        return f"{many} that learned from {learned[0]} scans, averaged,"
+        return f"{many} trained on {learned[0]} scans (averaged)"
     if all(learned) and len(learned) == 2:
-        return f"{many}, one that learned from {learned[0]}, the other from {learned[1]} scans, averaged,"
-    return f"{many}, averaged,"
+        return f"{many} (one trained on {learned[0]}, the other on {learned[1]} scans; averaged)"
+    return f"{many} (averaged)"
 
 
 def _threshold(provenance: Mapping[str, Any]) -> str:
@@ -181,8 +181,8 @@ def _threshold(provenance: Mapping[str, Any]) -> str:
         return ""
     name = "fixed by hand" if threshold.get("name") == "fixed" else f"“{threshold.get('name')}” of the model"
     smallest = threshold.get("min_lesion_mm3") or 0
-    kept = f"; pieces smaller than {smallest:g} mm³ were dropped" if smallest else ""
-    return f"Voxels of a score of at least {threshold['value']:.4g} ({name}) were called anomalous{kept}."
+    kept = f"; components smaller than {smallest:g} mm³ were removed" if smallest else ""
+    return f"Voxels with a score of at least {threshold['value']:.4g} ({name}) were marked as anomalous{kept}."
 
 
 def _versions(provenance: Mapping[str, Any]) -> str:

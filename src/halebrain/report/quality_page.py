@@ -1,4 +1,4 @@
-"""The page of a prepared data set: every scan on the template, the odd ones first, and how the figures spread."""
+"""The page of a prepared data set: every scan on the template, outliers first, and the distribution of the figures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class QualityRow:
         scan_id: Its name.
         modality: Its contrast.
         figures: Name with unit → value; the same names in every row.
-        flags: What to look at.
+        flags: Quality flags.
         picture: JPEG of the scan on the template; `None` where there is none.
     """
 

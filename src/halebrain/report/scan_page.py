@@ -1,4 +1,4 @@
-"""The page of one scan: what was found, how far to trust it, and a viewer; one file that needs nothing else."""
+"""The page of one scan: findings, reliability and a viewer, in one self-contained file."""
 
 import base64
 import json
@@ -22,20 +22,20 @@ from halebrain.report.threshold_text import marking_text
 from halebrain.report.verdict import verdict_of
 
 VIEW_HINT = 'id="view-hint"'
-"""Stands in every page that `halebrain view` can give the controls of a review; no name of a file can hold it."""
+"""Marker of pages to which `halebrain view` can add review controls; no file name can contain it."""
 PLANES = ("axial", "coronal", "sagittal")
 _OBLIQUE_DEGREES = 3.0
 _QUALITY_NAMES = {
-    "brain_method": "brain outlined by",
+    "brain_method": "brain extraction",
     "brain_confidence": "confidence of the brain mask",
     "brain_volume_ml": "brain volume, ml",
     "working_grid_brain_ml": "brain in template space, ml",
     "registration_mask_dice": "overlap with the template's brain (Dice)",
     "registration_nmi": "normalised mutual information with the template",
-    "registration_margin": "fit over the best fit of a turned template",
-    "registration_scale": "size beside the template",
+    "registration_margin": "fit, relative to the best rotated template",
+    "registration_scale": "size, relative to the template",
     "registration_failed": "registration failed",
-    "orientation_ratio": "fit upright over fit turned",
+    "orientation_ratio": "fit upright, relative to inverted",
 }
 
 
@@ -48,8 +48,8 @@ class ScanPage:
         grid: The box that is shown.
         volumes: By name, from `shown_volumes`.
         findings: The lesion table.
-        provenance: How everything was made.
-        template_to_native: World-to-world, mm; `None` where it is not known, and then no place in the template is told.
+        provenance: Provenance.
+        template_to_native: World-to-world, mm; `None` = unknown, and no template coordinates are shown.
         mosaic: PNG of slices side by side; empty = none.
         region_names: What the codes of the volume "regions" mean; empty where there is none.
     """
@@ -153,13 +153,13 @@ def _shown_how(page: ScanPage) -> str:
     size = " × ".join(f"{mm:.2g}" for mm in page.grid.spacing_mm(page.grid.fine_mm))
     exact = page.grid.spacing_mm(page.grid.fine_mm) == page.grid.native_mm
     counts = (
-        "Counts at the written threshold are those of the table, but for rounding"
+        "Counts at the saved threshold agree with the table up to rounding"
         if exact
-        else "Counts as the threshold moves are made on these voxels and differ a little from the table, "
-        "which is made at full resolution"
+        else "Counts at other thresholds are computed on these voxels and can differ slightly from the table, "
+        "which is computed at full resolution"
     )
     parts = [
-        f"Shown: the box around the brain, voxels of {size} mm, 8 bits; the files hold full resolution. {counts}.",
+        f"Shown: the bounding box of the brain, voxels of {size} mm, 8 bits; the files hold full resolution. {counts}.",
         "Letters: R, L = the patient's right and left, A, P = front and back, S, I = up and down.",
     ]
     if page.grid.oblique_degrees > _OBLIQUE_DEGREES:

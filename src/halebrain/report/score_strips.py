@@ -16,7 +16,7 @@ class ScoredScan:
     Args:
         dot: Its name, its score and whether it has a flag.
         modality: Its contrast; empty = not known.
-        healthy: What its score is held against.
+        healthy: The healthy scans that its score is compared with.
     """
 
     dot: Dot
@@ -25,7 +25,7 @@ class ScoredScan:
 
     @classmethod
     def of(cls, name: str, provenance: Mapping[str, Any], *, flagged: bool) -> Self | None:
-        """Return it from its provenance; `None` where that tells no score."""
+        """Return it from its provenance; `None` without a score."""
         score = number(provenance.get("scan_score"))
         if score is None:
             return None
@@ -40,7 +40,7 @@ def score_strips(scans: Sequence[ScoredScan]) -> list[dict[str, Any]]:
         groups.setdefault((scan.modality, scan.healthy.scores), []).append(scan)
     strips = []
     for (modality, healthy), own in sorted(groups.items()):
-        name = f"score of the scan as a whole, {modality}" if modality else "score of the scan as a whole"
+        name = f"scan-level score, {modality}" if modality else "scan-level score"
         says = own[0].healthy.said if healthy else ""
         strips.append(dot_strip(name, [scan.dot for scan in own], marks=healthy, says=says))
     return strips

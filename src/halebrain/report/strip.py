@@ -1,4 +1,4 @@
-"""A figure of many scans as dots on a line: where each lies, and which stand apart."""
+"""A figure of many scans as dots on a line, to show outliers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Dot:
 
     Args:
         scan_id: Its name.
-        value: Where it lies.
-        flagged: Whether it is drawn as one to look at.
+        value: Its value.
+        flagged: Whether it has a quality flag.
     """
 
     scan_id: str

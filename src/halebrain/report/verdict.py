@@ -1,4 +1,4 @@
-"""What a page says first: how far the maps can be trusted, and then what was found."""
+"""The head of a page: reliability of the maps, then the findings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class Verdict:
     """The head of a page.
 
     Args:
-        trust: "none" = do not rely on the maps, "look" = something must be looked at first, "usual" = nothing noticed.
+        trust: "none" = do not rely on the maps, "look" = check the quality flags first, "usual" = no flags.
         headline: One sentence.
-        warnings: What was noticed, most important first.
+        warnings: Quality flags, most important first.
         figures: (value, what it is).
         percentile: Place of the scan's score among healthy scans, 0 to 100; `None` where it is not known.
     """
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Finding]) -> Verdict:
-    """Return what is said of a scan.
+    """Return the head of the page of a scan.
 
     Args:
         provenance: Of the detection; `scan_score`, its percentile and `qc["out_of_distribution"]` may be absent.
@@ -40,11 +40,14 @@ def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Finding]) -> Ve
     warnings = (*(reason for reason in reasons if reason not in flags), *flags)
     percentile = number(provenance.get("scan_score_percentile"))
     if reasons:
-        trust, headline = "none", "This scan is unlike those that the model knows. Do not rely on these maps."
+        trust, headline = (
+            "none",
+            "This scan is out of distribution: it is unlike the model's training data. Do not rely on these maps.",
+        )
     elif qc.get("registration_failed"):
-        trust, headline = "none", "The scan could not be brought onto the template. Do not rely on these maps."
+        trust, headline = "none", "Registration to the template failed. Do not rely on these maps."
     elif warnings:
-        trust, headline = "look", f"{_found(findings)} Something was noticed that must be looked at first."
+        trust, headline = "look", f"{_found(findings)} Check the quality flags first."
     else:
         trust, headline = "usual", _found(findings)
     return Verdict(trust, headline, warnings, tuple(_figures(provenance, findings, percentile)), percentile)
@@ -55,7 +58,7 @@ def out_of_distribution(qc: Mapping[str, Any]) -> tuple[str, ...]:
     if not qc.get("out_of_distribution"):
         return ()
     reasons = tuple(str(reason) for reason in qc.get("out_of_distribution_reasons", ()))
-    return reasons or ("out of distribution: unlike the scans that the model learned from",)
+    return reasons or ("out of distribution: unlike the model's training data",)
 
 
 def number(value: object) -> float | None:
@@ -65,9 +68,9 @@ def number(value: object) -> float | None:
 
 def _found(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "Nothing reaches the threshold."
+        return "No finding at this threshold."
     ml, count = total_ml(findings), len(findings)
-    return f"{counted(count, 'finding')}, {ml:.2f} ml in all."
+    return f"{counted(count, 'finding')}, {ml:.2f} ml in total."
 
 
 def _figures(
@@ -76,16 +79,16 @@ def _figures(
     figures = []
     score = number(provenance.get("scan_score"))
     if score is not None:
-        figures.append((f"{score:.3g}", "score of the scan as a whole"))
+        figures.append((f"{score:.3g}", "scan-level score"))
     if percentile is not None:
         healthy = provenance.get("scan_score_n_healthy")
         among = counted(healthy, "healthy scan") if isinstance(healthy, int) and healthy else "healthy scans"
         figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
-    figures.append((f"{total_ml(findings):.2f} ml", "their volume"))
+    figures.append((f"{total_ml(findings):.2f} ml", "total volume of findings"))
     if findings:
         first = findings[0]
         where = f": {first.region}" if first.region else ""
-        figures.append((f"{first.volume_ml:.2f} ml", f"the largest{where}"))
-        figures.append((f"{max(finding.peak for finding in findings):.2f}", "highest score, of 1"))
+        figures.append((f"{first.volume_ml:.2f} ml", f"largest finding{where}"))
+        figures.append((f"{max(finding.peak for finding in findings):.2f}", "peak score (0 to 1)"))
     return figures

@@ -1,1 +1,1 @@
-"""A folder of detections served to a browser of this machine: another threshold kept, findings reviewed."""
+"""Local server for reviewing a folder of detections: change the threshold, accept or reject findings."""

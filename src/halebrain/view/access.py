@@ -1,4 +1,4 @@
-"""Who may ask: a browser of this machine that was given the token, on a page of this server and no other."""
+"""Access control: a local browser with the token, on a page of this server."""
 
 import secrets
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ class Access:
     def __init__(self, port: int) -> None:
         self.port = port
         self.token = secrets.token_urlsafe(32)
-        # Browsers send a cookie to every port of a machine, but to its own path only: whoever serves another port,
-        # where nobody knows this path, is not told the session.
+        # Browsers send a cookie to every port of a machine, but only to its path: servers on other ports,
+        # which do not know this path, do not receive the session.
         self.space = f"/{secrets.token_urlsafe(12)}"
         self._session = secrets.token_urlsafe(32)
         self._tickets: set[str] = set()
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """What a browser of this machine calls the server."""
+        """Host names of the server for a local browser."""
         return f"{ADDRESS}:{self.port}", f"localhost:{self.port}"
 
     @property
@@ -59,7 +59,7 @@ class Access:
             RefusalError: It is not in it.
         """
         if not target.startswith(f"{self.space}/"):
-            raise RefusalError(HTTPStatus.NOT_FOUND, "there is nothing here")
+            raise RefusalError(HTTPStatus.NOT_FOUND, "not found")
         return target.removeprefix(self.space)
 
     def check_host(self, hosts: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ class Access:
             RefusalError: There is not one, or it is another.
         """
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
-            raise RefusalError(HTTPStatus.FORBIDDEN, f"the Host must be {' or '.join(self.hosts)}")
+            raise RefusalError(HTTPStatus.FORBIDDEN, f"the Host header must be {' or '.join(self.hosts)}")
 
     def check_origin(self, origins: Sequence[str], site: str | None) -> None:
         """Refuse a change that a page of another origin asks for.
@@ -85,9 +85,9 @@ class Access:
             RefusalError: There is not one origin, or it is another.
         """
         if len(origins) != 1 or origins[0].lower() not in [f"http://{host}" for host in self.hosts]:
-            raise RefusalError(HTTPStatus.FORBIDDEN, "the Origin must be the page of this server")
+            raise RefusalError(HTTPStatus.FORBIDDEN, "the Origin header must be this server")
         if site not in (None, "same-origin"):
-            raise RefusalError(HTTPStatus.FORBIDDEN, "a page of another site may not change anything")
+            raise RefusalError(HTTPStatus.FORBIDDEN, "requests from other sites are refused")
 
     def admit(self, token: str) -> None:
         """Take the token of an address; a ticket is spent by it.
@@ -104,7 +104,7 @@ class Access:
         raise _stranger()
 
     def check_session(self, cookies: Sequence[str], authorization: str | None) -> None:
-        """Refuse whoever has neither the cookie nor the token in a header.
+        """Refuse requests with neither the cookie nor the token in a header.
 
         Args:
             cookies: Every Cookie header.
@@ -130,4 +130,4 @@ def _same(given: str, secret: str) -> bool:
 
 
 def _stranger() -> RefusalError:
-    return RefusalError(HTTPStatus.FORBIDDEN, "open the address that halebrain view printed: it holds the token")
+    return RefusalError(HTTPStatus.FORBIDDEN, "open the address that halebrain view printed; it contains the token")

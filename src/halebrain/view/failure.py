@@ -1,9 +1,9 @@
-"""What nobody foresaw while a request was answered: all of it in one line on the terminal, nothing of it elsewhere."""
+"""Unexpected errors while answering a request: one line on the terminal, no details to the browser."""
 
 import sys
 
-UNFORESEEN = "this could not be done: something unforeseen went wrong; the terminal of halebrain view says what"
-"""What a browser is told: whoever asks may not have shown the token yet, and messages hold paths."""
+UNFORESEEN = "the request failed with an unexpected error; see the terminal of halebrain view"
+"""Message to the browser, without details: the client may not be authorised yet, and messages can hold paths."""
 
 
 def tell_failure(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Which files are served: those that detections write, below one folder, and nothing that only looks like them."""
+"""Files that may be served: those written by detections below one folder."""
 
 from pathlib import Path
 from urllib.parse import unquote

@@ -1,4 +1,4 @@
-"""How one request is answered: first who asks, then what for; every answer with the headers that keep it here."""
+"""Request handler: access control first, then the request; all answers with security headers."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse_method(self) -> None:
         def refuse() -> None:
-            raise RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, "only GET, HEAD and POST are answered")
+            raise RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, "only GET, HEAD and POST are supported")
 
         self._guarded(refuse, _TEXT)
 
@@ -64,9 +64,9 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(refused.status, refused.message, kind)
         except HalebrainError as error:
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), kind)
-        except (ConnectionError, TimeoutError):  # the browser went away: there is nobody to tell
+        except (ConnectionError, TimeoutError):  # the browser closed the connection
             raise
-        except Exception as error:  # a page can show an answer, and nothing of a dropped connection
+        except Exception as error:  # so that the page can show the error instead of a dropped connection
             tell_failure(error)
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, UNFORESEEN, kind)
 
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             or not (lengths[0].isascii() and lengths[0].isdigit())
             or "Transfer-Encoding" in self.headers
         ):
-            raise RefusalError(HTTPStatus.LENGTH_REQUIRED, "the body must have one stated length")
+            raise RefusalError(HTTPStatus.LENGTH_REQUIRED, "the body must have one Content-Length")
         if len(lengths[0]) > 9 or int(lengths[0]) > BODY_BYTES:
             raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body must have at most {BODY_BYTES} bytes")
         return self.rfile.read(int(lengths[0]))
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         super().end_headers()
 
     def version_string(self) -> str:
-        """Return a name that tells nothing of versions."""
+        """Return a server name without versions."""
         return "HaleBrain"
 
     def log_message(self, *_: Any) -> None:

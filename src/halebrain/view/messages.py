@@ -1,4 +1,4 @@
-"""What a page may ask to be changed: a decision on a finding, or a mask at another threshold; checked to the letter."""
+"""Requests of a page: a decision on a finding, or a mask at another threshold; strictly validated."""
 
 import json
 import math
@@ -38,7 +38,7 @@ class Save:
 
     Args:
         mask_sha256: Of the mask that the page shows, which is to be replaced.
-        threshold: Above 0; `None` = as it is.
+        threshold: Above 0; `None` = not changed.
         min_lesion_mm3: Smallest lesion kept.
     """
 
@@ -113,7 +113,7 @@ def _number(found: dict[str, Any], key: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Pages as they are served: what lies on disk, with the controls of a review, which a page on disk does not have."""
+"""Served pages: the pages on disk with review controls added."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancesto
 PAGE_POLICY = (
     f"{POLICY}; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 )
-"""A page of ours holds its styles and scripts; it may ask this server, and nothing else."""
+"""Pages are self-contained; they may connect to this server only."""
 _POLICY_OF_FILE = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 _MAIN = '<main class="broad">'
 _OLD = (
-    '<p class="notice">This page was made by an earlier version and has no controls for a review. '
-    "<code>halebrain report</code> makes it anew.</p>"
+    '<p class="notice">This page was made by an earlier version and has no review controls. '
+    "Run <code>halebrain report</code> to make it again.</p>"
 )
 
 
@@ -42,7 +42,7 @@ def index_page(html: str, counts: Mapping[str, str]) -> str:
 
     Args:
         html: As it lies on disk.
-        counts: Address of a scan's page as that page has it → what is said of it.
+        counts: Address of a scan's page as that page has it → its review status.
     """
     return _with(html, "index.html.j2", script_json(dict(counts)))
 

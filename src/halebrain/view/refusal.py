@@ -1,4 +1,4 @@
-"""What a request is refused with."""
+"""The error for a refused request."""
 
 from http import HTTPStatus
 

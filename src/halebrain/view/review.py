@@ -1,4 +1,4 @@
-"""The table of decisions beside a detection: what a reader thinks of each finding, of which mask, and when."""
+"""The table of a reader's decisions on the findings of a detection, with mask and time."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class KnownMask:
-    """What tells a mask from others of the same scan.
+    """Identity of a mask among others of the same scan.
 
     Args:
         sha256: Of its file.
-        threshold: Score from which it calls.
+        threshold: Threshold of the mask.
         min_lesion_mm3: Smallest lesion that it keeps.
     """
 
@@ -48,7 +48,7 @@ class Decision:
         decision: "accepted", "rejected", or "open" where there is a note only.
         note: One line; may be empty.
         decided_at: In UTC, as ISO 8601 has it.
-        threshold: Score from which the mask calls.
+        threshold: Threshold of the mask.
         min_lesion_mm3: Smallest lesion that it keeps.
         mask_sha256: Of the mask's file. A decision holds for the finding of this mask, and for no other.
     """
@@ -91,7 +91,7 @@ class Decision:
 
     @classmethod
     def of(cls, row: Mapping[str, str]) -> Self:
-        """Return the decision that a row tells.
+        """Return the decision of a row.
 
         Raises:
             KeyError: A column is missing.
@@ -133,7 +133,7 @@ def read_review(path: Path) -> list[Decision]:
         return [Decision.of(row) for row in read_table(path, what="a table of decisions").rows]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            "a table of decisions must have every column", received=repr(error), where=path, remedy="mend or move it"
+            "a table of decisions must have every column", received=repr(error), where=path, remedy="fix or move it"
         ) from error
 
 
@@ -157,12 +157,12 @@ def with_decision(known: Sequence[Decision], new: Decision) -> list[Decision]:
 
 
 def decisions_on(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
-    """Return what was decided on the findings of this very mask, by number."""
+    """Return what was decided on the findings of this mask, by number."""
     own = {d.lesion: d for d in known if d.mask_sha256 == mask_sha256}
     return {f.number: own[f.number] for f in findings if f.number in own and own[f.number].peak == f.voxel}
 
 
 def earlier_decisions(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
-    """Return the last decision on a finding of another mask with the same peak, by number: to be told, not to hold."""
+    """Return the last decision on a finding of another mask with the same peak, by number; for information."""
     other = {d.peak: d for d in sorted(known, key=lambda d: d.decided_at) if d.mask_sha256 != mask_sha256}
     return {f.number: other[f.voxel] for f in findings if f.voxel in other}

@@ -1,4 +1,4 @@
-"""One detection as a visit finds it: what lies on disk now, what was decided on it, and what may be changed."""
+"""One detection under review: its files, its decisions, and possible changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,24 +51,28 @@ class ViewedScan:
         """
         provenance = page.with_name(page.name.removesuffix(PAGE) + PROVENANCE)
         if not provenance.is_file():
-            raise DataError("a page must lie beside its detection", where=page, remedy="run halebrain detect there")
+            raise DataError(
+                "a page must be in the folder of its detection",
+                where=page,
+                remedy="run halebrain detect on this folder",
+            )
         about = read_provenance(provenance)
         names = OutputNames(page.parent, str(about.get("scan")))
         if names.provenance != provenance:
             raise DataError(
-                "a provenance must name its own scan",
+                "a provenance file must name its own scan",
                 received=about.get("scan"),
                 where=provenance,
-                remedy="give its files the names that they had",
+                remedy="restore the original file names",
             )
         try:
             called = float(about["threshold"]["value"]), float(about["threshold"]["min_lesion_mm3"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                "a provenance must tell its threshold",
+                "a provenance file must hold the threshold",
                 received=repr(error),
                 where=provenance,
-                remedy="run halebrain detect --overwrite once",
+                remedy="run halebrain detect --overwrite",
             ) from error
         rows = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         mask = KnownMask(file_sha256(names.file("anomaly", "mask")), *called)
@@ -81,7 +85,7 @@ class ViewedScan:
             RefusalError: The mask that lies there is not the one of that hash.
         """
         if sha256 != self.mask.sha256:
-            raise RefusalError(HTTPStatus.CONFLICT, "the mask is another one now: load the page again")
+            raise RefusalError(HTTPStatus.CONFLICT, "the mask has changed: reload the page")
 
     def decide(self, asked: Decide) -> None:
         """Write a decision into the table beside the detection.
@@ -94,7 +98,7 @@ class ViewedScan:
         self.check_mask(asked.mask_sha256)
         finding = next((f for f in self.findings if f.number == asked.lesion), None)
         if finding is None:
-            raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"there is no finding {asked.lesion} in this mask")
+            raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this mask has no finding {asked.lesion}")
         new = Decision.on(finding, self.mask, asked.decision, asked.note)
         write_review(self.names.review, with_decision(read_review(self.names.review), new))
 

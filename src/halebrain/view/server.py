@@ -1,4 +1,4 @@
-"""The server of a visit: on this machine only, for whoever holds the token."""
+"""The review server: on this machine only, with access by token."""
 
 import sys
 from http.server import ThreadingHTTPServer
@@ -33,18 +33,18 @@ class ViewServer(ThreadingHTTPServer):
             raise UnavailableError(
                 "the port must be free",
                 received=f"{port}: {error.strerror or error}",
-                remedy="choose another --port, or leave it out",
+                remedy="choose another --port, or remove the option",
             ) from error
         self.access = Access(self.server_port)
         self.RequestHandlerClass = type("VisitHandler", (Handler,), {"visit": visit, "access": self.access})
 
     def server_bind(self) -> None:
-        """Bind without asking a name server what this machine is called."""
+        """Bind without asking a name server for the name of this machine."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that went away, and one line of all else."""
+        """Ignore closed connections, and print one line for all other errors."""
         error = sys.exception()
         if error is not None and not isinstance(error, ConnectionError | TimeoutError):
             tell_failure(error)

@@ -1,4 +1,4 @@
-"""What a visit shows and changes: pages of one folder, decisions on findings, masks at another threshold."""
+"""A review session: pages of one folder, decisions on findings, masks at another threshold."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from halebrain.view.refusal import RefusalError
 from halebrain.view.scan import ViewedScan, review_count
 
 Remake = Callable[[Path, float | None, float], object]
-"""Makes mask, table, page and provenance of a detection anew: its provenance, threshold (`None` = as it is), smallest
+"""Writes mask, table, page and provenance of a detection again: its provenance, threshold (`None` = same), smallest
 lesion in mm³."""
 
 
@@ -27,7 +27,7 @@ class Visit:
     Args:
         root: The folder.
         start: The page that a visit begins with, relative to the folder.
-        remake: What a new threshold is handed to.
+        remake: Function that applies a new threshold.
     """
 
     def __init__(self, root: Path, start: Path, remake: Remake) -> None:
@@ -44,7 +44,7 @@ class Visit:
         """
         path = find_file(self.root, target)
         if path is None or (path.name == INDEX and not is_cohort_page(path)):
-            raise RefusalError(HTTPStatus.NOT_FOUND, "there is no such file of a detection")
+            raise RefusalError(HTTPStatus.NOT_FOUND, "no such file of a detection")
         with self.lock:
             return path, self._content(path)
 
@@ -57,7 +57,7 @@ class Visit:
         """
         page = find_file(self.root, target)
         if page is None or not page.name.endswith(PAGE):
-            raise RefusalError(HTTPStatus.NOT_FOUND, "there is no such page of a scan")
+            raise RefusalError(HTTPStatus.NOT_FOUND, "no such page of a scan")
         # The lock of this process, and one that every other halebrain view on these files asks for too.
         with self.lock, only_one(page):
             scan = ViewedScan.at(page)
@@ -82,7 +82,7 @@ class Visit:
 
 
 def _review(page: Path) -> dict[str, Any]:
-    """Return what was decided on a scan, or why that cannot be told."""
+    """Return the decisions on a scan, or why they cannot be read."""
     try:
         return ViewedScan.at(page).review()
     except HalebrainError as error:

@@ -1,12 +1,12 @@
 "use strict";
-// The controls of a review: decisions go to the server one after the other, and what it answers is what is shown.
+// The controls of a review: decisions go to the server one after the other, and its answers are displayed.
 (() => {
   const $ = (id) => document.getElementById(id);
   const parts = $("review-parts").content;
   let known = JSON.parse($("review-data").textContent), viewer = null, busy = false, noteOf = -1, noteSent = "", grey = "";
 
   function place() {
-    const where = document.querySelector("[aria-label='Where to look']");
+    const where = document.querySelector("[aria-label='Navigation'], [aria-label='Where to look']");
     where.after(parts.getElementById("review"));
     for (const line of [...parts.querySelector("dl").children]) document.querySelector("#keys dl").insertBefore(line, document.querySelector("#keys dl dt:last-of-type"));
     if (known.index) {
@@ -56,7 +56,7 @@
     for (const id of ["accept", "reject", "take-back", "note-label"]) $(id).hidden = !now.written;
     $("save-mask").hidden = now.written;
     $("save-mask").disabled = busy || Boolean(known.error);
-    // What was said of the mask as written says nothing of another one.
+    // Messages about the saved mask do not apply to an unsaved one.
     $("review-said").hidden = !now.written && !busy && !$("review-said").classList.contains("wrong");
     $("accept").setAttribute("aria-pressed", String(said.decision === "accepted"));
     $("reject").setAttribute("aria-pressed", String(said.decision === "rejected"));
@@ -68,7 +68,7 @@
       const note = earlier.note ? `: “${earlier.note}”` : "";
       $("review-earlier").textContent = `On another mask (score of at least ${earlier.threshold.toFixed(3)}), a finding with this peak was ${earlier.decision === "open" ? "noted on" : earlier.decision}${note}.`;
     }
-    if (!now.written) $("review-finding").textContent = "These findings are not on disk. To review them, save them as the mask; “As written” goes back.";
+    if (!now.written) $("review-finding").textContent = "These findings are not on disk. To review them, save them as the mask; “Reset to saved” goes back.";
     else if (!viewer.findings.length) $("review-finding").textContent = "There is no finding to review.";
     else if (!finding) $("review-finding").textContent = "No finding is chosen.";
     else $("review-finding").textContent = `Finding ${finding.number} of ${viewer.findings.length} · ${finding.volume_ml.toFixed(2)} ml${finding.region ? ` · ${finding.region}` : ""}`;
@@ -77,7 +77,7 @@
     showTable();
     showBar();
     const faded = viewer.findings.map((_, index) => index).filter((index) => decided(index).decision === "rejected");
-    if (String(faded) !== grey) viewer.fade(faded); // which counts anew
+    if (String(faded) !== grey) viewer.fade(faded); // which counts again
     grey = String(faded);
   }
 
@@ -113,7 +113,7 @@
   function keepNote() {
     const text = $("note").value.trim(), sent = `${noteOf} ${text}`;
     if (noteOf < 0 || text === decided(noteOf).note || sent === noteSent) return;
-    noteSent = sent; // Enter, and then the loss of the focus, say the same
+    noteSent = sent; // Enter, and then the loss of the focus, repeat it
     decide(noteOf, decided(noteOf).decision, text);
   }
   function nextOpen() {
@@ -128,8 +128,8 @@
   function askSave() {
     const now = viewer.now();
     if (now.written || busy || known.error) return;
-    const small = now.minimum ? `, in pieces of at least ${now.minimum} mm³` : "";
-    $("save-what").textContent = `From now on the mask is what scores at least ${now.score.toFixed(3)}${small}: ${now.count} finding${now.count === 1 ? "" : "s"} as counted here.`;
+    const small = now.minimum ? `, in components of at least ${now.minimum} mm³` : "";
+    $("save-what").textContent = `The new mask holds all voxels with a score of at least ${now.score.toFixed(3)}${small}: ${now.count} finding${now.count === 1 ? "" : "s"}.`;
     $("save-seg").hidden = !known.segmentation;
     $("save-dialog").returnValue = "";
     $("save-dialog").showModal();
