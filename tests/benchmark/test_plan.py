@@ -68,11 +68,11 @@ def test_the_reference_is_found_by_name_or_title():
     [
         ({"reference": "DPM"}, "did you mean 'DDPM'"),
         ({"baselines": ["intensity rnk"]}, "intensity rank"),
-        ({"segmenters": {"pair": {"reconstructor": "cddpm"}}}, "no reconstructor"),
+        ({"segmenters": {"pair": {"reconstructor": "cddpm"}}}, "not defined under reconstructors"),
         ({"segmenters": {"pair": {"rows": {"sum": "x"}}}}, "rows"),
         ({"segmenters": {"pair": {"settings": {"regimes": "weak"}}}}, "regime"),
         ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),
-        ({"reconstructors": {"ae": {"row": "DDPM"}}}, "title of its own"),
+        ({"reconstructors": {"ae": {"row": "DDPM"}}}, "unique title"),
         ({"seeds": [1, 1]}, "seeds"),
     ],
 )

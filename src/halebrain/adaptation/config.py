@@ -9,12 +9,12 @@ from halebrain.training.adaptation import TuningConfig
 
 
 class RehearsalConfig(Config):
-    """The virtual patients that are shown again while a model is adapted.
+    """Virtual patients for rehearsal during adaptation.
 
     Args:
-        patients: Of each virtual disease that the model learned from; 0 = no rehearsal.
-        healthy: Healthy virtual brains beside them.
-        slices: Slices that are shown of all of them together.
+        patients: Patients of each virtual disease in the model's training data; 0 = no rehearsal.
+        healthy: Healthy virtual brains.
+        slices: Slices from all of them together.
     """
 
     patients: int = Field(default=2, ge=0)
@@ -23,20 +23,20 @@ class RehearsalConfig(Config):
 
 
 class AdaptConfig(Config):
-    """Everything that defines an adaptation, beside the model and the scans.
+    """Configuration of an adaptation, without model and scans.
 
     Args:
         tuning: How the segmenter is fine-tuned.
-        rehearsal: Virtual patients that are shown again, so that what nobody annotated stays.
-        max_folds: Most groups of subjects that are left out in turn: up to so many subjects, each by itself.
-        steps_one_subject: Steps with one annotated subject, where none can be left out. Few on purpose: slices of one
-            head are too alike to say when to stop.
-        kept_one_subject: Share of the model's own weights with one annotated subject, where `tuning.kept` is less:
-            where nobody can say whether it gained, it moves less.
-        tolerance: Of the numbers of steps whose mean AUPRC lies within this of the best, the smallest is taken: each
-            step more moves the model further from what it knew.
-        max_healthy: Most healthy subjects that are used.
-        seed: Seed of everything that is drawn.
+        rehearsal: Virtual patients for rehearsal, so that unannotated diseases are not forgotten.
+        max_folds: Maximum number of cross-validation groups; up to this many subjects, leave one out.
+        steps_one_subject: Steps with one annotated subject, where none can be left out. Deliberately few: slices of one
+            head are too similar for choosing the number of steps.
+        kept_one_subject: Weight of the original model with one annotated subject, if `tuning.kept` is less,
+            as the improvement cannot be measured.
+        tolerance: The smallest number of steps whose mean AUPRC lies within this of the best is used, as each
+            step moves the model further from the original.
+        max_healthy: Maximum number of healthy subjects.
+        seed: Random seed.
     """
 
     tuning: TuningConfig = TuningConfig()

@@ -1,4 +1,4 @@
-"""Who is left out in turn, what each run without them learned, and how many steps are best for those it did not see."""
+"""Cross-validation of an adaptation: left-out groups, runs without them, and the best number of steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class StepChoice:
     """How many steps to take.
 
     Args:
-        steps: That number; 0 = leave the segmenter as it is.
+        steps: That number; 0 = do not change the segmenter.
         tried: Numbers of steps, ascending from 0.
         auprc: Mean AUPRC over left-out subjects for each; empty where none could be left out.
     """

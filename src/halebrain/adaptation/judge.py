@@ -1,4 +1,4 @@
-"""A model and its adapted version on the same scans, side by side."""
+"""Evaluation of a model and its adapted version on the same scans."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Judge:
 
     Args:
         predictor: The model that was adapted.
-        calibrations: Thresholds of the model and of the adapted one; `{}` = none, and masks are not judged.
+        calibrations: Thresholds of the model and of the adapted one; `{}` = none, and masks are not evaluated.
         identity: Of the adaptation, for provenance.
     """
 
@@ -47,7 +47,7 @@ class Judge:
             alone = several and not scan.is_healthy
             own = dice_threshold(scans, without=scan.subject)[0] if alone else self._threshold(AFTER, scan.judged)
             self._add(evaluator, scan.judged, (scan.before, scan.after), own)
-        return evaluator.finish(self._provenance("left out in turn; thresholds too were chosen without each"))
+        return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
 
     def held_out(self, rows: Manifest, segmenter: Segmenter, folder: Path) -> Evaluation | None:
         """Return before and after on prepared scans that took no part; `None` where there are none.
@@ -60,7 +60,7 @@ class Judge:
         if len(rows) == 0:
             return None
         evaluator = Evaluator(seed=self.predictor.seed)
-        for record in track(rows.records, description="Scoring those held out", total=len(rows)):
+        for record in track(rows.records, description="Scoring held-out scans", total=len(rows)):
             scan, path = open_judged(self.predictor, record), folder / f"{record.scan_id}_held_out.npy"
             before, after = score_versions(self.predictor, scan, [segmenter.state_dict()], path)
             self._add(evaluator, scan, (before, after), self._threshold(AFTER, scan))
@@ -71,7 +71,7 @@ class Judge:
     ) -> None:
         smallest = self.predictor.postprocessing.min_lesion_mm3
         before = self._threshold(BEFORE, scan)
-        # The adapted one first: pages show the first method at length.
+        # The adapted model first: pages show the first method in detail.
         for method, score, threshold in ((AFTER, values[1], after), (BEFORE, values[0], before)):
             case = scan.case(score, None if threshold is None else Cut(threshold, smallest))
             evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)

@@ -1,4 +1,4 @@
-"""An adaptation goes on as its model learned: with the anomalies and the loss of its second stage."""
+"""Inherited settings: an adaptation uses the anomalies and the loss of the model's second stage."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from halebrain.models.bundle import Bundle
 from halebrain.training.losses import LossConfig
 
 STAGES = ("stage2", "joint")
-"""Where a model says how its segmenter learned."""
+"""Keys under which a model stores the settings of its segmenter's training."""
 _FOLDER = "masks"
 
 
 def as_it_learned(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
-    """Return the settings with what the user left open taken from how the model's segmenter learned.
+    """Return the settings, with unset ones inherited from the training of the model's segmenter.
 
-    Other anomalies than those it knows would teach it that what it calls is healthy: bright ones alone, and it forgets
-    the dark lesions of T1. Where the model does not say how it learned, the settings stay.
+    Other anomalies would teach the model that what it marks is healthy: with bright ones only, it would forget
+    the dark lesions of T1. If the model does not state its settings, the defaults stay.
 
     Args:
         config: The settings; what was given in them is kept.

@@ -1,4 +1,4 @@
-"""The cached pairs of an adaptation: made once a scan, and found again by a run that goes on."""
+"""Cached pairs of an adaptation: made once per scan, and reused by resumed runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
         store: Slices of the scans.
         bundle: A detector, on the device where pairs are made.
         config: How many, and how.
-        folder: Of the pairs of this very adaptation.
+        folder: Of the pairs of this adaptation.
     """
     assert bundle.segmenter is not None  # only detectors are adapted
     store = replace(store, neighbours=bundle.segmenter.config.shown)

@@ -1,4 +1,4 @@
-"""What an adaptation was: the hash of all that it depends on, and what the model card says of it."""
+"""Record of an adaptation: the hash of all its inputs, and the entry in the model card."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
-"""Virtual patients like those that a model learned from, shown again while it is adapted to a few real scans.
+"""Rehearsal: virtual patients like those in the model's training data, used during adaptation to a few real scans.
 
-A handful of heads, seen hundreds of times, teaches the segmenter that whatever else they show is nothing. The cohort
-generator comes with the package, so the model's own lessons can be given again wherever it is adapted.
+A few scans, seen hundreds of times, teach the segmenter that everything else in them is normal. The cohort
+generator is part of the package, so virtual patients can be made again wherever a model is adapted.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from halebrain.models.bundle import Bundle
 
 
 def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
-    """Return the diseases that the model says it learned from and of which there are virtual patients, sorted."""
+    """Return the diseases in the model's training data that have virtual patients, sorted."""
     said = {name for stage in STAGES for name in bundle.training.get(stage, {}).get("pathologies", ())}
     return tuple(sorted(said & set(PATHOLOGIES.names())))
 
@@ -34,7 +34,7 @@ def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, f
         folder: Where they are kept.
 
     Returns:
-        `None` where nobody is asked for, or the model did not learn from any such disease, or the contrasts have no
+        `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
         virtual scans.
     """
     shown = {standard_modality(record.modality) for record in annotated}

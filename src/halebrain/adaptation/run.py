@@ -1,4 +1,4 @@
-"""An adaptation from first to last: pairs, left-out runs, number of steps, the adapted model, before and after."""
+"""The complete adaptation: pairs, left-out runs, number of steps, the adapted model, evaluation before and after."""
 
 import copy
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ STAGE = "adaptation"
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What an adaptation ends with.
+    """Result of an adaptation.
 
     Args:
         bundle: The adapted model, not yet written.
         choice: How many steps, and why.
         left_out: Before and after on scans that were left out in turn; `None` where none could be.
         held_out: The same on scans that took no part; `None` where there are none.
-        notes: What a user should know, a clause each.
+        notes: Notes for the user, one clause each.
     """
 
     bundle: Bundle
@@ -57,7 +57,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run that some subjects took no part in."""
+    """A run without some subjects."""
 
     without: tuple[str, ...]
     snapshots: Snapshots
@@ -67,11 +67,11 @@ class Adapter:
     """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
 
     Args:
-        bundle: A detector; its reconstructor stays as it is.
-        scans: What to learn from and to judge by.
+        bundle: A detector; its reconstructor is not changed.
+        scans: The scans for training and evaluation.
         config: How; anomalies and loss that it leaves open are those that the model learned with.
         folder: Of pairs, weights and scores; a run that was stopped goes on from them.
-        device: Where the networks run.
+        device: Device of the networks.
 
     Raises:
         DataError: The model has no segmenter.
@@ -84,7 +84,7 @@ class Adapter:
             raise DataError(
                 "adaptation needs a model with a segmenter",
                 where=bundle.path or "model",
-                remedy="give a detector, which has both stages; halebrain models info MODEL says what it is",
+                remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
             )
         config = as_it_learned(config, bundle)
         self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
@@ -96,7 +96,7 @@ class Adapter:
         self.notes = list(scans.notes)
 
     def run(self) -> Adaptation:
-        """Do it all, or what is left of it.
+        """Run the adaptation, or the remaining part of it.
 
         Raises:
             HalebrainError: A scan cannot be used; the message names it.
@@ -141,21 +141,21 @@ class Adapter:
     def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
         """Return the prepared scans without those that show no lesion, and the slices to learn from."""
         given, preprocessing = self.given, self.predictor.preprocessor.config
-        # Those held out too, so that a file that cannot be read is said before anything is trained.
+        # Including held-out scans, so that unreadable files are reported before any training.
         parts = (given.annotated, given.healthy, given.held_out)
         annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", Failures(self.folder))
         cache = self.folder / "slices"
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:
             named = ", ".join(empty)
-            self.notes.append(f"{named}: no lesion on the working grid, left out; declare it healthy if it is")
+            self.notes.append(f"{named}: no lesion on the working grid, left out; if the scan is healthy, declare it")
             annotated = annotated.select(lambda record: record.scan_id not in empty)
         slices = None
         if len(healthy):
             slices = build_store(healthy, preprocessing, cache, description="healthy scans")
         else:
             self.notes.append(
-                "no healthy scans: synthetic anomalies go into slices of the annotated ones without lesion"
+                "no healthy scans: synthetic anomalies are added to lesion-free slices of the annotated scans"
             )
         scans = AdaptScans(annotated, healthy, held_out, given.notes)
         return scans, store, slices
@@ -166,7 +166,7 @@ class Adapter:
         if virtual is None:
             if self.config.rehearses and self.diseases:
                 contrasts = ", ".join(sorted({record.modality for record in annotated}))
-                self.notes.append(f"no virtual scans of {contrasts}: what nobody annotated is not rehearsed")
+                self.notes.append(f"no virtual scans of {contrasts}: adaptation runs without rehearsal")
             return None
         return build_store(
             virtual, self.predictor.preprocessor.config, self.folder / "slices", description="virtual scans"
@@ -176,7 +176,7 @@ class Adapter:
         """Return the annotated scans and their scores, by the run without them after every number of steps."""
         judged, scores = [], []
         rows = [(record, run) for run in runs for record in scans.annotated if record.subject in run.without]
-        for record, run in track(rows, description="Scoring those left out", total=len(rows)):
+        for record, run in track(rows, description="Scoring left-out scans", total=len(rows)):
             scan = open_judged(self.predictor, record)
             weights = (run.snapshots.load(step) for step in run.snapshots.steps)
             path = self.work / "scores" / f"{record.scan_id}.npy"
@@ -188,7 +188,7 @@ class Adapter:
         """Return the healthy scans as the runs without them score them after `steps` steps."""
         found = []
         rows = [(record, run) for run in runs for record in scans.healthy if record.subject in run.without]
-        for record, run in track(rows, description="Scoring healthy scans left out", total=len(rows)):
+        for record, run in track(rows, description="Scoring left-out healthy scans", total=len(rows)):
             scan = open_judged(self.predictor, record)
             weights = [run.snapshots.load(steps)] if steps else []
             scores = score_versions(self.predictor, scan, weights, self.work / "scores" / f"{record.scan_id}.npy")
@@ -206,7 +206,7 @@ class Adapter:
             kind: store if kind == "rehearsed" else store.of([s for s in store.subjects if s not in fold])
             for kind, store in pairs.items()
         }
-        if not others["synthetic"].pairs:  # one healthy subject, and it is left out: its slices serve all the same
+        if not others["synthetic"].pairs:  # with one healthy subject, its slices are used although it is left out
             others["synthetic"] = pairs["synthetic"]
         fine_tune(
             copy.deepcopy(self._segmenter()),
@@ -237,7 +237,7 @@ class Adapter:
         if not judged:
             self.notes.append(
                 f"one annotated subject: none could be left out, so {self.config.steps_one_subject} steps were taken "
-                "unseen and the thresholds are the old ones"
+                "without validation, and the thresholds are not changed"
             )
             return StepChoice(self.config.steps_one_subject)
         auprc: dict[str, list[list[float]]] = {}
@@ -246,9 +246,9 @@ class Adapter:
         tried = range(0, loop.steps + 1, loop.validate_every)
         choice = choose_steps(tried, auprc, self.config.tolerance)
         if choice.steps == 0:
-            self.notes.append("no number of steps made it better on left-out scans: the segmenter stays as it is")
+            self.notes.append("no number of steps improved left-out scans: the segmenter is not changed")
         elif choice.steps == loop.steps:
-            self.notes.append("the longest run was best: more steps (tuning.loop.steps) may be better still")
+            self.notes.append("the longest run was best: more steps (tuning.loop.steps) may improve further")
         return choice
 
     def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[Segmenter, float]:
@@ -258,7 +258,7 @@ class Adapter:
             return segmenter, 0.0
         tuning = self.config.tuning
         loop = tuning.loop.model_copy(update={"steps": choice.steps})
-        # Where nothing was tried on others, nobody was left out.
+        # Without left-out subjects there are no other runs.
         kept = tuning.kept if choice.tried else self.config.kept_unseen
         seconds = fine_tune(
             segmenter,
@@ -277,5 +277,7 @@ class Adapter:
             return self.bundle.calibration
         found = calibrate_left_out(left_out, annotated.fingerprint())
         if gone := sorted(set(self.bundle.calibration.get("thresholds", ())) - set(found.thresholds)):
-            self.notes.append(f"thresholds {', '.join(gone)} held for other scores and are gone: halebrain calibrate")
+            self.notes.append(
+                f"thresholds {', '.join(gone)} belonged to the old scores and were removed: run halebrain calibrate"
+            )
         return found.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Which scans of a manifest an adaptation learns from, which it only judges by, and what a user should know of them."""
+"""Scans of a manifest for an adaptation: training scans, evaluation scans, and notes for the user."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.prepared import prepared_files, read_sidecar
 
 MANY = 20
-"""Annotated subjects from which training a segmenter is worth its time."""
+"""Number of annotated subjects from which training a segmenter is recommended."""
 _NAMED = 5
 
 
@@ -28,7 +28,7 @@ class AdaptScans:
         annotated: Scans with lesions to learn from.
         healthy: Healthy scans that carry synthetic anomalies; empty = the annotated ones' slices without lesion do.
         held_out: Annotated or healthy scans that are only scored, before and after.
-        notes: What a user should know, a clause each.
+        notes: Notes for the user, one clause each.
     """
 
     annotated: Manifest
@@ -40,7 +40,7 @@ class AdaptScans:
 def choose_scans(
     manifest: Manifest, bundle: Bundle, *, pathologies: tuple[str, ...] = (), max_healthy: int, seed: int
 ) -> AdaptScans:
-    """Return the scans by purpose: the split "test" and pathologies that are not asked for are only judged by.
+    """Return the scans by purpose: the split "test" and other pathologies are used for evaluation only.
 
     Args:
         manifest: All scans.
@@ -58,7 +58,7 @@ def choose_scans(
     )
     if len(annotated) == 0:
         healthy_only = len(usable) > 0 and all(r.is_healthy for r in usable)
-        received = "healthy scans only" if healthy_only else "no scan with a lesion mask to learn from"
+        received = "healthy scans only" if healthy_only else "no scan with a lesion mask for training"
         raise MissingInputError(
             "adaptation needs annotated scans",
             received=received,
@@ -74,7 +74,7 @@ def choose_scans(
     held_out = others.select(lambda r: r.subject not in seen)
     notes = [*_remarks(manifest, usable, annotated, bundle)]
     if left := sorted(set(others.subjects()) - set(held_out.subjects())):
-        notes.append(f"{_named(left)}: not scored before and after, as the model has seen them")
+        notes.append(f"{_named(left)}: not scored before and after, as they are in the model's training data")
     return AdaptScans(annotated, healthy, held_out, tuple(notes))
 
 
@@ -85,12 +85,14 @@ def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: 
         notes.append(f"{counted(unused, 'scan')} {has} no lesion mask and {are} not declared healthy: {they} not used")
     learned = set(bundle.seen_subjects("train_subjects"))
     if twice := [s for s in annotated.subjects() if s in learned]:
-        notes.append(f"{_named(twice)}: the model was trained on them, so that its figures from before flatter it")
+        notes.append(f"{_named(twice)}: the model was trained on them, so the figures before adaptation are too good")
     known = {m for summary in training.values() for m in summary.get("modalities", ())}
     if known and (new := sorted({r.modality for r in annotated} - known)):
-        notes.append(f"the model never saw {', '.join(new)}, and its reconstructor stays as it is: expect little")
+        notes.append(
+            f"the model never saw {', '.join(new)}, and its reconstructor is not changed: expect little improvement"
+        )
     if (count := len(annotated.subjects())) > MANY:
-        notes.append(f"{count} annotated subjects are enough to train a segmenter: halebrain train segmenter")
+        notes.append(f"{count} annotated subjects are enough to train a segmenter: use halebrain train segmenter")
     return notes
 
 
@@ -102,15 +104,15 @@ def _named(subjects: list[str]) -> str:
 def prepare_scans(
     manifests: Sequence[Manifest], config: PreprocessingConfig, folder: Path, failures: Failures
 ) -> list[Manifest]:
-    """Return the scans on the working grid: those that are prepared as they are, the others prepared in `folder`.
+    """Return the scans on the working grid: prepared ones unchanged, the others prepared in `folder`.
 
-    All of them are looked at before one that failed ends it, so that what is wrong is known at once.
+    All scans are processed before the run stops, so that all failures are reported at once.
 
     Args:
         manifests: The scans, by what they are for; no scan twice.
         config: How the model expects them.
         folder: Where prepared scans go.
-        failures: Takes in scans that fail.
+        failures: Collects scans that fail.
 
     Raises:
         PartialFailureError: Some failed: without them another model would be learned.
@@ -124,10 +126,10 @@ def prepare_scans(
     records = [record for manifest in manifests for record in manifest]
     failures.each(prepare, records, name=lambda record: record.scan_id, description="Preparing scans")
     failures.refuse(
-        "every scan should be prepared before anything is learned",
+        "every scan must be prepared before training",
         len(records),
         where=folder,
-        remedy="mend what each line says, or take those rows out of the manifest; the others stay prepared",
+        remedy="fix the problem in each line, or remove those rows from the manifest; the others stay prepared",
     )
     return [replace(manifest, records=tuple(made[r.scan_id] for r in manifest)) for manifest in manifests]
 

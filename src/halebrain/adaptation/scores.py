@@ -1,4 +1,4 @@
-"""What the model and its adapted versions say of a scan, over the voxels that count, on the working grid."""
+"""Scores of the model and its adapted versions for a scan, over the voxels that count, on the working grid."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,7 @@ from halebrain.training.loop import Weights
 
 
 class JudgedScan(AnnotatedScan):
-    """A prepared scan and its truth, to be judged before and after."""
+    """A prepared scan with its reference, for evaluation before and after."""
 
     @property
     def labels(self) -> MaskArray:
@@ -30,7 +30,7 @@ class JudgedScan(AnnotatedScan):
         return labels
 
     def case(self, values: FloatArray, cut: Cut | None) -> Case:
-        """Return the scan with scores `(m,)` of the voxels that count, ready to be judged; `None` = no threshold."""
+        """Return the scan with scores `(m,)` of the voxels that count, for evaluation; `None` = no threshold."""
         scan = self.scan
         score = np.zeros(scan.brain_mask.shape, dtype=np.float32)
         score[self.region] = values

@@ -57,7 +57,7 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
         names = [n for n, row in cell[AFTER].items() if not np.isnan(row.value)]
         rows = [cell[AFTER][name] for name in names]
         after = np.array([row.value for row in rows])
-        # A model without thresholds has no mask to judge.
+        # A model without thresholds has no mask to evaluate.
         before = np.array([cell[BEFORE][n].value if n in cell[BEFORE] else np.nan for n in names])
         if names:
             clusters = clusters_of(rows)
@@ -71,9 +71,7 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
 def report(table: list[Change], choice: StepChoice, notes: Sequence[str]) -> str:
     """Return what an adaptation found as Markdown: the table, how many steps were chosen and why, and the notes."""
     lines = ["# Before and after adaptation", "", NOTICE, ""]
-    lines += (
-        [changes_markdown(table)] if table else ["No scan could be left out and none was held out: nothing is known."]
-    )
+    lines += [changes_markdown(table)] if table else ["No scan was left out or held out: the effect is unknown."]
     lines += ["", f"Intervals: {INTERVAL}.", "", f"Steps taken: {choice.steps}.", ""]
     if choice.tried:
         lines += ["| steps | mean AUPRC of subjects left out |", "|---|---|"]

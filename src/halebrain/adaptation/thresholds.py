@@ -1,4 +1,4 @@
-"""Thresholds after an adaptation, chosen on what the left-out scans were given, and none of them on itself."""
+"""Thresholds after an adaptation, chosen on the scores of left-out scans, never on the same subject."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def dice_threshold(left_out: Sequence[LeftOut], *, without: str | None = None) -
 
     Args:
         left_out: The scans; there must be annotated ones of others.
-        without: A subject that takes no part, as it will be judged by the threshold.
+        without: A subject to leave out, as it will be evaluated at the threshold.
     """
     chosen = [scan for scan in left_out if not scan.is_healthy and scan.subject != without]
     return fit_best_dice([scan.after for scan in chosen], [scan.judged.labels for scan in chosen])

@@ -1,4 +1,4 @@
-"""What a benchmark compares: the file behind `halebrain benchmark -c FILE`."""
+"""Configuration of a benchmark: the file of `halebrain benchmark -c FILE`."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ class ReconstructorEntry(Config):
 
     Args:
         settings: Of stage 1, over the defaults; at least `reconstructor`.
-        row: Name of its own row, scored by the residual alone; `None` = it serves segmenters only.
+        row: Name of its row, scored by the residual alone; `None` = used for segmenters only.
     """
 
     settings: Settings
@@ -36,7 +36,7 @@ class SegmenterEntry(Config):
         settings: Of stage 2 (or of the joint training), over the defaults.
         rows: Name of the row for each way to score: "segmenter" = its probability alone, "fused" = with the residual.
         block: Heading under which the rows stand.
-        trained_on: What its anomalies are called in the table where they are synthetic ("DRAEM").
+        trained_on: Name of its synthetic anomalies in the table ("DRAEM").
         each_pathology: Train once on each of these annotated pathologies.
         each_count: Train once on each of these numbers of annotated subjects; `None` among them = all.
     """
@@ -69,7 +69,7 @@ class MatrixConfig(Config):
         postprocessing: Settings of the anomaly map, the same for every method.
         reconstructors: By name.
         segmenters: By name.
-        baselines: Training-free rows, names of `BASELINES`.
+        baselines: Baselines without training, names of `BASELINES`.
         reference: The row that every other one is compared with.
         published: Row → column → (⌈Dice⌉, AUPRC) in %, printed beside ours.
     """
@@ -97,14 +97,14 @@ class MatrixConfig(Config):
         for name, entry in self.segmenters.items():
             if entry.reconstructor is not None and entry.reconstructor not in self.reconstructors:
                 raise ValueError(
-                    f"segmenter '{name}' stands on '{entry.reconstructor}', which is no reconstructor here"
+                    f"segmenter '{name}' needs '{entry.reconstructor}', which is not defined under reconstructors"
                 )
             if not entry.rows:
                 raise ValueError(f"segmenter '{name}' has no row")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds must be given, each once")
         if self.synthetic is not None and SYNTHETIC in self.pathologies:
-            raise ValueError(f"'{SYNTHETIC}' is the column of synthetic anomalies, and no pathology")
+            raise ValueError(f"'{SYNTHETIC}' is the column of synthetic anomalies and cannot be a pathology")
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
 

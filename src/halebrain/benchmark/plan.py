@@ -1,4 +1,4 @@
-"""From a benchmark's file to its trainings and the rows that they give."""
+"""Plan of a benchmark: from the configuration to trainings and table rows."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -81,14 +81,16 @@ def plan(config: MatrixConfig) -> list[Cell]:
     names = {row.name for cell in cells for row in cell.rows.values()} | set(titles)
     if config.reference not in names:
         raise ConfigError(
-            "the reference must be a row", received=config.reference, remedy=suggestion(config.reference, sorted(names))
+            "the reference must be a row of the table",
+            received=config.reference,
+            remedy=suggestion(config.reference, sorted(names)),
         )
     once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
     if once:
         raise ConfigError(
-            "every row needs a title of its own",
+            "every row needs a unique title",
             received=sorted(once)[0],
-            remedy="rename it: row, or rows of the segmenters",
+            remedy="rename it under row, or under rows of the segmenters",
         )
     return cells
 

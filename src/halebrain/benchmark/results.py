@@ -1,4 +1,4 @@
-"""What a benchmark found, in the form that tables and figures take."""
+"""Results of a benchmark, in the form for tables and figures."""
 
 from pathlib import Path
 

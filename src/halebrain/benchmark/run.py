@@ -1,4 +1,4 @@
-"""Running a benchmark: cell after cell, each finished one kept, each failed one named."""
+"""Run a benchmark cell by cell: finished cells are kept, failed ones reported."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ _RESULT = "result.json"
 
 @dataclass
 class Outcome:
-    """What a benchmark came to.
+    """Results of a benchmark.
 
     Args:
         results: Finished cells.
@@ -84,7 +84,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
                 outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
                 continue
             trained = training_identity(cell, manifest, done[cell.needs][0] if cell.needs else "")
-            # A model is trained once, however it is judged: with another anomaly map it is only judged again.
+            # A model is trained once: with another anomaly map it is only evaluated again.
             folder, judged_as = output / "cells" / f"{cell.key}-{trained[:8]}", _judged_as(config, cell, trained)
             done[cell.key] = (trained, folder)
             result = _read(folder, judged_as)
@@ -112,7 +112,7 @@ def _run_cell(
     done: dict[str, tuple[str, Path]],
     device: torch.device,
 ) -> CellResult:
-    """Train the cell's model where it has one, judge it, and write its result."""
+    """Train the cell's model if it has one, evaluate it, and write its result."""
     sha256 = ""
     if cell.kind == "baseline":
         score: Score = baseline_scores(list(cell.rows), _atlas(cell, config, fold))
@@ -154,7 +154,7 @@ def manifests(config: MatrixConfig, output: Path) -> list[Path]:
 
 
 def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
-    """Return a hash of all that a cell's result depends on: its model, and how it is judged."""
+    """Return a hash of all that a cell's result depends on: its model and its evaluation."""
     smallest = _min_lesion_mm3(config)
     how = (
         trained,
@@ -184,7 +184,7 @@ def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
         raise ConfigError(
             'a benchmark needs scans of the splits "val" and "test"',
             where=path,
-            remedy='write val and test under "split", and look at modality',
+            remedy='write val and test under "split", and check the modality',
         )
     if config.synthetic is not None:
         anomaly = build_anomaly(config.synthetic)
@@ -217,7 +217,7 @@ def _read(folder: Path, judged_as: str) -> CellResult | None:
 def _write_pictures(
     maps: dict[str, list[FloatArray]], test: list[PreparedScan], pathologies: tuple[str, ...], path: Path
 ) -> None:
-    """Keep one slice of one scan a pathology: the scan of median lesion volume, whatever the methods say of it."""
+    """Keep one slice of one scan per pathology: the scan of median lesion volume, whatever the results."""
     arrays: dict[str, npt.NDArray[np.float16]] = {}
     for pathology in pathologies:
         chosen = example_scan(test, pathology)

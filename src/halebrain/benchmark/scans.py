@@ -1,4 +1,4 @@
-"""The scans of a benchmark, preprocessed once and kept: every method is judged on the same arrays."""
+"""The scans of a benchmark, preprocessed once, so that every method is evaluated on the same arrays."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from halebrain.preprocessing.prepared import open_scan
 
 
 class PreparedScan(AnnotatedScan):
-    """A scan that every method of a benchmark is judged on."""
+    """A scan on which every method of a benchmark is evaluated."""
 
     def case(self, score: FloatArray, cut: Cut | None) -> Case:
         """Return the case of one method's score `(i, j, k)` on the working grid; `None` = no threshold is known."""
@@ -36,7 +36,7 @@ class PreparedScan(AnnotatedScan):
 
 
 def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
-    """Return the scans on which methods are judged: healthy ones, and annotated ones of the given pathologies."""
+    """Return the scans on which methods are evaluated: healthy ones, and annotated ones of the given pathologies."""
     return manifest.select(lambda r: r.is_healthy or (r.lesion is not None and r.pathology in pathologies))
 
 
@@ -54,7 +54,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
             raise DataError(
                 "a scan of a benchmark must register to the template",
                 where=record.image,
-                remedy="take it out of the manifest, or set preprocessing.registration to none",
+                remedy="remove it from the manifest, or set preprocessing.registration to none",
             )
         lesion = np.zeros_like(scan.brain_mask)
         if record.lesion is not None and not record.is_healthy:
@@ -69,7 +69,7 @@ def with_anomalies(prepared: PreparedScan, anomaly: AnomalyGenerator, *, patholo
     Args:
         prepared: The scan.
         anomaly: What is put in.
-        pathology: What the new scan is said to have.
+        pathology: Pathology of the new scan.
     """
     scan = prepared.scan
     image, brain_mask = (
@@ -80,6 +80,6 @@ def with_anomalies(prepared: PreparedScan, anomaly: AnomalyGenerator, *, patholo
     altered, lesion = anomaly.apply(image, brain_mask, anomaly.sample_params(len(image), generator=generator))
     volumes = [np.ascontiguousarray(np.moveaxis(x[:, 0].numpy(), 0, SLICE_AXIS)) for x in (altered, lesion)]
     record = replace(prepared.record, pathology=pathology)
-    # Noise goes by content, and this is no longer the healthy scan.
+    # Noise seeds depend on the content, and this is no longer the healthy scan.
     changed = replace(scan, image=volumes[0].astype(np.float32), content=scan.content + pathology.encode())
     return PreparedScan(record, changed, volumes[1])

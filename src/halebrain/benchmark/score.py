@@ -1,4 +1,4 @@
-"""One trained model over the scans of a benchmark: threshold from validation, then every metric on the test scans."""
+"""Evaluation of one trained model in a benchmark: threshold from validation, then every metric on the test scans."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,7 +29,7 @@ Score = Callable[[PreparedScan], Maps]
 
 @dataclass(frozen=True)
 class CellResult:
-    """What one cell found; JSON-able.
+    """Result of one cell; JSON-able.
 
     Args:
         rows: One a test scan, row title and metric.
@@ -74,7 +74,7 @@ class SharingPredictor(Predictor):
     def _reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> torch.Tensor:
-        # The seeds go by scan, level, draw and slice, so they name the reconstruction.
+        # The seeds depend on scan, level, draw and slice, so they identify the reconstruction.
         key = (level, tuple(seeds.tolist()))
         if key not in self._store:
             self._store[key] = super()._reconstruct_slices(image, mask, level, seeds)
@@ -124,13 +124,13 @@ def score_cell(
     name: str,
     min_lesion_mm3: float = 0.0,
 ) -> tuple[CellResult, dict[str, list[FloatArray]]]:
-    """Judge every row of one cell.
+    """Evaluate every row of one cell.
 
     Args:
         score: The rows' maps.
         val: Validation scans; thresholds are chosen on them.
         test: Test scans.
-        name: What the progress bar says.
+        name: Name in the progress bar.
         min_lesion_mm3: Smallest lesion kept in the masks, as `postprocessing` has it.
 
     Returns:
