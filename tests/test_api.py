@@ -111,7 +111,7 @@ def test_small_lesions_are_dropped_on_request(bundled, scan):
 
 def test_refusals_are_those_of_the_command(bundled, scan):
     image = nibabel.load(scan)
-    with pytest.raises(UsageError, match="path or an image"):
+    with pytest.raises(UsageError, match="path or a nibabel image"):
         halebrain.detect(np.asarray(image.dataobj), **HOW)
     with pytest.raises(DataError, match="three dimensions"):
         halebrain.detect(nibabel.Nifti1Image(np.zeros((9, 9, 9, 3), np.float32), np.eye(4)), **HOW)

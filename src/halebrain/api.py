@@ -1,4 +1,4 @@
-"""The Python face of HaleBrain: what `halebrain detect` does, from images to images in memory.
+"""The Python API of HaleBrain: `halebrain detect` on images in memory.
 
 `halebrain.detect`, `halebrain.load_model` and `halebrain.Prediction` are these; importing `halebrain` alone loads
 none of the heavy libraries.
@@ -46,7 +46,7 @@ __all__ = ["Prediction", "detect", "load_model"]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What `detect` found; every image lies on the grid of the scan. Research use only.
+    """Result of `detect`; every image is on the grid of the scan. Research use only.
 
     Args:
         score: Anomaly score in [0, 1], float32, 0 outside the brain.
@@ -56,8 +56,8 @@ class Prediction:
         probability: The segmenter's probability in [0, 1], float32.
         uncertainty: Standard deviation of the score over levels and draws, float32.
         brain_mask: 1 where the score is defined, uint8.
-        lesions: The pieces of the mask, largest first.
-        qc: Quality-control numbers; "flags" lists what one should look at.
+        lesions: The connected components of the mask, largest first.
+        qc: Quality-control figures; "flags" lists the quality flags.
         provenance: Model, threshold, seed, steps and versions that made it; JSON-able.
     """
 
@@ -86,26 +86,26 @@ def detect(
     seed: int = 0,
     draws: int = 1,
 ) -> Prediction:
-    """Find what is abnormal in one scan; the same numbers as `halebrain detect`.
+    """Detect anomalies in one scan; same results as `halebrain detect`.
 
     Args:
-        image: The scan: an image of nibabel's, or the path of any format that `halebrain detect` takes.
+        image: The scan: a nibabel image, or a path in any format that `halebrain detect` reads.
         model: A loaded model, its path or its name; `None` = the default model.
-        modality: What contrast the scan is ("FLAIR"); `None` = as the name of its file says, else as the image shows.
-            Thresholds go by it.
-        brain_mask: Mask on the grid of the scan; `None` = it is found.
-        brain: How it is found: auto, stripped, synthstrip, hdbet, deepbet or atlas.
+        modality: Contrast of the scan ("FLAIR"); `None` = from the file name, else inferred from the image.
+            It selects the threshold.
+        brain_mask: Brain mask on the grid of the scan; `None` = extract the brain.
+        brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
-        min_lesion_mm3: Smaller pieces are dropped; `None` = as the model says.
+        min_lesion_mm3: Smaller components are removed; `None` = the model's setting.
         device: auto, cpu, cuda, cuda:N or mps.
-        seed: Of everything that is drawn.
-        draws: Noise draws at each level.
+        seed: Random seed.
+        draws: Noise samples per level.
 
     Raises:
-        HalebrainError: As the command; `exit_code` says of what kind.
+        HalebrainError: As the command; `exit_code` gives the kind.
     """
     if brain_mask is not None and brain != "auto":
-        raise UsageError("brain goes without brain_mask", received="both", remedy="leave one of them out")
+        raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
     bundle = model if isinstance(model, Bundle) else load_model(None if model is None else Path(model))
     calibration = None
     if bundle.calibration:
@@ -144,7 +144,7 @@ def detect(
 
 
 def _open(predictor: Predictor, image: Any, brain_mask: Any, notes: list[str]) -> tuple[Volume, WorkingScan]:
-    """Return the scan on its native and on the working grid; a prepared file is taken as it is."""
+    """Return the scan on its native and on the working grid; a prepared file is used unchanged."""
     path = _path_of(image)
     volume = volume_of(image) if path is None else read_volume(path)
     notes += volume.notes
@@ -163,9 +163,9 @@ def _path_of(image: Any) -> Path | None:
         return Path(image)
     if not hasattr(image, "dataobj"):
         raise UsageError(
-            "an image is a path or an image of nibabel's",
+            "an image must be a path or a nibabel image",
             received=type(image).__name__,
-            remedy="give nibabel.load(path), or the path",
+            remedy="pass nibabel.load(path), or the path",
         )
     return None
 

@@ -137,7 +137,7 @@ def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_p
     assert new.training["adaptation"]["steps"] == 15
     assert new.calibration == old.calibration
     assert new.about == about
-    assert "nothing is known" in (tmp_path / "out" / "adaptation.md").read_text()
+    assert "the effect is unknown" in (tmp_path / "out" / "adaptation.md").read_text()
     # It stays nearer to the model than one that was tried on others.
     assert adapt(tmp_path / "cohort" / "manifest.tsv", "--set", "kept_one_subject=0.5", output="half")[0] == 0
     half, plain = load_bundle(tmp_path / "half" / "model").segmenter.state_dict(), old.segmenter.state_dict()
@@ -167,7 +167,7 @@ def test_virtual_patients_of_what_the_model_learned_are_shown_again(adapt, small
     model = tmp_path / "out" / "model"
     assert load_bundle(model).training["adaptation"]["rehearsed"] == ["ms"]
     assert load_bundle(model).training["adaptation"]["train_subjects"] == ["a"]
-    assert "shown again meanwhile: ms" in (model / "card.md").read_text()
+    assert "Virtual patients in rehearsal: ms" in (model / "card.md").read_text()
     assert found["rehearsed"].subjects == ("healthy001", "ms001")
     assert [len(pairs) for pairs in found["rehearsed"].pairs] == [3, 3]
     # Without it, the model is another one, and nobody is rehearsed.
@@ -182,7 +182,7 @@ def test_virtual_patients_of_what_the_model_learned_are_shown_again(adapt, small
 def test_a_contrast_without_virtual_scans_is_said(adapt, small_cohort, tmp_path):
     code, said = adapt(small_cohort([("a", "PDw", "train", "wmh")]), settings=FEW)
     assert code == 0, said.err
-    assert "no virtual scans of PDw: what nobody annotated is not rehearsed" in said.err
+    assert "no virtual scans of PDw: adaptation runs without rehearsal" in said.err
     assert load_bundle(tmp_path / "out" / "model").training["adaptation"]["rehearsed"] == []
 
 
@@ -211,7 +211,7 @@ def empty(path):
     ("rows", "more", "said"),
     [
         ([("h", "FLAIR", "train", "healthy")], (), "healthy scans only"),
-        ([("t", "FLAIR", "test", "wmh")], (), "no scan with a lesion mask to learn from"),
+        ([("t", "FLAIR", "test", "wmh")], (), "no scan with a lesion mask for training"),
         ([("a", "FLAIR", "train", "wmh")], ("--pathology", "tumour"), "no scan with a lesion mask"),
     ],
 )
@@ -238,7 +238,7 @@ def test_overwriting_never_takes_another_model(command, small_cohort, small_mode
     manifest, model = small_cohort(ROWS[:1]), tmp_path / "out" / "model"
     code, said = command("adapt", "-m", model, "--manifest", manifest, "-o", tmp_path / "out", "--overwrite")
     assert code == 65
-    assert "replaces an adaptation only" in said.err
+    assert "only replaces an adaptation" in said.err
     assert load_bundle(model).segmenter is not None
 
 

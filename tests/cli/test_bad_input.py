@@ -161,7 +161,7 @@ SCANS = {
     infinite: (65, "4 NaN or infinite"),
     singular: (65, "invertible"),
     no_affine: (65, "needs an affine"),
-    half_a_pair: (66, "image beside it"),
+    half_a_pair: (66, "image in the same folder"),
     no_mgh: (65, "readable MGH"),
     no_archive: (65, "archive must be readable"),
     computed_tomography: (65, "a scan must be MR, got modality CT"),

@@ -276,7 +276,7 @@ def test_temporary_files_lie_where_asked_and_leave_nothing(app, dataset, tmp_pat
 def test_what_is_refused_before_anything_is_done(app, command, dataset, small_model, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path / "no_weights")
     for output, arguments, expected, word in (
-        (dataset / "out", (), 2, "must not lie among raw data"),
+        (dataset / "out", (), 2, "must not be written into the raw data"),
         (dataset / "derivatives/mine", (), 2, "'halebrain' in the name"),
         (tmp_path / "out", ("--participant-label", "07"), 2, "there are 01, 02"),
         (tmp_path / "out", ("--session-label", "z"), 2, "there are a, b"),

@@ -77,7 +77,7 @@ def test_it_is_refused_before_any_work(detect, tmp_path, monkeypatch):
     nibabel.save(nibabel.Nifti1Image(data.astype(np.float32), affine), tmp_path / "scan.nii.gz")
     code, said = detect(tmp_path / "scan.nii.gz")
     assert code == 2
-    assert "--dicom-seg goes with DICOM scans, got scan.nii.gz" in said.err
+    assert "--dicom-seg needs DICOM scans, got scan.nii.gz" in said.err
 
     def no_frame_of_reference(made, _):
         del made.FrameOfReferenceUID

@@ -67,9 +67,9 @@ def test_the_memory_of_a_gpu_is_told(monkeypatch, is_full):
     monkeypatch.setattr(torch.cuda, "mem_get_info", left)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not is_full)
     machine = examine()["machine"]
-    free = "not to be used now: CUDA error: out of memory" if is_full else "20.0 GB free"
+    free = "not usable now: CUDA error: out of memory" if is_full else "20.0 GB free"
     assert machine["cuda"] == f"Giant (80.0 GB, {free})"
-    assert machine["bf16"] == ("not on the GPU: training takes single precision" if is_full else "on the GPU")
+    assert machine["bf16"] == ("not on the GPU: training uses single precision" if is_full else "on the GPU")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

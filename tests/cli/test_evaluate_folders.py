@@ -89,7 +89,7 @@ def missing_pair(folder):
 
 def doubled_subject(folder):
     save(folder / "maps" / "sub-02_other.nii.gz", np.zeros((16, 16, 12), np.float32))
-    return 65, "one file a scan"
+    return 65, "one file per scan"
 
 
 def not_finite(folder):
@@ -169,21 +169,21 @@ def test_an_option_of_models_is_refused_for_folders(run, folders, arguments, wor
     how = ("--predictions", folders / "maps", "--references", folders / "truth", "-o", folders / "out")
     code, said = run(*how, *arguments)
     assert (code, said.err.count("\n")) == (2, 1)
-    assert f"{word} goes with a model, not with --predictions" in said.err
+    assert f"{word} needs a model and cannot be used with --predictions" in said.err
 
 
 @pytest.mark.parametrize("option", ["--labels", "--references", "--brain-masks"])
 def test_an_option_of_folders_is_refused_for_models(run, folders, option):
     code, said = run("model", "--manifest", folders / "m.tsv", option, "1", "-o", folders / "out")
     assert (code, said.err.count("\n")) == (2, 1)
-    assert f"{option} goes with --predictions" in said.err
+    assert f"{option} needs --predictions" in said.err
 
 
 def test_a_grid_beside_a_protocol_is_refused(run, folders):
     how = ("model", "--manifest", folders / "m.tsv", "-o", folders / "out", "--protocol", "behrendt2024")
     code, said = run(*how, "--grid", "native")
     assert code == 2
-    assert "--grid has no effect beside --protocol" in said.err
+    assert "--grid has no effect with --protocol" in said.err
 
 
 @pytest.mark.slow
@@ -192,11 +192,11 @@ def test_a_threshold_for_masks_is_refused_and_masks_are_said(run, folders):
     how = ("--predictions", folders / "maps", "--references", folders / "truth", "-o", folders / "out")
     code, said = run(*how, "--threshold", 0.5)
     assert (code, said.err.count("\n")) == (2, 1)
-    assert "--threshold goes with anomaly maps, got predictions that are masks" in said.err
+    assert "--threshold needs anomaly maps, got predictions that are masks" in said.err
     code, said = run(*how)
     assert code == 0
-    assert "halebrain: predictions are taken as masks (values beside 0: 1)" in said.err
-    assert "predictions are taken as masks" in (folders / "out" / "index.html").read_text(encoding="utf-8")
+    assert "halebrain: predictions are read as masks (values beside 0: 1)" in said.err
+    assert "predictions are read as masks" in (folders / "out" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -80,4 +80,4 @@ def test_from_training_to_evaluation(command, train, weights, tmp_path):
 def test_without_the_file_nothing_is_trained(train):
     code, said = train()
     assert code == 78
-    assert "never made up" in said.err
+    assert "random weights are never used" in said.err

@@ -30,5 +30,5 @@ def test_an_interrupted_training_says_so_and_goes_on(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert message.strip() == "halebrain: interrupted; finished work is kept, the same command goes on from it"
+    assert message.strip() == "halebrain: interrupted; finished work is kept, run the same command again to resume"
     assert (tmp_path / "run" / "checkpoint.pt").exists()

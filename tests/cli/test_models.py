@@ -86,7 +86,7 @@ def test_a_name_stands_for_one_model(home, tmp_path):
     bundle, other = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", seed=1)
     import_model(bundle, "x")
     import_model(bundle, "x")  # the same again is no conflict
-    with pytest.raises(CannotWriteError, match="stands for one model"):
+    with pytest.raises(CannotWriteError, match="must be unique"):
         import_model(other, "x")
     import_model(other, "x", overwrite=True)
     assert load_bundle(find_model(Path("x"))).sha256 == load_bundle(other).sha256
@@ -95,7 +95,7 @@ def test_a_name_stands_for_one_model(home, tmp_path):
 
 
 def test_unknown_names_offer_the_nearest(home, tmp_path):
-    with pytest.raises(MissingInputError, match="no model has a name here yet"):
+    with pytest.raises(MissingInputError, match="no model is installed yet"):
         find_model(Path("general"))
     import_model(make_bundle(tmp_path / "general"))
     with pytest.raises(MissingInputError, match="did you mean 'general'"):
@@ -149,7 +149,7 @@ def test_the_commands(home, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert run(monkeypatch, "info", "mine") == 0
     said = capsys.readouterr().out
-    for words in ("# A card", "Thresholds: none yet", "Licence and citation: not said", "- Size: "):
+    for words in ("# A card", "Thresholds: none yet", "Licence and citation: not stated", "- Size: "):
         assert words in said
     assert run(monkeypatch, "info", "mine", "--json") == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == load_bundle(bundle).sha256
@@ -219,7 +219,7 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
         "CC-BY-4.0",
         "Authors: A, B",
         "Cite: A, 2025.",
-        "Learned from: Ten brains.",
+        "Training data: Ten brains.",
         "Limits, T1w: misses most",
         sha,
     ):
@@ -281,4 +281,4 @@ def test_the_model_for_the_rest_is_one_of_those_that_are_joined(command, tmp_pat
         rest = "a" if not extra else "c"
         code, said = command("models", "join", "a", "b", "-o", tmp_path / "joined", "--rest", rest, *extra)
         assert code == 2
-        assert "--rest is one of the models" in said.err
+        assert "--rest must be one of the models" in said.err

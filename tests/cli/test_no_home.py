@@ -1,4 +1,4 @@
-"""Containers and services: a user without a home, or with one that cannot be written or looked into."""
+"""Containers and services: a user without a home folder, or with one that cannot be written or looked into."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def test_without_a_home_an_import_says_which_variable_to_set(homeless, command, 
     code, said = command("models", "import", small_model, "--name", "mine")
     assert code == 69
     assert len(said.err.splitlines()) == 1
-    assert said.err.endswith(f"name a folder in the environment variable {VARIABLE}\n")
+    assert said.err.endswith(f"set the environment variable {VARIABLE} to a folder\n")
     monkeypatch.setenv(VARIABLE, "~/models")
     code, said = command("models", "list")
     assert code == 78
@@ -68,7 +68,7 @@ def test_a_home_that_cannot_be_written_names_the_variable(command, small_model, 
     code, said = command("models", "import", small_model, "--name", "mine")
     assert code == 73
     assert len(said.err.splitlines()) == 1
-    assert f"another one in the environment variable {VARIABLE}" in said.err
+    assert f"set the environment variable {VARIABLE}" in said.err
 
 
 DRAW = """

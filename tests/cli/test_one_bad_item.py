@@ -83,6 +83,6 @@ def test_prepare_goes_on_and_says_why(command, scan, tmp_path, monkeypatch):
     assert (found["scans"], found["prepared"]) == (3, 1)
     assert {entry["scan"] for entry in found["failed"]} == {"lost_FLAIR", "b\\xe9_FLAIR"}
     assert found["left_out"] == [
-        {"reason": "of another contrast than --modality FLAIR", "images": 1, "first": "good_T1w.nii.gz"}
+        {"reason": "of a contrast other than --modality FLAIR", "images": 1, "first": "good_T1w.nii.gz"}
     ]
     assert len((out / "manifest.tsv").read_text().splitlines()) == 2

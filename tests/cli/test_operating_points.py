@@ -137,7 +137,7 @@ def test_what_cannot_be_added_is_said_before_anything_is_scored(calibrate, small
     before = load_bundle(small_model).calibration
     said = calibrate(manifest, "--add", code=2)
     assert "T1w" in said.err
-    assert "calibrated yet" in said.err
+    assert "without thresholds" in said.err
     said = calibrate(small_cohort(FLAIR, folder="other"), "--add", "--default", "ml:2", code=2)
     assert "'ml:2'" in said.err
     assert "dice, fpr:0.01" in said.err

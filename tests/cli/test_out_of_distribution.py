@@ -51,7 +51,7 @@ def test_a_scan_that_is_upside_down(detect):
 @pytest.mark.slow
 def test_a_pet(detect):
     said, qc = detect(paint(FDG, 7), "scan_T1w")
-    assert "halebrain: warning: scan_T1w: shows the intensities of no T1w, T2w or FLAIR" in said
+    assert "halebrain: warning: scan_T1w: intensities unlike T1w, T2w and FLAIR" in said
     assert "as smooth as PET" in said
     assert qc["contrast"] == "unknown"
     assert qc["out_of_distribution"]
@@ -60,6 +60,6 @@ def test_a_pet(detect):
 @pytest.mark.slow
 def test_a_t1_that_is_called_flair(detect):
     said, qc = detect(paint(T1, 3), "scan_FLAIR")
-    assert "its name says FLAIR, but it looks like T1w" in said
+    assert "its name says FLAIR, but the image looks like T1w" in said
     assert qc["contrast"] == "T1w"
     assert not qc["out_of_distribution"]

@@ -54,7 +54,7 @@ def test_results_lie_where_the_scan_does_for_every_program(command, bundled, rec
     out = tmp_path / "out"
     code, said = command("detect", "-i", record.image, "-o", out, "--threshold", 0.05, "--no-progress")
     assert code == 0
-    assert f"its header places it twice, {APART_MM:.1f} mm apart" in said.err
+    assert f"sform and qform of its header differ by {APART_MM:.1f} mm" in said.err
     written = sorted(out.glob("*.nii.gz"))
     assert len(written) == 7
     for path in written:
@@ -89,12 +89,12 @@ def test_own_scores_are_evaluated_at_their_threshold(command, bundled, record, t
     how = ("--predictions", maps, "--references", truth, "--no-progress")
     code, said = command("evaluate", *how, "--threshold", threshold, "-o", tmp_path / "e")
     assert code == 0
-    assert "predictions are taken as anomaly maps" in said.err
+    assert "predictions are read as anomaly maps" in said.err
     summary = json.loads((tmp_path / "e" / "summary.json").read_text())
     assert summary["provenance"]["options"]["graded"] is True
     dice = next(s["mean"] for s in summary["summaries"] if (s["group"], s["metric"]) == ("all", "dice"))
     assert dice == pytest.approx(expected, abs=1e-5)
-    assert "predictions are taken as anomaly maps" in (tmp_path / "e" / "index.html").read_text()
+    assert "predictions are read as anomaly maps" in (tmp_path / "e" / "index.html").read_text()
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_a_brain_mask_and_a_way_to_find_one_exclude_each_other(command, record, 
     how = ("--brain-mask", record.image, "--brain", "atlas", "-o", tmp_path / "out")
     code, said = command("detect", "-i", record.image, *how)
     assert (code, said.err.count("\n")) == (2, 1)
-    assert "--brain goes without --brain-mask" in said.err
+    assert "--brain and --brain-mask exclude each other" in said.err
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from halebrain.report.embedding import read_page
 
 @pytest.fixture
 def detected(small_model, small_cohort, command, tmp_path):
-    """One scan that was looked at; return its folder, its names and the scan."""
+    """One processed scan; return its folder, its names and the scan."""
     manifest = small_cohort([("a", "FLAIR", "test", "ms")])
     scan = manifest.parent / "sub-a_FLAIR.nii.gz"
     out = tmp_path / "out"
@@ -43,7 +43,7 @@ def test_a_file_that_is_gone_is_made_again(detected, command, small_model):
     code, said = command(*detect)
     assert code == 0, said.err
     assert names.page.is_file()
-    assert f"made again, as {names.page.name} is gone" in said.err
+    assert f"processed again, as {names.page.name} is missing" in said.err
     assert names.file("anomaly", "mask").read_bytes() == before
     stamp = names.page.stat().st_mtime_ns
     assert command(*detect)[0] == 0
@@ -113,7 +113,7 @@ def test_a_threshold_that_nothing_reaches_is_an_empty_table(detected, command):
     out, names, _ = detected
     assert command("report", out, "--threshold", 5, "--no-progress")[0] == 0
     assert table(names) == []
-    assert "Nothing reaches the threshold." in names.page.read_text()
+    assert "No finding at this threshold." in names.page.read_text()
 
 
 def test_a_lost_page_needs_the_scan(detected, command, tmp_path):

@@ -86,7 +86,7 @@ def test_a_finished_scan_whose_file_changed_is_not_taken_for_done(look):
     shutil.copy(scans[0], scans[1])
     code, said = call()
     assert code == 3
-    assert "results made otherwise are there" in said.err
+    assert "results made with other settings exist" in said.err
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
     provenance.write_text('{"threshold": ')
     code, said = call()
     assert code == 0, said.err
-    assert "sub-a_FLAIR: made again: a provenance must be JSON" in said.err
+    assert "sub-a_FLAIR: processed again: a provenance file must be JSON" in said.err
     assert json.loads(provenance.read_text()) | {"seconds": 0} == whole | {"seconds": 0}
 
 

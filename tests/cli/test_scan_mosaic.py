@@ -33,7 +33,7 @@ def test_pieces_that_the_mask_leaves_out_are_not_outlined(monkeypatch: pytest.Mo
     outline, note = picture(monkeypatch, min_lesion_mm3=30.0)
     assert outline[4:6, 4:6, 4:6].all()
     assert outline.sum() == 8
-    assert "at least 0.500 (ml:1), but pieces under 30 mm³." in note
+    assert "at least 0.500 (ml:1), without components under 30 mm³." in note
 
 
 def test_without_a_smallest_size_all_that_reaches_the_threshold_in_the_brain_is_outlined(

@@ -180,7 +180,7 @@ def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, smal
     more = ["--reconstructor", small_model, "--variant", "unet", "--set", "regime=weak"]
     code, said = train(command, "segmenter", manifest, tmp_path / "s", *more)
     assert code == 0, said.err
-    new = about.model_copy(update={"data": "The model whose reconstructor this has: Ten brains."})
+    new = about.model_copy(update={"data": "Model of the reconstructor: Ten brains."})
     assert load_bundle(tmp_path / "s" / "model").about == new
     assert "Licence of the weights: CC-BY-4.0" in (tmp_path / "s" / "model" / "card.md").read_text()
 

@@ -44,7 +44,7 @@ def test_it_prints_the_address_opens_the_browser_and_ends(folder, command, inter
     assert re.fullmatch(address, said.out.strip())
     assert re.fullmatch(address, opened[0])
     assert opened[0] != said.out.strip()  # what a browser is started with is good once
-    assert "ended" in said.err
+    assert "stopped" in said.err
 
 
 def test_without_a_browser(folder, command, interrupted, monkeypatch):
@@ -99,5 +99,5 @@ def test_ctrl_c_ends_a_running_service(folder):
         process.kill()
         process.communicate()
     assert process.returncode == 0
-    assert said.splitlines()[-1] == "halebrain: ended"
+    assert said.splitlines()[-1] == "halebrain: stopped"
     assert "Traceback" not in said

@@ -1,1 +1,1 @@
-"""Floor 9: one file a verb; parse, call one function, exit. Heavy imports live inside the commands."""
+"""Layer 9: one file per command; parse, call one function, exit. Heavy imports are inside the commands."""

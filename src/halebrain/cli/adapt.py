@@ -26,15 +26,13 @@ def adapt(
         typer.Option(
             "--pathology",
             autocompletion=completion.among(*completion.PATHOLOGIES),
-            help="Adapt to these only; other annotated scans are scored before and after.",
+            help="Adapt to these diseases only; other annotated scans are scored before and after.",
         ),
     ] = None,
     modality: options.Modalities = None,
     config: options.ConfigPath = None,
     overrides: options.Overrides = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of everything that is drawn; the same as seed=.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed; the same as seed=.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -43,7 +41,7 @@ def adapt(
 ) -> None:
     """Fine-tune a model on a few annotated scans (1 to 20), raw or prepared. The new model is OUTPUT/model.
 
-    Rows of the split "test" take no part; they are scored before and after. The same command goes on where it stopped.
+    Rows of the split "test" take no part; they are scored before and after. Run the same command again to resume.
     """
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.adaptation.config import AdaptConfig
@@ -81,7 +79,7 @@ def adapt(
 
 
 def _tell(results: Results, output: Path, paths: list[Path]) -> None:
-    """Close with what was made, where it is and what to do with it."""
+    """Print the closing summary: results, paths and next step."""
     for path in paths:
         results.line(path)
     said = json.loads((output / "adaptation.json").read_text(encoding="utf-8"))
@@ -109,7 +107,7 @@ def _clear(output: Path, source: Path) -> None:
         or not any("adapted_from" in stage for stage in load_bundle(model).training.values())
     ):
         raise DataError(
-            "--overwrite replaces an adaptation only",
+            "--overwrite only replaces an adaptation",
             received="the model to adapt" if model.resolve() == source.resolve() else "another model",
             where=model,
             remedy="choose another --output",
@@ -123,7 +121,7 @@ def _clear(output: Path, source: Path) -> None:
 
 
 def _refuse_another(output: Path, identity: str) -> bool:
-    """Return whether this very adaptation is there already.
+    """Return whether the same adaptation exists already.
 
     Raises:
         CannotWriteError: Another one is.

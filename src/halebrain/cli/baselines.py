@@ -19,7 +19,7 @@ _LEAST_SCANS = 2
 def fit_atlases(manifest: "Manifest", rows: "Manifest", preprocessor: "Preprocessor") -> "dict[str, AtlasModel]":
     """Return one atlas a modality of `rows`, fitted on the healthy scans of the split "train".
 
-    Subjects that are evaluated take no part. A modality without two such scans has no atlas, and stderr says so.
+    Subjects that are evaluated take no part. A modality without two such scans has no atlas, with a note on stderr.
 
     Args:
         manifest: The whole table.
@@ -86,6 +86,6 @@ def _working_scans(
         volume = read_volume(record.image)
         scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
         if scan.qc["registration_failed"]:
-            typer.echo(f"halebrain: {record.scan_id} does not register and is left out of the atlas", err=True)
+            typer.echo(f"halebrain: {record.scan_id} failed to register and is left out of the atlas", err=True)
             continue
         yield scan.image, scan.brain_mask

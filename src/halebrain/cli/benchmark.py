@@ -1,4 +1,4 @@
-"""`halebrain benchmark`: many methods, trained and judged in the same frame."""
+"""`halebrain benchmark`: train and evaluate many methods in the same way."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def benchmark(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train and judge every method of a file on seen and unseen diseases; the same command goes on where it stopped."""
+    """Train and evaluate every method of a file on seen and unseen diseases; run it again to resume."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.benchmark.config import MatrixConfig
     from halebrain.benchmark.run import run_benchmark
@@ -36,7 +36,9 @@ def benchmark(
 
     found = options.find_config(config, "matrix")
     if found is None:
-        raise UsageError("a benchmark needs a file", remedy="give -c FILE, or -c cpu for the shipped one")
+        raise UsageError(
+            "a benchmark needs a configuration file", remedy="give -c FILE, or -c cpu for the shipped configuration"
+        )
     settings = load_config(MatrixConfig, found, overrides or [])
     outcome = run_benchmark(settings, output, device=options.find_device(device))
     told = Results("benchmark", as_json=as_json)
@@ -82,9 +84,9 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
     runs = method_runs(outcome)
     if not runs:
         raise DataError(
-            "a benchmark needs one cell that works",
+            "a benchmark needs at least one finished cell",
             received=f"{len(outcome.failures)} failed",
-            remedy="mend what the lines above say; the same command goes on",
+            remedy="fix the problems above, then run the same command again; it resumes",
         )
     reference = reference_title(config, plan(config))
     table = build_matrix(runs, config.columns, reference=reference)

@@ -29,35 +29,40 @@ class Level(StrEnum):
 
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="The BIDS data set.")],
-    out_dir: Annotated[Path, typer.Argument(help="The derivative: BIDS_DIR/derivatives/halebrain, or elsewhere.")],
-    level: Annotated[Level, typer.Argument(help="participant: look at scans; group: one table of all results.")],
+    out_dir: Annotated[
+        Path, typer.Argument(help="The output data set: BIDS_DIR/derivatives/halebrain, or another folder.")
+    ],
+    level: Annotated[Level, typer.Argument(help="participant: process scans; group: one table of all results.")],
     model: options.ModelPath = None,
     participant_label: Annotated[
         list[str] | None,
-        typer.Option("--participant-label", "--participant_label", help="Only these, with or without sub-."),
+        typer.Option(
+            "--participant-label", "--participant_label", help="Only these participants, with or without sub-."
+        ),
     ] = None,
     session_label: Annotated[
-        list[str] | None, typer.Option("--session-label", "--session_label", help="Only these, with or without ses-.")
+        list[str] | None,
+        typer.Option("--session-label", "--session_label", help="Only these sessions, with or without ses-."),
     ] = None,
     bids_filter_file: Annotated[
-        Path | None, typer.Option("--bids-filter-file", help='JSON of what names must say: {"t1w": {"run": 1}}.')
+        Path | None, typer.Option("--bids-filter-file", help='JSON of BIDS filters: {"t1w": {"run": 1}}.')
     ] = None,
     modality: Annotated[
         list[str] | None,
         typer.Option(
             "--modality",
             autocompletion=completion.among(*completion.MODALITIES, "T1ce", "inplaneT2"),
-            help="T1w, T2w, FLAIR, T1ce, inplaneT2; default: what the model learned from.",
+            help="T1w, T2w, FLAIR, T1ce, inplaneT2; default: the contrasts of the model's training data.",
         ),
     ] = None,
     skip_bids_validation: Annotated[
-        bool, typer.Option("--skip-bids-validation", help="Take the data set as it is.")
+        bool, typer.Option("--skip-bids-validation", help="Do not run the BIDS validator.")
     ] = False,
     work_dir: Annotated[
-        Path | None, typer.Option("--work-dir", "-w", help="Where temporary files go; empty afterwards.")
+        Path | None, typer.Option("--work-dir", "-w", help="Folder for temporary files, which are removed at the end.")
     ] = None,
     threshold: Annotated[
-        str, typer.Option("--threshold", help="auto, a number, or a stored name (fpr:0.01).")
+        str, typer.Option("--threshold", help="auto, a number, or the name of a stored threshold (fpr:0.01).")
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
     brain: Annotated[
@@ -65,23 +70,25 @@ def bids(
         typer.Option(
             "--brain",
             autocompletion=completion.among(*completion.BRAINS),
-            help="How brains are found: auto, stripped, synthstrip, hdbet, deepbet or atlas.",
+            help="Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.",
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Seed of everything that is drawn.")] = 0,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Random seed.")] = 0,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise samples per level.")] = 1,
     batch_size: options.BatchSize = 16,
     device: options.Device = "auto",
-    n_procs: Annotated[int, typer.Option("--n-procs", "--nprocs", min=1, help="Scans at once, a process each.")] = 1,
+    n_procs: Annotated[
+        int, typer.Option("--n-procs", "--nprocs", min=1, help="Number of scans in parallel, one process each.")
+    ] = 1,
     threads: options.Threads = None,
     stop_on_first_crash: Annotated[
-        bool, typer.Option("--stop-on-first-crash", help="End with the first scan that fails.")
+        bool, typer.Option("--stop-on-first-crash", help="Stop at the first scan that fails.")
     ] = False,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run goes on from what is there."""
+    """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run resumes."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.io.bids_derivative import begin_derivative, check_place
     from halebrain.io.volume import stem_of
@@ -107,10 +114,10 @@ def bids(
     if failed:
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         raise PartialFailureError(
-            "every scan should be looked at",
+            "every scan should be processed",
             received=f"{len(failed)} of {len(images)} that failed: {', '.join(list(failed)[:_SHOWN])}{more}",
             where=out_dir / "logs",
-            remedy="mend what each record says; the same command then looks at those only",
+            remedy="fix the problem in each record, then run the same command again; it processes only those scans",
         )
 
 
@@ -122,7 +129,7 @@ def _tell(
     index: Path,
     left_out: list[dict[str, object]],
 ) -> None:
-    """Close with what was found, where it is and what to do with it."""
+    """Print the closing summary: findings, paths and next step."""
     from halebrain.cli.found import found_scan, summed_up
     from halebrain.inference.cohort import bids_scan
 
@@ -161,12 +168,12 @@ def _check_dataset(dataset: Path, *, skip: bool) -> None:
             f"a BIDS data set must have a {DESCRIPTION} with Name and BIDSVersion",
             received=f"no {lacking[0]}",
             where=dataset,
-            remedy="--skip-bids-validation takes it as it is",
+            remedy="--skip-bids-validation uses it without these",
         )
     program = find_validator()
     if program is None:
-        said = "the BIDS validator is not there and was left out; pip install 'halebrain[bids]' brings it"
-        typer.echo(f"halebrain: warning: {said}, --skip-bids-validation says that none is wanted", err=True)
+        said = "the BIDS validator is not installed and was not run; pip install 'halebrain[bids]' installs it"
+        typer.echo(f"halebrain: warning: {said}; --skip-bids-validation turns this warning off", err=True)
         return
     refuse_invalid(program, dataset)
 
@@ -180,13 +187,13 @@ def _query(
     if filter_file is not None:
         rules, others = read_rules(filter_file)
         if others:
-            said = f"the filters {', '.join(others)} concern no image that is looked at"
+            said = f"the filters {', '.join(others)} match no suffix that is processed"
             typer.echo(f"halebrain: warning: {said}", err=True)
     return BidsQuery(tuple(participants or ()), tuple(sessions or ()), tuple(modalities or ()), rules)
 
 
 def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> "Found[Path]":
-    """Return the scans that are meant: without a choice of contrasts, of those that the model learned from."""
+    """Return the selected scans; by default of the contrasts of the model's training data."""
     from dataclasses import replace
 
     from halebrain.io.bids_query import MODALITIES, select_scans
@@ -202,6 +209,6 @@ def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> "Found[Pat
         return select_scans(dataset, query)
     every = select_scans(dataset, query)
     chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
-    reason = f"of other contrasts: the model learned from {', '.join(sorted(learned))}, and --modality takes them"
+    reason = f"of other contrasts: the model was trained on {', '.join(sorted(learned))}; --modality includes them"
     other = [LeftOut(path.relative_to(dataset).as_posix(), reason) for path in every if path not in set(chosen)]
     return Found(chosen, [*every.left_out, *other])

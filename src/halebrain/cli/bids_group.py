@@ -1,4 +1,4 @@
-"""What the BIDS App says of all scans together: the group level's table, the page of all scans, the participants."""
+"""Group results of the BIDS App: the group table, the page of all scans, the participants."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,17 +27,17 @@ def write_overview(derivative: Path, dataset: Path, *, looked_at: Iterable[str],
     from halebrain.io.bids_participants import write_participants
 
     write_participants(derivative, dataset)
-    # Each scan has a record of its own, so that jobs that share the folder do not lose each other's failures.
+    # Each scan has its own record, so that jobs that share the folder do not lose each other's failures.
     return write_index(derivative, looked_at, failed, recorded=recorded_failures)
 
 
 def write_group(derivative: Path, dataset: Path, results: Results) -> None:
-    """Write the table of all results, its dictionary and the page of all scans, and tell where they are.
+    """Write the table of all results, its dictionary and the page of all scans, and report their paths.
 
     Args:
         derivative: Where the results of participants are.
         dataset: The BIDS data set that they are of.
-        results: Where to tell it.
+        results: Receives the paths.
 
     Raises:
         MissingInputError: There is no result.

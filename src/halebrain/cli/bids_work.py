@@ -1,4 +1,4 @@
-"""The participant level of the BIDS App: scan after scan, in this process or in several, with a record of failures."""
+"""The participant level of the BIDS App: process scans in one or several processes, with a record of failures."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Looking:
-    """How scans are looked at.
+    """Settings for processing scans.
 
     Args:
         dataset: The BIDS data set.
@@ -29,7 +29,7 @@ class Looking:
         threshold: "auto", a number, or a stored name.
         min_lesion_mm3: Smallest lesion kept; `None` = the model's own.
         device: Name of the device.
-        overwrite: Replace results made otherwise.
+        overwrite: Replace results made with other settings.
         settings: More of `Predictor`.
     """
 
@@ -46,12 +46,12 @@ class Looking:
 def look_at_all(
     looking: Looking, images: Sequence[Path], *, n_procs: int, threads: int | None, stop: bool
 ) -> dict[str, str]:
-    """Look at every scan, and return name → reason of those that failed.
+    """Process every scan, and return name → reason of those that failed.
 
     Args:
         looking: How.
         images: Scans of the data set.
-        n_procs: Scans at once; more than one are looked at in processes of their own.
+        n_procs: Scans in parallel; more than one run in separate processes.
         threads: CPU threads of each process; `None` = the cores, shared out.
         stop: Raise the first error instead of going on.
     """
@@ -64,7 +64,7 @@ def look_at_all(
     _check_model(looking, alone=alone)
     failed = {}
     with ProgressBar("Detecting", len(images)) as bar:
-        # A step within a scan is told in this process only; others tell when a scan is done.
+        # Steps within a scan are shown for this process only; other processes report finished scans.
         look = partial(_look_at, looking, bar=bar if alone else None, named=len(images) > 1)
         found = map_items(look, images, workers=0 if alone else n_procs, threads=each)
         for done, (index, error) in enumerate(found, start=1):
@@ -93,13 +93,13 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
             record = json.loads(path.read_text(encoding="utf-8"))
             place, reason = derivative / record["input_in_dataset"], str(record["error"])
         except FileNotFoundError:
-            continue  # another job has just mended it
+            continue  # another job has just completed it
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "a record of a failure must be readable JSON",
                 received=error,
                 where=path,
-                remedy="remove it, and run the participant again",
+                remedy="remove it, and run the participant level again",
             ) from error
         if not OutputNames(place.parent, path.stem).provenance.is_file():
             found[path.stem] = reason
@@ -107,7 +107,7 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
 
 
 def _look_at(looking: Looking, image: Path, *, bar: "ProgressBar | None", named: bool) -> None:
-    """Look at one scan, and move the bar through it where there is one."""
+    """Process one scan, and advance the progress bar if there is one."""
     from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scan_steps import begin_scan
     from halebrain.inference.cohort import bids_scan
@@ -121,7 +121,7 @@ def _look_at(looking: Looking, image: Path, *, bar: "ProgressBar | None", named:
 
 
 def _check_model(looking: Looking, *, alone: bool) -> None:
-    """Load the model once before any scan: what is wrong with it, or with the device, is wrong with all of them."""
+    """Load the model once before any scan, as problems of model or device affect all scans."""
     from halebrain.cli import options
 
     options.find_device(looking.device)

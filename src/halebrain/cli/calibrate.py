@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Model: a folder; with --output also a zip or a name.")],
+    model: Annotated[Path, typer.Argument(help="Model folder; with --output also a zip or a name.")],
     manifest: options.ManifestPath,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where the calibrated model goes, a new folder; MODEL stays as it is."),
+        typer.Option("--output", "-o", help="New folder for the calibrated model; MODEL is not changed."),
     ] = None,
     modality: options.Modalities = None,
     pathology: options.Pathologies = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Of a data set: its thresholds are kept beside the others, as dice@NAME."),
+        typer.Option("--name", help="Name of the data set: its thresholds are stored separately, as dice@NAME."),
     ] = None,
     add: Annotated[
         bool,
-        typer.Option("--add", help="Add the modalities of this manifest to those that are calibrated already."),
+        typer.Option("--add", help="Add the modalities of this manifest to the existing thresholds."),
     ] = False,
     default: Annotated[
         str | None,
         typer.Option(
-            "--default", help="What --threshold auto means: dice where there are lesions, or ml:1, fpr:0.01 …"
+            "--default", help="Threshold that --threshold auto uses: dice if there are lesions, or ml:1, fpr:0.01 …"
         ),
     ] = None,
     healthy_share: Annotated[
@@ -48,7 +48,7 @@ def calibrate(
             "--healthy-share",
             min=0.5,
             max=0.99,
-            help="Healthy people in whom ml: thresholds must hold: 0.5 = the median one, 0.9 = nine of ten.",
+            help="Fraction of healthy people within the limit of ml: thresholds: 0.5 = the median, 0.9 = nine of ten.",
         ),
     ] = 0.5,
     seed: options.Seed = 0,
@@ -57,7 +57,7 @@ def calibrate(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Choose thresholds on the split "val" and store them in MODEL, with a hash of the scans that they come from."""
+    """Choose thresholds on the split "val" and store them in MODEL, with a hash of these scans."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.io.manifest import Manifest
 
@@ -105,15 +105,15 @@ def calibrate(
         | stated,
     )
     failures.refuse(
-        "every scan should take part in the thresholds",
+        "every scan should be used for the thresholds",
         len(rows),
         where=manifest,
-        remedy="the thresholds are stored, chosen without them; mend what each line says and calibrate again",
+        remedy="the thresholds are stored, chosen without them; fix the problem in each line and calibrate again",
     )
 
 
 def _warn_of_few(rows: "Manifest", healthy_share: float) -> None:
-    """Say of which contrasts there are too few healthy scans for the confidence that thresholds by volume have."""
+    """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
     from halebrain.core.modality import standard_modality
     from halebrain.evaluation.false_volume import CONFIDENCE, reached_confidence
     from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
@@ -147,12 +147,12 @@ def run_calibration(
     Args:
         model: The bundle; a folder, or with `output` a zip or a name.
         rows: Validation scans.
-        failures: Takes in scans that fail; the thresholds are chosen without them.
+        failures: Collects scans that fail; the thresholds are chosen without them.
         seed: The user's seed.
-        device: Where the networks run.
+        device: Device of the networks.
         name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
         add: Keep what is there, and add the modalities of these scans.
-        default: Name of the threshold that is used unless said otherwise; `None` = as it was where thresholds are
+        default: Name of the threshold that is used by default; `None` = as it was where thresholds are
             kept, else "dice" where there are annotated scans.
         healthy_share: The share of healthy people in whom the thresholds by false volume hold; ½ = the median one.
         output: Folder of the copy; `None` = the bundle itself.
@@ -162,7 +162,7 @@ def run_calibration(
         MissingInputError: There is no validation scan, none healthy or annotated, no model, or nothing to add to.
         DataError: The model was trained on one of them.
         UsageError: A modality to add is there already, the default is the name of no threshold, or the model is no
-            folder and nothing says where a copy goes.
+            folder and no output folder is given.
     """
     from halebrain.cli.calibrating import check_addition, check_default, fit_calibration
     from halebrain.inference.predictor import Predictor
@@ -173,7 +173,7 @@ def run_calibration(
         raise MissingInputError(
             'calibration needs scans of the split "val"',
             where=rows.source or "manifest",
-            remedy='write val under "split" for some subjects, and look at --modality and --pathology',
+            remedy='write val under "split" for some subjects, and check --modality and --pathology',
         )
     source = _source(model, output)
     bundle = load_bundle(source)
@@ -203,9 +203,9 @@ def _source(model: Path, output: Path | None) -> Path:
     source = find_model(model)
     if output is None and not source.is_dir():
         raise UsageError(
-            "thresholds are stored in a model's folder",
+            "thresholds are stored in a model folder",
             received=f"a zip, {source}",
-            remedy="say where the calibrated model goes: --output FOLDER",
+            remedy="give a folder for the calibrated model: --output FOLDER",
         )
     if output is not None and output.exists():
         raise CannotWriteError("the output must not exist yet", where=output, remedy="choose another")

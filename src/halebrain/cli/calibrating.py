@@ -1,4 +1,4 @@
-"""What calibration does between a manifest and the thresholds: score every scan, fit over all and by modality."""
+"""Calibration: score every scan of a manifest, fit thresholds over all scans and by modality."""
 
 from collections import Counter
 from dataclasses import replace
@@ -28,7 +28,7 @@ def fit_calibration(
         predictor: The model.
         rows: The scans; those that are neither healthy nor annotated take no part.
         healthy_share: The share of healthy people in whom the thresholds by false volume hold.
-        failures: Takes in scans that fail; the thresholds are chosen, and say so, without them.
+        failures: Collects scans that fail; the thresholds are chosen without them, with a note.
 
     Raises:
         MissingInputError: None takes part.
@@ -84,7 +84,7 @@ def check_addition(rows: "Manifest", before: "Calibration | None", name: str | N
 
     Raises:
         MissingInputError: The model has no thresholds yet.
-        UsageError: It has some of its own for one of the modalities already.
+        UsageError: It already has own thresholds for one of the modalities.
     """
     from halebrain.core.modality import standard_modality
     from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
@@ -95,10 +95,10 @@ def check_addition(rows: "Manifest", before: "Calibration | None", name: str | N
     coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
     if taken := sorted(coming & before.calibrated_modalities(name)):
         raise UsageError(
-            "--add takes modalities that are not calibrated yet",
+            "--add takes only modalities without thresholds",
             received=", ".join(taken),
             where=rows.source or "manifest",
-            remedy="choose others with --modality, or calibrate anew without --add",
+            remedy="choose others with --modality, or calibrate again without --add",
         )
 
 
@@ -159,7 +159,7 @@ def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any], healthy_sh
         value, share = fit_false_positive_rate([scan.scores for scan in scans], rate)
         found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
     smallest = scans[0].min_lesion_mm3
-    pieces = f", pieces of {smallest:g} mm³ and more" if smallest > 0 else ""
+    pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
     whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{100 * healthy_share:g}% of healthy scans"
     sure = whole_percent(reached_confidence(len(scans), healthy_share=healthy_share))
     for volume_ml in VOLUMES_ML:

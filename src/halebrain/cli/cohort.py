@@ -12,7 +12,7 @@ from halebrain.core.wording import counted
 
 
 class Variety(StrEnum):
-    """How much scans differ."""
+    """How much scans vary."""
 
     usual = "usual"
     wide = "wide"
@@ -21,13 +21,13 @@ class Variety(StrEnum):
 def cohort(
     output: options.Output,
     subjects: Annotated[int, typer.Option("--subjects", min=0, help="Healthy subjects.")] = 20,
-    patients: Annotated[int, typer.Option("--patients", min=0, help="Patients of each pathology.")] = 5,
+    patients: Annotated[int, typer.Option("--patients", min=0, help="Patients per pathology.")] = 5,
     modality: Annotated[
         list[str] | None,
         typer.Option(
             "--modality",
             autocompletion=completion.among(*completion.MODALITIES, "random"),
-            help="T1w, T2w, FLAIR, random.",
+            help="T1w, T2w, FLAIR, random (synthetic contrast).",
         ),
     ] = None,
     pathology: Annotated[
@@ -39,21 +39,23 @@ def cohort(
         ),
     ] = None,
     seed: options.Seed = 0,
-    spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size.")] = 2.0,
+    spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=4.0, help="Voxel size in mm.")] = 2.0,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Folder of label maps (FreeSurfer, SynthSeg) to make brains of.")
+        Path | None, typer.Option("--labels", help="Folder of label maps (FreeSurfer, SynthSeg) as anatomies.")
     ] = None,
     t1: Annotated[
-        Path | None, typer.Option("--t1", help="Healthy T1 scans to make brains of: a folder or a manifest.")
+        Path | None, typer.Option("--t1", help="Healthy T1 scans as anatomies: a folder or a manifest.")
     ] = None,
     variety: Annotated[
         Variety,
         typer.Option("--variety", help="wide: many scanners, artefacts, imperfect stripping."),
     ] = Variety.usual,
     prefix: Annotated[
-        str, typer.Option("--prefix", help="What subjects' names begin with: other people than another cohort's.")
+        str, typer.Option("--prefix", help="Prefix of subject labels, for other subjects than those of another cohort.")
     ] = "",
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes, one thread each; 0: this one.")] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Number of processes, one thread each; 0 = the main process.")
+    ] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
@@ -92,7 +94,7 @@ def cohort(
     results.line(path)
     people = counted(len(manifest.subjects()), "virtual subject")
     results.finish(
-        f"{people}, {counted(len(manifest), 'scan')}; a picture of them: {montage}",
+        f"{people}, {counted(len(manifest), 'scan')}; overview: {montage}",
         wrote=[output],
         then=[command_line("train", "reconstructor", "-c", "demo", "--manifest", path, "-o", "runs/stage1")],
         document={

@@ -1,4 +1,4 @@
-"""What the shell offers at a tab: names that are known without a heavy library."""
+"""Shell completion: names that are known without loading a heavy library."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 _CONFIGS = Path(__file__).parent.parent / "configs"
 _KINDS = {"benchmark": "matrix", "prepare": "reconstructor"}
-"""Command → how the names of its shipped configurations begin, where that is not its own name."""
+"""Command → prefix of its shipped configurations, if it is not the name of the command."""
 
 
 def among(*known: str) -> Callable[[str], list[str]]:
-    """Return what offers the known words that begin as the user has begun."""
+    """Return a completer of known words."""
 
     def offer(incomplete: str) -> list[str]:
         return _begun(incomplete, known)
@@ -24,14 +24,14 @@ def among(*known: str) -> Callable[[str], list[str]]:
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Offer the models that have a name; where none fits, the shell goes on with paths."""
+    """Complete model names; if none fits, the shell completes paths."""
     from halebrain.models.store import stored_models
 
     return _begun(incomplete, [model.name for model in stored_models()])
 
 
 def config_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offer the shipped configurations of the command that is typed; where none fits, the shell goes on with paths."""
+    """Complete the shipped configurations of the command; if none fits, the shell completes paths."""
     command = context.info_name or ""
     kind = _KINDS.get(command, command)
     return _begun(incomplete, list(shipped_configs(kind)))

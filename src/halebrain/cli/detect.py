@@ -29,43 +29,43 @@ def detect(
     model: options.ModelPath = None,
     brain_mask: Annotated[
         Path | None,
-        typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it the brain is found."),
+        typer.Option("--brain-mask", help="Brain mask on the scan's grid; without it, the brain is extracted."),
     ] = None,
     brain: Annotated[
         str,
         typer.Option(
             "--brain",
             autocompletion=completion.among(*completion.BRAINS),
-            help="How: auto (stripped scans as they are, else the best at hand), stripped, synthstrip, hdbet, "
+            help="Brain extraction: auto (the best one installed; stripped scans stay), stripped, synthstrip, hdbet, "
             "deepbet or atlas.",
         ),
     ] = "auto",
     threshold: Annotated[
-        str, typer.Option("--threshold", help="auto, a number, or a stored name (ml:1, fpr:0.01).")
+        str, typer.Option("--threshold", help="auto, a number, or the name of a stored threshold (ml:1, fpr:0.01).")
     ] = "auto",
     modality: Annotated[
         str,
         typer.Option(
             "--modality",
             autocompletion=completion.among("auto", *completion.MODALITIES, "T1ce"),
-            help="auto (manifest, file name, else the image's own contrast), T1w, T2w, FLAIR or T1ce.",
+            help="Contrast: auto (from manifest or file name, else inferred from the image), T1w, T2w, FLAIR or T1ce.",
         ),
     ] = "auto",
     min_lesion_mm3: options.MinLesion = None,
     seed: options.Seed = 0,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise draws at each level.")] = 1,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Noise samples per level.")] = 1,
     batch_size: options.BatchSize = 16,
     device: options.Device = "auto",
     dicom_seg: Annotated[
         bool,
-        typer.Option("--dicom-seg", help="Write the mask of DICOM scans as DICOM-SEG too (needs the extra dicom)."),
+        typer.Option("--dicom-seg", help="Also write the mask of DICOM scans as DICOM-SEG (needs the extra dicom)."),
     ] = False,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find what is abnormal in a scan: anomaly map, mask, pseudo-healthy scan, lesion table, a page with a viewer."""
+    """Detect anomalies in scans. Writes anomaly map, mask, pseudo-healthy scan, lesion table and page."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.cli.detecting import detect_scan
     from halebrain.cli.found import found_scan
@@ -76,7 +76,7 @@ def detect(
     from halebrain.io.bids_participants import write_participants
 
     if brain_mask is not None and brain != "auto":
-        raise UsageError("--brain goes without --brain-mask", received="both", remedy="leave one of them out")
+        raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
     results = Results("detect", as_json=as_json)
     scans = find_scans(source, brain_mask=brain_mask)
     left_out = tell_left_out(scans.left_out)
@@ -113,10 +113,10 @@ def detect(
     index = None if single else write_index(output, [scan.name for scan in scans], reasons)
     _tell(results, output, found, reasons, index, left_out)
     failures.refuse(
-        "every scan should be looked at",
+        "every scan should be processed",
         len(scans),
         where=output / FAILED,
-        remedy="mend what each line says; the same command then looks at those only",
+        remedy="fix the problem in each line, then run the same command again; it processes only those scans",
     )
 
 
@@ -128,17 +128,17 @@ def _tell(
     index: Path | None,
     left_out: list[dict[str, object]],
 ) -> None:
-    """Close with what was found, where it is and what to do with it."""
+    """Print the closing summary: findings, paths and next step."""
     from halebrain.cli.found import summed_up
 
     pages = [look_at(index if index is not None else scan["report"]) for scan in found[:1]]
     if pages and index is not None:
-        pages.append(f"{command_line('view', output)}   (the same pages, to accept or reject findings)")
+        pages.append(f"{command_line('view', output)}   (to accept or reject findings)")
     again = command_line("report", output, "--threshold", "VALUE")
     results.finish(
         summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
         wrote=[output],
-        then=[*pages, f"{again}   (another threshold, without a network)"] if found else (),
+        then=[*pages, f"{again}   (to change the threshold, without the networks)"] if found else (),
         document={
             "output": output,
             "index": index,
@@ -152,7 +152,7 @@ def _tell(
 def load_predictor(
     model: Path | None, threshold: str, modality: str, min_lesion_mm3: float | None, device: str, **settings: Any
 ) -> tuple["Predictor", "MaskChoice"]:
-    """Return a model that is ready to look at scans, and the choice of its mask.
+    """Return a loaded predictor and the threshold options.
 
     Args:
         model: Path or name; `None` = the default model.

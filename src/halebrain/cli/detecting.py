@@ -1,4 +1,4 @@
-"""What detection does between one scan and its files: skip what is done, run the networks, write all or nothing."""
+"""Detection of one scan: skip finished results, run the networks, write all files or none."""
 
 import io
 import time
@@ -30,16 +30,16 @@ def detect_scan(
     dicom_seg: bool = False,
     steps: "ScanSteps | None" = None,
 ) -> Path:
-    """Run one scan and write its files; a scan that is done already with the same settings is left as it is.
+    """Run one scan and write its files; finished results with the same settings are kept.
 
     Args:
         predictor: The model.
-        scan: What to look at.
-        folder: Where its files go.
+        scan: The scan.
+        folder: Output folder.
         choice: Threshold, smallest lesion and modality.
-        overwrite: Replace results made otherwise.
+        overwrite: Replace results made with other settings.
         dicom_seg: Write the mask as DICOM-SEG too.
-        steps: Told what begins; `None` = nobody waits for it.
+        steps: Receives the steps; `None` = no progress bar.
 
     Returns:
         The folder.
@@ -69,7 +69,7 @@ def detect_scan(
         return folder
     volume = read_volume(scan.image)
     if dicom_seg:
-        check_source(scan.image)  # refused now, not after the networks have run
+        check_source(scan.image)  # fail now, before the networks run
     start = time.perf_counter()
     notes = list(volume.notes)
     given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space, "notes": notes}
@@ -91,7 +91,7 @@ def detect_scan(
 
 
 def _asked(predictor: "Predictor", scan: "ScanInput", *, dicom_seg: bool) -> dict[str, Any]:
-    """Return what must be the same for results to be those of an earlier run, beside the threshold."""
+    """Return the settings, besides the threshold, that must match for results of an earlier run to be kept."""
     from halebrain.inference.detection import predictor_settings
     from halebrain.io.checksum import scan_sha256
 
@@ -105,7 +105,7 @@ def _asked(predictor: "Predictor", scan: "ScanInput", *, dicom_seg: bool) -> dic
 
 
 def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
-    """Return what else a provenance says of how results were made."""
+    """Return the other settings stored in a provenance."""
     from halebrain.core.versions import versions
     from halebrain.inference.detection import template_and_method
 
@@ -132,19 +132,19 @@ def _is_done(
     try:
         done = read_provenance(names.provenance)
     except DataError as error:
-        typer.echo(f"halebrain: {names.stem}: made again: {error.rule}, got {error.received}", err=True)
+        typer.echo(f"halebrain: {names.stem}: processed again: {error.rule}, got {error.received}", err=True)
         return False
-    # The same scan shows the same contrast, so there is no need to look at it again.
+    # The inferred contrast of the same scan does not change, so it is read from the earlier result.
     if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
         raise CannotWriteError(
-            "results made otherwise are there", where=names.folder, remedy="choose another or --overwrite"
+            "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
     promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
     promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
     promised += [names.segmentation] if asked.get("dicom_seg") else []
     lost = [path.name for path in promised if not path.exists()]
     if lost:
-        typer.echo(f"halebrain: {names.stem}: made again, as {', '.join(lost)} is gone", err=True)
+        typer.echo(f"halebrain: {names.stem}: processed again, as {', '.join(lost)} is missing", err=True)
     return not lost
 
 
@@ -155,7 +155,7 @@ def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", 
         return False
     now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
     then = done | {f"threshold.{key}": value for key, value in stated.items()}
-    if "scan_score" in done:  # a model calibrated anew may place it otherwise
+    if "scan_score" in done:  # a new calibration may change the percentile
         place = choice.scan_level(modality, done["scan_score"])
         now |= {key: value for key, value in place.items() if key in done}
     return all(then.get(key) == value for key, value in now.items())

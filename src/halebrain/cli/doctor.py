@@ -1,4 +1,4 @@
-"""`halebrain doctor`: what this installation has and lacks."""
+"""`halebrain doctor`: what is installed and what is missing."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ _EXTRAS = {
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Say which versions, devices, brain extractors, extras and models are there, and what would bring the others."""
+    """Show versions, devices, brain extractors, extras and models of this installation, and how to add missing ones."""
     found = examine()
     if as_json:
         typer.echo(to_json(found))
@@ -45,7 +45,7 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def examine() -> dict[str, dict[str, Any]]:
-    """Return section → what → how it stands; nothing is changed and no network is asked."""
+    """Return section → item → status; nothing is changed, and no network is used."""
     return {
         "versions": _versions(),
         "machine": _machine(),
@@ -64,7 +64,7 @@ def _versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing: install HaleBrain again"
+            found[name] = "missing: reinstall HaleBrain"
     return found
 
 
@@ -79,8 +79,8 @@ def _machine() -> dict[str, str]:
         "system": platform.platform(),
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads in use",
         "memory": _memory(),
-        "cuda": cuda if torch.cuda.is_available() else "none (all runs on the CPU)",
-        "mps": "there (on request: --device mps)" if torch.backends.mps.is_available() else "none",
+        "cuda": cuda if torch.cuda.is_available() else "none (everything runs on the CPU)",
+        "mps": "available (on request: --device mps)" if torch.backends.mps.is_available() else "none",
         "bf16": _bf16(),
     }
 
@@ -102,7 +102,7 @@ def _available_memory() -> int | None:
     import re
     from pathlib import Path
 
-    # The pages that `os.sysconf` calls free leave out what caches give back.
+    # The free pages of `os.sysconf` do not include reclaimable caches.
     table = Path("/proc/meminfo")
     found = re.search(r"^MemAvailable:\s+(\d+) kB", table.read_text(), re.MULTILINE) if table.is_file() else None
     return None if found is None else 1024 * int(found[1])
@@ -115,13 +115,13 @@ def _gpu(number: int) -> str:
     name, total = torch.cuda.get_device_name(number), torch.cuda.get_device_properties(number).total_memory
     try:
         free = f"{torch.cuda.mem_get_info(number)[0] / 1e9:.1f} GB free"
-    except RuntimeError as error:  # full, or another process has it to itself
-        free = f"not to be used now: {str(error).partition(chr(10))[0]}"
+    except RuntimeError as error:  # full, or in exclusive use by another process
+        free = f"not usable now: {str(error).partition(chr(10))[0]}"
     return f"{name} ({total / 1e9:.1f} GB, {free})"
 
 
 def _bf16() -> str:
-    """Return whether the device that is taken without a word computes in bf16."""
+    """Return whether the default device computes in bf16."""
     from halebrain.core.device import find_device
     from halebrain.training.fabric import resolve_precision
 
@@ -129,7 +129,7 @@ def _bf16() -> str:
     where = "the GPU" if device.type == "cuda" else "the CPU"
     if resolve_precision("auto", device) == "bf16-mixed":
         return f"on {where}"
-    return f"not on {where}: training takes single precision"
+    return f"not on {where}: training uses single precision"
 
 
 def _brain_extractors() -> dict[str, str]:
@@ -138,10 +138,10 @@ def _brain_extractors() -> dict[str, str]:
     weights = synthstrip.find_weights()
     by = f"weights {weights}" if weights else f"program {synthstrip.COMMAND}"
     return {
-        "atlas": "there (needs nothing)",
+        "atlas": "available (needs no installation)",
         "synthstrip": by if synthstrip.is_available() else f"none: set {synthstrip.WEIGHTS_VARIABLE}",
         "hdbet": "there" if hdbet.is_available() else "none: pip install hd-bet",
-        "deepbet": "there (T1 only)" if deepbet.is_available() else "none: pip install --no-deps deepbet",
+        "deepbet": "available (T1 only)" if deepbet.is_available() else "none: pip install --no-deps deepbet",
     }
 
 

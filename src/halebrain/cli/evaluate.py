@@ -1,4 +1,4 @@
-"""`halebrain evaluate`: how well a model does on annotated scans."""
+"""`halebrain evaluate`: evaluate a model on annotated scans."""
 
 import json
 from enum import StrEnum
@@ -33,29 +33,31 @@ class Protocol(StrEnum):
 Model = Annotated[
     Path | None,
     typer.Argument(
-        autocompletion=completion.model_names, help="Model, scored on a manifest; default: the bundled one."
+        autocompletion=completion.model_names, help="Model to evaluate on a manifest; default: the bundled one."
     ),
 ]
 Table = Annotated[Path | None, typer.Option("--manifest", help="Table of scans (TSV), with MODEL.")]
 Predictions = Annotated[
-    Path | None, typer.Option("--predictions", help="Folder of anyone's anomaly maps or masks, instead of MODEL.")
+    Path | None, typer.Option("--predictions", help="Folder of anomaly maps or masks of any method, instead of MODEL.")
 ]
 References = Annotated[Path | None, typer.Option("--references", help="Folder of true lesions.")]
 BrainMasks = Annotated[
     Path | None, typer.Option("--brain-masks", help="Folder of brain masks; without it every voxel counts.")
 ]
-Labels = Annotated[str | None, typer.Option("--labels", help="Labels that are lesion, in both folders: all, or 1,4.")]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="Lesion labels, in both folders: all, or for example 1,4.")
+]
 Split = Annotated[str, typer.Option("--split", help="train, val, test, or all.")]
-Threshold = Annotated[str, typer.Option("--threshold", help="auto, a number, or a stored name.")]
+Threshold = Annotated[str, typer.Option("--threshold", help="auto, a number, or the name of a stored threshold.")]
 CountedOn = Annotated[Grid, typer.Option("--grid", help="native, or the model's working grid (2 mm).")]
 WhoseNumbers = Annotated[
     Protocol | None, typer.Option("--protocol", help="behrendt2024: the paper's own numbers, on its grid.")
 ]
 Reconstruction = Annotated[
-    bool, typer.Option("--reconstruction", help="Judge the reconstruction too, at each noise level.")
+    bool, typer.Option("--reconstruction", help="Also evaluate the reconstruction, at each noise level.")
 ]
 Baselines = Annotated[
-    bool, typer.Option("--baselines", help="More rows that need no network; atlas of the healthy training scans.")
+    bool, typer.Option("--baselines", help="More baselines without networks: an atlas of the healthy training scans.")
 ]
 
 
@@ -87,7 +89,7 @@ def evaluate(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score a model on the annotated scans of a manifest, or a folder of anyone's results against references."""
+    """Evaluate a model on the annotated scans of a manifest, or result files of any method against references."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.evaluation.tables import headline, write_evaluation
     from halebrain.models.store import DEFAULT_MODEL
@@ -100,13 +102,15 @@ def evaluate(
             remedy="give -o OUT and MODEL --manifest M, or -o OUT --predictions DIR --references DIR",
         )
     if predictions is not None:
-        options.refuse_without_effect(context, (*_OF_MODEL, "device"), "goes with a model, not with --predictions")
+        options.refuse_without_effect(
+            context, (*_OF_MODEL, "device"), "needs a model and cannot be used with --predictions"
+        )
     elif protocol is not None:
-        options.refuse_without_effect(context, ("grid",), "has no effect beside --protocol, which has its own")
+        options.refuse_without_effect(context, ("grid",), "has no effect with --protocol, which sets its own")
     left_out: list[dict[str, object]] = []
     failures = Failures(output)
     if predictions is None:
-        options.refuse_without_effect(context, _OF_FOLDERS, "goes with --predictions, not with a model")
+        options.refuse_without_effect(context, _OF_FOLDERS, "needs --predictions and cannot be used with a model")
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
         chosen: dict[str, Any] = {"split": split, "modality": modality, "pathology": pathology}
@@ -145,7 +149,7 @@ def evaluate(
         "every scan should be scored",
         scored + len(failures.reasons),
         where=output / "summary.json",
-        remedy="the figures are of the other scans; mend what each line says and evaluate again",
+        remedy="the results cover the other scans; fix the problem in each line and evaluate again",
     )
 
 
@@ -202,5 +206,5 @@ def _evaluate_folders(
     for note in notes:
         typer.echo(f"halebrain: {note}", err=True)
     if value is None and evaluation.curves:
-        typer.echo("halebrain: no --threshold given for graded maps: metrics on masks are left out", err=True)
+        typer.echo("halebrain: no --threshold given for anomaly maps: metrics on masks are left out", err=True)
     return evaluation, left_out

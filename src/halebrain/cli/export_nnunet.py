@@ -1,4 +1,4 @@
-"""`halebrain export-nnunet`: the manifest's scans in nnU-Net v2's raw format."""
+"""`halebrain export-nnunet`: export the scans of a manifest in nnU-Net v2's raw format."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ class ExportGrid(StrEnum):
 
 def export_nnunet(
     manifest: options.ManifestPath,
-    output: Annotated[Path, typer.Option("--output", "-o", help="nnUNet_raw: where the data set's folder goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="nnUNet_raw, the parent folder of the new data set.")],
     dataset_id: Annotated[int, typer.Option("--dataset-id", help="Number of the data set, 1 to 999.")],
     name: Annotated[str, typer.Option("--name", help="Name of the data set.")],
     modality: Annotated[
@@ -28,10 +28,10 @@ def export_nnunet(
     ] = None,
     split: Annotated[list[str] | None, typer.Option("--split", help="Only train, val or test; repeatable.")] = None,
     grid: Annotated[
-        ExportGrid, typer.Option("--grid", help="working: preprocessed as for a model; native: as it is.")
+        ExportGrid, typer.Option("--grid", help="working: preprocessed as for a model; native: not preprocessed.")
     ] = ExportGrid.working,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="Preprocess as this model does; default: the defaults.")
+        Path | None, typer.Option("--model", "-m", help="Preprocess as this model does; default: the default settings.")
     ] = None,
     threads: options.Threads = None,
     no_progress: options.NoProgress = False,
@@ -65,7 +65,7 @@ def export_nnunet(
         own = {} if model is None else load_bundle(find_model(model)).config.preprocessing
         preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=model or "defaults"))
     elif model is not None:
-        raise UsageError("--model goes with --grid working", remedy="leave one of them out")
+        raise UsageError("--model needs --grid working", remedy="remove one of them")
     results, splits = Results("export-nnunet", as_json=as_json), folder / nnunet.SPLITS_FILE
     results.line(nnunet.export_nnunet(cases, modalities, folder, preprocessor=preprocessor))
     results.finish(

@@ -1,4 +1,4 @@
-"""What a detection found, read back from the files that it left, for whoever reads results by machine."""
+"""Results of a detection, read from its files, for JSON output."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ def found_scan(folder: Path, name: str) -> dict[str, Any]:
 
     Args:
         folder: Where `detect` wrote.
-        name: What the scan is called.
+        name: Name of the scan.
     """
     from halebrain.inference.outputs import OutputNames
 
@@ -38,11 +38,11 @@ def found_scan(folder: Path, name: str) -> dict[str, Any]:
 
 
 def summed_up(scans: list[dict[str, Any]]) -> str:
-    """Return one line for people: how many findings in how many scans, and how many not to rely on."""
+    """Return one line for people: number of scans, findings, and unreliable scans."""
     from halebrain.core.wording import counted
 
     findings = sum(scan["n_lesions"] or 0 for scan in scans)
     volume_ml = sum(scan["lesion_volume_ml"] or 0.0 for scan in scans)
-    line = f"{counted(len(scans), 'scan')} looked at, {counted(findings, 'finding')}, {volume_ml:.2f} ml"
+    line = f"{counted(len(scans), 'scan')} processed, {counted(findings, 'finding')}, {volume_ml:.2f} ml"
     unlike = sum(bool(scan["out_of_distribution"]) for scan in scans)
-    return f"{line}; {unlike} not to rely on (see the flags)" if unlike else line
+    return f"{line}; {unlike} unreliable (see the flags)" if unlike else line

@@ -1,4 +1,4 @@
-"""The `halebrain` command: registers the verbs and turns errors into one line and a documented exit code.
+"""The `halebrain` command: registers the subcommands and turns errors into one line and a documented exit code.
 
 Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed), 65 bad data, 66 missing input,
 69 weights or tool unavailable, 70 a worker process died, 71 an unexpected fault,
@@ -34,7 +34,7 @@ from halebrain.core.errors import HalebrainError, UnexpectedError
 _INTERRUPTED = 130
 app = typer.Typer(
     name="halebrain",
-    help="Find what is abnormal in a brain MRI. Research use only; not a medical device.",
+    help="Detect anomalies in brain MRI scans. Research use only; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -73,17 +73,17 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find what is abnormal in a brain MRI. Research use only; not a medical device."""
+    """Detect anomalies in brain MRI scans. Research use only; not a medical device."""
 
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
-    if logging.lastResort is not None:  # notes that lower floors log
+    if logging.lastResort is not None:  # notes that lower layers log
         logging.lastResort.setFormatter(logging.Formatter("halebrain: %(message)s"))
     try:
         app(standalone_mode=True)
     except UnexpectedError as error:
-        # The traceback first, so that the line that says what to do is the last one seen.
+        # The traceback comes first, so that the line with the remedy is the last one.
         typer.echo(error.traceback, err=True, nl=False)
         typer.echo(f"halebrain: {error}; report it with the traceback above", err=True)
         sys.exit(error.exit_code)
@@ -91,7 +91,7 @@ def main() -> None:
         typer.echo(f"halebrain: {error}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as stop:
-        # The command-line library turns an interrupt into this code without a word.
+        # The command-line library returns this code silently on an interrupt.
         if stop.code == _INTERRUPTED:
-            typer.echo("halebrain: interrupted; finished work is kept, the same command goes on from it", err=True)
+            typer.echo("halebrain: interrupted; finished work is kept, run the same command again to resume", err=True)
         raise

@@ -1,4 +1,4 @@
-"""`halebrain models`: what models there are, what is in one, and how it comes and goes."""
+"""`halebrain models`: list, inspect, import, export and convert models."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from halebrain.models.store import StoredModel
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="List, inspect, verify, describe, halve, join, import and export models."
+    no_args_is_help=True, help="List, inspect, verify, describe, convert, join, import and export models."
 )
 Model = Annotated[Path, typer.Argument(autocompletion=completion.model_names, help="Bundle folder, zip, or name.")]
 DefaultedModel = Annotated[
@@ -30,7 +30,7 @@ DefaultedModel = Annotated[
 
 @models_app.command("list")
 def list_models(as_json: options.Json = False) -> None:
-    """Name the models that can be given by name: those of the package, and those imported; * marks the default."""
+    """List the models that have a name: bundled and imported ones; * marks the default."""
     from halebrain.models.store import stored_models
 
     found = [_entry(model) for model in stored_models()]
@@ -42,12 +42,12 @@ def list_models(as_json: options.Json = False) -> None:
         kind, modalities = entry["kind"] or f"damaged: {entry['error']}", ",".join(entry["modalities"]) or "-"
         typer.echo(f"{marked}\t{entry['origin']}\t{entry['bytes'] / 1e6:.1f} MB\t{kind}\t{modalities}\t{entry['path']}")
     if not found:
-        typer.echo("no model yet: halebrain models import BUNDLE", err=True)
+        typer.echo("no model installed: halebrain models import BUNDLE", err=True)
 
 
 @models_app.command()
 def info(model: DefaultedModel = None, as_json: options.Json = False) -> None:
-    """Print a model's card: what it is, what it learned from, licence and citation, its thresholds, size and hash."""
+    """Print a model's card: method, training data, licence and citation, thresholds, size and hash."""
     from halebrain.models.bundle import load_bundle
     from halebrain.models.bundle_store import read_card
     from halebrain.models.store import find_model
@@ -59,7 +59,7 @@ def info(model: DefaultedModel = None, as_json: options.Json = False) -> None:
         return
     typer.echo(read_card(path))
     if bundle.about is None:
-        typer.echo("- Licence and citation: not said (halebrain models describe)")
+        typer.echo("- Licence and citation: not stated (halebrain models describe)")
     for line in _thresholds(bundle):
         typer.echo(line)
     typer.echo(f"- Size: {_bytes(path) / 1e6:.1f} MB")
@@ -76,14 +76,14 @@ def verify(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check every file of a model against its hash, and every weight against its place."""
+    """Check every file of a model against its hash, and every weight against its network."""
     from halebrain.models.bundle import load_bundle
     from halebrain.models.store import find_model, stored_models
 
     if model is not None:
         path = find_model(model)
         sha256 = load_bundle(path).sha256
-        typer.echo(to_json([_verified(model.name, path, sha256)]) if as_json else f"{path}: whole, {sha256}")
+        typer.echo(to_json([_verified(model.name, path, sha256)]) if as_json else f"{path}: intact, {sha256}")
         return
     named, rows = stored_models(), []
     if not named:
@@ -99,7 +99,7 @@ def verify(
         typer.echo(text)
     if damaged := [row["name"] for row in rows if not row["whole"]]:
         raise DataError(
-            "every model must be whole",
+            "every model must be intact",
             received=f"damaged ones: {', '.join(damaged)}",
             remedy="import them again: halebrain models import BUNDLE --name NAME --overwrite",
         )
@@ -108,22 +108,23 @@ def verify(
 @models_app.command()
 def describe(
     model: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    licence: Annotated[str, typer.Option("--licence", help="Of the weights, by its SPDX name (CC-BY-4.0).")],
-    citation: Annotated[str, typer.Option("--citation", help="How to cite them, one line.")],
-    authors: Annotated[list[str], typer.Option("--author", help="Who made them; repeatable.")],
-    data: Annotated[str, typer.Option("--data", help="What they learned from: data sets, with their licences.")],
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the weights, as an SPDX identifier (CC-BY-4.0).")
+    ],
+    citation: Annotated[str, typer.Option("--citation", help="Citation, one line.")],
+    authors: Annotated[list[str], typer.Option("--author", help="Author; repeatable.")],
+    data: Annotated[str, typer.Option("--data", help="Training data: data sets, with their licences.")],
     figures: Annotated[
-        list[str] | None, typer.Option("--figure", help="What it reached, on which scans; repeatable.")
+        list[str] | None,
+        typer.Option("--figure", help="Performance figure, with the scans it was measured on; repeatable."),
     ] = None,
     limits: Annotated[
         list[str] | None,
-        typer.Option(
-            "--limit", help="MODALITY=WORDS: what it is known to do badly; flagged on such scans. Repeatable."
-        ),
+        typer.Option("--limit", help="MODALITY=WORDS: known limit, shown as a flag on such scans; repeatable."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write licence, citation, authors, data, figures and limits into a model and its card; weights stay."""
+    """Write licence, citation, authors, data, figures and limits into a model and its card; weights are not changed."""
     from dataclasses import replace
 
     from halebrain.core.config import parse_config
@@ -135,7 +136,7 @@ def describe(
     weak = dict(limit.partition("=")[::2] for limit in limits or ())
     if wrong := [name for name, words in weak.items() if not name or not words]:
         raise UsageError(
-            "a limit must name a modality and say what",
+            "a limit must name a modality and the limit",
             received=", ".join(map(repr, wrong)),
             remedy="--limit T1w=WORDS",
         )
@@ -150,17 +151,19 @@ def describe(
 @models_app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="Bundle folder or zip.")],
-    name: Annotated[str | None, typer.Option("--name", help="What it will be called; default: as it is.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the imported model; default: its current name.")
+    ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Check a model and keep it in HALEBRAIN_HOME under a name that -m takes. Prints its path."""
+    """Check a model and install it in HALEBRAIN_HOME under a name for -m. Prints its path."""
     from halebrain.models.store import import_model
 
     stored = import_model(source, name, overwrite=overwrite)
     then = command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", stored.name)
     named = {"name": stored.name}
-    _tell("import", f"from now on: -m {stored.name}", stored.path, as_json=as_json, then=[then], more=named)
+    _tell("import", f"use it with -m {stored.name}", stored.path, as_json=as_json, then=[then], more=named)
 
 
 @models_app.command()
@@ -184,38 +187,41 @@ def halve(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a model with weights of 16 bits, half the size; another model, to be calibrated anew. Prints its path."""
+    """Write a model with 16-bit weights: half the size, a new model to calibrate. Prints its path."""
     from halebrain.models.store import find_model, halve_model
 
     halve_model(find_model(model), output, overwrite=overwrite)
     then = command_line("calibrate", output, "--manifest", "M")
-    _tell("halve", "half the size; another model", output, as_json=as_json, then=[then])
-    typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
+    _tell("halve", "half the size; a new model", output, as_json=as_json, then=[then])
+    typer.echo(f"halebrain: the model has no thresholds yet: {then}", err=True)
 
 
 @models_app.command()
 def join(
     models: Annotated[
         list[Path],
-        typer.Argument(autocompletion=completion.model_names, help="Bundle folders, zips, or names: two at least."),
+        typer.Argument(autocompletion=completion.model_names, help="At least two bundle folders, zips, or names."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to write.")],
     by_contrast: Annotated[
         bool,
-        typer.Option("--by-contrast", help="Each answers for the contrasts that it learned; unknown ones get all."),
+        typer.Option(
+            "--by-contrast", help="Use each for the contrasts of its training data; all of them for other contrasts."
+        ),
     ] = False,
     rest: Annotated[
         Path | None,
         typer.Option(
-            "--rest", help="One of them, for contrasts that no other learned, and for these alone (with --by-contrast)."
+            "--rest",
+            help="One of the models, used only for contrasts that no other was trained on (with --by-contrast).",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make one model of several on one reconstructor: their segmenters averaged, or each for its contrasts.
+    """Join models on the same reconstructor: average their segmenters, or use each for its contrasts.
 
-    To be calibrated. Prints its path.
+    The joined model must be calibrated. Prints its path.
     """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card
@@ -224,9 +230,9 @@ def join(
 
     if rest is not None and (rest not in models or not by_contrast):
         raise UsageError(
-            "--rest is one of the models that are joined --by-contrast",
+            "--rest must be one of the models joined with --by-contrast",
             received=str(rest),
-            remedy="name it among them, too, and add --by-contrast",
+            remedy="list it with the other models, too, and add --by-contrast",
         )
     place = None if rest is None else models.index(rest)
     bundle = join_models([load_bundle(find_model(model)) for model in models], by_contrast=by_contrast, rest=place)
@@ -234,7 +240,7 @@ def join(
     then = command_line("calibrate", output, "--manifest", "M")
     how = "one for each contrast" if by_contrast else "averaged"
     _tell("join", f"{counted(len(models), 'segmenter')}, {how}", output, as_json=as_json, then=[then])
-    typer.echo(f"halebrain: it has no thresholds yet: {then}", err=True)
+    typer.echo(f"halebrain: the model has no thresholds yet: {then}", err=True)
 
 
 def _tell(
@@ -246,7 +252,7 @@ def _tell(
     then: Sequence[str] = (),
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Tell the path of a model that was written, and for machines what it is."""
+    """Report the path and a description of a model that was written."""
     from halebrain.models.bundle import read_summary
 
     results = Results(f"models {verb}", as_json=as_json)

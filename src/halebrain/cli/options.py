@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import Bundle
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
     Path | None,
     typer.Option(
@@ -48,7 +48,7 @@ Pathologies = Annotated[
     typer.Option("--pathology", autocompletion=completion.among(*completion.PATHOLOGIES), help="Only these diseases."),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value; dotted keys; repeatable.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -58,13 +58,16 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at once; moves no score by 0.00001.")]
-MinLesion = Annotated[
-    float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept; default: the model's own.")
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Slices per batch; changes no score by more than 0.00001.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
+MinLesion = Annotated[
+    float | None,
+    typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept, mm³; default: the model's setting."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results instead of resuming.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bars.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
 class ListCommand(TyperCommand):
@@ -129,7 +132,7 @@ def temporary_files_in(folder: Path | None) -> Iterator[None]:
 
 
 def check_dicom_out(images: Sequence[Path]) -> None:
-    """Refuse `--dicom-seg` where it cannot be done, before any scan is looked at.
+    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed.
 
     Raises:
         UsageError: A scan did not come as DICOM.
@@ -142,7 +145,7 @@ def check_dicom_out(images: Sequence[Path]) -> None:
     check_highdicom()
     for image in images:
         if format_of(image) is not FORMATS.get("dicom"):
-            raise UsageError("--dicom-seg goes with DICOM scans", received=image.name, remedy="leave it out")
+            raise UsageError("--dicom-seg needs DICOM scans", received=image.name, remedy="remove it")
 
 
 def refuse_without_effect(
@@ -151,7 +154,7 @@ def refuse_without_effect(
     rule: str,
     *,
     received: str = "both",
-    remedy: str = "leave one of them out",
+    remedy: str = "remove one of them",
 ) -> None:
     """Stop where an option was typed that has no effect beside the others.
 
@@ -194,7 +197,7 @@ def find_config(path: Path | None, kind: str) -> Path | None:
 
 
 def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
-    """Stop where a subject took part in what made the model: its score would flatter.
+    """Stop if a subject was used to train or calibrate the model: its score would be too good.
 
     Args:
         rows: The scans that are asked for.
@@ -208,10 +211,10 @@ def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
     if taken:
         named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
         raise DataError(
-            f"a scan that took part in training or calibration must not be {purpose}",
+            f"a scan used in training or calibration must not be {purpose}",
             received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
             where=rows.source or "manifest",
-            remedy="take scans of another split; rename subjects that are other people (halebrain cohort --prefix)",
+            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
         )
 
 

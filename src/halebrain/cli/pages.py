@@ -1,4 +1,4 @@
-"""Which files a page is made of: what `detect` has in memory, or what an earlier run left on disk."""
+"""Inputs of the scan page: results of `detect` in memory, or files of an earlier run."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FAILED = "failed.tsv"
 _REGION_MM = 3.0
-"""Voxels of the names of regions in a page; the names themselves are hardly finer."""
+"""Voxel size of the region names in a page."""
 
 
 def page_files(
@@ -34,12 +34,12 @@ def page_files(
     """Return the page, the thumbnail and the mosaic of a detection, by final path.
 
     Args:
-        names: What the files are called.
+        names: File names.
         volume: The scan.
         result: Its maps.
         mask: What was found.
         lesions: The table.
-        provenance: How it was made.
+        provenance: Provenance.
         mosaic: PNG of slices side by side.
     """
     from halebrain.report.display import ScanMaps, display_grid
@@ -71,11 +71,11 @@ def render(
     """Return page, thumbnail and mosaic by final path, from maps and the scan as a page shows it.
 
     Args:
-        names: What the files are called.
+        names: File names.
         maps: What was found, on the native grid.
         scan: The scan, in the box of the page.
         table: Rows of the lesion table.
-        provenance: How it was made.
+        provenance: Provenance.
         mosaic: PNG of slices side by side; empty = it is drawn from what the page holds.
     """
     import numpy as np
@@ -123,14 +123,14 @@ def write_index(
     recorded: Callable[[Path], Mapping[str, str]] | None = None,
     wait_s: float = 60.0,
 ) -> Path:
-    """Write the page of all scans below `output`, those of earlier runs too, and remember what failed.
+    """Write the page of all scans below `output`, including earlier runs, and store the failures.
 
     Args:
         output: Where the detections are.
         looked_at: Names of the scans of this run.
         failed: Those of them that failed, with the reason.
         recorded: Reads what else is known to have failed below `output`.
-        wait_s: Longest wait for another run that writes them, seconds; after that it is said, and they are written.
+        wait_s: Longest wait for another run that writes them, seconds; then they are written with a warning.
 
     Raises:
         CannotWriteError: The folder cannot be written.
@@ -146,12 +146,12 @@ def write_index(
     except OSError as error:
         raise cannot_write_into(output, error) from error
     with ExitStack() as held:
-        # Runs of several machines into one folder may end together: none forgets what failed in another.
+        # Runs on several machines may finish in one folder at the same time and must keep each other's failures.
         try:
             held.enter_context(only_one(output / INDEX, wait_s=wait_s))
         except UnavailableError as error:
-            # The results are there; a lock that a killed machine left behind must not cost them.
-            typer.echo(f"halebrain: warning: {INDEX} is written without waiting any longer: {error}", err=True)
+            # The results exist; a stale lock must not prevent the page.
+            typer.echo(f"halebrain: warning: {INDEX} is written without the lock: {error}", err=True)
         failures = {name: reason for name, reason in read_failures(output).items() if name not in again}
         failures |= dict(recorded(output) if recorded else {}) | dict(failed)
         if failures or (output / FAILED).exists():

@@ -19,7 +19,7 @@ def prepare(
     source: Annotated[
         Path, typer.Option("--input", "-i", help="Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a data set.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The data set: made, or added to.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output data set, new or existing.")],
     kind: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +37,7 @@ def prepare(
             "--config",
             "-c",
             autocompletion=completion.config_names,
-            help="YAML file of preprocessing settings, or the training that the scans are for: paper, demo, general.",
+            help="YAML file of preprocessing settings, or the name of a training configuration: paper, demo, general.",
         ),
     ] = None,
     overrides: Annotated[
@@ -49,41 +49,45 @@ def prepare(
             "--model", "-m", autocompletion=completion.model_names, help="Preprocess as this model expects it."
         ),
     ] = None,
-    brain: Annotated[str | None, typer.Option("--brain", help="How brains are found: auto, stripped, atlas, …")] = None,
+    brain: Annotated[str | None, typer.Option("--brain", help="Brain extraction: auto, stripped, atlas, …")] = None,
     modality: Annotated[
         str | None,
         typer.Option(
             "--modality",
             autocompletion=completion.among(*completion.MODALITIES),
-            help="Only scans of this contrast; it is that of all scans whose names do not say it.",
+            help="Only scans of this contrast; also the contrast of scans whose names do not state it.",
         ),
     ] = None,
     pathology: Annotated[
         str | None,
-        typer.Option("--pathology", help="What all scans show that nothing else says it of: healthy, or a disease."),
+        typer.Option("--pathology", help="Pathology of scans without one in the input: healthy, or a disease."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Shares of subjects in train,val,test: 0.7,0.1,0.2.")
+        str | None, typer.Option("--split", help="Fractions of subjects in train,val,test: 0.7,0.1,0.2.")
     ] = None,
     seed: options.Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Scans at once, a process each.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each process.")] = 1,
-    part_id: Annotated[int, typer.Option("--part-id", min=0, help="This part, counted from 0.")] = 0,
-    num_parts: Annotated[int, typer.Option("--num-parts", min=1, help="Parts that the scans are dealt to.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Number of scans in parallel, one process each.")
+    ] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads per process.")] = 1,
+    part_id: Annotated[int, typer.Option("--part-id", min=0, help="Index of this part, from 0.")] = 0,
+    num_parts: Annotated[
+        int, typer.Option("--num-parts", min=1, help="Number of parts that the scans are divided into.")
+    ] = 1,
     overwrite: options.Overwrite = False,
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Preprocess raw scans into a data set with manifests and quality control; goes on where it stopped."""
+    """Preprocess raw scans into a data set with manifests and quality control. Resumes if run again."""
     options.set_up(no_progress=no_progress)
     if split is None:
-        rule = "deals subjects to the parts of --split, and has no effect without it"
+        rule = "assigns subjects to the splits of --split, and has no effect without it"
         options.refuse_without_effect(
-            context, ("seed",), rule, received="--seed alone", remedy="give --split, or leave it out"
+            context, ("seed",), rule, received="--seed alone", remedy="give --split, or remove it"
         )
     if part_id >= num_parts:
         raise UsageError(
-            "--part-id counts from 0 and lies below --num-parts",
+            "--part-id must be from 0 to --num-parts − 1",
             received=f"{part_id} of {num_parts}",
             remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
         )
@@ -136,7 +140,7 @@ def prepare(
         "every scan should be prepared",
         asked,
         where=output / f"failed{part}.tsv",
-        remedy="mend what each line says; the same command then prepares those only",
+        remedy="fix the problem in each line, then run the same command again; it prepares only those scans",
     )
 
 
@@ -148,13 +152,13 @@ def _tell(
     failed: dict[str, str],
     config: Path | None,
 ) -> None:
-    """Close with how many scans were prepared, where they are and what to do with them."""
+    """Print the closing summary: number of prepared scans, paths and next step."""
     done = f"{counts['prepared']} of {counted(counts['scans'], 'scan')} prepared, {counts['kept']} of them before"
-    then = ["run the parts that are left; the last one writes the manifests"] if finished.left else []
+    then = ["run the remaining parts; the last one writes the manifests"] if finished.left else []
     if finished.files:
         then = [look_at(output / "index.html"), _next_step(output / "manifest.tsv", config)]
     results.finish(
-        f"{done}; {finished.flagged} to look at" if finished.flagged else done,
+        f"{done}; {finished.flagged} flagged" if finished.flagged else done,
         wrote=[output],
         then=then,
         document={
@@ -173,9 +177,7 @@ def _next_step(table: Path, config: Path | None) -> str:
     from halebrain.io.manifest import Manifest
 
     if not any(record.is_healthy for record in Manifest.read(table).split("train")):
-        return (
-            f'say in {table} who is "healthy" (pathology) and in which split, or prepare with --pathology and --split'
-        )
+        return f'state in {table} the split and who is "healthy" (pathology), or prepare with --pathology and --split'
     shipped = completion.shipped_configs("reconstructor")
     settings = config if config is not None and str(config) in shipped else "demo"
     return command_line("train", "reconstructor", "-c", settings, "--manifest", table, "-o", "runs/stage1")

@@ -1,4 +1,4 @@
-"""What `halebrain prepare` writes of a whole data set: manifests, quality table, a page with pictures of every scan."""
+"""Files of a whole prepared data set: manifests, quality table, a page with pictures of every scan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """What was written of the whole data set.
+    """Files written for the whole data set.
 
     Args:
         files: Manifests, table and page; empty where other parts are not there yet.
         left: Scans of other parts that are not there yet.
-        flagged: Scans that somebody should look at.
+        flagged: Scans with quality flags.
     """
 
     files: tuple[Path, ...] = ()
@@ -40,7 +40,7 @@ def finish(
     part: str,
     results: Results | None = None,
 ) -> Finished:
-    """Write what concerns the whole data set, from the scans that are there, and tell its paths.
+    """Write the files of the whole data set from the existing scans, and report their paths.
 
     Of several parts, only the one that finds all scans there (or failed) writes it.
 
@@ -50,7 +50,7 @@ def finish(
         origin: Where they came from.
         failures: Scan → reason, of this part.
         part: Added to the name of the list of failures.
-        results: Where paths are told as they are written; `None` = on stdout.
+        results: Receives the paths as they are written; `None` = print to stdout.
     """
     from halebrain.core.atomic import write_text
     from halebrain.data.prepared_quality import quality_entries, write_quality_table
@@ -69,7 +69,7 @@ def finish(
         return Finished(left=len(missing))
     if missing:
         are = f"{counted(len(missing), 'scan')} {'is' if len(missing) == 1 else 'are'}"
-        typer.echo(f"{are} left for other parts; the last one writes the manifests", err=True)
+        typer.echo(f"{are} left for other parts; the last part writes the manifests", err=True)
         return Finished(left=len(missing))
     results = results or Results("prepare")
     files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
@@ -81,7 +81,7 @@ def finish(
     results.line(files[-1])
     flagged = sum(bool(scan.flags) for scan in quality)
     has = "has" if flagged == 1 else "have"
-    typer.echo(f"{flagged} of {counted(len(quality), 'scan')} {has} something to look at", err=True)
+    typer.echo(f"{flagged} of {counted(len(quality), 'scan')} {has} quality flags", err=True)
     return Finished(tuple(files), flagged=flagged)
 
 

@@ -1,4 +1,4 @@
-"""What `halebrain prepare` does before it writes: read settings and raw scans, deal out splits, run every scan."""
+"""Steps of `halebrain prepare`: read settings and raw scans, assign splits, process every scan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,16 +46,16 @@ def with_pathology(manifest: "Manifest", pathology: str | None) -> "Manifest":
     """Return the scans with what they show, where the input does not say it.
 
     Raises:
-        UsageError: The input says something else of every scan, so that the option would have no effect.
+        UsageError: Every scan in the input has another pathology, so the option would have no effect.
     """
     if pathology is None:
         return manifest
     said = {record.pathology for record in manifest}
     if said and None not in said and said != {pathology}:
         raise UsageError(
-            "--pathology says what scans show of which nothing else says it",
+            "--pathology is only for scans without a pathology in the input",
             received=f"{pathology!r}, while every scan has {', '.join(sorted(map(str, said)))} already",
-            remedy="leave it out, or change the table",
+            remedy="remove the option, or change the table",
         )
     rows = (r if r.pathology is not None else replace(r, pathology=pathology) for r in manifest)
     return replace(manifest, records=tuple(rows))
@@ -64,7 +64,7 @@ def with_pathology(manifest: "Manifest", pathology: str | None) -> "Manifest":
 def read_preprocessing(
     config: Path | None, overrides: Sequence[str], model: Path | None, brain: str | None
 ) -> "PreprocessingConfig":
-    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` for brains unless said.
+    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` brain extraction.
 
     Raises:
         MissingInputError: `config` is neither a file nor a shipped training.
@@ -85,8 +85,8 @@ def read_preprocessing(
             settings = load_config(PreprocessingConfig, None, overrides, base=asked)
     elif config is not None or overrides:
         raise UsageError(
-            "--model says how to preprocess; -c and --set do not go with it",
-            remedy="leave out --model, or -c and --set",
+            "--model sets the preprocessing; -c and --set cannot be used with it",
+            remedy="remove --model, or -c and --set",
         )
     else:
         settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
@@ -95,7 +95,7 @@ def read_preprocessing(
 
 
 def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: str | None) -> RawScans:
-    """Return the raw scans that an input means; with a contrast, those of which nothing says that they have another.
+    """Return the raw scans of an input; with a contrast, without those of a declared other contrast.
 
     Raises:
         HalebrainError: The input holds no scan, or cannot be read.
@@ -118,7 +118,7 @@ def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: 
         return _of_contrast(RawScans(found.manifest, origin, found.problems, found.left_out, failed), modality, source)
     if settings:
         raise UsageError(
-            "--source-set goes with --source", received=settings[0], remedy="say which layout: --source folder"
+            "--source-set needs --source", received=settings[0], remedy="give the layout, for example --source folder"
         )
     if is_table(source):
         return _of_contrast(RawScans(Manifest.read(source), Origin()), modality, source)
@@ -126,7 +126,7 @@ def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: 
 
 
 def _from_names(source: Path, modality: str | None) -> RawScans:
-    """Return the scans of a file, a folder or a list, of which their names alone say what they are."""
+    """Return the scans of a file, a folder or a list, described by their names only."""
     from halebrain.data.naming import records_of
     from halebrain.inference.cohort import find_scans
     from halebrain.io.manifest import Manifest
@@ -163,13 +163,13 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
             "--modality must leave at least one scan",
             received=f"{modality!r}, while there are {', '.join(sorted({record.modality for record in others}))}",
             where=source,
-            remedy="ask for one of those, or leave it out",
+            remedy="use one of those, or remove the option",
         )
     inside = source if source.is_dir() else source.parent
     left_out = [
         LeftOut(
             record.image.relative_to(inside).as_posix() if record.image.is_relative_to(inside) else str(record.image),
-            f"of another contrast than --modality {modality}",
+            f"of a contrast other than --modality {modality}",
         )
         for record in others
     ]
@@ -221,10 +221,10 @@ def run_tasks(
 
 
 def split_subjects(manifest: "Manifest", origin: "Origin", text: str, seed: int) -> tuple["Manifest", "Origin"]:
-    """Return the scans with subjects dealt to train, val and test, and their origin, which says how.
+    """Return the scans with subjects assigned to train, val and test, and the origin of this split.
 
     Raises:
-        UsageError: `text` is not three shares.
+        UsageError: `text` is not three fractions.
     """
     from halebrain.data.splits import assign_splits
     from halebrain.io.manifest import SPLITS
@@ -235,11 +235,11 @@ def split_subjects(manifest: "Manifest", origin: "Origin", text: str, seed: int)
         raise UsageError("--split takes numbers", received=repr(text), remedy="for example 0.7,0.1,0.2") from error
     if len(shares) != len(SPLITS):
         raise UsageError(
-            "--split takes three shares: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
+            "--split takes three fractions: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
         )
     fractions = dict(zip(SPLITS, shares, strict=True))
     if any(record.split is not None for record in manifest):
-        typer.echo("halebrain: warning: --split replaces the splits that the input states", err=True)
+        typer.echo("halebrain: warning: --split replaces the splits of the input", err=True)
     return assign_splits(manifest, fractions, seed), origin.model_copy(
         update={"split_seed": seed, "split_fractions": fractions}
     )

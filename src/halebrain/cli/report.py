@@ -1,4 +1,4 @@
-"""`halebrain report`: pages made again from what a detection left, without a network."""
+"""`halebrain report`: make pages again from the files of a detection, without networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 
 def report(
-    output: Annotated[Path, typer.Argument(help="What halebrain detect wrote: one scan, or a folder of many.")],
+    output: Annotated[Path, typer.Argument(help="Output of halebrain detect: one scan, or a folder of many.")],
     threshold: Annotated[
-        float | None, typer.Option("--threshold", help="Call anew at this score, from the stored maps.")
+        float | None,
+        typer.Option("--threshold", help="New threshold of the anomaly score, applied to the stored maps."),
     ] = None,
     min_lesion_mm3: Annotated[
-        float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept; default: as before.")
+        float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept, mm³; default: not changed.")
     ] = None,
     scan: Annotated[
-        Path | None, typer.Option("--input", "-i", help="The scan, where its page is lost (one detection only).")
+        Path | None, typer.Option("--input", "-i", help="The scan, if its page is missing (one detection only).")
     ] = None,
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make the pages of a detection again; with --threshold mask and lesion table too. Runs no network."""
+    """Make the pages of a detection again; with --threshold also the mask and the lesion table. Runs no network."""
     options.set_up(no_progress=no_progress)
     from halebrain.cli.pages import read_failures, write_index
     from halebrain.core.progress import track
@@ -45,14 +46,16 @@ def report(
         )
     found = find_provenance(output) if output.is_dir() else []
     if not found and not read_failures(output):
-        raise MissingInputError("there must be a detection", where=output, remedy="run halebrain detect -o there")
+        raise MissingInputError(
+            "the folder must hold a detection", where=output, remedy="run halebrain detect with this folder as -o"
+        )
     single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
     if scan is not None and len(found) != 1:
         raise UsageError(
-            "--input goes with one detection",
+            "--input can be used with one detection only",
             received=f"{len(found)}",
             where=output,
-            remedy="name the folder of that scan",
+            remedy="give the folder of that scan",
         )
     failures = Failures(output)
     pages: list[Path] = []
@@ -81,7 +84,7 @@ def report(
     failures.refuse(
         "every page should be made",
         len(found),
-        remedy="mend what each line says, or run halebrain detect --overwrite on those scans",
+        remedy="fix the problem in each line, or run halebrain detect --overwrite on those scans",
     )
 
 
@@ -94,15 +97,15 @@ def remake_page(
 
     Args:
         path: Its provenance.
-        threshold: The new threshold; `None` = as it is.
-        min_lesion_mm3: The new smallest lesion; `None` = as it is.
+        threshold: The new threshold; `None` = not changed.
+        min_lesion_mm3: The new smallest lesion; `None` = not changed.
         scan: The scan, where no earlier page holds it.
 
     Raises:
-        DataError: The files do not belong together, or come from a version that said too little.
-        MissingInputError: A file is gone.
+        DataError: The files do not belong together, or come from an older version without the necessary keys.
+        MissingInputError: A file is missing.
         CannotWriteError: The folder cannot be written.
-        UnavailableError: Another process did not let go of the detection in time.
+        UnavailableError: Another process did not release the detection in time.
     """
     from halebrain.core.lock import only_one
     from halebrain.view.files import page_of
@@ -119,10 +122,10 @@ def remake_locked_page(
         return _remake(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(
-            "a provenance must be as halebrain detect wrote it",
+            "a provenance file must be as halebrain detect wrote it",
             received=f"{type(error).__name__}: {error}",
             where=path,
-            remedy="run halebrain detect --overwrite once",
+            remedy="run halebrain detect --overwrite",
         ) from error
 
 
@@ -137,10 +140,10 @@ def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None
     missing = [key for key in ("scan", "threshold", "template_to_native") if key not in provenance]
     if missing:
         raise DataError(
-            "a provenance must say all that a page needs",
-            received=f"one without {', '.join(missing)}",
+            "a provenance file must hold all keys that a page needs",
+            received=f"a file without {', '.join(missing)}",
             where=path,
-            remedy="run halebrain detect --overwrite once",
+            remedy="run halebrain detect --overwrite",
         )
     names = OutputNames(path.parent, str(provenance["scan"]))
     maps = _read_maps(names)
@@ -160,7 +163,7 @@ def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None
         "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
     }
     if provenance.pop("dicom_seg", False):
-        said = "the DICOM-SEG of the former mask is gone; halebrain detect --dicom-seg --overwrite writes another"
+        said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         typer.echo(f"halebrain: warning: {names.stem}: {said}", err=True)
     extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
     write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra, placement=maps.placement)
@@ -168,11 +171,11 @@ def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None
 
 
 def _changed(before: dict[str, Any], threshold: float | None, min_lesion_mm3: float | None) -> dict[str, Any]:
-    """Return what is new about a threshold."""
+    """Return the provenance of the new threshold."""
     new: dict[str, Any] = {}
     if threshold is not None and threshold != before["value"]:
         new |= {"value": threshold, "name": "fixed"}
-        # How the earlier value was chosen says nothing of this one.
+        # The method of the earlier value does not apply to this one.
         new |= {key: None for key in ("method", "n_scans", "healthy_share") if key in before}
     if min_lesion_mm3 is not None:
         new["min_lesion_mm3"] = min_lesion_mm3
@@ -207,7 +210,7 @@ def _read_maps(names: "OutputNames") -> "ScanMaps":
 
     Raises:
         DataError: They lie on different grids.
-        MissingInputError: One is gone.
+        MissingInputError: One is missing.
     """
     from halebrain.io.volume import read_map, read_mask, read_on_grid
     from halebrain.report.display import ScanMaps
@@ -245,13 +248,13 @@ def _scan_of(names: "OutputNames", maps: "ScanMaps", provenance: dict[str, Any],
     if scan is not None:
         volume = read_volume(scan)
         if scan_sha256(scan) != provenance.get("input_sha256"):
-            raise DataError("the scan must be the one that was looked at", where=scan, remedy="give that file")
+            raise DataError("the scan must be the one that was processed", where=scan, remedy="give that file")
         return shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
     if not names.page.is_file():
         raise MissingInputError(
-            "the scan must be known to be shown", where=names.page, remedy="name it: halebrain report OUT -i SCAN"
+            "a page needs the scan", where=names.page, remedy="give it: halebrain report OUT -i SCAN"
         )
     _, volumes = read_page(names.page)
     if "scan" not in volumes:
-        raise DataError("a page must hold its scan", where=names.page, remedy="name the scan: -i SCAN")
+        raise DataError("a page must hold its scan", where=names.page, remedy="give the scan: -i SCAN")
     return volumes["scan"]

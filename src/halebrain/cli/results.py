@@ -1,4 +1,4 @@
-"""What a command tells of its work: result lines or one JSON document on stdout, and on a terminal a closing box."""
+"""Results of a command: lines or one JSON document on stdout, and a closing box on a terminal."""
 
 import json
 import math
@@ -44,13 +44,13 @@ class Results:
         then: Sequence[str] = (),
         document: Mapping[str, Any] | None = None,
     ) -> None:
-        """Print the document where it was asked for, else the box where somebody watches.
+        """Print the document where it was asked for, else the box on a terminal.
 
         Args:
             done: What was done, one line.
             wrote: Where the results are.
             then: What to do next: commands, or words.
-            document: Everything, for machines.
+            document: The complete JSON document.
         """
         if self._as_json:
             typer.echo(to_json(document or {}))
@@ -69,7 +69,7 @@ def command_line(*parts: object) -> str:
 
 
 def look_at(page: Path) -> str:
-    """Return how to look at a page."""
+    """Return the hint on how to open a page."""
     return f"open {shlex.quote(str(page))} in a browser"
 
 
@@ -119,7 +119,7 @@ def _show_box(title: str, done: str, wrote: Sequence[Path], then: Sequence[str])
 
 
 def _folded(entry: str, width: int) -> str:
-    """Return a command over several lines that a shell takes as one; anything else as it is."""
+    """Return a command over several lines that a shell takes as one; other text unchanged."""
     if not entry.startswith("halebrain ") or "'" in entry or len(entry) <= width:
         return entry
     parts = textwrap.wrap(entry, width - 4, break_long_words=False, break_on_hyphens=False)

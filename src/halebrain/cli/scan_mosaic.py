@@ -1,4 +1,4 @@
-"""The picture of one scan, slice by slice: what was seen, what was made of it, and what was found."""
+"""The mosaic of one scan: slices of the input, the maps and the findings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ def scan_mosaic(
 
     Args:
         working: The scan.
-        maps: What the model says of it.
-        threshold: Outlined is what reaches it.
+        maps: The maps of the model.
+        threshold: Voxels that reach it are outlined.
         title: Above the picture.
-        min_lesion_mm3: Smaller pieces are not outlined, as the mask and the table have none.
+        min_lesion_mm3: Smaller components are not outlined, as in the mask and the table.
         truth: Annotated lesion on the working grid.
         called: Name of the threshold, for the note below.
     """
@@ -46,10 +46,10 @@ def scan_mosaic(
     ]
     if truth is not None:
         panels.append(Panel("truth", working.image, outline=truth, vmax=1.0))
-    # With the truth at hand its largest slices are shown, so that misses are seen too.
+    # With a reference, its largest slices are shown, so that misses are visible.
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
     name = f" ({called})" if called else ""
-    smaller = f", but pieces under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
+    smaller = f", without components under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
     note = f"Outlined where the score is at least {threshold:.3f}{name}{smaller}."
     return mosaic(panels, slices=slices, title=title, note=note)

@@ -1,4 +1,4 @@
-"""How far a detection is: steps of one scan, each with its share of the time, as parts of the bar over all scans."""
+"""Progress of a detection: steps of one scan, weighted by duration, in the progress bar over all scans."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ class ScanSteps:
     """Moves a bar through one of its items.
 
     Args:
-        bar: Of all scans; `None` = nobody waits.
+        bar: Of all scans; `None` = no progress bar.
         seconds: Step → about how long it takes, in the order in which they come.
         passes: How often the networks go over the scan.
         prefix: Stands before the name of a step.
@@ -34,16 +34,16 @@ class ScanSteps:
         self._first, self._passed = 0.0 if bar is None else bar.completed, 0
 
     def begin(self, step: str) -> None:
-        """Say that a step begins, and so that those before it are done."""
+        """Report that a step begins and the earlier ones are done."""
         self._reach(step, 0.0)
 
     def one_pass(self) -> None:
-        """Say that the networks went over the scan once more."""
+        """Report one more pass of the networks."""
         self._passed += 1
         self._reach(NETWORKS, self._passed / self._passes)
 
     def finish(self) -> None:
-        """Say that all is done with this scan, whatever came of it."""
+        """Report that the scan is finished, with or without success."""
         if self._bar is not None:
             self._bar.reach(self._first + 1)
 
@@ -58,11 +58,11 @@ class ScanSteps:
 
 
 def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator[tuple[ScanInput, ScanSteps]]":
-    """Yield every scan with what its steps are told to, under a bar that shows the time left.
+    """Yield every scan with its progress reporter, under a bar that shows the time left.
 
     Args:
-        scans: What is looked at.
-        predictor: What looks at it.
+        scans: What is processed.
+        predictor: The predictor.
     """
     with ProgressBar("Detecting", len(scans)) as bar:
         for scan in scans:
@@ -72,12 +72,12 @@ def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator
 
 
 def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
-    """Return what the steps of one scan are told to; it is being read.
+    """Return the progress reporter of one scan, at the step of reading.
 
     Args:
         bar: Of all scans.
-        scan: What is looked at.
-        predictor: What looks at it.
+        scan: What is processed.
+        predictor: The predictor.
         named: Whether the name of the scan stands before that of a step.
     """
     passes = len(predictor.levels) * predictor.draws
@@ -88,7 +88,7 @@ def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, n
 
 
 def _seconds(predictor: "Predictor", scan: "ScanInput", passes: int) -> dict[str, float]:
-    """Return about how long each step takes on two cores; the time left goes by it, and mends itself on the way."""
+    """Return the approximate duration of each step on two cores, to estimate the time left."""
     config = predictor.preprocessor.config
     is_found = scan.brain_mask is None and config.brain != "stripped"
     return {

@@ -1,4 +1,4 @@
-"""Scoring every annotated scan of a manifest with one model, beside what it must beat."""
+"""Scoring of every annotated scan of a manifest with one model and the baselines."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ def run_evaluation(
     Args:
         predictor: The model.
         rows: The scans.
-        point: The threshold that was frozen before, for each modality its own where it has one.
-        failures: Takes in scans that fail; the others are scored without them.
+        point: The frozen threshold, by modality if available.
+        failures: Collects scans that fail; the others are scored without them.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
@@ -54,9 +54,9 @@ def run_evaluation(
 
     if reconstruction and not predictor.bundle.reconstructor.gives_image:
         raise UsageError(
-            "--reconstruction needs a model that gives a pseudo-healthy picture",
+            "--reconstruction needs a model that gives a pseudo-healthy image",
             received=predictor.bundle.config.reconstructor.name,
-            remedy="leave the option out",
+            remedy="remove the option",
         )
     rows = _unseen(rows, predictor)
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
@@ -82,13 +82,13 @@ def run_evaluation(
 
 
 def _unseen(rows: "Manifest", predictor: "Predictor") -> "Manifest":
-    """Return the scans that can be judged: annotated or healthy, of subjects whom the model never met."""
+    """Return the scans that can be evaluated: annotated or healthy, of subjects outside its training data."""
     rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
     if len(rows) == 0:
         raise MissingInputError(
             "evaluation needs annotated or healthy scans",
             where=rows.source or "manifest",
-            remedy='look at --split, --modality and --pathology, and at "pathology" and "lesion" of the manifest',
+            remedy='check --split, --modality, --pathology, and the columns "pathology" and "lesion" of the manifest',
         )
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
     options.refuse_seen(rows, seen, "evaluated")

@@ -1,4 +1,4 @@
-"""`halebrain train encoder|reconstructor|segmenter|joint`: the two stages, what may come before, and a peer."""
+"""`halebrain train encoder|reconstructor|segmenter|joint`: the two stages, encoder pretraining, and joint training."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def reconstructor(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Stage 1: learn healthy slices. Resumes the run in OUTPUT; the model is OUTPUT/model."""
+    """Stage 1: train the reconstructor on healthy slices. Resumes the run in OUTPUT; the model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.config import load_config
     from halebrain.training.reconstructor import ReconstructorTraining
@@ -75,7 +75,7 @@ def encoder(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Before stage 1, optional: pretrain the condition encoder by masked-image modelling.
+    """Optional, before stage 1: pretrain the condition encoder by masked-image modelling.
 
     Writes OUTPUT/encoder.safetensors, from which a reconstructor starts with --set encoder_weights=PATH.
     """
@@ -108,11 +108,11 @@ def segmenter(
         typer.Option(
             "--reconstructor",
             autocompletion=completion.model_names,
-            help="The model of stage 1: a folder, a zip, or a name.",
+            help="Model of stage 1: a folder, a zip, or a name.",
         ),
     ],
     variant: Annotated[
-        Variant | None, typer.Option("--variant", help="One of the paper's four; sets inputs and fusion.")
+        Variant | None, typer.Option("--variant", help="One of the paper's four variants; sets inputs and fusion.")
     ] = None,
     config: options.ConfigPath = None,
     manifest: DataOption = None,
@@ -123,7 +123,7 @@ def segmenter(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Stage 2: learn to delineate from (scan, scan − reconstruction). The model is OUTPUT/model."""
+    """Stage 2: train the segmenter on (scan, scan − reconstruction). The model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.config import load_config
     from halebrain.training.segmenter_config import SegmenterTraining
@@ -150,7 +150,7 @@ def joint(
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,
 ) -> None:
-    """Both networks at once on synthetic anomalies (DRAEM-Net), a peer to compare with. The model is OUTPUT/model."""
+    """Train both networks at once on synthetic anomalies (DRAEM-Net), for comparison. The model is OUTPUT/model."""
     options.set_up(threads=threads, no_progress=no_progress)
     from halebrain.core.config import load_config
     from halebrain.training.joint import JointTraining
@@ -232,7 +232,7 @@ def _with_preprocessing(settings: "SegmenterTraining", stage1: "Bundle", path: P
     own = parse_config(PreprocessingConfig, stage1.config.preprocessing, where=path)
     if "preprocessing" in settings.data.model_fields_set and settings.data.preprocessing != own:
         raise ConfigError(
-            "stage 2 must preprocess as its reconstructor did", where=path, remedy="remove data.preprocessing"
+            "stage 2 must use the preprocessing of its reconstructor", where=path, remedy="remove data.preprocessing"
         )
     return settings.model_copy(update={"data": settings.data.model_copy(update={"preprocessing": own})})
 
@@ -245,7 +245,7 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
         ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
         if any(output.iterdir()) and not ours:
             raise DataError(
-                "--overwrite replaces a run only",
+                "--overwrite only replaces a run",
                 received="another folder",
                 where=output,
                 remedy="choose another --output, or remove the folder yourself",

@@ -1,4 +1,4 @@
-"""`halebrain tune`: choose how much the residual weighs against the segmenter, on validation scans."""
+"""`halebrain tune`: choose the weight of residual and segmenter on validation scans."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -40,10 +40,10 @@ def tune(
     modality: options.Modalities = None,
     pathology: options.Pathologies = None,
     store: Annotated[
-        Group | None, typer.Option("--store", help="Write a new model with the weight that is best for this group.")
+        Group | None, typer.Option("--store", help="Write a new model with the best weight for this group.")
     ] = None,
     output_model: Annotated[
-        Path | None, typer.Option("--output-model", help="Where that model goes; MODEL stays as it is.")
+        Path | None, typer.Option("--output-model", help="Folder of that model; MODEL is not changed.")
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -54,7 +54,7 @@ def tune(
     """Score the split "val" with β·residual + (1 − β)·probability for β = 0, 0.1 … 1 (appendix D of the paper)."""
     options.set_up(threads=threads, no_progress=no_progress)
     if (store is None) != (output_model is None):
-        raise UsageError("--store and --output-model go together", remedy="give both, or neither")
+        raise UsageError("--store and --output-model must be used together", remedy="give both, or neither")
     from halebrain.evaluation.sweep import best_point
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
@@ -80,7 +80,7 @@ def tune(
         if chosen is None:
             raise MissingInputError(
                 f'--store {store} needs validation scans of a pathology that is "{store}"',
-                remedy="leave out --store, or add such scans",
+                remedy="remove --store, or add such scans",
             )
         store_weight(bundle, chosen, rows, output_model)
     for path in [*files, *([] if output_model is None else [output_model])]:
@@ -102,7 +102,7 @@ def tune(
         "every scan should be scored",
         len(rows) + len(failures.reasons),
         where=manifest,
-        remedy="the weights are compared without them; mend what each line says and tune again",
+        remedy="the weights are compared without them; fix the problem in each line and tune again",
     )
 
 
@@ -112,7 +112,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
     Args:
         predictor: The model.
         rows: Annotated validation scans.
-        failures: Takes in scans that fail; the others are scored without them.
+        failures: Collects scans that fail; the others are scored without them.
 
     Returns:
         The score of each weight, and the scans that took part.
@@ -135,7 +135,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
         raise DataError(
             "tuning needs a model with a segmenter",
             where=bundle.path or "model",
-            remedy="give a detector, which has both stages; halebrain models info MODEL says what it is",
+            remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
     learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
@@ -159,7 +159,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
 
 
 def _fuser(scored: "ScoredScan", region: "MaskArray", erosion: int) -> "Callable[[float], FloatArray]":
-    """Return β → score of the voxels of `region`, `(m,)`; the networks' maps are fused anew, not made anew."""
+    """Return β → score of the voxels of `region`, `(m,)`; the maps are fused again, without running the networks."""
     from halebrain.inference.postprocess import erode, fuse
 
     inside = erode(scored.scan.brain_mask, erosion)[region]

@@ -1,4 +1,4 @@
-"""`halebrain view`: what a detection wrote, in a browser of this machine: another threshold kept, findings reviewed."""
+"""`halebrain view`: review a detection in a local browser: change the threshold, accept or reject findings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def view(
-    output: Annotated[Path, typer.Argument(help="What halebrain detect wrote: one scan, or a folder of many.")],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0 = any free port.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+    output: Annotated[Path, typer.Argument(help="Output of halebrain detect: one scan, or a folder of many.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the server; 0 = any free port.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
 ) -> None:
-    """Show pages in a browser of this machine: keep another threshold, accept or reject findings. Ctrl-C ends it."""
+    """Open pages in a local browser: change the threshold, accept or reject findings. Stop with Ctrl-C."""
     import webbrowser
 
     server = open_server(output, port=port)
     typer.echo(server.access.address(server.access.token))
-    typer.echo("halebrain: the address holds the key to these scans; Ctrl-C ends the service", err=True)
+    typer.echo("halebrain: the address holds the access key; press Ctrl-C to stop the server", err=True)
     try:
         # A ticket is good once: the arguments of a browser are seen by every user of a machine.
         if not no_browser and not webbrowser.open(server.access.address(server.access.ticket())):
             typer.echo("halebrain: no browser could be started; open the address above", err=True)
         server.serve_forever()
     except KeyboardInterrupt:
-        typer.echo("halebrain: ended", err=True)
+        typer.echo("halebrain: stopped", err=True)
     finally:
         server.stop()
 
@@ -52,8 +52,8 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
     start = first_page(output) if output.is_dir() else None
     if start is None:
         there = output.is_dir() and bool(find_provenance(output))
-        remedy = f"make it: halebrain report {output}" if there else "run halebrain detect -o there"
-        rule = "a page must be there to be shown" if there else "there must be a detection"
+        remedy = f"make it: halebrain report {output}" if there else "run halebrain detect with this folder as -o"
+        rule = "the folder must hold a page" if there else "the folder must hold a detection"
         raise MissingInputError(rule, where=output, remedy=remedy)
 
     def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
