@@ -134,7 +134,7 @@ def test_a_threshold_is_saved_by_keys_and_earlier_decisions_are_told(
     score = float(page.inner_text("#threshold-value"))
     tab_to(page, "#save-mask")
     page.keyboard.press("Enter")
-    assert "1 finding " in page.inner_text("#save-what")
+    assert "1 finding." in page.inner_text("#save-what")
     assert page.is_hidden("#save-seg")
     page.keyboard.press("Escape")
     page.wait_for_selector("#save-dialog", state="hidden")

@@ -1,4 +1,4 @@
-"""`halebrain demo`: the bundled model on a virtual patient, or the whole method from nothing; one page each."""
+"""`halebrain demo`: the bundled model on a virtual patient, or the whole method from scratch; one page each."""
 
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ def demo(
         str, typer.Option("--threshold", help="As in detect: auto, a number, or a stored name (ml:1, fpr:0.01).")
     ] = "auto",
     train: Annotated[
-        bool, typer.Option("--train", help="Train both networks from nothing instead: 12 to 19 minutes on two cores.")
+        bool, typer.Option("--train", help="Train both networks from scratch instead: 12 to 19 minutes on two cores.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --train: toy size, about a minute.")] = False,
     seed: options.Seed = 0,
@@ -68,7 +68,7 @@ def _detect(results: Results, output: Path, device: str, overwrite: bool, **pati
     page, judged = run_patient_demo(output, device=device, overwrite=overwrite, **patient)
     seconds = time.monotonic() - start
     own_scan = command_line("detect", "-i", "SCAN", "-o", "OUT")
-    typer.echo(f"The demo took {seconds:.0f} seconds. On a scan of your own: {own_scan}", err=True)
+    typer.echo(f"The demo took {seconds:.0f} seconds. On your own scan: {own_scan}", err=True)
     results.line(page)
     results.finish(
         f"a virtual patient ({patient['pathology']}): {len(judged)} scans through the bundled model",

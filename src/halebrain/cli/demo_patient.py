@@ -196,7 +196,7 @@ def _write_page(output: Path, pathology: str, judged: list[JudgedScan], predicto
         title=f"HaleBrain demo: a virtual patient with {_spoken(pathology)}",
         lead=(
             f"One virtual person with {_spoken(pathology)}, scanned in {len(judged)} contrasts, made for this page: no "
-            "training saw this person, and the truth is known exactly. The bundled model looked at each contrast "
+            "training saw this person, and the truth is known exactly. The bundled model processed each contrast "
             "alone. One patient shows what the tool does; how good it is, docs/explanation/results.md says."
         ),
         numbers=_numbers(judged),
@@ -308,7 +308,7 @@ def _sections(judged: list[JudgedScan], picture: "Figure") -> "list[Section]":
             ],
         ),
         Section(
-            "On a scan of your own",
+            "On your own scan",
             text=[
                 "halebrain detect -i SCAN -o OUT",
                 "SCAN: NIfTI, DICOM (folder or archive) or MGH, with its skull or without; a folder of scans or a BIDS "

@@ -1,4 +1,4 @@
-"""`halebrain demo --train`: the whole method on a virtual cohort, from nothing to a page."""
+"""`halebrain demo --train`: the whole method on a virtual cohort, from training to a page."""
 
 import json
 import math
@@ -22,7 +22,7 @@ LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
 _SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
 _SMALLEST_MM3 = 20.0
 """Smallest connected component in the mask of the scan that is shown, and of its outline on the page."""
-_AGAIN = "fix what each line says; the same command goes on"
+_AGAIN = "fix the problem in each line, then run the same command again; it resumes"
 _METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 
 
@@ -60,7 +60,7 @@ def run_trained_demo(output: Path, size: DemoSize, *, seed: int, device: str, ov
     Args:
         output: Where everything goes; what is there from the same command is kept.
         size: How much of it.
-        seed: Seed of everything.
+        seed: Random seed.
         device: As `--device` takes it.
         overwrite: Remove an earlier demo first.
 
