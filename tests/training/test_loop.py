@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from halebrain.core.errors import ConfigError, WorkerError
@@ -295,7 +295,7 @@ def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
 
 @pytest.mark.slow
 def test_a_process_that_draws_loads_nothing_that_trains() -> None:
-    code = "import sys, halebrain.training.draws; print([m for m in ('lightning', 'typer') if m in sys.modules])"
+    code = "import sys, halebrain.training.draws; print([m for m in ('lightning_fabric', 'typer') if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 
