@@ -20,7 +20,7 @@ LABEL org.opencontainers.image.title="HaleBrain" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.authors="The HaleBrain developers"
 COPY --from=build /opt/halebrain /opt/halebrain
-# Whoever `--user` names may write here; models that are imported need a volume.
+# Every user may write here (`docker run --user`); models that are imported need a volume.
 RUN useradd --uid 1000 --create-home halebrain && install --directory --mode=1777 /var/lib/halebrain
 ENV PATH=/opt/halebrain/bin:$PATH \
     HALEBRAIN_HOME=/var/lib/halebrain \

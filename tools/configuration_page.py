@@ -182,7 +182,7 @@ def _rows(
     Args:
         model: The class.
         given: Its values where they differ from its own defaults.
-        prefix: What goes before its keys.
+        prefix: The beginning of its keys.
         above: The classes that it is a part of; one that holds its own kind is listed once.
     """
     for name, field in model.model_fields.items():
