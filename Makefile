@@ -10,7 +10,7 @@ DOCS := .venv-docs
 # A worker that has nothing left takes over tests of the other one.
 PYTEST := $(BIN)/pytest -q -n 2 --dist worksteal
 
-.PHONY: demo demo-train test test-all check rest docs format clean
+.PHONY: demo demo-train test test-all check rest docs reference format clean
 
 demo: $(STAMP)
 	$(BIN)/halebrain demo -o demo
@@ -25,8 +25,8 @@ test-all: $(STAMP)
 	$(PYTEST)
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow and not sweep"
 
@@ -44,9 +44,13 @@ $(DOCS)/.installed: pyproject.toml
 		| xargs $(DOCS)/bin/pip install --quiet
 	touch $@
 
+# What is written from the code: docs/reference/commands.md, docs/reference/configuration.md, boutiques.json.
+reference: $(STAMP)
+	$(BIN)/python -m tools.reference
+
 format: $(STAMP)
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks tools
+	$(BIN)/ruff check --fix src tests benchmarks tools
 
 # torch goes first and pinned: asked for by a range, pip would fetch gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt

@@ -27,7 +27,7 @@ _IMPORTS = (
     "halebrain.training.reconstructor",
     "halebrain.report.scan_page",
     "halebrain.data.cohort.generate",
-    "lightning.fabric",
+    "lightning_fabric",
     "matplotlib.pyplot",
     "nibabel",
     "nilearn.datasets",

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Callable[[str], list[list[str]]]:
     for folder in (programs, installed):
         folder.mkdir(parents=True)
     more = {"python3": f'exec {shlex.quote(sys.executable)} "$@" --without-pip\n'}
-    for path in (*(programs / name for name in ("halebrain", "make", "pip", "python3")), installed / "halebrain"):
+    for path in (*(programs / name for name in JUDGES), installed / "halebrain"):
         path.write_text(NOTE + more.get(path.name, ""))
         path.chmod(0o755)
     (tmp_path / "data").mkdir()
@@ -105,15 +105,17 @@ def judge_make(words: list[str]) -> None:
 
 def judge_pip(words: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("action", choices=["install", "download"])
-    for option in ("--constraint", "--dest", "--find-links"):
+    parser.add_argument("action", choices=["install", "download", "wheel"])
+    for option in ("--constraint", "--dest", "--find-links", "--wheel-dir", "--extra-index-url"):
         parser.add_argument(option, type=Path)
+    parser.add_argument("--no-deps", action="store_true")
     parser.add_argument("--no-index", action="store_true")
     parser.add_argument("wanted", nargs="+")
     asked = parser.parse_args(words)
-    assert asked.constraint is None or (ROOT / asked.constraint).is_file()
+    assert asked.constraint is None or (ROOT / asked.constraint.name).is_file()
     assert asked.no_index == (asked.find_links is not None)
-    assert (asked.dest is None) == (asked.action == "install")
+    assert (asked.dest is None) == (asked.action != "download")
+    assert (asked.wheel_dir is None) == (asked.action != "wheel")
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     needed = (*about["project"]["dependencies"], *about["build-system"]["requires"], about["project"]["name"])
     assert set(asked.wanted) <= {".", *(re.split(r"[^\w-]", text)[0] for text in needed)}
@@ -123,7 +125,48 @@ def judge_python(words: list[str]) -> None:
     assert words == ["-m", "venv", ".venv"]
 
 
-JUDGES = {"halebrain": judge_halebrain, "make": judge_make, "pip": judge_pip, "python3": judge_python}
+def judge_pipx(words: list[str]) -> None:
+    action, arguments, wheel = words
+    assert wheel == WHEEL
+    judge_pip([action, *arguments.removeprefix("--pip-args=").split(), "halebrain"])
+
+
+def judge_uvx(words: list[str]) -> None:
+    place = words.index("--from")
+    assert words[place + 1] == WHEEL
+    options = dict(zip(words[:place:2], words[1:place:2], strict=True))
+    assert set(options) == {"--constraints", "--torch-backend"}
+    assert (ROOT / options["--constraints"]).is_file()
+    assert words[place + 2] == "halebrain"
+    judge_halebrain(words[place + 3 :])
+
+
+def judge_container(program: str, image: str, recipe: str) -> Callable[[list[str]], None]:
+    """Return what judges how an image is built of its recipe, and that what runs in it is our command."""
+
+    def judge(words: list[str]) -> None:
+        assert (ROOT / recipe).is_file()
+        if words[0] == "build":
+            assert words[1:] == {"docker": ["--tag", image, "."], "apptainer": [image, recipe]}[program]
+        else:
+            assert words[0] == "run"
+            judge_halebrain(["bids", *words[words.index(image) + 1 :]])
+
+    return judge
+
+
+WHEEL = "dist/halebrain-*.whl"
+"""As a shell leaves it where there is none."""
+JUDGES = {
+    "halebrain": judge_halebrain,
+    "make": judge_make,
+    "pip": judge_pip,
+    "python3": judge_python,
+    "pipx": judge_pipx,
+    "uvx": judge_uvx,
+    "docker": judge_container("docker", "halebrain-bids", "Dockerfile"),
+    "apptainer": judge_container("apptainer", "halebrain.sif", "apptainer.def"),
+}
 
 
 @pytest.mark.parametrize(("page", "script"), SCRIPTS, ids=[f"{page}: {text[:30].strip()}" for page, text in SCRIPTS])

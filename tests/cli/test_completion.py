@@ -8,7 +8,7 @@ import pytest
 
 from halebrain.cli.completion import BRAINS, PATHOLOGIES, SOURCES
 
-HEAVY = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "matplotlib", "lightning")
+HEAVY = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "matplotlib", "lightning_fabric")
 CODE = f"""
 import atexit, sys
 atexit.register(lambda: sys.stderr.write(repr([name for name in {HEAVY!r} if name in sys.modules])))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from halebrain.core.errors import ConfigError, WorkerError
@@ -294,8 +294,30 @@ def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
 
 
 @pytest.mark.slow
+def test_a_program_ends_although_an_error_keeps_the_processes_that_draw(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from halebrain.training.ahead import draw_ahead
+
+def refuse(split, step):
+    raise ValueError(f"{split} {step}")
+
+if __name__ == "__main__":
+    try:
+        list(draw_ahead(refuse, range(9), workers=2))
+    except ValueError as error:
+        sys.exit(str(error))
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "train 0\n")
+
+
+@pytest.mark.slow
 def test_a_process_that_draws_loads_nothing_that_trains() -> None:
-    code = "import sys, halebrain.training.draws; print([m for m in ('lightning', 'typer') if m in sys.modules])"
+    code = "import sys, halebrain.training.draws; print([m for m in ('lightning_fabric', 'typer') if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.slices import SliceStore

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.slices import DataConfig, SliceStore, build_store

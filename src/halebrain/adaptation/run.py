@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal

@@ -19,7 +19,7 @@ _PACKAGES = (
     "SimpleITK",
     "nilearn",
     "pydicom",
-    "lightning",
+    "lightning-fabric",
     "picsl_greedy",
 )
 _EXTRAS = {

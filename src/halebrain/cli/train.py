@@ -13,7 +13,7 @@ from halebrain.cli.results import Results, command_line
 from halebrain.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from halebrain.models.bundle import Bundle
     from halebrain.training.joint import JointTraining

@@ -38,7 +38,12 @@ from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
 
 class ReconstructorSpec(Config):
-    """Which reconstructor, and its settings (checked by its own settings class)."""
+    """Which reconstructor, and its settings.
+
+    Args:
+        name: Name of the reconstructor.
+        settings: Its settings, checked by its own class.
+    """
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)

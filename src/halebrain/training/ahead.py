@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -59,13 +60,17 @@ def draw_ahead(
     # A signal to the job reaches every process; the training stops between two steps and then ends these.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        batches = iter(loader)
+        batches: Any = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for drawn in batches:
-        if isinstance(drawn, Exception):
-            raise drawn
-        yield drawn
+    try:
+        for drawn in batches:
+            if isinstance(drawn, Exception):
+                raise drawn
+            yield drawn
+    finally:
+        # An exception keeps this frame, and with it the processes: the program would wait for them at its end, forever.
+        batches._shutdown_workers()
 
 
 @contextmanager

@@ -4,16 +4,15 @@ import logging
 from typing import Literal
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from halebrain.training.loop_config import LoopConfig, Precision
 
 
 def launch(loop: LoopConfig, device: torch.device) -> Fabric:
     """Return a launched Fabric on one device, in the precision of the loop."""
-    for name in ("lightning.fabric", "lightning.pytorch"):  # the model card holds this information
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the model card holds this information
     devices = [device.index or 0] if device.type == "cuda" else 1
     fabric = Fabric(
         accelerator=device.type,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.core.config import Config, GrowingConfig, portable_dump
 from halebrain.core.errors import ConfigError, MissingInputError

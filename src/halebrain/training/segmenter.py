@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import branch, draw_seeds, make_generator

@@ -14,7 +14,12 @@ Params = dict[str, Any]
 
 
 class AnomalySpec(Config):
-    """Which anomaly generator, and its settings."""
+    """Which anomaly generator, and its settings.
+
+    Args:
+        name: Name of the generator.
+        settings: Its settings, checked by its own class.
+    """
 
     name: str = "perlin"
     settings: dict[str, Any] = Field(default_factory=dict)
