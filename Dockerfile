@@ -16,7 +16,7 @@ RUN python -m venv /opt/halebrain \
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="HaleBrain" \
       org.opencontainers.image.description="Finds what is abnormal in a brain MRI: a BIDS App. Research use only; not a medical device." \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.authors="The HaleBrain developers"
 COPY --from=build /opt/halebrain /opt/halebrain
