@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ("src/halebrain", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "pyproject.toml")
+ROOTS = ("src/halebrain", "tools", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "pyproject.toml")
 """Files and folders that are checked."""
 ENDINGS = {".py", ".md", ".yaml", ".j2", ".js", ".css", ".toml"}
 VOXELS = r"(?:voxels?|pixels?|lesions?|anomal(?:y|ies|ous)|positives?|findings?)"
