@@ -26,7 +26,7 @@ _IMPORTS = (
     "halebrain.training.segmenter",
     "halebrain.training.reconstructor",
     "halebrain.report.scan_page",
-    "halebrain.data.cohort.generate",
+    "halebrain.simulation.generate",
     "lightning_fabric",
     "matplotlib.pyplot",
     "nibabel",

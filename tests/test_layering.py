@@ -11,14 +11,25 @@ ALLOWED = {
     "core": set(),
     "io": {"core"},
     "preprocessing": {"core", "io"},
-    "data": {"core", "io", "preprocessing"},
+    "simulation": {"core", "io", "preprocessing"},
+    "data": {"core", "io", "preprocessing", "simulation"},
     "models": {"core"},
     "training": {"core", "io", "data", "models"},
     "inference": {"core", "io", "preprocessing", "models"},
     "evaluation": {"core", "io"},
     "report": {"core", "io", "evaluation"},
-    "benchmark": {"core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation"},
-    "adaptation": {"core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation"},
+    "benchmark": {"core", "io", "preprocessing", "simulation", "data", "models", "training", "inference", "evaluation"},
+    "adaptation": {
+        "core",
+        "io",
+        "preprocessing",
+        "simulation",
+        "data",
+        "models",
+        "training",
+        "inference",
+        "evaluation",
+    },
     # A folder of detections in a browser; what makes pages anew is handed to it.
     "view": {"core", "io", "inference", "report"},
     # The Python face, one file at the top beside the command line.
@@ -26,7 +37,7 @@ ALLOWED = {
     "api": {"core", "io", "preprocessing", "models", "inference", "evaluation", "decision"},
     "cli": {
         *("core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation", "report"),
-        *("benchmark", "adaptation", "decision", "view"),
+        *("benchmark", "adaptation", "decision", "view", "simulation"),
     },
 }
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -23,7 +23,7 @@ from halebrain.cli import completion
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
-from halebrain.data.cohort.config import CohortConfig
+from halebrain.simulation.config import CohortConfig
 from halebrain.data.datasets import SOURCES
 from halebrain.inference.postprocess import PostprocessingConfig
 from halebrain.models.bundle import ReconstructorSpec

@@ -9,10 +9,10 @@ import pytest
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.rehearsal import rehearsed_diseases, virtual_patients
 from halebrain.core.config import load_config
-from halebrain.data.cohort.pathology import PATHOLOGIES
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
+from halebrain.simulation.pathology import PATHOLOGIES
 
 FEW = load_config(AdaptConfig, None, ["rehearsal={patients: 1, healthy: 1}"])
 

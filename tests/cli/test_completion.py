@@ -78,9 +78,9 @@ def test_it_is_installed_for_a_shell(shell, tmp_path):
 
 
 def test_the_words_are_those_that_the_package_knows():
-    from halebrain.data.cohort.pathology import PATHOLOGIES as DISEASES
     from halebrain.data.datasets import SOURCES as LAYOUTS
     from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
+    from halebrain.simulation.pathology import PATHOLOGIES as DISEASES
 
     assert set(PATHOLOGIES) == set(DISEASES.names())
     assert set(SOURCES) == set(LAYOUTS.names())

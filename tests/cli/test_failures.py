@@ -221,7 +221,7 @@ def test_report(command, small_model, manifest, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_cohort_makes_the_other_people_and_no_manifest(command, tmp_path, monkeypatch):
-    from halebrain.data.cohort import generate
+    from halebrain.simulation import generate
 
     sample = generate.sample_subject
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from halebrain.data.cohort.config import CohortConfig
-from halebrain.data.cohort.generate import generate_cohort
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.generate import generate_cohort
 
 
 @pytest.mark.slow

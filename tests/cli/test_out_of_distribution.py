@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from halebrain.data.cohort.anatomy import template_tissues
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
+from halebrain.simulation.anatomy import template_tissues
 
 T1 = (0.90, 0.56, 0.74, 0.12, 0.10)
 FDG = (0.40, 0.90, 0.95, 0.12, 0.10)

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from halebrain.cli.options import read_calibration
-from halebrain.data.cohort.config import CohortConfig
-from halebrain.data.cohort.generate import generate_cohort
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.inference.detection import detect_anomalies
@@ -19,6 +17,8 @@ from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.models import store
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.generate import generate_cohort
 
 pytestmark = [
     # Six detections at full size, half a minute.

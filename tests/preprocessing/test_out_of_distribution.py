@@ -6,12 +6,12 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
-from halebrain.data.cohort.config import CohortConfig
-from halebrain.data.cohort.subject import render_subject, sample_subject
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.out_of_distribution import RULES, judge, judge_name
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.recognise import UNKNOWN
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.subject import render_subject, sample_subject
 
 PREPROCESSOR = Preprocessor(PreprocessingConfig(registration="none", bias_correction="none"))
 # White matter, cortex, nuclei, CSF of the sulci, CSF of the ventricles; resolution in mm.

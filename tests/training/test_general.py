@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, template_tissues
-from halebrain.data.cohort.pathology import PATHOLOGIES
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import write_volume
 from halebrain.models.bundle import load_bundle
 from halebrain.preprocessing.geometry import working_grid
+from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, template_tissues
+from halebrain.simulation.pathology import PATHOLOGIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "general-model.md").read_text(encoding="utf-8")
 CONTRASTS = ("T1w", "T2w", "FLAIR")

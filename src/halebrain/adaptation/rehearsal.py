@@ -10,12 +10,12 @@ from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.own import STAGES
 from halebrain.core.modality import standard_modality
 from halebrain.core.random import derive_seed
-from halebrain.data.cohort.config import CohortConfig
-from halebrain.data.cohort.contrast_params import MODALITIES
-from halebrain.data.cohort.generate import generate_cohort
-from halebrain.data.cohort.pathology import PATHOLOGIES
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.contrast_params import MODALITIES
+from halebrain.simulation.generate import generate_cohort
+from halebrain.simulation.pathology import PATHOLOGIES
 
 
 def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
-from halebrain.data.cohort.config import CohortConfig
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.simulation.config import CohortConfig
 
 SYNTHETIC = "synthetic"
 """The column of healthy test scans with synthetic anomalies."""

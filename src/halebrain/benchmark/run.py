@@ -28,11 +28,11 @@ from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_err
 from halebrain.core.failures import Failures
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
-from halebrain.data.cohort.generate import generate_cohort
 from halebrain.evaluation.baselines import AtlasModel
 from halebrain.inference.postprocess import PostprocessingConfig
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import Preprocessor
+from halebrain.simulation.generate import generate_cohort
 
 PICTURES = "pictures.npz"
 _RESULT = "result.json"

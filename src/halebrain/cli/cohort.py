@@ -63,10 +63,12 @@ def cohort(
 ) -> None:
     """Make a virtual cohort: healthy brains and patients with exact ground truth. Prints the manifest's path."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.data.cohort.anatomies import gather_anatomies
-    from halebrain.data.cohort.config import CohortConfig, grid_shape
-    from halebrain.data.cohort.generate import ANATOMIES, clear_cohort, generate_cohort
+    from halebrain.data.datasets import bids_manifest
+    from halebrain.io.discovery import is_bids
     from halebrain.report.figures import cohort_montage, save_figure
+    from halebrain.simulation.anatomies import gather_anatomies
+    from halebrain.simulation.config import CohortConfig, grid_shape
+    from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_cohort
 
     default = CohortConfig()
     if overwrite:
@@ -75,7 +77,8 @@ def cohort(
     for kind, place in (("labels", labels), ("t1", t1)):
         if place is not None:
             shape = grid_shape(spacing_mm)
-            anatomies += gather_anatomies(kind, place, output / ANATOMIES, shape=shape, spacing_mm=spacing_mm)
+            scans = bids_manifest(place) if kind == "t1" and is_bids(place) else place
+            anatomies += gather_anatomies(kind, scans, output / ANATOMIES, shape=shape, spacing_mm=spacing_mm)
     config = CohortConfig(
         healthy=subjects,
         patients=patients,

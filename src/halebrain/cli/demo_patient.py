@@ -107,7 +107,7 @@ def _clear(output: Path) -> None:
     """Remove an earlier demo of a patient: what it made, and nothing else."""
     import shutil
 
-    from halebrain.data.cohort.generate import clear_cohort, is_cohort
+    from halebrain.simulation.generate import clear_cohort, is_cohort
 
     if not is_cohort(output / "patient"):
         return
@@ -118,8 +118,8 @@ def _clear(output: Path) -> None:
 
 
 def _patient(folder: Path, pathology: str, spacing_mm: float, seed: int) -> "Manifest":
-    from halebrain.data.cohort.config import CohortConfig
-    from halebrain.data.cohort.generate import generate_cohort
+    from halebrain.simulation.config import CohortConfig
+    from halebrain.simulation.generate import generate_cohort
 
     config = CohortConfig(
         healthy=0,

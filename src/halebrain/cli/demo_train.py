@@ -79,7 +79,7 @@ def _clear(output: Path) -> None:
     """Remove an earlier demo: what it made, and nothing else."""
     import shutil
 
-    from halebrain.data.cohort.generate import clear_cohort, is_cohort
+    from halebrain.simulation.generate import clear_cohort, is_cohort
 
     if not is_cohort(output / "cohort"):
         return
@@ -91,9 +91,9 @@ def _clear(output: Path) -> None:
 
 
 def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
-    from halebrain.data.cohort.config import CohortConfig
-    from halebrain.data.cohort.generate import generate_cohort
     from halebrain.report.figures import cohort_montage, save_figure
+    from halebrain.simulation.config import CohortConfig
+    from halebrain.simulation.generate import generate_cohort
 
     config = CohortConfig(
         healthy=size.healthy,

@@ -13,9 +13,9 @@ from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.mask_library import mask_library
 from halebrain.data.anomalies.shapes import between, put_in
-from halebrain.data.cohort.anatomy import build_anatomy, sample_anatomy
-from halebrain.data.cohort.fields import smooth_noise
-from halebrain.data.cohort.pathology import PATHOLOGIES, LesionPart, build_lesions, sample_lesions
+from halebrain.simulation.anatomy import build_anatomy, sample_anatomy
+from halebrain.simulation.fields import smooth_noise
+from halebrain.simulation.pathology import PATHOLOGIES, LesionPart, build_lesions, sample_lesions
 
 _SHAPE, _SPACING_MM = (96, 96, 80), 2.0
 _LEAST_PIXELS = 12

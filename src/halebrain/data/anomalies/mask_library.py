@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.fields import smooth_noise
 from halebrain.io.discovery import scans_in
 from halebrain.io.masks import look_at_values, mask_from
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.simulation.fields import smooth_noise
 
 _log = logging.getLogger(__name__)
 _SHAPE, _SPACING_MM = (96, 96, 80), 2.0

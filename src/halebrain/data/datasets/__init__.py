@@ -2,7 +2,7 @@
 
 from halebrain.data.datasets.atlas2 import Atlas2Source
 from halebrain.data.datasets.base import SOURCES, Source, SourceResult, build_source, read_source
-from halebrain.data.datasets.bids import BidsSource
+from halebrain.data.datasets.bids import BidsSource, bids_manifest
 from halebrain.data.datasets.brats import BratsSource
 from halebrain.data.datasets.folder import FolderSource
 from halebrain.data.datasets.ixi import IxiSource
@@ -28,6 +28,7 @@ __all__ = [
     "TableSource",
     "WmhSource",
     "add_people",
+    "bids_manifest",
     "build_source",
     "read_source",
 ]

@@ -7,6 +7,7 @@ say lesion is a map of tissues, and is not taken for one. Labels with other sign
 in another case, are read as what they mean.
 """
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,16 @@ from typing import Any
 
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.datasets.base import SOURCES, Draft, Source
+from halebrain.data.datasets.base import SOURCES, Draft, Source, read_source
 from halebrain.data.datasets.tables import column, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.io.bids import SUFFIXES, read_name
 from halebrain.io.discovery import bids_images
-from halebrain.io.manifest import ScanRecord
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import Row
-from halebrain.io.tree import NIFTI, FileTree
+from halebrain.io.tree import NIFTI, FileTree, summed_left_out
 from halebrain.io.volume import stem_of
 
+_log = logging.getLogger(__name__)
 _LESION_LABEL = "L"
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _MASK_SUFFIXES = ("mask", "dseg", "roi")
@@ -166,3 +168,13 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, Row]:
         draft.report("participants.tsv", "is missing; ages, sexes, sites and groups are left out")
         return {}
     return {column(row, "participant_id").removeprefix("sub-"): row for row in read_rows(table)}
+
+
+def bids_manifest(place: Path) -> Manifest:
+    """Return the scans of a BIDS data set; those that cannot be read and other images are named in warnings."""
+    found = read_source("bids", place, {"derived": True})
+    for name, error in found.failed.items():
+        _log.warning("%s: left out, %s", name, error)
+    if line := summed_left_out(found.left_out):
+        _log.warning(line)
+    return found.manifest

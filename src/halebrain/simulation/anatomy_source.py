@@ -16,7 +16,8 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray
-from halebrain.data.cohort.fields import Shape
+from halebrain.io.manifest import Manifest
+from halebrain.simulation.fields import Shape
 
 _LEAST_BRAIN_ML = 600.0
 
@@ -38,8 +39,8 @@ class AnatomySource(ABC):
     """Files to tissues, on a working grid in template space."""
 
     @abstractmethod
-    def files(self, place: Path) -> list[tuple[str, Path]]:
-        """Return name and file of each brain below `place`, sorted.
+    def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
+        """Return name and file of each brain of a folder, a table or a manifest in memory, sorted.
 
         Raises:
             MissingInputError: There is none.
@@ -57,12 +58,14 @@ class AnatomySource(ABC):
 ANATOMY_SOURCES: Registry[type[AnatomySource]] = Registry("anatomy source")
 
 
-def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spacing_mm: float) -> tuple[str, ...]:
+def gather_anatomies(
+    kind: str, place: Path | Manifest, folder: Path, *, shape: Shape, spacing_mm: float
+) -> tuple[str, ...]:
     """Bring every brain of a source into `folder`, one file each, and return their names, sorted.
 
     Args:
         kind: One of `ANATOMY_SOURCES.names()`.
-        place: Folder or table of the source.
+        place: Folder or table of the source, or a manifest.
         folder: Where they are kept; those that are there already stay.
         shape: Voxels of the working grid.
         spacing_mm: Its voxel size.
@@ -93,7 +96,7 @@ def gather_anatomies(kind: str, place: Path, folder: Path, *, shape: Shape, spac
     failures.refuse(
         "every brain should become an anatomy",
         len(files),
-        where=place,
+        where=place.source if isinstance(place, Manifest) else place,
         remedy="fix the problem in each line or remove those scans; the others are kept",
     )
     return tuple(sorted(names))

@@ -2,8 +2,8 @@
 
 import torch
 
-from halebrain.data.cohort.anatomy import DEEP, GM, WM, Anatomy
-from halebrain.data.cohort.pathology import (
+from halebrain.simulation.anatomy import DEEP, GM, WM, Anatomy
+from halebrain.simulation.pathology import (
     PATHOLOGIES,
     LesionParams,
     PartParams,

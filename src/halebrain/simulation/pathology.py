@@ -12,10 +12,10 @@ import torch
 
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
-from halebrain.data.cohort.contrast_params import ContrastParams
-from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
 from halebrain.preprocessing.geometry import Grid
+from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
+from halebrain.simulation.contrast_params import ContrastParams
+from halebrain.simulation.fields import coordinates_mm, smooth_noise
 
 
 class PartParams(Config):

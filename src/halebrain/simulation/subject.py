@@ -9,14 +9,14 @@ import torch
 from halebrain.core.config import Config
 from halebrain.core.errors import UsageError
 from halebrain.core.random import branch, make_generator
-from halebrain.data.cohort.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
-from halebrain.data.cohort.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
-from halebrain.data.cohort.anatomy_source import load_base
-from halebrain.data.cohort.config import CohortConfig, grid_shape
-from halebrain.data.cohort.contrast import render
-from halebrain.data.cohort.contrast_params import ContrastParams, sample_contrast
-from halebrain.data.cohort.pathology import LesionParams, build_lesions, lesion_mask, paint, push_field, sample_lesions
-from halebrain.data.cohort.stripping import StrippingParams, add_rim, sample_stripping, stripped_mask
+from halebrain.simulation.acquisition import SITES, AcquisitionParams, acquire, sample_acquisition
+from halebrain.simulation.anatomy import Anatomy, AnatomyParams, build_anatomy, move_anatomy, sample_anatomy
+from halebrain.simulation.anatomy_source import load_base
+from halebrain.simulation.config import CohortConfig, grid_shape
+from halebrain.simulation.contrast import render
+from halebrain.simulation.contrast_params import ContrastParams, sample_contrast
+from halebrain.simulation.pathology import LesionParams, build_lesions, lesion_mask, paint, push_field, sample_lesions
+from halebrain.simulation.stripping import StrippingParams, add_rim, sample_stripping, stripped_mask
 
 _AGES = {"ms": (20.0, 60.0), "wmh": (55.0, 88.0), "stroke": (40.0, 88.0), "tumour": (25.0, 80.0)}
 

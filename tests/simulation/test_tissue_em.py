@@ -6,8 +6,8 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
-from halebrain.data.cohort.tissue_em import segment_t1
+from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
+from halebrain.simulation.tissue_em import segment_t1
 
 SHAPE, SPACING = (64, 64, 52), 3.0
 MEANS = {WM: 0.9, GM: 0.5, DEEP: 0.55, CSF: 0.12, VENTRICLE: 0.1}

@@ -11,14 +11,15 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM
-from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
-from halebrain.data.cohort.fields import Shape
 from halebrain.io.discovery import scans_in
+from halebrain.io.manifest import Manifest
 from halebrain.io.masks import look_at_values
 from halebrain.io.volume import read_array, stem_of
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.registration import register_to_template
+from halebrain.simulation.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM
+from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, AnatomySource
+from halebrain.simulation.fields import Shape
 
 LABELS: dict[int, tuple[int, ...]] = {
     # Lesions (25, 57) and hypointensities (77–79) of the white matter count as the white matter that was there.
@@ -40,10 +41,11 @@ _CLOSING_MM = 5.0
 class LabelAnatomies(AnatomySource):
     """Reads every label map of a folder."""
 
-    def files(self, place: Path) -> list[tuple[str, Path]]:
+    def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
         """Return every volume of the folder."""
-        if not place.is_dir():
-            raise MissingInputError("label maps must be in a folder", where=place, remedy="check the path given")
+        if isinstance(place, Manifest) or not place.is_dir():
+            where = place.source if isinstance(place, Manifest) else place
+            raise MissingInputError("label maps must be in a folder", where=where, remedy="check the path given")
         found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans_in(place, masks=True)]
         if not found:
             raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")

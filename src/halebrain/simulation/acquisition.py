@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.core.random import branch, make_generator
-from halebrain.data.cohort.contrast_params import Variety
-from halebrain.data.cohort.fields import blur, smooth_noise
+from halebrain.simulation.contrast_params import Variety
+from halebrain.simulation.fields import blur, smooth_noise
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
 _NOISE = (0.01, 0.018, 0.028, 0.014)

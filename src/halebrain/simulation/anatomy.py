@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.types import FloatArray
-from halebrain.data.cohort.fields import (
+from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.simulation.fields import (
     Shape,
     compose,
     coordinates_mm,
@@ -24,7 +25,6 @@ from halebrain.data.cohort.fields import (
     smooth_noise,
     smooth_vectors,
 )
-from halebrain.preprocessing.geometry import Grid, resample, working_grid
 
 TISSUES = ("wm", "gm", "deep", "csf", "ventricle")
 """White matter, cortex, deep grey nuclei, CSF of sulci and cisterns, CSF of the ventricles."""

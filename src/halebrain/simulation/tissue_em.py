@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, VENTRICLE, WM
+from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM
 
 _CLASSES = ("csf", "gm", "wm")
 """By rising intensity in T1."""

@@ -7,8 +7,8 @@ from pydantic import Field
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import UsageError
 from halebrain.core.registry import suggestion
-from halebrain.data.cohort.contrast_params import MODALITIES, Variety
-from halebrain.data.cohort.pathology import PATHOLOGIES
+from halebrain.simulation.contrast_params import MODALITIES, Variety
+from halebrain.simulation.pathology import PATHOLOGIES
 
 USUAL_PATHOLOGIES = ("ms", "stroke", "tumour", "wmh")
 """Default modalities and pathologies of a cohort."""

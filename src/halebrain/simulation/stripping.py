@@ -5,8 +5,8 @@ from scipy import ndimage
 
 from halebrain.core.config import Config
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.anatomy import Anatomy
-from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
+from halebrain.simulation.anatomy import Anatomy
+from halebrain.simulation.fields import coordinates_mm, smooth_noise
 
 _MOST_ML, _STEP_MM = 2400.0, 0.5
 """Larger masks, such as wide ones of large heads, are tightened: the readers accept at most 2500 ml."""

@@ -8,18 +8,18 @@ import torch
 
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.acquisition import acquire, sample_acquisition
-from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
-from halebrain.data.cohort.config import CohortConfig
-from halebrain.data.cohort.contrast import render
-from halebrain.data.cohort.contrast_params import sample_contrast
-from halebrain.data.cohort.fields import compose, exponentiate, smooth_vectors
-from halebrain.data.cohort.generate import _people, clear_cohort, generate_cohort
-from halebrain.data.cohort.nuisance import add_nuisances
-from halebrain.data.cohort.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
-from halebrain.data.cohort.stripping import StrippingParams, add_rim, stripped_mask
-from halebrain.data.cohort.subject import SubjectParams, render_subject, sample_subject
 from halebrain.io.bids_validator import validation_errors
+from halebrain.simulation.acquisition import acquire, sample_acquisition
+from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.contrast import render
+from halebrain.simulation.contrast_params import sample_contrast
+from halebrain.simulation.fields import compose, exponentiate, smooth_vectors
+from halebrain.simulation.generate import _people, clear_cohort, generate_cohort
+from halebrain.simulation.nuisance import add_nuisances
+from halebrain.simulation.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
+from halebrain.simulation.stripping import StrippingParams, add_rim, stripped_mask
+from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject
 
 SPACING, SHAPE = 4.0, (48, 48, 40)
 SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)

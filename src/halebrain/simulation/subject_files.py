@@ -8,9 +8,9 @@ import torch
 
 from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.cohort.subject import SubjectImages, SubjectParams
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
+from halebrain.simulation.subject import SubjectImages, SubjectParams
 
 PARAMETERS = "parameters.json"
 """What was drawn of a subject, in its folder."""

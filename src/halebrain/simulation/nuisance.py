@@ -6,9 +6,9 @@ there up to a few millimetres.
 
 import torch
 
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
-from halebrain.data.cohort.contrast_params import ContrastParams
-from halebrain.data.cohort.fields import coordinates_mm, smooth_noise
+from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
+from halebrain.simulation.contrast_params import ContrastParams
+from halebrain.simulation.fields import coordinates_mm, smooth_noise
 
 _BORDER_MM = 4.0
 """Width over which a box fades out."""

@@ -2,10 +2,10 @@
 
 import torch
 
-from halebrain.data.cohort.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM, Anatomy
-from halebrain.data.cohort.contrast_params import ContrastParams
-from halebrain.data.cohort.fields import smooth_noise
-from halebrain.data.cohort.nuisance import add_nuisances
+from halebrain.simulation.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM, Anatomy
+from halebrain.simulation.contrast_params import ContrastParams
+from halebrain.simulation.fields import smooth_noise
+from halebrain.simulation.nuisance import add_nuisances
 
 
 def render(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:

@@ -12,12 +12,12 @@ from halebrain.core.failures import Failures
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.config import CohortConfig, check_cohort
-from halebrain.data.cohort.dataset_files import write_dataset_files
-from halebrain.data.cohort.subject import SubjectParams, render_subject, sample_subject
-from halebrain.data.cohort.subject_files import PARAMETERS, subject_records, write_subject
 from halebrain.io.bids_derivative import DESCRIPTION
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.simulation.config import CohortConfig, check_cohort
+from halebrain.simulation.dataset_files import write_dataset_files
+from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject
+from halebrain.simulation.subject_files import PARAMETERS, subject_records, write_subject
 
 _FORMAT = 1
 ANATOMIES = "anatomies"

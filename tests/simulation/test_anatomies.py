@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
-from halebrain.data.cohort.anatomies import ANATOMY_SOURCES, gather_anatomies, load_base
-from halebrain.data.cohort.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
-from halebrain.data.cohort.config import CohortConfig, grid_shape
-from halebrain.data.cohort.generate import ANATOMIES, generate_cohort
-from halebrain.data.cohort.subject import SubjectParams
+from halebrain.data.datasets import bids_manifest
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
+from halebrain.simulation.anatomies import ANATOMY_SOURCES, gather_anatomies, load_base
+from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
+from halebrain.simulation.config import CohortConfig, grid_shape
+from halebrain.simulation.generate import ANATOMIES, generate_cohort
+from halebrain.simulation.subject import SubjectParams
 
 SHAPE, SPACING = (64, 64, 52), 3.0
 NUMBERS = {WM: 2, GM: 3, 2: 10, CSF: 24, VENTRICLE: 4}
@@ -103,7 +104,10 @@ def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
         (tmp_path / name).touch()
     (tmp_path / "sub-2_T1w.nii").symlink_to("../.git/annex/objects/x")
     (tmp_path / "dataset_description.json").write_text("{}")
-    assert [name for name, _ in ANATOMY_SOURCES.get("t1")().files(tmp_path)] == ["sub1T1w"]
+    source = ANATOMY_SOURCES.get("t1")()
+    assert [name for name, _ in source.files(bids_manifest(tmp_path))] == ["sub1T1w"]
+    with pytest.raises(UsageError, match="who is healthy"):
+        source.files(tmp_path)
     assert "sub-2_T1w: left out" in caplog.text
     assert "1 image is left out: with a suffix that is not processed (sub-1_bold.nii)" in caplog.text
 

@@ -4,38 +4,42 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.modality import guess_modality
 from halebrain.core.types import FloatArray
-from halebrain.data.cohort.anatomy import template_tissues
-from halebrain.data.cohort.anatomy_source import ANATOMY_SOURCES, AnatomySource
-from halebrain.data.cohort.fields import Shape
-from halebrain.data.cohort.tissue_em import segment_t1
-from halebrain.data.datasets import read_source
-from halebrain.io.discovery import scans_in
+from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import read_volume, stem_of
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.simulation.anatomy import template_tissues
+from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, AnatomySource
+from halebrain.simulation.fields import Shape
+from halebrain.simulation.tissue_em import segment_t1
 
 _log = logging.getLogger(__name__)
 
 
 @ANATOMY_SOURCES.register("t1")
 class T1Anatomies(AnatomySource):
-    """Reads the T1 scans of a manifest or BIDS data set (healthy, in the split "train" or in none) or of a folder."""
+    """Reads the T1 scans of a manifest (healthy, in the split "train" or in none) or of a folder."""
 
-    def files(self, place: Path) -> list[tuple[str, Path]]:
+    def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
         """Return every T1; those of other splits, of patients and of other contrasts are left out."""
-        is_bids = (place / "dataset_description.json").is_file()
-        if place.is_file() or is_bids:
-            table = _of_dataset(place) if is_bids else Manifest.read(place)
+        if isinstance(place, Manifest) or place.is_file():
+            table = place if isinstance(place, Manifest) else Manifest.read(place)
             rows = [
                 row
                 for row in table
                 if row.modality == "T1w" and row.split in (None, "train") and row.pathology in (None, "healthy")
             ]
             found = [("".join(filter(str.isalnum, row.scan_id)), row.image) for row in rows]
+        elif is_bids(place):
+            raise UsageError(
+                "the T1 scans of a BIDS data set come as a manifest, which says who is healthy",
+                received=place,
+                remedy="read it with bids_manifest first",
+            )
         elif place.is_dir():
             found_in = scans_in(place)
             _warn(found_in.left_out)
@@ -48,7 +52,7 @@ class T1Anatomies(AnatomySource):
         if not found:
             raise MissingInputError(
                 "anatomies need at least one healthy T1 scan",
-                where=place,
+                where=place.source if isinstance(place, Manifest) else place,
                 remedy='write T1w under "modality" and healthy under "pathology", or give another folder',
             )
         return found
@@ -69,15 +73,6 @@ class T1Anatomies(AnatomySource):
             return segment_t1(scan.image, scan.brain_mask, atlas, spacing_mm=spacing_mm).tissues
         except DataError as error:
             raise DataError(error.rule, received=error.received, where=path, remedy=error.remedy) from error
-
-
-def _of_dataset(place: Path) -> Manifest:
-    """Return the scans of a BIDS data set; those that cannot be read and other images are named in warnings."""
-    found = read_source("bids", place, {"derived": True})
-    for name, error in found.failed.items():
-        _log.warning("%s: left out, %s", name, error)
-    _warn(found.left_out)
-    return found.manifest
 
 
 def _warn(left_out: Iterable[LeftOut]) -> None:
