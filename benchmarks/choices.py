@@ -24,13 +24,13 @@ from halebrain.core.progress import track
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
-from halebrain.inference.false_volume import HealthyMap
 from halebrain.inference.postprocess import filter_residual, smooth_through_plane
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.residuals import residual_map
 from halebrain.io.manifest import Manifest
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.thresholds.false_positive_volume import HealthyMap
 
 LEVELS = (150, 300, 400)
 SETS = ((150,), (300,), (400,), (150, 300), (300, 400), (150, 300, 400))

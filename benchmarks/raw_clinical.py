@@ -17,10 +17,10 @@ from halebrain.cli.options import find_device, read_calibration
 from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
-from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.models.store import load_model
+from halebrain.thresholds.choose import ThresholdSelector
 
 CONTRASTS = {"FLAIR": ("MRHR_FLAIR_AX_*_fla", "fla"), "T2w": ("MRHR_T2_AX_*_t2", "t2"), "T1w": ("T1_AX_*_t1", "t1")}
 
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = load_model(arguments.model)
     predictor = Predictor(bundle, device=find_device("auto"), seed=arguments.seed)
-    point = OperatingPoint(read_calibration(bundle), arguments.threshold)
+    point = ThresholdSelector(read_calibration(bundle), arguments.threshold)
     folder = arguments.data / "tumour_tcga_lgg_FG-6692"
     print("| scan | brain, ml | lesion outside of it | AUPRC | Dice | best Dice |\n|---|---|---|---|---|---|")
     for modality, (raw, given) in ((name, CONTRASTS[name]) for name in arguments.modality):

@@ -27,11 +27,11 @@ from halebrain.cli.options import find_device, read_calibration
 from halebrain.cli.scoring import run_evaluation
 from halebrain.core.failures import Failures
 from halebrain.evaluation.evaluate import Evaluation
-from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord, Split
 from halebrain.models.store import load_model
+from halebrain.thresholds.choose import ThresholdSelector
 
 METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 ATLAS = "atlas z-score signed"
@@ -85,7 +85,7 @@ def main() -> None:
         atlases = fit_atlases(healthy, real_patients(arguments.data), predictor.preprocessor)
     found = {}
     for name in arguments.threshold:
-        point = OperatingPoint(read_calibration(bundle), name)
+        point = ThresholdSelector(read_calibration(bundle), name)
         failures, rows = Failures(None), real_patients(arguments.data)
         found[name] = run_evaluation(predictor, rows, point=point, failures=failures, atlases=atlases)
         failures.refuse("every scan should be scored", len(rows), remedy="fix what each line says")

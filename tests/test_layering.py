@@ -17,9 +17,11 @@ ALLOWED = {
     "training": {"core", "io", "data", "models"},
     "inference": {"core", "io", "preprocessing", "models"},
     "evaluation": {"core", "io"},
-    "report": {"core", "io", "evaluation"},
+    "thresholds": {"core", "data", "inference", "evaluation"},
+    "report": {"core", "io", "evaluation", "thresholds"},
     "benchmark": {"core", "io", "preprocessing", "simulation", "data", "models", "training", "inference", "evaluation"},
     "adaptation": {
+        "thresholds",
         "core",
         "io",
         "preprocessing",
@@ -33,11 +35,10 @@ ALLOWED = {
     # A folder of detections in a browser; what makes pages anew is handed to it.
     "view": {"core", "io", "inference", "report"},
     # The Python face, one file at the top beside the command line.
-    "decision": {"core", "data", "inference", "evaluation"},
-    "api": {"core", "io", "preprocessing", "models", "inference", "evaluation", "decision"},
+    "api": {"core", "io", "preprocessing", "models", "inference", "evaluation", "thresholds"},
     "cli": {
         *("core", "io", "preprocessing", "data", "models", "training", "inference", "evaluation", "report"),
-        *("benchmark", "adaptation", "decision", "view", "simulation"),
+        *("benchmark", "adaptation", "thresholds", "view", "simulation"),
     },
 }
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -183,13 +183,13 @@ def _use(path: Path, how: str, home: Path) -> None:
 def _load(path: Path) -> None:
     """Do what `detect` does with a model before it opens a scan."""
     from halebrain.cli.options import read_calibration
-    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.inference.detection import predictor_settings, template_and_method
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
+    from halebrain.thresholds.choose import ThresholdSelector
 
     found = load_bundle(path)
-    OperatingPoint(read_calibration(found), "auto")
+    ThresholdSelector(read_calibration(found), "auto")
     predictor = Predictor(found)
     json.dumps(predictor_settings(predictor) | template_and_method(predictor))
     found.seen_subjects("train_subjects", "val_subjects")

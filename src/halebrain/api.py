@@ -14,11 +14,6 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.types import MaskArray, Volume
 from halebrain.core.versions import versions
-from halebrain.decision.choice import MaskChoice
-from halebrain.decision.modality import check_modality, flag_limits, said_modality, seen_modality
-from halebrain.evaluation.operating_point import OperatingPoint
-from halebrain.evaluation.scan_level import working_scan_score
-from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import (
     Detection,
@@ -36,6 +31,10 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.out_of_distribution import judge_name
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.thresholds.calibration import Calibration
+from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
+from halebrain.thresholds.contrast import check_modality, declared_contrast, flag_limits, inferred_contrast
+from halebrain.thresholds.percentile import working_scan_score
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -110,18 +109,18 @@ def detect(
     calibration = None
     if bundle.calibration:
         calibration = parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
-    point = OperatingPoint(calibration, str(threshold))
+    point = ThresholdSelector(calibration, str(threshold))
     check_modality(modality or "auto", calibration)
     predictor = Predictor(bundle, device=find_device(device), seed=seed, draws=draws, brain=brain)
     notes: list[str] = []
     volume, scan = _open(predictor, image, brain_mask, notes)
     scan.qc["flags"] = [*notes, *scan.qc["flags"]]
-    choice = MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
+    choice = DetectionOptions(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
     path = _path_of(image)
     named = ScanInput(path or Path(), "" if path is None else stem_of(path))
-    said = said_modality(choice.modality, named)
+    said = declared_contrast(choice.modality, named)
     judge_name(scan.qc, None if said is None else said.name)
-    contrast = said or seen_modality(scan.qc)
+    contrast = said or inferred_contrast(scan.qc)
     flag_limits(scan.qc, bundle.limits, contrast)
     called = choice.threshold(contrast)
     how = {"threshold": called["value"], "min_lesion_mm3": choice.min_lesion_mm3}

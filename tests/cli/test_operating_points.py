@@ -8,11 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.evaluation.operating_point import select_threshold
-from halebrain.evaluation.threshold import Calibration
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.preprocessing import prepared
+from halebrain.thresholds.calibration import Calibration
+from halebrain.thresholds.choose import select_threshold
 
 T1 = [(f"t{n}", "T1w", "val", "healthy") for n in range(5)]
 FLAIR = [(f"f{n}", "FLAIR", "val", "healthy") for n in range(5)]
@@ -99,6 +99,9 @@ def test_half_the_healthy_scans_show_no_more_than_was_chosen(calibrate, detect, 
         assert said["threshold"] == {
             "value": found.modalities["T1w"]["ml:0.5"].value,
             "name": "ml:0.5",
+            "key": "ml:0.5",
+            "data_set": None,
+            "source_contrasts": [],
             "min_lesion_mm3": 0.0,
             "method": "at most 0.5 ml in the median healthy scan (80% confidence)",
             "n_scans": 5,

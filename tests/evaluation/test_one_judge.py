@@ -9,12 +9,12 @@ from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
 from halebrain.cli.scoring import run_evaluation
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import evaluate_pairs
-from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.pairs import PairOptions, find_pairs
 from halebrain.inference.cohort import score_manifest
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
+from halebrain.thresholds.choose import ThresholdSelector
 
 THRESHOLD, SMALLEST_MM3 = 0.3, 1500.0
 
@@ -34,7 +34,7 @@ def figures(rows, method="model"):
 
 
 def evaluated(bundle, rows, smallest, *, working):
-    point = OperatingPoint(None, str(THRESHOLD))
+    point = ThresholdSelector(None, str(THRESHOLD))
     found = run_evaluation(
         Predictor(bundle), rows, point=point, working=working, min_lesion_mm3=smallest, failures=Failures(None)
     )
@@ -49,7 +49,7 @@ def test_benchmark_and_evaluate_agree_on_a_case(bundle, rows):
         result, _ = score_cell(score, scans, scans, name="cell", min_lesion_mm3=smallest)
         own = figures(result.rows)
         assert {name for _, name in own} >= {"auprc", "dice", "false_positive_volume"}
-        point = OperatingPoint(None, repr(result.thresholds["model"]))
+        point = ThresholdSelector(None, repr(result.thresholds["model"]))
         found = run_evaluation(
             Predictor(bundle), rows, point=point, working=True, min_lesion_mm3=smallest, failures=Failures(None)
         )

@@ -11,7 +11,6 @@ import pytest
 
 from halebrain.cli.options import read_calibration
 from halebrain.evaluation.curve import Curve
-from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.inference.detection import detect_anomalies
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import read_mask, read_volume
@@ -19,6 +18,7 @@ from halebrain.models import store
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import generate_cohort
+from halebrain.thresholds.choose import ThresholdSelector
 
 pytestmark = [
     # Six detections at full size, half a minute.
@@ -54,7 +54,7 @@ def detected(patient, predictor):
         image = getattr(record, kind)
         volume = read_volume(image)
         scan = open_scan(predictor.preprocessor, volume, image, brain_mask=record.brain_mask, space=record.space)
-        threshold = OperatingPoint(read_calibration(predictor.bundle), "auto").at(contrast).value
+        threshold = ThresholdSelector(read_calibration(predictor.bundle), "auto").at(contrast).value
         how = {"threshold": threshold, "min_lesion_mm3": predictor.postprocessing.min_lesion_mm3}
         return volume, detect_anomalies(predictor, volume, scan, modality=contrast, **how)
 

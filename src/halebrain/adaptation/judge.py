@@ -13,12 +13,12 @@ from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.core.versions import versions
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.operating_point import OperatingPoint
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.segmentation import Segmenter
+from halebrain.thresholds.calibration import Calibration
+from halebrain.thresholds.choose import ThresholdSelector
 
 
 class Judge:
@@ -94,19 +94,19 @@ class Judge:
         }
 
 
-def _operating_point(calibration: dict[str, Any]) -> OperatingPoint | None:
+def _operating_point(calibration: dict[str, Any]) -> ThresholdSelector | None:
     """Return the default threshold of a model; `None` where it has none."""
     if not calibration:
         return None
     known = parse_config(Calibration, calibration, where="model")
-    return OperatingPoint(known) if known.default in known.thresholds else None
+    return ThresholdSelector(known) if known.default in known.thresholds else None
 
 
-def _value(point: OperatingPoint | None, modality: str | None) -> float | None:
+def _value(point: ThresholdSelector | None, modality: str | None) -> float | None:
     return None if point is None else point.at(modality).value
 
 
-def _stated(point: OperatingPoint | None) -> float | dict[str, float] | None:
+def _stated(point: ThresholdSelector | None) -> float | dict[str, float] | None:
     """Return the default threshold; where modalities have their own, each of them, and that over all under "all"."""
     if point is None or point.calibration is None:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 from halebrain.adaptation.scores import JudgedScan
 from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray
-from halebrain.evaluation.threshold import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
+from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
 
 _RATES = (0.01, 0.05, 0.1)
 

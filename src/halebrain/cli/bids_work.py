@@ -14,8 +14,8 @@ from halebrain.core.wording import printable
 
 if TYPE_CHECKING:
     from halebrain.core.progress import ProgressBar
-    from halebrain.decision.choice import MaskChoice
     from halebrain.inference.predictor import Predictor
+    from halebrain.thresholds.choose import DetectionOptions
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _key(looking: Looking) -> tuple[Any, ...]:
 @lru_cache(maxsize=1)
 def _predictor(
     model: Path | None, threshold: str, min_lesion_mm3: float | None, device: str, settings: tuple[tuple[str, Any], ...]
-) -> tuple["Predictor", "MaskChoice"]:
+) -> tuple["Predictor", "DetectionOptions"]:
     """Return the model, which each process loads once."""
     from halebrain.cli.detect import load_predictor
 

@@ -15,8 +15,8 @@ from halebrain.core.wording import counted, whole_percent
 if TYPE_CHECKING:
     import torch
 
-    from halebrain.evaluation.threshold import Calibration
     from halebrain.io.manifest import Manifest
+    from halebrain.thresholds.calibration import Calibration
 
 
 def calibrate(
@@ -115,8 +115,8 @@ def calibrate(
 def _warn_of_few(rows: "Manifest", healthy_share: float) -> None:
     """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
     from halebrain.core.modality import standard_modality
-    from halebrain.evaluation.false_volume import CONFIDENCE, reached_confidence
-    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
+    from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS
+    from halebrain.thresholds.false_positive_volume import CONFIDENCE, reached_confidence
 
     for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
         sure = reached_confidence(count, healthy_share=healthy_share)

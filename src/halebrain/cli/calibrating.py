@@ -11,10 +11,10 @@ from halebrain.core.wording import whole_percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from halebrain.evaluation.threshold import Calibration, Labels, Scores, Threshold
-    from halebrain.inference.false_volume import HealthyMap
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest, ScanRecord
+    from halebrain.thresholds.calibration import Calibration, Labels, Scores, Threshold
+    from halebrain.thresholds.false_positive_volume import HealthyMap
 
 _RATES = (0.01, 0.05, 0.1)
 
@@ -34,10 +34,10 @@ def fit_calibration(
         MissingInputError: None takes part.
     """
     from halebrain.core.modality import standard_modality
-    from halebrain.evaluation.scan_level import working_scan_score
-    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration
     from halebrain.inference.cohort import score_scan
-    from halebrain.inference.false_volume import HealthyMap
+    from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration
+    from halebrain.thresholds.false_positive_volume import HealthyMap
+    from halebrain.thresholds.percentile import working_scan_score
 
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[HealthyMap]] = {}
@@ -87,7 +87,7 @@ def check_addition(rows: "Manifest", before: "Calibration | None", name: str | N
         UsageError: It already has own thresholds for one of the modalities.
     """
     from halebrain.core.modality import standard_modality
-    from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS
+    from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS
 
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
@@ -114,8 +114,8 @@ def check_default(default: str | None, rows: "Manifest", before: "Calibration | 
     Raises:
         UsageError: It is none.
     """
-    from halebrain.evaluation.false_volume import VOLUMES_ML
-    from halebrain.evaluation.threshold import with_data_set
+    from halebrain.thresholds.calibration import with_data_set
+    from halebrain.thresholds.false_positive_volume import VOLUMES_ML
 
     by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
     coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
@@ -136,7 +136,7 @@ def _is_annotated(record: "ScanRecord") -> bool:
 
 def _by_dice(ill: "Sequence[tuple[str, Scores, Labels]]", about: dict[str, Any]) -> "dict[str, Threshold]":
     """Return the threshold of the best Dice; nothing where no scan is annotated."""
-    from halebrain.evaluation.threshold import Threshold, fit_best_dice
+    from halebrain.thresholds.calibration import Threshold, fit_best_dice
 
     if not ill:
         return {}
@@ -148,8 +148,13 @@ def _by_dice(ill: "Sequence[tuple[str, Scores, Labels]]", about: dict[str, Any])
 
 def _by_healthy(scans: "Sequence[HealthyMap]", about: dict[str, Any], healthy_share: float) -> "dict[str, Threshold]":
     """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
-    from halebrain.evaluation.false_volume import HEALTHY_SHARE, VOLUMES_ML, fit_false_volume, reached_confidence
-    from halebrain.evaluation.threshold import Threshold, fit_false_positive_rate
+    from halebrain.thresholds.calibration import Threshold, fit_false_positive_rate
+    from halebrain.thresholds.false_positive_volume import (
+        HEALTHY_SHARE,
+        VOLUMES_ML,
+        fit_false_volume,
+        reached_confidence,
+    )
 
     if not scans:
         return {}

@@ -139,17 +139,16 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
     from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scoring import run_evaluation
-    from halebrain.decision.choice import MaskChoice
-    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.tables import write_evaluation
     from halebrain.inference.cohort import ScanInput, score_manifest
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
     from halebrain.report.evaluation_page import write_evaluation_page
+    from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
 
     bundle = load_bundle(model)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    point = OperatingPoint(options.read_calibration(bundle))
+    point = ThresholdSelector(options.read_calibration(bundle))
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     failures = Failures(None)
@@ -160,7 +159,7 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    choice = MaskChoice(point, min_lesion_mm3=_SMALLEST_MM3)
+    choice = DetectionOptions(point, min_lesion_mm3=_SMALLEST_MM3)
     detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
     return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)

@@ -12,8 +12,8 @@ from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.decision.choice import MaskChoice
     from halebrain.inference.predictor import Predictor
+    from halebrain.thresholds.choose import DetectionOptions
 
 
 def detect(
@@ -151,7 +151,7 @@ def _tell(
 
 def load_predictor(
     model: Path | None, threshold: str, modality: str, min_lesion_mm3: float | None, device: str, **settings: Any
-) -> tuple["Predictor", "MaskChoice"]:
+) -> tuple["Predictor", "DetectionOptions"]:
     """Return a loaded predictor and the threshold options.
 
     Args:
@@ -162,15 +162,14 @@ def load_predictor(
         device: Name of the device.
         settings: More of `Predictor`: seed, draws, batch_size, brain.
     """
-    from halebrain.decision.choice import MaskChoice
-    from halebrain.decision.modality import check_modality
-    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.inference.detection import smallest_lesion_mm3
     from halebrain.inference.predictor import Predictor
     from halebrain.models.store import load_model
+    from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
+    from halebrain.thresholds.contrast import check_modality
 
     bundle = load_model(model)
-    point = OperatingPoint(options.read_calibration(bundle), threshold)
+    point = ThresholdSelector(options.read_calibration(bundle), threshold)
     check_modality(modality, point.calibration)
     predictor = Predictor(bundle, device=options.find_device(device), **settings)
-    return predictor, MaskChoice(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality)
+    return predictor, DetectionOptions(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality)

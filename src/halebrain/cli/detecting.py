@@ -12,12 +12,12 @@ from halebrain.core.errors import CannotWriteError, DataError
 if TYPE_CHECKING:
     from halebrain.cli.scan_steps import ScanSteps
     from halebrain.core.types import MaskArray, ScanResult, Volume
-    from halebrain.decision.choice import MaskChoice
-    from halebrain.decision.modality import ScanModality
     from halebrain.inference.cohort import ScanInput
     from halebrain.inference.detection import Detection
     from halebrain.inference.outputs import OutputNames
     from halebrain.inference.predictor import Predictor
+    from halebrain.thresholds.choose import DetectionOptions
+    from halebrain.thresholds.contrast import ScanContrast
 
 
 def detect_scan(
@@ -25,7 +25,7 @@ def detect_scan(
     scan: "ScanInput",
     folder: Path,
     *,
-    choice: "MaskChoice",
+    choice: "DetectionOptions",
     overwrite: bool,
     dicom_seg: bool = False,
     steps: "ScanSteps | None" = None,
@@ -49,21 +49,21 @@ def detect_scan(
     """
     from halebrain.cli.scan_steps import NETWORKS, PAGE, ScanSteps
     from halebrain.core.leftovers import sweep
-    from halebrain.decision.modality import flag_limits, said_modality, seen_modality
-    from halebrain.evaluation.scan_level import working_scan_score
     from halebrain.inference.detection import detect_anomalies
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.dicom.segmentation import check_source
     from halebrain.io.volume import read_volume
     from halebrain.preprocessing.out_of_distribution import judge_name
     from halebrain.preprocessing.prepared import open_scan
+    from halebrain.thresholds.contrast import declared_contrast, flag_limits, inferred_contrast
+    from halebrain.thresholds.percentile import working_scan_score
 
     scan.check()
     names = OutputNames(folder, scan.name)
     steps = steps or ScanSteps()
     sweep(folder)
     asked = _asked(predictor, scan, dicom_seg=dicom_seg)
-    modality = said_modality(choice.modality, scan)
+    modality = declared_contrast(choice.modality, scan)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
     if names.provenance.exists() and not overwrite and _is_done(names, asked, choice, modality):
         return folder
@@ -76,7 +76,7 @@ def detect_scan(
     working = open_scan(predictor.preprocessor, volume, scan.image, **given, begin=steps.begin)
     working.qc["flags"] = [*notes, *working.qc["flags"]]
     judge_name(working.qc, None if modality is None else modality.name)
-    modality = modality or seen_modality(working.qc)
+    modality = modality or inferred_contrast(working.qc)
     flag_limits(working.qc, predictor.bundle.limits, modality)
     threshold = choice.threshold(modality)
     called = {"threshold": threshold["value"], "min_lesion_mm3": choice.min_lesion_mm3}
@@ -119,15 +119,15 @@ def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
 
 
 def _is_done(
-    names: "OutputNames", asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality | None"
+    names: "OutputNames", asked: dict[str, Any], choice: "DetectionOptions", modality: "ScanContrast | None"
 ) -> bool:
     """Return whether the files of an earlier run with these settings are all there.
 
     Raises:
         CannotWriteError: They were made with other settings.
     """
-    from halebrain.decision.modality import seen_modality
     from halebrain.report.cohort_page import read_provenance
+    from halebrain.thresholds.contrast import inferred_contrast
 
     try:
         done = read_provenance(names.provenance)
@@ -135,7 +135,7 @@ def _is_done(
         typer.echo(f"halebrain: {names.stem}: processed again: {error.rule}, got {error.received}", err=True)
         return False
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
-    if not _is_same(done, asked, choice, modality or seen_modality(done.get("qc", {}))):
+    if not _is_same(done, asked, choice, modality or inferred_contrast(done.get("qc", {}))):
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
@@ -148,7 +148,7 @@ def _is_done(
     return not lost
 
 
-def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "MaskChoice", modality: "ScanModality") -> bool:
+def _is_same(done: dict[str, Any], asked: dict[str, Any], choice: "DetectionOptions", modality: "ScanContrast") -> bool:
     """Return whether results were made with these settings; older ones say less of them, and that counts."""
     threshold, stated = choice.threshold(modality), done.get("threshold", {})
     if any(stated.get(key) != threshold[key] for key in ("value", "name", "min_lesion_mm3")):

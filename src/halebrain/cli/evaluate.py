@@ -166,18 +166,18 @@ def _evaluate_model(
 ) -> "Evaluation":
     from halebrain.cli.baselines import fit_atlases
     from halebrain.cli.scoring import run_evaluation
-    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.protocols import behrendt2024
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.store import load_model
+    from halebrain.thresholds.choose import ThresholdSelector
 
     table = Manifest.read(manifest)
     rows = table.select(lambda r: chosen["split"] in ("all", r.split))
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
     bundle = load_model(model)
-    point = OperatingPoint(options.read_calibration(bundle), threshold)
+    point = ThresholdSelector(options.read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
     how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None
@@ -195,8 +195,8 @@ def _evaluate_folders(
     failures: Failures,
 ) -> tuple["Evaluation", list[dict[str, object]]]:
     from halebrain.evaluation.folders import evaluate_pairs
-    from halebrain.evaluation.operating_point import select_threshold
     from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels, unused_images
+    from halebrain.thresholds.choose import select_threshold
 
     value = None if threshold == "auto" else select_threshold(None, threshold)[0]
     pairs = find_pairs(predictions, references, brain_masks)

@@ -12,9 +12,9 @@ from halebrain.core.errors import DataError, HalebrainError, UnavailableError, U
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.evaluation.threshold import Threshold
     from halebrain.models.bundle import Bundle
     from halebrain.models.store import StoredModel
+    from halebrain.thresholds.calibration import Threshold
 
 models_app = typer.Typer(
     no_args_is_help=True, help="List, inspect, verify, describe, convert, join, import and export models."

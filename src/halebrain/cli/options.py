@@ -18,9 +18,9 @@ from halebrain.core.leftovers import new_scratch_folder
 from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
-    from halebrain.evaluation.threshold import Calibration
     from halebrain.io.manifest import Manifest
     from halebrain.models.bundle import Bundle
+    from halebrain.thresholds.calibration import Calibration
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
@@ -221,7 +221,7 @@ def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
 def read_calibration(bundle: "Bundle") -> "Calibration | None":
     """Return the thresholds stored in a model, or `None` where it has none."""
     from halebrain.core.config import parse_config
-    from halebrain.evaluation.threshold import Calibration
+    from halebrain.thresholds.calibration import Calibration
 
     if not bundle.calibration:
         return None

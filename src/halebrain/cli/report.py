@@ -172,9 +172,11 @@ def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None
 
 def _changed(before: dict[str, Any], threshold: float | None, min_lesion_mm3: float | None) -> dict[str, Any]:
     """Return the provenance of the new threshold."""
+    from halebrain.thresholds.text import FIXED, reset_fields
+
     new: dict[str, Any] = {}
     if threshold is not None and threshold != before["value"]:
-        new |= {"value": threshold, "name": "fixed"}
+        new |= {"value": threshold, "name": FIXED} | reset_fields()
         # The method of the earlier value does not apply to this one.
         new |= {key: None for key in ("method", "n_scans", "healthy_share") if key in before}
     if min_lesion_mm3 is not None:

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from halebrain.evaluation.baselines import AtlasModel
     from halebrain.evaluation.case import Case
     from halebrain.evaluation.evaluate import Evaluation
-    from halebrain.evaluation.operating_point import OperatingPoint
     from halebrain.evaluation.reconstruction_quality import LevelQuality
     from halebrain.inference.cohort import ScoredScan
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest, ScanRecord
+    from halebrain.thresholds.choose import ThresholdSelector
 
 
 def run_evaluation(
     predictor: "Predictor",
     rows: "Manifest",
     *,
-    point: "OperatingPoint",
+    point: "ThresholdSelector",
     failures: "Failures",
     working: bool = False,
     reconstruction: bool = False,
@@ -95,7 +95,7 @@ def _unseen(rows: "Manifest", predictor: "Predictor") -> "Manifest":
     return rows
 
 
-def _about(predictor: "Predictor", rows: "Manifest", point: "OperatingPoint") -> dict[str, Any]:
+def _about(predictor: "Predictor", rows: "Manifest", point: "ThresholdSelector") -> dict[str, Any]:
     """Return what the figures come from: model, scans, threshold, seed, levels, versions."""
     from halebrain.core.modality import standard_modality
     from halebrain.core.versions import versions
@@ -112,7 +112,7 @@ def _about(predictor: "Predictor", rows: "Manifest", point: "OperatingPoint") ->
     }
 
 
-def _stated(point: "OperatingPoint", modalities: set[str]) -> dict[str, Any]:
+def _stated(point: "ThresholdSelector", modalities: set[str]) -> dict[str, Any]:
     """Return value and name of the threshold; by modality, where they are not the same for all."""
     by_modality = {}
     for modality in sorted(modalities):

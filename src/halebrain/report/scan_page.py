@@ -18,8 +18,8 @@ from halebrain.report.figures import DISCLAIMER
 from halebrain.report.findings import Finding
 from halebrain.report.healthy import HealthyReference
 from halebrain.report.methods_text import methods_text
-from halebrain.report.threshold_text import marking_text
 from halebrain.report.verdict import verdict_of
+from halebrain.thresholds.text import marking_text
 
 VIEW_HINT = 'id="view-hint"'
 """Marker of pages to which `halebrain view` can add review controls; no file name can contain it."""

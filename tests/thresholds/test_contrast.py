@@ -7,35 +7,41 @@ import pytest
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import standard_modality
 from halebrain.data.naming import modality_of_scan
-from halebrain.decision.modality import ScanModality, check_modality, flag_limits, said_modality, seen_modality
-from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput, find_scans
+from halebrain.thresholds.calibration import Calibration
+from halebrain.thresholds.contrast import (
+    ScanContrast,
+    check_modality,
+    declared_contrast,
+    flag_limits,
+    inferred_contrast,
+)
 
 
 @pytest.mark.parametrize(
     ("asked", "name", "in_manifest", "expected"),
     [
-        ("T1w", "sub-01_FLAIR", "FLAIR", ScanModality("T1w", "option")),
-        ("auto", "sub-01_FLAIR", "t2", ScanModality("T2w", "manifest")),
-        ("auto", "sub-01_FLAIR", None, ScanModality("FLAIR", "file name")),
-        ("auto", "patient4_t1_mprage", None, ScanModality("T1w", "file name")),
+        ("T1w", "sub-01_FLAIR", "FLAIR", ScanContrast("T1w", "option")),
+        ("auto", "sub-01_FLAIR", "t2", ScanContrast("T2w", "manifest")),
+        ("auto", "sub-01_FLAIR", None, ScanContrast("FLAIR", "file name")),
+        ("auto", "patient4_t1_mprage", None, ScanContrast("T1w", "file name")),
         ("auto", "scan0001", None, None),
     ],
 )
 def test_what_is_said(asked, name, in_manifest, expected):
-    assert said_modality(asked, ScanInput(Path("x.nii"), name, modality=in_manifest)) == expected
+    assert declared_contrast(asked, ScanInput(Path("x.nii"), name, modality=in_manifest)) == expected
 
 
 @pytest.mark.parametrize(
     ("qc", "expected"),
     [
-        ({"contrast": "T2w"}, ScanModality("T2w", "image")),
-        ({"contrast": "unknown"}, ScanModality(None, "nothing")),
-        ({}, ScanModality(None, "nothing")),
+        ({"contrast": "T2w"}, ScanContrast("T2w", "image")),
+        ({"contrast": "unknown"}, ScanContrast(None, "nothing")),
+        ({}, ScanContrast(None, "nothing")),
     ],
 )
 def test_what_is_seen(qc, expected):
-    assert seen_modality(qc) == expected
+    assert inferred_contrast(qc) == expected
 
 
 def test_a_bids_suffix_goes_before_the_words_in_other_entities():
@@ -65,5 +71,5 @@ def test_a_manifest_gives_the_modality(small_cohort):
 @pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("T1ce", True), ("FLAIR", False), (None, False)])
 def test_what_a_model_does_badly_is_flagged_on_such_scans_only(modality, flagged):
     qc = {"flags": ["thick slices"]}
-    flag_limits(qc, {"T1w": "misses most"}, ScanModality(modality, "image"))
+    flag_limits(qc, {"T1w": "misses most"}, ScanContrast(modality, "image"))
     assert qc["flags"] == ["thick slices"] + ["known limit of the model on T1w: misses most"] * flagged

@@ -7,14 +7,14 @@ from typing import Any
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import contrast_alike, standard_modality
 from halebrain.data.naming import modality_of_scan
-from halebrain.evaluation.threshold import Calibration
 from halebrain.inference.cohort import ScanInput
+from halebrain.thresholds.calibration import Calibration
 
 _USUAL = ("T1w", "T2w", "FLAIR", "T1ce")
 
 
 @dataclass(frozen=True)
-class ScanModality:
+class ScanContrast:
     """The contrast of a scan.
 
     Args:
@@ -40,7 +40,7 @@ def check_modality(asked: str, calibration: Calibration | None) -> None:
         )
 
 
-def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
+def declared_contrast(asked: str, scan: ScanInput) -> ScanContrast | None:
     """Return the contrast declared by the user, the manifest or the file name; `None` if none of them does.
 
     Args:
@@ -48,20 +48,20 @@ def said_modality(asked: str, scan: ScanInput) -> ScanModality | None:
         scan: The scan.
     """
     if asked != "auto":
-        return ScanModality(asked, "option")
+        return ScanContrast(asked, "option")
     if scan.modality is not None:
-        return ScanModality(standard_modality(scan.modality), "manifest")
+        return ScanContrast(standard_modality(scan.modality), "manifest")
     named = modality_of_scan(scan.name)
-    return None if named is None else ScanModality(named, "file name")
+    return None if named is None else ScanContrast(named, "file name")
 
 
-def seen_modality(qc: dict[str, Any]) -> ScanModality:
+def inferred_contrast(qc: dict[str, Any]) -> ScanContrast:
     """Return the contrast that quality control inferred from the image, if any."""
     contrast = qc.get("contrast")
-    return ScanModality(None, "nothing") if contrast in (None, "unknown") else ScanModality(contrast, "image")
+    return ScanContrast(None, "nothing") if contrast in (None, "unknown") else ScanContrast(contrast, "image")
 
 
-def flag_limits(qc: dict[str, Any], limits: Mapping[str, str], modality: ScanModality) -> None:
+def flag_limits(qc: dict[str, Any], limits: Mapping[str, str], modality: ScanContrast) -> None:
     """Add the known limits of the model for the contrast of a scan to its flags.
 
     Args:

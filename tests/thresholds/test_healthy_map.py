@@ -5,7 +5,7 @@ import pytest
 
 from halebrain.core.mask import to_mask
 from halebrain.core.types import ScanResult
-from halebrain.inference.false_volume import LOWEST_THRESHOLD, HealthyMap
+from halebrain.thresholds.false_positive_volume import LOWEST_THRESHOLD, HealthyMap
 
 
 def healthy(score, brain_mask=None, *, voxel_mm3=100.0, min_lesion_mm3=0.0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError
-from halebrain.evaluation.false_volume import (
+from halebrain.thresholds.false_positive_volume import (
     CONFIDENCE,
     VOLUMES_ML,
     fit_false_volume,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import counted
 from halebrain.evaluation.imagewise import SCAN_ML, mean_of_highest_ml
-from halebrain.evaluation.threshold import MIN_HEALTHY_SCANS, Calibration, with_data_set
+from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, with_data_set
 
 _MOST_KEPT = 49
 """Healthy scores that a result states; odd, so that the middle one is their median."""

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from halebrain.evaluation.scan_level import place_among_healthy, working_scan_score
-from halebrain.evaluation.threshold import Calibration
+from halebrain.thresholds.calibration import Calibration
+from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
 
 BRAIN = np.ones((10, 10, 10), bool)
 HALF_ML = (10.0, 10.0, 5.0)  # two voxels are a millilitre

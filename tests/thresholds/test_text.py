@@ -2,7 +2,7 @@
 
 import pytest
 
-from halebrain.report.threshold_text import marking_text, promise
+from halebrain.thresholds.text import marking_text, promise, reset_fields, threshold_name
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,27 @@ def test_every_kind_of_threshold_is_told_in_words(name: str, says: str) -> None:
     text = marking_text({"value": 0.5481, "name": name, "min_lesion_mm3": 0.0})
     assert text.startswith("A voxel is marked where its anomaly score is at least 0.548. ")
     assert text.endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("data_set", "source", "contrast", "name"),
+    [
+        (None, [], "FLAIR", "ml:1"),
+        ("ours", [], None, "ml:1@ours"),
+        ("ours", ["T1w"], "T1ce", "ml:1@ours (of T1w)"),
+        (None, ["T1w"], "FLAIR", "ml:1 (all modalities: T1w)"),
+        (None, ["FLAIR", "T2w"], None, "ml:1 (all modalities: FLAIR, T2w)"),
+    ],
+)
+def test_the_fields_say_what_the_name_of_earlier_results_said(
+    data_set: str | None, source: list[str], contrast: str | None, name: str
+) -> None:
+    assert threshold_name("ml:1", data_set, source, contrast) == name
+    fields = {"key": "ml:1", "data_set": data_set, "source_contrasts": source}
+    about = {"value": 0.5, "name": name, "n_scans": 7}
+    assert marking_text(about | fields) == marking_text(about)
+    assert marking_text(about | fields | {"name": "any"}) == marking_text(about), "the name is not read"
+    assert "set by hand" in marking_text(about | reset_fields())
 
 
 def test_a_limit_that_more_than_the_median_person_keeps_says_so() -> None:

@@ -1,15 +1,98 @@
-"""False-positive volume of a healthy scan at a threshold, with the mask that `detect` writes, and the inverse."""
+"""Thresholds by false-positive volume: millilitres marked in a healthy scan."""
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
+from halebrain.core.errors import DataError
 from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
 
+VOLUMES_ML = (0.1, 0.5, 1.0)
+"""False-positive volumes for which a calibration holds thresholds, as "ml:0.1", "ml:0.5" and "ml:1"."""
+
+
+class HealthyScan(Protocol):
+    """A healthy scan with its false-positive volume at any threshold."""
+
+    def called_ml(self, threshold: float) -> float:
+        """Return the volume marked at a threshold, in ml; it never increases with the threshold."""
+
+    def lowest_threshold(self, allowed_ml: float) -> float:
+        """Return the lowest threshold at which at most `allowed_ml` is marked."""
+
+
 LOWEST_THRESHOLD = 1 / 65535
 """The smallest score above 0 that a written map can hold; no threshold lies below it."""
+
+CONFIDENCE = 0.8
+"""Confidence that the stated fraction of all healthy people keeps the limit."""
+
+HEALTHY_SHARE = 0.5
+"""Default fraction of healthy people who must keep the limit: one half, the median."""
+
+
+def fit_false_volume(
+    scans: Sequence[HealthyScan],
+    allowed_ml: float,
+    *,
+    healthy_share: float = HEALTHY_SHARE,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """Return the lowest threshold at which a fraction of healthy people stays within `allowed_ml`.
+
+    The sample median is not the population median: half of the time the latter is higher. So more than half
+    of the scans must keep the limit, as order statistics require: 7 of 10, 15 of 24, 55 of 100. The median is used,
+    not the mean, so that one scan with an artefact or an unnoticed disease has little influence. A larger
+    fraction requires more scans to keep the limit, and all of them if there are few.
+
+    Args:
+        scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
+        allowed_ml: False-positive volume of a scan in ml.
+        healthy_share: The fraction of all people who keep the limit; ½ = the median.
+        confidence: Confidence of the limit for any distribution; 0 = for the given scans only.
+
+    Returns:
+        The threshold, and the median false-positive volume in ml of the given scans at it.
+
+    Raises:
+        DataError: There is no scan.
+    """
+    if not scans:
+        raise DataError(
+            "a threshold by false-positive volume needs healthy validation scans",
+            received="none",
+            remedy="assign scans of healthy people to 'val'",
+        )
+    # Each scan keeps the limit from its own lowest threshold on.
+    lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
+    value = lowest[scans_to_keep(len(scans), confidence, healthy_share=healthy_share) - 1]
+    return value, statistics.median(scan.called_ml(value) for scan in scans)
+
+
+def reached_confidence(count: int, *, healthy_share: float = HEALTHY_SHARE) -> float:
+    """Return the confidence of a limit that `fit_false_volume` found on `count` scans."""
+    return min(CONFIDENCE, 1 - healthy_share**count)
+
+
+def scans_to_keep(count: int, confidence: float, *, healthy_share: float = HEALTHY_SHARE) -> int:
+    """Return how many of `count` scans must keep a limit so that a fraction of all people does with this confidence.
+
+    A limit that fewer than a share q of all people keep is kept by at most k − 1 of n drawn ones with a probability of
+    P(Bin(n, q) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer
+    than more than that share, and all where there are too few.
+    """
+    share = Fraction(healthy_share).limit_denominator(1000)
+    below, enough = Fraction(0), math.floor(count * share) + 1
+    for kept in range(1, count + 1):
+        below += math.comb(count, kept - 1) * share ** (kept - 1) * (1 - share) ** (count - kept + 1)
+        if kept >= enough and below >= confidence:
+            return kept
+    return count
 
 
 class HealthyMap:

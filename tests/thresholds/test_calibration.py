@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError, UsageError
-from halebrain.evaluation.operating_point import OperatingPoint, choose_threshold, select_threshold
-from halebrain.evaluation.threshold import (
+from halebrain.thresholds.calibration import (
     Calibration,
     Threshold,
     fit_best_dice,
     fit_false_positive_rate,
 )
+from halebrain.thresholds.choose import ThresholdSelector, choose_threshold, select_threshold
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -129,7 +129,7 @@ def by_modality() -> Calibration:
 )
 def test_a_modality_has_its_own_threshold_or_is_told_whose_it_gets(wanted, modality, expected) -> None:
     assert select_threshold(by_modality(), wanted, modality=modality) == expected
-    chosen = OperatingPoint(by_modality(), wanted).at(modality)
+    chosen = ThresholdSelector(by_modality(), wanted).at(modality)
     assert (chosen.value, chosen.name) == expected
 
 
@@ -154,7 +154,7 @@ def test_the_choice_says_how_it_was_made() -> None:
 
 def test_a_wrong_wish_is_said_before_any_scan() -> None:
     with pytest.raises(UsageError, match=r"ml:2.*stored: dice, ml:1"):
-        OperatingPoint(by_modality(), "ml:2")
+        ThresholdSelector(by_modality(), "ml:2")
 
 
 def test_a_calibration_of_an_earlier_version_is_read_and_written_as_it_was() -> None:
