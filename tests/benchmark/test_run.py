@@ -142,7 +142,7 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(matrix, run):
     path.write_text(yaml.safe_dump(config))
     code, said, out = run(path)
     assert code == 3
-    assert "fold0/seed1/pair-glioma failed: annotated training scans need at least one scan" in said.err
+    assert "fold0/seed1/pair-glioma failed: annotated training scans: at least one scan is needed" in said.err
     assert "no annotated test scan of glioma" in said.err
     assert "SADM_res (ms)" in (out / "matrix.md").read_text()
     assert "glioma failed" not in (out / "matrix.md").read_text()

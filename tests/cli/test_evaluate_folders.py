@@ -59,7 +59,12 @@ def test_everything_is_written(run, folders):
         "figures",
     }
     figures = {p.stem for p in (out / "figures").iterdir()}
-    assert {"precision_and_recall", "is_the_score_a_probability", "dice_by_lesion_size"} <= figures
+    assert {
+        "precision_and_recall",
+        "is_the_score_a_probability",
+        "lesions_found_against_false_ones",
+        "dice_by_lesion_size",
+    } <= figures
     page = (out / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == len(figures)
     assert "brats2023_lesion_dice" in page

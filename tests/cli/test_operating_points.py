@@ -259,7 +259,7 @@ def test_pieces_that_the_model_drops_are_dropped_in_calibration_too(calibrate, d
     save_bundle(replace(bundle, config=config), small_model, card="small", overwrite=True)
     manifest = small_cohort(T1)
     found = calibrate(manifest, "--default", "ml:1").modalities["T1w"]["ml:1"]
-    assert found.method.endswith("pieces of 300 mm³ and more")
+    assert found.method.endswith("components of 300 mm³ and more")
     shown = [detect(image, out=name)["lesion_volume_ml"] for name, image in stored_scans(manifest).items()]
     assert np.median(shown) == pytest.approx(found.achieved, abs=1e-3)
     assert all(volume == 0 or volume >= 0.3 for volume in shown)

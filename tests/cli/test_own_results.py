@@ -133,7 +133,7 @@ def test_prepared_masks_and_exported_scans_lie_where_the_scan_does(command, reco
     small = ("--set=shape=[32,32,24]", "--set=spacing_mm=6.0", "--set=registration=none", "--no-progress")
     code, said = command("prepare", "-i", manifest, "-o", tmp_path / "set", *small)
     assert code == 0, said.err
-    assert f"{APART_MM:.1f} mm apart" in said.err
+    assert f"differ by {APART_MM:.1f} mm" in said.err
     (brain,) = (path for path in (tmp_path / "set").rglob("*desc-brain_mask.nii.gz") if "space-" not in path.name)
     same_place(brain, record.image)
     how = ("--grid", "native", "--dataset-id", 1, "--name", "X", "--no-progress")

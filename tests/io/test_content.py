@@ -68,8 +68,8 @@ def test_a_pair_is_packed_or_not_whatever_its_names(tmp_path, data):
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"\x28\xb5\x2f\xfd" + bytes(600), "packed by zstd; unpack"),
-        (bz2.compress(bytes(600)), "packed by bzip2; unpack"),
+        (b"\x28\xb5\x2f\xfd" + bytes(600), "compressed with zstd; unpack"),
+        (bz2.compress(bytes(600)), "compressed with bzip2; unpack"),
         (b"\x89HDF\r\n" + bytes(600), "HDF5"),
         (b"NRRD0004\n", "NRRD"),
         (b"nothing of the kind", ""),

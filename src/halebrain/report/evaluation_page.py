@@ -25,6 +25,13 @@ _CONFOUNDED = (
     "The false positives of healthy scans by site, age and sex show how much."
 )
 
+_FILE_NAMES = {
+    "Calibration of the score": "is_the_score_a_probability",
+    "Lesion sensitivity and false positives (FROC)": "lesions_found_against_false_ones",
+    "Reconstruction quality": "the_reconstruction__does_it_remove_the_lesion_and_keep_the_rest",
+}
+"""Title of a section → name of its figure file, if it is not made from the title: files keep their names."""
+
 
 def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> None:
     """Write the page, one self-contained HTML file, and each figure as a PNG in `figures/` beside it."""
@@ -74,8 +81,11 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     write_page(page, path)
     for section in kept:
         if section.figure is not None:
-            name = "".join(c if c.isalnum() else "_" for c in section.title.lower()).strip("_")
-            save_figure(section.figure, path.parent / "figures" / f"{name}.png", dpi=150)
+            save_figure(section.figure, path.parent / "figures" / f"{_file_name(section.title)}.png", dpi=150)
+
+
+def _file_name(title: str) -> str:
+    return _FILE_NAMES.get(title) or "".join(c if c.isalnum() else "_" for c in title.lower())
 
 
 def _numbers(evaluation: Evaluation, method: str) -> list[tuple[str, str]]:
