@@ -23,11 +23,6 @@ ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAG
 ELSEWHERE = {"changelog.md", "contributing.md"}
 """Pages that the site shows from the root of the repository."""
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-IDIOM = re.compile(
-    r"\b(in vain|anew|in earnest|about where|made otherwise|hangs? on|turned over|odd ones|must beat|goes before)\b",
-    re.I,
-)
-"""Expressions that readers who are not native speakers stumble over; plain words say the same."""
 FENCE = re.compile(r"```(\w*)\n(.*?)```", flags=re.DOTALL)
 
 
@@ -170,8 +165,3 @@ def test_the_notebook_is_stripped_and_is_python():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
-
-
-@pytest.mark.parametrize("page", ALL, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_pages_use_plain_words(page):
-    assert IDIOM.findall(text_of(page)) == []
