@@ -61,7 +61,9 @@ def preloaded_programs(folder: Path) -> Iterator[Path]:
         path = programs / name
         path.write_text(_CLIENT.format(python=sys.executable, name=name, place=place))
         path.chmod(0o755)
-    with subprocess.Popen([sys.executable, __file__, place[1:]], stdout=subprocess.PIPE) as server:
+    # What is computed before a fork must start no pool of threads: a child that asks for more would wait forever.
+    alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with subprocess.Popen([sys.executable, __file__, place[1:]], stdout=subprocess.PIPE, env=alone) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
         try:
