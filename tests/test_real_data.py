@@ -29,7 +29,14 @@ def detect(monkeypatch: pytest.MonkeyPatch, image: Path, out: Path, model: Path,
     return int(caught.value.code or 0)
 
 
-@pytest.mark.parametrize("patient", PATIENTS)
+@pytest.mark.parametrize(
+    "patient",
+    [
+        "ms",
+        "tumour",
+        *(pytest.param(name, marks=pytest.mark.sweep) for name in PATIENTS if name not in ("ms", "tumour")),
+    ],
+)
 def test_a_real_patient(
     real_data: Path, untrained_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: str
 ) -> None:

@@ -57,7 +57,7 @@ def every_byte(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["folder", "zip"])
+@pytest.mark.parametrize("shape", ["folder", pytest.param("zip", marks=pytest.mark.sweep)])
 def test_dicom_becomes_a_data_set_that_names_nobody(command, tmp_path, shape):
     source = tmp_path / "head"
     Maker(head(), AFFINE).write(source)

@@ -1,6 +1,7 @@
 """Figures: the right side on the left, the slices that matter, and the same bytes each time."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,21 +17,28 @@ def block(where: tuple[slice, slice]) -> np.ndarray:
     return data
 
 
+def drawn(figure: Any) -> np.ndarray:
+    """Return what a figure shows, `(rows, columns, 3)` in [0, 1]."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+
+
 @pytest.mark.parametrize("kind", ["scan", "residual", "score"])
 def test_the_patients_right_is_on_the_left_and_front_is_up(kind: str) -> None:
     right_front = block((slice(15, 19), slice(18, 23)))  # high i = right, high j = front
-    figure = mosaic([Panel("x", right_front, kind)], slices=[5])  # type: ignore[arg-type]
-    axes = figure.axes[0]
-    shown = np.asarray(axes.images[0].get_array())
+    figure = mosaic([Panel("", right_front, kind)], slices=[5])  # type: ignore[arg-type]
+    shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.shape == (24, 20)
     rows, columns = np.nonzero(shown > 0.9)
     assert (columns.min(), columns.max()) == (1, 4)
     assert (rows.min(), rows.max()) == (1, 5)
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    assert left < right  # columns run to the right, and row 0 is at the top
-    assert bottom > top
-    labels = {t.get_text(): t.get_position()[0] for t in axes.texts}
+    picture = drawn(figure)
+    height, width = picture.shape[:2]
+    # Away from the words above and below: the block is bright, in the upper left.
+    middle = picture[int(0.15 * height) : int(0.9 * height)].max(axis=-1)
+    bright = np.argwhere(middle > 0.85 * middle.max())
+    assert (bright.mean(axis=0) < (0.35 * height, 0.4 * width)).all()
+    labels = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
     assert labels["R"] < 0.5 < labels["L"]
 
 
@@ -38,14 +46,33 @@ def test_a_mosaic_has_a_row_a_slice_and_a_column_a_map() -> None:
     data = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     panels = [Panel("a", data), Panel("b", data - 0.5, "residual"), Panel("c", data, "score", outline=data > 0.8)]
     figure = mosaic(panels, slices=[2, 5], title="name", note="Note.")
-    assert len(figure.axes) == 6
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", "c"]
+    (axes,) = figure.axes
+    assert len(axes.images) == 6
+    titles = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    assert [titles[name] for name in "abc"] == [0.5, 1.5, 2.5]
     for row, index in enumerate([2, 5]):
-        np.testing.assert_array_equal(figure.axes[3 * row].images[0].get_array(), data[::-1, ::-1, index].T)
-    assert figure.axes[1].images[0].get_clim()[0] == -figure.axes[1].images[0].get_clim()[1]
+        first = axes.images[3 * row]
+        np.testing.assert_array_equal(first.get_array(), data[::-1, ::-1, index].T)
+        left, right, bottom, top = first.get_extent()
+        assert 0 <= left < right <= 1
+        assert row <= top < bottom <= row + 1
+    assert axes.images[1].get_clim()[0] == -axes.images[1].get_clim()[1]
     texts = " ".join(text.get_text() for text in figure.texts)
     assert "Note." in texts
     assert "Not a medical device" in texts
+
+
+def test_an_outline_lies_around_what_it_outlines() -> None:
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[15:19, 18:23] = True
+    shown = np.full(SHAPE, 0.1, dtype=np.float32)
+    plain, outlined = (drawn(mosaic([Panel("", shown, outline=o, vmax=1.0)], slices=[5])) for o in (None, inside))
+    rows, columns = np.nonzero(np.abs(plain - outlined).max(axis=-1) > 0.2)
+    figure = mosaic([Panel("", np.where(inside, 1, shown).astype(np.float32), vmax=1.0)], slices=[5])
+    marked = np.nonzero(np.abs(drawn(figure) - plain).max(axis=-1) > 0.2)
+    for line, block_of in zip((rows, columns), marked, strict=True):
+        assert abs(int(line.min()) - int(block_of.min())) <= 3
+        assert abs(int(line.max()) - int(block_of.max())) <= 3
 
 
 def test_rows_of_several_scans_share_a_crop_and_are_labelled() -> None:
@@ -53,12 +80,13 @@ def test_rows_of_several_scans_share_a_crop_and_are_labelled() -> None:
     first[5:15, 6:18] = 1.0
     second[:] = np.random.default_rng(0).random(SHAPE)
     rows = [MosaicRow([Panel("a", first)], 2, "FLAIR"), MosaicRow([Panel("b", second)], 4)]
-    figure = mosaic_of_rows(rows)
-    assert [axes.get_title() for axes in figure.axes] == ["a", ""]
-    assert [axes.images[0].get_array().shape for axes in figure.axes] == [(16, 14)] * 2
-    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), second[3:17, 4:20, 4][::-1, ::-1].T)
-    words = [[text.get_text() for text in axes.texts] for axes in figure.axes]
-    assert ["FLAIR" in row for row in words] == [True, False]
+    (axes,) = mosaic_of_rows(rows).axes
+    assert [image.get_array().shape for image in axes.images] == [(16, 14)] * 2
+    np.testing.assert_array_equal(axes.images[1].get_array(), second[3:17, 4:20, 4][::-1, ::-1].T)
+    words = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert words["FLAIR"] == 0.5
+    assert "a" in words
+    assert "b" not in words
 
 
 def test_slices_are_spread_or_follow_the_score() -> None:

@@ -188,7 +188,7 @@ def test_still_pictures(make_scan: Maker) -> None:
     volumes = make_scan().page.volumes
     assert thumbnail(volumes).startswith(b"\xff\xd8")
     figure = page_mosaic(volumes, threshold=0.5, title="t")
-    assert len(figure.axes) == 30
+    assert len(figure.axes[0].images) == 30
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -198,4 +198,4 @@ def test_pictures_of_a_scan_without_findings(make_scan: Maker, empty: bool) -> N
         volume = volumes[name]
         volumes[name] = type(volume)(np.zeros_like(volume.codes), volume.scale, volume.offset, volume.spacing_mm)
     assert thumbnail(volumes).startswith(b"\xff\xd8")
-    assert len(page_mosaic(volumes, threshold=0.5, title="t").axes) == 30
+    assert len(page_mosaic(volumes, threshold=0.5, title="t").axes[0].images) == 30

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from halebrain.io.tables import read_table
 
 Array = npt.NDArray[np.generic]
 DISCLAIMER = NOTICE
+_GAP = 0.02
+"""Between the cells of a mosaic, of the width of one."""
 INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
 
 
@@ -79,22 +81,22 @@ def mosaic_of_rows(rows: Sequence[MosaicRow], *, title: str = "", note: str = ""
     above = 0.60 if title else 0.32  # inches; the titles of the columns alone need less
     width, height = 1.75 * columns + 0.4 + left, cell * len(rows) + 0.30 + above
     figure = new_figure(width, height)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    # One pair of axes for all cells, each one unit wide and high: thirty pairs take a second to make.
+    axes = figure.add_axes((0.01 + left / width, 0.32 / height, 0.98 - left / width, 1 - (0.32 + above) / height))
+    axes.set(xlim=(0, columns), ylim=(len(rows), 0))
+    axes.axis("off")
     for column, panel in enumerate(cropped[0].panels):
-        axes[0, column].set_title(panel.title, color=INK, fontsize=10, pad=6)
+        axes.text(column + 0.5, -0.08 / cell, panel.title, color=INK, fontsize=10, ha="center", va="bottom")
     for line, row in enumerate(cropped):
         for column, panel in enumerate(row.panels):
-            _show(axes[line, column], panel, row.index)
-        for side, letter in ((0.03, "R"), (0.91, "L")):
-            axes[line, 0].text(side, 0.03, letter, transform=axes[line, 0].transAxes, color=INK, fontsize=7, alpha=0.7)
+            gap = _GAP / 2
+            _show(axes, panel, row.index, (column + gap, column + 1 - gap, line + 1 - gap, line + gap))
+        for place, letter in ((0.03, "R"), (0.91, "L")):
+            axes.text(place, line + 0.97, letter, color=INK, fontsize=7, alpha=0.7)
         if row.label:
-            beside = {"transform": axes[line, 0].transAxes, "ha": "right", "va": "center", "rotation": 90}
-            axes[line, 0].text(-0.05, 0.5, row.label, color=INK, fontsize=10, **beside)
+            axes.text(-0.05, line + 0.5, row.label, color=INK, fontsize=10, ha="right", va="center", rotation=90)
     figure.suptitle(_drawable(title), color=INK, fontsize=11, y=1 - 0.12 / height)
     figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
-    figure.subplots_adjust(
-        left=0.01 + left / width, right=0.99, bottom=0.32 / height, top=1 - above / height, wspace=0.02, hspace=0.02
-    )
     return figure
 
 
@@ -224,28 +226,46 @@ def style(axes: Axes) -> None:
         spine.set_color("#444a52")
 
 
-def _show(axes: Axes, panel: Panel, index: int) -> None:
-    """Draw one axial slice as radiologists hold it: front up, the patient's right on the left."""
+def _show(axes: Axes, panel: Panel, index: int, extent: tuple[float, float, float, float] | None = None) -> None:
+    """Draw one axial slice as radiologists hold it: front up, the patient's right on the left.
+
+    Args:
+        axes: Where.
+        panel: What.
+        index: The slice.
+        extent: Left, right, bottom and top of the picture; `None` = it fills axes of its own.
+    """
 
     def turned(data: Array) -> Array:
         # Rows from front to back, columns from the patient's right to left (index i grows to the patient's right).
         return np.asarray(data)[::-1, ::-1, index].T
 
-    axes.axis("off")
+    limits = axes.axis()
+    if extent is None:
+        axes.axis("off")
+    around: dict[str, Any] = {}
+    if extent is not None:
+        # A contour runs between the middles of the outer voxels, the first row first; a picture reaches their borders.
+        (left, right, bottom, top), (rows, columns) = extent, panel.data.shape[1::-1]
+        x, y = (right - left) / columns / 2, (bottom - top) / rows / 2
+        around = {"extent": (left + x, right - x, top + y, bottom - y)}
+    place: dict[str, Any] = {"interpolation": "nearest", "extent": extent, "aspect": "auto" if extent else "equal"}
     image = turned(panel.data)
     if panel.kind == "residual":
-        top = panel.vmax or float(np.percentile(np.abs(panel.data), 99.8)) or 1.0
+        most = panel.vmax or float(np.percentile(np.abs(panel.data), 99.8)) or 1.0
         # Blue over black to red: no difference is as dark as the background, where nothing is drawn.
-        axes.imshow(np.ma.masked_equal(image, 0), cmap="berlin", vmin=-top, vmax=top, interpolation="nearest")
+        axes.imshow(np.ma.masked_equal(image, 0), cmap="berlin", vmin=-most, vmax=most, **place)
     elif panel.kind == "score":
-        axes.imshow(image, cmap="inferno", vmin=0, vmax=panel.vmax or 1.0, interpolation="nearest")
+        axes.imshow(image, cmap="inferno", vmin=0, vmax=panel.vmax or 1.0, **place)
     else:
         values = np.asarray(panel.data, dtype=np.float32)
         positive = values[values > 0]
-        top = panel.vmax or (float(np.percentile(positive, 99.5)) if positive.size else 1.0)
-        axes.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        most = panel.vmax or (float(np.percentile(positive, 99.5)) if positive.size else 1.0)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=most, **place)
     if panel.outline is not None and panel.outline[..., index].any():
-        axes.contour(turned(panel.outline).astype(float), levels=[0.5], colors=_LESION, linewidths=0.9)
+        axes.contour(turned(panel.outline).astype(float), levels=[0.5], colors=_LESION, linewidths=0.9, **around)
+    if extent is not None:
+        axes.axis(limits)
 
 
 def _heights(n_slices: int, lesion: MaskArray | None) -> list[int]:
