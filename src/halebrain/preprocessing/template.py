@@ -53,10 +53,24 @@ def find_template(path: Path | None = None, mask: Path | None = None) -> Templat
 
 
 def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:
-    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space."""
-    found = find_template() if atlas is None else atlas
-    source = Grid(found.image.shape, found.image.affine)
-    return resample(found.image.data, source, grid), resample(found.mask.astype(np.float32), source, grid) > 0.5
+    """Return the atlas (`None` = the MNI template) and its brain mask on a grid of its space; not to write into."""
+    if atlas is not None:
+        return _on(atlas, grid)
+    return _mni_on(grid.shape, tuple(float(value) for value in grid.affine.ravel()))
+
+
+@lru_cache(maxsize=4)
+def _mni_on(shape: tuple[int, int, int], affine: tuple[float, ...]) -> tuple[FloatArray, MaskArray]:
+    """Return the MNI template on a grid; every scan of a run asks for the same."""
+    image, mask = _on(find_template(), Grid(shape, np.array(affine).reshape(4, 4)))
+    image.setflags(write=False)
+    mask.setflags(write=False)
+    return image, mask
+
+
+def _on(atlas: Template, grid: Grid) -> tuple[FloatArray, MaskArray]:
+    source = Grid(atlas.image.shape, atlas.image.affine)
+    return resample(atlas.image.data, source, grid), resample(atlas.mask.astype(np.float32), source, grid) > 0.5
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from halebrain.core.atomic import atomic_path
 from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Summary
 from halebrain.evaluation.metrics import METRICS
@@ -17,7 +18,6 @@ from halebrain.report.evaluation_figures import (
     reliability_figure,
     volume_agreement_figure,
 )
-from halebrain.report.figures import save_figure
 from halebrain.report.page import Page, Section, write_page
 
 _CONFOUNDED = (
@@ -78,10 +78,11 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
         sections=kept,
         provenance=evaluation.provenance,
     )
-    write_page(page, path)
-    for section in kept:
-        if section.figure is not None:
-            save_figure(section.figure, path.parent / "figures" / f"{_file_name(section.title)}.png", dpi=150)
+    # Each figure is drawn once: drawing is what takes the time here.
+    for section, picture in zip(kept, write_page(page, path, dpi=150), strict=True):
+        if picture:
+            with atomic_path(path.parent / "figures" / f"{_file_name(section.title)}.png") as temporary:
+                temporary.write_bytes(picture)
 
 
 def _file_name(title: str) -> str:

@@ -1,5 +1,6 @@
 """Figures: slices side by side, loss curves, and an overview of a cohort."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,7 +208,14 @@ def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
 def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
     """Write the figure as PNG, atomically; the same figure gives the same bytes."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+        temporary.write_bytes(figure_png(figure, dpi=dpi))
+
+
+def figure_png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """Return the figure as PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -1,7 +1,6 @@
 """One self-contained HTML page: figures, tables and an interactive view, without a single outside address."""
 
 import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from halebrain.core.atomic import write_text
-from halebrain.report.figures import DISCLAIMER
+from halebrain.report.figures import DISCLAIMER, figure_png
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,26 @@ class Page:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def write_page(page: Page, path: Path) -> None:
-    """Write the page as one HTML file, atomically; every text is escaped."""
+def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:
+    """Write the page as one HTML file, atomically; every text is escaped.
+
+    Args:
+        page: What it shows.
+        path: The file.
+        dpi: Resolution of its figures.
+
+    Returns:
+        The figure of each section as PNG, for files beside the page; empty where it has none.
+    """
     environment = Environment(
         loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    pictures = [b"" if section.figure is None else figure_png(section.figure, dpi=dpi) for section in page.sections]
     html = environment.get_template("page.html.j2").render(
         page=page,
-        figures=[_png(section.figure) for section in page.sections],
+        figures=[base64.b64encode(picture).decode("ascii") for picture in pictures],
         provenance=json.dumps(page.provenance, indent=2),
         disclaimer=DISCLAIMER,
     )
     write_text(path, html)
-
-
-def _png(figure: Figure | None) -> str:
-    if figure is None:
-        return ""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor=figure.get_facecolor())
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return pictures
