@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.types import MaskArray, Volume
-from halebrain.core.versions import versions
 from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import (
     Detection,

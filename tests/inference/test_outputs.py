@@ -9,9 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import ScanResult
-from halebrain.core.versions import versions
 from halebrain.inference import outputs
 from halebrain.inference.lesions import lesion_table
 from halebrain.inference.outputs import OutputNames, write_detection

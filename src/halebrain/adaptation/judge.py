@@ -6,12 +6,12 @@ from typing import Any
 from halebrain.adaptation.scores import JudgedScan, open_judged, score_versions
 from halebrain.adaptation.table import AFTER, BEFORE
 from halebrain.adaptation.thresholds import LeftOut, dice_threshold
+from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
-from halebrain.core.versions import versions
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.inference.resegment import Resegmenter

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from halebrain.adaptation.folds import StepChoice
-from halebrain.core.notice import NOTICE
+from halebrain.core.about import NOTICE
 from halebrain.evaluation.evaluate import Evaluation, Row, clusters_of
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.statistics import INTERVAL, Interval, bootstrap_mean

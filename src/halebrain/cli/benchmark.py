@@ -115,7 +115,7 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
 
 
 def _provenance(config: "MatrixConfig", outcome: "Outcome", runs: "list[MethodRun]") -> dict[str, Any]:
-    from halebrain.core.versions import versions
+    from halebrain.core.about import versions
     from halebrain.evaluation.statistics import INTERVAL
 
     return {

@@ -106,7 +106,7 @@ def _asked(predictor: "Predictor", scan: "ScanInput", *, dicom_seg: bool) -> dic
 
 def _about(predictor: "Predictor", scan: "ScanInput") -> dict[str, Any]:
     """Return the other settings stored in a provenance."""
-    from halebrain.core.versions import versions
+    from halebrain.core.about import versions
     from halebrain.inference.detection import template_and_method
 
     return {

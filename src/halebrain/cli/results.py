@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from halebrain.core.notice import NOTICE
+from halebrain.core.about import NOTICE
 
 if TYPE_CHECKING:
     from halebrain.io.tree import LeftOut

@@ -97,8 +97,8 @@ def _unseen(rows: "Manifest", predictor: "Predictor") -> "Manifest":
 
 def _about(predictor: "Predictor", rows: "Manifest", point: "ThresholdSelector") -> dict[str, Any]:
     """Return what the figures come from: model, scans, threshold, seed, levels, versions."""
+    from halebrain.core.about import versions
     from halebrain.core.modality import standard_modality
-    from halebrain.core.versions import versions
     from halebrain.evaluation.statistics import INTERVAL
 
     return {

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from halebrain.core.about import NOTICE
 from halebrain.core.mask import to_mask
-from halebrain.core.notice import NOTICE
 from halebrain.core.types import MaskArray, ScanResult, Volume
 from halebrain.inference.lesions import Lesion, lesion_table
 from halebrain.inference.predictor import Predictor, WorkingMaps

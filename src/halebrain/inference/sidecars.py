@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from halebrain.core.notice import NOTICE
+from halebrain.core.about import NOTICE
 from halebrain.inference.lesions import COLUMNS
 
 RAW = "raw"

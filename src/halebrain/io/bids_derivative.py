@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import halebrain
+from halebrain.core.about import NOTICE
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
-from halebrain.core.notice import NOTICE
 
 NAME = "halebrain"
 """Our name in `GeneratedBy`; the folder of a derivative within its raw data must hold it."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from halebrain.core.notice import NOTICE
+from halebrain.core.about import NOTICE
 from halebrain.core.wording import counted
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from halebrain.core.about import NOTICE
 from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
-from halebrain.core.notice import NOTICE
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
