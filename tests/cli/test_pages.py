@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.cli.pages import FAILED, read_failures, write_index
-from halebrain.core.lock import only_one
+from halebrain.core.files import only_one
 from halebrain.report.cohort_page import INDEX
 
 

@@ -2,8 +2,8 @@ import stat
 
 import pytest
 
-from halebrain.core.atomic import atomic_folder, atomic_path, write_text
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.files import atomic_folder, atomic_path, write_text
 
 
 def test_a_file_appears_whole(tmp_path):

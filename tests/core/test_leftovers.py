@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from halebrain.core.atomic import atomic_folder, write_text
+from halebrain.core.files import atomic_folder, write_text
 from halebrain.core.leftovers import MARK, new_scratch_folder, scratch_folder, sweep, temporary_file, temporary_folder
 
 WRITER = """

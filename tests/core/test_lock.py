@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import CannotWriteError, UnavailableError
-from halebrain.core.lock import only_one
+from halebrain.core.files import only_one
 
 COUNT = """
 import sys
 from pathlib import Path
-from halebrain.core.lock import only_one
+from halebrain.core.files import only_one
 path = Path(sys.argv[1])
 for _ in range(20):
     with only_one(path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.training.loop import Weights
 
 

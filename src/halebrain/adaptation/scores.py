@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray, MaskArray

@@ -22,10 +22,10 @@ from halebrain.benchmark.score import (
     score_cell,
 )
 from halebrain.benchmark.train import train_cell, training_identity
-from halebrain.core.atomic import atomic_path, write_text
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
+from halebrain.core.files import atomic_path, write_text
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel

@@ -145,7 +145,7 @@ def _refuse_another(output: Path, identity: str) -> bool:
 def _write(result: "Adaptation", output: Path, seed: int) -> list[Path]:
     """Write tables, pages and, last, the model; return their paths."""
     from halebrain.adaptation.table import changes, changes_json, report
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
     from halebrain.evaluation.tables import write_evaluation
     from halebrain.models.bundle import save_bundle
     from halebrain.models.card import model_card

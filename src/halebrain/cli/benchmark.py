@@ -74,8 +74,8 @@ def write_results(config: "MatrixConfig", outcome: "Outcome", output: Path) -> l
     """
     from halebrain.benchmark.plan import plan, reference_title
     from halebrain.benchmark.results import collect_pictures, method_runs, training_subjects
-    from halebrain.core.atomic import write_text
     from halebrain.core.errors import DataError
+    from halebrain.core.files import write_text
     from halebrain.evaluation.matrix import build_matrix
     from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
     from halebrain.evaluation.statistics import INTERVAL

@@ -44,7 +44,7 @@ def write_group(derivative: Path, dataset: Path, results: Results) -> None:
         DataError: A result or a record of a failure is damaged.
         CannotWriteError: The folder cannot be written.
     """
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
     from halebrain.inference.group import COLUMNS, group_rows, group_tsv
     from halebrain.io.volume import stem_of
 

@@ -157,7 +157,7 @@ def _name(image: Path) -> str:
 
 
 def _write_record(path: Path, place: Path, error: HalebrainError) -> None:
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
 
     said: dict[str, Any] = {"input_in_dataset": place.as_posix(), "error": str(error)}
     if isinstance(error, UnexpectedError):

@@ -135,9 +135,8 @@ def write_index(
     Raises:
         CannotWriteError: The folder cannot be written.
     """
-    from halebrain.core.atomic import write_text
     from halebrain.core.errors import UnavailableError, cannot_write_into
-    from halebrain.core.lock import only_one
+    from halebrain.core.files import only_one, write_text
     from halebrain.report.cohort_page import INDEX, write_cohort_page
 
     again = set(looked_at)

@@ -52,7 +52,7 @@ def finish(
         part: Added to the name of the list of failures.
         results: Receives the paths as they are written; `None` = print to stdout.
     """
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
     from halebrain.data.prepared_quality import quality_entries, write_quality_table
     from halebrain.data.prepared_set import read_entries, read_failures, write_manifests
 
@@ -87,7 +87,7 @@ def finish(
 
 def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[str, str]) -> None:
     """Write `index.html`, with a picture of every scan; pictures are drawn once and kept in `figures/`."""
-    from halebrain.core.atomic import atomic_path
+    from halebrain.core.files import atomic_path
     from halebrain.core.progress import track
     from halebrain.io.volume import read_map, read_mask
     from halebrain.preprocessing.geometry import Grid

@@ -179,7 +179,7 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
 
 def report_problems(problems: Sequence[str], path: Path) -> None:
     """Write what is wrong with the raw data set, a line each, and print the first of them."""
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
 
     if not problems:
         path.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def remake_page(
         CannotWriteError: The folder cannot be written.
         UnavailableError: Another process did not release the detection in time.
     """
-    from halebrain.core.lock import only_one
+    from halebrain.core.files import only_one
     from halebrain.view.files import page_of
 
     with only_one(page_of(path)):
@@ -131,7 +131,7 @@ def remake_locked_page(
 
 def _remake(path: Path, *, threshold: float | None, min_lesion_mm3: float | None, scan: Path | None) -> Path:
     from halebrain.cli.pages import render
-    from halebrain.core.atomic import atomic_path
+    from halebrain.core.files import atomic_path
     from halebrain.inference.lesions import read_lesions
     from halebrain.inference.outputs import OutputNames, write_mask_again
     from halebrain.report.cohort_page import read_provenance

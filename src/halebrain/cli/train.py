@@ -256,8 +256,8 @@ def _start(loop: "LoopConfig", output: Path, device: str, overwrite: bool) -> "F
 
 
 def _finish(bundle: "Bundle", output: Path) -> Path:
-    from halebrain.core.atomic import write_text
     from halebrain.core.config import dump_yaml
+    from halebrain.core.files import write_text
     from halebrain.models.bundle import load_bundle, model_sha256, save_bundle
     from halebrain.models.card import model_card
     from halebrain.report.figures import loss_plot, save_figure

@@ -200,7 +200,7 @@ def _write(points: "list[SweepPoint]", rows: "Manifest", bundle: "Bundle", outpu
     from dataclasses import asdict
 
     from halebrain.core.about import versions
-    from halebrain.core.atomic import write_text
+    from halebrain.core.files import write_text
     from halebrain.evaluation.sweep import best_point, sweep_tsv
     from halebrain.report.evaluation_figures import sweep_figure
     from halebrain.report.figures import save_figure

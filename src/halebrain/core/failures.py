@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UnexpectedError
+from halebrain.core.files import write_text
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 

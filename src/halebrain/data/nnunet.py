@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halebrain.core.atomic import atomic_folder
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
+from halebrain.core.files import atomic_folder
 from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 from halebrain.io.grid import match

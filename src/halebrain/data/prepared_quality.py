@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halebrain.core.atomic import write_text
+from halebrain.core.files import write_text
 from halebrain.data.prepared_set import PreparedEntry
 from halebrain.preprocessing.quality import GRID_DICE
 from halebrain.preprocessing.quality_group import group_distances, outliers

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import halebrain
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, PositiveInt, model_validator
 
-from halebrain.core.atomic import atomic_path
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.files import atomic_path
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator

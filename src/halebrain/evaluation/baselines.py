@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray, MaskArray
 

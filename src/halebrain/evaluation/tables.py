@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from halebrain.core.atomic import write_text
+from halebrain.core.files import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import INTERVAL, Interval

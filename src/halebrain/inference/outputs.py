@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import cannot_write_into
+from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.types import Affine, MaskArray, Placement, ScanResult
 from halebrain.inference.lesions import Lesion, lesions_tsv

@@ -7,8 +7,8 @@ from typing import Any
 
 import halebrain
 from halebrain.core.about import NOTICE
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.files import write_text
 
 NAME = "halebrain"
 """Our name in `GeneratedBy`; the folder of a derivative within its raw data must hold it."""

@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.core.files import write_text
 from halebrain.io.tables import read_table
 
 PARTICIPANTS = "participants.tsv"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.files import write_text
 from halebrain.core.registry import suggestion
 from halebrain.io.selection import split_selection
 from halebrain.io.tables import parse_number, read_table

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
-from halebrain.core.atomic import write_text
 from halebrain.core.config import Config, parse_config, portable_dump
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.files import write_text
 from halebrain.io.manifest import SPACES, SPLITS, Manifest
 
 _OWN = "HaleBrain"

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.types import TEMPLATE_SPACE, Affine, Placement
 from halebrain.io.volume import SUFFIXES, read_array, read_mask, read_volume
 

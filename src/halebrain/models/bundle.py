@@ -18,9 +18,9 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 import halebrain
-from halebrain.core.atomic import atomic_folder
 from halebrain.core.config import Config, dump_yaml, parse_config, parse_yaml
 from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.files import atomic_folder
 from halebrain.models.about import About
 from halebrain.models.bundle_files import (
     CARD,

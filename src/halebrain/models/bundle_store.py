@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from halebrain.core.atomic import atomic_folder, write_text
 from halebrain.core.errors import DataError
+from halebrain.core.files import atomic_folder, write_text
 from halebrain.models.about import About
 from halebrain.models.bundle_files import CARD, MANIFEST, checked_manifest, read_files, sealed_text
 

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from halebrain.core.atomic import atomic_path
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, DataError, MissingInputError
+from halebrain.core.files import atomic_path
 from halebrain.models.conditioning import EncoderConfig, SliceEncoder
 
 _FORMAT = "halebrain-encoder-1"

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
+from halebrain.core.files import atomic_path
 from halebrain.core.home import VARIABLE, halebrain_home, is_writable
 from halebrain.core.registry import suggestion
 

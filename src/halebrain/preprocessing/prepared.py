@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.about import NOTICE
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume

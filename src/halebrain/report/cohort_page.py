@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.score_strips import ScoredScan, score_strips

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from halebrain.core.about import NOTICE
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask, read_volume

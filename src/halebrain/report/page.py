@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from halebrain.core.atomic import write_text
+from halebrain.core.files import write_text
 from halebrain.report.figures import DISCLAIMER, figure_png
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from halebrain.core.atomic import write_text
+from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.strip import Dot, dot_strip

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
+from halebrain.core.files import atomic_path
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray
 from halebrain.io.manifest import Manifest

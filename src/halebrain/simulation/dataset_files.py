@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import halebrain
-from halebrain.core.atomic import write_text
+from halebrain.core.files import write_text
 from halebrain.io.bids import SUFFIXES
 from halebrain.io.bids_derivative import DESCRIPTION
 

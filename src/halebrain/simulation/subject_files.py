@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from halebrain.core.atomic import atomic_folder, write_text
+from halebrain.core.files import atomic_folder, write_text
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume

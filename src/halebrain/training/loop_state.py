@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from halebrain.core.atomic import atomic_path
 from halebrain.core.errors import ConfigError
+from halebrain.core.files import atomic_path
 from halebrain.io.tables import read_table
 from halebrain.training.loop_config import LoopConfig
 

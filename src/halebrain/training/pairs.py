@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.augment import augment

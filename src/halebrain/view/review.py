@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from halebrain.core.atomic import write_text
 from halebrain.core.errors import DataError
+from halebrain.core.files import write_text
 from halebrain.io.tables import read_table
 from halebrain.report.findings import Finding
 from halebrain.view.messages import DECISIONS

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from halebrain.core.errors import HalebrainError
-from halebrain.core.lock import only_one
+from halebrain.core.files import only_one
 from halebrain.report.cohort_page import INDEX, is_cohort_page
 from halebrain.view.files import PAGE, find_file
 from halebrain.view.messages import Decide, Save
