@@ -21,7 +21,7 @@ import torch
 from halebrain.cli import options
 from halebrain.cli.pages import page_files
 from halebrain.cli.scan_mosaic import scan_mosaic
-from halebrain.core.timing import Stopwatch
+from halebrain.core.progress import Stopwatch
 from halebrain.core.types import Volume
 from halebrain.inference.detection import Detection, call_anomalies, predictor_settings
 from halebrain.inference.outputs import OutputNames, write_detection

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, with time left; plain lines, or none, if stderr is not a terminal."""
+"""Progress and time of work: bars on standard error with time left (plain lines, or none, without a terminal), and timed steps."""
 
 import sys
 import time
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from halebrain.core.terminal_bar import TerminalBar
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import field
 
 T = TypeVar("T")
 _WORTH_A_LINE_S = 2.0
@@ -107,3 +110,27 @@ def _length(items: Iterable[object]) -> int | None:
         return len(items)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+@dataclass
+class Stopwatch:
+    """Adds up the seconds of named steps.
+
+    Args:
+        seconds: Step → seconds so far.
+        begin: Called with the name of each step when it begins.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    begin: Callable[[str], None] | None = None
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        if self.begin is not None:
+            self.begin(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

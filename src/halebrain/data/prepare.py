@@ -9,7 +9,7 @@ from typing import Any
 from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.leftovers import sweep
-from halebrain.core.timing import Stopwatch
+from halebrain.core.progress import Stopwatch
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume

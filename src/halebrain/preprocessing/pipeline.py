@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
-from halebrain.core.timing import Stopwatch
+from halebrain.core.progress import Stopwatch
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.bias import n4_log_bias
