@@ -23,12 +23,12 @@ from halebrain.cli import completion
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
-from halebrain.simulation.config import CohortConfig
 from halebrain.data.datasets import SOURCES
 from halebrain.inference.postprocess import PostprocessingConfig
 from halebrain.models.bundle import ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.simulation.config import CohortConfig
 from halebrain.training.encoder import EncoderTraining
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining

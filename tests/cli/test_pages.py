@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.cli.pages import FAILED, read_failures, write_index
-from halebrain.core.files import only_one
+from halebrain.core.files import file_lock
 from halebrain.report.cohort_page import INDEX
 
 
@@ -18,7 +18,7 @@ def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path
         write_index(output, ("b",), {"b": "too dark"}, recorded=lambda folder: dict(recorded))
 
     second = threading.Thread(target=write)
-    with only_one(output / INDEX):
+    with file_lock(output / INDEX):
         second.start()
         second.join(timeout=0.5)
         assert second.is_alive()
@@ -33,7 +33,7 @@ def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path
 
 
 def test_a_lock_that_somebody_left_behind_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with only_one(tmp_path / INDEX):
+    with file_lock(tmp_path / INDEX):
         write_index(tmp_path, (), {"a": "no brain"}, wait_s=0.1)
     assert read_failures(tmp_path) == {"a": "no brain"}
     assert (tmp_path / INDEX).is_file()

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import CannotWriteError, UnavailableError
-from halebrain.core.files import only_one
+from halebrain.core.files import file_lock
 
 COUNT = """
 import sys
 from pathlib import Path
-from halebrain.core.files import only_one
+from halebrain.core.files import file_lock
 path = Path(sys.argv[1])
 for _ in range(20):
-    with only_one(path):
+    with file_lock(path):
         path.write_text(str(int(path.read_text()) + 1))
 """
 DIE = """
@@ -39,14 +39,14 @@ def test_processes_that_change_one_file_lose_nothing(tmp_path: Path) -> None:
 
 def test_who_waits_too_long_is_told_what_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
-    with only_one(path), pytest.raises(UnavailableError, match=r"for more than 0\.1 s.*\.lock-table\.tsv"):
+    with file_lock(path), pytest.raises(UnavailableError, match=r"for more than 0\.1 s.*\.lock-table\.tsv"):
         _enter(path, wait_s=0.1)
     _enter(path, wait_s=0.1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_inside_lets_go(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="inside"), only_one(tmp_path / "a"):
+    with pytest.raises(ValueError, match="inside"), file_lock(tmp_path / "a"):
         raise ValueError("inside")
     done = threading.Thread(target=_enter, args=(tmp_path / "a",))
     done.start()
@@ -70,5 +70,5 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def _enter(path: Path, *, wait_s: float = 60) -> None:
-    with only_one(path, wait_s=wait_s):
+    with file_lock(path, wait_s=wait_s):
         pass

@@ -18,7 +18,7 @@ from markupsafe import escape
 
 from halebrain.cli import report as cli_report
 from halebrain.cli.pages import write_index
-from halebrain.core import lock
+from halebrain.core import files
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.inference.outputs import OutputNames
 from halebrain.io import volume
@@ -138,8 +138,8 @@ def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
 
 
 def test_a_report_is_told_what_holds_a_scan(detection: OutputNames, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = lock.only_one
-    monkeypatch.setattr(lock, "only_one", partial(hold, wait_s=0.1))
+    hold = files.file_lock
+    monkeypatch.setattr(files, "file_lock", partial(hold, wait_s=0.1))
     with hold(detection.page), pytest.raises(UnavailableError, match=r"\.lock-.*report\.html"):
         cli_report.remake_page(detection.provenance)
 

@@ -136,7 +136,7 @@ def write_index(
         CannotWriteError: The folder cannot be written.
     """
     from halebrain.core.errors import UnavailableError, cannot_write_into
-    from halebrain.core.files import only_one, write_text
+    from halebrain.core.files import file_lock, write_text
     from halebrain.report.cohort_page import INDEX, write_cohort_page
 
     again = set(looked_at)
@@ -147,7 +147,7 @@ def write_index(
     with ExitStack() as held:
         # Runs on several machines may finish in one folder at the same time and must keep each other's failures.
         try:
-            held.enter_context(only_one(output / INDEX, wait_s=wait_s))
+            held.enter_context(file_lock(output / INDEX, wait_s=wait_s))
         except UnavailableError as error:
             # The results exist; a stale lock must not prevent the page.
             typer.echo(f"halebrain: warning: {INDEX} is written without the lock: {error}", err=True)

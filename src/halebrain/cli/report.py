@@ -107,10 +107,10 @@ def remake_page(
         CannotWriteError: The folder cannot be written.
         UnavailableError: Another process did not release the detection in time.
     """
-    from halebrain.core.files import only_one
+    from halebrain.core.files import file_lock
     from halebrain.view.files import page_of
 
-    with only_one(page_of(path)):
+    with file_lock(page_of(path)):
         return remake_locked_page(path, threshold=threshold, min_lesion_mm3=min_lesion_mm3, scan=scan)
 
 

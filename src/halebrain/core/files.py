@@ -83,7 +83,7 @@ WAIT_S = 60.0
 
 
 @contextmanager
-def only_one(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
+def file_lock(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
     """Keep every other process and thread that asks for the same path out while the block runs.
 
     The lock is a hidden file beside `path` that names its holder and goes when the block ends. That of a process of

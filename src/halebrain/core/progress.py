@@ -1,16 +1,14 @@
-"""Progress and time of work: bars on standard error with time left (plain lines, or none, without a terminal), and timed steps."""
+"""Progress bars on standard error, with time left (plain lines, or none, if stderr is not a terminal); timed steps."""
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from halebrain.core.terminal_bar import TerminalBar
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import field
 
 T = TypeVar("T")
 _WORTH_A_LINE_S = 2.0

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from halebrain.core.errors import HalebrainError
-from halebrain.core.files import only_one
+from halebrain.core.files import file_lock
 from halebrain.report.cohort_page import INDEX, is_cohort_page
 from halebrain.view.files import PAGE, find_file
 from halebrain.view.messages import Decide, Save
@@ -59,7 +59,7 @@ class Visit:
         if page is None or not page.name.endswith(PAGE):
             raise RefusalError(HTTPStatus.NOT_FOUND, "no such page of a scan")
         # The lock of this process, and one that every other halebrain view on these files asks for too.
-        with self.lock, only_one(page):
+        with self.lock, file_lock(page):
             scan = ViewedScan.at(page)
             if isinstance(message, Decide):
                 scan.decide(message)
