@@ -15,9 +15,8 @@ from halebrain.core.wording import printable
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
 from halebrain.io.discovery import Found, is_bids, scans_in
-from halebrain.io.files import check_link, check_present
+from halebrain.io.files import check_link, check_present, split_selection
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.selection import split_selection
 from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.tree import LeftOut, check_name, summed_left_out
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of

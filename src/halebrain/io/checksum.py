@@ -3,9 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from halebrain.io.files import dicom_files, missing_file
+from halebrain.io.files import dicom_files, missing_file, split_selection
 from halebrain.io.formats.pair import is_pair, pair_of
-from halebrain.io.selection import split_selection
 
 
 def file_sha256(path: Path) -> str:

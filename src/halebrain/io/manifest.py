@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import write_text
 from halebrain.core.registry import suggestion
-from halebrain.io.selection import split_selection
+from halebrain.io.files import split_selection
 from halebrain.io.tables import parse_number, read_table
 
 Split = Literal["train", "val", "test"]

@@ -15,14 +15,13 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
-from halebrain.io.files import check_present, is_dicom
+from halebrain.io.files import check_present, is_dicom, split_selection
 from halebrain.io.formats import FORMATS, Image, ScanFormat
 from halebrain.io.formats.loading import first_bytes, foreign_content
 from halebrain.io.formats.nifti import take_image
 from halebrain.io.formats.pair import has_header, is_pair
 from halebrain.io.grid import match
 from halebrain.io.masks import mask_from
-from halebrain.io.selection import split_selection
 
 SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suffixes)
 """Suffixes of files that are scans when a folder is given; a pair is recognised by its header."""

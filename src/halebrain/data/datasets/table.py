@@ -20,8 +20,8 @@ from halebrain.data.datasets.tables import (
     parse_pathology,
     parse_sex,
 )
+from halebrain.io.files import split_selection
 from halebrain.io.manifest import ScanRecord, Space
-from halebrain.io.selection import split_selection
 from halebrain.io.tables import Row, is_table, read_table
 from halebrain.io.tree import FileTree, label
 

@@ -22,7 +22,7 @@ from halebrain.io.dicom.geometry import sorted_grid
 from halebrain.io.dicom.headers import quiet
 from halebrain.io.dicom.read import open_series
 from halebrain.io.dicom.source_headers import source_headers
-from halebrain.io.selection import split_selection
+from halebrain.io.files import split_selection
 
 _TOLERANCE_MM = 1e-3
 _SERIES = 9000

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from halebrain.io.files import split_selection
 from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine
-from halebrain.io.selection import split_selection
 
 
 def read_dicom_image(path: Path) -> Image:
