@@ -6,7 +6,7 @@ import pytest
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import Volume
 from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
-from halebrain.preprocessing.orientation import reorient
+from halebrain.preprocessing.geometry import reorient
 
 THRESHOLD = """
 import nibabel, numpy as np

@@ -1,6 +1,6 @@
 import numpy as np
 
-from halebrain.preprocessing.denoising import curvature_flow
+from halebrain.preprocessing.intensity import curvature_flow
 
 
 def test_noise_falls_and_a_step_edge_stays(rng):

@@ -1,14 +1,16 @@
-"""Grids and resampling between them: any orientation, oblique, flipped or anisotropic."""
+"""Grids, resampling between them (any orientation, oblique, flipped or anisotropic), and reordering of axes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy import ndimage
 from torch.nn import functional as F
 
-from halebrain.core.types import Affine, FloatArray
+from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 
 WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
@@ -122,3 +124,27 @@ def _smooth_for(array: FloatArray, matrix: Affine) -> FloatArray:
         return array
     smoothed: FloatArray = ndimage.gaussian_filter(array, sigma, mode="constant", truncate=3.0)
     return smoothed
+
+
+ToOriginal = Callable[[MaskArray], MaskArray]
+
+
+def reorient(volume: Volume, codes: str) -> tuple[Volume, ToOriginal]:
+    """Return a scan with its axes permuted and flipped, and what brings a mask on it back to the original order.
+
+    Nothing is interpolated, so the way back is exact.
+
+    Args:
+        volume: The scan; its world coordinates stay, oblique ones too.
+        codes: Where the axes shall point, "RAS" or "LIA" for example, as nearly as the scan allows.
+    """
+    present = io_orientation(volume.affine)
+    wanted = axcodes2ornt(tuple(codes))
+    turn, back = ornt_transform(present, wanted), ornt_transform(wanted, present)
+    data = np.ascontiguousarray(apply_orientation(volume.data, turn), dtype=np.float32)
+    affine: npt.NDArray[np.float64] = volume.affine @ inv_ornt_aff(turn, volume.shape)
+
+    def to_original(mask: MaskArray) -> MaskArray:
+        return np.ascontiguousarray(apply_orientation(mask, back), dtype=bool)
+
+    return Volume(data, affine, name=volume.name), to_original

@@ -16,13 +16,11 @@ from halebrain.core.errors import DataError
 from halebrain.core.progress import Stopwatch
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
-from halebrain.preprocessing.bias import n4_log_bias
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
 from halebrain.preprocessing.contrast import refuse_ct, refuse_without_structure
-from halebrain.preprocessing.denoising import curvature_flow
 from halebrain.preprocessing.evidence import cut_off, geometry_figures, intensity_figures, smoothness
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
-from halebrain.preprocessing.intensity import IntensityRange, scale_intensity
+from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
 from halebrain.preprocessing.out_of_distribution import judge
 from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.registration import (

@@ -23,7 +23,7 @@ from halebrain.core.home import named_path
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
 from halebrain.preprocessing.brain.command import learned_device
-from halebrain.preprocessing.orientation import reorient
+from halebrain.preprocessing.geometry import reorient
 
 DISTRIBUTION = "deepbet"
 WEIGHTS_VARIABLE = "HALEBRAIN_DEEPBET_WEIGHTS"

@@ -18,7 +18,7 @@ from halebrain.core.types import Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
 from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
-from halebrain.preprocessing.orientation import reorient
+from halebrain.preprocessing.geometry import reorient
 
 COMMAND = "hd-bet"
 WEIGHTS_VARIABLE = "HALEBRAIN_HDBET_WEIGHTS"

@@ -18,8 +18,7 @@ from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
 from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
-from halebrain.preprocessing.geometry import Grid, resample
-from halebrain.preprocessing.orientation import reorient
+from halebrain.preprocessing.geometry import Grid, reorient, resample
 
 COMMAND = "mri_synthstrip"
 WEIGHTS_VARIABLE = "HALEBRAIN_SYNTHSTRIP_WEIGHTS"
