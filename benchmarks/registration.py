@@ -28,8 +28,8 @@ from halebrain.preprocessing.registration import (
     prepare_brain,
     register_to_template,
 )
-from halebrain.preprocessing.registration.information import SharedInformation
 from halebrain.preprocessing.registration.register import assess
+from halebrain.preprocessing.registration.starts import SharedInformation
 from halebrain.preprocessing.template import find_template
 
 _WRONG_MM = 5.0

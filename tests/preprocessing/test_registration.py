@@ -8,8 +8,7 @@ from halebrain.preprocessing.geometry import apply_affine
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import REGISTRATION_ENGINES, default_engine, greedy, register_to_template
 from halebrain.preprocessing.registration.base import prepare_brain
-from halebrain.preprocessing.registration.information import SharedInformation, about
-from halebrain.preprocessing.registration.starts import find_starts, fit_inside
+from halebrain.preprocessing.registration.starts import SharedInformation, about, find_starts, fit_inside
 from halebrain.preprocessing.template import find_template, load_template
 
 ENGINES = ("greedy", "simpleitk")

@@ -14,8 +14,7 @@ from halebrain.preprocessing.registration.base import (
     mask_dice,
     prepare_brain,
 )
-from halebrain.preprocessing.registration.information import SharedInformation
-from halebrain.preprocessing.registration.starts import find_starts, fit_inside
+from halebrain.preprocessing.registration.starts import SharedInformation, find_starts, fit_inside
 from halebrain.preprocessing.template import Template, find_template
 
 EngineName = Literal["greedy", "simpleitk", "ants"]
