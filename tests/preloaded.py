@@ -78,8 +78,8 @@ def _serve(place: str) -> None:
     import torch
 
     from halebrain.preprocessing.geometry import working_grid
+    from halebrain.preprocessing.recognise import tissue_priors
     from halebrain.preprocessing.template import load_template
-    from halebrain.preprocessing.tissue_priors import tissue_priors
 
     # Kept in memory by every program that reads a scan: the template, and its tissues on the grid of the small models.
     load_template()

@@ -8,9 +8,9 @@ from halebrain.preprocessing.recognise import (
     is_sure,
     measure_levels,
     recognise_contrast,
+    tissue_priors,
 )
 from halebrain.preprocessing.template import template_on
-from halebrain.preprocessing.tissue_priors import tissue_priors
 
 
 def levels(white, cortex, deep, fluid, spread=0.02):
