@@ -11,6 +11,8 @@ from halebrain.core.errors import CannotWriteError, UnavailableError, cannot_wri
 from halebrain.core.leftovers import temporary_file, temporary_folder
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+WAIT_S = 60.0
+"""Maximum wait for another process; tasks under a lock take a few seconds at most."""
 
 
 @contextmanager
@@ -76,10 +78,6 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-WAIT_S = 60.0
-"""Maximum wait for another process; tasks under a lock take a few seconds at most."""
 
 
 @contextmanager

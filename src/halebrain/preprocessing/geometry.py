@@ -16,6 +16,7 @@ WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
 _SLAB_VOXELS = 2**21
 """Output voxels resampled at once, which bounds the memory of the coordinate grid."""
+ToOriginal = Callable[[MaskArray], MaskArray]
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,6 @@ def _smooth_for(array: FloatArray, matrix: Affine) -> FloatArray:
         return array
     smoothed: FloatArray = ndimage.gaussian_filter(array, sigma, mode="constant", truncate=3.0)
     return smoothed
-
-
-ToOriginal = Callable[[MaskArray], MaskArray]
 
 
 def reorient(volume: Volume, codes: str) -> tuple[Volume, ToOriginal]:

@@ -1,7 +1,8 @@
 """Infer the contrast of a scan from the intensities of white matter, grey matter and fluid.
 
 Masks of pure tissue in the template: ICBM 2009a Nonlinear Symmetric (Fonov et al. 2009, 2011), as nilearn ships its
-tissue maps."""
+tissue maps.
+"""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,6 +20,22 @@ _CORTEX = 0.65
 """Share of grey matter of the average cortex; no two people fold alike, so that it hardly gets higher."""
 _FLUID = 0.7
 _DEEP_MM = 22.0
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+UNKNOWN = "unknown"
+_ENOUGH = 60
+"""Minimum number of voxels of a tissue to measure its intensity."""
+_TOLD_APART = 2.5
+"""Standard deviations of white matter that fluid must be away from it. Real scans: 6 to 29; virtual ones: from 3.5."""
+_T1_GREY = (0.48, 0.97)
+"""Grey matter between fluid (0) and white matter (1) in T1. Real scans: 0.65 to 0.93, the most with contrast agent."""
+_FLAIR_GREY = (0.97, 1.6)
+"""In FLAIR, where it lies beyond white matter. Real scans: 1.03 to 1.24; virtual ones: 0.93 to 1.48."""
+_T2_GREY = (0.75, 1.08)
+"""In T2, where fluid is the brightest. Real scans: 0.82 to 1.00; virtual ones: 0.84 to 0.93; proton density: 0.5."""
+_UNSURE = 0.05
+"""Between these values, T1 with contrast agent and low-contrast FLAIR cannot be told apart by intensity."""
+_FOREIGN = ("PDw", "PET", "SWI", "T2starw", "dwi", "ADC", "FA", "bold", "asl", "CT")
+"""Names of contrasts other than T1, T2 and FLAIR."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,11 @@ class TissuePriors:
 
 def tissue_priors(grid: Grid) -> TissuePriors:
     """Return the places of the tissues on a grid in the space of the MNI template."""
-    return _on(grid.shape, tuple(float(value) for value in grid.affine.ravel()))
+    return _priors_on(grid.shape, tuple(float(value) for value in grid.affine.ravel()))
 
 
 @lru_cache(maxsize=4)
-def _on(shape: tuple[int, int, int], affine: tuple[float, ...]) -> TissuePriors:
+def _priors_on(shape: tuple[int, int, int], affine: tuple[float, ...]) -> TissuePriors:
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
     grid = Grid(shape, np.array(affine).reshape(4, 4))
@@ -70,24 +87,6 @@ def _on(shape: tuple[int, int, int], affine: tuple[float, ...]) -> TissuePriors:
         deep=(grey > _CORTEX) & nuclei,
         ventricle=fluid & ventricles,
     )
-
-
-CONTRASTS = ("T1w", "T2w", "FLAIR")
-UNKNOWN = "unknown"
-_ENOUGH = 60
-"""Minimum number of voxels of a tissue to measure its intensity."""
-_TOLD_APART = 2.5
-"""Standard deviations of white matter that fluid must be away from it. Real scans: 6 to 29; virtual ones: from 3.5."""
-_T1_GREY = (0.48, 0.97)
-"""Grey matter between fluid (0) and white matter (1) in T1. Real scans: 0.65 to 0.93, the most with contrast agent."""
-_FLAIR_GREY = (0.97, 1.6)
-"""In FLAIR, where it lies beyond white matter. Real scans: 1.03 to 1.24; virtual ones: 0.93 to 1.48."""
-_T2_GREY = (0.75, 1.08)
-"""In T2, where fluid is the brightest. Real scans: 0.82 to 1.00; virtual ones: 0.84 to 0.93; proton density: 0.5."""
-_UNSURE = 0.05
-"""Between these values, T1 with contrast agent and low-contrast FLAIR cannot be told apart by intensity."""
-_FOREIGN = ("PDw", "PET", "SWI", "T2starw", "dwi", "ADC", "FA", "bold", "asl", "CT")
-"""Names of contrasts other than T1, T2 and FLAIR."""
 
 
 @dataclass(frozen=True)

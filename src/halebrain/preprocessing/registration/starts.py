@@ -1,7 +1,8 @@
 """Starts of a registration: aligned centroids, rotations about all three axes, the best few by mutual information.
 
 Engines are local optimisers: from a head that is rotated by 30°, they usually end in
-a wrong optimum. Mutual information is taken from sparse points, fast enough for hundreds of placements."""
+a wrong optimum. Mutual information is taken from sparse points, fast enough for hundreds of placements.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -22,6 +23,14 @@ _TURNS_DEG = (20.0, 40.0)
 """Rotations about each axis, both ways, that a placement is compared with. At 15° the right one shares 1.6 to 2.3 times
 as much, at 20° 1.9 to 3; smaller rotations are within the error of the engines."""
 _LEAST_COMMON = 0.2
+_ANGLES_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
+"""Rotations about the left–right, back–front and foot–head axes that are combined."""
+_EVERY = 60
+_STEPS = ((10.0, 8.0, 0.08), (5.0, 4.0, 0.04), (2.5, 2.0, 0.02))
+"""Degrees, mm and (natural logarithm of) scale by which a start is improved in turn."""
+_FINE_STEPS = ((10.0, 4.0, 0.02), (4.0, 2.0, 0.01), (1.0, 1.0, 0.01))
+_APART_DEG = 15.0
+"""Two starts nearer than this end in the same place."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +100,6 @@ def about(linear: npt.NDArray[np.float64], centre: npt.NDArray[np.float64]) -> A
     matrix[:3, :3] = linear
     matrix[:3, 3] = centre - linear @ centre
     return matrix
-
-
-_ANGLES_DEG = (-40.0, -20.0, 0.0, 20.0, 40.0)
-"""Rotations about the left–right, back–front and foot–head axes that are combined."""
-_EVERY = 60
-_STEPS = ((10.0, 8.0, 0.08), (5.0, 4.0, 0.04), (2.5, 2.0, 0.02))
-"""Degrees, mm and (natural logarithm of) scale by which a start is improved in turn."""
-_FINE_STEPS = ((10.0, 4.0, 0.02), (4.0, 2.0, 0.01), (1.0, 1.0, 0.01))
-_APART_DEG = 15.0
-"""Two starts nearer than this end in the same place."""
 
 
 def find_starts(brain: Brain, template: Template, *, count: int) -> list[Affine]:
