@@ -6,8 +6,7 @@ from scipy import ndimage
 
 from halebrain.core.types import Volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.quality import assess
-from halebrain.preprocessing.quality_group import group_distances, histogram_distance, outliers, robust_deviations
+from halebrain.preprocessing.quality import assess, group_distances, histogram_distance, outliers, robust_deviations
 from halebrain.preprocessing.template import load_template
 
 CONFIG = PreprocessingConfig(registration="none", bias_correction="none")
