@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from halebrain.core.random import make_generator
-from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.degrade import add_rician_noise, lower_resolution
+from halebrain.data.augment import AugmentationConfig, add_rician_noise, augment, flip, lower_resolution
 from halebrain.data.warp import shift
 
 NOTHING = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0, "flip": 0}
