@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from halebrain.data.prepared_quality import quality_entries, write_quality_table
-from halebrain.data.prepared_set import PreparedEntry
+from halebrain.data.prepared_set import PreparedEntry, quality_entries, write_quality_table
 from halebrain.io.manifest import ScanRecord
 from halebrain.preprocessing.prepared import prepared_files
 

@@ -11,7 +11,7 @@ from halebrain.cli.results import Results
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.data.prepared_quality import QualityEntry
+    from halebrain.data.prepared_set import QualityEntry
     from halebrain.io.manifest import Manifest
     from halebrain.io.manifest_sidecar import Origin
 
@@ -53,8 +53,13 @@ def finish(
         results: Receives the paths as they are written; `None` = print to stdout.
     """
     from halebrain.core.files import write_text
-    from halebrain.data.prepared_quality import quality_entries, write_quality_table
-    from halebrain.data.prepared_set import read_entries, read_failures, write_manifests
+    from halebrain.data.prepared_set import (
+        quality_entries,
+        read_entries,
+        read_failures,
+        write_manifests,
+        write_quality_table,
+    )
 
     failed = output / f"failed{part}.tsv"
     if failures:
