@@ -10,7 +10,7 @@ import pytest
 from dicom_maker import Maker
 
 from halebrain.cli.main import main
-from halebrain.models.bundle_store import store_calibration
+from halebrain.models.bundle_files import store_calibration
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

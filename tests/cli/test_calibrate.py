@@ -11,7 +11,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
-from halebrain.models.bundle_store import bundle_files
+from halebrain.models.bundle_files import bundle_files
 from halebrain.models.store import export_model
 
 

@@ -9,7 +9,7 @@ import halebrain
 from halebrain.io.manifest import Manifest
 from halebrain.models.about import About
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_store import store_about
+from halebrain.models.bundle_files import store_about
 
 PATIENT = [("p", "FLAIR", "test", "ms")]
 

@@ -19,7 +19,7 @@ from halebrain.core.errors import (
 )
 from halebrain.models import store
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
-from halebrain.models.bundle_store import store_calibration
+from halebrain.models.bundle_files import store_calibration
 from halebrain.models.store import export_model, find_model, import_model, stored_models
 
 AE = {"name": "ae", "settings": {"channels": [8, 8], "latent": 4, "norm_groups": 4}}

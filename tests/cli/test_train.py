@@ -7,7 +7,7 @@ import pytest
 
 from halebrain.models.about import About
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_store import store_about
+from halebrain.models.bundle_files import store_about
 from halebrain.models.encoder_file import load_encoder
 
 # Lightning warns about the machine, not about the run.

@@ -19,8 +19,7 @@ from halebrain.models.bundle import (
     read_summary,
     save_bundle,
 )
-from halebrain.models.bundle_files import sealed_text
-from halebrain.models.bundle_store import store_about, store_calibration
+from halebrain.models.bundle_files import sealed_text, store_about, store_calibration
 from halebrain.models.card import model_card
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}

@@ -7,8 +7,7 @@ import torch
 
 from halebrain.core.errors import ConfigError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
-from halebrain.models.join import join_models
-from halebrain.models.part import part_for
+from halebrain.models.ensemble import join_models, part_for
 from halebrain.models.segmentation import SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}

@@ -6,7 +6,7 @@ import pytest
 
 from halebrain.models import store
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_store import read_card
+from halebrain.models.bundle_files import read_card
 
 SHIPPED = sorted(store.bundled_folder().glob("*"))
 MAX_BYTES = 20_000_000

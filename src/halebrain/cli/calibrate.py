@@ -167,7 +167,7 @@ def run_calibration(
     from halebrain.cli.calibrating import check_addition, check_default, fit_calibration
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
-    from halebrain.models.bundle_store import copy_bundle, store_calibration
+    from halebrain.models.bundle_files import copy_bundle, store_calibration
 
     if len(rows) == 0:
         raise MissingInputError(

@@ -49,7 +49,7 @@ def list_models(as_json: options.Json = False) -> None:
 def info(model: DefaultedModel = None, as_json: options.Json = False) -> None:
     """Print a model's card: method, training data, licence and citation, thresholds, size and hash."""
     from halebrain.models.bundle import load_bundle
-    from halebrain.models.bundle_store import read_card
+    from halebrain.models.bundle_files import read_card
     from halebrain.models.store import find_model
 
     path = find_model(model)
@@ -130,7 +130,7 @@ def describe(
     from halebrain.core.config import parse_config
     from halebrain.models.about import About
     from halebrain.models.bundle import load_bundle
-    from halebrain.models.bundle_store import store_about
+    from halebrain.models.bundle_files import store_about
     from halebrain.models.card import model_card
 
     weak = dict(limit.partition("=")[::2] for limit in limits or ())
@@ -225,7 +225,7 @@ def join(
     """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card
-    from halebrain.models.join import join_models
+    from halebrain.models.ensemble import join_models
     from halebrain.models.store import find_model
 
     if rest is not None and (rest not in models or not by_contrast):

@@ -175,7 +175,7 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
         CannotWriteError: The file is there already, or cannot be written.
         DataError: The bundle is damaged.
     """
-    from halebrain.models.bundle_store import bundle_files
+    from halebrain.models.bundle_files import bundle_files
 
     if path.exists() and not overwrite:
         raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")

@@ -17,8 +17,7 @@ from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle, ModelConfig
-from halebrain.models.join import SHARED
-from halebrain.models.part import part_for
+from halebrain.models.ensemble import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model

@@ -10,7 +10,7 @@ import torch
 from halebrain.core.errors import DataError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks, load_bundle, save_bundle
 from halebrain.models.card import model_card
-from halebrain.models.join import join_models
+from halebrain.models.ensemble import join_models
 from halebrain.models.segmentation import SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}
