@@ -120,7 +120,7 @@ def _source(path: Path) -> None:
 
 
 def _participants(path: Path) -> None:
-    from halebrain.io.bids_participants import write_participants
+    from halebrain.io.bids_derivative import write_participants
 
     path.rename(path.parent / "participants.tsv")
     (path.parent / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')

@@ -2,7 +2,7 @@
 
 import pytest
 
-from halebrain.io.bids_participants import write_participants
+from halebrain.io.bids_derivative import write_participants
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def write_overview(derivative: Path, dataset: Path, *, looked_at: Iterable[str],
     """
     from halebrain.cli.bids_work import recorded_failures
     from halebrain.cli.pages import write_index
-    from halebrain.io.bids_participants import write_participants
+    from halebrain.io.bids_derivative import write_participants
 
     write_participants(derivative, dataset)
     # Each scan has its own record, so that jobs that share the folder do not lose each other's failures.

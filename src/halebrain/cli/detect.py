@@ -72,8 +72,7 @@ def detect(
     from halebrain.cli.pages import FAILED, write_index
     from halebrain.cli.scan_steps import each_scan
     from halebrain.inference.cohort import find_scans
-    from halebrain.io.bids_derivative import begin_derivative
-    from halebrain.io.bids_participants import write_participants
+    from halebrain.io.bids_derivative import begin_derivative, write_participants
 
     if brain_mask is not None and brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
