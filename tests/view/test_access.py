@@ -8,7 +8,7 @@ import pytest
 
 from halebrain.inference.outputs import OutputNames
 from halebrain.view.access import Access
-from halebrain.view.refusal import RefusalError
+from halebrain.view.errors import RefusalError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from halebrain.view.errors import RefusalError
 from halebrain.view.messages import NOTE_LENGTH, Decide, Save, parse_message
-from halebrain.view.refusal import RefusalError
 
 MASK = "0" * 64
 DECIDE = {"do": "decide", "mask_sha256": MASK, "lesion": 1, "decision": "rejected", "note": " sinus, “flow” "}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 
-from halebrain.view.refusal import RefusalError
+from halebrain.view.errors import RefusalError
 
 ADDRESS = "127.0.0.1"
 _BEARER = "Bearer "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from halebrain.view.refusal import RefusalError
+from halebrain.view.errors import RefusalError
 
 DECISIONS = ("accepted", "rejected", "open")
 NOTE_LENGTH = 500

@@ -12,9 +12,9 @@ from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
 from halebrain.report.cohort_page import PROVENANCE, read_provenance
 from halebrain.report.findings import Finding
+from halebrain.view.errors import RefusalError
 from halebrain.view.files import PAGE
 from halebrain.view.messages import Decide
-from halebrain.view.refusal import RefusalError
 from halebrain.view.review import (
     OPEN,
     Decision,

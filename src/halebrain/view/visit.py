@@ -10,10 +10,10 @@ from urllib.parse import quote
 from halebrain.core.errors import HalebrainError
 from halebrain.core.files import file_lock
 from halebrain.report.cohort_page import INDEX, is_cohort_page
+from halebrain.view.errors import RefusalError
 from halebrain.view.files import PAGE, find_file
 from halebrain.view.messages import Decide, Save
 from halebrain.view.page import index_page, scan_page
-from halebrain.view.refusal import RefusalError
 from halebrain.view.scan import ViewedScan, review_count
 
 Remake = Callable[[Path, float | None, float], object]
