@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from halebrain.inference.lesions import COLUMNS, Lesion
-from halebrain.inference.sidecars import sidecars
+from halebrain.inference.outputs import sidecars
 
 PROVENANCE = {
     "input_in_dataset": "sub-01/anat/sub-01_FLAIR.nii.gz",
