@@ -23,7 +23,7 @@ from choices import Looked, look, scores
 from halebrain.core.config import parse_config
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
-from halebrain.inference.postprocess import PostprocessingConfig
+from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.store import load_model

@@ -24,9 +24,8 @@ from halebrain.core.progress import track
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
-from halebrain.inference.postprocess import filter_residual, smooth_through_plane
+from halebrain.inference.anomaly_map import filter_residual, residual_map, smooth_through_plane
 from halebrain.inference.predictor import Predictor
-from halebrain.inference.residuals import residual_map
 from halebrain.io.manifest import Manifest
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig

@@ -24,7 +24,7 @@ from halebrain.core.config import Config
 from halebrain.core.registry import Registry
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
 from halebrain.data.datasets import SOURCES
-from halebrain.inference.postprocess import PostprocessingConfig
+from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.models.bundle import ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS
 from halebrain.preprocessing.pipeline import PreprocessingConfig

@@ -9,14 +9,14 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.mask import to_mask
 from halebrain.core.similarity import ssim_map
-from halebrain.inference.postprocess import (
+from halebrain.inference.anomaly_map import (
     PostprocessingConfig,
     erode,
     filter_residual,
     fuse,
+    residual_map,
     smooth_through_plane,
 )
-from halebrain.inference.residuals import residual_map
 
 C1, C2 = 0.01**2, 0.03**2
 

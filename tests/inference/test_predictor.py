@@ -10,7 +10,7 @@ import torch
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.data.slices import build_store
-from halebrain.inference.postprocess import smooth_through_plane
+from halebrain.inference.anomaly_map import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_volume, write_volume

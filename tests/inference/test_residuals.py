@@ -7,8 +7,7 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.similarity import multi_ssim_map, ssim_map
-from halebrain.inference.postprocess import PostprocessingConfig
-from halebrain.inference.residuals import RESIDUALS, residual_map
+from halebrain.inference.anomaly_map import RESIDUALS, PostprocessingConfig, residual_map
 
 
 def noise(seed: int) -> torch.Tensor:

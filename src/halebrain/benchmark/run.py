@@ -29,7 +29,7 @@ from halebrain.core.files import atomic_path, write_text
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
-from halebrain.inference.postprocess import PostprocessingConfig
+from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.simulation.generate import generate_cohort

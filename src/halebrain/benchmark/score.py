@@ -15,7 +15,7 @@ from halebrain.core.types import FloatArray
 from halebrain.evaluation.baselines import BASELINES, AtlasModel
 from halebrain.evaluation.curve import PooledCurve
 from halebrain.evaluation.evaluate import Row, score_case
-from halebrain.inference.postprocess import erode
+from halebrain.inference.anomaly_map import erode
 from halebrain.inference.predictor import Predictor
 from halebrain.models.reconstruction.base import Level
 

@@ -173,7 +173,7 @@ def _tell(verb: str, done: str, path: Path, then: str, *, as_json: bool) -> None
 def run_joint(settings: "JointTraining", output: Path, *, device: str, overwrite: bool) -> Path:
     """Run or resume a joint training in `output` and return the model folder."""
     from halebrain.core.config import parse_config
-    from halebrain.inference.postprocess import PostprocessingConfig
+    from halebrain.inference.anomaly_map import PostprocessingConfig
     from halebrain.training.joint import train_joint
     from halebrain.training.reconstructor import read_training_manifest
 
@@ -196,7 +196,7 @@ def run_reconstructor(settings: "ReconstructorTraining", output: Path, *, device
 def run_segmenter(settings: "SegmenterTraining", stage1: Path, output: Path, *, device: str, overwrite: bool) -> Path:
     """Run or resume stage 2 in `output` on the model `stage1` and return the model folder."""
     from halebrain.core.config import parse_config
-    from halebrain.inference.postprocess import PostprocessingConfig
+    from halebrain.inference.anomaly_map import PostprocessingConfig
     from halebrain.models.store import load_model
     from halebrain.training.reconstructor import read_training_manifest
     from halebrain.training.segmenter import train_segmenter

@@ -160,7 +160,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
 
 def _fuser(scored: "ScoredScan", region: "MaskArray", erosion: int) -> "Callable[[float], FloatArray]":
     """Return β → score of the voxels of `region`, `(m,)`; the maps are fused again, without running the networks."""
-    from halebrain.inference.postprocess import erode, fuse
+    from halebrain.inference.anomaly_map import erode, fuse
 
     inside = erode(scored.scan.brain_mask, erosion)[region]
     residual, probability = scored.maps.residual[region], scored.maps.probability[region]

@@ -12,14 +12,14 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
 from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
-from halebrain.inference.postprocess import (
+from halebrain.inference.anomaly_map import (
     PostprocessingConfig,
     erode,
     filter_residual,
     fuse,
+    residual_map,
     smooth_through_plane,
 )
-from halebrain.inference.residuals import residual_map
 from halebrain.models.bundle import Bundle
 from halebrain.models.reconstruction.base import Level
 from halebrain.models.segmentation import Segmenter, with_neighbours

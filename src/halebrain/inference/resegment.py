@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.inference.postprocess import erode, fuse
+from halebrain.inference.anomaly_map import erode, fuse
 from halebrain.inference.predictor import Predictor, _slices, _to_volume, shown_contrast
 from halebrain.models.reconstruction.base import Level
 from halebrain.models.segmentation import Segmenter
