@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from halebrain.evaluation.froc import Froc
+from halebrain.evaluation.set_level import Froc
 
 
 def row(*pieces):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from halebrain.evaluation.imagewise import ImageLevel, scan_score, slice_scores
-from halebrain.evaluation.reliability import Reliability
+from halebrain.evaluation.set_level import ImageLevel, Reliability, scan_score, slice_scores
 
 
 def test_the_score_of_a_scan_is_the_mean_of_its_highest_millilitre(make_case):

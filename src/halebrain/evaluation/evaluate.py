@@ -12,14 +12,11 @@ from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.compare import Comparison, compare_methods
 from halebrain.evaluation.curve import Curve, PooledCurve
-from halebrain.evaluation.froc import RATES as FROC_RATES
-from halebrain.evaluation.froc import Froc
-from halebrain.evaluation.imagewise import ImageLevel
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import LevelQuality
-from halebrain.evaluation.reliability import Reliability
+from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
 from halebrain.evaluation.statistics import Interval, bootstrap_mean
-from halebrain.evaluation.strata import About, groups_of
+from halebrain.evaluation.strata import ScanFacts, groups_of
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
 COMPARED = ("auprc", "dice_oracle_per_scan")
@@ -29,7 +26,7 @@ _ENOUGH_SITES = 5
 
 
 @dataclass(frozen=True)
-class Row(About):
+class Row(ScanFacts):
     """One value of one scan."""
 
     method: str

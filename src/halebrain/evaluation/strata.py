@@ -9,7 +9,7 @@ _AGES = (0, 20, 40, 60, 80, 200)
 
 
 @dataclass(frozen=True)
-class About:
+class ScanFacts:
     """What a scan is, as far as groups depend on it."""
 
     scan_id: str
@@ -22,7 +22,7 @@ class About:
     lesion_ml: float
 
 
-def groups_of(scan: About) -> list[str]:
+def groups_of(scan: ScanFacts) -> list[str]:
     """Return the names of the groups that a scan belongs to, "all" first.
 
     Healthy scans are grouped by site, age and sex under their own names: every marked voxel is false positive, and

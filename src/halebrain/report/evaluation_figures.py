@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from halebrain.core.wording import counted
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Row
-from halebrain.evaluation.froc import Froc
-from halebrain.evaluation.reliability import Reliability
+from halebrain.evaluation.set_level import Froc, Reliability
 from halebrain.evaluation.statistics import Interval
 from halebrain.evaluation.sweep import SweepPoint, best_point
 from halebrain.evaluation.thumbnails import Thumbnail

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import counted
-from halebrain.evaluation.imagewise import SCAN_ML, mean_of_highest_ml
+from halebrain.evaluation.set_level import SCAN_ML, mean_of_highest_ml
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, with_data_set
 
 _MOST_KEPT = 49
