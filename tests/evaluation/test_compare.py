@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from halebrain.evaluation.compare import compare_methods, holm
+from halebrain.evaluation.statistics import compare_methods, holm
 
 
 def test_holm_by_hand():

@@ -10,12 +10,11 @@ from scipy import stats
 
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.compare import Comparison, compare_methods
 from halebrain.evaluation.curve import Curve, PooledCurve
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
-from halebrain.evaluation.statistics import Interval, bootstrap_mean
+from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods
 from halebrain.evaluation.strata import ScanFacts, groups_of
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from halebrain.evaluation.compare import holm
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean
+from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean, holm
 
 HEALTHY = "healthy"
 

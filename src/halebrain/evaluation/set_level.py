@@ -1,4 +1,4 @@
-"""Measures of a whole set, gathered as scans come: lesions by free-response ROC, slices and scans, reliability of the score.
+"""Measures of a whole set, gathered as scans come: free-response ROC, slices and scans, reliability of the score.
 
 Free-response ROC (lesion sensitivity over false-positive lesions per scan): candidates are the components of the mask
 at the frozen threshold; the peak score of each is its confidence. A true lesion is found at a confidence if a candidate
