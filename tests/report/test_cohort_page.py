@@ -9,8 +9,8 @@ import pytest
 
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.report.cohort_page import cohort_rows, write_cohort_page
+from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
-from halebrain.report.strip import Dot, dot_strip
 
 EVIL = "<script>alert(1)</script>"
 
@@ -138,7 +138,7 @@ def test_a_broken_provenance_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_dots_of_one_place_do_not_hide_each_other() -> None:
-    strip = dot_strip("n_x", [Dot("a", 1.0, False), Dot("b", 1.0, True), Dot("c", 3.0, False)])
+    strip = dot_plot("n_x", [Dot("a", 1.0, False), Dot("b", 1.0, True), Dot("c", 3.0, False)])
     assert strip["name"] == "n x"
     assert (strip["low"], strip["high"]) == ("1", "3")
     places = {(dot["x"], dot["y"]) for dot in strip["dots"]}

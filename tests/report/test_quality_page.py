@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import image as reader
 
-from halebrain.report.quality_page import QualityRow, write_quality_page
-from halebrain.report.quality_picture import quality_picture
+from halebrain.report.quality_page import QualityRow, quality_picture, write_quality_page
 
 
 def picture() -> bytes:

@@ -97,8 +97,7 @@ def write_page(output: Path, quality: "Sequence[QualityEntry]", failures: dict[s
     from halebrain.io.volume import read_map, read_mask
     from halebrain.preprocessing.geometry import Grid
     from halebrain.preprocessing.template import template_on
-    from halebrain.report.quality_page import QualityRow, write_quality_page
-    from halebrain.report.quality_picture import quality_picture
+    from halebrain.report.quality_page import QualityRow, quality_picture, write_quality_page
 
     rows = []
     for scan in track(quality, description="Drawing", total=len(quality)):

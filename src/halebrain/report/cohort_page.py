@@ -12,9 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.files import write_text
 from halebrain.core.wording import counted
+from halebrain.report.dot_plot import Dot, ScanDot, dot_plot, score_plots
 from halebrain.report.figures import DISCLAIMER
-from halebrain.report.score_strips import ScoredScan, score_strips
-from halebrain.report.strip import Dot, dot_strip
 from halebrain.report.verdict import number, out_of_distribution
 
 INDEX = "index.html"
@@ -141,7 +140,7 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
         rows=[_shown(row, columns) for row in rows],
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
-        strips=[strip for strip in _strips(rows) if strip["dots"]],
+        strips=[strip for strip in _plots(rows) if strip["dots"]],
         disclaimer=DISCLAIMER,
         counted=counted,
     )
@@ -172,17 +171,17 @@ def _said(value: object, form: str) -> str:
     return "–" if known is None else form.format(known)
 
 
-def _strips(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
+def _plots(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str) -> list[Dot]:
         known = [(row, number(row.provenance.get(key))) for row in rows]
         return [Dot(row.name, value, bool(row.flags)) for row, value in known if value is not None]
 
-    scored = (ScoredScan.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)
+    scored = (ScanDot.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)
     return [
-        *score_strips([scan for scan in scored if scan is not None]),
-        dot_strip("healthy scans with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
-        dot_strip("volume of the findings, ml", dots("lesion_volume_ml")),
-        dot_strip("number of findings", dots("n_lesions")),
+        *score_plots([scan for scan in scored if scan is not None]),
+        dot_plot("healthy scans with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
+        dot_plot("volume of the findings, ml", dots("lesion_volume_ml")),
+        dot_plot("number of findings", dots("n_lesions")),
     ]

@@ -16,9 +16,8 @@ from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.findings import Finding
-from halebrain.report.healthy import HealthyReference
 from halebrain.report.methods_text import methods_text
-from halebrain.report.verdict import verdict_of
+from halebrain.report.verdict import HealthyReference, verdict_of
 from halebrain.thresholds.text import marking_text
 
 VIEW_HINT = 'id="view-hint"'

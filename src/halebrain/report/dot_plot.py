@@ -1,8 +1,10 @@
-"""A figure of many scans as dots on a line, to show outliers."""
+"""A figure of many scans as dots on a line, to show outliers; scores of healthy scans are marked below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from halebrain.report.verdict import HealthyReference, number
 
 _WIDTH, _HEIGHT, _MARGIN = 300, 36, 8
 _MARKS_HEIGHT = 12
@@ -24,7 +26,7 @@ class Dot:
     flagged: bool
 
 
-def dot_strip(
+def dot_plot(
     name: str,
     dots: Sequence[Dot],
     *,
@@ -60,3 +62,40 @@ def dot_strip(
     height = _HEIGHT + _MARKS_HEIGHT if marks else _HEIGHT
     below = {"marks": [f"{place(mark):.1f}" for mark in marks], "height": height, "says": says}
     return {"name": name.replace("_", " "), "low": f"{low:.4g}", "high": f"{high:.4g}", "dots": drawn} | below
+
+
+@dataclass(frozen=True)
+class ScanDot:
+    """A scan with a score.
+
+    Args:
+        dot: Its name, its score and whether it has a flag.
+        modality: Its contrast; empty = not known.
+        healthy: The healthy scans that its score is compared with.
+    """
+
+    dot: Dot
+    modality: str
+    healthy: HealthyReference
+
+    @classmethod
+    def of(cls, name: str, provenance: Mapping[str, Any], *, flagged: bool) -> Self | None:
+        """Return it from its provenance; `None` without a score."""
+        score = number(provenance.get("scan_score"))
+        if score is None:
+            return None
+        modality = str(provenance.get("threshold", {}).get("modality") or "")
+        return cls(Dot(name, score, flagged), modality, HealthyReference.of(provenance))
+
+
+def score_plots(scans: Sequence[ScanDot]) -> list[dict[str, Any]]:
+    """Return the lines; scans share one where contrast and healthy scans are the same, as no other scores compare."""
+    groups: dict[tuple[str, tuple[float, ...]], list[ScanDot]] = {}
+    for scan in scans:
+        groups.setdefault((scan.modality, scan.healthy.scores), []).append(scan)
+    strips = []
+    for (modality, healthy), own in sorted(groups.items()):
+        name = f"scan-level score, {modality}" if modality else "scan-level score"
+        says = own[0].healthy.said if healthy else ""
+        strips.append(dot_plot(name, [scan.dot for scan in own], marks=healthy, says=says))
+    return strips
