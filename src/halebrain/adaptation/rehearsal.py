@@ -7,7 +7,7 @@ generator is part of the package, so virtual patients can be made again wherever
 from pathlib import Path
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.own import STAGES
+from halebrain.adaptation.inherited_settings import STAGES
 from halebrain.core.modality import standard_modality
 from halebrain.core.random import derive_seed
 from halebrain.io.manifest import Manifest

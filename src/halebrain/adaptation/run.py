@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
+from halebrain.adaptation.inherited_settings import inherit_settings
 from halebrain.adaptation.judge import Judge
-from halebrain.adaptation.own import as_it_learned
 from halebrain.adaptation.pairs import open_pairs
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.rehearsal import rehearsed_diseases, virtual_patients
@@ -86,7 +86,7 @@ class Adapter:
                 where=bundle.path or "model",
                 remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
             )
-        config = as_it_learned(config, bundle)
+        config = inherit_settings(config, bundle)
         self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
         self.identity = adaptation_identity(bundle, scans, config)
         self.work = folder / self.identity[:16]

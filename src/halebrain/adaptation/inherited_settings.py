@@ -13,7 +13,7 @@ STAGES = ("stage2", "joint")
 _FOLDER = "masks"
 
 
-def as_it_learned(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
+def inherit_settings(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
     """Return the settings, with unset ones inherited from the training of the model's segmenter.
 
     Other anomalies would teach the model that what it marks is healthy: with bright ones only, it would forget
@@ -25,12 +25,12 @@ def as_it_learned(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
     """
     stages = [bundle.training[stage] for stage in STAGES if stage in bundle.training]
     learned: dict[str, Any] = stages[0].get("config", {}) if stages else {}
-    own: dict[str, Any] = {}
+    inherited: dict[str, Any] = {}
     if "anomaly" in learned and "anomaly" not in config.tuning.model_fields_set:
-        own["anomaly"] = parse_config(AnomalySpec, _without_folders(learned["anomaly"]), where=bundle.path or "model")
+        inherited["anomaly"] = parse_config(AnomalySpec, _without_folders(learned["anomaly"]), where=bundle.path or "model")
     if "loss" in learned and "loss" not in config.tuning.model_fields_set:
-        own["loss"] = parse_config(LossConfig, learned["loss"], where=bundle.path or "model")
-    return config.model_copy(update={"tuning": config.tuning.model_copy(update=own)})
+        inherited["loss"] = parse_config(LossConfig, learned["loss"], where=bundle.path or "model")
+    return config.model_copy(update={"tuning": config.tuning.model_copy(update=inherited)})
 
 
 def _without_folders(settings: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.own import as_it_learned
+from halebrain.adaptation.inherited_settings import inherit_settings
 from halebrain.core.config import load_config
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
@@ -26,7 +26,7 @@ def model(training: dict[str, Any]) -> Bundle:
 
 @pytest.mark.parametrize("stage", ["stage2", "joint"])
 def test_what_is_left_open_is_what_the_model_learned_with(stage: str) -> None:
-    tuning = as_it_learned(AdaptConfig(), model({stage: STAGE2})).tuning
+    tuning = inherit_settings(AdaptConfig(), model({stage: STAGE2})).tuning
     assert tuning.loss == LossConfig(cross_entropy=1.0)
     kept = {"name": "cohort", "settings": {"sign": "both"}}  # the user's masks are not where the model is
     assert tuning.anomaly == AnomalySpec(name="mixture", settings={"of": [kept]})
@@ -37,15 +37,15 @@ def test_what_is_left_open_is_what_the_model_learned_with(stage: str) -> None:
 
 def test_what_the_user_names_stays() -> None:
     given = load_config(AdaptConfig, None, ["tuning.anomaly.name=blobs", "tuning.loss.focal=1"])
-    assert as_it_learned(given, model({"stage2": STAGE2})) == given
+    assert inherit_settings(given, model({"stage2": STAGE2})) == given
 
 
 def test_a_model_that_does_not_say_leaves_the_settings() -> None:
-    assert as_it_learned(AdaptConfig(), model({})) == AdaptConfig()
+    assert inherit_settings(AdaptConfig(), model({})) == AdaptConfig()
 
 
 @pytest.mark.slow
 def test_the_bundled_model_goes_on_with_dark_and_bright_anomalies() -> None:
-    spec = as_it_learned(AdaptConfig(), load_model(None)).tuning.anomaly
+    spec = inherit_settings(AdaptConfig(), load_model(None)).tuning.anomaly
     assert spec.settings["of"][0]["settings"]["sign"] == "both"
     assert "masks" not in spec.settings["of"][0]["settings"]
