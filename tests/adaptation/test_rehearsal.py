@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.rehearsal import rehearsed_diseases, virtual_patients
+from halebrain.adaptation.pairs import rehearsed_diseases, virtual_patients
 from halebrain.core.config import load_config
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle

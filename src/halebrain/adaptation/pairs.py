@@ -1,4 +1,10 @@
-"""Cached pairs of an adaptation: made once per scan, and reused by resumed runs."""
+"""What an adaptation learns from: cached pairs of its scans, and virtual patients for rehearsal.
+
+Pairs are made once per scan, and reused by resumed runs.
+
+A few scans, seen hundreds of times, teach the segmenter that everything else in them is normal. The cohort
+generator is part of the package, so virtual patients can be made again wherever a model is adapted.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.adaptation.config import AdaptConfig
+from halebrain.adaptation.inherited_settings import STAGES
+from halebrain.core.modality import standard_modality
+from halebrain.core.random import derive_seed
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
+from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.contrast_params import MODALITIES
+from halebrain.simulation.generate import generate_cohort
+from halebrain.simulation.pathology import PATHOLOGIES
 from halebrain.training import pair_cache
 from halebrain.training.pairs import PairMaker, PairStore
 
@@ -40,3 +54,37 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
         return maker.synthetic(store, scan, anomaly, count=each, copy=copy)
 
     return pair_cache.open_pairs(store, folder, kind, make)
+
+
+def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
+    """Return the diseases in the model's training data that have virtual patients, sorted."""
+    said = {name for stage in STAGES for name in bundle.training.get(stage, {}).get("pathologies", ())}
+    return tuple(sorted(said & set(PATHOLOGIES.names())))
+
+
+def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, folder: Path) -> Manifest | None:
+    """Return virtual people of the model's diseases in the contrasts of the annotated scans; made where absent.
+
+    Args:
+        bundle: The model.
+        annotated: The scans that it is adapted to.
+        config: How many; the same seed gives the same people.
+        folder: Where they are kept.
+
+    Returns:
+        `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
+        virtual scans.
+    """
+    shown = {standard_modality(record.modality) for record in annotated}
+    modalities, diseases = tuple(name for name in MODALITIES if name in shown), rehearsed_diseases(bundle)
+    if not (config.rehearses and modalities and diseases):
+        return None
+    cohort = CohortConfig(
+        healthy=config.rehearsal.healthy,
+        patients=config.rehearsal.patients,
+        modalities=modalities,
+        pathologies=diseases,
+        seed=derive_seed(config.seed, "rehearsal") % 2**31,
+        variety="wide",
+    )
+    return generate_cohort(folder, cohort)

@@ -13,9 +13,8 @@ from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
 from halebrain.adaptation.inherited_settings import inherit_settings
 from halebrain.adaptation.judge import Judge
-from halebrain.adaptation.pairs import open_pairs
+from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
-from halebrain.adaptation.rehearsal import rehearsed_diseases, virtual_patients
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
 from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
 from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
