@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out, dice_threshold
+from halebrain.adaptation.scores import LeftOut, calibrate_left_out, dice_threshold
 
 
 def scan(subject, scores, labels, *, healthy=False):

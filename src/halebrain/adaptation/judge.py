@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from halebrain.adaptation.scores import JudgedScan, open_judged, score_versions
+from halebrain.adaptation.scores import JudgedScan, LeftOut, dice_threshold, open_judged, score_versions
 from halebrain.adaptation.table import AFTER, BEFORE
-from halebrain.adaptation.thresholds import LeftOut, dice_threshold
 from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.mask import Cut

@@ -16,8 +16,7 @@ from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
-from halebrain.adaptation.scores import JudgedScan, auprc_of, open_judged, score_versions
-from halebrain.adaptation.thresholds import LeftOut, calibrate_left_out
+from halebrain.adaptation.scores import JudgedScan, LeftOut, auprc_of, calibrate_left_out, open_judged, score_versions
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
 from halebrain.core.progress import track
