@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from halebrain.adaptation.folds import Snapshots, choose_steps, deal
+from halebrain.adaptation.folds import Snapshots, assign_folds, choose_steps
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 25])
 def test_every_subject_is_left_out_once(count):
     annotated, healthy = [f"s{n}" for n in range(count)], ["h1", "h2", "h3"]
-    folds = deal(annotated, healthy, 10)
+    folds = assign_folds(annotated, healthy, 10)
     assert len(folds) == min(count, 10)
     assert sorted(s for fold in folds for s in fold) == sorted(annotated + healthy)
     assert all(set(fold) & set(annotated) for fold in folds)
@@ -17,7 +17,7 @@ def test_every_subject_is_left_out_once(count):
 
 
 def test_one_subject_is_never_left_out():
-    assert deal(["a"], ["h"], 10) == []
+    assert assign_folds(["a"], ["h"], 10) == []
 
 
 def test_the_fewest_steps_among_the_best_are_taken():

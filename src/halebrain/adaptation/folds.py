@@ -11,7 +11,7 @@ from halebrain.core.files import atomic_path
 from halebrain.training.loop import Weights
 
 
-def deal(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tuple[str, ...]]:
+def assign_folds(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tuple[str, ...]]:
     """Return the groups of subjects that are left out in turn; none where there is one annotated subject.
 
     Args:
@@ -20,7 +20,7 @@ def deal(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tu
         most: Groups at most.
 
     Example:
-        >>> deal(["a", "b", "c"], ["h"], 2)
+        >>> assign_folds(["a", "b", "c"], ["h"], 2)
         [('a', 'c', 'h'), ('b',)]
     """
     count = min(len(annotated), most)

@@ -27,7 +27,9 @@ def inherit_settings(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
     learned: dict[str, Any] = stages[0].get("config", {}) if stages else {}
     inherited: dict[str, Any] = {}
     if "anomaly" in learned and "anomaly" not in config.tuning.model_fields_set:
-        inherited["anomaly"] = parse_config(AnomalySpec, _without_folders(learned["anomaly"]), where=bundle.path or "model")
+        inherited["anomaly"] = parse_config(
+            AnomalySpec, _without_folders(learned["anomaly"]), where=bundle.path or "model"
+        )
     if "loss" in learned and "loss" not in config.tuning.model_fields_set:
         inherited["loss"] = parse_config(LossConfig, learned["loss"], where=bundle.path or "model")
     return config.model_copy(update={"tuning": config.tuning.model_copy(update=inherited)})

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.folds import Snapshots, StepChoice, choose_steps, deal
+from halebrain.adaptation.folds import Snapshots, StepChoice, assign_folds, choose_steps
 from halebrain.adaptation.inherited_settings import inherit_settings
 from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
@@ -108,7 +108,7 @@ class Adapter:
         if rehearsed is not None:
             pairs["rehearsed"] = open_pairs("rehearsed", rehearsed, self.bundle, self.config, self.work / "pairs")
         subjects = list(dict.fromkeys(record.subject for record in annotated.records))
-        folds = deal(subjects, scans.healthy.subjects(), self.config.max_folds)
+        folds = assign_folds(subjects, scans.healthy.subjects(), self.config.max_folds)
         runs = [_Run(fold, self._train_without(pairs, fold, number)) for number, fold in enumerate(folds)]
         judged, scores = self._score_annotated(scans, runs)
         choice = self._choose(judged, scores)

@@ -1,4 +1,4 @@
-"""Scores of a model and its adapted versions, over the voxels that count, and thresholds chosen on left-out scans."""
+"""Scores of a model and its adapted versions, and thresholds chosen on left-out scans, never on the same subject."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
