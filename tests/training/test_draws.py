@@ -10,9 +10,9 @@ from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import SliceSampler
 from halebrain.data.warp import PairAugmentationConfig
-from halebrain.training.ahead import Draw, draw_ahead
 from halebrain.training.draws import HealthyDraw, LesionDraw
 from halebrain.training.healthy import HealthySlices
+from halebrain.training.prefetch import Draw, prefetch
 
 EVERYTHING = dict.fromkeys(AugmentationConfig.model_fields, 0.5)
 CHEAP = sorted(set(ANOMALIES.names()) - {"cohort", "mixture"})
@@ -50,7 +50,7 @@ def mixture() -> AnomalySpec:
 def test_another_process_draws_the_same_to_the_bit(draw: Draw) -> None:
     steps = range(2, 4)
     here = [draw("train", step) for step in steps]
-    there = list(draw_ahead(draw, steps, workers=2))
+    there = list(prefetch(draw, steps, workers=2))
     for expected, found in zip(here, there, strict=True):
         assert found is not None
         assert [torch.equal(a, b) for a, b in zip(expected, found, strict=True)] == [True] * len(expected)

@@ -15,10 +15,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from halebrain.core.errors import ConfigError, WorkerError
-from halebrain.training.ahead import draw_ahead, told_of_lost_processes
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import CHECKPOINT, LOG
+from halebrain.training.prefetch import prefetch, translate_worker_death
 
 # Lightning warns about the machine (worker counts, a calling context that it cannot see), not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -280,8 +280,8 @@ def die(split: str, step: int) -> tuple[torch.Tensor, ...]:
 @pytest.mark.slow
 def test_a_drawing_process_that_dies_is_one_clear_line() -> None:
     words = r"a data-loading process must run .* fewer data\.workers"
-    with pytest.raises(WorkerError, match=words), told_of_lost_processes():
-        list(draw_ahead(die, range(3), workers=1))
+    with pytest.raises(WorkerError, match=words), translate_worker_death():
+        list(prefetch(die, range(3), workers=1))
 
 
 def refuse(split: str, step: int) -> tuple[torch.Tensor, ...]:
@@ -290,7 +290,7 @@ def refuse(split: str, step: int) -> tuple[torch.Tensor, ...]:
 
 def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
     with pytest.raises(ConfigError, match="a rule, got this"):
-        list(draw_ahead(refuse, range(3), workers=1))
+        list(prefetch(refuse, range(3), workers=1))
 
 
 @pytest.mark.slow
@@ -299,14 +299,14 @@ def test_a_program_ends_although_an_error_keeps_the_processes_that_draw(tmp_path
     script.write_text(
         """
 import sys
-from halebrain.training.ahead import draw_ahead
+from halebrain.training.prefetch import prefetch
 
 def refuse(split, step):
     raise ValueError(f"{split} {step}")
 
 if __name__ == "__main__":
     try:
-        list(draw_ahead(refuse, range(9), workers=2))
+        list(prefetch(refuse, range(9), workers=2))
     except ValueError as error:
         sys.exit(str(error))
 """
@@ -323,7 +323,7 @@ def test_a_process_that_draws_loads_nothing_that_trains() -> None:
 
 
 def test_without_processes_batches_are_drawn_here_or_by_the_stage() -> None:
-    drawn = [batch for batch in draw_ahead(draw_toy, range(3, 5), workers=0) if batch is not None]
+    drawn = [batch for batch in prefetch(draw_toy, range(3, 5), workers=0) if batch is not None]
     assert [torch.equal(x, draw_toy("train", 3 + n)[0]) for n, (x, _) in enumerate(drawn)] == [True, True]
-    assert list(draw_ahead(None, range(2), workers=4)) == [None, None]
-    assert list(draw_ahead(draw_toy, range(2, 2), workers=4)) == []
+    assert list(prefetch(None, range(2), workers=4)) == [None, None]
+    assert list(prefetch(draw_toy, range(2, 2), workers=4)) == []

@@ -13,8 +13,8 @@ from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift
-from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices
+from halebrain.training.prefetch import Drawn
 
 DRAWS = "draws 2"
 """Version of the batch sampling, part of a run's identity: runs of another version are not resumed."""

@@ -12,10 +12,10 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
-from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
+from halebrain.training.prefetch import Drawn
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
 

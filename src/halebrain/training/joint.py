@@ -22,11 +22,11 @@ from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.ahead import Drawn
 from halebrain.training.healthy import HealthySlices, open_healthy
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss
+from halebrain.training.prefetch import Drawn
 from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
 
 

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.progress import ProgressBar
-from halebrain.training.ahead import Draw, Drawn, draw_ahead, told_of_lost_processes
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import LOG, Log, Run, SignalWatch, TrainingResult
+from halebrain.training.prefetch import Draw, Drawn, prefetch, translate_worker_death
 
 Weights = dict[str, torch.Tensor]
 """State of a network by name."""
@@ -78,13 +78,11 @@ def train(
     """
     model, run = _set_up(stage, config, folder, fabric, identity)
     log, told = Log(folder / LOG, first_step=run.step), ""
-    batches = draw_ahead(
-        stage.draw, range(run.step, config.steps), workers=workers, pinned=fabric.device.type == "cuda"
-    )
+    batches = prefetch(stage.draw, range(run.step, config.steps), workers=workers, pinned=fabric.device.type == "cuda")
     with (
         ProgressBar(name, config.steps, completed=run.step) as bar,
         SignalWatch() as watch,
-        told_of_lost_processes(),
+        translate_worker_death(),
         closing(batches),
     ):
         try:

@@ -10,10 +10,10 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import flip
 from halebrain.data.warp import PairAugmentationConfig, warp
 from halebrain.models.segmentation import Segmenter
-from halebrain.training.ahead import Drawn
 from halebrain.training.loop import Stage
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.pairs import PairStore, split_pairs
+from halebrain.training.prefetch import Drawn
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from halebrain.models.ensemble import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
-from halebrain.training.ahead import Drawn
 from halebrain.training.draws import DRAWS, LesionDraw
 from halebrain.training.loop import Stage, train
 from halebrain.training.losses import segmentation_loss
 from halebrain.training.pair_cache import cached_stage
+from halebrain.training.prefetch import Drawn
 from halebrain.training.reconstructor import drawing_workers, read_training_manifest, run_identity, summarise
 from halebrain.training.segmenter_config import SegmenterTraining
 

@@ -31,7 +31,7 @@ class _Batches(Dataset[Drawn | Exception]):
             return _portable(error)
 
 
-def draw_ahead(
+def prefetch(
     draw: Draw | None, steps: range, *, workers: int, pinned: bool = False
 ) -> Generator[Drawn | None, None, None]:
     """Yield the training batch of each step, in order; `None` if the stage draws it itself.
@@ -74,7 +74,7 @@ def draw_ahead(
 
 
 @contextmanager
-def told_of_lost_processes() -> Iterator[None]:
+def translate_worker_death() -> Iterator[None]:
     """Turn the death of a data-loading process, which torch raises anywhere in the training, into one line.
 
     Raises:
