@@ -18,7 +18,7 @@ from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
-from halebrain.training.healthy import open_healthy
+from halebrain.training.batch_sampling import open_healthy
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig

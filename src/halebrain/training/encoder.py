@@ -12,7 +12,7 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
-from halebrain.training.healthy import HealthySlices, open_healthy
+from halebrain.training.batch_sampling import HealthySlices, open_healthy
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn

@@ -22,7 +22,7 @@ from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.healthy import HealthySlices, open_healthy
+from halebrain.training.batch_sampling import HealthySlices, open_healthy
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss

@@ -20,8 +20,7 @@ from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.store import load_model
-from halebrain.training.draws import DRAWS, HealthyDraw
-from halebrain.training.healthy import HealthySlices, open_healthy
+from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_healthy
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import TrainingResult

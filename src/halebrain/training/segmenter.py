@@ -21,7 +21,7 @@ from halebrain.models.ensemble import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
-from halebrain.training.draws import DRAWS, LesionDraw
+from halebrain.training.batch_sampling import DRAWS, LesionDraw
 from halebrain.training.loop import Stage, train
 from halebrain.training.losses import segmentation_loss
 from halebrain.training.pair_cache import cached_stage

@@ -10,8 +10,7 @@ from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import SliceSampler
 from halebrain.data.warp import PairAugmentationConfig
-from halebrain.training.draws import HealthyDraw, LesionDraw
-from halebrain.training.healthy import HealthySlices
+from halebrain.training.batch_sampling import HealthyDraw, HealthySlices, LesionDraw
 from halebrain.training.prefetch import Draw, prefetch
 
 EVERYTHING = dict.fromkeys(AugmentationConfig.model_fields, 0.5)
