@@ -19,8 +19,7 @@ from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.pair_cache import cached_stage
-from halebrain.training.pair_stage import PairStage
-from halebrain.training.pairs import split_pairs
+from halebrain.training.pairs import PairStage, split_pairs
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

@@ -15,8 +15,7 @@ from halebrain.models.segmentation import Segmenter
 from halebrain.training.loop import Weights, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
-from halebrain.training.pair_stage import PairDraw, PairStage
-from halebrain.training.pairs import PairStore
+from halebrain.training.pairs import PairDraw, PairStage, PairStore
 
 
 class TuningConfig(Config):

@@ -21,8 +21,7 @@ from halebrain.data.slices import SliceStore
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
-from halebrain.training.pair_stage import PairDraw, PairStage
-from halebrain.training.pairs import PairMaker, PairStore, save_pairs
+from halebrain.training.pairs import PairDraw, PairMaker, PairStage, PairStore, save_pairs
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 _AS_THEY_ARE = PairAugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)

@@ -1,13 +1,15 @@
-"""Pairs of a slice and its reconstruction, made once, as the reconstructor is frozen.
+"""Pairs of a slice and its reconstruction, made once, as the reconstructor is frozen; and training on them.
 
 A pair is all that stage 2 would show the segmenter: augmented intensities, synthetic anomaly, noise of one draw. What
-is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts.
+is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts. Stage 2 and
+adaptation train on cached pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,15 @@ import torch
 from halebrain.core.files import atomic_path
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.data.augment import augment
+from halebrain.data.augment import augment, flip
 from halebrain.data.slices import SliceBatch, SliceStore
 from halebrain.data.through_plane import apply_with_neighbours
-from halebrain.data.warp import PairAugmentationConfig, shift
+from halebrain.data.warp import PairAugmentationConfig, shift, warp
 from halebrain.models.reconstruction import Reconstructor
+from halebrain.models.segmentation import Segmenter
+from halebrain.training.loop import Stage
+from halebrain.training.losses import LossConfig, segmentation_loss
+from halebrain.training.prefetch import Drawn
 
 _AT_ONCE = 16
 _LESION, _BRAIN = 3, 1
@@ -185,3 +191,62 @@ def save_pairs(pairs: npt.NDArray[np.float16], path: Path) -> None:
     """Write pairs whole or not at all; `numpy.load` reads them, as a memory map."""
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, pairs)
+
+
+@dataclass(frozen=True)
+class PairDraw:
+    """What a batch takes from one store.
+
+    Args:
+        store: Cached pairs.
+        count: How many of them.
+        lesion_fraction: Share of them restricted to pairs with lesion.
+    """
+
+    store: PairStore
+    count: int
+    lesion_fraction: float = 0.0
+
+
+class PairStage(Stage):
+    """Cached pairs in, segmentation loss out; shapes are augmented again at each step, intensities once before.
+
+    Args:
+        segmenter: It learns.
+        draws: What a batch of "train" and of "val" is made of.
+        augmentation: Of shapes.
+        loss: Weights of the loss.
+        seed: The user's seed; validation always uses the same pairs.
+        purpose: What draws from the generator; other purposes use other random numbers.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        draws: Mapping[str, Sequence[PairDraw]],
+        augmentation: PairAugmentationConfig,
+        loss: LossConfig,
+        *,
+        seed: int,
+        purpose: str,
+    ) -> None:
+        super().__init__()
+        self.trained, self.draws, self.augmentation, self.loss = segmenter, draws, augmentation, loss
+        self.seed, self.purpose = seed, purpose
+
+    def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
+        """Return the segmentation loss of batch `step`."""
+        segmenter: Any = self.trained
+        generator = make_generator(self.seed if split == "train" else 0, split, self.purpose, step)
+        found = [
+            part.store.draw(part.count, generator, lesion_fraction=part.lesion_fraction)
+            for part in self.draws[split]
+            if part.count > 0
+        ]
+        modalities = [modality for _, names in found for modality in names]
+        pairs = torch.cat([drawn for drawn, _ in found]).to(next(segmenter.parameters()).device)
+        image, reconstruction, lesion = split_pairs(pairs)
+        if split == "train":
+            moved = flip(image, reconstruction, lesion, config=self.augmentation, generator=generator)
+            image, reconstruction, lesion = warp(*moved, config=self.augmentation, generator=generator)
+        return segmentation_loss(segmenter.all_logits(image, reconstruction, modalities), lesion.float(), self.loss)
