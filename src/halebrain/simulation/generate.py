@@ -15,9 +15,8 @@ from halebrain.core.random import make_generator
 from halebrain.io.bids_derivative import DESCRIPTION
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.simulation.config import CohortConfig, check_cohort
-from halebrain.simulation.dataset_files import write_dataset_files
+from halebrain.simulation.files import PARAMETERS, subject_records, write_dataset_files, write_subject
 from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject
-from halebrain.simulation.subject_files import PARAMETERS, subject_records, write_subject
 
 _FORMAT = 1
 ANATOMIES = "anatomies"
