@@ -317,7 +317,8 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_process_that_draws_loads_nothing_that_trains() -> None:
-    code = "import sys, halebrain.training.batch_sampling; print([m for m in ('lightning_fabric', 'typer') if m in sys.modules])"
+    modules = "[m for m in ('lightning_fabric', 'typer') if m in sys.modules]"
+    code = f"import sys, halebrain.training.batch_sampling; print({modules})"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""What is written of a virtual cohort: the files of each subject with their manifest rows, and those of the data set."""
+"""What a virtual cohort writes: the files of each subject with their manifest rows, and those of the data set."""
 
 import json
 from collections.abc import Sequence
