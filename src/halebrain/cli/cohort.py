@@ -66,7 +66,7 @@ def cohort(
     from halebrain.data.datasets import bids_manifest
     from halebrain.io.discovery import is_bids
     from halebrain.report.figures import cohort_montage, save_figure
-    from halebrain.simulation.anatomies import gather_anatomies
+    from halebrain.simulation.anatomy_source import gather_anatomies
     from halebrain.simulation.config import CohortConfig, grid_shape
     from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_cohort
 
