@@ -9,8 +9,8 @@ from halebrain.data.datasets import bids_manifest
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
-from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, gather_anatomies, load_base
 from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy, template_tissues
+from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, gather_anatomies, load_base
 from halebrain.simulation.config import CohortConfig, grid_shape
 from halebrain.simulation.generate import ANATOMIES, generate_cohort
 from halebrain.simulation.subject import SubjectParams
