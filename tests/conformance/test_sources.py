@@ -12,7 +12,7 @@ from halebrain.data import datasets
 from halebrain.data.datasets import SOURCES, build_source
 from halebrain.io.manifest import Manifest
 
-PARTS = {"base", "patterns", "people", "published_splits", "tables"}
+PARTS = {"base", "tables"}
 """Modules of the folder that the sources share, and that are none."""
 NEEDED = {"folder": {"pattern": "{subject}_T1w.nii.gz", "modality": "T1w"}}
 FOLDERS = [

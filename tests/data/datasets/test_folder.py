@@ -2,7 +2,7 @@ import pytest
 
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.data.datasets import SOURCES, build_source, read_source
-from halebrain.data.datasets.patterns import fill, to_regex
+from halebrain.data.datasets.folder import fill, to_regex
 
 NESTED = "{site}/{subject}/ses-{session}/{modality}.nii.gz"
 

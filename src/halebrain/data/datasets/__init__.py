@@ -8,9 +8,9 @@ from halebrain.data.datasets.folder import FolderSource
 from halebrain.data.datasets.ixi import IxiSource
 from halebrain.data.datasets.mood import MoodSource
 from halebrain.data.datasets.mslub import MslubSource
-from halebrain.data.datasets.people import add_people
 from halebrain.data.datasets.published import PublishedSource
 from halebrain.data.datasets.table import TableSource
+from halebrain.data.datasets.tables import add_people
 from halebrain.data.datasets.wmh import WmhSource
 
 __all__ = [
