@@ -141,23 +141,46 @@ def test_the_package_and_the_command_line_load_no_heavy_library(module):
     assert found.stdout.strip() == "[]"
 
 
+def registered_in(path):
+    """Return the names under which a file registers parts, by its decorators."""
+    decorators = [
+        decorator
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        for decorator in node.decorator_list
+    ]
+    return [
+        call.args[0].value
+        for call in decorators
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "register"
+    ]
+
+
 @pytest.mark.parametrize(
     ("folder", "exempt"),
     [
-        ("models/reconstruction", {"base", "diffusion", "features"}),
+        ("models/reconstruction", {"base", "features"}),
         ("data/anomalies", {"base", "mask_library", "shapes"}),
-        ("preprocessing/brain", {"base", "command", "given", "prior", "head", "surface", "synthstrip_network"}),
+        ("data/datasets", {"base", "tables"}),
+        ("preprocessing/brain", {"base", "command", "prior", "head", "surface", "synthstrip_network"}),
     ],
 )
 def test_every_extension_file_is_registered_under_its_name(folder, exempt):
+    """A file of one part has its name; a family of parts in one file registers each, and nothing else registers any."""
     from halebrain.data.anomalies import ANOMALIES
+    from halebrain.data.datasets import SOURCES
     from halebrain.models.reconstruction import RECONSTRUCTORS
     from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
 
     registry = {
         "models/reconstruction": RECONSTRUCTORS,
         "data/anomalies": ANOMALIES,
+        "data/datasets": SOURCES,
         "preprocessing/brain": BRAIN_EXTRACTORS,
     }[folder]
-    stems = {path.stem for path in (SOURCE / folder).glob("*.py")} - {"__init__"} - exempt
-    assert stems == set(registry.names())
+    files = {path.stem: registered_in(path) for path in (SOURCE / folder).glob("*.py") if path.stem != "__init__"}
+    assert {stem for stem, names in files.items() if not names} == exempt
+    assert [(stem, names) for stem, names in files.items() if len(names) == 1 and names != [stem]] == []
+    assert sorted(name for names in files.values() for name in names) == registry.names()
+    for stem, names in files.items():
+        assert {registry.get(name).__module__.rpartition(".")[2] for name in names} <= {stem}

@@ -126,7 +126,7 @@ def configuration_page() -> str:
     for title, registry in FAMILIES.items():
         parts += [f"## {title}", _INTRODUCED[title]]
         for name in registry:
-            parts += _part(title, name, registry.get(name))
+            parts += _part(title, name, registry)
     return "\n\n".join(parts) + "\n"
 
 
@@ -159,9 +159,12 @@ def _first_sentence(text: str) -> str:
     return escape(re.split(r"(?<=\.) (?=[A-Z])", comment)[0])
 
 
-def _part(title: str, name: str, part: Any) -> Iterator[str]:
+def _part(title: str, name: str, registry: Registry[Any]) -> Iterator[str]:
+    part = registry.get(name)
     yield f"### {_ONE[title]} {name}"
-    yield from paragraphs(_doc(sys.modules[part.__module__]))[:1]
+    # A file that holds several parts describes the family; each class then describes itself.
+    alone = [registry.get(other).__module__ for other in registry].count(part.__module__) == 1
+    yield from paragraphs(_doc(sys.modules[part.__module__] if alone else part))[:1]
     if isinstance(getattr(part, "layout", None), str):
         yield f"Layout: {escape(part.layout)}."
     if getattr(part, "reference", ""):

@@ -1,28 +1,12 @@
-import importlib
-import pkgutil
-
 import pytest
 import torch
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
-from halebrain.models import reconstruction
-from halebrain.models.reconstruction import RECONSTRUCTORS, build_reconstructor
+from halebrain.models.reconstruction import build_reconstructor
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}
 ENCODER = {"blocks": [1, 1], "width": 8, "norm": "group"}
-
-
-def test_every_module_is_registered_under_its_name():
-    stems = {module.name for module in pkgutil.iter_modules(reconstruction.__path__)} - {
-        "base",
-        "diffusion",
-        "features",
-    }
-    assert stems == set(RECONSTRUCTORS.names())
-    for stem in stems:
-        module = importlib.import_module(f"halebrain.models.reconstruction.{stem}")
-        assert RECONSTRUCTORS.get(stem).__module__ == module.__name__
 
 
 def test_the_family_differs_by_its_settings():

@@ -4,7 +4,7 @@ import pytest
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.types import Volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, from_given_mask
-from halebrain.preprocessing.brain.stripped import extract_stripped
+from halebrain.preprocessing.brain.given import extract_stripped
 from halebrain.preprocessing.template import load_template
 
 

@@ -1,17 +1,14 @@
 """Reconstructors: networks that compute a pseudo-healthy slice. One file and one line here for each."""
 
-from halebrain.models.reconstruction.ae import AE
-from halebrain.models.reconstruction.anoddpm import AnoDDPM
+from halebrain.models.reconstruction.autoencoder import AE, VAE
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Reconstructor, build_reconstructor
-from halebrain.models.reconstruction.cddpm import CDDPM
 from halebrain.models.reconstruction.dae import DAE
-from halebrain.models.reconstruction.ddpm import DDPM
+from halebrain.models.reconstruction.diffusion import CDDPM, DDPM, AnoDDPM
 from halebrain.models.reconstruction.disyre import Disyre
 from halebrain.models.reconstruction.fae import FAE
 from halebrain.models.reconstruction.pddpm import PDDPM
 from halebrain.models.reconstruction.rd import RD
 from halebrain.models.reconstruction.restoration import Restoration
-from halebrain.models.reconstruction.vae import VAE
 
 __all__ = [
     "AE",

@@ -9,7 +9,7 @@ from halebrain.core.config import GrowingConfig
 from halebrain.core.random import draw_seeds
 from halebrain.models.conditioning import Conditioning, EncoderConfig, SliceEncoder
 from halebrain.models.noise import NOISES
-from halebrain.models.reconstruction.base import Corruption, Level, Reconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, Reconstructor
 from halebrain.models.schedule import add_noise, cosine_alpha_bar, ddim_path, predicted_image, predicted_noise
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
@@ -160,3 +160,53 @@ class DiffusionReconstructor(Reconstructor):
 def _only(altered: torch.Tensor, image: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
     """Return `altered` inside and `image` outside; all of `altered` where there is no `inside`."""
     return altered if inside is None else torch.where(inside, altered, image)
+
+
+class DDPMSettings(DiffusionSettings):
+    """Diffusion settings with Gaussian noise."""
+
+    noise: str = "gaussian"
+
+
+@RECONSTRUCTORS.register("ddpm")
+class DDPM(DiffusionReconstructor):
+    """DDPM: Gaussian noise, no condition (Ho et al. 2020; as a baseline in Behrendt et al. 2024, Table 1)."""
+
+    reference = "Ho J, Jain A, Abbeel P. Denoising diffusion probabilistic models. NeurIPS 2020;33:6840–6851."
+
+    Settings = DDPMSettings
+
+
+@RECONSTRUCTORS.register("anoddpm")
+class AnoDDPM(DiffusionReconstructor):
+    """AnoDDPM: simplex noise, no condition (Wyatt et al., CVPRW 2022).
+
+    Noise of many scales covers large lesions too.
+    """
+
+    reference = (
+        "Wyatt J, Leach A, Schmon SM, Willcocks CG. AnoDDPM: anomaly detection with denoising diffusion "
+        "probabilistic models using simplex noise. CVPRW 2022:650–656."
+    )
+
+
+class CDDPMSettings(DiffusionSettings):
+    """Diffusion settings with an encoder, ResNet-50 by default, whose vector joins the time embedding."""
+
+    conditioning: Conditioning = "vector"
+    encoder: EncoderConfig | None = EncoderConfig()
+
+
+@RECONSTRUCTORS.register("cddpm")
+class CDDPM(DiffusionReconstructor):
+    """cDDPM: simplex noise, conditioned on an encoder's vector of the input (Behrendt et al., arXiv 2312.04215).
+
+    The paper's reconstructor: the vector encodes contrast and anatomy hidden by the noise.
+    """
+
+    reference = (
+        "Behrendt F, Bhattacharya D, Mieling R, Maack L, Krüger J, Opfer R, Schlaefer A. Guided reconstruction "
+        "with conditioned diffusion models for unsupervised anomaly detection in brain MRIs. arXiv:2312.04215, "
+        "2023."
+    )
+    Settings = CDDPMSettings

@@ -4,10 +4,8 @@ from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.auto import extract_automatically
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainExtractor, BrainMask
 from halebrain.preprocessing.brain.deepbet import extract_by_deepbet
-from halebrain.preprocessing.brain.given import from_given_mask
+from halebrain.preprocessing.brain.given import extract_nothing, extract_stripped, from_given_mask
 from halebrain.preprocessing.brain.hdbet import extract_by_hdbet
-from halebrain.preprocessing.brain.none import extract_nothing
-from halebrain.preprocessing.brain.stripped import extract_stripped
 from halebrain.preprocessing.brain.synthstrip import extract_by_synthstrip
 
 __all__ = [

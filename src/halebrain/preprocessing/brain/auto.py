@@ -12,7 +12,7 @@ from halebrain.core.types import Volume
 from halebrain.preprocessing.brain import deepbet, hdbet, synthstrip
 from halebrain.preprocessing.brain.atlas import extract_by_atlas
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask
-from halebrain.preprocessing.brain.stripped import extract_stripped
+from halebrain.preprocessing.brain.given import extract_stripped
 
 _LEARNED = (
     ("SynthStrip", synthstrip.is_available, synthstrip.extract_by_synthstrip),
