@@ -4,7 +4,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import MaskArray, Volume
-from halebrain.preprocessing.evidence import structure
+from halebrain.preprocessing.measurements import structure
 
 _AIR_HU = (-1100.0, -850.0)
 _AIR_SHARE = 0.05

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from halebrain.preprocessing.orientation_check import TURNED_RATIO
 from halebrain.preprocessing.recognise import UNKNOWN, contrast_flag, is_foreign
-from halebrain.preprocessing.upright import TURNED_RATIO
 
 Figures = Mapping[str, Any]
 

@@ -18,9 +18,10 @@ from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, 
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
 from halebrain.preprocessing.contrast import refuse_ct, refuse_without_structure
-from halebrain.preprocessing.evidence import cut_off, geometry_figures, intensity_figures, smoothness
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
+from halebrain.preprocessing.measurements import cut_off, geometry_figures, intensity_figures, smoothness
+from halebrain.preprocessing.orientation_check import orientation_ratio
 from halebrain.preprocessing.out_of_distribution import judge
 from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.registration import (
@@ -31,7 +32,6 @@ from halebrain.preprocessing.registration import (
     register_to_template,
 )
 from halebrain.preprocessing.template import Template, find_template, template_on
-from halebrain.preprocessing.upright import orientation_ratio
 
 LOOK_AT_MASK = "skull stripped by registration to the template: check the brain mask"
 """Flag of a brain mask that was found without a learned extractor, whatever its confidence."""

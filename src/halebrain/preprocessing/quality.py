@@ -8,9 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray, Volume
+from halebrain.preprocessing.orientation_check import normalised_mutual_information
 from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
 from halebrain.preprocessing.template import Template, template_on
-from halebrain.preprocessing.upright import normalised_mutual_information
 
 HISTOGRAM_BINS = 64
 GRID_DICE = "working_grid_mask_dice"

@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from halebrain.core.types import Affine, FloatArray
 from halebrain.preprocessing.geometry import apply_affine
+from halebrain.preprocessing.orientation_check import normalised_mutual_information
 from halebrain.preprocessing.registration.base import BACKGROUND_STEP, Brain, template_brain
 from halebrain.preprocessing.template import Template
-from halebrain.preprocessing.upright import normalised_mutual_information
 
 _TURNS_DEG = (20.0, 40.0)
 """Rotations about each axis, both ways, that a placement is compared with. At 15° the right one shares 1.6 to 2.3 times
@@ -80,7 +80,7 @@ class SharedInformation:
         """Return what they share at a placement over the most that they share when the atlas is turned there.
 
         An affine registration fits a rotated head nearly as well, as brains are egg-shaped. The interior
-        shows the difference. An inverted scan is detected by another figure (`upright.py`).
+        shows the difference. An inverted scan is detected by another figure (`orientation_check.py`).
         """
         turned = max(self.at(template_to_native @ turn, within=True) for turn in self._turns())
         return self.at(template_to_native, within=True) / max(turned, 1e-9)

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from halebrain.core.types import Volume
-from halebrain.preprocessing.evidence import cut_off, geometry_figures, intensity_figures, smoothness, structure
 from halebrain.preprocessing.geometry import Grid
+from halebrain.preprocessing.measurements import cut_off, geometry_figures, intensity_figures, smoothness, structure
 
 EVERYWHERE = np.ones((30, 30, 30), dtype=bool)
 

@@ -5,10 +5,10 @@ import pytest
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
+from halebrain.preprocessing.orientation_check import normalised_mutual_information, orientation_ratio
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.quality import assess
 from halebrain.preprocessing.template import load_template
-from halebrain.preprocessing.upright import normalised_mutual_information, orientation_ratio
 
 TURNED = "upside down or back to front"
 
