@@ -28,7 +28,7 @@ from halebrain.io.nifti import make_image
 from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
-from halebrain.preprocessing.out_of_distribution import judge_name
+from halebrain.preprocessing.out_of_distribution import check_contrast_label
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.thresholds.calibration import Calibration
@@ -119,7 +119,7 @@ def detect(
     path = _path_of(image)
     named = ScanInput(path or Path(), "" if path is None else stem_of(path))
     said = declared_contrast(choice.modality, named)
-    judge_name(scan.qc, None if said is None else said.name)
+    check_contrast_label(scan.qc, None if said is None else said.name)
     contrast = said or inferred_contrast(scan.qc)
     flag_limits(scan.qc, bundle.limits, contrast)
     called = choice.threshold(contrast)

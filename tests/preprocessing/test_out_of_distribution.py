@@ -7,7 +7,7 @@ from scipy import ndimage
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.io.volume import read_volume
-from halebrain.preprocessing.out_of_distribution import RULES, judge, judge_name
+from halebrain.preprocessing.out_of_distribution import RULES, apply_quality_rules, check_contrast_label
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.recognise import UNKNOWN
 from halebrain.simulation.config import CohortConfig
@@ -59,7 +59,7 @@ def paint(healthy, means, resolution_mm, *, noise=0.01):
 def check_clean(images):
     for modality, image in images.scans.items():
         qc = run(images, np.rint(image.numpy() * 1000))
-        judge_name(qc, modality)
+        check_contrast_label(qc, modality)
         assert qc["flags"] == [], (modality, qc)
         assert not qc["out_of_distribution"]
         assert qc["contrast"] == modality or not qc["contrast_sure"]
@@ -202,7 +202,7 @@ def test_every_rule_has_a_case():
 def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
     change, value = BAD[name]
     qc = {**GOOD, **change, "flags": ["before"]}
-    judge(qc)
+    apply_quality_rules(qc)
     withholds = next(rule.withholds for rule in RULES if rule.name == name)
     assert len(qc["flags"]) == 2, qc["flags"]
     assert qc["flags"][0] == "before"
@@ -213,36 +213,36 @@ def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
 
 def test_what_was_not_measured_says_nothing():
     for figures in (dict(GOOD), {}, dict.fromkeys(GOOD)):
-        judge(figures)
+        apply_quality_rules(figures)
         assert figures["flags"] == []
         assert figures["out_of_distribution"] is False
 
 
 def test_few_voxels_and_a_misplaced_unknown():
     qc = {**GOOD, "brain_voxels_across": 9}
-    judge(qc)
+    apply_quality_rules(qc)
     assert "9 voxels across" in qc["flags"][0]
     # Where the head lies wrongly, tissues were read in the wrong places.
     qc = {**GOOD, "orientation_ratio": 0.5, "contrast": "unknown"}
-    judge(qc)
+    apply_quality_rules(qc)
     assert len(qc["flags"]) == 1
     assert "upside down" in qc["flags"][0]
 
 
 def test_a_name_that_says_another_contrast():
     qc = {**GOOD, "contrast_sure": True}
-    judge(qc)
+    apply_quality_rules(qc)
     for named in ("T1w", "T1ce", None, "scan"):
-        judge_name(qc, named)
+        check_contrast_label(qc, named)
     assert qc["flags"] == []
-    judge_name(qc, "FLAIR")
-    judge_name(qc, "FLAIR")
+    check_contrast_label(qc, "FLAIR")
+    check_contrast_label(qc, "FLAIR")
     assert qc["flags"] == ["its name says FLAIR, but the image looks like T1w: check the contrast"]
     assert not qc["out_of_distribution"]
-    judge_name(qc, "ADC")
+    check_contrast_label(qc, "ADC")
     assert qc["out_of_distribution"]
     close = {**GOOD, "contrast_sure": False}
-    judge_name(close, "FLAIR")
+    check_contrast_label(close, "FLAIR")
     assert "flags" not in close
 
 

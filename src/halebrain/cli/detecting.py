@@ -53,7 +53,7 @@ def detect_scan(
     from halebrain.inference.outputs import OutputNames
     from halebrain.io.dicom.segmentation import check_source
     from halebrain.io.volume import read_volume
-    from halebrain.preprocessing.out_of_distribution import judge_name
+    from halebrain.preprocessing.out_of_distribution import check_contrast_label
     from halebrain.preprocessing.prepared import open_scan
     from halebrain.thresholds.contrast import declared_contrast, flag_limits, inferred_contrast
     from halebrain.thresholds.percentile import working_scan_score
@@ -75,7 +75,7 @@ def detect_scan(
     given: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space, "notes": notes}
     working = open_scan(predictor.preprocessor, volume, scan.image, **given, begin=steps.begin)
     working.qc["flags"] = [*notes, *working.qc["flags"]]
-    judge_name(working.qc, None if modality is None else modality.name)
+    check_contrast_label(working.qc, None if modality is None else modality.name)
     modality = modality or inferred_contrast(working.qc)
     flag_limits(working.qc, predictor.bundle.limits, modality)
     threshold = choice.threshold(modality)

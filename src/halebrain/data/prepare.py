@@ -13,7 +13,7 @@ from halebrain.core.progress import Stopwatch
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
-from halebrain.preprocessing.out_of_distribution import judge_name
+from halebrain.preprocessing.out_of_distribution import check_contrast_label
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
 from halebrain.preprocessing.quality import assess
@@ -80,7 +80,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
     scan.qc["flags"] = [*notes, *scan.qc["flags"]]
-    judge_name(scan.qc, record.modality)
+    check_contrast_label(scan.qc, record.modality)
     with watch.step("quality"):
         quality = assess(volume, scan, lesion, atlas=preprocessor.template)
     about = {

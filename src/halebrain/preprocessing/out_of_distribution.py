@@ -53,7 +53,7 @@ class Rule:
     withholds: bool = True
 
 
-def judge(qc: dict[str, Any]) -> None:
+def apply_quality_rules(qc: dict[str, Any]) -> None:
     """Apply the rules to a scan and add the results to its quality control.
 
     Sets `flags` (its own lines first), `out_of_distribution` (bool) and `out_of_distribution_reasons` (those lines).
@@ -69,7 +69,7 @@ def judge(qc: dict[str, Any]) -> None:
             _add(qc, line, withholds=rule.withholds)
 
 
-def judge_name(qc: dict[str, Any], named: str | None) -> None:
+def check_contrast_label(qc: dict[str, Any], named: str | None) -> None:
     """Add a flag if declared and inferred contrast differ, or if the declared contrast is not supported.
 
     Args:

@@ -22,7 +22,7 @@ from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
 from halebrain.preprocessing.measurements import cut_off, geometry_figures, intensity_figures, smoothness
 from halebrain.preprocessing.orientation_check import orientation_ratio
-from halebrain.preprocessing.out_of_distribution import judge
+from halebrain.preprocessing.out_of_distribution import apply_quality_rules
 from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.registration import (
     EngineName,
@@ -225,7 +225,7 @@ class Preprocessor:
         qc, steps = _report(volume, brain, registration, mask, self.config)
         with watch.step("recognition"):
             qc |= self._measure(volume, brain, matrix, (scaled, mask), is_registered=registration is not None)
-            judge(qc)
+            apply_quality_rules(qc)
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
             *(qc, steps, watch.seconds),

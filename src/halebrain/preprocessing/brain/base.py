@@ -42,7 +42,7 @@ def volume_ml(mask: MaskArray, volume: Volume) -> float:
     return float(mask.sum()) * x * y * z / 1000
 
 
-def judge(mask: MaskArray, volume: Volume, method: str) -> BrainMask:
+def plausible_brain(mask: MaskArray, volume: Volume, method: str) -> BrainMask:
     """Return the mask of a learned extractor, trusted fully where its volume is an adult brain's (0.8 to 2 litres).
 
     Confidence falls to 0 towards 0.2 and 2.5 litres: slabs and children in between keep a mask, and a flag with it.

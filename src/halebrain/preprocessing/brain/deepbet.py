@@ -21,7 +21,7 @@ from scipy import ndimage
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.home import named_path
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
 from halebrain.preprocessing.brain.command import learned_device
 from halebrain.preprocessing.geometry import reorient
 
@@ -56,7 +56,7 @@ def extract_by_deepbet(volume: Volume) -> BrainMask:
             remedy=f"pip install --no-deps {DISTRIBUTION}, name their folder in {WEIGHTS_VARIABLE}, or use another",
         )
     standard, to_original = reorient(volume, "RAS")
-    return judge(to_original(_outline(standard, paths)), volume, "deepbet")
+    return plausible_brain(to_original(_outline(standard, paths)), volume, "deepbet")
 
 
 def find_networks() -> tuple[Path, Path] | None:

@@ -16,7 +16,7 @@ from halebrain.core.home import named_path, user_home
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Volume
 from halebrain.io.nifti import read_mask, write_volume
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
 from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
 from halebrain.preprocessing.geometry import reorient
 
@@ -67,7 +67,7 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
                 remedy="run it yourself to see why, or use --brain atlas",
             )
         mask = read_mask(written[0], standard)
-    return judge(to_original(mask), volume, "hdbet")
+    return plausible_brain(to_original(mask), volume, "hdbet")
 
 
 def is_available() -> bool:

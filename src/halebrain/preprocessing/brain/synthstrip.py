@@ -16,7 +16,7 @@ from halebrain.core.home import halebrain_home, named_path
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, judge
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
 from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
 from halebrain.preprocessing.geometry import Grid, reorient, resample
 
@@ -41,10 +41,10 @@ def extract_by_synthstrip(volume: Volume) -> BrainMask:
     """
     weights = find_weights()
     if weights is not None:
-        return judge(_by_network(volume, weights), volume, "synthstrip")
+        return plausible_brain(_by_network(volume, weights), volume, "synthstrip")
     command = find_command(COMMAND)
     if command is not None:
-        return judge(_by_command(volume, command), volume, "synthstrip")
+        return plausible_brain(_by_command(volume, command), volume, "synthstrip")
     usual = (halebrain_home() or Path("~")) / WEIGHTS_FILE
     raise UnavailableError(
         "SynthStrip needs its weights or its program",
