@@ -11,7 +11,7 @@ from halebrain.core.config import (
     parse_yaml,
     portable_dump,
     read_yaml,
-    without_places,
+    strip_absolute_paths,
 )
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.training.reconstructor import ReconstructorTraining
@@ -176,7 +176,7 @@ def test_an_override_reaches_into_the_items_of_a_list(tmp_path):
     ],
 )
 def test_what_leaves_the_machine_says_no_place_of_it(value, kept):
-    assert without_places(value) == kept
+    assert strip_absolute_paths(value) == kept
 
 
 def test_a_portable_dump_is_the_dump_but_for_places():

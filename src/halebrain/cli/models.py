@@ -188,9 +188,9 @@ def halve(
     as_json: options.Json = False,
 ) -> None:
     """Write a model with 16-bit weights: half the size, a new model to calibrate. Prints its path."""
-    from halebrain.models.store import find_model, halve_model
+    from halebrain.models.store import convert_fp16, find_model
 
-    halve_model(find_model(model), output, overwrite=overwrite)
+    convert_fp16(find_model(model), output, overwrite=overwrite)
     then = command_line("calibrate", output, "--manifest", "M")
     _tell("halve", "half the size; a new model", output, as_json=as_json, then=[then])
     typer.echo(f"halebrain: the model has no thresholds yet: {then}", err=True)

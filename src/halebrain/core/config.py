@@ -233,15 +233,15 @@ def dump_yaml(config: Config) -> str:
 
 def portable_dump(config: Config) -> dict[str, Any]:
     """Return settings as JSON for a file that leaves this machine: of an absolute path only the last name is kept."""
-    return {key: without_places(value) for key, value in config.model_dump(mode="json").items()}
+    return {key: strip_absolute_paths(value) for key, value in config.model_dump(mode="json").items()}
 
 
-def without_places(value: Any) -> Any:
+def strip_absolute_paths(value: Any) -> Any:
     """Return a value of JSON in which every absolute path, at any depth, is its last name."""
     if isinstance(value, dict):
-        return {key: without_places(one) for key, one in value.items()}
+        return {key: strip_absolute_paths(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [without_places(one) for one in value]
+        return [strip_absolute_paths(one) for one in value]
     if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
         return PureWindowsPath(value).name  # knows both separators
     return value

@@ -189,7 +189,7 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
             archive.writestr(entry, parts[name])
 
 
-def halve_model(source: Path, path: Path, *, overwrite: bool = False) -> str:
+def convert_fp16(source: Path, path: Path, *, overwrite: bool = False) -> str:
     """Write a bundle folder with weights of 16 bits, half the size, and return its hash.
 
     Its thresholds are left out: they were chosen on scores of the other weights.
