@@ -8,7 +8,6 @@ from halebrain.core.errors import ConfigError
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.anomalies.cohort import lesion_library
-from halebrain.data.anomalies.dag import with_degree
 from halebrain.data.anomalies.poisson import blend
 from halebrain.data.anomalies.shapes import blob, centres, ellipse, foreign, rectangle, shifted, smooth_noise
 
@@ -151,7 +150,7 @@ def test_degree_zero_is_healthy_and_more_is_more(healthy):
     params = draw(anomaly, 12)
     changes, sizes = [], []
     for degree in (0.0, 0.25, 0.5, 1.0):
-        altered, mask = anomaly.apply(image, brain_mask, with_degree(params, degree))
+        altered, mask = anomaly.apply(image, brain_mask, [{**one, "degree": degree} for one in params])
         changes.append(float((altered - image).abs().sum()))
         sizes.append(int(mask.sum()))
     assert changes[0] == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from halebrain.inference.regions import STRUCTURES, region_at, region_map, region_of
+from halebrain.inference.regions import STRUCTURES, region_map, region_of
 
 PAIRED = [
     ((11, -18, 8), "thalamus"),
@@ -59,17 +59,17 @@ MEDIAN = [
 def test_known_places_on_both_sides(place: tuple[float, float, float], name: str, sign: int) -> None:
     x, y, z = place
     side = "midline" if x < 4 else "right" if sign > 0 else "left"
-    assert region_at(sign * x, y, z) == f"{name}, {side}"
+    assert region_of(np.array([[sign * x, y, z]])) == f"{name}, {side}"
 
 
 @pytest.mark.parametrize(("place", "name"), MEDIAN)
 def test_known_places_in_the_middle(place: tuple[float, float, float], name: str) -> None:
-    assert region_at(*place) == name
+    assert region_of(np.array([place])) == name
 
 
 @pytest.mark.parametrize("place", [(80, 80, 80), (0, 200, 0), (-1e6, 0, 0)])
 def test_what_lies_outside_is_said(place: tuple[float, float, float]) -> None:
-    assert region_at(*place) == "outside the template's brain"
+    assert region_of(np.array([place])) == "outside the template's brain"
 
 
 def test_an_ellipsoid_ends_at_its_radii() -> None:
@@ -96,5 +96,5 @@ def test_a_map_has_the_name_of_every_voxels_middle():
     assert list(names) == sorted(set(names))
     for i, j, k in ((0, 0, 0), (5, 6, 2), (11, 13, 5)):
         place = (60 - 10 * (i + 0.5), -60 + 8 * (j + 0.5), -20 + 9 * (k + 0.5))
-        assert names[codes[i, j, k]] == region_at(*place)
+        assert names[codes[i, j, k]] == region_of(np.array([place]))
     assert len(names) > 10

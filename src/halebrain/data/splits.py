@@ -1,4 +1,4 @@
-"""Splits and folds by subject, balanced over site, age and disease.
+"""Splits by subject, balanced over site, age and disease.
 
 A split is a function of the subjects and the seed alone: neither the order of rows nor the number of scans of a subject
 changes it. Small subsets that lie within each other (n-shot training) come from `Manifest.subset`.
@@ -9,15 +9,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from pathlib import Path
 
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.registry import suggestion
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 
 _MAX_BLOCK = 10
-_NAMED = 5
 
 
 def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> Manifest:
@@ -54,67 +51,6 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
             remedy="give it a larger fraction or remove it",
         )
     return _with_splits(manifest, given)
-
-
-def make_folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
-    """Return k manifests; in each another part of the subjects is "val" and the others are "train".
-
-    Every subject is in "val" once. Subjects in "test" take no part: they stay in "test" in each fold. Sites,
-    pathologies and ages are spread over the folds as `assign_splits` does.
-
-    Args:
-        manifest: The scans.
-        k: Number of folds, at least 2.
-        seed: Random seed of the assignment.
-
-    Raises:
-        ConfigError: `k` is less than 2.
-        DataError: There are fewer subjects than folds.
-    """
-    if k < 2:
-        raise ConfigError("folds must be at least 2", received=k, where="k", remedy="give 2 or more")
-    tested = {record.subject for record in manifest if record.split == "test"}
-    subjects = _subjects(tuple(record for record in manifest if record.subject not in tested))
-    if len(subjects) < k:
-        received = f"{len(subjects)} subjects for {k} folds"
-        raise DataError(
-            "every fold needs a subject",
-            received=received,
-            where=manifest.source or "manifest",
-            remedy="use fewer folds",
-        )
-    fold_of = {subject: place % k for place, subject in enumerate(_dealt(subjects, seed=seed, block=k))}
-    return tuple(
-        _with_splits(
-            manifest,
-            dict.fromkeys(tested, "test") | {s: "val" if place == fold else "train" for s, place in fold_of.items()},
-        )
-        for fold in range(k)
-    )
-
-
-def check_disjoint(manifests: Mapping[str, Manifest]) -> None:
-    """Check that no subject, and no image under another name, is in two manifests.
-
-    Args:
-        manifests: What each is for ("training", "test"), and the scans.
-
-    Raises:
-        DataError: Some are in both; the message names the subjects.
-    """
-    for (first, one), (second, other) in combinations(manifests.items(), 2):
-        images: dict[Path, str] = {record.image.resolve(): record.subject for record in one}
-        shared = set(one.subjects()) & set(other.subjects())
-        shared |= {record.subject for record in other if record.image.resolve() in images}
-        if shared:
-            named = ", ".join(sorted(shared)[:_NAMED])
-            more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
-            raise DataError(
-                f"{first} and {second} must have no subject in common",
-                received=named + more,
-                where=other.source or one.source or "manifest",
-                remedy="remove them from one of the two",
-            )
 
 
 @dataclass(frozen=True)

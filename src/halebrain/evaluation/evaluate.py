@@ -90,13 +90,6 @@ class Evaluation:
                 return summary.interval
         raise KeyError(f"no summary of {metric} for {method} in {group}")
 
-    def of_set(self, metric: str, *, method: str = "model") -> float:
-        """Return one value of the whole set."""
-        for value in self.set_values:
-            if (value.method, value.metric) == (method, metric):
-                return value.value
-        raise KeyError(f"no {metric} of the set for {method}")
-
 
 class Evaluator:
     """Collects scans one at a time; it keeps only a few numbers and the lesion scores of each.

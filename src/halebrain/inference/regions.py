@@ -81,16 +81,6 @@ STRUCTURES = (
 """Tried in this order; the first that holds a place names it."""
 
 
-def region_at(x_mm: float, y_mm: float, z_mm: float) -> str:
-    """Return the approximate name of a place in template space (RAS, mm), with its side.
-
-    >>> region_at(-11, -19, 8)
-    'thalamus, left'
-    """
-    codes, names = region_codes(np.array([[x_mm, y_mm, z_mm]], dtype=np.float64))
-    return names[int(codes[0])]
-
-
 def region_of(points_mm: Millimetres) -> str:
     """Return the region of most voxels of a component; with ", and further" if it holds less than half of them.
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from halebrain.core.config import Config, parse_config, portable_dump
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.config import Config, portable_dump
 from halebrain.core.files import write_text
 from halebrain.io.manifest import SPACES, SPLITS, Manifest
 
@@ -46,7 +45,7 @@ class Origin(Config):
         source: Name of the data set's kind ("ixi", "bids"); `None` where it was written by hand.
         settings: The source's settings that are not its defaults.
         problems: How many files and subjects of the data set could not be used as they should.
-        split_seed: Seed of `assign_splits` or `make_folds`; `None` where the splits are the data set's own.
+        split_seed: Seed of `assign_splits`; `None` where the splits are the data set's own.
         split_fractions: Share of the subjects asked for, by split.
         fold: Which fold of how many, "2 of 5"; `None` where there are none.
     """
@@ -79,36 +78,6 @@ def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
     about = {"Fingerprint": manifest.fingerprint(), "Origin": portable_dump(origin), "Counts": _counts(manifest)}
     write_text(path, json.dumps({**COLUMNS, _OWN: about}, indent=2, ensure_ascii=False) + "\n")
     return path
-
-
-def read_origin(manifest: Manifest, table: Path) -> Origin:
-    """Return where the manifest read from `table` came from, checking that its JSON sidecar matches the table.
-
-    Raises:
-        MissingInputError: There is no JSON beside the table.
-        DataError: It is not one that HaleBrain wrote, or the table was changed since.
-        ConfigError: Its origin entry is invalid.
-    """
-    path = sidecar_path(table)
-    if not path.is_file():
-        raise MissingInputError("a manifest's sidecar must exist", where=path, remedy="write it with the manifest")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))[_OWN]
-        fingerprint, origin = about["Fingerprint"], dict(about["Origin"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"a manifest's sidecar must be JSON with the key '{_OWN}'",
-            where=path,
-            remedy=f"write both again, or remove {path.name}",
-        ) from error
-    if fingerprint != manifest.fingerprint():
-        raise DataError(
-            "a manifest must match its sidecar",
-            received="other scans, splits or pathologies",
-            where=table,
-            remedy=f"write both again, or remove {path.name}",
-        )
-    return parse_config(Origin, origin, where=path)
 
 
 def _counts(manifest: Manifest) -> dict[str, Any]:

@@ -85,11 +85,6 @@ class DagAnomaly(AnomalyGenerator):
         return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
 
 
-def with_degree(params: list[Params], degree: float) -> list[Params]:
-    """Return the same anomalies in another degree: 0 = healthy, 1 = whole."""
-    return [{**p, "degree": degree} for p in params]
-
-
 def _texture(image: torch.Tensor, brain_mask: torch.Tensor, centre: torch.Tensor, params: list[Params]) -> torch.Tensor:
     """Return what the anomaly is filled with: its own tissue, that of another slice and place, or smooth noise."""
     offset = torch.tensor([p["seed"] % 10_000 for p in params])
