@@ -1,7 +1,5 @@
 """Record of an adaptation: the hash of all its inputs, and the entry in the model card."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +8,7 @@ from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import StepChoice
 from halebrain.adaptation.scans import AdaptScans
 from halebrain.core.config import portable_dump
-from halebrain.io.checksum import scan_sha256
+from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
@@ -23,8 +21,7 @@ def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) 
         for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
         for r in sorted(part, key=lambda r: r.scan_id)
     ]
-    text = json.dumps([config.model_dump(mode="json"), bundle.sha256, bundle.calibration, rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_sha256([config.model_dump(mode="json"), bundle.sha256, bundle.calibration, rows])
 
 
 def hashes_of(record: ScanRecord) -> dict[str, str | None]:

@@ -1,6 +1,5 @@
 """Run a benchmark cell by cell: finished cells are kept, failed ones reported."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
 from halebrain.inference.anomaly_map import PostprocessingConfig
+from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.simulation.generate import generate_cohort
@@ -166,7 +166,7 @@ def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
         # Results of before the smallest lesion was applied hold where there is none.
         *([smallest] if smallest else []),
     )
-    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+    return json_sha256(how)
 
 
 def _min_lesion_mm3(config: MatrixConfig) -> float:

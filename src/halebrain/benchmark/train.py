@@ -1,7 +1,5 @@
 """Training one cell of a benchmark: the same functions as `halebrain train`."""
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import torch
 
 from halebrain.benchmark.plan import Cell
 from halebrain.core.config import parse_config
+from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, load_bundle, save_bundle
 from halebrain.models.card import model_card
@@ -28,8 +27,7 @@ def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:
         manifest: All scans.
         needed: The same of the cell that it stands on; "" where there is none.
     """
-    text = json.dumps([cell.kind, cell.seed, cell.settings, manifest.fingerprint(), needed], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_sha256([cell.kind, cell.seed, cell.settings, manifest.fingerprint(), needed])
 
 
 def train_cell(

@@ -1,4 +1,4 @@
-"""From a continuous map to a mask: the same rule for writing and for evaluation."""
+"""From a continuous map to a mask, by the same rule for writing and for evaluation; and the overlap of two masks."""
 
 from dataclasses import dataclass
 
@@ -33,3 +33,8 @@ def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel
     keep[0] = False
     mask[box] = keep[labels]
     return mask
+
+
+def dice(one: MaskArray, other: MaskArray) -> float:
+    """Return the Dice overlap of two masks, 0 to 1; 0 where both are empty."""
+    return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)

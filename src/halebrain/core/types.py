@@ -54,6 +54,17 @@ def corners(shape: tuple[int, ...]) -> Affine:
     return np.array([(i, j, k, 1.0) for i in ends[0] for j in ends[1] for k in ends[2]])
 
 
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """Return the voxel size along each axis in mm, from a voxel-to-world matrix."""
+    x, y, z = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+    return x, y, z
+
+
+def voxel_mm3_of(affine: Affine) -> float:
+    """Return the volume of a voxel in mm³, from a voxel-to-world matrix."""
+    return abs(float(np.linalg.det(affine[:3, :3])))
+
+
 @dataclass(frozen=True)
 class Volume:
     """One three-dimensional scan.
@@ -81,8 +92,7 @@ class Volume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size along each axis in mm."""
-        x, y, z = (float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return x, y, z
+        return spacing_of(self.affine)
 
 
 @dataclass(frozen=True)

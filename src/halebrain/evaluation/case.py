@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from halebrain.core.mask import Cut, to_mask
-from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.core.types import Affine, FloatArray, MaskArray, spacing_of
 from halebrain.evaluation.curve import Curve
 from halebrain.io.manifest import ScanRecord
 
@@ -74,7 +74,7 @@ class Case:
             mask: The prediction, where it is a mask in itself.
             cut: How the mask is made of `score`; `None` = no threshold, and no metrics on masks.
         """
-        x, y, z = (float(mm) for mm in np.linalg.norm(affine[:3, :3], axis=0))
+        x, y, z = spacing_of(affine)
         if cut is not None and score is not None:
             mask = to_mask(
                 score, threshold=cut.threshold, min_lesion_mm3=cut.min_lesion_mm3, voxel_mm3=float(np.prod((x, y, z)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from halebrain.core.types import Affine, FloatArray, MaskArray
+from halebrain.core.types import Affine, FloatArray, MaskArray, voxel_mm3_of
 from halebrain.inference.regions import region_of
 from halebrain.io.tables import read_table
 from halebrain.preprocessing.geometry import apply_affine
@@ -83,7 +83,7 @@ def lesion_table(
     places = np.argwhere(mask[box]) + [edge.start for edge in box]
     index = np.arange(1, count + 1)
     sizes = np.bincount(owner, minlength=count + 1)[1:]
-    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    voxel_ml = voxel_mm3_of(affine) / 1000
     centres = np.stack([ndimage.mean(places[:, axis], owner, index) for axis in range(3)], axis=1)
     peaks = places[np.ravel(ndimage.maximum_position(values, owner, index))]
     highest, mean = ndimage.maximum(values, owner, index), ndimage.mean(values, owner, index)

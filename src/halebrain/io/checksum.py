@@ -1,7 +1,9 @@
-"""Fingerprints of files and scans, for provenance."""
+"""Fingerprints of files, scans and settings, for provenance."""
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from halebrain.io.files import dicom_files, missing_file, split_selection
 from halebrain.io.formats.pair import is_pair, pair_of
@@ -18,6 +20,11 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise missing_file(path, what="the file") from error
+
+
+def json_sha256(value: Any) -> str:
+    """Return the sha256 of JSON data; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def scan_sha256(path: Path) -> str:

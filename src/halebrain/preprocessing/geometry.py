@@ -10,7 +10,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy import ndimage
 from torch.nn import functional as F
 
-from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
+from halebrain.core.types import Affine, FloatArray, MaskArray, Volume, spacing_of, voxel_mm3_of
 
 WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
@@ -34,13 +34,12 @@ class Grid:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size along each axis in mm."""
-        x, y, z = (float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return x, y, z
+        return spacing_of(self.affine)
 
     @property
     def voxel_mm3(self) -> float:
         """Volume of a voxel in mm³."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        return voxel_mm3_of(self.affine)
 
 
 def working_grid(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from halebrain.core.mask import dice
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.orientation_check import normalised_mutual_information
 from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
@@ -61,7 +62,7 @@ def assess(
     """
     template, template_mask = template_on(scan.grid, atlas)
     figures: dict[str, float | None] = {
-        GRID_DICE: _dice(scan.brain_mask, template_mask),
+        GRID_DICE: dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
         "brain_confidence": scan.qc.get("brain_confidence"),
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
@@ -101,10 +102,6 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
     elif (figures["lesion_outside_brain"] or 0.0) > 0.1:
         flags.append(f"{100 * (figures['lesion_outside_brain'] or 0):.0f} % of the lesion lies outside the brain mask")
     return flags
-
-
-def _dice(one: MaskArray, other: MaskArray) -> float:
-    return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
 
 
 def _snr(data: FloatArray, mask: MaskArray) -> float | None:

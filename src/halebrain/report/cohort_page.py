@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, ScanDot, dot_plot, score_plots
 from halebrain.report.figures import DISCLAIMER
+from halebrain.report.page import page_template
 from halebrain.report.verdict import number, out_of_distribution
 
 INDEX = "index.html"
@@ -132,10 +131,7 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
     rows = cohort_rows(folder)
     # What no scan has is no column.
     columns = [c for c in _COLUMNS if any(number(row.provenance.get(c.key)) is not None for row in rows)]
-    environment = Environment(
-        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = environment.get_template("cohort.html.j2").render(
+    html = page_template("cohort.html.j2").render(
         columns=[column.title for column in columns],
         rows=[_shown(row, columns) for row in rows],
         n_flagged=sum(bool(row.flags) for row in rows),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from halebrain.core.files import write_text
@@ -58,6 +58,14 @@ class Page:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def page_template(name: str) -> Template:
+    """Return a template of the package; what is put in is escaped, and a missing name is an error."""
+    environment = Environment(
+        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(name)
+
+
 def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:
     """Write the page as one HTML file, atomically; every text is escaped.
 
@@ -69,11 +77,8 @@ def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:
     Returns:
         The figure of each section as PNG, for files beside the page; empty where it has none.
     """
-    environment = Environment(
-        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     pictures = [b"" if section.figure is None else figure_png(section.figure, dpi=dpi) for section in page.sections]
-    html = environment.get_template("page.html.j2").render(
+    html = page_template("page.html.j2").render(
         page=page,
         figures=[base64.b64encode(picture).decode("ascii") for picture in pictures],
         provenance=json.dumps(page.provenance, indent=2),

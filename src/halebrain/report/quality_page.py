@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import image as writer
 from scipy import ndimage
 
@@ -17,6 +16,7 @@ from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
+from halebrain.report.page import page_template
 
 _TEMPLATE = (255, 180, 84)
 _BRAIN = (89, 194, 255)
@@ -105,10 +105,7 @@ def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], 
         CannotWriteError: The folder cannot be written.
     """
     names = list(rows[0].figures) if rows else []
-    environment = Environment(
-        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = environment.get_template("quality.html.j2").render(
+    html = page_template("quality.html.j2").render(
         rows=[_shown(row, names) for row in rows],
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),

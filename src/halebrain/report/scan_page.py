@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from halebrain.core.types import TEMPLATE_SPACE, Affine
@@ -17,6 +16,7 @@ from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.findings import Finding
 from halebrain.report.methods_text import methods_text
+from halebrain.report.page import page_template
 from halebrain.report.verdict import HealthyReference, verdict_of
 from halebrain.thresholds.text import marking_text
 
@@ -65,12 +65,9 @@ class ScanPage:
 
 def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
-    environment = Environment(
-        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     methods, references = methods_text(page.provenance)
     threshold = page.provenance["threshold"]
-    return environment.get_template("scan.html.j2").render(
+    return page_template("scan.html.j2").render(
         title=page.title,
         lead=marking_text(threshold),
         disclaimer=DISCLAIMER,

@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.config import GrowingConfig
-from halebrain.core.types import FloatArray
+from halebrain.core.types import FloatArray, MaskArray
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.simulation.fields import (
     Shape,
@@ -228,22 +228,24 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
     central = central * np.clip((ndimage.distance_transform_edt(inside, sampling=spacing_mm) - 22) / 6, 0, 1)
     tissues = np.stack([wm, gm * (1 - central), gm * central, csf * (1 - soft), csf * soft])
     tissues = tissues / np.maximum(tissues.sum(axis=0), 1e-3)
-    outside = ndimage.distance_transform_edt(~ventricles, sampling=spacing_mm)
-    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(ventricles, sampling=spacing_mm), 1.0)
-    gradient = np.stack(np.gradient(signed, spacing_mm))
-    gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+    signed, gradient = _distance_to(ventricles, spacing_mm)
     tensors = [torch.from_numpy(a.astype(np.float32)) for a in (tissues, brain, signed, gradient)]
     return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
+
+
+def _distance_to(mask: MaskArray, spacing_mm: float) -> tuple[FloatArray, FloatArray]:
+    """Return the signed distance to the border of a mask in mm, negative inside, and its gradient of length 1."""
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(mask, sampling=spacing_mm), 1.0)
+    gradient = np.stack(np.gradient(signed, spacing_mm))
+    return signed, gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
 
 
 def _atlas_of(tissues: FloatArray, grid: Grid) -> _Atlas:
     """Return what the deformation of a brain needs, of one that is given by its tissues."""
     ventricles = tissues[VENTRICLE] > 0.5
     spacing_mm = grid.spacing_mm[0]
-    outside = ndimage.distance_transform_edt(~ventricles, sampling=spacing_mm)
-    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(ventricles, sampling=spacing_mm), 1.0)
-    gradient = np.stack(np.gradient(signed, spacing_mm))
-    gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+    signed, gradient = _distance_to(ventricles, spacing_mm)
     arrays = (tissues, tissues.sum(axis=0), signed, gradient)
     tensors = [torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays]
     return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)

@@ -10,7 +10,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.mask import to_mask
-from halebrain.core.types import FloatArray, MaskArray, ScanResult
+from halebrain.core.types import FloatArray, MaskArray, ScanResult, voxel_mm3_of
 
 VOLUMES_ML = (0.1, 0.5, 1.0)
 """False-positive volumes for which a calibration holds thresholds, as "ml:0.1", "ml:0.5" and "ml:1"."""
@@ -133,7 +133,7 @@ class HealthyMap:
         return cls(
             result.score,
             result.brain_mask,
-            voxel_mm3=abs(float(np.linalg.det(result.affine[:3, :3]))),
+            voxel_mm3=voxel_mm3_of(result.affine),
             min_lesion_mm3=min_lesion_mm3,
             modality=modality,
             scan_score=scan_score,

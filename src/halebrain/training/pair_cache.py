@@ -1,7 +1,5 @@
 """Pairs on disk: made once per scan, and reused by resumed runs and by other runs with the same settings."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from halebrain.data import through_plane
 from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.data.warp import PairAugmentationConfig
+from halebrain.io.checksum import json_sha256
 from halebrain.models.bundle import Bundle
 from halebrain.models.segmentation import Segmenter
 from halebrain.training.pairs import PairDraw, PairMaker, PairStage, PairStore, save_pairs
@@ -103,7 +102,7 @@ class _Recipe:
             made += [list(self.config.segmenter.shown), through_plane.DRAWS]
         if self.source == "synthetic":
             made += [self.config.anomaly.model_dump(mode="json")]
-        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+        return json_sha256(made)[:16]
 
     def open(self, store: SliceStore, cache: Path) -> PairStore:
         """Return the pairs of every scan of `store`."""

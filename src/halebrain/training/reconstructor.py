@@ -1,7 +1,5 @@
 """Stage 1: a reconstructor is trained on healthy slices only."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +12,7 @@ from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore, scan_weights
+from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
@@ -192,8 +191,7 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
         # Names alone where one weight, which stands in the settings, holds for all.
         same = isinstance(config.data.more_weight, int)  # type: ignore[attr-defined]
         settings["data"]["weighty"] = sorted(weights) if same else sorted(weights.items())
-    text = json.dumps([settings, manifest.fingerprint(), *others], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_sha256([settings, manifest.fingerprint(), *others])
 
 
 def drawing_workers(data: DataConfig, fabric: Fabric) -> int:

@@ -6,7 +6,7 @@ from pydantic import Field
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, blob, centres, put_in
+from halebrain.data.anomalies.shapes import between, blob, centres, column, put_in
 
 
 class BlobsSettings(Config):
@@ -75,9 +75,9 @@ class BlobsAnomaly(AnomalyGenerator):
             centre = centres(own_mask, torch.tensor([b["place"] for b in own]))
             size, angle = torch.tensor([b["size"] for b in own]), torch.tensor([b["angle"] for b in own])
             level = blob(image.shape, centre, size, angle, [b["seed"] for b in own])
-            softness = torch.tensor([b["softness"] for b in own], device=image.device)[:, None, None, None]
-            strength = torch.tensor([b["change"] for b in own], device=image.device)[:, None, None, None]
+            softness = column(own, "softness", image)
+            strength = column(own, "change", image)
             change[have] = torch.maximum(change[have], strength * (level / softness).clamp(0, 1))
-        sign = torch.tensor([p["sign"] for p in params], device=image.device)[:, None, None, None]
+        sign = column(params, "sign", image)
         present = torch.tensor([p["present"] for p in params])
         return put_in(image, image + sign * change, brain_mask, present)

@@ -12,7 +12,7 @@ from halebrain.core.config import GrowingConfig
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.mask_library import mask_library
-from halebrain.data.anomalies.shapes import between, put_in
+from halebrain.data.anomalies.shapes import between, column, put_in
 from halebrain.simulation.anatomy import build_anatomy, sample_anatomy
 from halebrain.simulation.fields import smooth_noise
 from halebrain.simulation.pathology import PATHOLOGIES, LesionPart, build_lesions, sample_lesions
@@ -91,23 +91,20 @@ class CohortAnomaly(AnomalyGenerator):
         simulated = lesion_library(s.diseases, s.patients, s.library_seed)
         libraries = [simulated] if s.masks is None else [simulated, mask_library(s.masks)]
 
-        def column(key: str) -> torch.Tensor:
-            return torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
-
         chosen = torch.stack([_pick(libraries, p["slice"]) for p in params]).to(image.device)
         height, width = image.shape[-2:]
         # Pixels are 2 mm in both; the grid says where in the library's slice each pixel of ours is read.
         rows = (torch.arange(height, device=image.device) - (height - 1) / 2)[None, :, None]
         columns = (torch.arange(width, device=image.device) - (width - 1) / 2)[None, None, :]
         shift = torch.tensor([p["shift"] for p in params], device=image.device)
-        mirror = 1 - 2 * column("mirrored")[:, 0].float()
-        y = mirror * (rows - shift[:, 0, None, None]) / column("zoom")[:, 0] / (_SHAPE[0] / 2)
-        x = (columns - shift[:, 1, None, None]) / column("zoom")[:, 0] / (_SHAPE[1] / 2)
+        mirror = 1 - 2 * column(params, "mirrored", image)[:, 0].float()
+        y = mirror * (rows - shift[:, 0, None, None]) / column(params, "zoom", image)[:, 0] / (_SHAPE[0] / 2)
+        x = (columns - shift[:, 1, None, None]) / column(params, "zoom", image)[:, 0] / (_SHAPE[1] / 2)
         grid = torch.stack([x + 0 * y, y + 0 * x], dim=-1)
         maps = F.grid_sample(chosen, grid, mode="bilinear", align_corners=False)
         maps = maps * (maps.abs() > s.border)
-        wet = image + column("sign") * column("change") * maps[:, :1]
-        altered = torch.lerp(wet, column("fluid").expand_as(wet), maps[:, 1:].clamp(0, 1))
+        wet = image + column(params, "sign", image) * column(params, "change", image) * maps[:, :1]
+        altered = torch.lerp(wet, column(params, "fluid", image).expand_as(wet), maps[:, 1:].clamp(0, 1))
         return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
 
 

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, put_in, rectangle, shifted
+from halebrain.data.anomalies.shapes import between, centres, column, put_in, rectangle, shifted
 
 
 class CutPasteSettings(Config):
@@ -65,10 +65,7 @@ class CutPasteAnomaly(AnomalyGenerator):
         source, target = (centres(brain_mask, torch.tensor([p[key] for p in params])) for key in ("source", "target"))
         moved = shifted(image, target - source)
         had_brain = shifted(brain_mask.float(), target - source) > 0
-        gain, shift = (
-            torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
-            for key in ("gain", "shift")
-        )
+        gain, shift = (column(params, key, image) for key in ("gain", "shift"))
         size, angle = torch.tensor([p["size"] for p in params]), torch.tensor([p["angle"] for p in params])
         patch = rectangle(image.shape, target, size, angle) & had_brain
         altered = torch.where(patch, moved * gain + shift, image)

@@ -11,7 +11,7 @@ from pydantic import Field
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, blob, centres, foreign, put_in, shifted, smooth_noise
+from halebrain.data.anomalies.shapes import between, blob, centres, column, foreign, put_in, shifted, smooth_noise
 
 
 class DagSettings(Config):
@@ -71,17 +71,13 @@ class DagAnomaly(AnomalyGenerator):
         self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return slices with the anomaly in its degree, and where it shows."""
-
-        def column(key: str) -> torch.Tensor:
-            return torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
-
         seeds = [p["seed"] for p in params]
         centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
         size, angle = torch.tensor([p["size"] for p in params]), torch.tensor([p["angle"] for p in params])
         level = blob(image.shape, centre, size, angle, seeds)
-        shape = (level / column("softness")).clamp(0, 1)
-        change = _texture(image, brain_mask, centre, params) - image + column("bias")
-        altered = image + column("degree") * shape * change
+        shape = (level / column(params, "softness", image)).clamp(0, 1)
+        change = _texture(image, brain_mask, centre, params) - image + column(params, "bias", image)
+        altered = image + column(params, "degree", image) * shape * change
         return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
 
 
@@ -92,7 +88,7 @@ def _texture(image: torch.Tensor, brain_mask: torch.Tensor, centre: torch.Tensor
     source = centres(other_mask, torch.tensor([p["source"] for p in params]))
     borrowed = shifted(other, centre - source)
     grain = smooth_noise([p["seed"] ^ 1 for p in params], image.shape, cells=24).to(image.device)
-    noise = torch.tensor([p["source"] for p in params], device=image.device)[:, None, None, None] + 0.1 * grain
+    noise = column(params, "source", image) + 0.1 * grain
     texture = image
     for name, values in (("foreign", borrowed), ("noise", noise)):
         here = torch.tensor([p["texture"] == name for p in params], device=image.device)[:, None, None, None]

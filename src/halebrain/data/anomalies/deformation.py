@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, offsets, put_in
+from halebrain.data.anomalies.shapes import between, centres, column, offsets, put_in
 
 
 class DeformationSettings(Config):
@@ -54,10 +54,7 @@ class DeformationAnomaly(AnomalyGenerator):
         """Return deformed slices and where they changed."""
         centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
         rows, columns = offsets(image.shape, centre, torch.zeros(len(params)))
-        radius, strength = (
-            torch.tensor([p[key] for p in params], device=image.device)[:, None, None, None]
-            for key in ("radius", "strength")
-        )
+        radius, strength = (column(params, key, image) for key in ("radius", "strength"))
         inside = (rows.square() + columns.square()).sqrt() / radius
         # r ↦ r (1 − s (1 − r)²): smooth at the rim, the identity outside, monotone for |s| < 1.
         scale = 1 - strength * (1 - inside).clamp(0, 1).square()

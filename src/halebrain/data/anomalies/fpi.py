@@ -5,7 +5,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, ellipse, foreign, put_in, rectangle
+from halebrain.data.anomalies.shapes import between, centres, column, ellipse, foreign, put_in, rectangle
 
 
 class FpiSettings(Config):
@@ -57,7 +57,7 @@ class FpiAnomaly(AnomalyGenerator):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return slices with a mixed patch and their masks."""
         patch = patches(image, brain_mask, params)
-        factor = torch.tensor([p["factor"] for p in params], device=image.device)[:, None, None, None]
+        factor = column(params, "factor", image)
         other = foreign(image, torch.tensor([p["offset"] for p in params]))
         mixed = torch.where(patch, torch.lerp(image, other, factor), image)
         return put_in(image, mixed, brain_mask, torch.tensor([p["present"] for p in params]))
@@ -68,5 +68,5 @@ def patches(image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params])
     centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
     size, angle = torch.tensor([p["size"] for p in params]), torch.zeros(len(params))
     inside = ellipse(image.shape, centre, size, angle) <= 1
-    is_round = torch.tensor([p["round"] for p in params], device=image.device)[:, None, None, None]
+    is_round = column(params, "round", image)
     return torch.where(is_round, inside, rectangle(image.shape, centre, size, angle))

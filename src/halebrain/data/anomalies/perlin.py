@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from halebrain.core.config import Config
 from halebrain.core.random import derive_seed, draw_seeds
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import LEAST_CHANGE
+from halebrain.data.anomalies.shapes import LEAST_CHANGE, between, column
 
 
 class PerlinSettings(Config):
@@ -60,8 +60,8 @@ class PerlinAnomaly(AnomalyGenerator):
                 "present": u[0] < s.probability,
                 "scale_powers": [int(u[1] * (s.max_scale_power + 1)), int(u[2] * (s.max_scale_power + 1))],
                 "rotation_degrees": (u[3] * 2 - 1) * 90,
-                "threshold": _between(s.threshold, u[4]),
-                "opacity": _between(s.opacity, u[5]),
+                "threshold": between(s.threshold, u[4]),
+                "opacity": between(s.opacity, u[5]),
                 "texture_mean": u[6],
                 "texture_contrast": s.grain * u[7],
                 "alterations": [names[i] for i in order],
@@ -80,8 +80,8 @@ class PerlinAnomaly(AnomalyGenerator):
             noise = perlin_noise(height, width, p["scale_powers"], seed=p["seed"])
             shapes.append(_rotate(noise, p["rotation_degrees"]) > p["threshold"])
             textures.append(_fill(height, width, p))
-        present = torch.tensor([p["present"] for p in params], device=image.device)[:, None, None, None]
-        opacity = torch.tensor([p["opacity"] for p in params], device=image.device)[:, None, None, None]
+        present = column(params, "present", image)
+        opacity = column(params, "opacity", image)
         mask = torch.stack(shapes)[:, None].to(image.device) & brain_mask & present
         altered = (1 - opacity) * image + opacity * torch.stack(textures)[:, None].to(image.device)
         mask = mask & ((altered - image).abs() > LEAST_CHANGE)
@@ -134,10 +134,6 @@ def _rotate(noise: torch.Tensor, degrees: float) -> torch.Tensor:
     grid = F.affine_grid(turn[None], [1, 1, *noise.shape], align_corners=False)
     turned = F.grid_sample(noise[None, None], grid, padding_mode="reflection", align_corners=False)
     return turned.view(noise.shape)
-
-
-def _between(limits: tuple[float, float], u: float) -> float:
-    return limits[0] + (limits[1] - limits[0]) * u
 
 
 def _equalise(x: torch.Tensor) -> torch.Tensor:

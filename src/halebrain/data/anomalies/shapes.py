@@ -3,7 +3,8 @@
 All functions take drawn parameters; none draws random numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -107,6 +108,11 @@ def shifted(image: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     batch = torch.arange(count, device=image.device)[:, None, None]
     taken = image[:, 0][batch, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
     return torch.where(inside, taken, 0)[:, None]
+
+
+def column(params: Sequence[Mapping[str, Any]], key: str, like: torch.Tensor) -> torch.Tensor:
+    """Return a drawn value of each slice, `(b, 1, 1, 1)`, on the device of `like`."""
+    return torch.tensor([one[key] for one in params], device=like.device)[:, None, None, None]
 
 
 def between(limits: tuple[float, float], u: float) -> float:

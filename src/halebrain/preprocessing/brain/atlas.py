@@ -6,7 +6,8 @@ Good enough for an adult's T1, T2 or FLAIR; learned extractors (SynthStrip, HD-B
 import numpy as np
 
 from halebrain.core.errors import DataError
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.mask import dice
+from halebrain.core.types import Volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
 from halebrain.preprocessing.brain.head import align_outline, head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
@@ -50,7 +51,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
         registration = register_to_template(small, rough, near=near, engine=_ENGINE)
         surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
         before, rough = rough, surface.mask(small, prior, registration.template_to_native)
-        if _dice(before, rough) > _SETTLED:
+        if dice(before, rough) > _SETTLED:
             break
     assert registration is not None  # the loop ran at least once
     mask = surface.mask(volume, prior, registration.template_to_native)
@@ -72,10 +73,6 @@ def _confidence(registration: Registration, surface: Surface, size_ml: float, *,
     plausible = np.interp(size_ml, [0.8 * low, low, high, 1.2 * high], [0.0, 1.0, 1.0, 0.0])
     around = np.interp(head_ml / max(size_ml, 1.0), [1.2, 1.5], [0.0, 1.0])
     return float(fits * has_edge * plausible * around * (not registration.failed))
-
-
-def _dice(one: MaskArray, other: MaskArray) -> float:
-    return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
 
 
 def _failed(volume: Volume, found: str) -> DataError:

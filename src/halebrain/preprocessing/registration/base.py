@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halebrain.core.mask import dice
 from halebrain.core.registry import Registry
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
@@ -90,4 +91,4 @@ def mask_dice(brain: Brain, template_to_native: Affine, template: Template) -> f
     grid = Grid(template.image.shape, template.image.affine)
     source = Grid(brain.image.shape, brain.image.affine)
     here = resample(brain.mask.astype(np.float32), source, grid, target_to_source=template_to_native) > 0.5
-    return 2 * float((here & template.mask).sum()) / max(float(here.sum() + template.mask.sum()), 1.0)
+    return dice(here, template.mask)
