@@ -28,10 +28,17 @@ class AnomalySpec(Config):
 class AnomalyGenerator(ABC):
     """Puts an anomaly into healthy slices and returns its exact mask.
 
-    A subclass names its settings class in `Settings` and takes one instance of it.
+    A subclass names its settings class in `Settings`, and types `settings` so.
+
+    Args:
+        settings: An instance of `Settings`.
     """
 
     Settings: ClassVar[type[Config]]
+    settings: Config
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
 
     @abstractmethod
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
@@ -64,4 +71,4 @@ def build_anomaly(spec: AnomalySpec) -> AnomalyGenerator:
         ConfigError: The name or a setting is unknown or wrong.
     """
     kind = ANOMALIES.get(spec.name)
-    return kind(parse_config(kind.Settings, spec.settings, where="anomaly"))  # type: ignore[call-arg]
+    return kind(parse_config(kind.Settings, spec.settings, where="anomaly"))

@@ -32,9 +32,7 @@ class BlobsAnomaly(AnomalyGenerator):
     """Adds soft blobs; all of a slice go the same way, as the lesions of one disease do."""
 
     Settings = BlobsSettings
-
-    def __init__(self, settings: BlobsSettings) -> None:
-        self.settings = settings
+    settings: BlobsSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw number, direction, and for each blob place, size, angle, change and the seed of its outline."""

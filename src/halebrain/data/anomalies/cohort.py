@@ -62,9 +62,7 @@ class CohortAnomaly(AnomalyGenerator):
     """Takes an axial slice of a simulated patient's lesions, moves, mirrors and scales it, and paints it in."""
 
     Settings = CohortAnomalySettings
-
-    def __init__(self, settings: CohortAnomalySettings) -> None:
-        self.settings = settings
+    settings: CohortAnomalySettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the lesion slice, where it goes, and how strong it is."""

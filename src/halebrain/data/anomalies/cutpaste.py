@@ -34,9 +34,7 @@ class CutPasteAnomaly(AnomalyGenerator):
     """
 
     Settings = CutPasteSettings
-
-    def __init__(self, settings: CutPasteSettings) -> None:
-        self.settings = settings
+    settings: CutPasteSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw where from, where to, sides, angle and jitter."""

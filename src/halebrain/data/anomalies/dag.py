@@ -39,9 +39,7 @@ class DagAnomaly(AnomalyGenerator):
     r"""$I + d\,S\,(t\,(T - I) + b)$ with degree d, soft shape S, texture T where t = 1, and bias b."""
 
     Settings = DagSettings
-
-    def __init__(self, settings: DagSettings) -> None:
-        self.settings = settings
+    settings: DagSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw shape, texture, bias and degree, independently."""

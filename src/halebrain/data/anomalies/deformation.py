@@ -31,9 +31,7 @@ class DeformationAnomaly(AnomalyGenerator):
     """Moves pixels along the radius, most at a third of it and not at all at the centre and the rim."""
 
     Settings = DeformationSettings
-
-    def __init__(self, settings: DeformationSettings) -> None:
-        self.settings = settings
+    settings: DeformationSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw place, radius, strength, and whether tissue comes or goes."""

@@ -33,9 +33,7 @@ class FpiAnomaly(AnomalyGenerator):
     """
 
     Settings = FpiSettings
-
-    def __init__(self, settings: FpiSettings) -> None:
-        self.settings = settings
+    settings: FpiSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw place, sides, shape, factor and the foreign slice."""

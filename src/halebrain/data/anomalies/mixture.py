@@ -39,7 +39,7 @@ class MixtureAnomaly(AnomalyGenerator):
     Settings = MixtureSettings
 
     def __init__(self, settings: MixtureSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.kinds = [build_anomaly(spec) for spec in settings.of]
         self.weights = torch.tensor(settings.weights or (1.0,) * len(self.kinds))
 

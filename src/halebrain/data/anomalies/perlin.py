@@ -44,9 +44,7 @@ class PerlinAnomaly(AnomalyGenerator):
     """
 
     Settings = PerlinSettings
-
-    def __init__(self, settings: PerlinSettings) -> None:
-        self.settings = settings
+    settings: PerlinSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw scales, rotation, threshold, opacity, texture and its three alterations for each anomaly."""

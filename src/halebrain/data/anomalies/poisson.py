@@ -41,9 +41,7 @@ class PoissonAnomaly(AnomalyGenerator):
     """
 
     Settings = PoissonSettings
-
-    def __init__(self, settings: PoissonSettings) -> None:
-        self.settings = settings
+    settings: PoissonSettings
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw place, sides, the foreign slice and place, and how gradients are mixed."""
