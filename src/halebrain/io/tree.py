@@ -95,6 +95,10 @@ class FileTree:
                 return self.root / self._folded[name]
         return None
 
+    def image(self, stem: Path, *, ending: str = ".nii.gz") -> Path | None:
+        """Return the image at `stem`, which has no ending: with `ending` where it is there, else with another one."""
+        return self.first(*(stem.with_name(f"{stem.name}{end}") for end in (ending, ".nii.gz", ".nii")))
+
     def relative(self, path: Path) -> str:
         """Return `path` relative to `root`, for messages."""
         return path.relative_to(self.root).as_posix()

@@ -23,8 +23,7 @@ class Atlas2Source(Source):
         """Add every scan; report those outside `Testing` that lack their mask."""
         for path, found in tree.match(_SCAN):
             stem, subject, cohort, session = found.groups()
-            ends = (".nii.gz", ".nii")
-            lesion = tree.first(*(path.with_name(f"{stem}_label-L_desc-T1lesion_mask{end}") for end in ends))
+            lesion = tree.image(path.with_name(f"{stem}_label-L_desc-T1lesion_mask"))
             if lesion is None and "Testing" not in path.parts:
                 draft.report(stem, "no lesion mask; the scan is listed without one")
             draft.add(

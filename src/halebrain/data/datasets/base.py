@@ -71,12 +71,19 @@ class Source(ABC):
 
     A subclass names its settings in `Settings`, its layout in one line in `layout`, and is filed under the name of
     its module with `@SOURCES.register`.
+
+    Args:
+        settings: An instance of `Settings`; `None` = the defaults.
     """
 
     Settings: ClassVar[type[Config]] = NoSettings
     layout: str
     walks: ClassVar[bool] = True
     """Whether files are found by their names; where a table names them, the folder is not listed."""
+    settings: Config
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings or self.Settings()
 
     def __call__(self, root: Path) -> SourceResult:
         """Return the scans below `root` and what is wrong with them.
@@ -150,8 +157,7 @@ def build_source(name: str, settings: Mapping[str, Any] | None = None) -> Source
         ConfigError: The name or a setting is unknown or wrong; the message offers the closest one.
     """
     kind = SOURCES.get(name)
-    parsed = parse_config(kind.Settings, dict(settings or {}), where=name)
-    return kind() if kind.Settings is NoSettings else kind(parsed)  # type: ignore[call-arg]
+    return kind(parse_config(kind.Settings, dict(settings or {}), where=name))
 
 
 def read_source(name: str, root: Path, settings: Mapping[str, Any] | None = None) -> SourceResult:

@@ -61,10 +61,8 @@ class BidsSource(Source):
     """Reads anatomical scans of all subjects and sessions; all entities but sub and ses distinguish runs."""
 
     Settings = BidsSettings
+    settings: BidsSettings
     layout = "a BIDS data set (sub-01/anat/sub-01_T1w.nii.gz)"
-
-    def __init__(self, settings: BidsSettings | None = None) -> None:
-        self.settings = settings or BidsSettings()
 
     @classmethod
     def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:

@@ -37,9 +37,7 @@ class BratsSource(Source):
             for path, found in tree.match(pattern):
                 patient, session, contrast, suffix = found.groups()
                 case = path.parent / path.name.removesuffix(f"{joint}{contrast}{suffix}")
-                lesion = tree.first(
-                    *(case.with_name(f"{case.name}{joint}seg{end}") for end in (suffix, ".nii.gz", ".nii"))
-                )
+                lesion = tree.image(case.with_name(f"{case.name}{joint}seg"), ending=suffix)
                 found_in[case].add(_MODALITIES[contrast])
                 if lesion is None:
                     unannotated.add(case)

@@ -125,6 +125,7 @@ class FolderSource(Source):
     """
 
     Settings = FolderSettings
+    settings: FolderSettings
 
     def __init__(self, settings: FolderSettings) -> None:
         self.settings = settings

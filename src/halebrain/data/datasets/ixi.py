@@ -7,14 +7,13 @@ same saved as `IXI.csv`. The publisher's table lists some people twice, a few of
 from collections import defaultdict
 
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import column, parse_age, parse_sex, read_rows, read_sheet, the_one
+from halebrain.data.datasets.tables import column, parse_age, read_rows, read_sheet, sex_of, the_one
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree
 
 _SCAN = rf"(IXI\d{{3}})-(Guys|HH|IOP)-\d+-(T1|T2|PD){NIFTI}"
 _MODALITIES = {"T1": "T1w", "T2": "T2w", "PD": "PDw"}
-_SEX_CODES = {"1": "M", "2": "F"}
 
 
 @SOURCES.register("ixi")
@@ -35,7 +34,6 @@ class IxiSource(Source):
             if age is None and any(ages) and subject not in conflicting:
                 conflicting.add(subject)
                 draft.report(subject, f"two ages, {' and '.join(f'{a:g}' for a in ages if a)}; its age is left out")
-            sexes = {_sex(row) for row in rows} - {None}
             draft.add(
                 ScanRecord(
                     subject=subject,
@@ -44,14 +42,9 @@ class IxiSource(Source):
                     pathology="healthy",
                     site=site,
                     age=age,
-                    sex=sexes.pop() if len(sexes) == 1 else None,
+                    sex=the_one(sex_of(row) for row in rows),
                 )
             )
-
-
-def _sex(row: Row) -> str | None:
-    text = next((value for name, value in row.items() if name.upper().startswith("SEX")), "")
-    return _SEX_CODES.get(text.removesuffix(".0"), parse_sex(text))
 
 
 def _read_people(tree: FileTree, draft: Draft) -> dict[str, list[Row]]:

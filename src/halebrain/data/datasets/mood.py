@@ -27,10 +27,8 @@ class MoodSource(Source):
     """Reads every training scan, all of them healthy."""
 
     Settings = MoodSettings
+    settings: MoodSettings
     layout = "MOOD's brain_train/00000.nii.gz"
-
-    def __init__(self, settings: MoodSettings | None = None) -> None:
-        self.settings = settings or MoodSettings()
 
     @classmethod
     def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:

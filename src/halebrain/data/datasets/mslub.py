@@ -44,10 +44,8 @@ class MslubSource(Source):
     """Reads every contrast of every patient in one version; age and sex where `patient_info.csv` is there."""
 
     Settings = MslubSettings
+    settings: MslubSettings
     layout = "MSLUB's patients (patient01/patient01_FLAIR.nii.gz or coregistered/patient01/FLAIR.nii.gz)"
-
-    def __init__(self, settings: MslubSettings | None = None) -> None:
-        self.settings = settings or MslubSettings()
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan of the version asked for; report the patients without mask or lesion."""

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import column, parse_age, parse_sex, read_rows, the_one
+from halebrain.data.datasets.tables import column, parse_age, read_rows, sex_of, the_one
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree, label
@@ -31,7 +31,6 @@ _NAMED = 3
 _List = tuple[str, str, int | None]
 _SCAN = rf"(?:Train|Test)/([^/]+)/((?i:t1|t2|flair|t1ce|pd))/([^/]+)_(?i:\2)({NIFTI})"
 _MODALITIES = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR", "t1ce": "T1ce", "pd": "PDw"}
-_SEX_CODES = {"1": "M", "2": "F"}
 
 
 class SplitFiles:
@@ -156,10 +155,8 @@ class PublishedSource(Source):
     """Reads every scan of the shared data with brain mask, annotation, age and sex; splits only when asked for."""
 
     Settings = PublishedSettings
+    settings: PublishedSettings
     layout = "the paper's preprocessed data (Train/ixi/t1/IXI002-Guys-0828_t1.nii.gz, Test/Brats21/t1, splits)"
-
-    def __init__(self, settings: PublishedSettings | None = None) -> None:
-        self.settings = settings or PublishedSettings()
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report missing masks, listed subjects without a scan, and what the splits share."""
@@ -178,7 +175,7 @@ class PublishedSource(Source):
             subject, parts = label(name["subject"]), name.groupdict()
             seen.add((entry.name, subject))
             base = path.parents[1]
-            mask = tree.first(*(base / "mask" / f"{stem}_mask{end}" for end in (suffix, ".nii.gz", ".nii")))
+            mask = tree.image(base / "mask" / f"{stem}_mask", ending=suffix)
             lesion = tree.first(*(base / "seg" / f"{stem}_seg{end}" for end in (suffix, ".nii.gz")))
             for what, file in (("brain mask", mask), ("segmentation", lesion)):
                 if file is None and (what == "brain mask" or entry.pathology != "healthy"):
@@ -196,7 +193,7 @@ class PublishedSource(Source):
                     pathology=entry.pathology,
                     site=_site(parts.get("site")) or entry.site,
                     age=the_one(parse_age(column(row, "age")) for row in rows),
-                    sex=_sex(rows),
+                    sex=the_one(sex_of(row) for row in rows),
                 )
             )
         self._report_splits(files, splits, seen, draft)
@@ -220,13 +217,3 @@ class PublishedSource(Source):
 def _site(text: str | None) -> str | None:
     """Return a site as the source of the original data set writes it: cohort R034 of ATLAS stands small in names."""
     return text.upper() if text and re.fullmatch(r"r\d+", text) else text
-
-
-def _sex(rows: list[Row]) -> str | None:
-    """Return the sex that all rows agree on, whether given as a word or by IXI's code."""
-    said = set()
-    for row in rows:
-        text = next((value for key, value in row.items() if key.lower().startswith("sex")), "")
-        said.add(_SEX_CODES.get(text.removesuffix(".0"), parse_sex(text)))
-    said.discard(None)
-    return said.pop() if len(said) == 1 else None

@@ -65,11 +65,9 @@ class TableSource(Source):
     """
 
     Settings = TableSettings
+    settings: TableSettings
     layout = "a CSV or TSV with a row a scan (columns subject, image, modality)"
     walks: ClassVar[bool] = False
-
-    def __init__(self, settings: TableSettings | None = None) -> None:
-        self.settings = settings or TableSettings()
 
     @classmethod
     def with_modality(cls, settings: dict[str, Any], modality: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.registry import suggestion
@@ -13,8 +14,10 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import Row, parse_number, read_table
 from halebrain.io.tree import label
 
+T = TypeVar("T")
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
+_SEX_CODES = {"1": "M", "2": "F"}
 _HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
 ALIASES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
@@ -121,7 +124,13 @@ def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
     return "healthy" if text.lower() in _HEALTHY | {word.lower() for word in healthy} else text or None
 
 
-def the_one(values: Iterable[float | None]) -> float | None:
+def sex_of(row: Mapping[str, str]) -> str | None:
+    """Return the sex in the first column whose name begins with "sex", as a word or by IXI's codes (1 = M, 2 = F)."""
+    text = next((value for name, value in row.items() if name.lower().startswith("sex")), "")
+    return _SEX_CODES.get(text.removesuffix(".0"), parse_sex(text))
+
+
+def the_one(values: Iterable[T | None]) -> T | None:
     """Return the value that all rows of a person agree on, `None` if they differ or are empty."""
     said = {value for value in values if value is not None}
     return said.pop() if len(said) == 1 else None

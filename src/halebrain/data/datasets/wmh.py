@@ -34,10 +34,8 @@ class WmhSource(Source):
     """Reads FLAIR and T1 of every patient; the scanner's folder is the site and part of the subject's name."""
 
     Settings = WmhSettings
+    settings: WmhSettings
     layout = "the WMH challenge (Utrecht/0/pre/FLAIR.nii.gz beside Utrecht/0/wmh.nii.gz)"
-
-    def __init__(self, settings: WmhSettings | None = None) -> None:
-        self.settings = settings or WmhSettings()
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report the patients that lack a contrast or the mask."""
@@ -45,7 +43,7 @@ class WmhSource(Source):
         for path, found in tree.match(rf"([^/]+)/(\d+)/{self.settings.part}/(FLAIR|T1){NIFTI}"):
             scanner, number, contrast = found.groups()
             patient = path.parents[1]
-            lesion = tree.first(patient / "wmh.nii.gz", patient / "wmh.nii")
+            lesion = tree.image(patient / "wmh")
             name = tree.relative(patient)
             if name not in found_of and lesion is None:
                 draft.report(name, "no wmh.nii.gz; its scans are listed without a lesion")
