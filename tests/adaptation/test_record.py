@@ -1,7 +1,7 @@
 """What an adapted model says of itself."""
 
 from halebrain.adaptation.record import adapted_about
-from halebrain.models.about import About
+from halebrain.models.bundle_files import About
 
 ABOUT = About(
     licence="CC-BY-4.0",

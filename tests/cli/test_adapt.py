@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from halebrain.io.manifest import Manifest
-from halebrain.models.about import About
 from halebrain.models.bundle import load_bundle, save_bundle
-from halebrain.models.bundle_files import store_about
+from halebrain.models.bundle_files import About, store_about
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

@@ -7,9 +7,8 @@ import pytest
 
 import halebrain
 from halebrain.io.manifest import Manifest
-from halebrain.models.about import About
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_files import store_about
+from halebrain.models.bundle_files import About, store_about
 
 PATIENT = [("p", "FLAIR", "test", "ms")]
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from halebrain.models.about import About
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_files import store_about
+from halebrain.models.bundle_files import About, store_about
 from halebrain.models.encoder_file import load_encoder
 
 # Lightning warns about the machine, not about the run.

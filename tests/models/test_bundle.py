@@ -9,7 +9,6 @@ import torch
 
 from halebrain.core.errors import CannotWriteError, ConfigError, DataError, MissingInputError
 from halebrain.core.random import draw_seeds, make_generator
-from halebrain.models.about import About
 from halebrain.models.bundle import (
     Bundle,
     ModelConfig,
@@ -19,7 +18,7 @@ from halebrain.models.bundle import (
     read_summary,
     save_bundle,
 )
-from halebrain.models.bundle_files import sealed_text, store_about, store_calibration
+from halebrain.models.bundle_files import About, sealed_text, store_about, store_calibration
 from halebrain.models.card import model_card
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}

@@ -10,8 +10,8 @@ from halebrain.adaptation.scans import AdaptScans
 from halebrain.core.config import portable_dump
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import ScanRecord
-from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
+from halebrain.models.bundle_files import About
 
 
 def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:

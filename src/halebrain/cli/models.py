@@ -128,9 +128,8 @@ def describe(
     from dataclasses import replace
 
     from halebrain.core.config import parse_config
-    from halebrain.models.about import About
     from halebrain.models.bundle import load_bundle
-    from halebrain.models.bundle_files import store_about
+    from halebrain.models.bundle_files import About, store_about
     from halebrain.models.card import model_card
 
     weak = dict(limit.partition("=")[::2] for limit in limits or ())

@@ -21,13 +21,13 @@ import halebrain
 from halebrain.core.config import Config, dump_yaml, parse_config, parse_yaml
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.files import atomic_folder
-from halebrain.models.about import About
 from halebrain.models.bundle_files import (
     CARD,
     CONFIG,
     FORMAT,
     MANIFEST,
     WEIGHTS,
+    About,
     checked_manifest,
     model_hash,
     read_files,

@@ -1,4 +1,4 @@
-"""The files of a model bundle: their names, how they are read, checked to the byte, and changed without networks."""
+"""The files of a model bundle: their names, what they state, how they are read, checked to the byte, and changed."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from halebrain.core.config import Config
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import atomic_folder, write_text
-from halebrain.models.about import About
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
@@ -22,6 +22,26 @@ _LATER = ("about",)
 """Keys that a manifest may lack, as bundles of earlier versions do."""
 _MOST_BYTES, _MOST_TEXT = 16 << 30, 64 << 20
 """No bundle file is larger than this when unpacked."""
+
+
+class About(Config):
+    """What users and distributors of the weights must know; it is stored in the model.
+
+    Args:
+        licence: SPDX identifier of the licence of the weights ("CC-BY-4.0").
+        citation: How to cite them, one line.
+        authors: Who made them.
+        data: Training data in words: data sets, with their licences.
+        figures: Performance figures, one line each: on which scans, and the command that computes it.
+        limits: Known limits by modality, in words; results on such scans carry them as a flag.
+    """
+
+    licence: str = Field(min_length=1)
+    citation: str = Field(min_length=1)
+    authors: tuple[str, ...] = Field(min_length=1)
+    data: str = Field(min_length=1)
+    figures: tuple[str, ...] = ()
+    limits: dict[str, str] = Field(default_factory=dict)
 
 
 class _Stage(BaseModel):

@@ -4,8 +4,8 @@ from typing import Any
 
 from halebrain.core.about import NOTICE
 from halebrain.core.wording import counted
-from halebrain.models.about import About
 from halebrain.models.bundle import Bundle
+from halebrain.models.bundle_files import About
 from halebrain.models.segmentation import Segmenter
 
 _CITATION = (

@@ -15,8 +15,8 @@ from halebrain.data.samplers import Sampler, build_sampler
 from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
 from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.about import About
 from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.bundle_files import About
 from halebrain.models.ensemble import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
