@@ -39,18 +39,18 @@ class Config(BaseModel):
 
 
 class GrowingConfig(Config):
-    """A section that may gain options: those in `LATER` are left out of a dump while they are at their default.
+    """A section that may gain options: those in `ADDED_FIELDS` are left out of a dump while they are at their default.
 
     A run is known by the hash of its dump, so one that began before an option existed goes on after it.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset()
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         dump: dict[str, Any] = handler(self)
         fields = type(self).model_fields
-        return {k: v for k, v in dump.items() if k not in self.LATER or getattr(self, k) != fields[k].default}
+        return {k: v for k, v in dump.items() if k not in self.ADDED_FIELDS or getattr(self, k) != fields[k].default}
 
 
 C = TypeVar("C", bound=Config)

@@ -1,4 +1,4 @@
-"""From a continuous map to a mask, by the same rule for writing and for evaluation; and the overlap of two masks."""
+"""From a continuous map to a mask, by the same rule for writing and for evaluation; and parts of masks."""
 
 from dataclasses import dataclass
 
@@ -38,3 +38,9 @@ def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel
 def dice(one: MaskArray, other: MaskArray) -> float:
     """Return the Dice overlap of two masks, 0 to 1; 0 where both are empty."""
     return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
+
+
+def largest_component(mask: MaskArray, *, corners: bool = False) -> MaskArray:
+    """Return the largest connected component (6 neighbours, with `corners` 26); an empty mask is returned unchanged."""
+    labels, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3 if corners else 1))
+    return mask if count == 0 else np.asarray(labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1)

@@ -83,7 +83,7 @@ class AugmentationConfig(GrowingConfig):
             (0 in the paper).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"affine", "noise", "resolution", "window"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"affine", "noise", "resolution", "window"})
 
     gamma: Probability = Field(default=0.5, ge=0, le=1)
     bias_field: Probability = Field(default=0.25, ge=0, le=1)

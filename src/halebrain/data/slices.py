@@ -52,7 +52,7 @@ class DataConfig(GrowingConfig):
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"more_manifests", "more_weight", "sampling", "workers"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"more_manifests", "more_weight", "sampling", "workers"})
 
     manifest: Path | None = None
     more_manifests: tuple[Path, ...] = ()

@@ -117,7 +117,7 @@ class PostprocessingConfig(GrowingConfig):
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset(
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset(
         {"through_plane_mm", "around_mm", "through_plane_by_contrast", "mirror"}
     )
 

@@ -66,7 +66,7 @@ def sidecars(provenance: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 def _origin(provenance: dict[str, Any]) -> dict[str, Any]:
     place = provenance.get("input_in_dataset")
     uri = None if place is None else f"bids:{RAW}:{place}"
-    return _said(
+    return _without_none(
         Sources=None if uri is None else [uri],
         SpatialReference=uri or "orig",
         SoftwareName="HaleBrain",
@@ -78,7 +78,7 @@ def _origin(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def _model(provenance: dict[str, Any]) -> dict[str, Any]:
     sha256 = provenance.get("model_sha256")
-    return _said(
+    return _without_none(
         ModelName=provenance.get("model"),
         # A model has no number; what it is, its hash says.
         ModelVersion=None if sha256 is None else sha256[:12],
@@ -91,14 +91,14 @@ def _model(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def _threshold(provenance: dict[str, Any]) -> dict[str, Any]:
     threshold = provenance.get("threshold", {})
-    return _said(
+    return _without_none(
         Threshold=threshold.get("value"),
         ThresholdMethod=threshold.get("name"),
         MinimumLesionVolumeMm3=threshold.get("min_lesion_mm3"),
     )
 
 
-def _said(**entries: Any) -> dict[str, Any]:
+def _without_none(**entries: Any) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value is not None}
 
 

@@ -18,7 +18,7 @@ FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
 _HASHED = (WEIGHTS, CONFIG, CARD)
 _SEALED = ("format", "files", "versions", "training", "calibration")
-_LATER = ("about",)
+_ADDED_KEYS = ("about",)
 """Keys that a manifest may lack, as bundles of earlier versions do."""
 _MOST_BYTES, _MOST_TEXT = 16 << 30, 64 << 20
 """No bundle file is larger than this when unpacked."""
@@ -139,7 +139,7 @@ def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
         hashes, version = manifest["files"], manifest["format"]
-        sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _LATER if key in manifest))}
+        sealed = {key: manifest[key] for key in (*_SEALED, *(key for key in _ADDED_KEYS if key in manifest))}
         changed = manifest["sha256"] != _content_hash(sealed) or len(manifest) != len(sealed) + 1
         _Stated.model_validate(manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -57,7 +57,7 @@ class SegmenterConfig(GrowingConfig):
             half of the brain needs hundreds of steps to unlearn it (Lin et al. 2017, section 4.1).
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "contrasts", "prior"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "contrasts", "prior"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8

@@ -55,7 +55,7 @@ class PreprocessingConfig(GrowingConfig):
         template_mask: Brain mask of `template`; `None` = it is stripped.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"template", "template_mask"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"template", "template_mask"})
 
     shape: tuple[int, int, int] = (96, 96, 80)
     spacing_mm: float = Field(default=2.0, gt=0)

@@ -155,14 +155,14 @@ def _shown(row: CohortRow, columns: Sequence[_Column]) -> dict[str, Any]:
         "name": row.name,
         "page": row.page,
         "picture": row.picture,
-        "cells": [(column.title, _said(about.get(column.key), column.form)) for column in columns],
+        "cells": [(column.title, _format_cell(about.get(column.key), column.form)) for column in columns],
         "flags": row.flags,
         "stop": stop,
         "modality": str(about.get("threshold", {}).get("modality") or ""),
     }
 
 
-def _said(value: object, form: str) -> str:
+def _format_cell(value: object, form: str) -> str:
     known = number(value)
     return "–" if known is None else form.format(known)
 

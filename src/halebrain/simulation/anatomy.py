@@ -48,7 +48,7 @@ class AnatomyParams(GrowingConfig):
         base: Name of the anatomy that is deformed; `None` = the template's.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"base"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"base"})
 
     age: float
     scale: tuple[float, float, float]

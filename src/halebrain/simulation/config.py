@@ -34,7 +34,7 @@ class CohortConfig(GrowingConfig):
             cohort beside another one needs a prefix, and has other people.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix"})
 
     healthy: int = 20
     patients: int = 5

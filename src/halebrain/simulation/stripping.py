@@ -4,6 +4,7 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.config import Config
+from halebrain.core.mask import largest_component
 from halebrain.core.random import make_generator
 from halebrain.simulation.anatomy import Anatomy
 from halebrain.simulation.fields import coordinates_mm, smooth_noise
@@ -61,11 +62,7 @@ def stripped_mask(anatomy: Anatomy, params: StrippingParams) -> torch.Tensor:
         limit = limit - _STEP_MM
         kept = (height <= limit.clamp(-5, 7)) & scanned
     # Extractors keep only the largest component.
-    labels, count = ndimage.label(kept.numpy())
-    if count > 1:
-        sizes = ndimage.sum_labels(kept.numpy(), labels, index=range(1, count + 1))
-        kept = torch.from_numpy(labels == 1 + int(sizes.argmax()))
-    return kept
+    return torch.from_numpy(largest_component(kept.numpy()))
 
 
 def add_rim(image: torch.Tensor, anatomy: Anatomy, params: StrippingParams, brightest: float) -> torch.Tensor:

@@ -34,7 +34,7 @@ class Threshold(GrowingConfig):
             or was stored before this was.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_share"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_share"})
 
     value: float
     method: str
@@ -59,7 +59,7 @@ class Calibration(GrowingConfig):
             "MODALITY@NAME".
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_scores"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_scores"})
 
     default: str
     thresholds: dict[str, Threshold]

@@ -43,7 +43,7 @@ class ReconstructorTraining(GrowingConfig):
         seed: Seed of weights, batches, augmentation and noise.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"start"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"start"})
 
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")

@@ -56,7 +56,7 @@ class SegmenterTraining(GrowingConfig):
         seed: Seed of weights, batches, anomalies and noise.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"pairs", "start"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"pairs", "start"})
 
     data: DataConfig = DataConfig()
     n_annotated: int | None = Field(default=None, ge=1)

@@ -111,8 +111,8 @@ class ViewedScan:
         known = read_review(self.names.review)
         return {
             "mask_sha256": self.mask.sha256,
-            "decisions": _told(decisions_on(known, self.findings, self.mask.sha256)),
-            "earlier": _told(earlier_decisions(known, self.findings, self.mask.sha256)),
+            "decisions": _decisions_json(decisions_on(known, self.findings, self.mask.sha256)),
+            "earlier": _decisions_json(earlier_decisions(known, self.findings, self.mask.sha256)),
             "segmentation": self.names.segmentation.is_file(),
         }
 
@@ -131,7 +131,7 @@ def review_count(page: Path) -> str:
     return f"{sum(d.decision != OPEN for d in own.values())} of {len(scan.findings)} reviewed"
 
 
-def _told(decisions: dict[int, Decision]) -> dict[str, dict[str, Any]]:
+def _decisions_json(decisions: dict[int, Decision]) -> dict[str, dict[str, Any]]:
     return {
         str(number): {
             "decision": d.decision,

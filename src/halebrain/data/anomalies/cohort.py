@@ -37,7 +37,7 @@ class CohortAnomalySettings(GrowingConfig):
         border: Fraction of the full change below which the soft border of a lesion is left out, as raters would.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"fluid", "masks", "border"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"fluid", "masks", "border"})
 
     probability: float = Field(default=0.5, ge=0, le=1)
     diseases: tuple[str, ...] = ("ms", "stroke", "tumour", "wmh")

@@ -95,12 +95,12 @@ class SplitFiles:
                 ("train", "val", "training and validation list share subjects"),
             ):
                 shared = {_of(k): _get(lists, first, k) & _get(lists, second, k) for k in each}
-                yield from _told(name, text, shared, "; each is kept in test, else in validation, only")
+                yield from _format_shared(name, text, shared, "; each is kept in test, else in validation, only")
             pairs = {
                 f" of folds {i} and {j}": _get(lists, "val", i) & _get(lists, "val", j)
                 for i, j in combinations(folds, 2)
             }
-            yield from _told(name, "validation lists share subjects", pairs, "")
+            yield from _format_shared(name, "validation lists share subjects", pairs, "")
 
 
 def _of(fold: int | None) -> str:
@@ -111,7 +111,7 @@ def _get(lists: dict[tuple[str, int | None], set[str]], split: str, fold: int | 
     return lists.get((split, fold)) or lists.get((split, None)) or set()
 
 
-def _told(name: str, text: str, shared: dict[str, set[str]], remedy: str) -> Iterator[tuple[str, str]]:
+def _format_shared(name: str, text: str, shared: dict[str, set[str]], remedy: str) -> Iterator[tuple[str, str]]:
     counts = [f"{len(subjects)}{where}" for where, subjects in shared.items() if subjects]
     everyone = sorted(set().union(*shared.values()))
     if counts:

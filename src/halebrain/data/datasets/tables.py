@@ -186,12 +186,12 @@ def add_people(manifest: Manifest, table: Path, columns: Mapping[str, str] | Non
         own = people.get((subject, label(record.session or ""))) or people.get((subject, ""))
         if own is None:
             problems[f"sub-{record.subject}: not in {table.name}"] = None
-        said = {name: _said(own or [], found[name], name) for name in known}
+        said = {name: _parsed_values(own or [], found[name], name) for name in known}
         records.append(_filled(record, said, problems, table))
     return SourceResult(replace(manifest, records=tuple(records)), tuple(problems))
 
 
-def _said(rows: list[Row], theirs: str, ours: str) -> set[object]:
+def _parsed_values(rows: list[Row], theirs: str, ours: str) -> set[object]:
     """Return every value that the rows give; more than one is a contradiction."""
     return {value for row in rows if row[theirs] and (value := _PARSERS[ours](row[theirs])) is not None}
 

@@ -59,7 +59,7 @@ def read_header(opener: Opener, path: Path, title: str) -> Any:
     Raises:
         DataError: It is damaged, something else, or does not hold one real number a voxel.
     """
-    with _told(path, title), opener() as image:
+    with _translate_errors(path, title), opener() as image:
         kind = image.get_data_dtype()
         if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
             raise DataError(
@@ -79,7 +79,7 @@ def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
     Raises:
         DataError: It is damaged or cut off.
     """
-    with _told(path, title), opener() as image:
+    with _translate_errors(path, title), opener() as image:
         data = np.asanyarray(image.dataobj, dtype=np.float32)
         _read_to_the_end(image)
         return data.reshape(without_trailing_ones(data.shape), order="A")
@@ -135,7 +135,7 @@ def _stream(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _told(path: Path, title: str) -> Iterator[None]:
+def _translate_errors(path: Path, title: str) -> Iterator[None]:
     """Report in one line why a file is unreadable."""
     try:
         # A damaged header makes nibabel and numpy warn too; what they warn of is checked after this.

@@ -33,7 +33,7 @@ class DiffusionSettings(GrowingConfig):
             its conditioning can then reproduce a lesion. Differs from paper: there both are healthy in training.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"heals"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"heals"})
 
     unet: UNetConfig = UNetConfig()
     conditioning: Conditioning = "none"

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.home import named_path
+from halebrain.core.mask import largest_component
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
 from halebrain.preprocessing.brain.command import learned_device
@@ -86,12 +87,12 @@ def _outline(volume: Volume, paths: tuple[Path, Path]) -> MaskArray:
     mask: MaskArray = np.zeros(volume.shape, dtype=bool)
     if not high > low:
         return mask
-    coarse = _largest(_run(paths[0], small, low, high) > 0.5)
+    coarse = largest_component(_run(paths[0], small, low, high) > 0.5, corners=True)
     box = _box(coarse, volume.shape)
     if box is None:
         return mask
     fine = _run(paths[1], _nearest(data[box], _FINE), low, high)
-    inside = _largest(_nearest(fine, data[box].shape) > 0.5)
+    inside = largest_component(_nearest(fine, data[box].shape) > 0.5, corners=True)
     mask[box] = ndimage.binary_fill_holes(inside)
     return mask
 
@@ -117,12 +118,6 @@ def _box(coarse: MaskArray, shape: tuple[int, ...]) -> _Box | None:
         half = round(factor * (planes[-1] + 1 - planes[0]) * (1 + 2 * _MARGIN)) / 2
         parts.append(slice(max(0, int(centre - half)), min(size, int(centre + half))))
     return parts[0], parts[1], parts[2]
-
-
-def _largest(mask: MaskArray) -> MaskArray:
-    """Return the largest connected component, corners included."""
-    labels, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
-    return mask if count == 0 else np.asarray(labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1)
 
 
 def _run(path: Path, image: FloatArray, low: float, high: float) -> FloatArray:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
+from halebrain.core.mask import largest_component
 from halebrain.core.types import MaskArray, Volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
 
@@ -83,11 +84,9 @@ def _foreground(volume: Volume) -> tuple[MaskArray, float]:
     is_tissue = above > _BACKGROUND_SHARE * np.percentile(positive, 99)
     # Opening cuts threads (dura, noise) that would join the brain to something else.
     opened = ndimage.binary_opening(is_tissue, ndimage.generate_binary_structure(3, 1))
-    labels, count = ndimage.label(opened)
-    if count == 0:
+    if not opened.any():
         return np.zeros(volume.shape, dtype=bool), 0.0
-    largest = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    near = ndimage.binary_dilation(largest, ndimage.generate_binary_structure(3, 1))
+    near = ndimage.binary_dilation(largest_component(opened), ndimage.generate_binary_structure(3, 1))
     mask: MaskArray = ndimage.binary_fill_holes(near & is_tissue)
     outside = ~mask
     emptiness = float((np.abs(above[outside]) <= 1e-6 * max(1.0, abs(float(above.max())))).mean())

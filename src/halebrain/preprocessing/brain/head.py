@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from halebrain.core.mask import largest_component
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.brain.prior import BrainPrior
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
@@ -49,10 +50,7 @@ def head_mask(volume: Volume) -> MaskArray:
     border = border[border > 0]
     noise = float(np.percentile(border, 90)) if border.size > 50 else 0.0
     opened = ndimage.binary_opening(data > min(max(0.1 * bright, 1.5 * noise), 0.3 * bright))
-    labels, count = ndimage.label(opened)
-    if count == 0:
-        return np.zeros(volume.shape, dtype=bool)
-    largest = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    largest = largest_component(opened)
     # Air in sinuses and ears is open to the outside in one slice and closed in the next.
     closed = ndimage.binary_closing(np.pad(largest, 6), iterations=5)[6:-6, 6:-6, 6:-6]
     filled = np.stack([ndimage.binary_fill_holes(closed[:, :, k]) for k in range(closed.shape[2])], axis=2)

@@ -14,6 +14,7 @@ from scipy import ndimage
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.home import halebrain_home, named_path
 from halebrain.core.leftovers import scratch_folder
+from halebrain.core.mask import largest_component
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
@@ -98,11 +99,7 @@ def _by_network(volume: Volume, weights: Path) -> MaskArray:
         image = torch.from_numpy(conformed.image)[None, None].to(device)
         distance = network(image)[0, 0].cpu().numpy()
     inside = conformed.to_native(distance) < _BORDER_MM
-    labels, count = ndimage.label(inside)
-    if count == 0:
-        return inside
-    largest = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    mask: MaskArray = ndimage.binary_fill_holes(largest)
+    mask: MaskArray = ndimage.binary_fill_holes(largest_component(inside))
     return mask
 
 
