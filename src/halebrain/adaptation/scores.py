@@ -16,9 +16,9 @@ from halebrain.evaluation.curve import Curve
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import ScanRecord
-from halebrain.io.volume import read_mask, read_volume
+from halebrain.io.volume import read_mask
 from halebrain.models.segmentation import Segmenter
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
 from halebrain.training.loop import Weights
 
@@ -51,8 +51,7 @@ class JudgedScan(AnnotatedScan):
 
 def open_judged(predictor: Resegmenter, record: ScanRecord) -> JudgedScan:
     """Read a prepared scan and its truth."""
-    volume = read_volume(record.image)
-    scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+    volume, scan = open_record(predictor.preprocessor, record)
     lesion = np.zeros_like(scan.brain_mask)
     if record.lesion is not None and not record.is_healthy:
         lesion = read_mask(record.lesion, volume)

@@ -14,9 +14,9 @@ from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.evaluation.case import Case
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.io.manifest import Manifest
-from halebrain.io.nifti import read_mask, read_volume
+from halebrain.io.nifti import read_mask
 from halebrain.preprocessing.pipeline import Preprocessor
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_record
 
 
 class PreparedScan(AnnotatedScan):
@@ -48,8 +48,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
     """
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
-        volume = read_volume(record.image)
-        scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+        volume, scan = open_record(preprocessor, record)
         if scan.qc.get("registration_failed"):
             raise DataError(
                 "a scan of a benchmark must register to the template",

@@ -26,9 +26,9 @@ from halebrain.core.random import make_generator
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import read_mask, read_volume
+from halebrain.io.nifti import read_mask
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.prepared import open_scan, read_sidecar
+from halebrain.preprocessing.prepared import open_record, read_sidecar
 
 _CACHE_VERSION = 1
 Sampling = Literal["random", "all", "level"]
@@ -284,8 +284,7 @@ def _preprocessor(config: PreprocessingConfig) -> Preprocessor:
 def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
     record, config, place = task
     preprocessor = _preprocessor(config)
-    volume = read_volume(record.image)
-    scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+    volume, scan = open_record(preprocessor, record)
     if scan.qc.get("registration_failed"):
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)

@@ -1,11 +1,10 @@
 """Result tables of a benchmark: tidy rows, one line per cell, and Markdown with the published figures."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from halebrain.evaluation.matrix import MatrixRow, MethodRun, Spread
 from halebrain.evaluation.tables import with_interval
+from halebrain.io.tables import tsv_text
 
 Published = Mapping[str, Mapping[str, tuple[float, float]]]
 """Row title → column → (⌈Dice⌉, AUPRC) in %."""
@@ -32,7 +31,7 @@ def runs_tsv(runs: Iterable[MethodRun]) -> str:
         about = (run.run, run.title, run.block, run.trained_on, count)
         for row in run.rows:
             lines.append((*about, row.scan_id, row.subject, row.pathology, row.metric, row.unit, f"{row.value:.6g}"))
-    return _tsv(lines)
+    return tsv_text(lines)
 
 
 def matrix_tsv(table: Sequence[MatrixRow]) -> str:
@@ -56,7 +55,7 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
             )
             about = (row.title, row.block, row.trained_on, count, str(row.n_runs), column, "yes" if e.seen else "no")
             lines.append((*about, *(f"{value:.6g}" for value in numbers), rate))
-    return _tsv(lines)
+    return tsv_text(lines)
 
 
 def paper_rows(
@@ -117,9 +116,3 @@ def _escaped(cell: str) -> str:
 def _percent(spread: Spread) -> str:
     std = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""
     return f"{100 * spread.mean:.1f}{std}"
-
-
-def _tsv(lines: Iterable[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, delimiter="\t", lineterminator="\n").writerows(lines)
-    return buffer.getvalue()

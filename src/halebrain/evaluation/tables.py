@@ -1,7 +1,5 @@
 """An evaluation as files: tidy TSV, JSON, Markdown and LaTeX."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from halebrain.core.files import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import INTERVAL, Interval
+from halebrain.io.tables import tsv_text
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
 
@@ -94,23 +93,17 @@ def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str
 
 
 def _tsv(evaluation: Evaluation) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(f.name for f in fields(Row))
-    for row in evaluation.rows:
-        writer.writerow(_cell(getattr(row, f.name)) for f in fields(Row))
-    return buffer.getvalue()
+    names = [f.name for f in fields(Row)]
+    return tsv_text([names, *([_cell(getattr(row, name)) for name in names] for row in evaluation.rows)])
 
 
 def _levels_tsv(evaluation: Evaluation) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
     measures = [f.name for f in fields(ReconstructionQuality)]
-    writer.writerow(["scan_id", "subject", "level", *measures])
+    rows: list[list[object]] = [["scan_id", "subject", "level", *measures]]
     for entry in evaluation.reconstruction:
         values = (_cell(getattr(entry.quality, name)) for name in measures)
-        writer.writerow([entry.scan_id, entry.subject, entry.level, *values])
-    return buffer.getvalue()
+        rows.append([entry.scan_id, entry.subject, entry.level, *values])
+    return tsv_text(rows)
 
 
 def _cell(value: object) -> object:

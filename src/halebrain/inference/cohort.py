@@ -21,7 +21,7 @@ from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.tree import LeftOut, check_name, summed_left_out
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_record
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,7 @@ def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
     Raises:
         DataError: It cannot be used; the message names it.
     """
-    volume = read_volume(record.image)
-    scan = open_scan(predictor.preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+    volume, scan = open_record(predictor.preprocessor, record)
     lesion = None if record.lesion is None else read_mask(record.lesion, volume)
     modality = standard_modality(record.modality)
     result, scan, maps = predictor.predict_scan(volume, scan, modality=modality)

@@ -1,14 +1,12 @@
 """All scans of a BIDS derivative in one table, with the dictionary of its columns."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.io.bids import read_name
-from halebrain.io.tables import parse_number, read_table
+from halebrain.io.tables import parse_number, read_table, tsv_text
 
 MISSING = "n/a"
 FAILURES = "logs"
@@ -52,11 +50,8 @@ def group_rows(derivative: Path) -> list[Row]:
 
 def group_tsv(rows: list[Row]) -> str:
     """Return the table as TSV text; what is not known is `n/a`."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(COLUMNS), delimiter="\t", lineterminator="\n", restval=MISSING)
-    writer.writeheader()
-    writer.writerows({key: MISSING if value in (None, "") else value for key, value in row.items()} for row in rows)
-    return buffer.getvalue()
+    cells = ([MISSING if (value := row.get(name)) in (None, "") else value for name in COLUMNS] for row in rows)
+    return tsv_text([list(COLUMNS), *cells])
 
 
 def _done_row(path: Path) -> Row:

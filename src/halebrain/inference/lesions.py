@@ -1,7 +1,5 @@
 """The lesion table: one row for each connected component of the anomaly mask."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +9,7 @@ from scipy import ndimage
 
 from halebrain.core.types import Affine, FloatArray, MaskArray, voxel_mm3_of
 from halebrain.inference.regions import region_of
-from halebrain.io.tables import read_table
+from halebrain.io.tables import read_table, tsv_text
 from halebrain.preprocessing.geometry import apply_affine
 
 
@@ -103,11 +101,7 @@ def lesion_table(
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:
     """Return the table as TSV text, with its header even where there is no row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(f.name for f in fields(Lesion))
-    writer.writerows(list(vars(lesion).values()) for lesion in lesions)
-    return buffer.getvalue()
+    return tsv_text([[f.name for f in fields(Lesion)], *(vars(lesion).values() for lesion in lesions)])
 
 
 def read_lesions(path: Path) -> list[dict[str, str]]:

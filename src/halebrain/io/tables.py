@@ -1,10 +1,11 @@
-"""Reading of tables: UTF-8 text with a detected delimiter and a header of unique names."""
+"""Tables: read from UTF-8 text with a detected delimiter and a header of unique names, and written as TSV text."""
 
 import codecs
 import csv
 import io
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,10 @@ def _row(cells: list[str], columns: tuple[str, ...], path: Path, line: int) -> R
         )
     filled = cells[: len(columns)] + [""] * (len(columns) - len(cells))
     return dict(zip(columns, filled, strict=True))
+
+
+def tsv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows, the header first, as TSV text; cells that need it are quoted."""
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter="\t", lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

@@ -20,7 +20,7 @@ from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import read_map, read_mask, stem_of
+from halebrain.io.volume import read_map, read_mask, read_volume, stem_of
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
@@ -270,6 +270,16 @@ def open_scan(
         _log.warning("%s: %s", image.name, note)
     mask = None if brain_mask is None else read_mask(brain_mask, volume, notes)
     return preprocessor.run(volume, brain_mask=mask, space=space, begin=begin)
+
+
+def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume, WorkingScan]:
+    """Return a scan of a manifest as it was read, and preprocessed; a prepared one is used unchanged.
+
+    Raises:
+        DataError: The scan cannot be used, or was prepared with other settings.
+    """
+    volume = read_volume(record.image)
+    return volume, open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
 
 
 def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:

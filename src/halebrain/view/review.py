@@ -1,7 +1,5 @@
 """The table of a reader's decisions on the findings of a detection, with mask and time."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -10,7 +8,7 @@ from typing import Self
 
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
-from halebrain.io.tables import read_table
+from halebrain.io.tables import read_table, tsv_text
 from halebrain.report.findings import Finding
 from halebrain.view.messages import DECISIONS
 
@@ -143,11 +141,7 @@ def write_review(path: Path, decisions: Iterable[Decision]) -> None:
     Raises:
         CannotWriteError: The folder cannot be written.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(list(vars(decision).values()) for decision in decisions)
-    write_text(path, buffer.getvalue())
+    write_text(path, tsv_text([COLUMNS, *(vars(decision).values() for decision in decisions)]))
 
 
 def with_decision(known: Sequence[Decision], new: Decision) -> list[Decision]:
