@@ -168,6 +168,7 @@ def run_calibration(
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
     from halebrain.models.bundle_store import copy_bundle, store_calibration
+    from halebrain.thresholds.calibration import read_calibration
 
     if len(rows) == 0:
         raise MissingInputError(
@@ -178,7 +179,7 @@ def run_calibration(
     source = _source(model, output)
     bundle = load_bundle(source)
     options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
-    before = options.read_calibration(bundle) if add or name is not None else None
+    before = read_calibration(bundle) if add or name is not None else None
     if add:
         check_addition(rows, before, name)
     check_default(default, rows, before, name)

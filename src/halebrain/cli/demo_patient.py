@@ -86,21 +86,25 @@ def run_patient_demo(
         UsageError: There is no such disease.
         CannotWriteError: The folder holds a demo of another patient.
     """
-    from halebrain.cli.detect import load_predictor
-    from halebrain.cli.detecting import detect_scan
-    from halebrain.cli.scan_steps import each_scan
+    from halebrain.cli.options import echo_message
     from halebrain.inference.cohort import ScanInput
+    from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+    from halebrain.workflows.scan_steps import each_scan
 
     if overwrite:
         _clear(output)
     patient = _patient(output / "patient", pathology, spacing_mm, seed)
-    predictor, choice = load_predictor(None, threshold, "auto", None, device, seed=seed)
+    detector = load_detector(
+        DetectSettings(
+            threshold=threshold, brain=None, seed=seed, device=device, overwrite=overwrite, notify=echo_message
+        )
+    )
     # As a stranger's scans: without the brain mask and the placement that the manifest knows.
     scans = [ScanInput(record.image, record.scan_id, modality=record.modality) for record in patient]
-    for scan, steps in each_scan(scans, predictor):
-        detect_scan(predictor, scan, output / "detection", choice=choice, overwrite=overwrite, steps=steps)
+    for scan, steps in each_scan(scans, detector.predictor):
+        detect_scan(detector, scan, output / "detection", steps=steps)
     judged = [_judge(record, output / "detection") for record in patient]
-    return _write_page(output, pathology, judged, predictor), judged
+    return _write_page(output, pathology, judged, detector.predictor), judged
 
 
 def _clear(output: Path) -> None:

@@ -137,18 +137,24 @@ def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> Non
 
 
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
-    from halebrain.cli.detecting import detect_scan
     from halebrain.cli.scoring import run_evaluation
     from halebrain.evaluation.tables import write_evaluation
     from halebrain.inference.cohort import ScanInput, score_manifest
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
     from halebrain.report.evaluation_page import write_evaluation_page
-    from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
+    from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
 
-    bundle = load_bundle(model)
-    predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    point = ThresholdSelector(options.read_calibration(bundle))
+    detector = load_detector(
+        DetectSettings(
+            model=model,
+            min_lesion_mm3=_SMALLEST_MM3,
+            brain=None,
+            seed=seed,
+            device=device,
+            overwrite=True,
+            notify=options.echo_message,
+        )
+    )
+    predictor, point = detector.predictor, detector.options.point
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     failures = Failures(None)
@@ -159,8 +165,7 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    choice = DetectionOptions(point, min_lesion_mm3=_SMALLEST_MM3)
-    detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
+    detect_scan(detector, shown, output / "detection")
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
     return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
 
@@ -176,9 +181,9 @@ def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:
 def _write_page(
     output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
 ) -> Path:
-    from halebrain.cli.scan_mosaic import scan_mosaic
     from halebrain.report.figures import save_figure
     from halebrain.report.page import Page, write_page
+    from halebrain.workflows.pages import scan_mosaic
 
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
     picture = scan_mosaic(

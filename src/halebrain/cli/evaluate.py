@@ -170,6 +170,7 @@ def _evaluate_model(
     from halebrain.inference.predictor import Predictor
     from halebrain.io.manifest import Manifest
     from halebrain.models.store import load_model
+    from halebrain.thresholds.calibration import read_calibration
     from halebrain.thresholds.choose import ThresholdSelector
 
     table = Manifest.read(manifest)
@@ -177,7 +178,7 @@ def _evaluate_model(
     rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
     rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
     bundle = load_model(model)
-    point = ThresholdSelector(options.read_calibration(bundle), threshold)
+    point = ThresholdSelector(read_calibration(bundle), threshold)
     predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
     how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
     how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None

@@ -1,10 +1,7 @@
 """Options that mean the same in every command."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +10,11 @@ from typer.core import TyperCommand
 
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
-from halebrain.core.leftovers import new_scratch_folder
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.registry import suggestion
 
 if TYPE_CHECKING:
     from halebrain.io.manifest import Manifest
-    from halebrain.models.bundle import Bundle
-    from halebrain.thresholds.calibration import Calibration
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
@@ -87,6 +81,11 @@ class ListCommand(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
+def echo_message(text: str) -> None:
+    """Print a message of a workflow on stderr."""
+    typer.echo(f"halebrain: {text}", err=True)
+
+
 def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
     """Apply the process-wide options."""
     from halebrain.core.progress import SETTINGS
@@ -97,55 +96,6 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
 
         torch.set_num_threads(threads)
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
-
-
-@contextmanager
-def temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Let temporary files of this process and of those that it starts lie in `folder`; `None` = where they always do.
-
-    Raises:
-        CannotWriteError: The folder cannot be made.
-    """
-    if folder is None:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        inner = new_scratch_folder(folder)
-    except OSError as error:
-        raise CannotWriteError(
-            "--work-dir must be writable",
-            received=error.strerror or error,
-            where=folder,
-            remedy="choose another folder",
-        ) from error
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = tempfile.tempdir = str(inner)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = None
-        os.environ.pop("TMPDIR")
-        if before is not None:
-            os.environ["TMPDIR"] = before
-        shutil.rmtree(inner, ignore_errors=True)
-
-
-def check_dicom_out(images: Sequence[Path]) -> None:
-    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed.
-
-    Raises:
-        UsageError: A scan did not come as DICOM.
-        UnavailableError: highdicom is not installed.
-    """
-    from halebrain.io.dicom.segmentation import check_highdicom
-    from halebrain.io.formats import FORMATS
-    from halebrain.io.volume import format_of
-
-    check_highdicom()
-    for image in images:
-        if format_of(image) is not FORMATS.get("dicom"):
-            raise UsageError("--dicom-seg needs DICOM scans", received=image.name, remedy="remove it")
 
 
 def refuse_without_effect(
@@ -216,13 +166,3 @@ def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
             where=rows.source or "manifest",
             remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
         )
-
-
-def read_calibration(bundle: "Bundle") -> "Calibration | None":
-    """Return the thresholds stored in a model, or `None` where it has none."""
-    from halebrain.core.config import parse_config
-    from halebrain.thresholds.calibration import Calibration
-
-    if not bundle.calibration:
-        return None
-    return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
