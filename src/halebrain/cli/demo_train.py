@@ -128,20 +128,21 @@ def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
 
 
 def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> None:
-    from halebrain.cli.calibrate import run_calibration
+    from halebrain.workflows.calibrate import CalibrateSettings, run_calibration
 
     rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
     failures = Failures(None)
-    run_calibration(model, rows, failures=failures, seed=seed, device=options.find_device(device))
+    settings = CalibrateSettings(seed=seed, device=device, notify=options.echo_message)
+    run_calibration(model, rows, settings, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
 
 
 def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
-    from halebrain.cli.scoring import run_evaluation
     from halebrain.evaluation.tables import write_evaluation
     from halebrain.inference.cohort import ScanInput, score_manifest
     from halebrain.report.evaluation_page import write_evaluation_page
     from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+    from halebrain.workflows.evaluate import run_evaluation
 
     detector = load_detector(
         DetectSettings(

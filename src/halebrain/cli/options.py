@@ -3,18 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.registry import suggestion
-
-if TYPE_CHECKING:
-    from halebrain.io.manifest import Manifest
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
@@ -144,25 +141,3 @@ def find_config(path: Path | None, kind: str) -> Path | None:
             remedy=suggestion(str(path), list(shipped)),
         )
     return shipped[str(path)]
-
-
-def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
-    """Stop if a subject was used to train or calibrate the model: its score would be too good.
-
-    Args:
-        rows: The scans that are asked for.
-        seen: Subject → in what it took part.
-        purpose: What must not happen to them ("evaluated").
-
-    Raises:
-        DataError: One of them was seen.
-    """
-    taken = [subject for subject in rows.subjects() if subject in seen]
-    if taken:
-        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
-        raise DataError(
-            f"a scan used in training or calibration must not be {purpose}",
-            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
-            where=rows.source or "manifest",
-            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
-        )

@@ -123,6 +123,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
     """
     from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep
     from halebrain.inference.cohort import score_scan
+    from halebrain.workflows.evaluate import refuse_seen
 
     bundle, where = predictor.bundle, rows.source or "manifest"
     if len(rows) == 0:
@@ -137,7 +138,7 @@ def run_sweep(predictor: "Predictor", rows: "Manifest", failures: Failures) -> "
             where=bundle.path or "model",
             remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
-    options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
+    refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
     learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
     sweep = FusionSweep()
 
