@@ -102,7 +102,7 @@ def test_prepare(command, faulty, manifest, tmp_path, monkeypatch):
 
     # In this process: in another one nothing is patched.
     alone = partial(parallel.map_items, workers=0)
-    monkeypatch.setattr(parallel, "map_items", lambda function, items, **_: alone(function, items))
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda function, items, **_: alone(function, items))
     code, said = command("prepare", "-i", manifest, "-o", tmp_path / "data", *RAW, *QUIET)
     assert code == 3
     found = json.loads(said.out)

@@ -10,8 +10,8 @@ from typer.core import TyperCommand
 
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import MissingInputError, UsageError
-from halebrain.core.registry import suggestion
+from halebrain.core.errors import UsageError
+from halebrain.core.shipped_configs import find_config as find_config
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
@@ -119,25 +119,3 @@ def refuse_without_effect(
         source = context.get_parameter_source(param.name or "")
         if param.name in names and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"{param.opts[0]} {rule}", received=received, remedy=remedy)
-
-
-def find_config(path: Path | None, kind: str) -> Path | None:
-    """Return the configuration file: `path` itself, or the shipped one of that name ("tiny", "demo", "paper").
-
-    Args:
-        path: What the user gave.
-        kind: How the names of its files begin: "reconstructor", "segmenter", "matrix" …
-
-    Raises:
-        MissingInputError: It is neither a file nor a shipped name.
-    """
-    if path is None or path.is_file() or path.suffix:
-        return path
-    shipped = completion.shipped_configs(kind)
-    if str(path) not in shipped:
-        raise MissingInputError(
-            "a configuration is a YAML file or the name of a shipped one",
-            received=repr(str(path)),
-            remedy=suggestion(str(path), list(shipped)),
-        )
-    return shipped[str(path)]
