@@ -9,7 +9,6 @@ A first run that loads libraries and templates is told apart.
 """
 
 import argparse
-import io
 import statistics
 import tempfile
 import time
@@ -19,8 +18,6 @@ from typing import Any
 import torch
 
 from halebrain.cli import options
-from halebrain.cli.pages import page_files
-from halebrain.cli.scan_mosaic import scan_mosaic
 from halebrain.core.progress import Stopwatch
 from halebrain.core.types import Volume
 from halebrain.inference.detection import Detection, call_anomalies, predictor_settings
@@ -31,6 +28,7 @@ from halebrain.io.volume import read_volume, stem_of
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.workflows.pages import page_files, png, scan_mosaic
 
 WHOLE, NETWORKS = "whole", "networks"
 
@@ -78,14 +76,11 @@ def write(
     """Write what the command writes."""
     with watch.step("mosaic"):
         figure = scan_mosaic(found.scan, found.maps, threshold=threshold, title=names.stem)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=110, facecolor=figure.get_facecolor())
+        picture = png(figure, dpi=110)
     called = {"value": threshold, "name": "fixed", "min_lesion_mm3": 0.0}
     provenance = settings | found.provenance() | {"scan": names.stem, "threshold": called}
     with watch.step("page"):
-        pages = page_files(
-            names, volume, found.result, found.mask, found.lesions, provenance, mosaic=picture.getvalue()
-        )
+        pages = page_files(names, volume, found.result, found.mask, found.lesions, provenance, picture=picture)
     with watch.step("writing"):
         write_detection(names, found.result, found.mask, found.lesions, provenance, pages)
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from brain_extraction import mask_on_grid, register_stripped
-from halebrain.cli.options import find_device, read_calibration
+from halebrain.core.device import find_device
 from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import read_mask, read_volume
 from halebrain.models.store import load_model
+from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
 
 CONTRASTS = {"FLAIR": ("MRHR_FLAIR_AX_*_fla", "fla"), "T2w": ("MRHR_T2_AX_*_t2", "t2"), "T1w": ("T1_AX_*_t1", "t1")}

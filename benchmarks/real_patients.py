@@ -22,16 +22,16 @@ With --manifest it writes the table of those scans and stops. From one patient t
 import argparse
 from pathlib import Path
 
-from halebrain.cli.baselines import fit_atlases
-from halebrain.cli.options import find_device, read_calibration
-from halebrain.cli.scoring import run_evaluation
+from halebrain.core.device import find_device
 from halebrain.core.failures import Failures
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord, Split
 from halebrain.models.store import load_model
+from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.workflows.evaluate import fit_atlases, run_evaluation
 
 METHODS = ("model", "segmenter alone", "reconstruction alone", "intensity rank")
 ATLAS = "atlas z-score signed"

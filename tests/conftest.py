@@ -60,7 +60,7 @@ def once(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def small_demo(once):
     """The whole method at toy size; nobody writes into it."""
-    from halebrain.cli.demo_train import QUICK, run_trained_demo
+    from halebrain.workflows.demo_training import QUICK, run_trained_demo
 
     settings = {"seed": 0, "device": "cpu", "overwrite": False}
     return SmallDemo(once("demo", lambda folder: run_trained_demo(folder, QUICK, **settings)))

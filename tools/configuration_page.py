@@ -19,9 +19,9 @@ from pydantic_core import PydanticUndefined
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.benchmark.config import MatrixConfig
-from halebrain.cli import completion
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
+from halebrain.core.shipped_configs import shipped_configs
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
 from halebrain.data.datasets import SOURCES
 from halebrain.inference.anomaly_map import PostprocessingConfig
@@ -141,7 +141,7 @@ _ONE = {"Reconstructors": "Reconstructor", "Synthetic anomalies": "Anomaly", "Da
 def _shipped() -> Iterator[str]:
     rows = []
     for kind, command in SHIPPED.items():
-        for name, path in completion.shipped_configs(kind).items():
+        for name, path in shipped_configs(kind).items():
             rows.append((code(f"{command} -c {name}"), _first_sentence(path.read_text(encoding="utf-8"))))
     yield "## Shipped configurations"
     yield "`halebrain prepare -c NAME` takes the preprocessing of the reconstructor training of that name."

@@ -182,10 +182,10 @@ def _use(path: Path, how: str, home: Path) -> None:
 
 def _load(path: Path) -> None:
     """Do what `detect` does with a model before it opens a scan."""
-    from halebrain.cli.options import read_calibration
     from halebrain.inference.detection import predictor_settings, template_and_method
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
+    from halebrain.thresholds.calibration import read_calibration
     from halebrain.thresholds.choose import ThresholdSelector
 
     found = load_bundle(path)

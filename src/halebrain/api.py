@@ -9,32 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halebrain.core.about import versions
-from halebrain.core.config import parse_config
-from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.types import MaskArray, Volume
 from halebrain.inference.cohort import ScanInput
-from halebrain.inference.detection import (
-    Detection,
-    detect_anomalies,
-    predictor_settings,
-    smallest_lesion_mm3,
-    template_and_method,
-)
+from halebrain.inference.detection import Detection, predictor_settings
 from halebrain.inference.lesions import Lesion
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import make_image
 from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
-from halebrain.preprocessing.out_of_distribution import check_contrast_label
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.thresholds.calibration import Calibration
-from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
-from halebrain.thresholds.contrast import check_modality, declared_contrast, flag_limits, inferred_contrast
-from halebrain.thresholds.percentile import working_scan_score
+from halebrain.workflows.detect import DetectSettings, find_anomalies, load_detector
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -105,41 +92,33 @@ def detect(
     """
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
-    bundle = model if isinstance(model, Bundle) else load_model(None if model is None else Path(model))
-    calibration = None
-    if bundle.calibration:
-        calibration = parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
-    point = ThresholdSelector(calibration, str(threshold))
-    check_modality(modality or "auto", calibration)
-    predictor = Predictor(bundle, device=find_device(device), seed=seed, draws=draws, brain=brain)
+    settings = DetectSettings(
+        model=None if model is None or isinstance(model, Bundle) else Path(model),
+        threshold=str(threshold),
+        modality=modality or "auto",
+        min_lesion_mm3=min_lesion_mm3,
+        brain=brain,
+        seed=seed,
+        draws=draws,
+        device=device,
+    )
+    detector = load_detector(settings, model if isinstance(model, Bundle) else None)
     notes: list[str] = []
-    volume, scan = _open(predictor, image, brain_mask, notes)
-    scan.qc["flags"] = [*notes, *scan.qc["flags"]]
-    choice = DetectionOptions(point, smallest_lesion_mm3(predictor, min_lesion_mm3), modality or "auto")
+    volume, working = _open(detector.predictor, image, brain_mask, notes)
     path = _path_of(image)
-    named = ScanInput(path or Path(), "" if path is None else stem_of(path))
-    said = declared_contrast(choice.modality, named)
-    check_contrast_label(scan.qc, None if said is None else said.name)
-    contrast = said or inferred_contrast(scan.qc)
-    flag_limits(scan.qc, bundle.limits, contrast)
-    called = choice.threshold(contrast)
-    how = {"threshold": called["value"], "min_lesion_mm3": choice.min_lesion_mm3}
-    found = detect_anomalies(predictor, volume, scan, **how, modality=contrast.name)
-    score = working_scan_score(found.maps.score, scan.brain_mask, scan.grid.spacing_mm)
+    scan = ScanInput(path or Path(), "" if path is None else stem_of(path))
+    found = find_anomalies(detector, volume, working, scan, notes=notes)
     provenance = {
         "input": Path(volume.name).name,
-        "content_sha256": scan.content.hex(),
-        "threshold": called,
-        **choice.scan_level(contrast, score),
-        **predictor_settings(predictor),
-        "model": bundle.name,
-        **template_and_method(predictor),
+        "content_sha256": working.content.hex(),
+        "threshold": found.threshold,
+        **found.scan_level,
+        **predictor_settings(detector.predictor),
         "input_notes": notes,
-        "versions": versions(),
-        "device": str(predictor.device),
-        **found.provenance(),
+        **detector.about(),
+        **found.detection.provenance(),
     }
-    return _prediction(found, provenance)
+    return _prediction(found.detection, provenance)
 
 
 def _open(predictor: Predictor, image: Any, brain_mask: Any, notes: list[str]) -> tuple[Volume, WorkingScan]:

@@ -9,12 +9,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.cli.pages import read_failures
-from halebrain.cli.scan_steps import NETWORKS, PAGE
 from halebrain.cli.view import open_server
 from halebrain.core import progress
 from halebrain.io.bids_validator import validation_errors
 from halebrain.models import store
+from halebrain.workflows.pages import read_failures
+from halebrain.workflows.scan_steps import NETWORKS, PAGE
 
 SCANS = {
     "sub-01/anat/sub-01_FLAIR": ("01", "FLAIR", "ms"),
@@ -306,7 +306,7 @@ def test_a_data_set_that_is_not_valid_is_refused_unless_told(app, validator, dat
 
 @pytest.mark.slow
 def test_without_the_validator_it_says_so(app, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("halebrain.io.bids_validator.find_validator", lambda: None)
+    monkeypatch.setattr("halebrain.workflows.bids_app.find_validator", lambda: None)
     code, said = app(tmp_path / "out", "--participant-label", "01")
     assert code == 0
     assert "halebrain[bids]" in said.err

@@ -4,15 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from halebrain.cli.calibrate import run_calibration
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import bundle_files
 from halebrain.models.store import export_model
+from halebrain.workflows.calibrate import CalibrateSettings, run_calibration
 
 
 @pytest.fixture
@@ -30,13 +29,13 @@ def rows(*subjects):
 
 def test_a_subject_of_the_training_is_refused(trained):
     with pytest.raises(DataError, match=r"must not be calibrated on, got a \(stage1\)"):
-        run_calibration(trained, rows("a", "c"), failures=Failures(None), seed=0, device=torch.device("cpu"))
+        run_calibration(trained, rows("a", "c"), CalibrateSettings(device="cpu"), failures=Failures(None))
 
 
 def test_a_subject_of_the_validation_may_take_part(trained):
     # It is looked for on disk, so it was not refused.
     with pytest.raises(MissingInputError, match=r"b\.nii"):
-        run_calibration(trained, rows("b"), failures=Failures(None), seed=0, device=torch.device("cpu"))
+        run_calibration(trained, rows("b"), CalibrateSettings(device="cpu"), failures=Failures(None))
 
 
 HEALTHY = [(f"f{n}", "FLAIR", "val", "healthy") for n in range(2)]
@@ -70,7 +69,9 @@ def test_too_few_healthy_scans_for_the_share_asked_for_are_said(command, small_m
 def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
     command, small_model, small_cohort, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("halebrain.cli.calibrating.fit_calibration", lambda *_, **__: pytest.fail("scans were scored"))
+    monkeypatch.setattr(
+        "halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: pytest.fail("scans were scored")
+    )
     export_model(small_model, tmp_path / "packed.zip")
     code, said = command("calibrate", tmp_path / "packed.zip", "--manifest", small_cohort(HEALTHY), "--no-progress")
     assert code == 2

@@ -102,7 +102,7 @@ def test_prepare(command, faulty, manifest, tmp_path, monkeypatch):
 
     # In this process: in another one nothing is patched.
     alone = partial(parallel.map_items, workers=0)
-    monkeypatch.setattr(parallel, "map_items", lambda function, items, **_: alone(function, items))
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda function, items, **_: alone(function, items))
     code, said = command("prepare", "-i", manifest, "-o", tmp_path / "data", *RAW, *QUIET)
     assert code == 3
     found = json.loads(said.out)
@@ -199,19 +199,19 @@ def test_adapt_prepares_the_others_and_learns_from_no_fewer_scans(command, fault
 
 @pytest.mark.slow
 def test_report(command, small_model, manifest, tmp_path, monkeypatch):
-    from halebrain.inference import lesions
+    from halebrain.workflows import remake_pages
 
     output = tmp_path / "out"
     look = ("detect", "-i", manifest, "-o", output, "-m", small_model, "--threshold", "0.05", *QUIET)
     assert command(*look)[0] == 0
-    read = lesions.read_lesions
+    read = remake_pages.read_lesions
 
     def fail(path):
         if "sub-ill" in path.name:
             raise ZeroDivisionError("a fault of ours")
         return read(path)
 
-    monkeypatch.setattr(lesions, "read_lesions", fail)
+    monkeypatch.setattr(remake_pages, "read_lesions", fail)
     code, said = command("report", output, *QUIET)
     assert code == 3
     found = json.loads(said.out)

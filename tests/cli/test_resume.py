@@ -105,7 +105,7 @@ def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
 @pytest.mark.slow
 def test_prepared_scans_are_not_opened(command, small_cohort, tmp_path, monkeypatch):
     alone = partial(parallel.map_items, workers=0)
-    monkeypatch.setattr(parallel, "map_items", lambda function, items, **_: alone(function, items))
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda function, items, **_: alone(function, items))
     manifest, output = small_cohort(ROWS), tmp_path / "data"
     prepare = partial(command, "prepare", "-i", manifest, "-o", output, *RAW, "--no-progress", "--json")
     code, said = prepare()

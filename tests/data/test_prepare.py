@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halebrain.cli.completion import shipped_configs
 from halebrain.cli.main import main
 from halebrain.cli.prepare import _next_step
-from halebrain.cli.preparing import read_preprocessing
 from halebrain.core.config import load_config
 from halebrain.core.errors import CannotWriteError, UsageError
 from halebrain.core.modality import guess_modality
+from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
@@ -29,6 +28,7 @@ from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.prepared import prepared_files
 from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.workflows.prepare import read_preprocessing
 
 SETTINGS = {"shape": [24, 28, 24], "spacing_mm": 8.0, "registration": "none", "bias_correction": "none"}
 CONFIG = PreprocessingConfig.model_validate(SETTINGS)
@@ -68,7 +68,9 @@ def in_process(monkeypatch):
     from halebrain.core import parallel
 
     original = parallel.map_items
-    monkeypatch.setattr(parallel, "map_items", lambda f, items, **kw: original(f, items, **{**kw, "workers": 0}))
+    monkeypatch.setattr(
+        "halebrain.workflows.prepare.map_items", lambda f, items, **kw: original(f, items, **{**kw, "workers": 0})
+    )
 
 
 @pytest.mark.slow

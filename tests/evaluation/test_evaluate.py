@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halebrain.cli.options import refuse_seen
 from halebrain.core.errors import DataError
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
+from halebrain.workflows.evaluate import refuse_seen
 
 SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
 

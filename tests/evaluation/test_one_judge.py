@@ -6,7 +6,6 @@ import pytest
 
 from halebrain.benchmark.scans import prepare
 from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
-from halebrain.cli.scoring import run_evaluation
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import evaluate_pairs
 from halebrain.evaluation.pairs import PairOptions, find_pairs
@@ -15,6 +14,7 @@ from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.workflows.evaluate import run_evaluation
 
 THRESHOLD, SMALLEST_MM3 = 0.3, 1500.0
 

@@ -9,7 +9,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from halebrain.cli.options import read_calibration
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.detection import detect_anomalies
 from halebrain.inference.predictor import Predictor
@@ -18,6 +17,7 @@ from halebrain.models import store
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import generate_cohort
+from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
 
 pytestmark = [

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.cli.pages import render
 from halebrain.core.types import FloatArray
 from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, ScanMaps, display_grid
@@ -18,6 +17,7 @@ from halebrain.report.embedding import shown_scan
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.scan_page import quality_facts, scan_html, script_json
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
+from halebrain.workflows.pages import render
 
 EVIL = "</script><script>alert(1)</script><!--"
 VOID = {"meta", "input", "img", "br", "link", "hr", "rect", "circle", "line"}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.cli.pages import render
 from halebrain.cli.view import open_server
 from halebrain.core.types import ScanResult
 from halebrain.inference.lesions import lesion_table
@@ -19,6 +18,7 @@ from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan
 from halebrain.view.server import ViewServer
+from halebrain.workflows.pages import render
 
 SHAPE = (40, 44, 36)
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])

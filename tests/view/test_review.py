@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
-from halebrain.cli import report as cli_report
-from halebrain.cli.pages import write_index
 from halebrain.core import files
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.inference.outputs import OutputNames
-from halebrain.io import volume
 from halebrain.io.checksum import file_sha256
 from halebrain.report.embedding import read_page
 from halebrain.view import scan as view_scan
 from halebrain.view.review import COLUMNS, read_review
+from halebrain.workflows import remake_pages
+from halebrain.workflows.pages import write_index
+from halebrain.workflows.remake_pages import RemakeSettings, remake_page
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_two_services_on_one_folder_lose_no_decision(
 def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
     detection: OutputNames, visitor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, begun = volume.read_map, threading.Event()
+    read, begun = remake_pages.read_map, threading.Event()
 
     def slow(path: Path) -> Any:
         if not begun.is_set():
@@ -124,9 +124,9 @@ def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
             time.sleep(0.5)  # in which the view would write
         return read(path)
 
-    monkeypatch.setattr(volume, "read_map", slow)
+    monkeypatch.setattr(remake_pages, "read_map", slow)
     with ThreadPoolExecutor(1) as pool:
-        reported = pool.submit(cli_report.remake_page, detection.provenance, threshold=0.75)
+        reported = pool.submit(remake_page, detection.provenance, RemakeSettings(threshold=0.75))
         assert begun.wait(30)
         status, said = save(visitor, detection, 0.85, 20)
         assert reported.result(30) == detection.page
@@ -139,9 +139,9 @@ def test_a_report_beside_a_view_changes_a_scan_first_or_after_it(
 
 def test_a_report_is_told_what_holds_a_scan(detection: OutputNames, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = files.file_lock
-    monkeypatch.setattr(files, "file_lock", partial(hold, wait_s=0.1))
+    monkeypatch.setattr(remake_pages, "file_lock", partial(hold, wait_s=0.1))
     with hold(detection.page), pytest.raises(UnavailableError, match=r"\.lock-.*report\.html"):
-        cli_report.remake_page(detection.provenance)
+        remake_page(detection.provenance, RemakeSettings())
 
 
 def test_a_finding_that_is_not_there_is_refused(visitor: Any, detection: OutputNames) -> None:

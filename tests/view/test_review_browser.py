@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tests.report.looks import LAPTOPS, assert_nothing_aside, assert_readable, tab_to
 
-from halebrain.cli.pages import write_index
 from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.view.review import read_review
+from halebrain.workflows.pages import write_index
 
 pytestmark = pytest.mark.slow
 WAIT_MS = 60_000

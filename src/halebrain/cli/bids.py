@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.bids_group import write_group, write_overview
-from halebrain.cli.bids_work import Looking, look_at_all
-from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
-from halebrain.core.errors import DataError, MissingInputError, PartialFailureError
-from halebrain.core.wording import counted, printable
+from halebrain.cli.detect import summed_up
+from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
+from halebrain.core.errors import PartialFailureError
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
     from halebrain.io.bids_query import BidsQuery
-    from halebrain.io.discovery import Found
+    from halebrain.workflows.bids_app import GroupResults, ParticipantResults
 
 _SHOWN = 10
 
@@ -90,92 +89,50 @@ def bids(
 ) -> None:
     """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run resumes."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.io.bids_derivative import begin_derivative, check_place
-    from halebrain.io.volume import stem_of
+    from halebrain.io.bids_derivative import check_place
+    from halebrain.workflows.bids_app import ParticipantRun, check_dataset, run_group, run_participants
 
-    results = Results("bids", as_json=as_json)
+    results, notify = Results("bids", as_json=as_json), options.echo_message
     check_place(out_dir, bids_dir)
-    _check_dataset(bids_dir, skip=skip_bids_validation or level is Level.GROUP)
+    check_dataset(bids_dir, validate=not skip_bids_validation and level is Level.PARTICIPANT, notify=notify)
     if level is Level.GROUP:
-        write_group(out_dir, bids_dir, results)
+        _tell_group(results, out_dir, run_group(out_dir, bids_dir, notify=notify))
         return
     query = _query(participant_label, session_label, bids_filter_file, modality)
-    images = _select(bids_dir, query, model)
-    left_out = tell_left_out(images.left_out)
-    begin_derivative(out_dir, bids_dir)
-    looking = Looking(
-        *(bids_dir, out_dir, model, threshold, min_lesion_mm3, device, overwrite),
-        {"seed": seed, "draws": draws, "batch_size": batch_size, "brain": brain},
+    from halebrain.workflows.detect import DetectSettings
+
+    settings = DetectSettings(
+        model=model,
+        threshold=threshold,
+        min_lesion_mm3=min_lesion_mm3,
+        brain=brain,
+        seed=seed,
+        draws=draws,
+        batch_size=batch_size,
+        device=device,
+        overwrite=overwrite,
+        notify=notify,
     )
-    with options.temporary_files_in(work_dir):
-        failed = look_at_all(looking, images, n_procs=n_procs, threads=threads, stop=stop_on_first_crash)
-    index = write_overview(out_dir, bids_dir, looked_at=[printable(stem_of(image)) for image in images], failed=failed)
-    _tell(results, looking, images, failed, index, left_out)
-    if failed:
+    run = ParticipantRun(
+        dataset=bids_dir,
+        output=out_dir,
+        query=query,
+        detect=settings,
+        n_procs=n_procs,
+        threads=threads,
+        stop=stop_on_first_crash,
+        work_dir=work_dir,
+    )
+    done = run_participants(run)
+    _tell(results, bids_dir, out_dir, done)
+    if failed := done.failed:
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         raise PartialFailureError(
             "every scan should be processed",
-            received=f"{len(failed)} of {len(images)} that failed: {', '.join(list(failed)[:_SHOWN])}{more}",
+            received=f"{len(failed)} of {done.n_scans} that failed: {', '.join(list(failed)[:_SHOWN])}{more}",
             where=out_dir / "logs",
             remedy="fix the problem in each record, then run the same command again; it processes only those scans",
         )
-
-
-def _tell(
-    results: Results,
-    looking: Looking,
-    images: list[Path],
-    failed: dict[str, str],
-    index: Path,
-    left_out: list[dict[str, object]],
-) -> None:
-    """Print the closing summary: findings, paths and next step."""
-    from halebrain.cli.found import found_scan, summed_up
-    from halebrain.inference.cohort import bids_scan
-
-    found = []
-    for image in images:
-        scan = bids_scan(image, looking.dataset)
-        if scan.name not in failed and scan.in_dataset is not None:
-            found.append(found_scan(looking.output / scan.in_dataset.parent, scan.name))
-    results.line(looking.output)
-    results.finish(
-        summed_up(found) + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
-        wrote=[looking.output],
-        then=[look_at(index), command_line("bids", looking.dataset, looking.output, "group")],
-        document={
-            "output": looking.output,
-            "index": index,
-            "level": Level.PARTICIPANT.value,
-            "scans": found,
-            "failed": failed_scans(failed),
-            "left_out": left_out,
-        },
-    )
-
-
-def _check_dataset(dataset: Path, *, skip: bool) -> None:
-    from halebrain.io.bids_derivative import DESCRIPTION, read_description
-    from halebrain.io.bids_validator import find_validator, refuse_invalid
-
-    if not dataset.is_dir():
-        raise MissingInputError("a BIDS data set must be a folder", where=dataset, remedy="check the path given")
-    if skip:
-        return
-    description = read_description(dataset)
-    if lacking := [key for key in ("Name", "BIDSVersion") if not description.get(key)]:
-        raise DataError(
-            f"a BIDS data set must have a {DESCRIPTION} with Name and BIDSVersion",
-            received=f"no {lacking[0]}",
-            where=dataset,
-            remedy="--skip-bids-validation uses it without these",
-        )
-    program = find_validator()
-    if program is None:
-        said = "the BIDS validator is not installed and was not run; pip install 'halebrain[bids]' installs it"
-        typer.echo(f"halebrain: warning: {said}; --skip-bids-validation turns this warning off", err=True)
-        return
-    refuse_invalid(program, dataset)
 
 
 def _query(
@@ -187,28 +144,40 @@ def _query(
     if filter_file is not None:
         rules, others = read_rules(filter_file)
         if others:
-            said = f"the filters {', '.join(others)} match no suffix that is processed"
-            typer.echo(f"halebrain: warning: {said}", err=True)
+            options.echo_message(f"warning: the filters {', '.join(others)} match no suffix that is processed")
     return BidsQuery(tuple(participants or ()), tuple(sessions or ()), tuple(modalities or ()), rules)
 
 
-def _select(dataset: Path, query: "BidsQuery", model: Path | None) -> "Found[Path]":
-    """Return the selected scans; by default of the contrasts of the model's training data."""
-    from dataclasses import replace
+def _tell(results: Results, dataset: Path, output: Path, done: "ParticipantResults") -> None:
+    """Print the closing summary: findings, paths and next step."""
+    results.line(output)
+    results.finish(
+        summed_up(done.scans) + (f"; {counted(len(done.failed), 'scan')} failed" if done.failed else ""),
+        wrote=[output],
+        then=[look_at(done.index), command_line("bids", dataset, output, "group")],
+        document={
+            "output": output,
+            "index": done.index,
+            "level": Level.PARTICIPANT.value,
+            "scans": [vars(scan) for scan in done.scans],
+            "failed": failed_scans(done.failed),
+            "left_out": left_out_groups(done.left_out),
+        },
+    )
 
-    from halebrain.io.bids_query import MODALITIES, select_scans
-    from halebrain.io.discovery import Found
-    from halebrain.io.tree import LeftOut
-    from halebrain.models.store import load_model
 
-    if query.modalities:
-        return select_scans(dataset, query)
-    training = load_model(model).training
-    learned = {name for stage in training.values() for name in stage.get("modalities", ())}
-    if not learned or not learned <= set(MODALITIES):
-        return select_scans(dataset, query)
-    every = select_scans(dataset, query)
-    chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
-    reason = f"of other contrasts: the model was trained on {', '.join(sorted(learned))}; --modality includes them"
-    other = [LeftOut(path.relative_to(dataset).as_posix(), reason) for path in every if path not in set(chosen)]
-    return Found(chosen, [*every.left_out, *other])
+def _tell_group(results: Results, output: Path, done: "GroupResults") -> None:
+    """Print the path of the group table, and the closing summary."""
+    results.line(done.table)
+    results.finish(
+        f"{counted(len(done.rows), 'scan')} in one table",
+        wrote=[done.table, done.index],
+        then=[look_at(done.index)],
+        document={
+            "output": output,
+            "level": Level.GROUP.value,
+            "table": done.table,
+            "index": done.index,
+            "scans": done.rows,
+        },
+    )

@@ -1,6 +1,5 @@
 """`halebrain calibrate`: choose thresholds on validation scans and store them in the model."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,15 +7,10 @@ import typer
 
 from halebrain.cli import options
 from halebrain.cli.results import Results, command_line, failed_scans
-from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
-from halebrain.core.failures import Failures
-from halebrain.core.wording import counted, whole_percent
+from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    import torch
-
-    from halebrain.io.manifest import Manifest
-    from halebrain.thresholds.calibration import Calibration
+    from halebrain.workflows.calibrate import CalibrationResults
 
 
 def calibrate(
@@ -59,34 +53,29 @@ def calibrate(
 ) -> None:
     """Choose thresholds on the split "val" and store them in MODEL, with a hash of these scans."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.io.manifest import Manifest
+    from halebrain.workflows.calibrate import CalibrateSettings, calibrate_on_manifest
 
-    rows = Manifest.read(manifest).split("val")
-    rows = rows.select(lambda r: not modality or r.modality in modality)
-    rows = rows.select(lambda r: r.is_healthy or not pathology or r.pathology in pathology)
-    where = options.find_device(device)
-    failures = Failures(None)  # a model's folder takes no other files
-    calibration = run_calibration(
-        model,
-        rows,
-        failures=failures,
-        name=name,
-        add=add,
-        default=default,
-        healthy_share=healthy_share,
-        seed=seed,
-        device=where,
-        output=output,
+    settings = CalibrateSettings(output, name, add, default, healthy_share, seed, device, options.echo_message)
+    chosen = {"modalities": tuple(modality or ()), "pathologies": tuple(pathology or ())}
+    done = calibrate_on_manifest(model, manifest, settings, **chosen)
+    _tell(Results("calibrate", as_json=as_json), manifest, done)
+    done.failures.refuse(
+        "every scan should be used for the thresholds",
+        len(done.rows),
+        where=manifest,
+        remedy="the thresholds are stored, chosen without them; fix the problem in each line and calibrate again",
     )
-    model = output or model
-    results = Results("calibrate", as_json=as_json)
+
+
+def _tell(results: Results, manifest: Path, done: "CalibrationResults") -> None:
+    """Print the thresholds, the default and the closing summary."""
+    calibration, failed, model = done.calibration, done.failures.reasons, done.model
     for stored, threshold in calibration.thresholds.items():
         results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
     for contrast, table in calibration.modalities.items():
         for stored, threshold in table.items():
             results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
-    _warn_of_few(rows.select(lambda r: r.scan_id not in failures.reasons), healthy_share)
-    typer.echo(f"halebrain: --threshold auto means {calibration.default}", err=True)
+    options.echo_message(f"--threshold auto means {calibration.default}")
     stated = calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})
     results.finish(
         f"{counted(len(calibration.thresholds), 'threshold')} stored; --threshold auto means {calibration.default}",
@@ -97,116 +86,10 @@ def calibrate(
         ],
         document={
             "model": model,
-            "scans": len(rows) - len(failures.reasons),
+            "scans": len(done.rows) - len(failed),
             "subjects": len(calibration.subjects),
-            "failed": failed_scans(failures.reasons),
+            "failed": failed_scans(failed),
             "modalities": {},
         }
         | stated,
     )
-    failures.refuse(
-        "every scan should be used for the thresholds",
-        len(rows),
-        where=manifest,
-        remedy="the thresholds are stored, chosen without them; fix the problem in each line and calibrate again",
-    )
-
-
-def _warn_of_few(rows: "Manifest", healthy_share: float) -> None:
-    """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
-    from halebrain.core.modality import standard_modality
-    from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS
-    from halebrain.thresholds.false_positive_volume import CONFIDENCE, reached_confidence
-
-    for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
-        sure = reached_confidence(count, healthy_share=healthy_share)
-        if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
-            few = f"{count} healthy scans are too few for {100 * healthy_share:g} % of people"
-            typer.echo(
-                f"halebrain: warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
-                f"{whole_percent(sure)} % instead of {CONFIDENCE:.0%}",
-                err=True,
-            )
-
-
-def run_calibration(
-    model: Path,
-    rows: "Manifest",
-    *,
-    failures: Failures,
-    seed: int,
-    device: "torch.device",
-    name: str | None = None,
-    add: bool = False,
-    default: str | None = None,
-    healthy_share: float = 0.5,
-    output: Path | None = None,
-) -> "Calibration":
-    """Fit every threshold on `rows` and store them in the bundle, or in a copy of it.
-
-    Args:
-        model: The bundle; a folder, or with `output` a zip or a name.
-        rows: Validation scans.
-        failures: Collects scans that fail; the thresholds are chosen without them.
-        seed: The user's seed.
-        device: Device of the networks.
-        name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
-        add: Keep what is there, and add the modalities of these scans.
-        default: Name of the threshold that is used by default; `None` = as it was where thresholds are
-            kept, else "dice" where there are annotated scans.
-        healthy_share: The share of healthy people in whom the thresholds by false volume hold; ½ = the median one.
-        output: Folder of the copy; `None` = the bundle itself.
-
-    Raises:
-        CannotWriteError: `output` is there already.
-        MissingInputError: There is no validation scan, none healthy or annotated, no model, or nothing to add to.
-        DataError: The model was trained on one of them.
-        UsageError: A modality to add is there already, the default is the name of no threshold, or the model is no
-            folder and no output folder is given.
-    """
-    from halebrain.cli.calibrating import check_addition, check_default, fit_calibration
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
-    from halebrain.models.bundle_files import copy_bundle, store_calibration
-
-    if len(rows) == 0:
-        raise MissingInputError(
-            'calibration needs scans of the split "val"',
-            where=rows.source or "manifest",
-            remedy='write val under "split" for some subjects, and check --modality and --pathology',
-        )
-    source = _source(model, output)
-    bundle = load_bundle(source)
-    options.refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
-    before = options.read_calibration(bundle) if add or name is not None else None
-    if add:
-        check_addition(rows, before, name)
-    check_default(default, rows, before, name)
-    predictor = Predictor(bundle, device=device, seed=seed)
-    calibration = fit_calibration(predictor, rows, healthy_share=healthy_share, failures=failures)
-    if name is not None:
-        calibration = calibration.named(name, beside=None if add else before)
-    if add and before is not None:
-        calibration = calibration.added_to(before)
-    if default is not None:
-        calibration = calibration.model_copy(update={"default": default})
-    if output is not None:
-        copy_bundle(source, output)
-    store_calibration(output or source, calibration.model_dump(mode="json"))
-    return calibration
-
-
-def _source(model: Path, output: Path | None) -> Path:
-    """Return where a model is read from; stop where its thresholds could not be stored, before anything is scored."""
-    from halebrain.models.store import find_model
-
-    source = find_model(model)
-    if output is None and not source.is_dir():
-        raise UsageError(
-            "thresholds are stored in a model folder",
-            received=f"a zip, {source}",
-            remedy="give a folder for the calibrated model: --output FOLDER",
-        )
-    if output is not None and output.exists():
-        raise CannotWriteError("the output must not exist yet", where=output, remedy="choose another")
-    return source

@@ -1,15 +1,15 @@
 """Shell completion: names that are known without loading a heavy library."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import typer
+
+from halebrain.core.shipped_configs import shipped_configs
 
 MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
-_CONFIGS = Path(__file__).parent.parent / "configs"
 _KINDS = {"benchmark": "matrix", "prepare": "reconstructor"}
 """Command → prefix of its shipped configurations, if it is not the name of the command."""
 
@@ -35,11 +35,6 @@ def config_names(context: typer.Context, incomplete: str) -> list[str]:
     command = context.info_name or ""
     kind = _KINDS.get(command, command)
     return _begun(incomplete, list(shipped_configs(kind)))
-
-
-def shipped_configs(kind: str) -> dict[str, Path]:
-    """Return name → file of the shipped configurations of a kind ("reconstructor"), sorted."""
-    return {path.stem.removeprefix(f"{kind}_"): path for path in sorted(_CONFIGS.glob(f"{kind}_*.yaml"))}
 
 
 def _begun(incomplete: str, known: Sequence[str]) -> list[str]:

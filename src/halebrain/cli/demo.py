@@ -1,14 +1,16 @@
 """`halebrain demo`: the bundled model on a virtual patient, or the whole method from scratch; one page each."""
 
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from halebrain.cli import completion, options
 from halebrain.cli.results import Results, command_line, look_at
 from halebrain.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from halebrain.workflows.demo import PatientDemo
 
 
 def demo(
@@ -57,43 +59,53 @@ def demo(
     if train:
         _train(results, output or Path("demo-train"), quick, seed, device, overwrite)
     else:
-        patient = {"pathology": pathology, "spacing_mm": spacing_mm, "threshold": threshold, "seed": seed}
-        _detect(results, output or Path("demo"), device, overwrite, **patient)
+        from halebrain.workflows.demo import PatientDemo
+
+        patient = PatientDemo(pathology, spacing_mm, threshold, seed, device, overwrite, options.echo_message)
+        _detect(results, output or Path("demo"), patient)
 
 
-def _detect(results: Results, output: Path, device: str, overwrite: bool, **patient: Any) -> None:
-    from halebrain.cli.demo_patient import run_patient_demo
+def _detect(results: Results, output: Path, patient: "PatientDemo") -> None:
+    from halebrain.workflows.demo import run_patient_demo
 
-    start = time.monotonic()
-    page, judged = run_patient_demo(output, device=device, overwrite=overwrite, **patient)
-    seconds = time.monotonic() - start
+    made = run_patient_demo(output, patient)
     own_scan = command_line("detect", "-i", "SCAN", "-o", "OUT")
-    typer.echo(f"The demo took {seconds:.0f} seconds. On your own scan: {own_scan}", err=True)
-    results.line(page)
+    typer.echo(f"The demo took {made.seconds:.0f} seconds. On your own scan: {own_scan}", err=True)
+    results.line(made.page)
     results.finish(
-        f"a virtual patient ({patient['pathology']}): {len(judged)} scans through the bundled model",
+        f"a virtual patient ({patient.pathology}): {len(made.scans)} scans through the bundled model",
         wrote=[output],
-        then=[look_at(page), own_scan],
+        then=[look_at(made.page), own_scan],
         document={
             "output": output,
-            "page": page,
-            "scans": [scan.document() for scan in judged],
-            "seconds": round(seconds, 1),
+            "page": made.page,
+            "scans": [scan.document() for scan in made.scans],
+            "seconds": round(made.seconds, 1),
         },
     )
 
 
 def _train(results: Results, output: Path, quick: bool, seed: int, device: str, overwrite: bool) -> None:
-    from halebrain.cli.demo_train import FULL, QUICK, run_trained_demo
+    from halebrain.workflows.demo_training import FULL, QUICK, run_trained_demo
 
-    start = time.monotonic()
-    trained = run_trained_demo(output, QUICK if quick else FULL, seed=seed, device=device, overwrite=overwrite)
-    seconds = time.monotonic() - start
-    typer.echo(f"The demo took {seconds / 60:.1f} minutes.", err=True)
+    trained = run_trained_demo(
+        output,
+        QUICK if quick else FULL,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+        notify=options.echo_message,
+    )
+    typer.echo(f"The demo took {trained.seconds / 60:.1f} minutes.", err=True)
     results.line(trained.page)
     results.finish(
         "a cohort, two trainings, thresholds, an evaluation and a detection",
         wrote=[output],
         then=[look_at(trained.page), command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", trained.model)],
-        document={"output": output, "page": trained.page, "model": trained.model, "seconds": round(seconds, 1)},
+        document={
+            "output": output,
+            "page": trained.page,
+            "model": trained.model,
+            "seconds": round(trained.seconds, 1),
+        },
     )

@@ -3,18 +3,17 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, failed_scans, look_at, tell_left_out
+from halebrain.cli.results import Results, failed_scans, left_out_groups, look_at
 from halebrain.core.errors import UsageError
-from halebrain.core.failures import Failures
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.evaluation.evaluate import Evaluation
+    from halebrain.workflows.evaluate import EvaluationResults
 
 
 class Grid(StrEnum):
@@ -91,10 +90,6 @@ def evaluate(
 ) -> None:
     """Evaluate a model on the annotated scans of a manifest, or result files of any method against references."""
     options.set_up(threads=threads, no_progress=no_progress)
-    from halebrain.evaluation.tables import headline, write_evaluation
-    from halebrain.models.store import DEFAULT_MODEL
-    from halebrain.report.evaluation_page import write_evaluation_page
-
     if (model is None and manifest is None) == (predictions is None):
         raise UsageError(
             "evaluate takes either MODEL and --manifest, or --predictions and --references",
@@ -107,104 +102,62 @@ def evaluate(
         )
     elif protocol is not None:
         options.refuse_without_effect(context, ("grid",), "has no effect with --protocol, which sets its own")
-    left_out: list[dict[str, object]] = []
-    failures = Failures(output)
     if predictions is None:
         options.refuse_without_effect(context, _OF_FOLDERS, "needs --predictions and cannot be used with a model")
         if manifest is None:
             raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
-        chosen: dict[str, Any] = {"split": split, "modality": modality, "pathology": pathology}
-        chosen["reconstruction"] = reconstruction
-        chosen["working"] = grid is Grid.working or protocol is not None
-        chosen |= {"min_lesion_mm3": min_lesion_mm3, "baselines": baselines}
-        how: dict[str, Any] = {"protocol": protocol, "seed": seed, "device": device}
-        evaluation = _evaluate_model(model, manifest, chosen, threshold, failures, **how)
-    else:
-        if references is None:
-            raise UsageError("predictions are evaluated against references", remedy="give --references")
-        evaluation, left_out = _evaluate_folders(
-            predictions, references, brain_masks, labels, threshold, seed, failures
+    elif references is None:
+        raise UsageError("predictions are evaluated against references", remedy="give --references")
+    from halebrain.workflows.evaluate import FolderEvaluation, ModelEvaluation, evaluate_folders, evaluate_model
+
+    if manifest is not None:
+        asked = ModelEvaluation(
+            model=model,
+            manifest=manifest,
+            split=split,
+            modalities=tuple(modality or ()),
+            pathologies=tuple(pathology or ()),
+            threshold=threshold,
+            min_lesion_mm3=min_lesion_mm3,
+            working=grid is Grid.working,
+            paper=protocol is Protocol.behrendt2024,
+            reconstruction=reconstruction,
+            baselines=baselines,
+            seed=seed,
+            device=device,
+            notify=options.echo_message,
         )
-    paths = [*write_evaluation(evaluation, output), output / "index.html"]
-    judged = predictions or model or Path(DEFAULT_MODEL)
-    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {judged.name}")
-    results = Results("evaluate", as_json=as_json)
-    for line in (*headline(evaluation).splitlines(), *paths):
-        results.line(line)
-    scored = len({row.scan_id for row in evaluation.rows})
-    results.finish(
-        f"{counted(scored, 'scan')} scored"
-        + (f"; {counted(len(failures.reasons), 'scan')} failed" if failures.reasons else ""),
-        wrote=[output],
-        then=[look_at(paths[-1])],
-        document={
-            "output": output,
-            "files": paths,
-            "left_out": left_out,
-            "failed": failed_scans(failures.reasons),
-            **json.loads((output / "summary.json").read_text("utf-8")),
-        },
-    )
-    failures.refuse(
+        done = evaluate_model(asked, output)
+    else:
+        assert predictions is not None, "checked above"
+        assert references is not None, "checked above"
+        folders = FolderEvaluation(predictions, references, brain_masks, labels, threshold, seed, options.echo_message)
+        done = evaluate_folders(folders, output)
+    _tell(Results("evaluate", as_json=as_json), output, done)
+    done.failures.refuse(
         "every scan should be scored",
-        scored + len(failures.reasons),
+        done.n_scored + len(done.failures.reasons),
         where=output / "summary.json",
         remedy="the results cover the other scans; fix the problem in each line and evaluate again",
     )
 
 
-def _evaluate_model(
-    model: Path | None,
-    manifest: Path,
-    chosen: dict[str, Any],
-    threshold: str,
-    failures: Failures,
-    *,
-    protocol: "Protocol | None",
-    seed: int,
-    device: str,
-) -> "Evaluation":
-    from halebrain.cli.baselines import fit_atlases
-    from halebrain.cli.scoring import run_evaluation
-    from halebrain.evaluation.protocols import behrendt2024
-    from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest
-    from halebrain.models.store import load_model
-    from halebrain.thresholds.choose import ThresholdSelector
+def _tell(results: Results, output: Path, done: "EvaluationResults") -> None:
+    """Print the headline, the paths and the closing summary."""
+    from halebrain.evaluation.tables import headline
 
-    table = Manifest.read(manifest)
-    rows = table.select(lambda r: chosen["split"] in ("all", r.split))
-    rows = rows.select(lambda r: not chosen["modality"] or r.modality in chosen["modality"])
-    rows = rows.select(lambda r: not chosen["pathology"] or r.pathology in chosen["pathology"])
-    bundle = load_model(model)
-    point = ThresholdSelector(options.read_calibration(bundle), threshold)
-    predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    how = {key: chosen[key] for key in ("working", "reconstruction", "min_lesion_mm3")}
-    how["atlases"] = fit_atlases(table, rows, predictor.preprocessor) if chosen["baselines"] else None
-    evaluation = run_evaluation(predictor, rows, point=point, failures=failures, **how)
-    return behrendt2024(evaluation) if protocol is Protocol.behrendt2024 else evaluation
-
-
-def _evaluate_folders(
-    predictions: Path,
-    references: Path,
-    brain_masks: Path | None,
-    labels: str | None,
-    threshold: str,
-    seed: int,
-    failures: Failures,
-) -> tuple["Evaluation", list[dict[str, object]]]:
-    from halebrain.evaluation.folders import evaluate_pairs
-    from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels, unused_images
-    from halebrain.thresholds.choose import select_threshold
-
-    value = None if threshold == "auto" else select_threshold(None, threshold)[0]
-    pairs = find_pairs(predictions, references, brain_masks)
-    left_out = tell_left_out(unused_images(pairs, predictions, references, brain_masks))
-    wanted = PairOptions(labels=parse_labels(labels), threshold=value)
-    evaluation, notes = evaluate_pairs(pairs, wanted, method=predictions.name, seed=seed, failures=failures)
-    for note in notes:
-        typer.echo(f"halebrain: {note}", err=True)
-    if value is None and evaluation.curves:
-        typer.echo("halebrain: no --threshold given for anomaly maps: metrics on masks are left out", err=True)
-    return evaluation, left_out
+    for line in (*headline(done.evaluation).splitlines(), *done.files):
+        results.line(line)
+    failed = done.failures.reasons
+    results.finish(
+        f"{counted(done.n_scored, 'scan')} scored" + (f"; {counted(len(failed), 'scan')} failed" if failed else ""),
+        wrote=[output],
+        then=[look_at(done.files[-1])],
+        document={
+            "output": output,
+            "files": done.files,
+            "left_out": left_out_groups(done.left_out),
+            "failed": failed_scans(failed),
+            **json.loads((output / "summary.json").read_text("utf-8")),
+        },
+    )

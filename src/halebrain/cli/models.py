@@ -303,7 +303,9 @@ def _bytes(path: Path) -> int:
 
 
 def _thresholds(bundle: "Bundle") -> list[str]:
-    calibration = options.read_calibration(bundle)
+    from halebrain.thresholds.calibration import read_calibration
+
+    calibration = read_calibration(bundle)
     if calibration is None:
         return ["- Thresholds: none yet (halebrain calibrate)"]
     lines = [f"- Default threshold: {calibration.default}"]

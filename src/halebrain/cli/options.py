@@ -1,26 +1,17 @@
 """Options that mean the same in every command."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from halebrain.cli import completion
 from halebrain.core.device import find_device as find_device
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
-from halebrain.core.leftovers import new_scratch_folder
-from halebrain.core.registry import suggestion
-
-if TYPE_CHECKING:
-    from halebrain.io.manifest import Manifest
-    from halebrain.models.bundle import Bundle
-    from halebrain.thresholds.calibration import Calibration
+from halebrain.core.errors import UsageError
+from halebrain.core.shipped_configs import find_config as find_config
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 ModelPath = Annotated[
@@ -87,6 +78,11 @@ class ListCommand(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
+def echo_message(text: str) -> None:
+    """Print a message of a workflow on stderr."""
+    typer.echo(f"halebrain: {text}", err=True)
+
+
 def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
     """Apply the process-wide options."""
     from halebrain.core.progress import SETTINGS
@@ -97,55 +93,6 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
 
         torch.set_num_threads(threads)
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
-
-
-@contextmanager
-def temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Let temporary files of this process and of those that it starts lie in `folder`; `None` = where they always do.
-
-    Raises:
-        CannotWriteError: The folder cannot be made.
-    """
-    if folder is None:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        inner = new_scratch_folder(folder)
-    except OSError as error:
-        raise CannotWriteError(
-            "--work-dir must be writable",
-            received=error.strerror or error,
-            where=folder,
-            remedy="choose another folder",
-        ) from error
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = tempfile.tempdir = str(inner)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = None
-        os.environ.pop("TMPDIR")
-        if before is not None:
-            os.environ["TMPDIR"] = before
-        shutil.rmtree(inner, ignore_errors=True)
-
-
-def check_dicom_out(images: Sequence[Path]) -> None:
-    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed.
-
-    Raises:
-        UsageError: A scan did not come as DICOM.
-        UnavailableError: highdicom is not installed.
-    """
-    from halebrain.io.dicom.segmentation import check_highdicom
-    from halebrain.io.formats import FORMATS
-    from halebrain.io.volume import format_of
-
-    check_highdicom()
-    for image in images:
-        if format_of(image) is not FORMATS.get("dicom"):
-            raise UsageError("--dicom-seg needs DICOM scans", received=image.name, remedy="remove it")
 
 
 def refuse_without_effect(
@@ -172,57 +119,3 @@ def refuse_without_effect(
         source = context.get_parameter_source(param.name or "")
         if param.name in names and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"{param.opts[0]} {rule}", received=received, remedy=remedy)
-
-
-def find_config(path: Path | None, kind: str) -> Path | None:
-    """Return the configuration file: `path` itself, or the shipped one of that name ("tiny", "demo", "paper").
-
-    Args:
-        path: What the user gave.
-        kind: How the names of its files begin: "reconstructor", "segmenter", "matrix" …
-
-    Raises:
-        MissingInputError: It is neither a file nor a shipped name.
-    """
-    if path is None or path.is_file() or path.suffix:
-        return path
-    shipped = completion.shipped_configs(kind)
-    if str(path) not in shipped:
-        raise MissingInputError(
-            "a configuration is a YAML file or the name of a shipped one",
-            received=repr(str(path)),
-            remedy=suggestion(str(path), list(shipped)),
-        )
-    return shipped[str(path)]
-
-
-def refuse_seen(rows: "Manifest", seen: dict[str, str], purpose: str) -> None:
-    """Stop if a subject was used to train or calibrate the model: its score would be too good.
-
-    Args:
-        rows: The scans that are asked for.
-        seen: Subject → in what it took part.
-        purpose: What must not happen to them ("evaluated").
-
-    Raises:
-        DataError: One of them was seen.
-    """
-    taken = [subject for subject in rows.subjects() if subject in seen]
-    if taken:
-        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
-        raise DataError(
-            f"a scan used in training or calibration must not be {purpose}",
-            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
-            where=rows.source or "manifest",
-            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
-        )
-
-
-def read_calibration(bundle: "Bundle") -> "Calibration | None":
-    """Return the thresholds stored in a model, or `None` where it has none."""
-    from halebrain.core.config import parse_config
-    from halebrain.thresholds.calibration import Calibration
-
-    if not bundle.calibration:
-        return None
-    return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")

@@ -1,17 +1,17 @@
 """`halebrain prepare`: from raw scans to a data set that is preprocessed, checked and split."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from halebrain.cli import completion, options
-from halebrain.cli.results import Results, command_line, failed_scans, look_at, tell_left_out
-from halebrain.core.errors import UsageError
+from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
+from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.wording import counted
 
 if TYPE_CHECKING:
-    from halebrain.cli.prepare_finish import Finished
+    from halebrain.workflows.prepare import PreparedScans
 
 
 def prepare(
@@ -85,86 +85,64 @@ def prepare(
         options.refuse_without_effect(
             context, ("seed",), rule, received="--seed alone", remedy="give --split, or remove it"
         )
-    if part_id >= num_parts:
-        raise UsageError(
-            "--part-id must be from 0 to --num-parts − 1",
-            received=f"{part_id} of {num_parts}",
-            remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
-        )
-    if output.resolve().is_relative_to(source.resolve()):
-        raise UsageError("a data set must not lie in the folder of its raw scans", where=output, remedy="move --output")
-    from halebrain.cli.prepare_finish import finish
-    from halebrain.cli.preparing import (
-        read_preprocessing,
-        read_raw,
-        report_problems,
-        run_tasks,
-        split_subjects,
-        with_pathology,
-    )
-    from halebrain.data.prepare import PrepareTask
-    from halebrain.data.prepared_set import write_description
+    from halebrain.workflows.prepare import PrepareSettings, prepare_dataset
 
-    settings = read_preprocessing(config, overrides or [], model, brain)
-    raw = read_raw(source, kind, source_settings or [], modality)
-    manifest, origin = with_pathology(raw.manifest, pathology), raw.origin
-    left_out = tell_left_out(raw.left_out)
-    if split is not None:
-        manifest, origin = split_subjects(manifest, origin, split, seed)
-    write_description(output)
-    report_problems(raw.problems, output / "problems.txt")
-    tasks = [
-        PrepareTask(record, output, settings, overwrite)
-        for record in sorted(manifest.records, key=lambda record: record.scan_id)[part_id::num_parts]
-    ]
-    broken = dict(sorted(raw.failed.items())[part_id::num_parts])
-    for name, reason in broken.items():
-        typer.echo(f"halebrain: {name}: {reason}", err=True)
-    outcomes, failures = run_tasks(tasks, workers=workers, threads=threads)
-    failures.reasons.update(broken)
-    part = "" if num_parts == 1 else f"-{part_id}of{num_parts}"
     results = Results("prepare", as_json=as_json)
-    finished = finish(output, manifest, origin, failures.reasons, part=part, results=results)
-    kept = sum(outcome.kept for outcome in outcomes)
-    asked = len(tasks) + len(broken)
-    typer.echo(f"{len(outcomes)} of {counted(asked, 'scan')} prepared, {kept} of them before", err=True)
-    counts = {
-        "scans": asked,
-        "left_out": left_out,
-        "prepared": len(outcomes),
-        "kept": kept,
-        "problems": list(raw.problems),
-    }
-    _tell(results, output, finished, counts, failures.reasons, config)
-    failures.refuse(
+    settings = PrepareSettings(
+        kind=kind,
+        source_settings=tuple(source_settings or ()),
+        config=config,
+        overrides=tuple(overrides or ()),
+        model=model,
+        brain=brain,
+        modality=modality,
+        pathology=pathology,
+        split=split,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        part_id=part_id,
+        num_parts=num_parts,
+        overwrite=overwrite,
+        notify=options.echo_message,
+    )
+    done = prepare_dataset(source, output, settings, done=results.line)
+    _tell(results, output, done, config)
+    done.failures.refuse(
         "every scan should be prepared",
-        asked,
-        where=output / f"failed{part}.tsv",
+        done.n_scans,
+        where=output / f"failed{settings.part}.tsv",
         remedy="fix the problem in each line, then run the same command again; it prepares only those scans",
     )
 
 
-def _tell(
-    results: Results,
-    output: Path,
-    finished: "Finished",
-    counts: dict[str, Any],
-    failed: dict[str, str],
-    config: Path | None,
-) -> None:
+def _tell(results: Results, output: Path, done: "PreparedScans", config: Path | None) -> None:
     """Print the closing summary: number of prepared scans, paths and next step."""
-    done = f"{counts['prepared']} of {counted(counts['scans'], 'scan')} prepared, {counts['kept']} of them before"
-    then = ["run the remaining parts; the last one writes the manifests"] if finished.left else []
+    finished = done.finished
+    then: list[str] = []
     if finished.files:
+        has = "has" if finished.flagged == 1 else "have"
+        typer.echo(f"{finished.flagged} of {counted(finished.n_entries, 'scan')} {has} quality flags", err=True)
         then = [look_at(output / "index.html"), _next_step(output / "manifest.tsv", config)]
+    elif finished.left and finished.n_entries:
+        are = f"{counted(finished.left, 'scan')} {'is' if finished.left == 1 else 'are'}"
+        typer.echo(f"{are} left for other parts; the last part writes the manifests", err=True)
+    if finished.left:
+        then = ["run the remaining parts; the last one writes the manifests"]
+    said = f"{len(done.outcomes)} of {counted(done.n_scans, 'scan')} prepared, {done.n_kept} of them before"
+    typer.echo(said, err=True)
     results.finish(
-        f"{done}; {finished.flagged} flagged" if finished.flagged else done,
+        f"{said}; {finished.flagged} flagged" if finished.flagged else said,
         wrote=[output],
         then=then,
         document={
             "output": output,
-            **counts,
-            "failed": failed_scans(failed),
+            "scans": done.n_scans,
+            "left_out": left_out_groups(done.left_out),
+            "prepared": len(done.outcomes),
+            "kept": done.n_kept,
+            "problems": list(done.problems),
+            "failed": failed_scans(done.failures.reasons),
             "left": finished.left,
             "flagged": finished.flagged,
             "files": finished.files,
@@ -178,6 +156,6 @@ def _next_step(table: Path, config: Path | None) -> str:
 
     if not any(record.is_healthy for record in Manifest.read(table).split("train")):
         return f'state in {table} the split and who is "healthy" (pathology), or prepare with --pathology and --split'
-    shipped = completion.shipped_configs("reconstructor")
+    shipped = shipped_configs("reconstructor")
     settings = config if config is not None and str(config) in shipped else "demo"
     return command_line("train", "reconstructor", "-c", settings, "--manifest", table, "-o", "runs/stage1")

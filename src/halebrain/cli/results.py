@@ -78,13 +78,10 @@ def failed_scans(reasons: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"scan": name, "error": reason} for name, reason in sorted(reasons.items())]
 
 
-def tell_left_out(left_out: "Iterable[LeftOut]") -> list[dict[str, object]]:
-    """Print in one line how many images of an input are not used and why, and return what a document lists of it."""
-    from halebrain.io.tree import grouped_left_out, summed_left_out
+def left_out_groups(left_out: "Iterable[LeftOut]") -> list[dict[str, object]]:
+    """Return the images of an input that are not used, by reason, as a document lists them."""
+    from halebrain.io.tree import grouped_left_out
 
-    left_out = list(left_out)
-    if line := summed_left_out(left_out):
-        typer.echo(f"halebrain: warning: {line}", err=True)
     groups = grouped_left_out(left_out)
     return [{"reason": reason, "images": len(names), "first": names[0]} for reason, names in groups.items()]
 

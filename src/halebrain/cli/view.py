@@ -57,13 +57,10 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
         raise MissingInputError(rule, where=output, remedy=remedy)
 
     def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
-        from halebrain.cli.pages import write_index
-        from halebrain.cli.report import remake_locked_page
-        from halebrain.report.cohort_page import INDEX, is_cohort_page
+        from halebrain.cli.options import echo_message
+        from halebrain.workflows.remake_pages import RemakeSettings, remake_in_view
 
-        # The visit holds the lock of the page already.
-        remake_locked_page(provenance, threshold=threshold, min_lesion_mm3=min_lesion_mm3)
-        if is_cohort_page(output / INDEX):
-            write_index(output, (), {})
+        settings = RemakeSettings(threshold, min_lesion_mm3, notify=echo_message)
+        remake_in_view(output, provenance, settings)
 
     return ViewServer(Visit(output, start, remake), port=port)

@@ -157,6 +157,11 @@ class OutputNames:
         return self.file("anomaly", "thumbnail", ".jpg")
 
 
+def page_of(provenance: Path) -> Path:
+    """Return the page beside a provenance; it may not be there."""
+    return provenance.with_name(provenance.name.removesuffix("provenance.json") + "report.html")
+
+
 def write_detection(
     names: OutputNames,
     result: ScanResult,

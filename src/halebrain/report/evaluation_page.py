@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from halebrain.core.atomic import atomic_path
+from halebrain.core.files import atomic_path
 from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Summary
 from halebrain.evaluation.metrics import METRICS

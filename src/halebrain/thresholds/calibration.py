@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from halebrain.core.config import GrowingConfig
+from halebrain.core.config import GrowingConfig, parse_config
 from halebrain.core.errors import DataError
 from halebrain.evaluation.curve import PooledCurve
+
+if TYPE_CHECKING:
+    from halebrain.models.bundle import Bundle
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -103,6 +106,17 @@ class Calibration(GrowingConfig):
         scores = {key: value for key, value in self.healthy_scores.items() if data_set_of(key) != name}
         modalities = {m: table for m, table in kept.items() if table}
         return self.model_copy(update={"modalities": modalities, "healthy_scores": scores})
+
+
+def read_calibration(bundle: "Bundle") -> Calibration | None:
+    """Return the thresholds stored in a model, or `None` where it has none.
+
+    Raises:
+        ConfigError: They cannot be read.
+    """
+    if not bundle.calibration:
+        return None
+    return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")
 
 
 def with_data_set(key: str, name: str | None) -> str:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from urllib.parse import unquote
 
-from halebrain.report.cohort_page import INDEX, PROVENANCE, find_provenance, is_cohort_page
+from halebrain.inference.outputs import page_of
+from halebrain.report.cohort_page import INDEX, find_provenance, is_cohort_page
 
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -63,11 +64,6 @@ def first_page(root: Path) -> Path | None:
         return None
     page = page_of(found[0])
     return page.relative_to(root) if page.is_file() else None
-
-
-def page_of(provenance: Path) -> Path:
-    """Return the page of a detection, which may not be there."""
-    return provenance.with_name(provenance.name.removesuffix(PROVENANCE) + PAGE)
 
 
 def _is_plain(part: str) -> bool:

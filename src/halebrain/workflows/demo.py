@@ -1,20 +1,32 @@
 """The demo of the bundled model: a virtual patient, every contrast through `detect`, and a page beside the truth."""
 
+import json
+import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from halebrain.core.errors import CannotWriteError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from halebrain.core.types import MaskArray
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest, ScanRecord
-    from halebrain.report.figures import Panel
-    from halebrain.report.page import Section
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.types import SLICE_AXIS, MaskArray
+from halebrain.evaluation.baselines import BASELINES, DEFAULT
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.evaluate import score_case
+from halebrain.inference.cohort import ScanInput
+from halebrain.inference.outputs import OutputNames
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.volume import read_map, read_mask, read_volume
+from halebrain.report.figures import MosaicRow, Panel, mosaic_of_rows, save_figure
+from halebrain.report.page import Page, Section, write_page
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
+from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+from halebrain.workflows.scan_steps import each_scan
 
 MODALITIES = ("FLAIR", "T2w", "T1w")
 _PREFIX = "demo"
@@ -38,8 +50,8 @@ class JudgedScan:
         seconds: What `detect` took.
     """
 
-    record: "ScanRecord"
-    names: "OutputNames"
+    record: ScanRecord
+    names: OutputNames
     metrics: dict[str, float]
     baseline_auprc: float
     n_lesions: int
@@ -65,50 +77,80 @@ class JudgedScan:
         }
 
 
-def run_patient_demo(
-    output: Path, *, pathology: str, spacing_mm: float, threshold: str, seed: int, device: str, overwrite: bool
-) -> tuple[Path, list[JudgedScan]]:
+@dataclass(frozen=True)
+class PatientDemo:
+    """What the demo asks for.
+
+    Args:
+        pathology: The disease.
+        spacing_mm: Voxel size of the scans.
+        threshold: auto, a number, or the name of a stored threshold.
+        seed: Another seed is another person.
+        device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: Remove an earlier demo first.
+        notify: Receives warnings and notes.
+    """
+
+    pathology: str = "tumour"
+    spacing_mm: float = 1.5
+    threshold: str = "auto"
+    seed: int = 0
+    device: str = "auto"
+    overwrite: bool = False
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class JudgedPatient:
+    """What the demo made.
+
+    Args:
+        page: The page to open.
+        scans: Each contrast with its figures.
+        seconds: Time that it took.
+    """
+
+    page: Path
+    scans: list[JudgedScan]
+    seconds: float
+
+
+def run_patient_demo(output: Path, demo: PatientDemo) -> JudgedPatient:
     """Make the patient, detect in every contrast with the bundled model, and write the page.
 
     Args:
         output: Where everything goes; what is there from the same command is kept.
-        pathology: The disease.
-        spacing_mm: Voxel size of the scans.
-        threshold: As `--threshold` takes it.
-        seed: Another seed is another person.
-        device: As `--device` takes it.
-        overwrite: Remove an earlier demo first.
-
-    Returns:
-        The page, and each contrast with its figures.
+        demo: What is asked for.
 
     Raises:
         UsageError: There is no such disease.
         CannotWriteError: The folder holds a demo of another patient.
     """
-    from halebrain.cli.detect import load_predictor
-    from halebrain.cli.detecting import detect_scan
-    from halebrain.cli.scan_steps import each_scan
-    from halebrain.inference.cohort import ScanInput
-
-    if overwrite:
+    start = time.monotonic()
+    if demo.overwrite:
         _clear(output)
-    patient = _patient(output / "patient", pathology, spacing_mm, seed)
-    predictor, choice = load_predictor(None, threshold, "auto", None, device, seed=seed)
+    patient = _patient(output / "patient", demo.pathology, demo.spacing_mm, demo.seed)
+    detector = load_detector(
+        DetectSettings(
+            threshold=demo.threshold,
+            brain=None,
+            seed=demo.seed,
+            device=demo.device,
+            overwrite=demo.overwrite,
+            notify=demo.notify,
+        )
+    )
     # As a stranger's scans: without the brain mask and the placement that the manifest knows.
     scans = [ScanInput(record.image, record.scan_id, modality=record.modality) for record in patient]
-    for scan, steps in each_scan(scans, predictor):
-        detect_scan(predictor, scan, output / "detection", choice=choice, overwrite=overwrite, steps=steps)
+    for scan, steps in each_scan(scans, detector.predictor):
+        detect_scan(detector, scan, output / "detection", steps=steps)
     judged = [_judge(record, output / "detection") for record in patient]
-    return _write_page(output, pathology, judged, predictor), judged
+    page = _write_page(output, demo.pathology, judged, detector.predictor)
+    return JudgedPatient(page, judged, time.monotonic() - start)
 
 
 def _clear(output: Path) -> None:
     """Remove an earlier demo of a patient: what it made, and nothing else."""
-    import shutil
-
-    from halebrain.simulation.generate import clear_cohort, is_cohort
-
     if not is_cohort(output / "patient"):
         return
     clear_cohort(output / "patient")
@@ -117,10 +159,7 @@ def _clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _patient(folder: Path, pathology: str, spacing_mm: float, seed: int) -> "Manifest":
-    from halebrain.simulation.config import CohortConfig
-    from halebrain.simulation.generate import generate_cohort
-
+def _patient(folder: Path, pathology: str, spacing_mm: float, seed: int) -> Manifest:
     config = CohortConfig(
         healthy=0,
         patients=1,
@@ -142,18 +181,8 @@ def _patient(folder: Path, pathology: str, spacing_mm: float, seed: int) -> "Man
         ) from error
 
 
-def _judge(record: "ScanRecord", folder: Path) -> JudgedScan:
+def _judge(record: ScanRecord, folder: Path) -> JudgedScan:
     """Read back what `detect` wrote of a scan, and compare it with the truth on the scan's own grid."""
-    import json
-
-    import numpy as np
-
-    from halebrain.evaluation.baselines import BASELINES, DEFAULT
-    from halebrain.evaluation.case import Case
-    from halebrain.evaluation.evaluate import score_case
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.io.volume import read_map, read_mask, read_volume
-
     names = OutputNames(folder, record.scan_id)
     scan = read_volume(record.image)
     brain, mask, lesion = (
@@ -181,15 +210,12 @@ def _judge(record: "ScanRecord", folder: Path) -> JudgedScan:
     )
 
 
-def _lesion_path(record: "ScanRecord") -> Path:
+def _lesion_path(record: ScanRecord) -> Path:
     assert record.lesion is not None, "a virtual patient has a mask"
     return record.lesion
 
 
-def _write_page(output: Path, pathology: str, judged: list[JudgedScan], predictor: "Predictor") -> Path:
-    from halebrain.report.figures import save_figure
-    from halebrain.report.page import Page, write_page
-
+def _write_page(output: Path, pathology: str, judged: list[JudgedScan], predictor: Predictor) -> Path:
     picture = _picture(judged)
     save_figure(picture, output / "mosaic.png")
     page = Page(
@@ -217,12 +243,8 @@ def _spoken(pathology: str) -> str:
     return names.get(pathology, f"a {pathology}")
 
 
-def _picture(judged: list[JudgedScan]) -> "Figure":
+def _picture(judged: list[JudgedScan]) -> Figure:
     """Return the slice with most lesion of each contrast: input, what was made of it, findings, truth."""
-    from halebrain.core.types import SLICE_AXIS
-    from halebrain.io.volume import read_mask, read_volume
-    from halebrain.report.figures import MosaicRow, mosaic_of_rows
-
     rows: list[MosaicRow] = []
     for scan in judged:
         volume = read_volume(scan.record.image)
@@ -235,12 +257,7 @@ def _picture(judged: list[JudgedScan]) -> "Figure":
     return mosaic_of_rows(rows, note=note)
 
 
-def _panels(scan: JudgedScan, brain: "MaskArray", truth: "MaskArray") -> "list[Panel]":
-    import numpy as np
-
-    from halebrain.io.volume import read_map, read_mask, read_volume
-    from halebrain.report.figures import Panel
-
+def _panels(scan: JudgedScan, brain: MaskArray, truth: MaskArray) -> list[Panel]:
     volume = read_volume(scan.record.image)
     image = np.where(brain, volume.data, 0)
     top = float(np.percentile(image[brain], 99.5))
@@ -267,9 +284,7 @@ def _numbers(judged: list[JudgedScan]) -> list[tuple[str, str]]:
     return [*numbers, (f"{sum(scan.seconds for scan in judged):.0f} s", "for all contrasts on this machine")]
 
 
-def _sections(judged: list[JudgedScan], picture: "Figure") -> "list[Section]":
-    from halebrain.report.page import Section
-
+def _sections(judged: list[JudgedScan], picture: Figure) -> list[Section]:
     first = judged[0]
     return [
         Section(

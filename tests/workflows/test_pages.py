@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from halebrain.cli.pages import FAILED, read_failures, write_index
 from halebrain.core.files import file_lock
 from halebrain.report.cohort_page import INDEX
+from halebrain.workflows.pages import FAILED, read_failures, write_index
 
 
 def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path) -> None:
@@ -32,11 +32,19 @@ def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path
     assert sorted(path.name for path in output.iterdir()) == [FAILED, INDEX]
 
 
-def test_a_lock_that_somebody_left_behind_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_lock_that_somebody_left_behind_costs_no_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, quiet: bool
+) -> None:
+    told: list[str] = []
+    channel = {"notify": told.append} if quiet else {}
     with file_lock(tmp_path / INDEX):
-        write_index(tmp_path, (), {"a": "no brain"}, wait_s=0.1)
+        write_index(tmp_path, (), {"a": "no brain"}, wait_s=0.1, **channel)
     assert read_failures(tmp_path) == {"a": "no brain"}
     assert (tmp_path / INDEX).is_file()
-    said = capsys.readouterr().err
-    assert f"warning: {INDEX} is written" in said
+    # A caller who gives a channel gets the warning there and nowhere else; without one it is logged.
+    logged = [record.getMessage() for record in caplog.records if record.name == "halebrain"]
+    (said,) = told if quiet else logged
+    assert not (logged if quiet else told)
+    assert said.startswith(f"warning: {INDEX} is written")
     assert "remove that file" in said

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from halebrain.cli.scan_mosaic import scan_mosaic
-from halebrain.report import figures
+from halebrain.workflows import pages
+from halebrain.workflows.pages import scan_mosaic
 
 
 def picture(monkeypatch: pytest.MonkeyPatch, **settings: float) -> tuple[np.ndarray, str]:
@@ -24,7 +24,7 @@ def picture(monkeypatch: pytest.MonkeyPatch, **settings: float) -> tuple[np.ndar
     def mosaic(panels, *, note, **_):
         seen.update({panel.title: panel for panel in panels}, note=note)
 
-    monkeypatch.setattr(figures, "mosaic", mosaic)
+    monkeypatch.setattr(pages, "mosaic", mosaic)
     scan_mosaic(scan, maps, threshold=0.5, title="one", called="ml:1", **settings)  # type: ignore[arg-type]
     return seen["found"].outline, seen["note"]
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from halebrain.cli.scan_steps import NETWORKS, ScanSteps
 from halebrain.core import progress
 from halebrain.core.progress import ProgressBar
+from halebrain.workflows.scan_steps import NETWORKS, ScanSteps
 
 SECONDS = {"reading": 1.0, "brain": 3.0, NETWORKS: 4.0, "page": 2.0}
 

@@ -1,4 +1,4 @@
-"""Inputs of the scan page: results of `detect` in memory, or files of an earlier run."""
+"""Pages and pictures of detections: the page of one scan, its mosaic, and the page of all scans of a folder."""
 
 import csv
 import io
@@ -7,14 +7,29 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+import numpy as np
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from halebrain.core.types import MaskArray, ScanResult, Volume
-    from halebrain.inference.lesions import Lesion
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.report.display import ScanMaps
-    from halebrain.report.embedding import ShownVolume
+from halebrain.core.errors import UnavailableError, cannot_write_into
+from halebrain.core.files import file_lock, write_text
+from halebrain.core.mask import to_mask
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.inference.lesions import Lesion
+from halebrain.inference.outputs import OutputNames
+from halebrain.inference.regions import region_map, regions_are_known
+from halebrain.io.tables import read_table
+from halebrain.report.cohort_page import INDEX, write_cohort_page
+from halebrain.report.display import ScanMaps, display_grid
+from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
+from halebrain.report.figures import Panel, choose_slices, mosaic
+from halebrain.report.findings import Finding
+from halebrain.report.scan_page import ScanPage, scan_html
+from halebrain.report.scan_pictures import page_mosaic, thumbnail
+
+if TYPE_CHECKING:  # neither is needed to make pages from files, and both load the networks
+    from halebrain.inference.predictor import WorkingMaps
+    from halebrain.preprocessing.pipeline import WorkingScan
 
 FAILED = "failed.tsv"
 _REGION_MM = 3.0
@@ -22,14 +37,14 @@ _REGION_MM = 3.0
 
 
 def page_files(
-    names: "OutputNames",
-    volume: "Volume",
-    result: "ScanResult",
-    mask: "MaskArray",
-    lesions: "list[Lesion]",
+    names: OutputNames,
+    volume: Volume,
+    result: ScanResult,
+    mask: MaskArray,
+    lesions: list[Lesion],
     provenance: dict[str, Any],
     *,
-    mosaic: bytes,
+    picture: bytes,
 ) -> dict[Path, bytes]:
     """Return the page, the thumbnail and the mosaic of a detection, by final path.
 
@@ -40,11 +55,8 @@ def page_files(
         mask: What was found.
         lesions: The table.
         provenance: Provenance.
-        mosaic: PNG of slices side by side.
+        picture: The mosaic, a PNG.
     """
-    from halebrain.report.display import ScanMaps, display_grid
-    from halebrain.report.embedding import shown_scan
-
     maps = ScanMaps(
         reconstruction=result.reconstruction,
         score=result.score,
@@ -56,17 +68,17 @@ def page_files(
         affine=result.affine,
     )
     scan = shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
-    return render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, mosaic=mosaic)
+    return render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, picture=picture)
 
 
 def render(
-    names: "OutputNames",
-    maps: "ScanMaps",
-    scan: "ShownVolume",
+    names: OutputNames,
+    maps: ScanMaps,
+    scan: ShownVolume,
     table: Iterable[Mapping[str, Any]],
     provenance: dict[str, Any],
     *,
-    mosaic: bytes = b"",
+    picture: bytes = b"",
 ) -> dict[Path, bytes]:
     """Return page, thumbnail and mosaic by final path, from maps and the scan as a page shows it.
 
@@ -76,22 +88,13 @@ def render(
         scan: The scan, in the box of the page.
         table: Rows of the lesion table.
         provenance: Provenance.
-        mosaic: PNG of slices side by side; empty = it is drawn from what the page holds.
+        picture: The mosaic, a PNG; empty = it is drawn from what the page holds.
     """
-    import numpy as np
-
-    from halebrain.inference.regions import region_map, regions_are_known
-    from halebrain.report.display import display_grid
-    from halebrain.report.embedding import ShownVolume, shown_volumes
-    from halebrain.report.findings import Finding
-    from halebrain.report.scan_page import ScanPage, scan_html
-    from halebrain.report.scan_pictures import page_mosaic, thumbnail
-
     threshold = float(provenance["threshold"]["value"])
     grid = display_grid(maps.affine, maps.brain_mask)
     volumes = shown_volumes(maps, scan, grid, threshold=threshold)
-    if not mosaic:
-        mosaic = _png(page_mosaic(volumes, threshold=threshold, title=names.stem))
+    if not picture:
+        picture = png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
     matrix = provenance.get("template_to_native")
     to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
     region_names: tuple[str, ...] = ()
@@ -108,11 +111,54 @@ def render(
         findings=[Finding.of(row) for row in table],
         provenance=provenance,
         template_to_native=to_template,
-        mosaic=mosaic,
+        mosaic=picture,
         region_names=region_names,
     )
     html = scan_html(page).encode("utf-8")
-    return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: mosaic}
+    return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: picture}
+
+
+def scan_mosaic(
+    working: "WorkingScan",
+    maps: "WorkingMaps",
+    *,
+    threshold: float,
+    title: str,
+    min_lesion_mm3: float = 0.0,
+    truth: Any = None,
+    called: str | None = None,
+) -> Figure:
+    """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known.
+
+    Args:
+        working: The scan.
+        maps: The maps of the model.
+        threshold: Voxels that reach it are outlined.
+        title: Above the picture.
+        min_lesion_mm3: Smaller components are not outlined, as in the mask and the table.
+        truth: Annotated lesion on the working grid.
+        called: Name of the threshold, for the note below.
+    """
+    size = {"min_lesion_mm3": min_lesion_mm3, "voxel_mm3": working.grid.voxel_mm3}
+    found = to_mask(np.where(working.brain_mask, maps.score, -1.0), threshold=threshold, **size)
+    residual = (working.image - maps.reconstruction) * working.brain_mask
+    panels = [
+        Panel("input", working.image, vmax=1.0),
+        Panel("pseudo-healthy", maps.reconstruction, vmax=1.0),
+        Panel("input − pseudo-healthy", residual, "residual", vmax=0.5),
+        Panel("segmenter probability", maps.probability, "score"),
+        Panel("anomaly score", maps.score, "score", vmax=max(2 * threshold, 0.2)),
+        Panel("found", working.image, outline=found, vmax=1.0),
+    ]
+    if truth is not None:
+        panels.append(Panel("truth", working.image, outline=truth, vmax=1.0))
+    # With a reference, its largest slices are shown, so that misses are visible.
+    weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
+    slices = choose_slices(working.brain_mask, weight if weight.any() else None)
+    name = f" ({called})" if called else ""
+    smaller = f", without components under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
+    note = f"Outlined where the score is at least {threshold:.3f}{name}{smaller}."
+    return mosaic(panels, slices=slices, title=title, note=note)
 
 
 def write_index(
@@ -122,6 +168,7 @@ def write_index(
     *,
     recorded: Callable[[Path], Mapping[str, str]] | None = None,
     wait_s: float = 60.0,
+    notify: Notify = log_message,
 ) -> Path:
     """Write the page of all scans below `output`, including earlier runs, and store the failures.
 
@@ -131,14 +178,11 @@ def write_index(
         failed: Those of them that failed, with the reason.
         recorded: Reads what else is known to have failed below `output`.
         wait_s: Longest wait for another run that writes them, seconds; then they are written with a warning.
+        notify: Receives that warning.
 
     Raises:
         CannotWriteError: The folder cannot be written.
     """
-    from halebrain.core.errors import UnavailableError, cannot_write_into
-    from halebrain.core.files import file_lock, write_text
-    from halebrain.report.cohort_page import INDEX, write_cohort_page
-
     again = set(looked_at)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -150,7 +194,7 @@ def write_index(
             held.enter_context(file_lock(output / INDEX, wait_s=wait_s))
         except UnavailableError as error:
             # The results exist; a stale lock must not prevent the page.
-            typer.echo(f"halebrain: warning: {INDEX} is written without the lock: {error}", err=True)
+            notify(f"warning: {INDEX} is written without the lock: {error}")
         failures = {name: reason for name, reason in read_failures(output).items() if name not in again}
         failures |= dict(recorded(output) if recorded else {}) | dict(failed)
         if failures or (output / FAILED).exists():
@@ -167,13 +211,12 @@ def read_failures(output: Path) -> dict[str, str]:
     path = output / FAILED
     if not path.is_file():
         return {}
-    from halebrain.io.tables import read_table
-
     table = read_table(path, what="a table of failed scans")
     return {row.get("scan", ""): row.get("reason", "") for row in table.rows}
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Figure, *, dpi: int) -> bytes:
+    """Return a figure as a PNG, the same bytes each time."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return buffer.getvalue()

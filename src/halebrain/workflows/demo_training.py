@@ -1,22 +1,39 @@
-"""`halebrain demo --train`: the whole method on a virtual cohort, from training to a page."""
+"""The demo of the training: the whole method on a virtual cohort, from training to a page."""
 
 import json
 import math
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from halebrain.cli import options
+from matplotlib.figure import Figure
+
+from halebrain.core.config import load_config
 from halebrain.core.failures import Failures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from halebrain.evaluation.evaluate import Evaluation
-    from halebrain.inference.cohort import ScoredScan
-    from halebrain.inference.predictor import Predictor
-    from halebrain.io.manifest import Manifest
-    from halebrain.report.page import Section
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.shipped_configs import find_config
+from halebrain.evaluation.evaluate import Evaluation
+from halebrain.evaluation.reconstruction_quality import reconstruction_quality
+from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.tables import write_evaluation
+from halebrain.inference.cohort import ScanInput, ScoredScan, score_manifest
+from halebrain.inference.outputs import OutputNames
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest
+from halebrain.report.evaluation_page import write_evaluation_page
+from halebrain.report.figures import cohort_montage, loss_plot, save_figure
+from halebrain.report.page import Page, Section, write_page
+from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
+from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.segmenter_config import SegmenterTraining
+from halebrain.workflows.calibrate import CalibrateSettings, run_calibration
+from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+from halebrain.workflows.evaluate import run_evaluation
+from halebrain.workflows.pages import scan_mosaic
+from halebrain.workflows.train import run_reconstructor, run_segmenter
 
 LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
 _SPOKEN = {"stroke": "strokes", "ms": "multiple sclerosis", "tumour": "brain tumours"}
@@ -48,13 +65,17 @@ class TrainedDemo:
     Args:
         page: The page to open.
         model: The trained model.
+        seconds: Time that it took.
     """
 
     page: Path
     model: Path
+    seconds: float
 
 
-def run_trained_demo(output: Path, size: DemoSize, *, seed: int, device: str, overwrite: bool) -> TrainedDemo:
+def run_trained_demo(
+    output: Path, size: DemoSize, *, seed: int, device: str, overwrite: bool, notify: Notify = log_message
+) -> TrainedDemo:
     """Make a cohort, train both networks, calibrate, evaluate on an unseen disease, detect, and write a page.
 
     Args:
@@ -63,24 +84,23 @@ def run_trained_demo(output: Path, size: DemoSize, *, seed: int, device: str, ov
         seed: Random seed.
         device: As `--device` takes it.
         overwrite: Remove an earlier demo first.
+        notify: Receives warnings and notes.
 
     Raises:
         PartialFailureError: A scan could not be scored.
     """
+    start = time.monotonic()
     if overwrite:
         _clear(output)
     manifest = _cohort(output, size, seed)
     model = _train(output, size, seed, device)
-    _calibrate(model, manifest, seed, device)
-    return TrainedDemo(_evaluate(model, manifest, output, seed, device), model)
+    _calibrate(model, manifest, seed, device, notify)
+    page = _evaluate(model, manifest, output, seed, device, notify)
+    return TrainedDemo(page, model, time.monotonic() - start)
 
 
 def _clear(output: Path) -> None:
     """Remove an earlier demo: what it made, and nothing else."""
-    import shutil
-
-    from halebrain.simulation.generate import clear_cohort, is_cohort
-
     if not is_cohort(output / "cohort"):
         return
     clear_cohort(output / "cohort")
@@ -90,11 +110,7 @@ def _clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
-    from halebrain.report.figures import cohort_montage, save_figure
-    from halebrain.simulation.config import CohortConfig
-    from halebrain.simulation.generate import generate_cohort
-
+def _cohort(output: Path, size: DemoSize, seed: int) -> Manifest:
     config = CohortConfig(
         healthy=size.healthy,
         patients=size.patients,
@@ -109,46 +125,40 @@ def _cohort(output: Path, size: DemoSize, seed: int) -> "Manifest":
 
 
 def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
-    from halebrain.cli.train import run_reconstructor, run_segmenter
-    from halebrain.core.config import load_config
-    from halebrain.training.reconstructor import ReconstructorTraining
-    from halebrain.training.segmenter_config import SegmenterTraining
-
     common = [
         f"data.manifest={json.dumps(str(output / 'cohort' / 'manifest.tsv'))}",
         f"data.cache={json.dumps(str(output / 'cache'))}",
         f"data.modalities={json.dumps(size.modalities)}",
         f"seed={seed}",
     ]
-    config1 = load_config(ReconstructorTraining, options.find_config(Path(size.config), "reconstructor"), common)
+    config1 = load_config(ReconstructorTraining, find_config(Path(size.config), "reconstructor"), common)
     stage1 = run_reconstructor(config1, output / "stage1", device=device, overwrite=False)
     learned = [*common, f"data.pathologies={json.dumps(LEARNED)}"]
-    config2 = load_config(SegmenterTraining, options.find_config(Path(size.config), "segmenter"), learned)
+    config2 = load_config(SegmenterTraining, find_config(Path(size.config), "segmenter"), learned)
     return run_segmenter(config2, stage1, output / "stage2", device=device, overwrite=False)
 
 
-def _calibrate(model: Path, manifest: "Manifest", seed: int, device: str) -> None:
-    from halebrain.cli.calibrate import run_calibration
-
+def _calibrate(model: Path, manifest: Manifest, seed: int, device: str, notify: Notify) -> None:
     rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
     failures = Failures(None)
-    run_calibration(model, rows, failures=failures, seed=seed, device=options.find_device(device))
+    settings = CalibrateSettings(seed=seed, device=device, notify=notify)
+    run_calibration(model, rows, settings, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
 
 
-def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device: str) -> Path:
-    from halebrain.cli.detecting import detect_scan
-    from halebrain.cli.scoring import run_evaluation
-    from halebrain.evaluation.tables import write_evaluation
-    from halebrain.inference.cohort import ScanInput, score_manifest
-    from halebrain.inference.predictor import Predictor
-    from halebrain.models.bundle import load_bundle
-    from halebrain.report.evaluation_page import write_evaluation_page
-    from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
-
-    bundle = load_bundle(model)
-    predictor = Predictor(bundle, device=options.find_device(device), seed=seed)
-    point = ThresholdSelector(options.read_calibration(bundle))
+def _evaluate(model: Path, manifest: Manifest, output: Path, seed: int, device: str, notify: Notify) -> Path:
+    detector = load_detector(
+        DetectSettings(
+            model=model,
+            min_lesion_mm3=_SMALLEST_MM3,
+            brain=None,
+            seed=seed,
+            device=device,
+            overwrite=True,
+            notify=notify,
+        )
+    )
+    predictor, point = detector.predictor, detector.options.point
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     failures = Failures(None)
@@ -159,13 +169,12 @@ def _evaluate(model: Path, manifest: "Manifest", output: Path, seed: int, device
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    choice = DetectionOptions(point, min_lesion_mm3=_SMALLEST_MM3)
-    detect_scan(predictor, shown, output / "detection", choice=choice, overwrite=True)
+    detect_scan(detector, shown, output / "detection")
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
     return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
 
 
-def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:
+def _median_scan(evaluation: Evaluation, unseen: Manifest) -> Any:
     # FLAIR shows the lesions of this disease best; other modalities are in the table.
     rows = [r for r in evaluation.rows if r.method == "model" and r.metric == "auprc" and r.modality == "FLAIR"]
     ranked = sorted(rows, key=lambda r: r.value)
@@ -174,12 +183,8 @@ def _median_scan(evaluation: "Evaluation", unseen: "Manifest") -> Any:
 
 
 def _write_page(
-    output: Path, evaluation: "Evaluation", scored: "ScoredScan", predictor: "Predictor", threshold: float
+    output: Path, evaluation: Evaluation, scored: ScoredScan, predictor: Predictor, threshold: float
 ) -> Path:
-    from halebrain.cli.scan_mosaic import scan_mosaic
-    from halebrain.report.figures import save_figure
-    from halebrain.report.page import Page, write_page
-
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
     picture = scan_mosaic(
         scored.scan, scored.maps, threshold=threshold, title="", min_lesion_mm3=_SMALLEST_MM3, truth=truth
@@ -201,13 +206,8 @@ def _write_page(
     return output / "index.html"
 
 
-def _sections(output: Path, evaluation: "Evaluation", scored: "ScoredScan", picture: "Figure") -> "list[Section]":
+def _sections(output: Path, evaluation: Evaluation, scored: ScoredScan, picture: Figure) -> list[Section]:
     """Return what the page shows under the numbers: the patient, the viewer, the table, the cohort, the losses."""
-    from halebrain.evaluation.statistics import INTERVAL
-    from halebrain.inference.outputs import OutputNames
-    from halebrain.report.figures import cohort_montage, loss_plot
-    from halebrain.report.page import Section
-
     own = OutputNames(output / "detection", scored.record.scan_id).page
     return [
         Section(
@@ -237,9 +237,7 @@ def _sections(output: Path, evaluation: "Evaluation", scored: "ScoredScan", pict
     ]
 
 
-def _numbers(evaluation: "Evaluation", scored: "ScoredScan", stages: dict[str, Any]) -> list[tuple[str, str]]:
-    from halebrain.evaluation.reconstruction_quality import reconstruction_quality
-
+def _numbers(evaluation: Evaluation, scored: ScoredScan, stages: dict[str, Any]) -> list[tuple[str, str]]:
     auprc, dice = evaluation.mean("auprc", group="FLAIR"), evaluation.mean("dice", group="FLAIR")
     numbers = [
         (f"{auprc.mean:.2f}", f"voxel AUPRC on FLAIR, {auprc.n_scans} patients"),
@@ -256,7 +254,7 @@ def _numbers(evaluation: "Evaluation", scored: "ScoredScan", stages: dict[str, A
     return numbers
 
 
-def _table(evaluation: "Evaluation") -> list[list[str]]:
+def _table(evaluation: Evaluation) -> list[list[str]]:
     modalities = sorted({row.modality for row in evaluation.rows})
     rows = []
     for modality in modalities:
@@ -269,7 +267,5 @@ def _table(evaluation: "Evaluation") -> list[list[str]]:
     return rows
 
 
-def _read_manifest(output: Path) -> "Manifest":
-    from halebrain.io.manifest import Manifest
-
+def _read_manifest(output: Path) -> Manifest:
     return Manifest.read(output / "cohort" / "manifest.tsv")

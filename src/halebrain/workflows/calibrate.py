@@ -1,0 +1,320 @@
+"""Calibration: thresholds chosen on the validation scans of a manifest, and stored in the model."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.device import find_device
+from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import standard_modality
+from halebrain.core.wording import whole_percent
+from halebrain.inference.cohort import score_scan
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import load_bundle
+from halebrain.models.bundle_files import copy_bundle, store_calibration
+from halebrain.models.store import find_model
+from halebrain.thresholds.calibration import (
+    MIN_HEALTHY_SCANS,
+    Calibration,
+    Labels,
+    Scores,
+    Threshold,
+    fit_best_dice,
+    fit_false_positive_rate,
+    read_calibration,
+    with_data_set,
+)
+from halebrain.thresholds.false_positive_volume import (
+    CONFIDENCE,
+    HEALTHY_SHARE,
+    VOLUMES_ML,
+    HealthyMap,
+    fit_false_volume,
+    reached_confidence,
+)
+from halebrain.thresholds.percentile import working_scan_score
+from halebrain.workflows.evaluate import refuse_seen
+
+_RATES = (0.01, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class CalibrateSettings:
+    """How thresholds are chosen and stored.
+
+    Args:
+        output: Folder of a calibrated copy of the model; `None` = the model itself is changed.
+        name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
+        add: Keep what is there, and add the modalities of these scans.
+        default: Name of the threshold that is used by default; `None` = as it was where thresholds are
+            kept, else "dice" where there are annotated scans.
+        healthy_share: The share of healthy people in whom the thresholds by false volume hold; ½ = the median one.
+        seed: Random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+        notify: Receives warnings.
+    """
+
+    output: Path | None = None
+    name: str | None = None
+    add: bool = False
+    default: str | None = None
+    healthy_share: float = HEALTHY_SHARE
+    seed: int = 0
+    device: str = "auto"
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class CalibrationResults:
+    """A calibration that is stored.
+
+    Args:
+        model: The calibrated model.
+        calibration: Its thresholds.
+        rows: The scans that were asked for.
+        failures: Those that failed, with the reason.
+    """
+
+    model: Path
+    calibration: Calibration
+    rows: Manifest
+    failures: Failures
+
+
+def calibrate_on_manifest(
+    model: Path,
+    manifest: Path,
+    settings: CalibrateSettings,
+    *,
+    modalities: Sequence[str] = (),
+    pathologies: Sequence[str] = (),
+) -> CalibrationResults:
+    """Fit every threshold on the validation scans of a manifest and store them in the model, or in a copy of it.
+
+    Args:
+        model: The model; a folder, or with `settings.output` a zip or a name.
+        manifest: Table of scans; those of the split "val" take part.
+        settings: How.
+        modalities: Only these; none = all.
+        pathologies: Only these and healthy scans; none = all.
+
+    Raises:
+        HalebrainError: As `run_calibration`.
+    """
+    rows = Manifest.read(manifest).split("val")
+    rows = rows.select(lambda r: not modalities or r.modality in modalities)
+    rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
+    failures = Failures(None)  # a model's folder takes no other files
+    calibration = run_calibration(model, rows, settings, failures=failures)
+    kept = rows.select(lambda r: r.scan_id not in failures.reasons)
+    _warn_of_few(kept, settings.healthy_share, settings.notify)
+    return CalibrationResults(settings.output or model, calibration, rows, failures)
+
+
+def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
+    """Fit every threshold on `rows` and store them in the bundle, or in a copy of it.
+
+    Args:
+        model: The bundle; a folder, or with `settings.output` a zip or a name.
+        rows: Validation scans.
+        settings: How.
+        failures: Collects scans that fail; the thresholds are chosen without them.
+
+    Raises:
+        CannotWriteError: The output is there already.
+        MissingInputError: There is no validation scan, none healthy or annotated, no model, or nothing to add to.
+        DataError: The model was trained on one of them.
+        UsageError: A modality to add is there already, the default is the name of no threshold, or the model is no
+            folder and no output folder is given.
+    """
+    output, name, add, default = settings.output, settings.name, settings.add, settings.default
+    device = find_device(settings.device)
+    if len(rows) == 0:
+        raise MissingInputError(
+            'calibration needs scans of the split "val"',
+            where=rows.source or "manifest",
+            remedy='write val under "split" for some subjects, and check --modality and --pathology',
+        )
+    source = _source(model, output)
+    bundle = load_bundle(source)
+    refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
+    before = read_calibration(bundle) if add or name is not None else None
+    if add:
+        check_addition(rows, before, name)
+    check_default(default, rows, before, name)
+    predictor = Predictor(bundle, device=device, seed=settings.seed)
+    calibration = fit_calibration(predictor, rows, healthy_share=settings.healthy_share, failures=failures)
+    if name is not None:
+        calibration = calibration.named(name, beside=None if add else before)
+    if add and before is not None:
+        calibration = calibration.added_to(before)
+    if default is not None:
+        calibration = calibration.model_copy(update={"default": default})
+    if output is not None:
+        copy_bundle(source, output)
+    store_calibration(output or source, calibration.model_dump(mode="json"))
+    return calibration
+
+
+def _source(model: Path, output: Path | None) -> Path:
+    """Return where a model is read from; stop where its thresholds could not be stored, before anything is scored."""
+    source = find_model(model)
+    if output is None and not source.is_dir():
+        raise UsageError(
+            "thresholds are stored in a model folder",
+            received=f"a zip, {source}",
+            remedy="give a folder for the calibrated model: --output FOLDER",
+        )
+    if output is not None and output.exists():
+        raise CannotWriteError("the output must not exist yet", where=output, remedy="choose another")
+    return source
+
+
+def fit_calibration(predictor: Predictor, rows: Manifest, *, healthy_share: float, failures: Failures) -> Calibration:
+    """Return every threshold that validation scans allow, over all of them and for each modality.
+
+    Args:
+        predictor: The model.
+        rows: The scans; those that are neither healthy nor annotated take no part.
+        healthy_share: The share of healthy people in whom the thresholds by false volume hold.
+        failures: Collects scans that fail; the thresholds are chosen without them, with a note.
+
+    Raises:
+        MissingInputError: None takes part.
+    """
+    smallest = predictor.postprocessing.min_lesion_mm3
+    healthy: dict[str, list[HealthyMap]] = {}
+    ill: list[tuple[str, Scores, Labels]] = []
+
+    def score(record: ScanRecord) -> None:
+        scored = score_scan(predictor, record)
+        modality, brain = standard_modality(scored.record.modality), scored.result.brain_mask
+        if _is_annotated(scored.record) and scored.lesion is not None:
+            ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
+        elif scored.record.is_healthy:
+            whole = working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm)
+            kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
+            healthy.setdefault(modality, []).append(kept)
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Calibrating")
+    rows = replace(rows, records=tuple(done))
+    about = {"split": "val", "manifest_sha256": rows.fingerprint()}
+    every = [scan for scans in healthy.values() for scan in scans]
+    thresholds = _by_dice(ill, about) | _by_healthy(every, about, healthy_share)
+    if not thresholds:
+        raise MissingInputError(
+            "calibration needs healthy or annotated scans",
+            where=rows.source or "manifest",
+            remedy='write healthy under "pathology", or a mask under "lesion"',
+        )
+    enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
+    return Calibration(
+        default=next(iter(thresholds)),
+        thresholds=thresholds,
+        subjects=tuple(rows.subjects()),
+        modalities={modality: _by_healthy(scans, about, healthy_share) for modality, scans in enough.items()},
+        healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
+    )
+
+
+def check_addition(rows: Manifest, before: Calibration | None, name: str | None) -> None:
+    """Stop where modalities cannot be added: before anything is scored.
+
+    Args:
+        rows: The scans to add.
+        before: What is there.
+        name: Of their data set.
+
+    Raises:
+        MissingInputError: The model has no thresholds yet.
+        UsageError: It already has own thresholds for one of the modalities.
+    """
+    if before is None:
+        raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
+    counts = Counter(standard_modality(row.modality) for row in rows if row.is_healthy)
+    coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
+    if taken := sorted(coming & before.calibrated_modalities(name)):
+        raise UsageError(
+            "--add takes only modalities without thresholds",
+            received=", ".join(taken),
+            where=rows.source or "manifest",
+            remedy="choose others with --modality, or calibrate again without --add",
+        )
+
+
+def check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
+    """Stop where a default is the name of no threshold that there will be: before anything is scored.
+
+    Args:
+        default: What the user wants; `None` = nothing.
+        rows: The scans to fit on.
+        before: Thresholds that stay.
+        name: Of the data set that the scans are.
+
+    Raises:
+        UsageError: It is none.
+    """
+    by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
+    coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
+    coming += by_healthy if any(row.is_healthy for row in rows) else []
+    known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
+    if default is not None and default not in known:
+        raise UsageError(
+            "--default takes the name of a threshold",
+            received=repr(default),
+            where=rows.source or "manifest",
+            remedy=f"these scans give {', '.join(known) or 'none'}",
+        )
+
+
+def _is_annotated(record: ScanRecord) -> bool:
+    return record.lesion is not None and not record.is_healthy
+
+
+def _by_dice(ill: Sequence[tuple[str, Scores, Labels]], about: dict[str, Any]) -> dict[str, Threshold]:
+    """Return the threshold of the best Dice; nothing where no scan is annotated."""
+    if not ill:
+        return {}
+    modalities, scores, references = zip(*ill, strict=True)
+    value, dice = fit_best_dice(scores, references)
+    about = about | {"n_scans": len(ill), "modalities": tuple(sorted(set(modalities)))}
+    return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about)}
+
+
+def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], healthy_share: float) -> dict[str, Threshold]:
+    """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
+    if not scans:
+        return {}
+    about = about | {"n_scans": len(scans), "modalities": tuple(sorted({scan.modality for scan in scans}))}
+    found = {}
+    for rate in _RATES:
+        value, share = fit_false_positive_rate([scan.scores for scan in scans], rate)
+        found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
+    smallest = scans[0].min_lesion_mm3
+    pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
+    whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{100 * healthy_share:g}% of healthy scans"
+    sure = whole_percent(reached_confidence(len(scans), healthy_share=healthy_share))
+    for volume_ml in VOLUMES_ML:
+        value, median_ml = fit_false_volume(scans, volume_ml, healthy_share=healthy_share)
+        method = f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}"
+        found[f"ml:{volume_ml:g}"] = Threshold(
+            value=value, method=method, achieved=median_ml, healthy_share=healthy_share, **about
+        )
+    return found
+
+
+def _warn_of_few(rows: Manifest, healthy_share: float, notify: Notify) -> None:
+    """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
+    for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
+        sure = reached_confidence(count, healthy_share=healthy_share)
+        if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
+            few = f"{count} healthy scans are too few for {100 * healthy_share:g} % of people"
+            notify(
+                f"warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
+                f"{whole_percent(sure)} % instead of {CONFIDENCE:.0%}"
+            )

@@ -1,0 +1,418 @@
+"""Evaluation: a model on the annotated scans of a manifest, or result files of any method against references."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.about import versions
+from halebrain.core.device import find_device
+from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
+from halebrain.core.mask import Cut
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import standard_modality
+from halebrain.core.progress import track
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.folders import evaluate_pairs
+from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels, unused_images
+from halebrain.evaluation.protocols import behrendt2024
+from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
+from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.tables import write_evaluation
+from halebrain.inference.cohort import ScoredScan, score_scan
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import read_volume
+from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.models.store import DEFAULT_MODEL, load_model
+from halebrain.preprocessing.pipeline import Preprocessor
+from halebrain.preprocessing.prepared import open_scan
+from halebrain.report.evaluation_page import write_evaluation_page
+from halebrain.thresholds.calibration import read_calibration
+from halebrain.thresholds.choose import ThresholdSelector, select_threshold
+
+_LEAST_SCANS = 2
+"""Healthy training scans of a contrast, below which it has no atlas."""
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """The evaluation of a model on a manifest.
+
+    Args:
+        model: Path or name; `None` = the default model.
+        manifest: Table of scans.
+        split: train, val, test, or all.
+        modalities: Only these; none = all.
+        pathologies: Only these; none = all.
+        threshold: "auto", a number, or the name of a stored threshold.
+        min_lesion_mm3: Smallest lesion kept, mm³; `None` = the model's setting.
+        working: On the model's working grid instead of the scan's own.
+        paper: The numbers of Behrendt et al. 2024, on the working grid.
+        reconstruction: Also evaluate the reconstruction, at each noise level.
+        baselines: Also the baselines that need the healthy training scans.
+        seed: Random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+        notify: Receives warnings and notes.
+    """
+
+    model: Path | None
+    manifest: Path
+    split: str = "test"
+    modalities: tuple[str, ...] = ()
+    pathologies: tuple[str, ...] = ()
+    threshold: str = "auto"
+    min_lesion_mm3: float | None = None
+    working: bool = False
+    paper: bool = False
+    reconstruction: bool = False
+    baselines: bool = False
+    seed: int = 0
+    device: str = "auto"
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class FolderEvaluation:
+    """The evaluation of result files against references.
+
+    Args:
+        predictions: Folder of anomaly maps or masks.
+        references: Folder of true lesions.
+        brain_masks: Folder of brain masks; `None` = every voxel counts.
+        labels: Lesion labels in both folders: "all", or numbers ("1,4").
+        threshold: Of anomaly maps: a number; "auto" = none.
+        seed: Random seed of the intervals.
+        notify: Receives warnings and notes.
+    """
+
+    predictions: Path
+    references: Path
+    brain_masks: Path | None = None
+    labels: str | None = None
+    threshold: str = "auto"
+    seed: int = 0
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class EvaluationResults:
+    """An evaluation and its files.
+
+    Args:
+        evaluation: The figures.
+        files: Tables, and the page last.
+        failures: Scans that failed, with the reason.
+        left_out: Images of the folders that are not used.
+    """
+
+    evaluation: Evaluation
+    files: list[Path]
+    failures: Failures
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def n_scored(self) -> int:
+        """Scans that were scored."""
+        return len({row.scan_id for row in self.evaluation.rows})
+
+
+def evaluate_model(asked: ModelEvaluation, output: Path) -> EvaluationResults:
+    """Evaluate a model and write tables and page; a scan that fails is reported and left out.
+
+    Args:
+        asked: What is evaluated.
+        output: Output folder.
+
+    Raises:
+        HalebrainError: Model, manifest or an option cannot be used, or every scan failed.
+    """
+    failures = Failures(output)
+    table = Manifest.read(asked.manifest)
+    rows = table.select(lambda r: asked.split in ("all", r.split))
+    rows = rows.select(lambda r: not asked.modalities or r.modality in asked.modalities)
+    rows = rows.select(lambda r: not asked.pathologies or r.pathology in asked.pathologies)
+    bundle = load_model(asked.model)
+    point = ThresholdSelector(read_calibration(bundle), asked.threshold)
+    predictor = Predictor(bundle, device=find_device(asked.device), seed=asked.seed)
+    atlases = fit_atlases(table, rows, predictor.preprocessor, notify=asked.notify) if asked.baselines else None
+    evaluation = run_evaluation(
+        predictor,
+        rows,
+        point=point,
+        failures=failures,
+        working=asked.working or asked.paper,
+        reconstruction=asked.reconstruction,
+        min_lesion_mm3=asked.min_lesion_mm3,
+        atlases=atlases,
+    )
+    if asked.paper:
+        evaluation = behrendt2024(evaluation)
+    name = (asked.model or Path(DEFAULT_MODEL)).name
+    return EvaluationResults(evaluation, _write(evaluation, output, name), failures)
+
+
+def evaluate_folders(asked: FolderEvaluation, output: Path) -> EvaluationResults:
+    """Evaluate result files of any method and write tables and page; a scan that fails is reported and left out.
+
+    Args:
+        asked: What is evaluated.
+        output: Output folder.
+
+    Raises:
+        HalebrainError: A folder or an option cannot be used, or every scan failed.
+    """
+    failures, notify = Failures(output), asked.notify
+    value = None if asked.threshold == "auto" else select_threshold(None, asked.threshold)[0]
+    pairs = find_pairs(asked.predictions, asked.references, asked.brain_masks)
+    left_out = tuple(unused_images(pairs, asked.predictions, asked.references, asked.brain_masks))
+    if line := summed_left_out(left_out):
+        notify(f"warning: {line}")
+    wanted = PairOptions(labels=parse_labels(asked.labels), threshold=value)
+    evaluation, notes = evaluate_pairs(pairs, wanted, method=asked.predictions.name, seed=asked.seed, failures=failures)
+    for note in notes:
+        notify(note)
+    if value is None and evaluation.curves:
+        notify("no --threshold given for anomaly maps: metrics on masks are left out")
+    return EvaluationResults(evaluation, _write(evaluation, output, asked.predictions.name), failures, left_out)
+
+
+def _write(evaluation: Evaluation, output: Path, name: str) -> list[Path]:
+    paths = [*write_evaluation(evaluation, output), output / "index.html"]
+    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {name}")
+    return paths
+
+
+def run_evaluation(
+    predictor: Predictor,
+    rows: Manifest,
+    *,
+    point: ThresholdSelector,
+    failures: Failures,
+    working: bool = False,
+    reconstruction: bool = False,
+    min_lesion_mm3: float | None = None,
+    atlases: dict[str, AtlasModel] | None = None,
+) -> Evaluation:
+    """Score every scan of `rows` that is annotated or declared healthy.
+
+    Args:
+        predictor: The model.
+        rows: The scans.
+        point: The frozen threshold, by modality if available.
+        failures: Collects scans that fail; the others are scored without them.
+        working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
+        reconstruction: Measure the quality of the reconstruction at each level too.
+        min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
+        atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
+
+    Raises:
+        MissingInputError: There is no such scan.
+        DataError: A subject took part in training or in the choice of the threshold.
+        UsageError: The model has no reconstruction to measure.
+    """
+    if reconstruction and not predictor.bundle.reconstructor.gives_image:
+        raise UsageError(
+            "--reconstruction needs a model that gives a pseudo-healthy image",
+            received=predictor.bundle.config.reconstructor.name,
+            remedy="remove the option",
+        )
+    rows = _unseen(rows, predictor)
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
+    evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
+
+    def score(record: ScanRecord) -> None:
+        scored = score_scan(predictor, record)
+        threshold = point.at(standard_modality(record.modality)).value
+        methods = _methods(scored, threshold, smallest, working=working, atlases=atlases)
+        found = _levels(predictor, scored) if reconstruction else []
+        evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
+        levels.extend(found)
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Evaluating")
+    rows = replace(rows, records=tuple(done))
+    provenance = _about(predictor, rows, point) | {
+        "min_lesion_mm3": smallest,
+        "grid": "working grid, resampled labels" if working else "native, original labels",
+        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
+        "failed": dict(failures.reasons),
+    }
+    return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
+    """Return the scans that can be evaluated: annotated or healthy, of subjects outside its training data."""
+    rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
+    if len(rows) == 0:
+        raise MissingInputError(
+            "evaluation needs annotated or healthy scans",
+            where=rows.source or "manifest",
+            remedy='check --split, --modality, --pathology, and the columns "pathology" and "lesion" of the manifest',
+        )
+    seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
+    refuse_seen(rows, seen, "evaluated")
+    return rows
+
+
+def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
+    """Stop if a subject was used to train or calibrate the model: its score would be too good.
+
+    Args:
+        rows: The scans that are asked for.
+        seen: Subject → in what it took part.
+        purpose: What must not happen to them ("evaluated").
+
+    Raises:
+        DataError: One of them was seen.
+    """
+    taken = [subject for subject in rows.subjects() if subject in seen]
+    if taken:
+        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
+        raise DataError(
+            f"a scan used in training or calibration must not be {purpose}",
+            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
+            where=rows.source or "manifest",
+            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
+        )
+
+
+def _about(predictor: Predictor, rows: Manifest, point: ThresholdSelector) -> dict[str, Any]:
+    """Return what the figures come from: model, scans, threshold, seed, levels, versions."""
+    return {
+        "model_sha256": predictor.bundle.sha256,
+        "manifest_sha256": rows.fingerprint(),
+        "threshold": _stated(point, {standard_modality(row.modality) for row in rows}),
+        "seed": predictor.seed,
+        "levels": list(predictor.levels),
+        "interval": INTERVAL,
+        "versions": versions(),
+    }
+
+
+def _stated(point: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:
+    """Return value and name of the threshold; by modality, where they are not the same for all."""
+    by_modality = {}
+    for modality in sorted(modalities):
+        chosen = point.at(modality)
+        by_modality[modality] = {"value": chosen.value, "name": chosen.name}
+    first = next(iter(by_modality.values()))
+    return first if all(one == first for one in by_modality.values()) else {"by_modality": by_modality}
+
+
+def _levels(predictor: Predictor, scored: ScoredScan) -> list[LevelQuality]:
+    """Return the quality of one scan's reconstruction at each level; nothing where it has no lesion."""
+    scan, lesion = scored.scan, scored.lesion_working()
+    if not (lesion & scan.brain_mask).any():
+        return []
+    healthy = scored.healthy_working()
+    return [
+        LevelQuality(
+            scored.record.scan_id,
+            scored.record.subject,
+            level,
+            reconstruction_quality(scan.image, found, lesion, scan.brain_mask, healthy=healthy),
+        )
+        for level, found in predictor.reconstruct_levels(scan).items()
+    ]
+
+
+def _methods(
+    scored: ScoredScan,
+    threshold: float,
+    min_lesion_mm3: float,
+    *,
+    working: bool,
+    atlases: dict[str, AtlasModel] | None,
+) -> Iterator[tuple[str, Case]]:
+    """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
+    result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
+    lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
+    if working:
+        lesion = scored.lesion_working()
+        image, brain_mask, affine = scan.image, scan.brain_mask, scan.grid.affine
+        found = {"model": maps.score, "segmenter alone": maps.probability, "reconstruction alone": maps.residual}
+    else:
+        image, brain_mask, affine = scored.volume.data, result.brain_mask, scored.volume.affine
+        found = {
+            "model": result.score,
+            "segmenter alone": result.probability,
+            "reconstruction alone": result.residual_map,
+        }
+    found |= baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
+    for method, score in found.items():
+        cut = Cut(threshold, min_lesion_mm3) if method == "model" else None
+        yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=cut)
+
+
+def fit_atlases(
+    manifest: Manifest, rows: Manifest, preprocessor: Preprocessor, *, notify: Notify = log_message
+) -> dict[str, AtlasModel]:
+    """Return one atlas a modality of `rows`, fitted on the healthy scans of the split "train".
+
+    Subjects that are evaluated take no part. A modality without two such scans has no atlas, with a note.
+
+    Args:
+        manifest: The whole table.
+        rows: The scans to be evaluated.
+        preprocessor: Of the model, so that atlas and scans lie on the same grid.
+        notify: Receives notes.
+    """
+    evaluated = set(rows.subjects())
+    train = manifest.split("train").select(lambda r: r.is_healthy and r.subject not in evaluated)
+    atlases = {}
+    for modality in sorted({record.modality for record in rows}):
+        healthy = train.select(lambda record, own=modality: record.modality == own)  # type: ignore[misc]
+        if len(healthy) < _LEAST_SCANS:
+            notify(f"no atlas of {modality}: fewer than two healthy training scans")
+            continue
+        atlases[modality] = AtlasModel.fit(_working_scans(healthy, preprocessor, f"Atlas of {modality}", notify))
+    return atlases
+
+
+def baseline_scores(
+    scored: ScoredScan,
+    image: FloatArray,
+    region: MaskArray,
+    *,
+    working: bool,
+    atlases: Mapping[str, AtlasModel] | None,
+) -> dict[str, FloatArray]:
+    """Return each baseline's score of a scan in [0, 1], 0 outside `region`, by name.
+
+    Args:
+        scored: The scan.
+        image: Its intensities on the grid that is evaluated, `(i, j, k)`.
+        region: Voxels that count, same shape.
+        working: Whether that is the working grid.
+        atlases: Modality → atlas; `None` = the default baseline alone.
+    """
+    modality = scored.record.modality
+    found = {}
+    for name in [DEFAULT] if atlases is None else BASELINES:
+        found[name] = np.zeros(region.shape, dtype=np.float32)
+        found[name][region] = BASELINES.get(name)(image[region], modality)
+    atlas = (atlases or {}).get(modality)
+    if atlas is not None:
+        for name, signed in (("atlas z-score", False), ("atlas z-score signed", True)):
+            score = atlas.score(scored.scan.image, signed=signed, modality=modality) * scored.scan.brain_mask
+            found[name] = score if working else np.clip(scored.scan.to_native(score), 0, 1)
+    return found
+
+
+def _working_scans(
+    rows: Manifest, preprocessor: Preprocessor, description: str, notify: Notify
+) -> Iterator[tuple[FloatArray, MaskArray]]:
+    """Yield image and brain mask on the working grid, one scan at a time."""
+    for record in track(rows.records, description=description, total=len(rows)):
+        volume = read_volume(record.image)
+        scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+        if scan.qc["registration_failed"]:
+            notify(f"{record.scan_id} failed to register and is left out of the atlas")
+            continue
+        yield scan.image, scan.brain_mask

@@ -1,0 +1,434 @@
+"""Preparation: raw scans to a data set that is preprocessed, checked and split, with its tables and its page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.config import load_config, merged, parse_config, parse_pair, read_yaml
+from halebrain.core.errors import CannotWriteError, HalebrainError, MissingInputError, UsageError
+from halebrain.core.failures import Failures
+from halebrain.core.files import atomic_path, write_text
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import standard_modality
+from halebrain.core.parallel import map_items
+from halebrain.core.progress import track
+from halebrain.core.shipped_configs import find_config
+from halebrain.core.wording import counted
+from halebrain.data.datasets import SOURCES, read_source
+from halebrain.data.naming import modality_of_scan, records_of
+from halebrain.data.prepare import PrepareOutcome, PrepareTask, prepare_scan
+from halebrain.data.prepared_set import (
+    QualityEntry,
+    quality_entries,
+    read_entries,
+    read_failures,
+    write_description,
+    write_manifests,
+    write_quality_table,
+)
+from halebrain.data.splits import assign_splits
+from halebrain.inference.cohort import find_scans
+from halebrain.io.manifest import SPLITS, Manifest
+from halebrain.io.manifest_sidecar import Origin
+from halebrain.io.tables import is_table
+from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.io.volume import read_map, read_mask
+from halebrain.models.bundle import load_bundle
+from halebrain.models.store import find_model
+from halebrain.preprocessing.geometry import Grid
+from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.preprocessing.template import template_on
+from halebrain.report.quality_page import QualityRow, quality_picture, write_quality_page
+
+_SAID = 5
+"""Problems of a data set that are printed; all of them are written."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How raw scans become a data set.
+
+    Args:
+        kind: Name of the layout; `None` = BIDS, a table, or names of files.
+        source_settings: key=value for the layout.
+        config: YAML file of preprocessing settings, or the name of a training configuration.
+        overrides: key=value of the preprocessing.
+        model: Preprocess as this model expects it.
+        brain: Brain extraction; `None` = as the settings say, else auto.
+        modality: Only scans of this contrast; also the contrast of scans whose names do not state it.
+        pathology: Of scans without one in the input.
+        split: Fractions of subjects in train,val,test.
+        seed: Of the split.
+        workers: Scans in parallel, one process each.
+        threads: CPU threads per process.
+        part_id: Index of this part, from 0.
+        num_parts: Parts that the scans are divided into.
+        overwrite: Replace earlier results.
+        notify: Receives warnings and notes.
+    """
+
+    kind: str | None = None
+    source_settings: tuple[str, ...] = ()
+    config: Path | None = None
+    overrides: tuple[str, ...] = ()
+    model: Path | None = None
+    brain: str | None = None
+    modality: str | None = None
+    pathology: str | None = None
+    split: str | None = None
+    seed: int = 0
+    workers: int = 1
+    threads: int = 1
+    part_id: int = 0
+    num_parts: int = 1
+    overwrite: bool = False
+    notify: Notify = log_message
+
+    @property
+    def part(self) -> str:
+        """What is added to the name of the list of failures."""
+        return "" if self.num_parts == 1 else f"-{self.part_id}of{self.num_parts}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Files written for the whole data set.
+
+    Args:
+        files: Manifests, table and page; empty where other parts are not there yet.
+        left: Scans of other parts that are not there yet.
+        flagged: Scans with quality flags.
+        n_entries: Scans of the whole data set that are there.
+    """
+
+    files: tuple[Path, ...] = ()
+    left: int = 0
+    flagged: int = 0
+    n_entries: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedScans:
+    """What became of the scans of one run.
+
+    Args:
+        n_scans: Scans that were asked for.
+        outcomes: Those that are prepared.
+        failures: Those that failed, with the reason.
+        problems: What is wrong with the input.
+        left_out: Images of the input that are not used.
+        finished: Files of the whole data set.
+    """
+
+    n_scans: int
+    outcomes: list[PrepareOutcome]
+    failures: Failures
+    problems: Sequence[str]
+    left_out: tuple[LeftOut, ...]
+    finished: Finished
+
+    @property
+    def n_kept(self) -> int:
+        """Scans that were prepared before."""
+        return sum(outcome.kept for outcome in self.outcomes)
+
+
+def prepare_dataset(
+    source: Path, output: Path, settings: PrepareSettings, *, done: Callable[[Path], None] = lambda _: None
+) -> PreparedScans:
+    """Preprocess raw scans into a data set; one that fails is reported and does not stop the others.
+
+    Args:
+        source: Raw scans.
+        output: The data set, new or existing.
+        settings: How.
+        done: Called with each file of the whole data set.
+
+    Raises:
+        HalebrainError: The input or an option cannot be used, or the data set cannot be written.
+    """
+    if settings.part_id >= settings.num_parts:
+        raise UsageError(
+            "--part-id must be from 0 to --num-parts − 1",
+            received=f"{settings.part_id} of {settings.num_parts}",
+            remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
+        )
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError("a data set must not lie in the folder of its raw scans", where=output, remedy="move --output")
+    notify = settings.notify
+    preprocessing = read_preprocessing(settings.config, settings.overrides, settings.model, settings.brain)
+    raw = read_raw(source, settings.kind, settings.source_settings, settings.modality)
+    manifest, origin = with_pathology(raw.manifest, settings.pathology), raw.origin
+    if line := summed_left_out(raw.left_out):
+        notify(f"warning: {line}")
+    if settings.split is not None:
+        manifest, origin = split_subjects(manifest, origin, settings.split, settings.seed, notify=notify)
+    write_description(output)
+    _report_problems(raw.problems, output / "problems.txt", notify)
+    own = slice(settings.part_id, None, settings.num_parts)
+    tasks = [
+        PrepareTask(record, output, preprocessing, settings.overwrite)
+        for record in sorted(manifest.records, key=lambda record: record.scan_id)[own]
+    ]
+    broken = dict(sorted(raw.failed.items())[own])
+    for name, reason in broken.items():
+        notify(f"{name}: {reason}")
+    outcomes, failures = _run_tasks(tasks, settings)
+    failures.reasons.update(broken)
+    finished = _finish(output, manifest, origin, failures.reasons, part=settings.part, done=done)
+    return PreparedScans(len(tasks) + len(broken), outcomes, failures, raw.problems, tuple(raw.left_out), finished)
+
+
+@dataclass(frozen=True)
+class RawScans:
+    """The raw scans that an input means.
+
+    Args:
+        manifest: Those that can be prepared.
+        origin: Where they came from.
+        problems: A line for each thing that is wrong with the input.
+        left_out: The images of the input that are no such scans.
+        failed: Scan → reason of those that must not or cannot be read.
+    """
+
+    manifest: Manifest
+    origin: Origin
+    problems: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
+    """Return the scans with what they show, where the input does not say it.
+
+    Raises:
+        UsageError: Every scan in the input has another pathology, so the option would have no effect.
+    """
+    if pathology is None:
+        return manifest
+    said = {record.pathology for record in manifest}
+    if said and None not in said and said != {pathology}:
+        raise UsageError(
+            "--pathology is only for scans without a pathology in the input",
+            received=f"{pathology!r}, while every scan has {', '.join(sorted(map(str, said)))} already",
+            remedy="remove the option, or change the table",
+        )
+    rows = (r if r.pathology is not None else replace(r, pathology=pathology) for r in manifest)
+    return replace(manifest, records=tuple(rows))
+
+
+def read_preprocessing(
+    config: Path | None, overrides: Sequence[str], model: Path | None, brain: str | None
+) -> PreprocessingConfig:
+    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` brain extraction.
+
+    Raises:
+        MissingInputError: `config` is neither a file nor a shipped training.
+        UsageError: Both a file and a model are given.
+        ConfigError: A key or value is wrong.
+    """
+    if model is None:
+        file = find_config(config, "reconstructor")
+        if file is None or file == config:
+            settings = load_config(PreprocessingConfig, file, overrides)
+        else:  # a training, whose data say how they must have been prepared
+            asked = read_yaml(file).get("data", {}).get("preprocessing", {})
+            settings = load_config(PreprocessingConfig, None, overrides, base=asked)
+    elif config is not None or overrides:
+        raise UsageError(
+            "--model sets the preprocessing; -c and --set cannot be used with it",
+            remedy="remove --model, or -c and --set",
+        )
+    else:
+        settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
+    said = brain is not None or any(pair.startswith("brain=") for pair in overrides)
+    return settings.model_copy(update={"brain": brain or (settings.brain if said else "auto")})
+
+
+def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: str | None) -> RawScans:
+    """Return the raw scans of an input; with a contrast, without those of a declared other contrast.
+
+    Raises:
+        HalebrainError: The input holds no scan, or cannot be read.
+    """
+    if kind is None and (source / "dataset_description.json").is_file():
+        kind = "bids"
+    if kind is not None:
+        values: dict[str, Any] = merged(*(parse_pair(text) for text in settings))
+        if modality is not None:
+            values = SOURCES.get(kind).with_modality(values, modality)
+        found = read_source(kind, source, values)
+        origin = Origin(source=kind, settings=values, problems=len(found.problems))
+        failed = {name: str(error) for name, error in found.failed.items()}
+        return _of_contrast(RawScans(found.manifest, origin, found.problems, found.left_out, failed), modality, source)
+    if settings:
+        raise UsageError(
+            "--source-set needs --source", received=settings[0], remedy="give the layout, for example --source folder"
+        )
+    if is_table(source):
+        return _of_contrast(RawScans(Manifest.read(source), Origin()), modality, source)
+    return _of_contrast(_from_names(source, modality), modality, source)
+
+
+def _from_names(source: Path, modality: str | None) -> RawScans:
+    """Return the scans of a file, a folder or a list, described by their names only."""
+    scans, failed = find_scans(source), {}
+    whole = []
+    for scan in scans:
+        try:
+            scan.check()
+            whole.append((scan.image, scan.name))
+        except HalebrainError as error:
+            failed[scan.name] = str(error)
+    manifest = Manifest(records_of(whole, modality=modality), source=source)
+    return RawScans(manifest, Origin(), (), scans.left_out, failed)
+
+
+def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
+    """Return the scans of one contrast; the others are left out, with their count.
+
+    Raises:
+        MissingInputError: There is none.
+    """
+    if modality is None:
+        return raw
+    kept = raw.manifest.select(lambda record: standard_modality(record.modality) == modality)
+    others = raw.manifest.select(lambda record: standard_modality(record.modality) != modality)
+    if not len(kept) and len(others):
+        raise MissingInputError(
+            "--modality must leave at least one scan",
+            received=f"{modality!r}, while there are {', '.join(sorted({record.modality for record in others}))}",
+            where=source,
+            remedy="use one of those, or remove the option",
+        )
+    inside = source if source.is_dir() else source.parent
+    left_out = [
+        LeftOut(
+            record.image.relative_to(inside).as_posix() if record.image.is_relative_to(inside) else str(record.image),
+            f"of a contrast other than --modality {modality}",
+        )
+        for record in others
+    ]
+    failed = {name: why for name, why in raw.failed.items() if modality_of_scan(name) in (None, modality)}
+    return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
+
+
+def _report_problems(problems: Sequence[str], path: Path, notify: Notify) -> None:
+    """Write what is wrong with the raw data set, a line each, and print the first of them."""
+    if not problems:
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, "\n".join(problems) + "\n")
+    for problem in problems[:_SAID]:
+        notify(f"warning: {problem}")
+    if len(problems) > _SAID:
+        notify(f"warning: {counted(len(problems) - _SAID, 'more problem')} in {path}")
+
+
+def _run_tasks(tasks: Sequence[PrepareTask], settings: PrepareSettings) -> tuple[list[PrepareOutcome], Failures]:
+    """Prepare every scan and return what became of them, and those that failed.
+
+    Raises:
+        CannotWriteError: The data set cannot be written, a full disk for one: no further scan would fare better.
+    """
+    outcomes = []
+    failures = Failures(tasks[0].dataset if tasks else None)
+    results = map_items(prepare_scan, tasks, workers=settings.workers, threads=settings.threads)
+    for place, result in track(results, description="Preparing", total=len(tasks)):
+        name = tasks[place].record.scan_id
+        if isinstance(result, CannotWriteError):
+            raise result
+        if isinstance(result, HalebrainError):
+            failures.add(name, result)
+            continue
+        failures.went_well(name)
+        outcomes.append(result)
+        for flag in result.flags if not result.kept else ():
+            settings.notify(f"warning: {name}: {flag}")
+    return outcomes, failures
+
+
+def split_subjects(
+    manifest: Manifest, origin: Origin, text: str, seed: int, *, notify: Notify = log_message
+) -> tuple[Manifest, Origin]:
+    """Return the scans with subjects assigned to train, val and test, and the origin of this split.
+
+    Raises:
+        UsageError: `text` is not three fractions.
+    """
+    try:
+        shares = [float(share) for share in text.split(",")]
+    except ValueError as error:
+        raise UsageError("--split takes numbers", received=repr(text), remedy="for example 0.7,0.1,0.2") from error
+    if len(shares) != len(SPLITS):
+        raise UsageError(
+            "--split takes three fractions: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
+        )
+    fractions = dict(zip(SPLITS, shares, strict=True))
+    if any(record.split is not None for record in manifest):
+        notify("warning: --split replaces the splits of the input")
+    return assign_splits(manifest, fractions, seed), origin.model_copy(
+        update={"split_seed": seed, "split_fractions": fractions}
+    )
+
+
+def _finish(
+    output: Path,
+    manifest: Manifest,
+    origin: Origin,
+    failures: dict[str, str],
+    *,
+    part: str,
+    done: Callable[[Path], None],
+) -> Finished:
+    """Write the files of the whole data set from the existing scans.
+
+    Of several parts, only the one that finds all scans there (or failed) writes it.
+
+    Args:
+        output: The data set.
+        manifest: All raw scans.
+        origin: Where they came from.
+        failures: Scan → reason, of this part.
+        part: Added to the name of the list of failures.
+        done: Called with each file.
+    """
+    failed = output / f"failed{part}.tsv"
+    if failures:
+        rows = [f"{name}\t{' '.join(failures[name].split())}" for name in sorted(failures)]
+        write_text(failed, "\n".join(["scan\treason", *rows]) + "\n")
+    else:
+        failed.unlink(missing_ok=True)
+    entries = read_entries(output)
+    known = {entry.raw.scan_id for entry in entries} | set(read_failures(output))
+    missing = [record.scan_id for record in manifest if record.scan_id not in known]
+    if not entries:
+        return Finished(left=len(missing))
+    if missing:
+        return Finished(left=len(missing), n_entries=len(entries))
+    files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
+    quality = quality_entries(entries)
+    write_quality_table(quality, output / "qc.tsv")
+    for path in files[:-1]:
+        done(path)
+    _write_page(output, quality, read_failures(output))
+    done(files[-1])
+    flagged = sum(bool(scan.flags) for scan in quality)
+    return Finished(tuple(files), flagged=flagged, n_entries=len(quality))
+
+
+def _write_page(output: Path, quality: Sequence[QualityEntry], failures: dict[str, str]) -> None:
+    """Write `index.html`, with a picture of every scan; pictures are drawn once and kept in `figures/`."""
+    rows = []
+    for scan in track(quality, description="Drawing", total=len(quality)):
+        raw, files = scan.entry.raw, scan.entry.files
+        path = output / "figures" / f"{raw.scan_id}.jpg"
+        if not path.is_file() or path.stat().st_mtime < files.sidecar.stat().st_mtime:
+            image = read_map(files.image)
+            template, _ = template_on(Grid(image.shape, image.affine), scan.entry.atlas)
+            picture = quality_picture(image.data, read_mask(files.brain_mask, image), template)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(picture)
+        rows.append(QualityRow(raw.scan_id, raw.modality, scan.figures, scan.flags, path.read_bytes()))
+    write_quality_page(rows, failures, output / "index.html")

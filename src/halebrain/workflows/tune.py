@@ -1,0 +1,213 @@
+"""Tuning: the weight of residual and segmenter, chosen on validation scans."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from halebrain.core.about import versions
+from halebrain.core.device import find_device
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
+from halebrain.core.failures import Failures
+from halebrain.core.files import write_text
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep, SweepPoint, best_point, sweep_tsv
+from halebrain.inference.anomaly_map import erode, fuse
+from halebrain.inference.cohort import ScoredScan, score_scan
+from halebrain.inference.predictor import Predictor
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle, save_bundle
+from halebrain.models.card import model_card
+from halebrain.models.store import load_model
+from halebrain.report.evaluation_figures import sweep_figure
+from halebrain.report.figures import save_figure
+from halebrain.workflows.evaluate import refuse_seen
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What is tuned, and where it goes.
+
+    Args:
+        model: Path or name of the model; `None` = the default model.
+        modalities: Only these; none = all.
+        pathologies: Only these; none = all.
+        store: Group whose best weight is stored ("seen", "unseen"); `None` = nothing is stored.
+        output_model: Folder of the model with that weight.
+        seed: Random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    model: Path | None = None
+    modalities: tuple[str, ...] = ()
+    pathologies: tuple[str, ...] = ()
+    store: str | None = None
+    output_model: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class TuneResults:
+    """Scores of every weight, and their files.
+
+    Args:
+        points: One a group and weight.
+        rows: Scans that took part.
+        files: Table, JSON and figure.
+        failures: Scans that failed, with the reason.
+    """
+
+    points: list[SweepPoint]
+    rows: Manifest
+    files: list[Path]
+    failures: Failures
+
+
+def tune_model(
+    manifest: Path,
+    output: Path,
+    settings: TuneSettings,
+    *,
+    scored: Callable[[list[SweepPoint]], None] = lambda _: None,
+) -> TuneResults:
+    """Score the validation scans of a manifest with every weight, and store the best one where it is asked for.
+
+    Args:
+        manifest: Table of scans; annotated ones of the split "val" take part.
+        output: Output folder.
+        settings: What.
+        scored: Called with the scores, before a model is stored.
+
+    Raises:
+        HalebrainError: Model, scans or an option cannot be used, or the group to store has no scan.
+    """
+    store, target = settings.store, settings.output_model
+    if target is not None and target.exists():
+        raise CannotWriteError("the output model must not exist yet", where=target, remedy="choose another")
+    rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
+    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
+    bundle = load_model(settings.model)
+    failures = Failures(output)
+    predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
+    points, rows = run_sweep(predictor, rows, failures)
+    files = _write(points, rows, bundle, output, settings.seed)
+    scored(points)
+    if store is not None and target is not None:
+        chosen = best_points(points)[store]
+        if chosen is None:
+            raise MissingInputError(
+                f'--store {store} needs validation scans of a pathology that is "{store}"',
+                remedy="remove --store, or add such scans",
+            )
+        store_weight(bundle, chosen, rows, target)
+    return TuneResults(points, rows, files, failures)
+
+
+def run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tuple[list[SweepPoint], Manifest]:
+    """Run the networks once over each scan and score every weight, on the working grid.
+
+    Args:
+        predictor: The model.
+        rows: Annotated validation scans.
+        failures: Collects scans that fail; the others are scored without them.
+
+    Returns:
+        The score of each weight, and the scans that took part.
+
+    Raises:
+        MissingInputError: There is no such scan, or no lesion in any.
+        DataError: The model has no segmenter, or was trained on one of the subjects.
+    """
+    bundle, where = predictor.bundle, rows.source or "manifest"
+    if len(rows) == 0:
+        raise MissingInputError(
+            'tuning needs annotated scans of the split "val"',
+            where=where,
+            remedy='write val under "split" for some patients with a mask under "lesion"',
+        )
+    if bundle.segmenter is None:
+        raise DataError(
+            "tuning needs a model with a segmenter",
+            where=bundle.path or "model",
+            remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
+        )
+    refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
+    learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
+    sweep = FusionSweep()
+
+    def score(record: ScanRecord) -> None:
+        scored = score_scan(predictor, record)
+        # As evaluation counts them: lesion that the brain mask missed is missed.
+        lesion = scored.lesion_working()
+        region = scored.scan.brain_mask | lesion
+        fused = _fuser(scored, region, predictor.postprocessing.erosion)
+        sweep.add(SEEN if (scored.record.pathology or "unknown") in learned else UNSEEN, fused, lesion[region])
+
+    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
+    points = sweep.finish()
+    if not points:
+        raise MissingInputError(
+            "tuning needs lesions on the working grid", where=where, remedy="give scans with larger lesions"
+        )
+    return points, replace(rows, records=tuple(done))
+
+
+def _fuser(scored: ScoredScan, region: MaskArray, erosion: int) -> Callable[[float], FloatArray]:
+    """Return β → score of the voxels of `region`, `(m,)`; the maps are fused again, without running the networks."""
+    inside = erode(scored.scan.brain_mask, erosion)[region]
+    residual, probability = scored.maps.residual[region], scored.maps.probability[region]
+    return lambda weight: fuse(residual, probability, inside, residual_weight=weight)
+
+
+def best_points(points: list[SweepPoint]) -> dict[str, SweepPoint | None]:
+    """Return the best weight for each group of pathologies; `None` where it has no scan."""
+    return {group: best_point(points, group) for group in (SEEN, UNSEEN)}
+
+
+def store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path) -> Path:
+    """Write the model with another weight to `path`, and return it.
+
+    Thresholds go, as they were chosen on other scores; the subjects stay on record, so that none is evaluated on.
+    """
+    settings = {**bundle.config.postprocessing, "residual_weight": chosen.weight}
+    before = bundle.training.get("tuning", {}).get("val_subjects", [])
+    tuning = {
+        "train_subjects": [],
+        "val_subjects": sorted({*before, *rows.subjects()}),
+        "manifest_sha256": rows.fingerprint(),
+        "tuned_for": chosen.group,
+        "residual_weight": chosen.weight,
+    }
+    tuned = replace(
+        bundle,
+        config=bundle.config.model_copy(update={"postprocessing": settings}),
+        training={**bundle.training, "tuning": tuning},
+        calibration={},
+    )
+    save_bundle(tuned, path, card=model_card(tuned))
+    return path
+
+
+def _write(points: list[SweepPoint], rows: Manifest, bundle: Bundle, output: Path, seed: int) -> list[Path]:
+    """Write the table, the JSON with its provenance, and the figure; return their paths."""
+    best = best_points(points)
+    content = {
+        "points": [asdict(point) for point in points],
+        "chosen": {group: None if point is None else point.weight for group, point in best.items()},
+        "provenance": {
+            "model_sha256": bundle.sha256,
+            "manifest_sha256": rows.fingerprint(),
+            "subjects": rows.subjects(),
+            "split": "val",
+            "grid": "working grid, resampled labels",
+            "seed": seed,
+            "versions": versions(),
+        },
+    }
+    paths = [output / f"sweep.{ending}" for ending in ("tsv", "json", "png")]
+    write_text(paths[0], sweep_tsv(points))
+    write_text(paths[1], json.dumps(content, indent=2) + "\n")
+    save_figure(sweep_figure(points), paths[2])
+    return paths
