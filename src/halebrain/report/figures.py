@@ -241,7 +241,7 @@ def _show(axes: Axes, panel: Panel, index: int, extent: tuple[float, float, floa
         axes: Where.
         panel: What.
         index: The slice.
-        extent: Left, right, bottom and top of the picture; `None` = it fills axes of its own.
+        extent: Left, right, bottom and top of the picture; `None` = it fills its own axes.
     """
 
     def turned(data: Array) -> Array:
