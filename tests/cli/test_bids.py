@@ -89,7 +89,7 @@ def test_what_is_written_lies_on_the_scan_and_names_it(app, dataset, tmp_path):
     output = tmp_path / "out"
     assert app(output, "--participant-label", "01")[0] == 0
     folder = output / "sub-01/anat"
-    assert len(list(folder.iterdir())) == 20
+    assert len(list(folder.iterdir())) == 21
     raw = nibabel.load(dataset / "sub-01/anat/sub-01_FLAIR.nii.gz")
     mask = nibabel.load(folder / "sub-01_rec-FLAIR_desc-anomaly_mask.nii.gz")
     assert mask.shape == raw.shape

@@ -116,10 +116,40 @@ def test_a_threshold_that_nothing_reaches_is_an_empty_table(detected, command):
     assert "No finding at this threshold." in names.page.read_text()
 
 
-def test_a_lost_page_needs_the_scan(detected, command, tmp_path):
-    out, names, scan = detected
+def test_a_lost_page_is_made_from_the_scan_beside_it(detected, command):
+    out, names, _ = detected
     _, volumes = read_page(names.page)
     names.page.unlink()
+    code, said = command("report", out, "--no-progress")
+    assert (code, said.err.count("warning")) == (0, 0)
+    np.testing.assert_array_equal(read_page(names.page)[1]["scan"].codes, volumes["scan"].codes)
+    names.display.write_bytes(b"PK damaged")
+    code, said = command("report", out, "--no-progress")
+    assert code == 65
+    assert names.display.name in said.err
+
+
+def test_results_of_an_earlier_version_hold_the_scan_in_their_page(detected, command):
+    out, names, _ = detected
+    stored = names.display.read_bytes()
+    names.display.unlink()
+    description = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": "halebrain"}]}
+    (out / "dataset_description.json").write_text(json.dumps(description))
+    code, said = command("report", out, "--no-progress")
+    assert code == 0
+    assert "the next release does not read pages" in said.err
+    assert names.display.read_bytes() == stored
+    assert "_display.npz" in (out / ".bidsignore").read_text()
+    assert "warning" not in command("report", out, "--threshold", 0.25, "--no-progress")[1].err
+    assert names.display.read_bytes() == stored
+
+
+def test_a_lost_scan_must_be_given(detected, command, tmp_path):
+    out, names, scan = detected
+    _, volumes = read_page(names.page)
+    stored = names.display.read_bytes()
+    names.page.unlink()
+    names.display.unlink()
     code, said = command("report", out, "--no-progress")
     assert code == 66
     assert "-i SCAN" in said.err
@@ -129,6 +159,7 @@ def test_a_lost_page_needs_the_scan(detected, command, tmp_path):
     assert command("report", out, "-i", tmp_path / "changed.nii.gz", "--no-progress")[0] == 65
     assert command("report", out, "-i", scan, "--no-progress")[0] == 0
     np.testing.assert_array_equal(read_page(names.page)[1]["scan"].codes, volumes["scan"].codes)
+    assert names.display.read_bytes() == stored
 
 
 @pytest.mark.parametrize("key", ["scan", "template_to_native"])

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.report.embedding import ShownVolume, decode, read_page, score_codes, shown_volumes, threshold_level
+from halebrain.report.embedding import (
+    ShownVolume,
+    decode,
+    read_page,
+    read_scan_file,
+    scan_file,
+    score_codes,
+    shown_volumes,
+    threshold_level,
+)
 from halebrain.report.scan_page import scan_html
 
 
@@ -21,6 +30,18 @@ def test_codes_come_out_as_they_went_in() -> None:
     np.testing.assert_array_equal(back.codes, codes)
     np.testing.assert_allclose(back.values, codes * 0.25 - 3.0)
     assert back.spacing_mm == (1.0, 2.0, 5.0)
+
+
+def test_a_scan_is_stored_beside_its_page(tmp_path: Path) -> None:
+    codes = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    scan, path = ShownVolume(codes, 1 / 3, -0.1, (1.0, 1.1, 5.0)), tmp_path / "scan.npz"
+    path.write_bytes(scan_file(scan))
+    back = read_scan_file(path)
+    np.testing.assert_array_equal(back.codes, codes)
+    assert (back.scale, back.offset, back.spacing_mm) == (scan.scale, scan.offset, scan.spacing_mm)
+    np.savez(path, codes=codes)
+    with pytest.raises(DataError, match="intact"):
+        read_scan_file(path)
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64 at all!", "H4sIAAAAAAAC/w=="])

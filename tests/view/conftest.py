@@ -16,7 +16,7 @@ from halebrain.core.types import ScanResult
 from halebrain.inference.lesions import lesion_table
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.report.display import ScanMaps, display_grid
-from halebrain.report.embedding import shown_scan
+from halebrain.report.embedding import scan_file, shown_scan
 from halebrain.view.server import ViewServer
 from halebrain.workflows.pages import render
 
@@ -51,6 +51,7 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
     maps = ScanMaps(image * np.float32(0.9), score, score, soft, soft, mask, brain, AFFINE)
     shown = shown_scan(image, brain, display_grid(AFFINE, brain))
     pages = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
+    pages[names.display] = scan_file(shown)
     result = ScanResult(score, score, maps.reconstruction, soft, soft, soft, brain, AFFINE)
     write_detection(names, result, mask, lesions, provenance, pages)
     return names

@@ -20,7 +20,8 @@ def report(
         float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept, mm³; default: not changed.")
     ] = None,
     scan: Annotated[
-        Path | None, typer.Option("--input", "-i", help="The scan, if its page is missing (one detection only).")
+        Path | None,
+        typer.Option("--input", "-i", help="The scan, if its display file is missing (one detection only)."),
     ] = None,
     no_progress: options.NoProgress = False,
     as_json: options.Json = False,

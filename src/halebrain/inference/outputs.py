@@ -147,6 +147,11 @@ class OutputNames:
         return self.file("anomaly", "report", ".html")
 
     @property
+    def display(self) -> Path:
+        """The scan as the page shows it, from which `halebrain report` makes the page again."""
+        return self.file("anomaly", "display", ".npz")
+
+    @property
     def review(self) -> Path:
         """The table of a reader's decisions on the findings; detection neither writes nor removes it."""
         return self.file("anomaly", "review", ".tsv")

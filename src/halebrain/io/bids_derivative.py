@@ -17,24 +17,28 @@ NAME = "halebrain"
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
 _DERIVATIVES = "derivatives"
-_IGNORED = (
-    *("logs/", "*.html", "figures", "failed.tsv", "group_anomaly.*"),
-    *(
-        "**/*_lesions.*",
-        "**/*_review.tsv",
-        "**/*_provenance.json",
-        "**/*_mosaic.png",
-        "**/*_thumbnail.jpg",
-        "**/*_seg.dcm",
-    ),
-)
+_IGNORE = ".bidsignore"
+_IGNORED = """logs/
+*.html
+figures
+failed.tsv
+group_anomaly.*
+**/*_lesions.*
+**/*_review.tsv
+**/*_provenance.json
+**/*_mosaic.png
+**/*_thumbnail.jpg
+**/*_display.npz
+**/*_seg.dcm
+"""
 """Files that BIDS has no name for."""
 _README = f"""# Anomalies in brain MRI, by HaleBrain
 
 Each scan of the raw data has, in the same folder and on the same grid, an anomaly score (`desc-anomaly_probseg`), an
 anomaly mask (`desc-anomaly_mask`), a brain mask, a pseudo-healthy reconstruction, a signed residual, the uncertainty,
-a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, pictures, and a JSON with the provenance
-(`desc-anomaly_provenance.json`). `rec` names the contrast that a mask or a score belongs to.
+a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, the scan as the page shows it
+(`desc-anomaly_display.npz`), pictures, and a JSON with the provenance (`desc-anomaly_provenance.json`). `rec` names the
+contrast that a mask or a score belongs to.
 
 `index.html` is the page of all scans. `participants.tsv` holds age, sex, handedness and group from the raw data.
 `group_anomaly.tsv`, if present, has one row for each scan; `logs` holds the errors of scans that failed.
@@ -65,7 +69,7 @@ def begin_derivative(output: Path, raw: Path) -> None:
     _check_owner(output)
     files = {
         DESCRIPTION: json.dumps(_description(output, raw), indent=2) + "\n",
-        ".bidsignore": "\n".join(_IGNORED) + "\n",
+        _IGNORE: _IGNORED,
         "README.md": _README,
     }
     for name, text in files.items():
@@ -73,6 +77,17 @@ def begin_derivative(output: Path, raw: Path) -> None:
         # Jobs of several participants share a folder; what is there already need not be written again.
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
+
+
+def update_ignored(folder: Path) -> None:
+    """Write the `.bidsignore` of an earlier version again, where `folder` lies in a derivative of ours.
+
+    Raises:
+        CannotWriteError: It cannot be written.
+    """
+    root = next((each for each in (folder, *folder.resolve().parents) if (each / DESCRIPTION).is_file()), None)
+    if root is not None and _maker(root) == NAME:
+        write_text(root / _IGNORE, _IGNORED)
 
 
 def check_place(output: Path, raw: Path) -> None:
@@ -126,8 +141,7 @@ def read_description(dataset: Path) -> dict[str, Any]:
 def _check_owner(output: Path) -> None:
     if not (output / DESCRIPTION).exists():
         return
-    makers = read_description(output).get("GeneratedBy") or [{}]
-    maker = makers[0].get("Name") if isinstance(makers, list) and isinstance(makers[0], dict) else None
+    maker = _maker(output)
     if maker != NAME:
         raise CannotWriteError(
             "results need their own folder",
@@ -135,6 +149,12 @@ def _check_owner(output: Path) -> None:
             where=output,
             remedy="choose another",
         )
+
+
+def _maker(dataset: Path) -> object:
+    """Return the name of the program that made a data set; `None` where its description does not say it."""
+    makers = read_description(dataset).get("GeneratedBy") or [{}]
+    return makers[0].get("Name") if isinstance(makers, list) and isinstance(makers[0], dict) else None
 
 
 def _description(output: Path, raw: Path) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import base64
 import binascii
 import gzip
+import io
 import json
 import math
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +63,28 @@ class ShownVolume:
         return base64.b64encode(gzip.compress(steps.tobytes(), compresslevel=6, mtime=0)).decode("ascii")
 
 
+def scan_file(scan: ShownVolume) -> bytes:
+    """Return the content of the `.npz` file that holds the scan beside its page; the same scan gives the same bytes."""
+    buffer = io.BytesIO()
+    codes = np.ascontiguousarray(scan.codes)
+    np.savez_compressed(buffer, codes=codes, scale=scan.scale, offset=scan.offset, spacing_mm=np.array(scan.spacing_mm))
+    return buffer.getvalue()
+
+
+def read_scan_file(path: Path) -> ShownVolume:
+    """Return the scan that `scan_file` stored.
+
+    Raises:
+        DataError: It is another file, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            (x, y, z), codes = stored["spacing_mm"].tolist(), np.asarray(stored["codes"], dtype=np.uint8)
+            return ShownVolume(codes, float(stored["scale"]), float(stored["offset"]), (x, y, z))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError("the scan of a page must be intact", received=error, where=path, remedy=_FROM_SCAN) from error
+
+
 def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
     """Return the volume from `encoded` and `about`.
 
@@ -76,7 +101,7 @@ def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
 
 
 def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
-    """Return the data of a page and its volumes by name.
+    """Return the data of a page and its volumes by name; results of version 0.1 hold the scan in their page alone.
 
     Raises:
         MissingInputError: There is no such page.

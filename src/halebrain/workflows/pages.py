@@ -21,7 +21,7 @@ from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
 from halebrain.report.cohort_page import INDEX, write_cohort_page
 from halebrain.report.display import ScanMaps, display_grid
-from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
+from halebrain.report.embedding import ShownVolume, scan_file, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, mosaic
 from halebrain.report.findings import Finding
 from halebrain.report.scan_page import ScanPage, scan_html
@@ -46,7 +46,7 @@ def page_files(
     *,
     picture: bytes,
 ) -> dict[Path, bytes]:
-    """Return the page, the thumbnail and the mosaic of a detection, by final path.
+    """Return the page, its scan, the thumbnail and the mosaic of a detection, by final path.
 
     Args:
         names: File names.
@@ -68,7 +68,8 @@ def page_files(
         affine=result.affine,
     )
     scan = shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
-    return render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, picture=picture)
+    pages = render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, picture=picture)
+    return {**pages, names.display: scan_file(scan)}
 
 
 def render(

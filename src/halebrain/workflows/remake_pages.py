@@ -17,11 +17,12 @@ from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.lesions import Lesion, lesion_table, read_lesions
 from halebrain.inference.outputs import OutputNames, page_of, write_mask_again
 from halebrain.inference.regions import regions_are_known
+from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.cohort_page import INDEX, find_provenance, is_cohort_page, read_provenance
 from halebrain.report.display import ScanMaps, display_grid
-from halebrain.report.embedding import ShownVolume, read_page, shown_scan
+from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
 from halebrain.thresholds.text import FIXED, reset_fields
 from halebrain.workflows.pages import read_failures, render, write_index
 
@@ -33,7 +34,7 @@ class RemakeSettings:
     Args:
         threshold: The new threshold; `None` = not changed.
         min_lesion_mm3: The new smallest lesion, mm³; `None` = not changed.
-        scan: The scan, where no earlier page holds it; of a single detection only.
+        scan: The scan, where it is not stored beside the page; of a single detection only.
         notify: Receives warnings.
     """
 
@@ -167,12 +168,16 @@ def _remake(path: Path, settings: RemakeSettings) -> Path:
         )
     names = OutputNames(path.parent, str(provenance["scan"]))
     maps = _read_maps(names)
-    shown = _scan_of(names, maps, provenance, settings.scan)
+    shown = _scan_of(names, maps, provenance, settings)
+    kept: dict[Path, bytes] = {}
+    if settings.scan is not None or not names.display.is_file():
+        kept = {names.display: scan_file(shown)}
+        update_ignored(names.folder)
     choice = provenance["threshold"] | _changed(provenance["threshold"], settings)
     if choice == provenance["threshold"]:
         table = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
-        for target, content in render(names, maps, shown, table, provenance, picture=picture).items():
+        for target, content in (render(names, maps, shown, table, provenance, picture=picture) | kept).items():
             with atomic_path(target) as temporary:
                 temporary.write_bytes(content)
         return names.page
@@ -185,7 +190,7 @@ def _remake(path: Path, settings: RemakeSettings) -> Path:
     if provenance.pop("dicom_seg", False):
         said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
-    extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
+    extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance) | kept
     write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra, placement=maps.placement)
     return names.page
 
@@ -241,23 +246,28 @@ def _read_maps(names: OutputNames) -> ScanMaps:
     )
 
 
-def _scan_of(names: OutputNames, maps: ScanMaps, provenance: dict[str, Any], scan: Path | None) -> ShownVolume:
-    """Return the scan as a page shows it: from the user's file, or from the page that is there.
+def _scan_of(names: OutputNames, maps: ScanMaps, provenance: dict[str, Any], settings: RemakeSettings) -> ShownVolume:
+    """Return the scan as a page shows it: from the user's file, else from the file beside the page.
 
     Raises:
         DataError: It is another scan.
         MissingInputError: There is neither.
     """
-    if scan is not None:
-        volume = read_volume(scan)
-        if scan_sha256(scan) != provenance.get("input_sha256"):
-            raise DataError("the scan must be the one that was processed", where=scan, remedy="give that file")
+    if settings.scan is not None:
+        volume = read_volume(settings.scan)
+        if scan_sha256(settings.scan) != provenance.get("input_sha256"):
+            raise DataError("the scan must be the one that was processed", where=settings.scan, remedy="give that file")
         return shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
+    if names.display.is_file():
+        return read_scan_file(names.display)
+    # Until the release after 0.2: results of 0.1 have no such file.
     if not names.page.is_file():
         raise MissingInputError(
-            "a page needs the scan", where=names.page, remedy="give it: halebrain report OUT -i SCAN"
+            "a page needs the scan", where=names.display, remedy="give it: halebrain report OUT -i SCAN"
         )
     _, volumes = read_page(names.page)
     if "scan" not in volumes:
         raise DataError("a page must hold its scan", where=names.page, remedy="give the scan: -i SCAN")
+    said = f"its scan was taken from the page of an earlier version and is now stored in {names.display.name}"
+    settings.notify(f"warning: {names.stem}: {said}; the next release does not read pages")
     return volumes["scan"]
