@@ -32,7 +32,7 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig
 ONLY_THREE = "data.pathologies=[ms,stroke,tumour]"
 STAGE1 = {
     "as it is": [],
-    "without heals": ["reconstructor.settings.heals=false"],
+    "without train_with_anomalies": ["reconstructor.settings.train_with_anomalies=false"],
     "without a condition": ["reconstructor.settings.conditioning=none", "reconstructor.settings.encoder=null"],
     "a condition in every block": ["reconstructor.settings.conditioning=film"],
     "noise of every level": ["reconstructor.settings.train_levels=[1, 1000]"],
@@ -53,7 +53,9 @@ STAGE2 = {
     "cross-entropy and soft Dice": ["loss={cross_entropy: 1.0, dice: 1.0}"],
 }
 LEVELS, WEIGHT = (300, 400), 0.15
-ACROSS = PostprocessingConfig(through_plane_mm=3.0, around_mm=16.0, through_plane_by_contrast={"T2w": (8.0, 0.0)})
+ACROSS = PostprocessingConfig(
+    through_plane_mm=3.0, through_plane_sigma_wide_mm=16.0, through_plane_by_contrast={"T2w": (8.0, 0.0)}
+)
 """As the model has them."""
 OTHER_LEVELS = ((150,), (300,), (400,), (600,))
 """What the first table tells beside them."""

@@ -35,7 +35,7 @@ LEVELS = (150, 300, 400)
 SETS = ((150,), (300,), (400,), (150, 300), (300, 400), (150, 300, 400))
 RESIDUALS = ("absolute", "positive", "ssim")
 ACROSS_MM = ((0.0,), (8.0,), (3.0, 16.0))
-"""Widths of the Gaussian across slices, or of two (`through_plane_mm`, `around_mm`)."""
+"""Widths of the Gaussian across slices, or of two (`through_plane_mm`, `through_plane_sigma_wide_mm`)."""
 WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 VOXEL_MM3 = 8.0
 

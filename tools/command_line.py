@@ -89,7 +89,11 @@ def _walk(name: str, command: Any) -> Iterator[Command]:
     below = getattr(command, "commands", {})
     hints = get_type_hints(command.callback, include_extras=True) if command.callback else {}
     context = typer.Context(command, info_name=name.split()[-1])
-    parameters = tuple(_parameter(param, hints.get(param.name, bool), context) for param in command.params)
+    parameters = tuple(
+        _parameter(param, hints.get(param.name, bool), context)
+        for param in command.params
+        if not getattr(param, "hidden", False)
+    )
     yield Command(name, inspect.cleandoc(command.help or ""), parameters, bool(below))
     for inner, found in below.items():
         yield from _walk(f"{name} {inner}", found)

@@ -138,7 +138,9 @@ def test_one_scan_takes_few_steps_unseen(adapt, small_cohort, small_model, tmp_p
     assert new.about == about
     assert "the effect is unknown" in (tmp_path / "out" / "adaptation.md").read_text()
     # It stays nearer to the model than one that was tried on others.
-    assert adapt(tmp_path / "cohort" / "manifest.tsv", "--set", "kept_one_subject=0.5", output="half")[0] == 0
+    assert (
+        adapt(tmp_path / "cohort" / "manifest.tsv", "--set", "original_weight_one_subject=0.5", output="half")[0] == 0
+    )
     half, plain = load_bundle(tmp_path / "half" / "model").segmenter.state_dict(), old.segmenter.state_dict()
     moved = {name: weight - plain[name] for name, weight in new.segmenter.state_dict().items()}
     for name, way in moved.items():

@@ -61,9 +61,14 @@ def test_too_few_healthy_scans_for_the_share_asked_for_are_said(command, small_m
     manifest = small_cohort([(f"p{n}", "T1w", "val", "healthy") for n in range(5)])
     code, said = command("calibrate", small_model, "--manifest", manifest, "--no-progress", "--healthy-share", 0.9)
     assert code == 0
+    assert said.err.count("--healthy-share is now --population-fraction") == 1
     assert "T1w: 5 healthy scans are too few for 90 % of people" in said.err
     assert "40 % instead of 80%" in said.err
-    assert command("calibrate", small_model, "--manifest", manifest, "--healthy-share", 1.2)[0] == 2
+    assert command("calibrate", small_model, "--manifest", manifest, "--population-fraction", 1.2)[0] == 2
+    both = ("--population-fraction", 0.8, "--healthy-share", 0.9)
+    code, said = command("calibrate", small_model, "--manifest", manifest, *both)
+    assert code == 2
+    assert "an option takes one name" in said.err
 
 
 def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(

@@ -72,17 +72,20 @@ def test_modalities_with_enough_healthy_scans_have_thresholds_of_their_own(
 @pytest.mark.slow
 def test_a_limit_that_more_people_keep_is_a_higher_threshold_and_says_so(calibrate, small_cohort):
     median = calibrate(small_cohort(T1))
-    strict = calibrate(small_cohort(T1, folder="again"), "--healthy-share", 0.9)
+    strict = calibrate(small_cohort(T1, folder="again"), "--population-fraction", 0.9)
     for name in ("ml:0.1", "ml:0.5", "ml:1"):
         assert strict.modalities["T1w"][name].value >= median.modalities["T1w"][name].value
     # Five scans, all of which must keep it: 1 − 0.9⁵ = 0.409, rounded down.
     assert "in 90% of healthy scans (40% confidence)" in strict.modalities["T1w"]["ml:1"].method
     assert "in the median healthy scan (80% confidence)" in median.modalities["T1w"]["ml:1"].method
-    assert (strict.modalities["T1w"]["ml:1"].healthy_share, median.modalities["T1w"]["ml:1"].healthy_share) == (
+    assert (
+        strict.modalities["T1w"]["ml:1"].population_fraction,
+        median.modalities["T1w"]["ml:1"].population_fraction,
+    ) == (
         0.9,
         0.5,
     )
-    assert strict.modalities["T1w"]["fpr:0.01"].healthy_share is None
+    assert strict.modalities["T1w"]["fpr:0.01"].population_fraction is None
     assert strict.modalities["T1w"]["fpr:0.01"] == median.modalities["T1w"]["fpr:0.01"].model_copy(
         update={"manifest_sha256": strict.modalities["T1w"]["fpr:0.01"].manifest_sha256}
     )

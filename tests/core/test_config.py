@@ -1,19 +1,30 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import Field
 
+from halebrain.adaptation.config import AdaptConfig
 from halebrain.core.config import (
+    FORMER_KEYS,
     Config,
     dump_yaml,
     load_config,
     merged,
+    parse_config,
     parse_yaml,
     portable_dump,
     read_yaml,
     strip_absolute_paths,
+    with_former_keys,
+    with_present_keys,
 )
 from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.data.anomalies.blobs import BlobsSettings
+from halebrain.data.slices import DataConfig
+from halebrain.inference.anomaly_map import PostprocessingConfig
+from halebrain.models.reconstruction.diffusion import DiffusionSettings
+from halebrain.training.adaptation import TuningConfig
 from halebrain.training.reconstructor import ReconstructorTraining
 
 
@@ -207,3 +218,66 @@ def test_a_section_that_names_another_method_drops_the_settings_of_the_default()
 
     assert load_config(Run, None, ["method.settings.y=2"]).method.settings == {"x": 1, "y": 2}
     assert load_config(Run, None, ["method.name=b"]).method == Method(name="b")
+
+
+FORMER = [
+    (PostprocessingConfig, {"around_mm": 16.0}),
+    (DiffusionSettings, {"heals": True}),
+    (DataConfig, {"more_manifests": ["other.tsv"], "more_weight": 4}),
+    (AdaptConfig, {"kept_one_subject": 0.5}),
+    (TuningConfig, {"kept": 0.25}),
+    (BlobsSettings, {"most": 2}),
+]
+
+
+@pytest.mark.parametrize(("model", "settings"), FORMER, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_former_key_means_the_same_and_is_named_in_one_line(model, settings, tmp_path, caplog):
+    path, (former, value) = tmp_path / "old.yaml", list(settings.items())[-1]
+    path.write_text(yaml.safe_dump(settings))
+    config = load_config(model, path)
+    present = FORMER_KEYS[former]
+    assert config.model_dump(mode="json")[present] == value
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line == (f"warning: {path}: {former} is now {present}; former names are understood until version 0.4")
+    caplog.clear()
+    path.write_text(yaml.safe_dump({present if key == former else key: one for key, one in settings.items()}))
+    assert load_config(model, path) == config
+    assert parse_config(model, settings) == config, "a model's own settings are understood without a word"
+    assert not caplog.records
+
+
+def test_every_former_key_is_tested():
+    assert {key for _, settings in FORMER for key in settings} >= set(FORMER_KEYS) - {"healthy_share"}
+
+
+def test_a_former_key_of_the_command_line_is_understood_over_a_file_with_the_present_one(tmp_path, caplog):
+    path = tmp_path / "c.yaml"
+    path.write_text("reconstructor: {name: cddpm, settings: {train_with_anomalies: true}}\n")
+    config = load_config(ReconstructorTraining, path, ["reconstructor.settings.heals=false", "data.more_weight=2"])
+    assert config.reconstructor.settings == {"train_with_anomalies": False}
+    assert config.data.oversample_factor == 2
+    assert [" ".join(record.getMessage().split()[2:5]) for record in caplog.records] == [
+        "heals is now",
+        "more_weight is now",
+    ]
+
+
+def test_a_file_that_extends_another_may_use_the_former_key(tmp_path):
+    (tmp_path / "base.yaml").write_text("data: {more_manifests: [other.tsv], oversample_factor: 4}\n")
+    (tmp_path / "own.yaml").write_text("extends: base.yaml\ndata: {more_weight: 2}\n")
+    assert load_config(ReconstructorTraining, tmp_path / "own.yaml").data.oversample_factor == 2
+
+
+def test_a_key_under_both_names_is_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("most: 2\nmax_blobs: 3\n")
+    with pytest.raises(ConfigError, match=r"under one name, got most and max_blobs .*remove most"):
+        load_config(BlobsSettings, path)
+
+
+def test_names_that_a_user_chose_stay():
+    assert with_present_keys({"reconstructors": {"heals": {"row": "a"}}}) == {"reconstructors": {"heals": {"row": "a"}}}
+
+
+def test_hashes_of_runs_are_made_of_former_names():
+    assert with_former_keys([{"loop": {"original_weight": 1}}]) == [{"loop": {"kept": 1}}]

@@ -89,20 +89,20 @@ def test_a_store_shows_each_slice_with_its_neighbours_and_nothing_beyond_the_las
 def test_scans_of_further_tables_count_as_often_as_asked(store, manifest, tmp_path):
     further = tmp_path / "further.tsv"
     manifest.select(lambda record: record.subject == "well").write(further)
-    data = DataConfig(more_manifests=(further,), more_weight=3)
+    data = DataConfig(more_manifests=(further,), oversample_factor=3)
     weighed = weigh(replace(store, levels=tuple(np.arange(16) for _ in range(2))), data)
     assert [record.subject for record in weighed.records] == ["sick", "well", "well", "well"]
     assert len(weighed.images) == len(weighed.labels) == len(weighed.levels) == 4
     np.testing.assert_array_equal(weighed.images[3], store.images[1])
-    assert weigh(store, data.model_copy(update={"more_weight": 1})) is store
-    assert weigh(store, DataConfig(more_weight=3)) is store
-    assert "more_weight" not in DataConfig().model_dump()
+    assert weigh(store, data.model_copy(update={"oversample_factor": 1})) is store
+    assert weigh(store, DataConfig(oversample_factor=3)) is store
+    assert "oversample_factor" not in DataConfig().model_dump()
     other = tmp_path / "other.tsv"
     manifest.select(lambda record: record.subject == "sick").write(other)
-    each = weigh(store, DataConfig(more_manifests=(other, further), more_weight=(2, 3)))
+    each = weigh(store, DataConfig(more_manifests=(other, further), oversample_factor=(2, 3)))
     assert [record.subject for record in each.records] == ["sick", "sick", "well", "well", "well"]
-    with pytest.raises(ValidationError, match="more_weight has 1 for 2 more_manifests"):
-        DataConfig(more_manifests=(other, further), more_weight=(2,))
+    with pytest.raises(ValidationError, match="oversample_factor has 1 for 2 more_manifests"):
+        DataConfig(more_manifests=(other, further), oversample_factor=(2,))
     drawn = SliceSampler(weighed, 400, seed=0, stream="train").batch(0)
     share = float(drawn.lesion.flatten(1).any(dim=1).float().mean())
     assert 0.01 < share < 0.075, "a quarter of the draws, of whose 16 slices three have lesion"

@@ -115,11 +115,11 @@ def test_the_geometric_mean_of_two_gaussians_is_sharper_where_a_lesion_ends_and_
 
 
 def test_the_second_gaussian_must_be_the_wider_one() -> None:
-    with pytest.raises(ConfigError, match="around_mm must exceed through_plane_mm 8, not 6"):
-        parse_config(PostprocessingConfig, {"through_plane_mm": 8.0, "around_mm": 6.0})
-    with pytest.raises(ConfigError, match="around_mm must exceed through_plane_mm 3, not 2"):
+    with pytest.raises(ConfigError, match="through_plane_sigma_wide_mm must exceed through_plane_mm 8, not 6"):
+        parse_config(PostprocessingConfig, {"through_plane_mm": 8.0, "through_plane_sigma_wide_mm": 6.0})
+    with pytest.raises(ConfigError, match="through_plane_sigma_wide_mm must exceed through_plane_mm 3, not 2"):
         parse_config(PostprocessingConfig, {"through_plane_by_contrast": {"FLAIR": [3.0, 2.0]}})
-    assert "around_mm" not in PostprocessingConfig(through_plane_mm=8.0).model_dump()
+    assert "through_plane_sigma_wide_mm" not in PostprocessingConfig(through_plane_mm=8.0).model_dump()
 
 
 def test_a_contrast_may_have_widths_of_its_own() -> None:

@@ -117,7 +117,7 @@ def test_the_patch_loss_looks_into_the_patch_alone(image):
 
 
 def test_a_reconstructor_that_heals_is_asked_for_the_healthy_slice(image):
-    healing = build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "heals": True})
+    healing = build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "train_with_anomalies": True})
     assert healing.needs_corruption
     assert not build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER}).needs_corruption
     seen = []
@@ -136,5 +136,7 @@ def test_a_reconstructor_that_heals_is_asked_for_the_healthy_slice(image):
 
 
 def test_noise_cannot_say_what_was_healthy():
-    with pytest.raises(ConfigError, match="heals needs predicts 'image'"):
-        build_reconstructor("cddpm", {"unet": UNET, "encoder": ENCODER, "heals": True, "predicts": "noise"})
+    with pytest.raises(ConfigError, match="train_with_anomalies needs predicts 'image'"):
+        build_reconstructor(
+            "cddpm", {"unet": UNET, "encoder": ENCODER, "train_with_anomalies": True, "predicts": "noise"}
+        )

@@ -1,8 +1,8 @@
 """Bundles that earlier versions wrote give what they gave there.
 
 `bundles/NAME.zip` is a tiny bundle, and `bundles/NAME.npz` every fourth pixel of what its networks gave, by contrast:
-`joined_0_2` of version 0.2 (several networks, every setting that has another name now). `shipped.npz` is what the model of
-the package gave, every eighth pixel.
+`joined_0_2` of version 0.2 (several networks, every setting that has another name now). `shipped.npz` is what the model
+of the package gave, every eighth pixel.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_an_old_bundle_keeps_its_settings_and_thresholds() -> None:
     assert Predictor(bundle).postprocessing.across_mm(None) == (3.0, 16.0)
     calibration = read_calibration(bundle)
     assert calibration is not None
-    assert calibration.modalities["T1w"]["ml:1"].healthy_share == 0.9
+    assert calibration.modalities["T1w"]["ml:1"].population_fraction == 0.9
 
 
 @pytest.mark.slow

@@ -70,17 +70,17 @@ def test_how_many_must_keep_a_limit(count, kept):
 @pytest.mark.parametrize(("count", "kept"), [(5, 5), (10, 10), (16, 16), (42, 40), (100, 94)])
 def test_how_many_must_keep_a_limit_that_nine_of_ten_people_keep(count, kept):
     # P(Bin(42, 0.9) ≤ 39) = 0.805, P(≤ 38) = 0.616. Of fewer than 16, all must keep it, and that says less.
-    assert scans_to_keep(count, 0.8, healthy_share=0.9) == kept
+    assert scans_to_keep(count, 0.8, population_fraction=0.9) == kept
 
 
 @pytest.mark.parametrize(("count", "share", "sure"), [(1, 0.5, 0.5), (3, 0.5, 0.8), (10, 0.9, 0.651), (16, 0.9, 0.8)])
 def test_few_scans_reach_less_confidence(count, share, sure):
-    assert reached_confidence(count, healthy_share=share) == pytest.approx(sure, abs=1e-3)
+    assert reached_confidence(count, population_fraction=share) == pytest.approx(sure, abs=1e-3)
 
 
 def test_nine_of_ten_people_ask_for_a_higher_threshold():
     scans = [Ramp(peak) for peak in (2, 3, 4, 5, 6, 7, 8, 9, 10, 100)]
-    value, achieved = fit_false_volume(scans, 1.0, healthy_share=0.9)
+    value, achieved = fit_false_volume(scans, 1.0, population_fraction=0.9)
     assert value == 1 - 1 / 100
     assert achieved == pytest.approx(0.065)  # the median of the ten, as ever
 

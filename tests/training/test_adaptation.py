@@ -32,11 +32,11 @@ def pairs(seed: int) -> PairStore:
 
 
 def tuned(
-    folder: Path, steps: int, seen: list[int] | None = None, stop: int = 0, kept: float = 0.5
+    folder: Path, steps: int, seen: list[int] | None = None, stop: int = 0, weight: float = 0.5
 ) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2)).eval().requires_grad_(False)
-    config = TuningConfig(loop={**LOOP, "steps": steps}, kept=kept)  # type: ignore[arg-type]
+    config = TuningConfig(loop={**LOOP, "steps": steps}, original_weight=weight)  # type: ignore[arg-type]
 
     def watch(step: int, _weights: dict[str, torch.Tensor]) -> None:
         if seen is not None:
@@ -55,7 +55,7 @@ def tuned(
 def test_the_result_lies_between_before_and_after(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = Segmenter(SegmenterConfig(channels=(8, 16), patch=2)).state_dict()
-    half, after = (tuned(tmp_path / str(kept), 6, kept=kept) for kept in (0.5, 0.0))
+    half, after = (tuned(tmp_path / str(share), 6, weight=share) for share in (0.5, 0.0))
     for name, weight in half.items():
         torch.testing.assert_close(weight, (before[name] + after[name]) / 2)
     assert any((after[name] - weight).abs().max() > 1e-3 for name, weight in before.items())

@@ -89,7 +89,7 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], **settings)
     assert done.returncode == 0, done.stderr[-3000:]
     bundle = load_bundle(tmp_path / "general" / "stage2" / "model")
-    assert bundle.config.reconstructor.settings["heals"] is True
+    assert bundle.config.reconstructor.settings["train_with_anomalies"] is True
     assert bundle.training["stage2"]["pathologies"] == PATHOLOGIES.names()
     assert str(tmp_path) not in (tmp_path / "general" / "stage2" / "model" / "manifest.json").read_text()
     anatomies = {path.name.split("-")[0] for path in (tmp_path / "cohort" / "anatomies").iterdir()}

@@ -46,7 +46,7 @@ def test_which_scans_count_several_times_matters_and_only_then(tmp_path):
         Manifest((ScanRecord(subject=subject, image=scan, modality="T1w", split="train"),)).write(tables[subject])
 
     def identity(further, weight):
-        data = DataConfig(more_manifests=(tables[further],), more_weight=weight)
+        data = DataConfig(more_manifests=(tables[further],), oversample_factor=weight)
         return run_identity(BASE.model_copy(update={"data": data}), manifest("a", "b"))
 
     assert identity("a", 1) == identity("b", 1) == run_identity(BASE, manifest("a", "b"))

@@ -243,7 +243,7 @@ def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(
     rows = write_blobs(tmp_path, preprocessing)
     further = tmp_path / "further.tsv"
     rows.select(lambda record: record.subject == "1").write(further)
-    data = DataConfig(preprocessing=preprocessing, more_manifests=(further,), more_weight=3)
+    data = DataConfig(preprocessing=preprocessing, more_manifests=(further,), oversample_factor=3)
     segmenter = SegmenterConfig(channels=(8, 16), encoder="early", neighbours=(-1, 1))
     config = SegmenterTraining(regime="weak", data=data, segmenter=segmenter)
     opened = _open(rows, "train", "annotated", config, tmp_path)

@@ -31,8 +31,8 @@ class AdaptConfig(Config):
         max_folds: Maximum number of cross-validation groups; up to this many subjects, leave one out.
         steps_one_subject: Steps with one annotated subject, where none can be left out. Deliberately few: slices of one
             head are too similar for choosing the number of steps.
-        kept_one_subject: Weight of the original model with one annotated subject, if `tuning.kept` is less,
-            as the improvement cannot be measured.
+        original_weight_one_subject: Weight of the original model with one annotated subject, if
+            `tuning.original_weight` is less, as the improvement cannot be measured.
         tolerance: The smallest number of steps whose mean AUPRC lies within this of the best is used, as each
             step moves the model further from the original.
         max_healthy: Maximum number of healthy subjects.
@@ -43,15 +43,15 @@ class AdaptConfig(Config):
     rehearsal: RehearsalConfig = RehearsalConfig()
     max_folds: int = Field(default=10, ge=2)
     steps_one_subject: int = Field(default=100, ge=1)
-    kept_one_subject: float = Field(default=0.75, ge=0, lt=1)
+    original_weight_one_subject: float = Field(default=0.75, ge=0, lt=1)
     tolerance: float = Field(default=0.005, ge=0, lt=1)
     max_healthy: int = Field(default=6, ge=0)
     seed: int = 0
 
     @property
-    def kept_unseen(self) -> float:
+    def original_weight_unseen(self) -> float:
         """Share of the model's own weights where no subject could be left out."""
-        return max(self.kept_one_subject, self.tuning.kept)
+        return max(self.original_weight_one_subject, self.tuning.original_weight)
 
     @property
     def rehearses(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.folds import StepChoice
 from halebrain.adaptation.scans import AdaptScans
-from halebrain.core.config import portable_dump
+from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.models.bundle import Bundle
@@ -21,7 +21,8 @@ def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) 
         for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
         for r in sorted(part, key=lambda r: r.scan_id)
     ]
-    return json_sha256([config.model_dump(mode="json"), bundle.sha256, bundle.calibration, rows])
+    settings = with_former_keys([config.model_dump(mode="json"), bundle.calibration])
+    return json_sha256([settings[0], bundle.sha256, settings[1], rows])
 
 
 def hashes_of(record: ScanRecord) -> dict[str, str | None]:

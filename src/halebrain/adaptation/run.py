@@ -257,11 +257,11 @@ class Adapter:
         tuning = self.config.tuning
         loop = tuning.loop.model_copy(update={"steps": choice.steps})
         # Without left-out subjects there are no other runs.
-        kept = tuning.kept if choice.tried else self.config.kept_unseen
+        weight = tuning.original_weight if choice.tried else self.config.original_weight_unseen
         seconds = fine_tune(
             segmenter,
             {**pairs, "val": pairs["annotated"]},
-            tuning.model_copy(update={"loop": loop, "kept": kept}),
+            tuning.model_copy(update={"loop": loop, "original_weight": weight}),
             self.work / "final",
             fabric=self.fabric,
             seed=self.config.seed,

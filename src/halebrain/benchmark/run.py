@@ -21,7 +21,7 @@ from halebrain.benchmark.score import (
     score_cell,
 )
 from halebrain.benchmark.train import train_cell, training_identity
-from halebrain.core.config import parse_config
+from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, write_text
@@ -166,7 +166,7 @@ def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:
         # Results of before the smallest lesion was applied hold where there is none.
         *([smallest] if smallest else []),
     )
-    return json_sha256(how)
+    return json_sha256(with_former_keys(how))
 
 
 def _min_lesion_mm3(config: MatrixConfig) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from halebrain.benchmark.plan import Cell
-from halebrain.core.config import parse_config
+from halebrain.core.config import parse_config, with_former_keys
 from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, load_bundle, save_bundle
@@ -27,7 +27,7 @@ def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:
         manifest: All scans.
         needed: The same of the cell that it stands on; "" where there is none.
     """
-    return json_sha256([cell.kind, cell.seed, cell.settings, manifest.fingerprint(), needed])
+    return json_sha256([cell.kind, cell.seed, with_former_keys(cell.settings), manifest.fingerprint(), needed])
 
 
 def train_cell(

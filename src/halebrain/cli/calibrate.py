@@ -36,15 +36,16 @@ def calibrate(
             "--default", help="Threshold that --threshold auto uses: dice if there are lesions, or ml:1, fpr:0.01 …"
         ),
     ] = None,
-    healthy_share: Annotated[
+    population_fraction: Annotated[
         float,
         typer.Option(
-            "--healthy-share",
+            "--population-fraction",
             min=0.5,
             max=0.99,
             help="Fraction of healthy people within the limit of ml: thresholds: 0.5 = the median, 0.9 = nine of ten.",
         ),
     ] = 0.5,
+    healthy_share: Annotated[float | None, typer.Option("--healthy-share", min=0.5, max=0.99, hidden=True)] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -53,9 +54,11 @@ def calibrate(
 ) -> None:
     """Choose thresholds on the split "val" and store them in MODEL, with a hash of these scans."""
     options.set_up(threads=threads, no_progress=no_progress)
+    names = ("--healthy-share", "--population-fraction")
+    population_fraction = options.under_either_name(healthy_share, population_fraction, names=names, default=0.5)
     from halebrain.workflows.calibrate import CalibrateSettings, calibrate_on_manifest
 
-    settings = CalibrateSettings(output, name, add, default, healthy_share, seed, device, options.echo_message)
+    settings = CalibrateSettings(output, name, add, default, population_fraction, seed, device, options.echo_message)
     chosen = {"modalities": tuple(modality or ()), "pathologies": tuple(pathology or ())}
     done = calibrate_on_manifest(model, manifest, settings, **chosen)
     _tell(Results("calibrate", as_json=as_json), manifest, done)
@@ -69,6 +72,8 @@ def calibrate(
 
 def _tell(results: Results, manifest: Path, done: "CalibrationResults") -> None:
     """Print the thresholds, the default and the closing summary."""
+    from halebrain.core.config import with_former_keys
+
     calibration, failed, model = done.calibration, done.failures.reasons, done.model
     for stored, threshold in calibration.thresholds.items():
         results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}")
@@ -76,7 +81,7 @@ def _tell(results: Results, manifest: Path, done: "CalibrationResults") -> None:
         for stored, threshold in table.items():
             results.line(f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}\t{contrast}")
     options.echo_message(f"--threshold auto means {calibration.default}")
-    stated = calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})
+    stated = with_former_keys(calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"}))
     results.finish(
         f"{counted(len(calibration.thresholds), 'threshold')} stored; --threshold auto means {calibration.default}",
         wrote=[model],

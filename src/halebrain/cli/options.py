@@ -95,6 +95,26 @@ def set_up(*, threads: int | None = None, no_progress: bool = False) -> None:
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
 
 
+def under_either_name(former: float | None, present: float, *, names: tuple[str, str], default: float) -> float:
+    """Return the value of an option that may be given under its former name, with a warning, or its present one.
+
+    Args:
+        former: What was given under the former name; `None` = nothing.
+        present: What holds under the present name.
+        names: Former and present name.
+        default: Of the option.
+
+    Raises:
+        UsageError: Both were given.
+    """
+    if former is None:
+        return present
+    if present != default:
+        raise UsageError("an option takes one name", received=" and ".join(names), remedy=f"remove {names[0]}")
+    echo_message(f"warning: {names[0]} is now {names[1]}; the former name is understood until version 0.4")
+    return former
+
+
 def refuse_without_effect(
     context: typer.Context,
     names: Sequence[str],

@@ -3,7 +3,6 @@
 An unknown key is an error that names the closest valid one; a wrong type names the key, the value and the file.
 """
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, TypeVar, get_args
@@ -20,7 +19,19 @@ from pydantic import (
 )
 
 from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.registry import suggestion
+
+FORMER_KEYS = {
+    "around_mm": "through_plane_sigma_wide_mm",
+    "heals": "train_with_anomalies",
+    "healthy_share": "population_fraction",
+    "kept": "original_weight",
+    "kept_one_subject": "original_weight_one_subject",
+    "more_weight": "oversample_factor",
+    "most": "max_blobs",
+}
+"""Former name of a key → its name. Files of users may hold the former ones until version 0.4, models for ever."""
 
 
 class Config(BaseModel):
@@ -74,10 +85,60 @@ def load_config(
         MissingInputError: The file does not exist.
         ConfigError: The file is not a YAML mapping, or a key, type or value is wrong.
     """
-    raw = read_yaml(path) if path is not None else copy.deepcopy(base or {})
+    raw = read_yaml(path) if path is not None else with_present_keys(base or {})
     for pair in overrides:
         _apply_override(raw, pair)
     return parse_config(model, over_defaults(model, raw), where=path or "--set")
+
+
+def with_present_keys(value: Any, *, where: object = "", notify: Notify | None = None) -> Any:
+    """Return a copy of settings in which every key has its present name, at any depth.
+
+    Args:
+        value: Mappings, lists and values, as YAML holds them.
+        where: Their file, for messages.
+        notify: Receives one line where a key has a former name.
+
+    Raises:
+        ConfigError: A key is given under both names.
+    """
+    former: list[str] = []
+    renamed = _renamed(value, FORMER_KEYS, where, former)
+    if former and notify is not None:
+        notify(_former_text(where, former))
+    return renamed
+
+
+def _former_text(where: object, former: Sequence[str]) -> str:
+    said = ", ".join(f"{key} is now {FORMER_KEYS[key]}" for key in sorted(set(former)))
+    return f"warning: {where}: {said}; former names are understood until version 0.4"
+
+
+def with_former_keys(value: Any) -> Any:
+    """Return settings with the former names of keys, as in JSON documents and in the hashes of runs that began so."""
+    return _renamed(value, {new: old for old, new in FORMER_KEYS.items()}, "settings", [])
+
+
+def _renamed(value: Any, names: dict[str, str], where: object, found: list[str]) -> Any:
+    if isinstance(value, list | tuple):
+        return [_renamed(one, names, where, found) for one in value]
+    if not isinstance(value, dict):
+        return value
+    result: dict[str, Any] = {}
+    for key, one in value.items():
+        # A mapping is a section; what is called so there is a name that the user chose.
+        name: Any = key if isinstance(one, dict) else names.get(key, key)
+        if name != key:
+            found.append(key)
+            if name in value:
+                raise ConfigError(
+                    "a key must be given under one name",
+                    received=f"{key} and {name}",
+                    where=where,
+                    remedy=f"remove {key}",
+                )
+        result[name] = _renamed(one, names, where, found)
+    return result
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -126,7 +187,8 @@ def _read_one(path: Path) -> dict[str, Any]:
             where=path,
             remedy="write key: value, a line each",
         )
-    return raw
+    present: dict[str, Any] = with_present_keys(raw, where=path, notify=log_message)
+    return present
 
 
 def parse_yaml(text: str | bytes, *, where: object) -> Any:
@@ -221,7 +283,7 @@ def _without_foreign_settings(section: dict[str, Any], name: object) -> dict[str
 def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> C:
     """Validate a plain mapping against `model`, turning the first problem into one clear line."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(with_present_keys(raw, where=where))
     except ValidationError as error:
         raise _explain(model, error, where) from error
 
@@ -240,7 +302,7 @@ def strip_absolute_paths(value: Any) -> Any:
     """Return a value of JSON in which every absolute path, at any depth, is its last name."""
     if isinstance(value, dict):
         return {key: strip_absolute_paths(one) for key, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [strip_absolute_paths(one) for one in value]
     if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
         return PureWindowsPath(value).name  # knows both separators
@@ -262,7 +324,10 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
     key, separator, text = pair.partition("=")
     if not separator or not key:
         raise ConfigError("--set takes key=value", received=repr(pair), remedy="for example --set steps=500")
-    *parents, leaf = key.split(".")
+    *parents, given = key.split(".")
+    leaf = FORMER_KEYS.get(given, given)
+    if leaf != given:
+        log_message(_former_text("--set", [given]))
     node: Any = raw
     for parent in parents:
         child = _child(node, parent, key)
@@ -279,7 +344,7 @@ def _apply_override(raw: dict[str, Any], pair: str) -> None:
             "--set changes one key of a list item", received=repr(key), remedy="name the key after the item"
         )
     try:
-        value = parse_yaml(text, where="--set")
+        value = with_present_keys(parse_yaml(text, where="--set"), where="--set", notify=log_message)
     except ConfigError as error:
         raise ConfigError(
             "--set takes a YAML value", received=repr(text), where=key, remedy="quote it for the shell"

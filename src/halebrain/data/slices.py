@@ -40,7 +40,7 @@ class DataConfig(GrowingConfig):
     Args:
         manifest: The table of scans.
         more_manifests: Further tables, whose scans join those of the first.
-        more_weight: How many times a training scan of the further tables counts, for all or for each in order:
+        oversample_factor: How many times a training scan of the further tables counts, for all or for each in order:
             this oversamples a few real scans among hundreds of virtual ones.
         modalities: Modalities to use; `None` = all.
         pathologies: Annotated pathologies to learn from (stage 2); `None` = all.
@@ -52,11 +52,11 @@ class DataConfig(GrowingConfig):
             once an epoch, in another order each time; "level" = all of a batch from the same height of the brain.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"more_manifests", "more_weight", "sampling", "workers"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"more_manifests", "oversample_factor", "sampling", "workers"})
 
     manifest: Path | None = None
     more_manifests: tuple[Path, ...] = ()
-    more_weight: PositiveInt | tuple[PositiveInt, ...] = 1
+    oversample_factor: PositiveInt | tuple[PositiveInt, ...] = 1
     modalities: tuple[str, ...] | None = None
     pathologies: tuple[str, ...] | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
@@ -66,8 +66,10 @@ class DataConfig(GrowingConfig):
 
     @model_validator(mode="after")
     def _has_a_weight_for_each(self) -> "DataConfig":
-        if isinstance(self.more_weight, tuple) and len(self.more_weight) != len(self.more_manifests):
-            raise ValueError(f"more_weight has {len(self.more_weight)} for {len(self.more_manifests)} more_manifests")
+        if isinstance(self.oversample_factor, tuple) and len(self.oversample_factor) != len(self.more_manifests):
+            raise ValueError(
+                f"oversample_factor has {len(self.oversample_factor)} for {len(self.more_manifests)} more_manifests"
+            )
         return self
 
 
@@ -200,8 +202,8 @@ def build_store(
 
 
 def scan_weights(data: DataConfig) -> dict[str, int]:
-    """Return name → `data.more_weight` of the scans of further tables; empty where all count once."""
-    tables, weights = data.more_manifests, data.more_weight
+    """Return name → `data.oversample_factor` of the scans of further tables; empty where all count once."""
+    tables, weights = data.more_manifests, data.oversample_factor
     each = weights if isinstance(weights, tuple) else (weights,) * len(tables)
     if set(each) <= {1}:
         return {}
@@ -209,7 +211,7 @@ def scan_weights(data: DataConfig) -> dict[str, int]:
 
 
 def weigh(store: SliceStore, data: DataConfig) -> SliceStore:
-    """Return the store with the scans of `data.more_manifests` in it `data.more_weight` times."""
+    """Return the store with the scans of `data.more_manifests` in it `data.oversample_factor` times."""
     weights = scan_weights(data)
     if not weights:
         return store

@@ -109,16 +109,16 @@ class PostprocessingConfig(GrowingConfig):
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
         through_plane_mm: Standard deviation of a Gaussian over the probability across slices: the network segments
             each slice separately, and anomalies in a single slice are rarely lesions (0 in the paper).
-        around_mm: Standard deviation of a second, wider Gaussian; the probability is then the geometric mean of the
-            two. The narrow one keeps the slices in which a small lesion begins and ends, the wide one what lies
-            around it; 0 = none.
-        through_plane_by_contrast: Both widths, `[through_plane_mm, around_mm]`, of scans of a contrast (BIDS suffix)
-            that has its own: where lesions have high contrast, less smoothing delineates small ones better.
+        through_plane_sigma_wide_mm: Standard deviation of a second, wider Gaussian; the probability is then the
+            geometric mean of the two. The narrow one keeps the slices in which a small lesion begins and ends, the
+            wide one what lies around it; 0 = none.
+        through_plane_by_contrast: Both widths, narrow and wide, of scans of a contrast (BIDS suffix) that has its own:
+            where lesions have high contrast, less smoothing delineates small ones better.
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
     """
 
     ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset(
-        {"through_plane_mm", "around_mm", "through_plane_by_contrast", "mirror"}
+        {"through_plane_mm", "through_plane_sigma_wide_mm", "through_plane_by_contrast", "mirror"}
     )
 
     residual: str = "ssim"
@@ -127,7 +127,7 @@ class PostprocessingConfig(GrowingConfig):
     erosion: int = Field(default=0, ge=0)
     min_lesion_mm3: float = Field(default=0.0, ge=0)
     through_plane_mm: float = Field(default=0.0, ge=0)
-    around_mm: float = Field(default=0.0, ge=0)
+    through_plane_sigma_wide_mm: float = Field(default=0.0, ge=0)
     through_plane_by_contrast: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
     mirror: bool = False
 
@@ -139,14 +139,15 @@ class PostprocessingConfig(GrowingConfig):
 
     @model_validator(mode="after")
     def _is_wider(self) -> "PostprocessingConfig":
-        for narrow, wide in ((self.through_plane_mm, self.around_mm), *self.through_plane_by_contrast.values()):
+        for narrow, wide in (self.across_mm(None), *self.through_plane_by_contrast.values()):
             if 0 < wide <= narrow:
-                raise ValueError(f"around_mm must exceed through_plane_mm {narrow:g}, not {wide:g}")
+                raise ValueError(f"through_plane_sigma_wide_mm must exceed through_plane_mm {narrow:g}, not {wide:g}")
         return self
 
     def across_mm(self, contrast: str | None) -> tuple[float, float]:
-        """Return `(through_plane_mm, around_mm)` of scans of a contrast, a BIDS suffix; `None` = not known."""
-        return self.through_plane_by_contrast.get(contrast or "", (self.through_plane_mm, self.around_mm))
+        """Return narrow and wide standard deviation of scans of a contrast, a BIDS suffix; `None` = not known."""
+        shared = (self.through_plane_mm, self.through_plane_sigma_wide_mm)
+        return self.through_plane_by_contrast.get(contrast or "", shared)
 
 
 def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float) -> FloatArray:

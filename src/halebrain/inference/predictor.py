@@ -99,7 +99,7 @@ class Predictor:
             "residual": self.postprocessing.residual,
             "residual_weight": self.postprocessing.residual_weight,
             "through_plane_mm": self.postprocessing.through_plane_mm,
-            "around_mm": self.postprocessing.around_mm,
+            "around_mm": self.postprocessing.through_plane_sigma_wide_mm,
             "through_plane_by_contrast": {k: list(v) for k, v in self.postprocessing.through_plane_by_contrast.items()},
             "mirror": self.postprocessing.mirror,
             **self._networks(),

@@ -33,11 +33,11 @@ class Threshold(GrowingConfig):
         n_scans: How many they were.
         achieved: On those scans: pooled Dice, fraction of false-positive voxels, or median false-positive volume in ml.
         modalities: Contrasts of those scans; empty where that was not kept.
-        healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where it is no such one,
-            or was stored before this was.
+        population_fraction: Fraction of healthy people within the limit of an "ml:" threshold; `None` for another one,
+            and where it was not stored.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_share"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "population_fraction"})
 
     value: float
     method: str
@@ -46,7 +46,7 @@ class Threshold(GrowingConfig):
     n_scans: int
     achieved: float
     modalities: tuple[str, ...] = ()
-    healthy_share: float | None = None
+    population_fraction: float | None = None
 
 
 class Calibration(GrowingConfig):

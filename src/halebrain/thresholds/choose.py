@@ -32,7 +32,7 @@ class ChosenThreshold:
         contrast: Of the scan; `None` where it is not known.
         source_contrasts: Contrasts that it was chosen on where these are not just the scan's own.
         n_scans: Scans that it was chosen on; `None` for a number.
-        healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where that is not known.
+        population_fraction: Fraction of healthy people within the limit of an "ml:" threshold; `None` = not known.
     """
 
     value: float
@@ -42,7 +42,7 @@ class ChosenThreshold:
     contrast: str | None = None
     source_contrasts: tuple[str, ...] = ()
     n_scans: int | None = None
-    healthy_share: float | None = None
+    population_fraction: float | None = None
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
         contrast=modality,
         source_contrasts=source_contrasts,
         n_scans=found.n_scans,
-        healthy_share=found.healthy_share,
+        population_fraction=found.population_fraction,
     )
 
 
@@ -165,7 +165,7 @@ class DetectionOptions:
             "min_lesion_mm3": self.min_lesion_mm3,
             "method": chosen.method,
             "n_scans": chosen.n_scans,
-            "healthy_share": chosen.healthy_share,
+            "healthy_share": chosen.population_fraction,
             "modality": modality.name,
             "modality_known_from": modality.known_from,
         }

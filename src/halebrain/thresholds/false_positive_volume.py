@@ -32,7 +32,7 @@ LOWEST_THRESHOLD = 1 / 65535
 CONFIDENCE = 0.8
 """Confidence that the stated fraction of all healthy people keeps the limit."""
 
-HEALTHY_SHARE = 0.5
+POPULATION_FRACTION = 0.5
 """Default fraction of healthy people who must keep the limit: one half, the median."""
 
 
@@ -40,7 +40,7 @@ def fit_false_volume(
     scans: Sequence[HealthyScan],
     allowed_ml: float,
     *,
-    healthy_share: float = HEALTHY_SHARE,
+    population_fraction: float = POPULATION_FRACTION,
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Return the lowest threshold at which a fraction of healthy people stays within `allowed_ml`.
@@ -53,7 +53,7 @@ def fit_false_volume(
     Args:
         scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
         allowed_ml: False-positive volume of a scan in ml.
-        healthy_share: The fraction of all people who keep the limit; ½ = the median.
+        population_fraction: The fraction of all people who keep the limit; ½ = the median.
         confidence: Confidence of the limit for any distribution; 0 = for the given scans only.
 
     Returns:
@@ -70,23 +70,23 @@ def fit_false_volume(
         )
     # Each scan keeps the limit from its own lowest threshold on.
     lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
-    value = lowest[scans_to_keep(len(scans), confidence, healthy_share=healthy_share) - 1]
+    value = lowest[scans_to_keep(len(scans), confidence, population_fraction=population_fraction) - 1]
     return value, statistics.median(scan.called_ml(value) for scan in scans)
 
 
-def reached_confidence(count: int, *, healthy_share: float = HEALTHY_SHARE) -> float:
+def reached_confidence(count: int, *, population_fraction: float = POPULATION_FRACTION) -> float:
     """Return the confidence of a limit that `fit_false_volume` found on `count` scans."""
-    return min(CONFIDENCE, 1 - healthy_share**count)
+    return min(CONFIDENCE, 1 - population_fraction**count)
 
 
-def scans_to_keep(count: int, confidence: float, *, healthy_share: float = HEALTHY_SHARE) -> int:
+def scans_to_keep(count: int, confidence: float, *, population_fraction: float = POPULATION_FRACTION) -> int:
     """Return how many of `count` scans must keep a limit so that a fraction of all people does with this confidence.
 
     A limit that fewer than a share q of all people keep is kept by at most k − 1 of n drawn ones with a probability of
     P(Bin(n, q) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer
     than more than that share, and all where there are too few.
     """
-    share = Fraction(healthy_share).limit_denominator(1000)
+    share = Fraction(population_fraction).limit_denominator(1000)
     below, enough = Fraction(0), math.floor(count * share) + 1
     for kept in range(1, count + 1):
         below += math.comb(count, kept - 1) * share ** (kept - 1) * (1 - share) ** (count - kept + 1)

@@ -60,12 +60,12 @@ def marking_text(threshold: Mapping[str, Any]) -> str:
     return f"{modality}{marked} {what}"
 
 
-def promise(key: str, healthy_share: float | None = None) -> str:
+def promise(key: str, population_fraction: float | None = None) -> str:
     """Return what a stored threshold means, from its name ("ml:1", "fpr:0.05", "dice"); empty where unknown.
 
     Args:
         key: Its name without a data set.
-        healthy_share: Fraction of healthy people who keep a limit in ml; `None` = one half.
+        population_fraction: Fraction of healthy people who keep a limit in ml; `None` = one half.
     """
     kind, _, amount = key.partition(":")
     try:
@@ -73,8 +73,10 @@ def promise(key: str, healthy_share: float | None = None) -> str:
     except ValueError:
         return ""
     if kind == "ml" and size is not None:
-        if healthy_share is not None and healthy_share != 0.5:
-            return f"{100 * healthy_share:g} % of healthy scans have a false-positive volume of at most {size:g} ml"
+        if population_fraction is not None and population_fraction != 0.5:
+            return (
+                f"{100 * population_fraction:g} % of healthy scans have a false-positive volume of at most {size:g} ml"
+            )
         return f"the median healthy scan has a false-positive volume of at most {size:g} ml"
     if kind == "fpr" and size is not None:
         return f"at most {100 * size:g} % of the voxels of healthy brains are false positives"
@@ -94,11 +96,11 @@ def _parts(threshold: Mapping[str, Any]) -> tuple[str, str, str]:
     return key, data_set, found[1] if found else ""
 
 
-def _what_it_is(key: str, data_set: str, source: str, n_scans: object, healthy_share: float | None) -> str:
+def _what_it_is(key: str, data_set: str, source: str, n_scans: object, population_fraction: float | None) -> str:
     """Return what a threshold means, and on which scans it was chosen."""
     if key == FIXED:
         return "The threshold was set by hand."
-    promised = promise(key, healthy_share)
+    promised = promise(key, population_fraction)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
     scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""

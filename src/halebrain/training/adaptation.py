@@ -34,7 +34,7 @@ class TuningConfig(Config):
         augmentation: Of intensities when a pair is made, of shapes at each step.
         loss: Weights of the loss; if unset, those of the model's training.
         loop: Settings of the optimisation. The rate is constant, so a shorter run is the start of a longer one.
-        kept: Weight of the original model in the mean with the new weights: this
+        original_weight: Weight of the original model in the mean with the new weights: this
             keeps most of the improvement and forgets little (Wortsman et al. 2022, WiSE-FT).
     """
 
@@ -59,7 +59,7 @@ class TuningConfig(Config):
         checkpoint_every=100,
         keep="last",
     )
-    kept: float = Field(default=0.5, ge=0, lt=1)
+    original_weight: float = Field(default=0.5, ge=0, lt=1)
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that a shorter run is the beginning of a longer one."""
@@ -131,13 +131,13 @@ def fine_tune(
 
     def tell(step: int, weights: Weights) -> None:
         if on_validated is not None:
-            on_validated(step, mixed(before, weights, config.kept))
+            on_validated(step, mixed(before, weights, config.original_weight))
 
     segmenter.requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = adaptation_stage(segmenter, stores, config, seed)
     stage.train()
     result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, on_validated=tell)
-    segmenter.load_state_dict(mixed(before, result.weights, config.kept))
+    segmenter.load_state_dict(mixed(before, result.weights, config.original_weight))
     segmenter.eval().requires_grad_(False)
     return result.seconds
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning_fabric import Fabric
 
+from halebrain.core.config import with_former_keys
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.data import through_plane
@@ -102,7 +103,7 @@ class _Recipe:
             made += [list(self.config.segmenter.shown), through_plane.DRAWS]
         if self.source == "synthetic":
             made += [self.config.anomaly.model_dump(mode="json")]
-        return json_sha256(made)[:16]
+        return json_sha256(with_former_keys(made))[:16]
 
     def open(self, store: SliceStore, cache: Path) -> PairStore:
         """Return the pairs of every scan of `store`."""

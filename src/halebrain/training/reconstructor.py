@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from lightning_fabric import Fabric
 
-from halebrain.core.config import Config, GrowingConfig, portable_dump
+from halebrain.core.config import Config, GrowingConfig, portable_dump, with_former_keys
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
@@ -189,9 +189,9 @@ def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
     if weights := scan_weights(config.data):  # type: ignore[attr-defined]
         # Names alone where one weight, which stands in the settings, holds for all.
-        same = isinstance(config.data.more_weight, int)  # type: ignore[attr-defined]
+        same = isinstance(config.data.oversample_factor, int)  # type: ignore[attr-defined]
         settings["data"]["weighty"] = sorted(weights) if same else sorted(weights.items())
-    return json_sha256([settings, manifest.fingerprint(), *others])
+    return json_sha256([with_former_keys(settings), manifest.fingerprint(), *others])
 
 
 def drawing_workers(data: DataConfig, fabric: Fabric) -> int:

@@ -22,7 +22,7 @@ class PairCacheConfig(Config):
     Args:
         annotated: Of each annotated training scan.
         synthetic: With synthetic anomalies, of each healthy training scan; of one that counts several times
-            (`data.more_weight`) as many each time.
+            (`data.oversample_factor`) as many each time.
         validation: Of each validation scan of either kind; these are not augmented.
     """
 

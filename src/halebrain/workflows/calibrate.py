@@ -31,7 +31,7 @@ from halebrain.thresholds.calibration import (
 )
 from halebrain.thresholds.false_positive_volume import (
     CONFIDENCE,
-    HEALTHY_SHARE,
+    POPULATION_FRACTION,
     VOLUMES_ML,
     HealthyMap,
     fit_false_volume,
@@ -53,7 +53,7 @@ class CalibrateSettings:
         add: Keep what is there, and add the modalities of these scans.
         default: Name of the threshold that is used by default; `None` = as it was where thresholds are
             kept, else "dice" where there are annotated scans.
-        healthy_share: The share of healthy people in whom the thresholds by false volume hold; ½ = the median one.
+        population_fraction: Fraction of healthy people in whom thresholds by false volume hold; ½ = the median one.
         seed: Random seed.
         device: auto, cpu, cuda, cuda:N or mps.
         notify: Receives warnings.
@@ -63,7 +63,7 @@ class CalibrateSettings:
     name: str | None = None
     add: bool = False
     default: str | None = None
-    healthy_share: float = HEALTHY_SHARE
+    population_fraction: float = POPULATION_FRACTION
     seed: int = 0
     device: str = "auto"
     notify: Notify = log_message
@@ -112,7 +112,7 @@ def calibrate_on_manifest(
     failures = Failures(None)  # a model's folder takes no other files
     calibration = run_calibration(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
-    _warn_of_few(kept, settings.healthy_share, settings.notify)
+    _warn_of_few(kept, settings.population_fraction, settings.notify)
     return CalibrationResults(settings.output or model, calibration, rows, failures)
 
 
@@ -148,7 +148,7 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         check_addition(rows, before, name)
     check_default(default, rows, before, name)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
-    calibration = fit_calibration(predictor, rows, healthy_share=settings.healthy_share, failures=failures)
+    calibration = fit_calibration(predictor, rows, population_fraction=settings.population_fraction, failures=failures)
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
     if add and before is not None:
@@ -175,13 +175,15 @@ def _source(model: Path, output: Path | None) -> Path:
     return source
 
 
-def fit_calibration(predictor: Predictor, rows: Manifest, *, healthy_share: float, failures: Failures) -> Calibration:
+def fit_calibration(
+    predictor: Predictor, rows: Manifest, *, population_fraction: float, failures: Failures
+) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
     Args:
         predictor: The model.
         rows: The scans; those that are neither healthy nor annotated take no part.
-        healthy_share: The share of healthy people in whom the thresholds by false volume hold.
+        population_fraction: The share of healthy people in whom the thresholds by false volume hold.
         failures: Collects scans that fail; the thresholds are chosen without them, with a note.
 
     Raises:
@@ -205,7 +207,7 @@ def fit_calibration(predictor: Predictor, rows: Manifest, *, healthy_share: floa
     rows = replace(rows, records=tuple(done))
     about = {"split": "val", "manifest_sha256": rows.fingerprint()}
     every = [scan for scans in healthy.values() for scan in scans]
-    thresholds = _by_dice(ill, about) | _by_healthy(every, about, healthy_share)
+    thresholds = _by_dice(ill, about) | _by_healthy(every, about, population_fraction)
     if not thresholds:
         raise MissingInputError(
             "calibration needs healthy or annotated scans",
@@ -217,7 +219,7 @@ def fit_calibration(predictor: Predictor, rows: Manifest, *, healthy_share: floa
         default=next(iter(thresholds)),
         thresholds=thresholds,
         subjects=tuple(rows.subjects()),
-        modalities={modality: _by_healthy(scans, about, healthy_share) for modality, scans in enough.items()},
+        modalities={modality: _by_healthy(scans, about, population_fraction) for modality, scans in enough.items()},
         healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
     )
 
@@ -286,7 +288,7 @@ def _by_dice(ill: Sequence[tuple[str, Scores, Labels]], about: dict[str, Any]) -
     return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about)}
 
 
-def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], healthy_share: float) -> dict[str, Threshold]:
+def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], population_fraction: float) -> dict[str, Threshold]:
     """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
     if not scans:
         return {}
@@ -297,23 +299,27 @@ def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], healthy_shar
         found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
     smallest = scans[0].min_lesion_mm3
     pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
-    whom = "the median healthy scan" if healthy_share == HEALTHY_SHARE else f"{100 * healthy_share:g}% of healthy scans"
-    sure = whole_percent(reached_confidence(len(scans), healthy_share=healthy_share))
+    whom = (
+        "the median healthy scan"
+        if population_fraction == POPULATION_FRACTION
+        else f"{100 * population_fraction:g}% of healthy scans"
+    )
+    sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
     for volume_ml in VOLUMES_ML:
-        value, median_ml = fit_false_volume(scans, volume_ml, healthy_share=healthy_share)
+        value, median_ml = fit_false_volume(scans, volume_ml, population_fraction=population_fraction)
         method = f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}"
         found[f"ml:{volume_ml:g}"] = Threshold(
-            value=value, method=method, achieved=median_ml, healthy_share=healthy_share, **about
+            value=value, method=method, achieved=median_ml, population_fraction=population_fraction, **about
         )
     return found
 
 
-def _warn_of_few(rows: Manifest, healthy_share: float, notify: Notify) -> None:
+def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:
     """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
     for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
-        sure = reached_confidence(count, healthy_share=healthy_share)
+        sure = reached_confidence(count, population_fraction=population_fraction)
         if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
-            few = f"{count} healthy scans are too few for {100 * healthy_share:g} % of people"
+            few = f"{count} healthy scans are too few for {100 * population_fraction:g} % of people"
             notify(
                 f"warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
                 f"{whole_percent(sure)} % instead of {CONFIDENCE:.0%}"

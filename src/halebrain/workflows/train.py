@@ -92,7 +92,7 @@ def _start(loop: LoopConfig, output: Path, device: str, overwrite: bool) -> Fabr
 def _finish(bundle: Bundle, output: Path) -> Path:
     model, loss = output / "model", output / "loss.png"
     # A finished run asked for again: its model stays, with the thresholds that it was given.
-    is_new = not (model.exists() and load_bundle(model).sha256 == model_sha256(bundle))
+    is_new = not (model.exists() and model_sha256(load_bundle(model)) == model_sha256(bundle))
     if is_new:
         save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
         write_text(output / "model_config.yaml", dump_yaml(bundle.config))

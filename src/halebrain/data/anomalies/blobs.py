@@ -14,14 +14,14 @@ class BlobsSettings(Config):
 
     Args:
         probability: Share of slices that get an anomaly.
-        most: Most blobs in a slice.
+        max_blobs: Most blobs in a slice.
         size: Range of the diameters in pixels.
         change: Range of the strongest change of intensity.
         bright: Share of slices whose blobs are brighter than what was there.
     """
 
     probability: float = Field(default=0.5, ge=0, le=1)
-    most: int = Field(default=4, ge=1)
+    max_blobs: int = Field(default=4, ge=1)
     size: tuple[float, float] = (4.0, 30.0)
     change: tuple[float, float] = (0.15, 0.7)
     bright: float = Field(default=0.7, ge=0, le=1)
@@ -36,7 +36,7 @@ class BlobsAnomaly(AnomalyGenerator):
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw number, direction, and for each blob place, size, angle, change and the seed of its outline."""
-        s, most = self.settings, self.settings.most
+        s, most = self.settings, self.settings.max_blobs
         slices = torch.rand(count, 3, generator=generator).tolist()
         blobs = torch.rand(count, most, 6, generator=generator).tolist()
         seeds = draw_seeds(count * most, generator).view(count, most).tolist()

@@ -29,11 +29,12 @@ class DiffusionSettings(GrowingConfig):
         test_levels: Levels over which reconstructions are averaged.
         sampling_steps: Network passes of a reconstruction: 1 = one step (the paper), more = a deterministic chain
             from the level down to the image (DDIM).
-        heals: Train on slices with synthetic anomalies to reconstruct the healthy ones. Neither the noisy slice nor
-            its conditioning can then reproduce a lesion. Differs from paper: there both are healthy in training.
+        train_with_anomalies: Train on slices with synthetic anomalies to reconstruct the healthy ones. Neither the
+            noisy slice nor its conditioning can then reproduce a lesion. Differs from paper: there both are healthy in
+            training.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"heals"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"train_with_anomalies"})
 
     unet: UNetConfig = UNetConfig()
     conditioning: Conditioning = "none"
@@ -44,15 +45,15 @@ class DiffusionSettings(GrowingConfig):
     train_levels: tuple[int, int] | None = None
     test_levels: tuple[int, ...] = (250, 500, 750)
     sampling_steps: int = Field(default=1, ge=1)
-    heals: bool = False
+    train_with_anomalies: bool = False
 
     def model_post_init(self, _: Any, /) -> None:
         """Check what the fields cannot say alone."""
         NOISES.get(self.noise)
         if (self.conditioning == "none") != (self.encoder is None):
             raise ValueError(f"conditioning '{self.conditioning}' and encoder must be given together, or neither")
-        if self.heals and self.predicts != "image":
-            raise ValueError("heals needs predicts 'image': the noise does not define the healthy image")
+        if self.train_with_anomalies and self.predicts != "image":
+            raise ValueError("train_with_anomalies needs predicts 'image': the noise does not define the healthy image")
         if not self.test_levels or not all(0 <= level < self.n_levels for level in self.test_levels):
             raise ValueError(f"test_levels must lie in [0, {self.n_levels})")
         low, high = self.level_range
@@ -69,15 +70,15 @@ class DiffusionReconstructor(Reconstructor):
     r"""Noises the input to level t and predicts $x_0$, optionally conditioned on the input.
 
     Loss: $|x_0 - \hat x_0(x_t, t, c)|$ (Behrendt et al. 2024, equation 1), or $(\epsilon - \hat\epsilon)^2$ where
-    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it. With `heals`, $x_t$ and c come
-    from a slice with a synthetic anomaly, $x_0$ from the same slice without.
+    the noise is predicted; t uniform in [0, T) unless `train_levels` narrows it. With `train_with_anomalies`, $x_t$
+    and c come from a slice with a synthetic anomaly, $x_0$ from the same slice without.
     """
 
     Settings = DiffusionSettings
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
-        self.settings, self.needs_corruption = settings, settings.heals
+        self.settings, self.needs_corruption = settings, settings.train_with_anomalies
         features = 0
         self.encoder: SliceEncoder | None = None
         if settings.encoder is not None:
@@ -105,7 +106,7 @@ class DiffusionReconstructor(Reconstructor):
         if not self.needs_corruption:
             return self._error(image * 2 - 1, level, seeds).mean()
         if corrupt is None:
-            raise ValueError("a reconstructor with heals needs corrupted slices for training: give corrupt")
+            raise ValueError("train_with_anomalies needs corrupted slices for training: give corrupt")
         given = corrupt(image, generator) * 2 - 1
         noisy = add_noise(given, self._noise(given, seeds), level, self.alpha_bar)
         healed: torch.Tensor = self.unet(noisy, level.to(given.device), self._condition(given)).float()
