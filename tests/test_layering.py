@@ -180,7 +180,7 @@ def registered_in(path):
     [
         ("models/reconstruction", {"base", "features"}),
         ("data/anomalies", {"base", "mask_library", "shapes"}),
-        ("data/datasets", {"base", "tables"}),
+        ("data/datasets", {"base", "patterns", "tables"}),
         ("preprocessing/brain", {"base", "command", "prior", "head", "surface", "synthstrip_network"}),
     ],
 )

@@ -1,4 +1,3 @@
-import pkgutil
 import tempfile
 from pathlib import Path
 
@@ -8,12 +7,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import ConfigError, HalebrainError, MissingInputError
-from halebrain.data import datasets
 from halebrain.data.datasets import SOURCES, build_source
 from halebrain.io.manifest import Manifest
 
-PARTS = {"base", "tables"}
-"""Modules of the folder that the sources share, and that are none."""
 NEEDED = {"folder": {"pattern": "{subject}_T1w.nii.gz", "modality": "T1w"}}
 FOLDERS = [
     "",
@@ -59,11 +55,6 @@ def name(request):
 @pytest.fixture
 def source(name):
     return build_source(name, NEEDED.get(name))
-
-
-def test_every_module_of_the_folder_is_registered_under_its_own_name():
-    modules = {module.name for module in pkgutil.iter_modules(datasets.__path__)}
-    assert modules - PARTS == set(SOURCES.names())
 
 
 def test_the_layout_is_one_line(source):

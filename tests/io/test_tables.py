@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.data.datasets import add_people, read_source
+from halebrain.data.datasets import read_source
 from halebrain.inference.cohort import find_scans
 from halebrain.inference.lesions import read_lesions
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -52,8 +52,6 @@ def test_other_tables_are_too(tmp_path, form):
     found = read_source("table", path)
     assert [(r.subject, r.modality, r.age) for r in found.manifest] == [("01", "T1w", 40.5), ("02", "FLAIR", None)]
     assert found.problems == ()
-    bare = Manifest((ScanRecord("01", tmp_path / "a.nii.gz", "T1w"),))
-    assert [r.age for r in add_people(bare, path).manifest] == [40.5]
     assert [{k.lower(): v for k, v in row.items()}["modality"].strip() for row in read_lesions(path)] == [
         "T1w",
         "FLAIR",

@@ -107,6 +107,13 @@ def test_leaks_are_counted_named_and_not_passed_on(published):
     assert read_source("published", published).problems == ()
 
 
+def test_masks_may_be_packed_or_not(published):
+    (published / "Test/MSLUB/seg/patient01_seg.nii.gz").rename(published / "Test/MSLUB/seg/patient01_seg.nii")
+    result = read_source("published", published)
+    assert result.problems == ()
+    assert {r.lesion.name for r in result.manifest if r.subject == "patient01"} == {"patient01_seg.nii"}
+
+
 def test_what_is_missing_is_named(published):
     (published / f"Train/ixi/t1/{ixi(0)}_t1.nii.gz").unlink()
     (published / f"Train/ixi/t2/{ixi(0)}_t2.nii.gz").unlink()

@@ -69,8 +69,8 @@ class NoSettings(Config):
 class Source(ABC):
     """A data set: a folder in its publisher's layout to a manifest.
 
-    A subclass names its settings in `Settings`, its layout in one line in `layout`, and is filed under the name of
-    its module with `@SOURCES.register`.
+    A subclass names its settings in `Settings`, its layout in one line in `layout`, and is filed with
+    `@SOURCES.register`.
 
     Args:
         settings: An instance of `Settings`; `None` = the defaults.
@@ -125,7 +125,8 @@ class Source(ABC):
 
     def _left_out(self, tree: FileTree, draft: Draft, records: tuple[ScanRecord, ...]) -> tuple[LeftOut, ...]:
         """Return every image of the folder that no scan is made of."""
-        usual = f"not a scan of the source '{type(self).__module__.rpartition('.')[2]}' reads"
+        name = next(name for name in SOURCES if SOURCES.get(name) is type(self))
+        usual = f"not a scan of the source '{name}' reads"
         used = {path for record in records for path in files_of(record)}
         images = [name for name in tree.images() if tree.root / name not in used]
         return (*tree.left_out, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))

@@ -10,17 +10,18 @@ test subjects came to stand in the training folds.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from halebrain.core.config import Config
-from halebrain.data.datasets.base import SOURCES, Draft, Source
-from halebrain.data.datasets.tables import column, parse_age, read_rows, sex_of, the_one
-from halebrain.io.manifest import ScanRecord
+from halebrain.data.datasets.base import SOURCES, Draft
+from halebrain.data.datasets.patterns import Found, Groups, PatternSource
+from halebrain.data.datasets.tables import age_and_sex, column, read_rows
 from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree, label
 
@@ -29,8 +30,10 @@ _WEAK_VALIDATION = {"Brats21": 10, "ATLAS_v2": 6}
 """Rows at the head of a validation list on which the published code validates; it trains on the rest."""
 _NAMED = 3
 _List = tuple[str, str, int | None]
-_SCAN = rf"(?:Train|Test)/([^/]+)/((?i:t1|t2|flair|t1ce|pd))/([^/]+)_(?i:\2)({NIFTI})"
-_MODALITIES = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR", "t1ce": "T1ce", "pd": "PDw"}
+_SCAN = (
+    r"(?:Train|Test)/(?P<folder>FOLDER)/(?P<contrast>(?i:t1|t2|flair|t1ce|pd))/(?P<case>NAME)"
+    rf"_(?i:(?P=contrast))(?P<ending>{NIFTI})"
+)
 
 
 class SplitFiles:
@@ -124,7 +127,7 @@ class _Set:
     name: str
     stem: str
     pathology: str
-    site: str | None = None
+    site: str = ""
 
 
 _SETS = {
@@ -151,52 +154,53 @@ class PublishedSettings(Config):
 
 
 @SOURCES.register("published")
-class PublishedSource(Source):
+class PublishedSource(PatternSource):
     """Reads every scan of the shared data with brain mask, annotation, age and sex; splits only when asked for."""
 
     Settings = PublishedSettings
     settings: PublishedSettings
     layout = "the paper's preprocessed data (Train/ixi/t1/IXI002-Guys-0828_t1.nii.gz, Test/Brats21/t1, splits)"
+    scans = tuple(
+        _SCAN.replace("FOLDER", f"(?i:{folder}(?:_uniso)?)").replace("NAME", f"{entry.stem}[^/]*")
+        for folder, entry in _SETS.items()
+    )
+    site = "{site}"
+    pathology = "{pathology}"
+    brain_mask = ("../mask/{case}_mask",)
+    lesion = ("../seg/{case}_seg",)
 
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan; report missing masks, listed subjects without a scan, and what the splits share."""
+        for path, _ in tree.match(_SCAN.replace("FOLDER", "[^/]+").replace("NAME", "[^/]+")):
+            draft.leave_out(path, "not of the published data sets")  # but for those that are
         files = SplitFiles(tree, {entry.name: entry.stem for entry in _SETS.values()})
         splits: dict[tuple[str, str], str] = {}
         if self.settings.fold is not None:
             splits = files.assign(self.settings.fold, weak_training=self.settings.weak_training)
-        seen: set[tuple[str, str]] = set()
-        for path, found in tree.match(_SCAN):
-            folder, contrast, stem, suffix = found.groups()
-            entry = _SETS.get(folder.lower().removesuffix("_uniso"))
-            name = re.match(entry.stem, stem) if entry else None
-            if entry is None or name is None:
-                draft.leave_out(path, "not of the published data sets")
-                continue
-            subject, parts = label(name["subject"]), name.groupdict()
-            seen.add((entry.name, subject))
-            base = path.parents[1]
-            mask = tree.image(base / "mask" / f"{stem}_mask", ending=suffix)
-            lesion = tree.first(*(base / "seg" / f"{stem}_seg{end}" for end in (suffix, ".nii.gz")))
-            for what, file in (("brain mask", mask), ("segmentation", lesion)):
-                if file is None and (what == "brain mask" or entry.pathology != "healthy"):
-                    draft.report(tree.relative(path), f"no {what}; it is listed without one")
-            rows = files.people.get((entry.name, subject), [])
-            draft.add(
-                ScanRecord(
-                    subject=subject,
-                    image=path,
-                    modality=_MODALITIES[contrast.lower()],
-                    session=parts.get("session"),
-                    brain_mask=mask,
-                    lesion=lesion,
-                    split=splits.get((entry.name, subject)),
-                    pathology=entry.pathology,
-                    site=_site(parts.get("site")) or entry.site,
-                    age=the_one(parse_age(column(row, "age")) for row in rows),
-                    sex=the_one(sex_of(row) for row in rows),
-                )
-            )
-        self._report_splits(files, splits, seen, draft)
+
+        def about(path: Path, groups: Groups) -> dict[str, Any]:
+            who = groups["set"], label(groups["subject"])
+            return {**age_and_sex(files.people.get(who, [])), "split": splits.get(who)}
+
+        found = self.add_scans(tree, draft, about)
+        self._report_splits(files, splits, {(scan.groups["set"], scan.record.subject) for scan in found}, draft)
+
+    def _groups(self, tree: FileTree, path: Path, groups: Groups) -> Groups:
+        entry, site = _SETS[groups["folder"].lower().removesuffix("_uniso")], groups.get("site", "")
+        return {
+            **groups,
+            "path": tree.relative(path),
+            "set": entry.name,
+            "pathology": entry.pathology,
+            # The cohort R034 of ATLAS stands small in names.
+            "site": entry.site or (site.upper() if re.fullmatch(r"r\d+", site) else site),
+        }
+
+    def _report(self, found: Sequence[Found], draft: Draft) -> None:
+        for record, groups in found:
+            for what, file in (("brain mask", record.brain_mask), ("segmentation", record.lesion)):
+                if file is None and (what == "brain mask" or record.pathology != "healthy"):
+                    draft.report(groups["path"], f"no {what}; it is listed without one")
 
     def _report_splits(
         self, files: SplitFiles, splits: dict[tuple[str, str], str], seen: set[tuple[str, str]], draft: Draft
@@ -212,8 +216,3 @@ class PublishedSource(Source):
                 draft.report(name, problem)
         for what, leak in files.leaks():
             draft.report(what, leak)
-
-
-def _site(text: str | None) -> str | None:
-    """Return a site as the source of the original data set writes it: cohort R034 of ATLAS stands small in names."""
-    return text.upper() if text and re.fullmatch(r"r\d+", text) else text

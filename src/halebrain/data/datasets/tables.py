@@ -1,20 +1,14 @@
-"""Subject data (age, sex, site, diagnosis) from tables of a data set, also for a manifest that lacks them."""
+"""Subject data (age, sex, site, diagnosis) from tables of a data set."""
 
 import importlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
-from halebrain.data.datasets.base import SourceResult
-from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import Row, parse_number, read_table
-from halebrain.io.tree import label
 
-T = TypeVar("T")
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 _SEX_CODES = {"1": "M", "2": "F"}
@@ -124,87 +118,18 @@ def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
     return "healthy" if text.lower() in _HEALTHY | {word.lower() for word in healthy} else text or None
 
 
-def sex_of(row: Mapping[str, str]) -> str | None:
-    """Return the sex in the first column whose name begins with "sex", as a word or by IXI's codes (1 = M, 2 = F)."""
-    text = next((value for name, value in row.items() if name.lower().startswith("sex")), "")
-    return _SEX_CODES.get(text.removesuffix(".0"), parse_sex(text))
+def age_and_sex(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what all rows about a person agree on; `None` where they differ or are empty.
 
-
-def the_one(values: Iterable[T | None]) -> T | None:
-    """Return the value that all rows of a person agree on, `None` if they differ or are empty."""
-    said = {value for value in values if value is not None}
-    return said.pop() if len(said) == 1 else None
+    The sex is in the first column whose name begins with "sex", as a word or by IXI's codes (1 = M, 2 = F).
+    """
+    ages = {parse_age(column(row, "age")) for row in rows} - {None}
+    said = [next((text for name, text in row.items() if name.lower().startswith("sex")), "") for row in rows]
+    sexes = {_SEX_CODES.get(text.removesuffix(".0"), parse_sex(text)) for text in said} - {None}
+    return {"age": ages.pop() if len(ages) == 1 else None, "sex": sexes.pop() if len(sexes) == 1 else None}
 
 
 def clean_cell(value: str) -> str:
     """Return a cell without the spaces around it; "" for missing values."""
     text = value.strip()
     return "" if text.lower() in _EMPTY else text
-
-
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "age": parse_age,
-    "sex": parse_sex,
-    "site": str,
-    "pathology": parse_pathology,
-}
-
-
-def add_people(manifest: Manifest, table: Path, columns: Mapping[str, str] | None = None) -> SourceResult:
-    """Return the manifest with missing subject data filled in from a table.
-
-    A row is about a subject, or about one session of it where the table has a column for the session. Subjects are
-    compared by their letters and digits, so `sub-01_a` is `01a`.
-
-    Args:
-        manifest: The scans.
-        table: A CSV or TSV with a column for the subject, and some of age, sex, site and pathology.
-        columns: Column names in the table, `{"age": "Age at scan"}`; the usual names are known.
-
-    Returns:
-        The manifest, and a line for each subject that is missing in the table or differs from it.
-
-    Raises:
-        MissingInputError: There is no such table.
-        ConfigError: `columns` names one that is not there.
-        DataError: The table has no column for the subject, or none of the others.
-    """
-    rows = read_rows(table)
-    found = find_columns(list(rows[0]) if rows else [], columns or {}, where=table)
-    known = [name for name in _PARSERS if name in found]
-    if "subject" not in found or not known:
-        rule = f"a table of people needs a column for the subject and one of {', '.join(_PARSERS)}"
-        raise DataError(rule, received=", ".join(rows[0]) if rows else "no row", where=table, remedy="name them")
-    people: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        session = label(row.get(found.get("session", ""), "").removeprefix("ses-"))
-        people[label(row[found["subject"]].removeprefix("sub-")), session].append(row)
-    problems: dict[str, None] = {}
-    records = []
-    for record in manifest:
-        subject = label(record.subject)
-        own = people.get((subject, label(record.session or ""))) or people.get((subject, ""))
-        if own is None:
-            problems[f"sub-{record.subject}: not in {table.name}"] = None
-        said = {name: _parsed_values(own or [], found[name], name) for name in known}
-        records.append(_filled(record, said, problems, table))
-    return SourceResult(replace(manifest, records=tuple(records)), tuple(problems))
-
-
-def _parsed_values(rows: list[Row], theirs: str, ours: str) -> set[object]:
-    """Return every value that the rows give; more than one is a contradiction."""
-    return {value for row in rows if row[theirs] and (value := _PARSERS[ours](row[theirs])) is not None}
-
-
-def _filled(record: ScanRecord, said: Mapping[str, set[object]], problems: dict[str, None], table: Path) -> ScanRecord:
-    changes: dict[str, object] = {}
-    for name, values in said.items():
-        have = getattr(record, name)
-        told = values | ({have} if have is not None else set())
-        if len(told) > 1:
-            listed = " and ".join(sorted(f"'{value}'" for value in told))
-            kept = "left out" if have is None else "kept unchanged"
-            problems[f"sub-{record.subject}: with {table.name} its {name} is {listed}; it is {kept}"] = None
-        elif values and have is None:
-            changes[name] = next(iter(values))
-    return replace(record, **changes)  # type: ignore[arg-type]
