@@ -130,9 +130,8 @@ def test_one_bad_file_does_not_stop_the_others(small_demo: SmallDemo, tmp_path: 
     assert code == 3
     assert "sub-a_FLAIR" in said.err
     assert list((out / "sub-b_FLAIR").glob("*provenance.json"))
-    assert (
-        len(list((out / "sub-b_FLAIR").iterdir())) == 20
-    )  # 7 maps and a table with their JSON, page, pictures, provenance
+    # 7 maps and a table with their JSON, page and its scan, pictures, provenance
+    assert len(list((out / "sub-b_FLAIR").iterdir())) == 21
     assert not (out / "sub-a_FLAIR").exists()
 
 

@@ -25,7 +25,7 @@ def test_detect_works_out_of_the_box(command, bundled, scan, tmp_path):
     provenance = json.loads(next((tmp_path / "out").glob("*provenance.json")).read_text())
     assert provenance["model_sha256"] == load_bundle(bundled).sha256
     assert provenance["notice"] == "Research use only. Not a medical device."
-    assert len(list((tmp_path / "out").iterdir())) == 20
+    assert len(list((tmp_path / "out").iterdir())) == 21
 
 
 @pytest.mark.slow
