@@ -10,7 +10,7 @@ import pytest
 from tests.report.looks import LAPTOPS, assert_nothing_aside, assert_readable, has_ring, tab_to
 
 from halebrain.evaluation.matrix import MatrixRow
-from halebrain.report.cohort_page import write_cohort_page
+from halebrain.report.index_page import write_index_page
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.report.page import Page, Section, write_page
 from halebrain.report.quality_page import QualityRow, write_quality_page
@@ -55,7 +55,7 @@ def _many_scans(folder: Path) -> Path:
             "qc": {"flags": ["thick slices (6.0 mm): small lesions are hard to see"][: number % 2]},
         }
         (folder / name / f"{name}_desc-anomaly_provenance.json").write_text(json.dumps(about))
-    return write_cohort_page(
+    return write_index_page(
         folder, {f"{LONG}_broken": "a scan must have varying intensities, got an image that is empty"}
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.report.looks import has_ring, tab_to
 
-from halebrain.report.cohort_page import write_cohort_page
+from halebrain.report.index_page import write_index_page
 from halebrain.report.scan_page import scan_html
 
 pytestmark = pytest.mark.slow
@@ -198,7 +198,7 @@ def test_the_page_of_many_scans_sorts_and_links(
         base = folder / name / f"{name}_desc-anomaly"
         Path(f"{base}_provenance.json").write_text(f'{{"scan": "{name}", "lesion_volume_ml": {ml}}}')
         Path(f"{base}_report.html").write_text(scan_html(make_scan(title=name).page), encoding="utf-8")
-    page = open_page(write_cohort_page(folder, {"d": "a reason"}))
+    page = open_page(write_index_page(folder, {"d": "a reason"}))
     names = "[...document.querySelectorAll('#scans tbody .name')].map((e) => e.textContent.trim())"
     assert page.evaluate(names) == ["b", "c", "a"]
     page.click("#scans th:nth-child(2) button")

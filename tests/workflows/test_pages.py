@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.files import file_lock
-from halebrain.report.cohort_page import INDEX
+from halebrain.report.index_page import INDEX
 from halebrain.workflows.pages import FAILED, read_failures, write_index
 
 

@@ -44,7 +44,7 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
         MissingInputError: There is no detection, or no page of it.
         UnavailableError: The port is taken.
     """
-    from halebrain.report.cohort_page import find_provenance
+    from halebrain.report.index_page import find_provenance
     from halebrain.view.files import first_page
     from halebrain.view.server import ViewServer
     from halebrain.view.visit import Visit

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from halebrain.inference.outputs import page_of
-from halebrain.report.cohort_page import INDEX, find_provenance, is_cohort_page
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page
 
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -57,7 +57,7 @@ def find_file(root: Path, target: str) -> Path | None:
 
 def first_page(root: Path) -> Path | None:
     """Return the page that a visit begins with, below the folder: that of all scans, else that of the only one."""
-    if is_cohort_page(root / INDEX):
+    if is_index_page(root / INDEX):
         return Path(INDEX)
     found = find_provenance(root)
     if len(found) != 1:

@@ -10,7 +10,7 @@ from halebrain.core.errors import DataError, HalebrainError
 from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
-from halebrain.report.cohort_page import PROVENANCE, read_provenance
+from halebrain.report.index_page import PROVENANCE, read_provenance
 from halebrain.report.findings import Finding
 from halebrain.view.errors import RefusalError
 from halebrain.view.files import PAGE

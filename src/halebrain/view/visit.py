@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from halebrain.core.errors import HalebrainError
 from halebrain.core.files import file_lock
-from halebrain.report.cohort_page import INDEX, is_cohort_page
+from halebrain.report.index_page import INDEX, is_index_page
 from halebrain.view.errors import RefusalError
 from halebrain.view.files import PAGE, find_file
 from halebrain.view.messages import Decide, Save
@@ -43,7 +43,7 @@ class Visit:
             RefusalError: There is none, or none that is served.
         """
         path = find_file(self.root, target)
-        if path is None or (path.name == INDEX and not is_cohort_page(path)):
+        if path is None or (path.name == INDEX and not is_index_page(path)):
             raise RefusalError(HTTPStatus.NOT_FOUND, "no such file of a detection")
         with self.lock:
             return path, self._content(path)
@@ -72,7 +72,7 @@ class Visit:
     def _content(self, path: Path) -> bytes:
         if path.name.endswith(PAGE):
             up = "../" * (len(path.relative_to(self.root).parts) - 1)
-            index = f"{up}{INDEX}" if is_cohort_page(self.root / INDEX) else ""
+            index = f"{up}{INDEX}" if is_index_page(self.root / INDEX) else ""
             return scan_page(
                 path.read_text(encoding="utf-8", errors="replace"), _review(path) | {"index": index}
             ).encode("utf-8")

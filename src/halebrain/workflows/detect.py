@@ -34,7 +34,7 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.out_of_distribution import check_contrast_label
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.report.cohort_page import read_provenance
+from halebrain.report.index_page import read_provenance
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
 from halebrain.thresholds.contrast import (

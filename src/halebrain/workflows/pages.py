@@ -19,7 +19,7 @@ from halebrain.inference.lesions import Lesion
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
-from halebrain.report.cohort_page import INDEX, write_cohort_page
+from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import ShownVolume, scan_file, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, mosaic
@@ -204,7 +204,7 @@ def write_index(
             writer.writerow(("scan", "reason"))
             writer.writerows(sorted(failures.items()))
             write_text(output / FAILED, buffer.getvalue())
-        return write_cohort_page(output, failures)
+        return write_index_page(output, failures)
 
 
 def read_failures(output: Path) -> dict[str, str]:

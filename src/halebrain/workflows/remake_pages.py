@@ -20,7 +20,7 @@ from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
-from halebrain.report.cohort_page import INDEX, find_provenance, is_cohort_page, read_provenance
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page, read_provenance
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
 from halebrain.thresholds.text import FIXED, reset_fields
@@ -152,7 +152,7 @@ def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
         settings: What changes.
     """
     remake_locked_page(path, settings)
-    if is_cohort_page(output / INDEX):
+    if is_index_page(output / INDEX):
         write_index(output, (), {}, notify=settings.notify)
 
 

@@ -39,7 +39,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class CohortRow:
+class IndexRow:
     """One processed scan.
 
     Args:
@@ -93,7 +93,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return found
 
 
-def cohort_rows(folder: Path) -> list[CohortRow]:
+def index_rows(folder: Path) -> list[IndexRow]:
     """Return every complete detection below a folder, outliers first."""
     rows = []
     for path in find_provenance(folder):
@@ -104,16 +104,16 @@ def cohort_rows(folder: Path) -> list[CohortRow]:
         except FileNotFoundError:
             continue  # another job of the same data set is replacing this detection
         name = str(provenance.get("scan") or path.name.removesuffix(PROVENANCE))
-        rows.append(CohortRow(name, provenance, _link(page, folder), _link(picture, folder)))
+        rows.append(IndexRow(name, provenance, _link(page, folder), _link(picture, folder)))
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
 
 
-def is_cohort_page(path: Path) -> bool:
+def is_index_page(path: Path) -> bool:
     """Return whether a file is the page of many scans, and not another one of that name."""
     return path.is_file() and _MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
-def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
+def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
     """Write the page of everything that lies below `folder`, and return its path.
 
     Args:
@@ -124,14 +124,14 @@ def write_cohort_page(folder: Path, failures: Mapping[str, str]) -> Path:
         CannotWriteError: The folder cannot be written, or another page has that name.
     """
     path = folder / INDEX
-    if path.exists() and not is_cohort_page(path):
+    if path.exists() and not is_index_page(path):
         raise CannotWriteError(
             "the page of all scans must not replace another page", where=path, remedy="move that page"
         )
-    rows = cohort_rows(folder)
+    rows = index_rows(folder)
     # What no scan has is no column.
     columns = [c for c in _COLUMNS if any(number(row.provenance.get(c.key)) is not None for row in rows)]
-    html = page_template("cohort.html.j2").render(
+    html = page_template("index.html.j2").render(
         columns=[column.title for column in columns],
         rows=[_shown(row, columns) for row in rows],
         n_flagged=sum(bool(row.flags) for row in rows),
@@ -148,7 +148,7 @@ def _link(path: Path, folder: Path) -> str:
     return quote(path.relative_to(folder).as_posix()) if path.is_file() else ""
 
 
-def _shown(row: CohortRow, columns: Sequence[_Column]) -> dict[str, Any]:
+def _shown(row: IndexRow, columns: Sequence[_Column]) -> dict[str, Any]:
     about = row.provenance
     stop = bool(out_of_distribution(about.get("qc", {})) or about.get("qc", {}).get("registration_failed"))
     return {
@@ -167,7 +167,7 @@ def _format_cell(value: object, form: str) -> str:
     return "–" if known is None else form.format(known)
 
 
-def _plots(rows: Sequence[CohortRow]) -> list[dict[str, Any]]:
+def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str) -> list[Dot]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from halebrain.core.errors import CannotWriteError, DataError
-from halebrain.report.cohort_page import cohort_rows, write_cohort_page
+from halebrain.report.index_page import index_rows, write_index_page
 from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
 
@@ -25,19 +25,19 @@ def detection(folder: Path, name: str, *, page: bool = True, **provenance: Any) 
 
 
 def written(folder: Path, failures: dict[str, str] | None = None) -> str:
-    return write_cohort_page(folder, failures or {}).read_text(encoding="utf-8")
+    return write_index_page(folder, failures or {}).read_text(encoding="utf-8")
 
 
 def test_outliers_come_first(tmp_path: Path) -> None:
     for name, percentile, score in (("a", 20.0, 0.2), ("b", 99.0, 0.8), ("c", 99.0, 0.9), ("d", None, None)):
         detection(tmp_path / name, name, scan_score=score, scan_score_percentile=percentile)
-    assert [row.name for row in cohort_rows(tmp_path)] == ["c", "b", "a", "d"]
+    assert [row.name for row in index_rows(tmp_path)] == ["c", "b", "a", "d"]
 
 
 def test_without_scores_the_volume_orders(tmp_path: Path) -> None:
     for name, volume in (("a", 1.0), ("b", 30.0), ("c", 0.0)):
         detection(tmp_path / name, name, lesion_volume_ml=volume)
-    assert [row.name for row in cohort_rows(tmp_path)] == ["b", "a", "c"]
+    assert [row.name for row in index_rows(tmp_path)] == ["b", "a", "c"]
 
 
 def test_links_pictures_and_failures(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_one_scan_is_told_as_one(tmp_path: Path) -> None:
 def test_half_written_results_are_not_listed(tmp_path: Path) -> None:
     detection(tmp_path / ".part-x", "half")
     detection(tmp_path / "whole", "whole")
-    assert [row.name for row in cohort_rows(tmp_path)] == ["whole"]
+    assert [row.name for row in index_rows(tmp_path)] == ["whole"]
 
 
 def test_every_text_is_escaped(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_an_own_index_is_replaced_and_another_is_not(tmp_path: Path) -> None:
     assert "2 scans" in written(tmp_path)
     (tmp_path / "index.html").write_text("<p>mine</p>")
     with pytest.raises(CannotWriteError, match="another page"):
-        write_cohort_page(tmp_path, {})
+        write_index_page(tmp_path, {})
     assert (tmp_path / "index.html").read_text() == "<p>mine</p>"
 
 
@@ -134,7 +134,7 @@ def test_a_broken_provenance_is_named(tmp_path: Path, text: str) -> None:
     detection(tmp_path / "a", "a")
     (tmp_path / "a" / "a_desc-anomaly_provenance.json").write_text(text)
     with pytest.raises(DataError, match="a_desc-anomaly_provenance"):
-        cohort_rows(tmp_path)
+        index_rows(tmp_path)
 
 
 def test_dots_of_one_place_do_not_hide_each_other() -> None:
