@@ -111,8 +111,7 @@ class Studio:
         """Return for each finding of a scan whether its peak lies in the lesion."""
         lesion = None if row.lesion is None else nibabel.load(row.lesion).dataobj
         found = read_lesions(self.found(row).file("anomaly", "lesions", ".tsv"))
-        peaks = [tuple(int(one[axis]) for axis in "ijk") for one in found]
-        return [lesion is not None and bool(lesion[peak] > 0) for peak in peaks]
+        return [lesion is not None and bool(lesion[one.peak] > 0) for one in found]
 
     @contextmanager
     def window(self, address: str, size: tuple[int, int], **look: Any) -> Iterator[Any]:

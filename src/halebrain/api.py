@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halebrain.core.errors import UsageError
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.types import Lesion, MaskArray, Volume
 from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import Detection, predictor_settings
-from halebrain.inference.lesions import Lesion
 from halebrain.inference.predictor import Predictor
 from halebrain.io.nifti import make_image
 from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of

@@ -1,9 +1,13 @@
 """The lesion table: volumes, places and order."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from halebrain.inference.lesions import lesion_table, lesions_tsv
+from halebrain.core.errors import DataError
+from halebrain.core.types import Lesion
+from halebrain.inference.lesions import lesion_table, lesions_tsv, read_lesions
 
 HEADER = "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\tregion\n"
 
@@ -58,3 +62,28 @@ def test_an_empty_mask_is_a_table_with_its_header() -> None:
     lesions = lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4))
     assert lesions == []
     assert lesions_tsv(lesions) == HEADER
+
+
+ROW = {"lesion": "1", "volume_ml": "2.5", "peak_score": "0.9", "mean_score": "0.7", "i": "1", "j": "2", "k": "3"}
+PLACE = {"x_mni_mm": "1.5", "y_mni_mm": "-2", "z_mni_mm": "3"}
+
+
+def written(folder: Path, row: dict[str, str]) -> Path:
+    path = folder / "lesions.tsv"
+    path.write_text("\t".join(row) + "\n" + "\t".join(row.values()) + "\n")
+    return path
+
+
+def test_a_table_without_regions_is_read(tmp_path: Path) -> None:
+    (lesion,) = read_lesions(written(tmp_path, ROW | PLACE))
+    assert lesion == Lesion(1, 2.5, 0.9, 0.7, 1.5, -2.0, 3.0, 1, 2, 3, "")
+    assert lesion.peak == (1, 2, 3)
+    path = written(tmp_path, ROW)
+    path.write_text(lesions_tsv([lesion]))
+    assert read_lesions(path) == [lesion]
+
+
+@pytest.mark.parametrize("row", [ROW, ROW | PLACE | {"volume_ml": "much"}, ROW | PLACE | {"i": ""}])
+def test_a_broken_table_is_said(tmp_path: Path, row: dict[str, str]) -> None:
+    with pytest.raises(DataError, match="every column"):
+        read_lesions(written(tmp_path, row))

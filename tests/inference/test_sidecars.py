@@ -2,7 +2,8 @@
 
 from dataclasses import fields
 
-from halebrain.inference.lesions import COLUMNS, Lesion
+from halebrain.core.types import Lesion
+from halebrain.inference.lesions import COLUMNS
 from halebrain.inference.outputs import sidecars
 
 PROVENANCE = {

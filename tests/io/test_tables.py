@@ -7,7 +7,6 @@ import pytest
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.data.datasets import read_source
 from halebrain.inference.cohort import find_scans
-from halebrain.inference.lesions import read_lesions
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import parse_number, read_lines, read_table
 
@@ -52,10 +51,8 @@ def test_other_tables_are_too(tmp_path, form):
     found = read_source("table", path)
     assert [(r.subject, r.modality, r.age) for r in found.manifest] == [("01", "T1w", 40.5), ("02", "FLAIR", None)]
     assert found.problems == ()
-    assert [{k.lower(): v for k, v in row.items()}["modality"].strip() for row in read_lesions(path)] == [
-        "T1w",
-        "FLAIR",
-    ]
+    rows = [{name.lower(): cell for name, cell in row.items()} for row in read_table(path, what="a table").rows]
+    assert [row["modality"].strip() for row in rows] == ["T1w", "FLAIR"]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.types import Lesion
 from halebrain.evaluation.evaluate import Evaluator
 from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
 from halebrain.evaluation.statistics import Interval
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.evaluation_page import write_evaluation_page
-from halebrain.report.findings import Finding
 from halebrain.report.scan_page import ScanPage, scan_html
 
 SHAPE = (40, 44, 36)
@@ -62,8 +62,8 @@ def make_scan() -> Callable[..., Made]:
         grid = display_grid(AFFINE, brain)
         volumes = shown_volumes(maps, shown_scan(scan, brain, grid), grid, threshold=THRESHOLD)
         findings = [
-            Finding(1, 0.64, 0.95, 0.9, (-5.0, -7.0, 3.0), (22, 21, 17), region),
-            Finding(2, 0.064, 0.7, 0.7, (15.0, 3.0, 11.0), (12, 26, 20), region),
+            Lesion(1, 0.64, 0.95, 0.9, -5.0, -7.0, 3.0, 22, 21, 17, region),
+            Lesion(2, 0.064, 0.7, 0.7, 15.0, 3.0, 11.0, 12, 26, 20, region),
         ]
         page = ScanPage(title, grid, volumes, findings, _provenance(**provenance), np.eye(4), b"\x89PNG")
         return Made(scan, maps, page)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from halebrain.core.errors import CannotWriteError, DataError
-from halebrain.report.index_page import index_rows, write_index_page
 from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
+from halebrain.report.index_page import index_rows, write_index_page
 
 EVIL = "<script>alert(1)</script>"
 

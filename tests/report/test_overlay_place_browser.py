@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.types import Lesion
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
-from halebrain.report.findings import Finding
 from halebrain.report.scan_page import ScanPage, scan_html
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def placed(tmp_path: Path) -> Placed:
     maps = ScanMaps(scan, score, score, score, score, lesion, brain, AFFINE)
     grid = display_grid(AFFINE, brain)
     volumes = shown_volumes(maps, shown_scan(scan, brain, grid), grid, threshold=0.5)
-    finding = Finding(1, 1.0, 1.0, 0.6, (0.0, 0.0, 0.0), (i, j, k), "")
+    finding = Lesion(1, 1.0, 1.0, 0.6, 0.0, 0.0, 0.0, i, j, k)
     about = {
         "scan": "sub-01_FLAIR",
         "threshold": {"value": 0.5, "name": "fixed", "min_lesion_mm3": 0.0},

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.core.types import FloatArray
+from halebrain.core.types import FloatArray, Lesion
 from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan
@@ -118,9 +118,8 @@ def test_noise_in_the_largest_box_at_a_millimetre_stays_small(
     to_native = np.eye(4)
     to_native[:3, 3] = np.array(shape) / 2  # the template's origin lies in the middle: regions of every name
     about = make_scan(template_to_native=to_native.tolist()).page.provenance
-    finding = dict.fromkeys(("volume_ml", "peak_score", "mean_score", "x_mni_mm", "y_mni_mm", "z_mni_mm"), 1 / 3)
-    finding |= {"i": 9, "j": 9, "k": 9, "region": "periventricular frontal white matter, left"}
-    table = [{"lesion": number, **finding} for number in range(1000)]
+    region = "periventricular frontal white matter, left"
+    table = [Lesion(number, *(6 * [1 / 3]), 9, 9, 9, region) for number in range(1000)]
     names = OutputNames(tmp_path, "noise")
     page = render(names, maps, shown_scan(noise(), brain, grid), table, about)[names.page]
     assert len(page) < 15e6

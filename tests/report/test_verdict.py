@@ -1,15 +1,14 @@
 """What a page says first, doubt before figures."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from halebrain.core.errors import DataError
-from halebrain.report.findings import Finding
+from halebrain.core.types import Lesion
 from halebrain.report.verdict import number, out_of_distribution, verdict_of
 
-ROW = {"lesion": "1", "volume_ml": "2.5", "peak_score": "0.9", "mean_score": "0.7", "i": "1", "j": "2", "k": "3"}
-PLACE = {"x_mni_mm": "1.5", "y_mni_mm": "-2", "z_mni_mm": "3"}
+FINDING = Lesion(1, 2.5, 0.9, 0.7, 1.5, -2.0, 3.0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_a_failed_registration_takes_the_trust() -> None:
 
 
 def test_figures_of_findings() -> None:
-    one = Finding.of(ROW | PLACE | {"region": "insula, left"})
+    one = replace(FINDING, region="insula, left")
     verdict = verdict_of({"scan_score": 0.4321, "scan_score_percentile": 93.4, "scan_score_n_healthy": 50}, [one])
     assert verdict.headline == "1 finding, 2.50 ml in total."
     assert verdict.percentile == 93.4
@@ -54,18 +53,7 @@ def test_figures_of_findings() -> None:
 
 @pytest.mark.parametrize(("number", "thing"), [(0, "findings"), (1, "finding"), (2, "findings")])
 def test_one_finding_is_no_findings(number: int, thing: str) -> None:
-    assert (str(number), thing) in verdict_of({}, [Finding.of(ROW | PLACE)] * number).figures
-
-
-def test_a_table_without_regions_is_read() -> None:
-    assert Finding.of(ROW | PLACE).region == ""
-    assert Finding.of(ROW | PLACE).mni_mm == (1.5, -2.0, 3.0)
-
-
-@pytest.mark.parametrize("row", [ROW, ROW | PLACE | {"volume_ml": "much"}, ROW | PLACE | {"i": None}])
-def test_a_broken_table_is_said(row: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="every column"):
-        Finding.of(row)
+    assert (str(number), thing) in verdict_of({}, [FINDING] * number).figures
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1, 1.0), (0.5, 0.5), (True, None), ("3", None), (None, None)])

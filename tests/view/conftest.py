@@ -50,7 +50,7 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
     names = OutputNames(folder, scan)
     maps = ScanMaps(image * np.float32(0.9), score, score, soft, soft, mask, brain, AFFINE)
     shown = shown_scan(image, brain, display_grid(AFFINE, brain))
-    pages = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance)
+    pages = render(names, maps, shown, lesions, provenance)
     pages[names.display] = scan_file(shown)
     result = ScanResult(score, score, maps.reconstruction, soft, soft, soft, brain, AFFINE)
     write_detection(names, result, mask, lesions, provenance, pages)

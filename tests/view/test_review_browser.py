@@ -62,7 +62,7 @@ def test_a_finding_is_rejected_with_a_note_and_stays_so(open_visit: Callable[...
     page.wait_for_selector("#live[data-count='2']")
     assert page.locator("#live-findings tbody tr").count() == 2
     # About the same names as in the table on disk, which looks at finer voxels.
-    exact = [row["region"] for row in read_lesions(detection.file("anomaly", "lesions", ".tsv"))][:2]
+    exact = [row.region for row in read_lesions(detection.file("anomaly", "lesions", ".tsv"))][:2]
     rough = page.locator("#live-findings tbody td.region").all_text_contents()
     assert [name.removesuffix(", and further") for name in rough] == [n.removesuffix(", and further") for n in exact]
     assert page.is_visible("#live-region")

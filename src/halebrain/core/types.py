@@ -122,3 +122,39 @@ class ScanResult:
     affine: Affine
     qc: dict[str, Any] = field(default_factory=dict)
     placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One finding.
+
+    Args:
+        lesion: Its number, largest first, as in the label map.
+        volume_ml: Volume on the native grid.
+        peak_score: Highest score in it.
+        mean_score: Mean score in it.
+        x_mni_mm: Centre of mass in template space, to the right.
+        y_mni_mm: To the front.
+        z_mni_mm: Up.
+        i: Voxel of the peak on the native grid.
+        j: Second index.
+        k: Third index.
+        region: Approximate region (`inference.regions`); empty if the atlas is not the MNI template.
+    """
+
+    lesion: int
+    volume_ml: float
+    peak_score: float
+    mean_score: float
+    x_mni_mm: float
+    y_mni_mm: float
+    z_mni_mm: float
+    i: int
+    j: int
+    k: int
+    region: str = ""
+
+    @property
+    def peak(self) -> tuple[int, int, int]:
+        """Voxel of the peak."""
+        return self.i, self.j, self.k

@@ -6,8 +6,8 @@ from typing import Any
 
 from halebrain.core.about import NOTICE
 from halebrain.core.mask import to_mask
-from halebrain.core.types import MaskArray, ScanResult, Volume
-from halebrain.inference.lesions import Lesion, lesion_table
+from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.inference.lesions import lesion_table
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.preprocessing.pipeline import WorkingScan

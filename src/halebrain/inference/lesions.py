@@ -1,48 +1,17 @@
 """The lesion table: one row for each connected component of the anomaly mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from halebrain.core.types import Affine, FloatArray, MaskArray, voxel_mm3_of
+from halebrain.core.errors import DataError
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, voxel_mm3_of
 from halebrain.inference.regions import region_of
 from halebrain.io.tables import read_table, tsv_text
 from halebrain.preprocessing.geometry import apply_affine
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """One finding.
-
-    Args:
-        lesion: Its number, largest first, as in the label map.
-        volume_ml: Volume on the native grid.
-        peak_score: Highest score in it.
-        mean_score: Mean score in it.
-        x_mni_mm: Centre of mass in template space, to the right.
-        y_mni_mm: To the front.
-        z_mni_mm: Up.
-        i: Voxel of the peak on the native grid.
-        j: Second index.
-        k: Third index.
-        region: Approximate region (`inference.regions`); empty if the atlas is not the MNI template.
-    """
-
-    lesion: int
-    volume_ml: float
-    peak_score: float
-    mean_score: float
-    x_mni_mm: float
-    y_mni_mm: float
-    z_mni_mm: float
-    i: int
-    j: int
-    k: int
-    region: str = ""
-
 
 COLUMNS: dict[str, dict[str, str]] = {
     "lesion": {"Description": "Number of the finding, the largest first."},
@@ -104,12 +73,22 @@ def lesions_tsv(lesions: Sequence[Lesion]) -> str:
     return tsv_text([[f.name for f in fields(Lesion)], *(vars(lesion).values() for lesion in lesions)])
 
 
-def read_lesions(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a written table.
+def read_lesions(path: Path) -> list[Lesion]:
+    """Return the findings of a written table.
 
     Raises:
         MissingInputError: There is no such file.
-        DataError: It is no table.
+        DataError: It is no table, a column is missing, or one holds no number.
     """
     remedy = "run halebrain detect --overwrite"
-    return list(read_table(path, what="a lesion table", remedy=remedy).rows)
+    rows = read_table(path, what="a lesion table", remedy=remedy).rows
+    numbers = [column for column in fields(Lesion) if column.name != "region"]
+    try:
+        return [
+            Lesion(**{c.name: c.type(row[c.name]) for c in numbers}, region=row.get("region") or "")  # type: ignore[operator]
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "a lesion table must have every column", received=repr(error), where=path, remedy=remedy
+        ) from error

@@ -16,8 +16,8 @@ from halebrain.core.about import NOTICE
 from halebrain.core.errors import cannot_write_into
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
-from halebrain.core.types import Affine, MaskArray, Placement, ScanResult
-from halebrain.inference.lesions import COLUMNS, Lesion, lesions_tsv
+from halebrain.core.types import Affine, Lesion, MaskArray, Placement, ScanResult
+from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
 

@@ -103,6 +103,11 @@ class DisplayGrid:
         along = np.abs(directions).max(axis=0)
         return float(np.degrees(np.arccos(np.clip(along, -1, 1))).max())
 
+    def place_mm(self, voxel: tuple[int, int, int]) -> tuple[float, float, float]:
+        """Return the middle of a native voxel in mm of the box."""
+        x, y, z = (np.linalg.inv(self.to_voxel) @ [*voxel, 1.0])[:3]
+        return round(float(x), 2), round(float(y), 2), round(float(z), 2)
+
     def spacing_mm(self, least_mm: float) -> tuple[float, float, float]:
         """Return the voxel size at which maps are shown that need no finer one than `least_mm`."""
         x, y, z = (max(mm, least_mm) for mm in self.native_mm)

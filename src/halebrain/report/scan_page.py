@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from halebrain.core.types import TEMPLATE_SPACE, Affine
+from halebrain.core.types import TEMPLATE_SPACE, Affine, Lesion
 from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
-from halebrain.report.findings import Finding
 from halebrain.report.methods_text import methods_text
 from halebrain.report.page import page_template
 from halebrain.report.verdict import HealthyReference, verdict_of
@@ -56,7 +55,7 @@ class ScanPage:
     title: str
     grid: DisplayGrid
     volumes: Mapping[str, ShownVolume]
-    findings: Sequence[Finding]
+    findings: Sequence[Lesion]
     provenance: Mapping[str, Any]
     template_to_native: Affine | None
     mosaic: bytes = b""
@@ -127,7 +126,7 @@ def _page_data(page: ScanPage) -> dict[str, Any]:
         "min_lesion_mm3": threshold["min_lesion_mm3"],
         "volumes": {name: volume.about() for name, volume in page.volumes.items()},
         "findings": [
-            {"number": f.number, "place_mm": f.place_mm(page.grid), "region": f.region, "volume_ml": f.volume_ml}
+            {"number": f.lesion, "place_mm": page.grid.place_mm(f.peak), "region": f.region, "volume_ml": f.volume_ml}
             for f in page.findings
         ],
         "region_names": list(page.region_names),

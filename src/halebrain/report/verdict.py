@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
 
+from halebrain.core.types import Lesion
 from halebrain.core.wording import counted, named
-from halebrain.report.findings import Finding, total_ml
 
 _ENOUGH_FOR_A_TAIL = 20
 """Minimum number of healthy scans for the 95th percentile: one in twenty must be at least one scan."""
@@ -31,7 +31,7 @@ class Verdict:
     percentile: float | None
 
 
-def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Finding]) -> Verdict:
+def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Lesion]) -> Verdict:
     """Return the head of the page of a scan.
 
     Args:
@@ -70,15 +70,18 @@ def number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _found(findings: Sequence[Finding]) -> str:
+def _found(findings: Sequence[Lesion]) -> str:
     if not findings:
         return "No finding at this threshold."
-    ml, count = total_ml(findings), len(findings)
-    return f"{counted(count, 'finding')}, {ml:.2f} ml in total."
+    return f"{counted(len(findings), 'finding')}, {_total_ml(findings):.2f} ml in total."
+
+
+def _total_ml(findings: Sequence[Lesion]) -> float:
+    return sum(finding.volume_ml for finding in findings)
 
 
 def _figures(
-    provenance: Mapping[str, Any], findings: Sequence[Finding], percentile: float | None
+    provenance: Mapping[str, Any], findings: Sequence[Lesion], percentile: float | None
 ) -> list[tuple[str, str]]:
     figures = []
     score = number(provenance.get("scan_score"))
@@ -89,12 +92,12 @@ def _figures(
         among = counted(healthy, "healthy scan") if isinstance(healthy, int) and healthy else "healthy scans"
         figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
-    figures.append((f"{total_ml(findings):.2f} ml", "total volume of findings"))
+    figures.append((f"{_total_ml(findings):.2f} ml", "total volume of findings"))
     if findings:
         first = findings[0]
         where = f": {first.region}" if first.region else ""
         figures.append((f"{first.volume_ml:.2f} ml", f"largest finding{where}"))
-        figures.append((f"{max(finding.peak for finding in findings):.2f}", "peak score (0 to 1)"))
+        figures.append((f"{max(finding.peak_score for finding in findings):.2f}", "peak score (0 to 1)"))
     return figures
 
 

@@ -8,8 +8,8 @@ from typing import Self
 
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
+from halebrain.core.types import Lesion
 from halebrain.io.tables import read_table, tsv_text
-from halebrain.report.findings import Finding
 from halebrain.view.messages import DECISIONS
 
 OPEN = "open"
@@ -72,7 +72,7 @@ class Decision:
         return self.i, self.j, self.k
 
     @classmethod
-    def on(cls, finding: Finding, mask: KnownMask, decision: str, note: str) -> Self:
+    def on(cls, finding: Lesion, mask: KnownMask, decision: str, note: str) -> Self:
         """Return what is decided now.
 
         Args:
@@ -83,7 +83,7 @@ class Decision:
         """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cls(
-            *(finding.number, *finding.voxel, *finding.mni_mm, finding.volume_ml),
+            *(finding.lesion, *finding.peak, finding.x_mni_mm, finding.y_mni_mm, finding.z_mni_mm, finding.volume_ml),
             *(decision, note, now, mask.threshold, mask.min_lesion_mm3, mask.sha256),
         )
 
@@ -98,22 +98,7 @@ class Decision:
         """
         if row["decision"] not in DECISIONS:
             raise ValueError(f"decision {row['decision']!r}")
-        return cls(
-            lesion=int(row["lesion"]),
-            i=int(row["i"]),
-            j=int(row["j"]),
-            k=int(row["k"]),
-            x_mni_mm=float(row["x_mni_mm"]),
-            y_mni_mm=float(row["y_mni_mm"]),
-            z_mni_mm=float(row["z_mni_mm"]),
-            volume_ml=float(row["volume_ml"]),
-            decision=row["decision"],
-            note=row["note"],
-            decided_at=row["decided_at"],
-            threshold=float(row["threshold"]),
-            min_lesion_mm3=float(row["min_lesion_mm3"]),
-            mask_sha256=row["mask_sha256"],
-        )
+        return cls(**{column.name: column.type(row[column.name]) for column in fields(cls)})  # type: ignore[operator]
 
 
 COLUMNS = tuple(f.name for f in fields(Decision))
@@ -150,13 +135,13 @@ def with_decision(known: Sequence[Decision], new: Decision) -> list[Decision]:
     return kept if new.decision == OPEN and not new.note else [*kept, new]
 
 
-def decisions_on(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
+def decisions_on(known: Sequence[Decision], findings: Sequence[Lesion], mask_sha256: str) -> dict[int, Decision]:
     """Return what was decided on the findings of this mask, by number."""
     own = {d.lesion: d for d in known if d.mask_sha256 == mask_sha256}
-    return {f.number: own[f.number] for f in findings if f.number in own and own[f.number].peak == f.voxel}
+    return {f.lesion: own[f.lesion] for f in findings if f.lesion in own and own[f.lesion].peak == f.peak}
 
 
-def earlier_decisions(known: Sequence[Decision], findings: Sequence[Finding], mask_sha256: str) -> dict[int, Decision]:
+def earlier_decisions(known: Sequence[Decision], findings: Sequence[Lesion], mask_sha256: str) -> dict[int, Decision]:
     """Return the last decision on a finding of another mask with the same peak, by number; for information."""
     other = {d.peak: d for d in sorted(known, key=lambda d: d.decided_at) if d.mask_sha256 != mask_sha256}
-    return {f.number: other[f.voxel] for f in findings if f.voxel in other}
+    return {f.lesion: other[f.peak] for f in findings if f.peak in other}

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.types import Lesion
 from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
 from halebrain.report.index_page import PROVENANCE, read_provenance
-from halebrain.report.findings import Finding
 from halebrain.view.errors import RefusalError
 from halebrain.view.files import PAGE
 from halebrain.view.messages import Decide
@@ -39,7 +39,7 @@ class ViewedScan:
 
     names: OutputNames
     mask: KnownMask
-    findings: Sequence[Finding]
+    findings: Sequence[Lesion]
 
     @classmethod
     def at(cls, page: Path) -> Self:
@@ -74,9 +74,8 @@ class ViewedScan:
                 where=provenance,
                 remedy="run halebrain detect --overwrite",
             ) from error
-        rows = read_lesions(names.file("anomaly", "lesions", ".tsv"))
-        mask = KnownMask(file_sha256(names.file("anomaly", "mask")), *called)
-        return cls(names, mask, [Finding.of(row) for row in rows])
+        findings = read_lesions(names.file("anomaly", "lesions", ".tsv"))
+        return cls(names, KnownMask(file_sha256(names.file("anomaly", "mask")), *called), findings)
 
     def check_mask(self, sha256: str) -> None:
         """Refuse what was asked for on the page of another mask.
@@ -96,7 +95,7 @@ class ViewedScan:
             CannotWriteError: The folder cannot be written.
         """
         self.check_mask(asked.mask_sha256)
-        finding = next((f for f in self.findings if f.number == asked.lesion), None)
+        finding = next((f for f in self.findings if f.lesion == asked.lesion), None)
         if finding is None:
             raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this mask has no finding {asked.lesion}")
         new = Decision.on(finding, self.mask, asked.decision, asked.note)

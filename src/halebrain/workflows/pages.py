@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,14 @@ from halebrain.core.errors import UnavailableError, cannot_write_into
 from halebrain.core.files import file_lock, write_text
 from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
-from halebrain.core.types import MaskArray, ScanResult, Volume
-from halebrain.inference.lesions import Lesion
+from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
-from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import ShownVolume, scan_file, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, mosaic
-from halebrain.report.findings import Finding
+from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.scan_page import ScanPage, scan_html
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
 
@@ -68,7 +66,7 @@ def page_files(
         affine=result.affine,
     )
     scan = shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
-    pages = render(names, maps, scan, [vars(lesion) for lesion in lesions], provenance, picture=picture)
+    pages = render(names, maps, scan, lesions, provenance, picture=picture)
     return {**pages, names.display: scan_file(scan)}
 
 
@@ -76,7 +74,7 @@ def render(
     names: OutputNames,
     maps: ScanMaps,
     scan: ShownVolume,
-    table: Iterable[Mapping[str, Any]],
+    lesions: Sequence[Lesion],
     provenance: dict[str, Any],
     *,
     picture: bytes = b"",
@@ -87,7 +85,7 @@ def render(
         names: File names.
         maps: What was found, on the native grid.
         scan: The scan, in the box of the page.
-        table: Rows of the lesion table.
+        lesions: The lesion table.
         provenance: Provenance.
         picture: The mosaic, a PNG; empty = it is drawn from what the page holds.
     """
@@ -109,7 +107,7 @@ def render(
         title=names.stem,
         grid=grid,
         volumes=volumes,
-        findings=[Finding.of(row) for row in table],
+        findings=lesions,
         provenance=provenance,
         template_to_native=to_template,
         mosaic=picture,

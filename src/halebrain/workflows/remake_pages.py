@@ -13,16 +13,16 @@ from halebrain.core.files import atomic_path, file_lock
 from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
-from halebrain.core.types import FloatArray, MaskArray
-from halebrain.inference.lesions import Lesion, lesion_table, read_lesions
+from halebrain.core.types import FloatArray, Lesion, MaskArray
+from halebrain.inference.lesions import lesion_table, read_lesions
 from halebrain.inference.outputs import OutputNames, page_of, write_mask_again
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
-from halebrain.report.index_page import INDEX, find_provenance, is_index_page, read_provenance
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page, read_provenance
 from halebrain.thresholds.text import FIXED, reset_fields
 from halebrain.workflows.pages import read_failures, render, write_index
 
@@ -175,9 +175,9 @@ def _remake(path: Path, settings: RemakeSettings) -> Path:
         update_ignored(names.folder)
     choice = provenance["threshold"] | _changed(provenance["threshold"], settings)
     if choice == provenance["threshold"]:
-        table = read_lesions(names.file("anomaly", "lesions", ".tsv"))
+        lesions = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
-        for target, content in (render(names, maps, shown, table, provenance, picture=picture) | kept).items():
+        for target, content in (render(names, maps, shown, lesions, provenance, picture=picture) | kept).items():
             with atomic_path(target) as temporary:
                 temporary.write_bytes(content)
         return names.page
@@ -190,7 +190,7 @@ def _remake(path: Path, settings: RemakeSettings) -> Path:
     if provenance.pop("dicom_seg", False):
         said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
-    extra = render(names, maps, shown, [vars(lesion) for lesion in lesions], provenance) | kept
+    extra = render(names, maps, shown, lesions, provenance) | kept
     write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra, placement=maps.placement)
     return names.page
 
