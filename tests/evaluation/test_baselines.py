@@ -80,13 +80,3 @@ def test_one_scan_says_nothing_of_spread_and_none_is_refused() -> None:
     assert not one.score(np.ones((2, 2, 2), np.float32)).any()
     with pytest.raises(ValueError, match="at least one"):
         AtlasModel.fit([])
-
-
-def test_an_atlas_survives_the_disk(rng: np.random.Generator, tmp_path) -> None:
-    images, masks = scans(rng, 3)
-    atlas = AtlasModel.fit(zip(images, masks, strict=True))
-    atlas.save(tmp_path / "atlas.npz")
-    again = AtlasModel.load(tmp_path / "atlas.npz")
-    np.testing.assert_array_equal(again.mean, atlas.mean)
-    np.testing.assert_array_equal(again.std, atlas.std)
-    assert again.n_scans == 3

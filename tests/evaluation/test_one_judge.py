@@ -7,8 +7,7 @@ import pytest
 from halebrain.benchmark.scans import prepare
 from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
 from halebrain.core.failures import Failures
-from halebrain.evaluation.folders import evaluate_pairs
-from halebrain.evaluation.pairs import PairOptions, find_pairs
+from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
 from halebrain.inference.cohort import score_manifest
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
@@ -70,8 +69,10 @@ def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
             kind = np.float32 if folder == "maps" else np.uint8
             image = nibabel.Nifti1Image(array.astype(kind), scored.volume.affine)
             nibabel.save(image, folders[folder] / f"{scored.record.scan_id}.nii.gz")
-    pairs = find_pairs(folders["maps"], folders["truth"], folders["brains"])
-    found, _ = evaluate_pairs(pairs, PairOptions(threshold=THRESHOLD), method="model", seed=0, failures=Failures(None))
+    pairs = match_files(folders["maps"], folders["truth"], folders["brains"])
+    found, _ = evaluate_files(
+        pairs, FolderOptions(threshold=THRESHOLD), method="model", seed=0, failures=Failures(None)
+    )
     own = {metric: value for (_, metric), value in figures(found.rows).items()}
     theirs = evaluated(bundle, rows, 0.0, working=False)
     assert len(own) > 15

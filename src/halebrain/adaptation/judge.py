@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from halebrain.adaptation.scores import JudgedScan, LeftOut, dice_threshold, open_judged, score_versions
+import numpy as np
+
+from halebrain.adaptation.scores import LeftOut, dice_threshold, open_annotated, score_versions
 from halebrain.adaptation.table import AFTER, BEFORE
 from halebrain.core.about import versions
 from halebrain.core.config import parse_config
@@ -11,8 +13,10 @@ from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
+from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
+from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.segmentation import Segmenter
@@ -60,22 +64,31 @@ class Judge:
             return None
         evaluator = Evaluator(seed=self.predictor.seed)
         for record in track(rows.records, description="Scoring held-out scans", total=len(rows)):
-            scan, path = open_judged(self.predictor, record), folder / f"{record.scan_id}_held_out.npy"
+            scan, path = open_annotated(self.predictor, record), folder / f"{record.scan_id}_held_out.npy"
             before, after = score_versions(self.predictor, scan, [segmenter.state_dict()], path)
             self._add(evaluator, scan, (before, after), self._threshold(AFTER, scan))
         return evaluator.finish(self._provenance("took no part"))
 
     def _add(
-        self, evaluator: Evaluator, scan: JudgedScan, values: tuple[FloatArray, FloatArray], after: float | None
+        self, evaluator: Evaluator, scan: AnnotatedScan, values: tuple[FloatArray, FloatArray], after: float | None
     ) -> None:
         smallest = self.predictor.postprocessing.min_lesion_mm3
         before = self._threshold(BEFORE, scan)
         # The adapted model first: pages show the first method in detail.
-        for method, score, threshold in ((AFTER, values[1], after), (BEFORE, values[0], before)):
-            case = scan.case(score, None if threshold is None else Cut(threshold, smallest))
+        for method, found, threshold in ((AFTER, values[1], after), (BEFORE, values[0], before)):
+            score = np.zeros(scan.lesion.shape, dtype=np.float32)
+            score[scan.region] = found
+            case = Case.of(
+                scan.record,
+                reference=scan.lesion,
+                brain_mask=scan.scan.brain_mask,
+                affine=scan.scan.grid.affine,
+                score=score,
+                cut=None if threshold is None else Cut(threshold, smallest),
+            )
             evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
 
-    def _threshold(self, version: str, scan: JudgedScan) -> float | None:
+    def _threshold(self, version: str, scan: AnnotatedScan) -> float | None:
         """Return the threshold that a version has for a scan: that of its modality, where there is one."""
         return _value(self.points[version], standard_modality(scan.record.modality))
 

@@ -16,13 +16,14 @@ from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
 from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
-from halebrain.adaptation.scores import JudgedScan, LeftOut, auprc_of, calibrate_left_out, open_judged, score_versions
+from halebrain.adaptation.scores import LeftOut, auprc_of, calibrate_left_out, open_annotated, score_versions
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.evaluate import Evaluation
+from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
@@ -170,12 +171,12 @@ class Adapter:
             virtual, self.predictor.preprocessor.config, self.folder / "slices", description="virtual scans"
         )
 
-    def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[JudgedScan], list[FloatArray]]:
+    def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[AnnotatedScan], list[FloatArray]]:
         """Return the annotated scans and their scores, by the run without them after every number of steps."""
         judged, scores = [], []
         rows = [(record, run) for run in runs for record in scans.annotated if record.subject in run.without]
         for record, run in track(rows, description="Scoring left-out scans", total=len(rows)):
-            scan = open_judged(self.predictor, record)
+            scan = open_annotated(self.predictor, record)
             weights = (run.snapshots.load(step) for step in run.snapshots.steps)
             path = self.work / "scores" / f"{record.scan_id}.npy"
             scores.append(score_versions(self.predictor, scan, weights, path))
@@ -187,7 +188,7 @@ class Adapter:
         found = []
         rows = [(record, run) for run in runs for record in scans.healthy if record.subject in run.without]
         for record, run in track(rows, description="Scoring left-out healthy scans", total=len(rows)):
-            scan = open_judged(self.predictor, record)
+            scan = open_annotated(self.predictor, record)
             weights = [run.snapshots.load(steps)] if steps else []
             scores = score_versions(self.predictor, scan, weights, self.work / "scores" / f"{record.scan_id}.npy")
             found.append(LeftOut(scan, scores[0], scores[-1]))
@@ -230,7 +231,7 @@ class Adapter:
         assert self.bundle.segmenter is not None  # only detectors are adapted
         return self.bundle.segmenter
 
-    def _choose(self, judged: Sequence[JudgedScan], scores: Sequence[FloatArray]) -> StepChoice:
+    def _choose(self, judged: Sequence[AnnotatedScan], scores: Sequence[FloatArray]) -> StepChoice:
         loop = self.config.tuning.loop
         if not judged:
             self.notes.append(

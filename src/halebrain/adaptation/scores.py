@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.files import atomic_path
-from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
-from halebrain.core.types import FloatArray, MaskArray
-from halebrain.evaluation.case import Case
+from halebrain.core.types import FloatArray
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
@@ -25,40 +23,18 @@ from halebrain.training.loop import Weights
 _RATES = (0.01, 0.05, 0.1)
 
 
-class JudgedScan(AnnotatedScan):
-    """A prepared scan with its reference, for evaluation before and after."""
-
-    @property
-    def labels(self) -> MaskArray:
-        """The lesion over the voxels that count, `(m,)`."""
-        labels: MaskArray = self.lesion[self.region]
-        return labels
-
-    def case(self, values: FloatArray, cut: Cut | None) -> Case:
-        """Return the scan with scores `(m,)` of the voxels that count, for evaluation; `None` = no threshold."""
-        scan = self.scan
-        score = np.zeros(scan.brain_mask.shape, dtype=np.float32)
-        score[self.region] = values
-        return Case.of(
-            self.record,
-            reference=self.lesion,
-            brain_mask=scan.brain_mask,
-            affine=scan.grid.affine,
-            score=score,
-            cut=cut,
-        )
-
-
-def open_judged(predictor: Resegmenter, record: ScanRecord) -> JudgedScan:
+def open_annotated(predictor: Resegmenter, record: ScanRecord) -> AnnotatedScan:
     """Read a prepared scan and its truth."""
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = np.zeros_like(scan.brain_mask)
     if record.lesion is not None and not record.is_healthy:
         lesion = read_mask(record.lesion, volume)
-    return JudgedScan(record, scan, lesion)
+    return AnnotatedScan(record, scan, lesion)
 
 
-def score_versions(predictor: Resegmenter, judged: JudgedScan, versions: Iterable[Weights], path: Path) -> FloatArray:
+def score_versions(
+    predictor: Resegmenter, judged: AnnotatedScan, versions: Iterable[Weights], path: Path
+) -> FloatArray:
     """Return the scores of the voxels that count, `(1 + versions, m)`: the model itself first, then each version.
 
     Args:
@@ -83,7 +59,7 @@ def score_versions(predictor: Resegmenter, judged: JudgedScan, versions: Iterabl
     return scores
 
 
-def auprc_of(judged: JudgedScan, scores: FloatArray) -> list[float]:
+def auprc_of(judged: AnnotatedScan, scores: FloatArray) -> list[float]:
     """Return the AUPRC of each row of `scores` `(versions, m)`."""
     return [Curve.of(values, judged.labels).average_precision for values in scores]
 
@@ -98,7 +74,7 @@ class LeftOut:
         after: Scores of the version that learned from the others, `(m,)`.
     """
 
-    judged: JudgedScan
+    judged: AnnotatedScan
     before: FloatArray
     after: FloatArray
 

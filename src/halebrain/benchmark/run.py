@@ -11,7 +11,7 @@ import torch
 
 from halebrain.benchmark.config import SYNTHETIC, MatrixConfig
 from halebrain.benchmark.plan import ATLAS, Cell, plan
-from halebrain.benchmark.scans import PreparedScan, judged, prepare, with_anomalies
+from halebrain.benchmark.scans import judged, prepare, with_anomalies
 from halebrain.benchmark.score import (
     CellResult,
     Score,
@@ -29,6 +29,7 @@ from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
 from halebrain.inference.anomaly_map import PostprocessingConfig
+from halebrain.inference.cohort import AnnotatedScan
 from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import Preprocessor
@@ -59,8 +60,8 @@ class _Fold:
 
     path: Path
     manifest: Manifest
-    val: list[PreparedScan]
-    test: list[PreparedScan]
+    val: list[AnnotatedScan]
+    test: list[AnnotatedScan]
     reconstructions: dict[Any, torch.Tensor] = field(default_factory=dict)
     shared_by: str = ""
 
@@ -215,7 +216,7 @@ def _read(folder: Path, judged_as: str) -> CellResult | None:
 
 
 def _write_pictures(
-    maps: dict[str, list[FloatArray]], test: list[PreparedScan], pathologies: tuple[str, ...], path: Path
+    maps: dict[str, list[FloatArray]], test: list[AnnotatedScan], pathologies: tuple[str, ...], path: Path
 ) -> None:
     """Keep one slice of one scan per pathology: the scan of median lesion volume, whatever the results."""
     arrays: dict[str, npt.NDArray[np.float16]] = {}
@@ -233,7 +234,7 @@ def _write_pictures(
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
 
 
-def example_scan(test: list[PreparedScan], pathology: str) -> int | None:
+def example_scan(test: list[AnnotatedScan], pathology: str) -> int | None:
     """Return the index of the test scan with the median lesion volume, or `None` where no scan has a lesion."""
     volumes = [(int(p.lesion.sum()), n) for n, p in enumerate(test) if p.record.pathology == pathology]
     volumes = sorted(v for v in volumes if v[0] > 0)

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 
 from halebrain.core.errors import DataError
-from halebrain.core.mask import Cut
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.core.types import SLICE_AXIS, FloatArray
+from halebrain.core.types import SLICE_AXIS
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.evaluation.case import Case
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask
@@ -19,28 +17,12 @@ from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_record
 
 
-class PreparedScan(AnnotatedScan):
-    """A scan on which every method of a benchmark is evaluated."""
-
-    def case(self, score: FloatArray, cut: Cut | None) -> Case:
-        """Return the case of one method's score `(i, j, k)` on the working grid; `None` = no threshold is known."""
-        scan = self.scan
-        return Case.of(
-            self.record,
-            reference=self.lesion,
-            brain_mask=scan.brain_mask,
-            affine=scan.grid.affine,
-            score=score,
-            cut=cut,
-        )
-
-
 def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
     """Return the scans on which methods are evaluated: healthy ones, and annotated ones of the given pathologies."""
     return manifest.select(lambda r: r.is_healthy or (r.lesion is not None and r.pathology in pathologies))
 
 
-def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[PreparedScan]:
+def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[AnnotatedScan]:
     """Return every scan of the manifest on the working grid.
 
     Raises:
@@ -58,11 +40,11 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
         lesion = np.zeros_like(scan.brain_mask)
         if record.lesion is not None and not record.is_healthy:
             lesion = scan.mask_from_native(read_mask(record.lesion, volume))
-        found.append(PreparedScan(record, scan, lesion))
+        found.append(AnnotatedScan(record, scan, lesion))
     return found
 
 
-def with_anomalies(prepared: PreparedScan, anomaly: AnomalyGenerator, *, pathology: str) -> PreparedScan:
+def with_anomalies(prepared: AnnotatedScan, anomaly: AnomalyGenerator, *, pathology: str) -> AnnotatedScan:
     """Return a healthy scan with synthetic anomalies in its slices, the same ones each time.
 
     Args:
@@ -81,4 +63,4 @@ def with_anomalies(prepared: PreparedScan, anomaly: AnomalyGenerator, *, patholo
     record = replace(prepared.record, pathology=pathology)
     # Noise seeds depend on the content, and this is no longer the healthy scan.
     changed = replace(scan, image=volumes[0].astype(np.float32), content=scan.content + pathology.encode())
-    return PreparedScan(record, changed, volumes[1])
+    return AnnotatedScan(record, changed, volumes[1])

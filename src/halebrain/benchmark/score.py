@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from halebrain.benchmark.scans import PreparedScan
 from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.baselines import BASELINES, AtlasModel
+from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import PooledCurve
 from halebrain.evaluation.evaluate import Row, score_case
 from halebrain.inference.anomaly_map import erode
+from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.predictor import Predictor
 from halebrain.models.reconstruction.base import Level
 
@@ -23,7 +24,7 @@ WANTED = ("auprc", "dice", "dice_oracle_per_scan", "lesion_f1", "specificity", "
 """Metrics of a scan that the tables use."""
 
 Maps = dict[str, FloatArray]
-Score = Callable[[PreparedScan], Maps]
+Score = Callable[[AnnotatedScan], Maps]
 """Scan → map `(i, j, k)` in [0, 1] for each row title, 0 outside the brain."""
 
 
@@ -89,7 +90,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
         titles: Way to score ("residual", "segmenter", "fused") → row title.
     """
 
-    def score(prepared: PreparedScan) -> Maps:
+    def score(prepared: AnnotatedScan) -> Maps:
         maps = predictor.predict_working(prepared.scan, modality=standard_modality(prepared.record.modality))
         found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
         inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
@@ -101,7 +102,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
 def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
     """Return the maps of the training-free rows; those that start with "atlas" need `atlas`."""
 
-    def score(prepared: PreparedScan) -> Maps:
+    def score(prepared: AnnotatedScan) -> Maps:
         image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.modality
         found = {}
         for name in names:
@@ -118,8 +119,8 @@ def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
 
 def score_cell(
     score: Score,
-    val: Sequence[PreparedScan],
-    test: Sequence[PreparedScan],
+    val: Sequence[AnnotatedScan],
+    test: Sequence[AnnotatedScan],
     *,
     name: str,
     min_lesion_mm3: float = 0.0,
@@ -139,7 +140,7 @@ def score_cell(
     curves: dict[str, PooledCurve] = {}
     for prepared, maps in _scored(score, val, f"{name}: validation"):
         for title, values in maps.items():
-            curves.setdefault(title, PooledCurve()).add(values[prepared.region], prepared.lesion[prepared.region])
+            curves.setdefault(title, PooledCurve()).add(values[prepared.region], prepared.labels)
     # Without a lesion in validation there is no threshold, and no metric on masks.
     thresholds = {t: curve.finish().best_dice[1] for t, curve in curves.items() if curve.has_lesion}
     rows: list[Row] = []
@@ -147,14 +148,21 @@ def score_cell(
     pictures: dict[str, list[FloatArray]] = {}
     for prepared, maps in _scored(score, test, f"{name}: test"):
         for title, values in maps.items():
-            case = prepared.case(values, Cut(thresholds[title], min_lesion_mm3) if title in thresholds else None)
+            case = Case.of(
+                prepared.record,
+                reference=prepared.lesion,
+                brain_mask=prepared.scan.brain_mask,
+                affine=prepared.scan.grid.affine,
+                score=values,
+                cut=Cut(thresholds[title], min_lesion_mm3) if title in thresholds else None,
+            )
             rows += score_case(case, method=title, only=WANTED)
             pooled.setdefault((title, case.pathology), PooledCurve()).add(case.values, case.labels)
             pictures.setdefault(title, []).append(values)
     return CellResult(rows, _set_values(pooled), thresholds), pictures
 
 
-def _scored(score: Score, scans: Sequence[PreparedScan], description: str) -> Iterator[tuple[PreparedScan, Maps]]:
+def _scored(score: Score, scans: Sequence[AnnotatedScan], description: str) -> Iterator[tuple[AnnotatedScan, Maps]]:
     for prepared in track(scans, description=description, total=len(scans)):
         yield prepared, score(prepared)
 

@@ -6,13 +6,11 @@ segmentation methods for brain MRI". Atlas of healthy scans: the voxel-wise z-sc
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from halebrain.core.files import atomic_path
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray, MaskArray
 
@@ -128,17 +126,6 @@ class AtlasModel:
         z = self.z(image)
         z = np.maximum(-z if lesions_are_dark(modality) else z, 0) if signed else np.abs(z)
         return np.asarray(z / (1 + z), dtype=np.float32)
-
-    def save(self, path: Path) -> None:
-        """Write the atlas as `.npz`, atomically."""
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez_compressed(handle, mean=self.mean, std=self.std, n_scans=np.int64(self.n_scans))
-
-    @classmethod
-    def load(cls, path: Path) -> "AtlasModel":
-        """Read an atlas from `.npz`."""
-        with np.load(path) as stored:
-            return cls(stored["mean"], stored["std"], int(stored["n_scans"]))
 
 
 def _pool(count: Moments, mean: Moments, variance: Moments, sigma: float) -> tuple[Moments, Moments]:

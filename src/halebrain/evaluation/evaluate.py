@@ -1,7 +1,8 @@
 """From cases to a tidy table, set-level values and summaries with intervals; scans stream through, one at a time."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,31 @@ from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve, PooledCurve
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
 from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
 from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods
-from halebrain.evaluation.strata import ScanFacts, groups_of
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
 COMPARED = ("auprc", "dice_oracle_per_scan")
 """Metrics on which methods are compared: those that every method has, without a threshold."""
 
 _ENOUGH_SITES = 5
+_AGES = (0, 20, 40, 60, 80, 200)
 
 
 @dataclass(frozen=True)
-class Row(ScanFacts):
+class Row:
     """One value of one scan."""
 
+    scan_id: str
+    subject: str
+    modality: str
+    pathology: str
+    site: str | None
+    age: float | None
+    sex: str | None
+    lesion_ml: float
     method: str
     metric: str
     unit: str
@@ -104,8 +114,8 @@ class Evaluator:
         self._sets: dict[str, _SetLevel] = {}
         self._thumbnails: list[Thumbnail] = []
 
-    def add(self, method: str, case: Case, *, image: FloatArray | None = None, show: bool = False) -> list[Row]:
-        """Score one scan as one method sees it, and return its rows.
+    def add(self, method: str, case: Case, *, image: FloatArray | None = None, show: bool = False) -> None:
+        """Score one scan as one method sees it.
 
         Args:
             method: Its name.
@@ -113,28 +123,25 @@ class Evaluator:
             image: The scan's intensities, for the figure of best and worst.
             show: Whether that figure shows this method.
         """
-        rows = score_case(case, method=method)
-        self._keep(method, case, rows, image, show=show)
-        return rows
+        self.add_scan([(method, case)], image=image, shown=method if show else None)
 
-    def add_scan(self, methods: Iterable[tuple[str, Case]], *, image: FloatArray, shown: str) -> None:
+    def add_scan(
+        self, methods: Iterable[tuple[str, Case]], *, image: FloatArray | None = None, shown: str | None = None
+    ) -> None:
         """Score one scan as every method sees it: of a scan that cannot be scored nothing is kept.
 
         Args:
             methods: Name of each method, and the scan as it sees it.
             image: The scan's intensities, for the figure of best and worst.
-            shown: The method that this figure shows.
+            shown: The method that this figure shows; `None` = none of these.
         """
         scored = [(method, case, score_case(case, method=method)) for method, case in methods]
         for method, case, rows in scored:
-            self._keep(method, case, rows, image, show=method == shown)
-
-    def _keep(self, method: str, case: Case, rows: list[Row], image: FloatArray | None, *, show: bool) -> None:
-        self._rows += rows
-        self._sets.setdefault(method, _SetLevel()).add(case)
-        if show:
-            values = {row.metric: row.value for row in rows}
-            self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
+            self._rows += rows
+            self._sets.setdefault(method, _SetLevel()).add(case)
+            if method == shown:
+                values = {row.metric: row.value for row in rows}
+                self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
 
     def finish(self, provenance: dict[str, Any]) -> Evaluation:
         """Return everything that was found."""
@@ -249,6 +256,43 @@ def summarise(rows: Iterable[Row], *, seed: int) -> list[Summary]:
     return found
 
 
+def groups_of(row: Row) -> list[str]:
+    """Return the names of the groups that a scan belongs to, "all" first.
+
+    Healthy scans are grouped by site, age and sex under their own names: every marked voxel is false positive, and
+    a difference between sites is an effect of the scanner.
+    """
+    groups = ["all", row.modality, row.pathology, f"{row.pathology} {row.modality}"]
+    kinds = []
+    if row.site is not None:
+        kinds.append(f"site={row.site}")
+    if row.age is not None:
+        kinds.append(f"age={_bin_of(row.age)}")
+    if row.sex is not None:
+        kinds.append(f"sex={row.sex}")
+    if row.lesion_ml > 0:
+        kinds.append(f"size={size_bin(row.lesion_ml)}")
+    groups += kinds
+    if row.pathology == "healthy":
+        groups += [f"healthy {kind}" for kind in kinds]
+    return list(dict.fromkeys(groups))
+
+
+def size_bin(lesion_ml: float) -> str:
+    """Return the bin of a scan's total lesion volume."""
+    for low, high in SIZE_BINS_ML:
+        if low <= lesion_ml < high:
+            return f"{low:g}-{high:g}ml" if high < float("inf") else f"{low:g}ml-"
+    raise ValueError(f"a volume cannot be negative, got {lesion_ml}")
+
+
+def _bin_of(age: float) -> str:
+    for low, high in pairwise(_AGES):
+        if low <= age < high:
+            return f"{low}-{high - 1}"
+    return "other"
+
+
 def clusters_of(rows: list[Row]) -> list[str]:
     """Return what is drawn together: sites where every scan has one and there are five or more, else subjects.
 
@@ -268,3 +312,25 @@ def _by_subject(rows: Iterable[Row], metric: str) -> dict[str, dict[str, float]]
         if row.metric == metric and not np.isnan(row.value):
             kept.setdefault(row.method, {}).setdefault(row.subject, []).append(row.value)
     return {method: {s: float(np.mean(v)) for s, v in subjects.items()} for method, subjects in kept.items()}
+
+
+def behrendt2024(evaluation: Evaluation) -> Evaluation:
+    """Return the evaluation with the two numbers of Behrendt et al. 2024, Table 1, ahead of the others.
+
+    ⌈Dice⌉ is the best Dice that any one threshold reaches over all voxels of the test set (chosen on the test labels:
+    an upper bound), AUPRC the area under the precision–recall curve over the same voxels; both on the 2 mm grid with
+    resampled labels.
+
+    Raises:
+        ValueError: The evaluation is not on the working grid.
+    """
+    if "working grid" not in str(evaluation.provenance.get("grid")):
+        raise ValueError("the protocol of Behrendt et al. 2024 counts voxels of the working grid")
+    renamed = {"dice_oracle_set": "behrendt2024_best_dice", "micro_auprc": "behrendt2024_auprc"}
+    ahead = [
+        SetValue(v.method, renamed[v.metric], v.value, f"Behrendt et al. 2024, Table 1: {v.says}")
+        for v in evaluation.set_values
+        if v.metric in renamed
+    ]
+    provenance = evaluation.provenance | {"protocol": "behrendt2024"}
+    return replace(evaluation, set_values=ahead + evaluation.set_values, provenance=provenance)

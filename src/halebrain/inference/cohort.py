@@ -102,6 +102,12 @@ class AnnotatedScan:
         """Voxels that count: the brain, and lesion outside its mask, which counts as missed."""
         return self.scan.brain_mask | self.lesion
 
+    @property
+    def labels(self) -> MaskArray:
+        """The lesion over the voxels that count, `(m,)`."""
+        labels: MaskArray = self.lesion[self.region]
+        return labels
+
 
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInput]:
     """Return the scans of an input and the left-out images; broken scans fail separately.

@@ -18,10 +18,8 @@ from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.folders import evaluate_pairs
-from halebrain.evaluation.pairs import PairOptions, find_pairs, parse_labels, unused_images
-from halebrain.evaluation.protocols import behrendt2024
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024
+from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files, parse_labels, unused_images
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
@@ -170,12 +168,12 @@ def evaluate_folders(asked: FolderEvaluation, output: Path) -> EvaluationResults
     """
     failures, notify = Failures(output), asked.notify
     value = None if asked.threshold == "auto" else select_threshold(None, asked.threshold)[0]
-    pairs = find_pairs(asked.predictions, asked.references, asked.brain_masks)
+    pairs = match_files(asked.predictions, asked.references, asked.brain_masks)
     left_out = tuple(unused_images(pairs, asked.predictions, asked.references, asked.brain_masks))
     if line := summed_left_out(left_out):
         notify(f"warning: {line}")
-    wanted = PairOptions(labels=parse_labels(asked.labels), threshold=value)
-    evaluation, notes = evaluate_pairs(pairs, wanted, method=asked.predictions.name, seed=asked.seed, failures=failures)
+    wanted = FolderOptions(labels=parse_labels(asked.labels), threshold=value)
+    evaluation, notes = evaluate_files(pairs, wanted, method=asked.predictions.name, seed=asked.seed, failures=failures)
     for note in notes:
         notify(note)
     if value is None and evaluation.curves:

@@ -6,9 +6,16 @@ import pytest
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.evaluation.folders import evaluate_pairs
+from halebrain.evaluation.folders import (
+    FolderOptions,
+    evaluate_files,
+    look_at_files,
+    match_files,
+    parse_labels,
+    read_case,
+    unused_images,
+)
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.pairs import PairOptions, find_pairs, look_at_pairs, parse_labels, read_case, unused_images
 from halebrain.io.nifti import write_volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -37,7 +44,7 @@ def write(path, data, affine=AFFINE):
 
 
 def pairs_of(folder):
-    return find_pairs(folder / "maps", folder / "truth")
+    return match_files(folder / "maps", folder / "truth")
 
 
 def test_files_are_matched_by_subject_and_session(folders):
@@ -52,7 +59,7 @@ def test_files_without_entities_are_matched_by_name(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "case7.nii", np.zeros(SHAPE, np.uint8))
-    (pair,) = find_pairs(tmp_path / "a", tmp_path / "b")
+    (pair,) = match_files(tmp_path / "a", tmp_path / "b")
     assert (pair.scan_id, pair.subject) == ("case7", "case7")
 
 
@@ -60,7 +67,7 @@ def test_a_name_of_a_subject_alone_ends_before_its_suffix(tmp_path):
     for name, suffix in (("a", ".nii"), ("b", ".nii.gz")):
         (tmp_path / name).mkdir()
         write(tmp_path / name / f"sub-7{suffix}", np.zeros(SHAPE, np.uint8))
-    (pair,) = find_pairs(tmp_path / "a", tmp_path / "b")
+    (pair,) = match_files(tmp_path / "a", tmp_path / "b")
     assert (pair.scan_id, pair.subject) == ("sub-7", "7")
 
 
@@ -117,7 +124,7 @@ def files(folder, *names):
     ],
 )
 def test_several_files_of_one_key_are_matched_by_what_they_share(tmp_path, maps, truth, scans):
-    pairs = find_pairs(files(tmp_path / "maps", *maps), files(tmp_path / "truth", *truth))
+    pairs = match_files(files(tmp_path / "maps", *maps), files(tmp_path / "truth", *truth))
     assert {pair.scan_id: pair.subject for pair in pairs} == scans
     sides = [[(path.name.count("run-1"), path.parent.name) for path in (p.prediction, p.reference)] for p in pairs]
     assert all(prediction[0] == reference[0] for prediction, reference in sides)
@@ -128,7 +135,7 @@ def test_brain_masks_go_with_runs_and_those_of_others_are_counted(tmp_path):
     names = ("sub-01_run-1_x.nii", "sub-01_run-2_x.nii")
     maps, truth = files(tmp_path / "a", *names, "s.dcm"), files(tmp_path / "b", *names)
     masks = files(tmp_path / "c", *names, "sub-09_x.nii")
-    pairs = find_pairs(maps, truth, masks)
+    pairs = match_files(maps, truth, masks)
     assert [pair.brain_mask for pair in pairs] == [masks / name for name in names]
     assert unused_images(pairs, maps, truth, masks) == [
         ("s.dcm", "DICOM or archives"),
@@ -136,25 +143,25 @@ def test_brain_masks_go_with_runs_and_those_of_others_are_counted(tmp_path):
     ]
     (masks / names[1]).unlink()
     with pytest.raises(DataError, match="one file per scan"):
-        find_pairs(maps, truth, masks)
+        match_files(maps, truth, masks)
 
 
 def test_empty_and_missing_folders_are_said(tmp_path):
     with pytest.raises(MissingInputError, match="must exist"):
-        find_pairs(tmp_path / "no", tmp_path)
+        match_files(tmp_path / "no", tmp_path)
     with pytest.raises(MissingInputError, match="must hold NIfTI"):
-        find_pairs(tmp_path, tmp_path)
+        match_files(tmp_path, tmp_path)
 
 
 def test_the_same_place_in_another_orientation_is_turned_and_said(folders):
     path = folders / "maps" / "sub-01_rec-x_probseg.nii.gz"
-    before, _ = read_case(pairs_of(folders)[0], PairOptions())
+    before, _ = read_case(pairs_of(folders)[0], FolderOptions())
     image = nibabel.load(path)
     image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine)
     wanted = nibabel.orientations.axcodes2ornt("PSR")
     turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted))
     write(path, np.asarray(turned.dataobj), turned.affine)
-    after, notes = read_case(pairs_of(folders)[0], PairOptions())
+    after, notes = read_case(pairs_of(folders)[0], FolderOptions())
     np.testing.assert_array_equal(after.score, before.score)
     assert notes == ["sub-01_rec-x_probseg.nii.gz: reoriented to match sub-01_dseg.nii.gz"]
 
@@ -170,7 +177,7 @@ def test_another_place_is_refused(folders, change):
         data = data[:-1]
     write(folders / "maps" / "sub-01_rec-x_probseg.nii.gz", data, affine)
     with pytest.raises(DataError, match="grid of its reference"):
-        read_case(pairs_of(folders)[0], PairOptions())
+        read_case(pairs_of(folders)[0], FolderOptions())
 
 
 def test_several_labels_must_be_named(folders):
@@ -179,9 +186,10 @@ def test_several_labels_must_be_named(folders):
     write(folders / "truth" / "sub-01_dseg.nii.gz", truth)
     pair = pairs_of(folders)[0]
     with pytest.raises(DataError, match=r"got 1, 2, 4 .*--labels"):
-        read_case(pair, PairOptions())
+        read_case(pair, FolderOptions())
     counts = {
-        labels: int(read_case(pair, PairOptions(labels=labels))[0].reference.sum()) for labels in ("all", (1,), (2, 4))
+        labels: int(read_case(pair, FolderOptions(labels=labels))[0].reference.sum())
+        for labels in ("all", (1,), (2, 4))
     }
     layer = SHAPE[1] * SHAPE[2]
     assert counts == {"all": 3 * layer, (1,): layer, (2, 4): 2 * layer}
@@ -198,13 +206,13 @@ def test_maps_that_are_not_finite_are_refused(folders):
     data[0, 0, 0] = np.inf
     write(folders / "maps" / "sub-01_rec-x_probseg.nii.gz", data)
     with pytest.raises(DataError, match="finite"):
-        read_case(pairs_of(folders)[0], PairOptions())
+        read_case(pairs_of(folders)[0], FolderOptions())
 
 
 def test_scores_that_are_no_probabilities_are_said(folders):
     for path in (folders / "maps").iterdir():
         write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
-    found, notes = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
+    found, notes = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
     assert notes[0] == "predictions are read as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
     assert len(notes) == 4
     assert "not probabilities" in notes[1]
@@ -214,20 +222,20 @@ def test_scores_that_are_no_probabilities_are_said(folders):
 
 
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
-    assert look_at_pairs(pairs_of(folders), PairOptions())[0].graded
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
+    assert look_at_files(pairs_of(folders), FolderOptions())[0].graded
+    found, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
     assert {r.metric for r in found.rows} == {n for n in METRICS if METRICS.get(n).needs == "score"}
-    found, _ = evaluate_pairs(
-        pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+    found, _ = evaluate_files(
+        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
     )
     assert {r.metric for r in found.rows} == set(METRICS)
     assert 0 < found.mean("dice", method="mine").mean < 1
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.uint8))
-    chosen, notes = look_at_pairs(pairs_of(folders), PairOptions())
+    chosen, notes = look_at_files(pairs_of(folders), FolderOptions())
     assert not chosen.graded
     assert notes == ["predictions are read as masks (values beside 0: 1)"]
-    masks, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=0, failures=Failures(None))
+    masks, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
     assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
     assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
 
@@ -238,14 +246,14 @@ def test_brain_masks_say_where_voxels_count(folders):
     brain[:, :, :5] = 1
     for subject in ("01", "02", "03"):
         write(folders / "brains" / f"sub-{subject}_mask.nii.gz", brain)
-    pair = find_pairs(folders / "maps", folders / "truth", folders / "brains")[0]
-    case, _ = read_case(pair, PairOptions())
+    pair = match_files(folders / "maps", folders / "truth", folders / "brains")[0]
+    case, _ = read_case(pair, FolderOptions())
     np.testing.assert_array_equal(case.region, (brain > 0) | case.reference)
     assert case.has_reference
 
 
 def test_provenance_names_every_file(folders):
-    found, _ = evaluate_pairs(pairs_of(folders), PairOptions(), method="mine", seed=3, failures=Failures(None))
+    found, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=3, failures=Failures(None))
     assert [p["name"] for p in found.provenance["references"]] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
     assert all(len(p["sha256"]) == 64 for p in found.provenance["predictions"])
     assert found.provenance["seed"] == 3
@@ -264,8 +272,8 @@ def labelled(folders):
 
 @pytest.mark.parametrize("labels", ["all", (4,), (1, 2), (1, 2, 4)])
 def test_identical_labels_have_a_dice_of_one(labelled, labels):
-    found, _ = evaluate_pairs(
-        pairs_of(labelled), PairOptions(labels=labels), method="mine", seed=0, failures=Failures(None)
+    found, _ = evaluate_files(
+        pairs_of(labelled), FolderOptions(labels=labels), method="mine", seed=0, failures=Failures(None)
     )
     assert found.mean("dice", method="mine").mean == 1
 
@@ -274,14 +282,14 @@ def test_labels_of_predictions_must_be_named_too(labelled):
     for path in (labelled / "truth").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) == 4).astype(np.uint8))
     with pytest.raises(DataError, match=r"got 1, 2, 4 in '.*_probseg.nii.gz'; give --labels"):
-        evaluate_pairs(pairs_of(labelled), PairOptions(), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(pairs_of(labelled), FolderOptions(), method="mine", seed=0, failures=Failures(None))
 
 
 def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
     for path in (labelled / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 3).astype(np.uint8))
-    found, notes = evaluate_pairs(
-        pairs_of(labelled), PairOptions(labels=(4,)), method="mine", seed=0, failures=Failures(None)
+    found, notes = evaluate_files(
+        pairs_of(labelled), FolderOptions(labels=(4,)), method="mine", seed=0, failures=Failures(None)
     )
     assert found.mean("dice", method="mine").mean == 1
     assert "values beside 0: 1" in notes[0]
@@ -289,7 +297,7 @@ def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
 
 def test_a_label_that_is_in_no_reference_is_refused(labelled):
     with pytest.raises(DataError, match=r"got 7, in no reference; they hold 1, 2, 4 in .*truth"):
-        evaluate_pairs(pairs_of(labelled), PairOptions(labels=(4, 7)), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(pairs_of(labelled), FolderOptions(labels=(4, 7)), method="mine", seed=0, failures=Failures(None))
 
 
 def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
@@ -297,28 +305,28 @@ def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
     truth = np.asarray(nibabel.load(path).dataobj)
     write(path, (truth + np.roll(truth, 1, axis=0)) / 2)  # layers of 0.5, 0.5, 1, 1, 2 and 2
     with pytest.raises(DataError, match=r"values from 0 to 2, 33 % of the voxels other than 0 are fractions"):
-        read_case(pairs_of(labelled)[1], PairOptions(labels=(4,)))
+        read_case(pairs_of(labelled)[1], FolderOptions(labels=(4,)))
 
 
 def test_a_threshold_for_masks_is_refused(folders):
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.float32))
     with pytest.raises(UsageError, match="--threshold needs anomaly maps"):
-        evaluate_pairs(pairs_of(folders), PairOptions(threshold=0.5), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(pairs_of(folders), FolderOptions(threshold=0.5), method="mine", seed=0, failures=Failures(None))
 
 
 def test_maps_of_whole_numbers_are_maps(folders, rng):
     for path in (folders / "maps").iterdir():
         write(path, rng.integers(0, 200, SHAPE).astype(np.uint8))
-    assert look_at_pairs(pairs_of(folders), PairOptions())[0].graded
+    assert look_at_files(pairs_of(folders), FolderOptions())[0].graded
 
 
 def test_scores_that_are_stored_as_scaled_integers_are_maps_at_their_threshold(folders):
     for pair in pairs_of(folders):
         score = np.asarray(nibabel.load(pair.prediction).dataobj)
         write_volume(pair.prediction, score, AFFINE, dtype=np.uint16, scale=1 / 65535)
-    found, _ = evaluate_pairs(
-        pairs_of(folders), PairOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+    found, _ = evaluate_files(
+        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
     )
     values = []
     for pair in pairs_of(folders)[:2]:
@@ -332,8 +340,8 @@ def test_rounded_affines_are_the_same_place_and_others_are_told_in_mm(folders):
     data, affine = np.asarray(nibabel.load(path).dataobj), AFFINE.copy()
     affine[:3] += 0.0025  # up to 0.09 mm at the far corner: less than a tenth of a voxel
     write(path, data, affine)
-    read_case(pairs_of(folders)[0], PairOptions())
+    read_case(pairs_of(folders)[0], FolderOptions())
     affine[0, 3] += 0.5
     write(path, data, affine)
     with pytest.raises(DataError, match=r"with another affine: 0\.\d+ mm \(0\.\d+ voxels\) apart"):
-        read_case(pairs_of(folders)[0], PairOptions())
+        read_case(pairs_of(folders)[0], FolderOptions())
