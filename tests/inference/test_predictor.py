@@ -15,7 +15,7 @@ from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_volume, write_volume
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
-from halebrain.models.ensemble import join_models
+from halebrain.models.joining import join_models
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig, WorkingScan

@@ -10,7 +10,8 @@ import torch
 from halebrain.core.errors import DataError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks, load_bundle, save_bundle
 from halebrain.models.card import model_card
-from halebrain.models.ensemble import join_models
+from halebrain.models.ensemble import Ensemble, EnsembleMember, present_weight_names
+from halebrain.models.joining import join_models
 from halebrain.models.segmentation import SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}
@@ -41,7 +42,7 @@ def test_the_joined_model_gives_the_mean_and_is_read_back_the_same(tmp_path: Pat
     assert joined.segmenter is not None
     image, reconstruction = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
     each = [
-        part.segmenter(image if part.segmenter.config.neighbours else image[:, :1], reconstruction).sigmoid()
+        part.segmenter(image if part.segmenter.visible_neighbours else image[:, :1], reconstruction).sigmoid()
         for part in parts
         if part.segmenter is not None
     ]
@@ -95,10 +96,10 @@ def test_joined_by_contrast_each_answers_for_what_it_learned(tmp_path: Path) -> 
     save_bundle(joined, tmp_path / "joined", card="# A card\n")
     segmenter = load_bundle(tmp_path / "joined").segmenter
     assert segmenter is not None
-    assert segmenter.config.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ("T2w",))
+    assert segmenter.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ("T2w",))
     image, reconstruction = torch.rand(4, 2, 32, 32), torch.rand(4, 1, 32, 32)
     one, two, three = (
-        part.segmenter(image if part.segmenter.config.neighbours else image[:, :1], reconstruction)
+        part.segmenter(image if part.segmenter.visible_neighbours else image[:, :1], reconstruction)
         for part in parts
         if part.segmenter is not None
     )
@@ -117,27 +118,58 @@ def test_joined_by_contrast_each_answers_for_what_it_learned(tmp_path: Path) -> 
 def test_one_for_the_rest_answers_for_what_no_other_learned_and_for_that_alone() -> None:
     parts, _ = specialists()
     joined = join_models(parts, by_contrast=True, rest=2)
-    assert joined.segmenter is not None
-    assert joined.segmenter.config.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ())
-    assert [joined.segmenter.config.asked(name) for name in ("T1w", "T2w", "SWI", None)] == [(0,), (1,), (2,), (2,)]
+    assert isinstance(joined.segmenter, Ensemble)
+    assert joined.segmenter.contrasts_each == (("T1w",), ("FLAIR", "T2w"), ())
+    assert [joined.segmenter.asked(name) for name in ("T1w", "T2w", "SWI", None)] == [(0,), (1,), (2,), (2,)]
 
 
-def test_a_network_without_contrasts_answers_for_all_others() -> None:
-    config = SegmenterConfig(others=(SegmenterConfig(contrasts=("T2w",)),))
-    assert [config.asked(name) for name in ("T2w", "T1w", None)] == [(1,), (0,), (0,)]
-    assert SegmenterConfig(others=(SegmenterConfig(),)).asked("T2w") == (0, 1)
+def ensemble(*settings: dict[str, Any]) -> Ensemble:
+    torch.manual_seed(0)
+    return Ensemble([EnsembleMember(**({"channels": (8, 16)} | own)) for own in settings]).eval()
 
 
-def test_a_network_of_random_contrasts_answers_for_all_others() -> None:
-    config = SegmenterConfig(contrasts=("T2w", "random"), others=(SegmenterConfig(contrasts=("T2w",)),))
-    assert [config.asked(name) for name in ("T2w", "PDw", None)] == [(0, 1), (0,), (0,)]
+def test_several_networks_give_the_mean_of_their_probabilities_each_from_what_it_looks_at() -> None:
+    early = {"encoder": "early"}
+    together = ensemble(
+        early | {"neighbours": (-1,)}, early | {"neighbours": (3, -1), "patch": 2}, {"streams": ("image",)}
+    )
+    assert together.visible_neighbours == (-1, 3)
+    assert together.needs_reconstruction
+    image, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    seen = [image[:, :2], image[:, [0, 2, 1]], image[:, :1]]
+    each = [part(x, reconstruction).sigmoid() for part, x in zip(together.members, seen, strict=True)]
+    torch.testing.assert_close(together(image, reconstruction).sigmoid(), torch.stack(each).mean(dim=0))
+    assert len(together.all_logits(image, reconstruction)) == 1
+    # Where all are sure, the logits stay numbers.
+    for part in together.members:
+        part.head.bias.data.fill_(-300.0)  # type: ignore[union-attr, operator]
+    assert torch.isfinite(together(image, reconstruction)).all()
 
 
-def test_t1_answers_for_t1_with_contrast_medium_that_nobody_learned() -> None:
-    config = SegmenterConfig(contrasts=("T1w",), others=(SegmenterConfig(contrasts=("T2w",)),))
-    assert [config.asked(name) for name in ("T1ce", "PDw")] == [(0,), (0, 1)]
-    learned = config.model_copy(update={"others": (SegmenterConfig(contrasts=("T1ce",)),)})
-    assert learned.asked("T1ce") == (1,)
+@pytest.mark.parametrize(
+    ("contrasts", "asked"),
+    [
+        (((), ("T2w",)), {"T2w": (1,), "T1w": (0,), None: (0,)}),
+        (((), ()), {"T2w": (0, 1)}),
+        ((("T2w", "random"), ("T2w",)), {"T2w": (0, 1), "PDw": (0,), None: (0,)}),
+        # T1 stands for T1 with contrast medium that no network was trained on.
+        ((("T1w",), ("T2w",)), {"T1ce": (0,), "PDw": (0, 1)}),
+        ((("T1w",), ("T1ce",)), {"T1ce": (1,)}),
+    ],
+)
+def test_which_networks_are_used_for_a_contrast(
+    contrasts: tuple[tuple[str, ...], ...], asked: dict[str | None, tuple[int, ...]]
+) -> None:
+    together = ensemble(*({"contrasts": names} for names in contrasts))
+    assert {name: together.asked(name) for name in asked} == asked
+
+
+def test_weights_of_a_checkpoint_of_an_earlier_version_are_found() -> None:
+    weight = torch.zeros(1)
+    former = dict.fromkeys(("module.aside.0.bias", "module.others.1.head.bias", "n_averaged"), weight)
+    names = ["module.members.0.auxiliary_heads.0.bias", "module.members.2.head.bias", "n_averaged"]
+    assert list(present_weight_names(former)) == names
+    assert list(present_weight_names(dict.fromkeys(names, weight))) == names
 
 
 def test_what_is_not_asked_does_not_learn() -> None:
@@ -145,12 +177,8 @@ def test_what_is_not_asked_does_not_learn() -> None:
     assert segmenter is not None
     segmenter.requires_grad_(True)
     segmenter(torch.rand(2, 2, 32, 32), torch.rand(2, 1, 32, 32), ["FLAIR", "FLAIR"]).sum().backward()
-    learned = {
-        name.split(".")[1] if name.startswith("others") else "own"
-        for name, weight in segmenter.named_parameters()
-        if weight.grad is not None
-    }
-    assert learned == {"0"}
+    learned = {name.split(".")[1] for name, weight in segmenter.named_parameters() if weight.grad is not None}
+    assert learned == {"1"}
 
 
 def test_who_answers_for_contrasts_must_say_which_it_learned() -> None:

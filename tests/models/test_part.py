@@ -7,8 +7,8 @@ import torch
 
 from halebrain.core.errors import ConfigError
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
-from halebrain.models.ensemble import join_models, part_for
-from halebrain.models.segmentation import SegmenterConfig
+from halebrain.models.joining import join_models, part_for
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}
 
@@ -46,7 +46,9 @@ def test_it_is_the_first_network_that_answers_as_it_was(modalities: tuple[str, .
     part, before = part_for(joined, modalities), parts[place]
     assert part.segmenter is not None
     assert before.segmenter is not None
-    assert part.config.segmenter == part.segmenter.config == before.segmenter.config
+    assert isinstance(part.segmenter, Segmenter)
+    assert part.config.segmenter == part.segmenter.config == before.config.segmenter
+    assert part.config == before.config
     weights = part.segmenter.state_dict()
     assert weights.keys() == before.segmenter.state_dict().keys()
     assert all(torch.equal(weight, before.segmenter.state_dict()[name]) for name, weight in weights.items())

@@ -66,7 +66,7 @@ def test_a_network_that_grew_begins_as_the_smaller_one_ended(grown):
     torch.manual_seed(1)
     after = Segmenter(SegmenterConfig(channels=(8, 16), encoder="early", patch=2, **grown)).eval()
     reconstruction = torch.rand(2, 1, 16, 16)
-    image = torch.rand(2, 1 + len(after.config.shown), 16, 16)
+    image = torch.rand(2, 1 + len(after.visible_neighbours), 16, 16)
     after.load_state_dict(weights_for(after, before))
     torch.testing.assert_close(after(image, reconstruction), before(image[:, :1], reconstruction))
     after.load_state_dict(weights_for(after, after))
@@ -97,23 +97,11 @@ def test_neighbours_that_make_no_sense_are_refused(wrong, word):
         parse_config(SegmenterConfig, settings, where="test")
 
 
-def test_several_networks_give_the_mean_of_their_probabilities_each_from_what_it_looks_at():
-    own, far = {"encoder": "early", "neighbours": (-1,)}, {"encoder": "early", "neighbours": (3, -1), "patch": 2}
-    together = build(**own, others=({"channels": (8, 16)} | far, {"channels": (8, 16), "streams": ("image",)}))
-    assert together.config.shown == (-1, 3)
-    assert together.config.needs_reconstruction
-    image, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
-    parts = [build(**own), *together.others]
-    parts[0].load_state_dict({k: v for k, v in together.state_dict().items() if not k.startswith("others")})
-    seen = [image[:, :2], image[:, [0, 2, 1]], image[:, :1]]
-    expected = torch.stack([part(x, reconstruction).sigmoid() for part, x in zip(parts, seen, strict=True)]).mean(dim=0)
-    torch.testing.assert_close(together(image, reconstruction).sigmoid(), expected)
-    assert len(together.all_logits(image, reconstruction)) == 1
-    assert "others" not in build().config.model_dump()
-    # Where all are sure, the logits stay numbers.
-    for part in (together, *together.others):
-        part.head.bias.data.fill_(-300.0)
-    assert torch.isfinite(together(image, reconstruction)).all()
+def test_a_run_trains_one_network_and_reads_settings_of_earlier_versions():
+    assert SegmenterConfig.model_validate({"inputs": "image"}) == SegmenterConfig(streams=("image",))
+    assert SegmenterConfig.model_validate({"others": [], "contrasts": ["T2w"]}) == SegmenterConfig()
+    with pytest.raises(ConfigError, match="a run trains one network; halebrain models join"):
+        parse_config(SegmenterConfig, {"others": [{}]})
 
 
 @pytest.mark.parametrize("encoder", ["shared", "separate", "early"])

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
+from halebrain.models.ensemble import Ensemble, EnsembleMember
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.adaptation import TuningConfig, adaptation_stage, fine_tune
 from halebrain.training.pairs import PairStore
@@ -140,8 +141,8 @@ def test_a_batch_without_an_annotated_slice_is_no_adaptation(settings: dict[str,
 def test_only_the_networks_of_the_contrasts_that_are_shown_are_tuned(tmp_path: Path) -> None:
     torch.manual_seed(0)
     small = {"channels": (8, 16), "patch": 2}
-    parts = {"contrasts": ("T1w",), "others": (SegmenterConfig(**small, contrasts=("T2w",)),)}  # type: ignore[arg-type]
-    segmenter = Segmenter(SegmenterConfig(**small, **parts)).eval()  # type: ignore[arg-type]
+    members = [EnsembleMember(**small, contrasts=(name,)) for name in ("T1w", "T2w")]  # type: ignore[arg-type]
+    segmenter = Ensemble(members).eval()
     before = {name: weight.clone() for name, weight in segmenter.state_dict().items()}
     stores = {kind: replace(pairs(1), modalities=("T2w",)) for kind in ("annotated", "synthetic", "val")}
     config = TuningConfig(loop={**LOOP, "steps": 3})  # type: ignore[arg-type]
@@ -156,7 +157,7 @@ def test_only_the_networks_of_the_contrasts_that_are_shown_are_tuned(tmp_path: P
         identity="x",
     )
     moved = {
-        name.startswith("others")
+        name.startswith("members.1.")
         for name, weight in segmenter.state_dict().items()
         if not torch.equal(weight, before[name])
     }

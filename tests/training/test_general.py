@@ -96,8 +96,8 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     assert anatomies == {"labels", "t1"}
     joined = load_bundle(tmp_path / "general" / "model")
     count = len(contrasts)
-    assert joined.config.segmenter.contrasts_each[:count] == tuple((name,) for name in contrasts)
-    assert [joined.config.segmenter.asked(name) for name in ("FLAIR", "PDw")] == [(count - 1,), (count,)]
+    assert joined.segmenter.contrasts_each[:count] == tuple((name,) for name in contrasts)
+    assert [joined.segmenter.asked(name) for name in ("FLAIR", "PDw")] == [(count - 1,), (count,)]
     assert joined.calibration["default"] == "ml:1"
     assert set(joined.calibration["healthy_scores"]) == set(contrasts)
     assert list((tmp_path / "home").rglob("*general*"))

@@ -19,7 +19,7 @@ from halebrain.evaluation.statistics import INTERVAL
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import ThresholdSelector
 
@@ -52,7 +52,7 @@ class Judge:
             self._add(evaluator, scan.judged, (scan.before, scan.after), own)
         return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
 
-    def held_out(self, rows: Manifest, segmenter: Segmenter, folder: Path) -> Evaluation | None:
+    def held_out(self, rows: Manifest, segmenter: AnySegmenter, folder: Path) -> Evaluation | None:
         """Return before and after on prepared scans that took no part; `None` where there are none.
 
         Args:

@@ -40,8 +40,8 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
         folder: Of the pairs of this adaptation.
     """
     assert bundle.segmenter is not None  # only detectors are adapted
-    store = replace(store, neighbours=bundle.segmenter.config.shown)
-    tuning, needed = config.tuning, bundle.segmenter.config.needs_reconstruction
+    store = replace(store, neighbours=bundle.segmenter.visible_neighbours)
+    tuning, needed = config.tuning, bundle.segmenter.needs_reconstruction
     maker = PairMaker(bundle.reconstructor, tuning.augmentation, config.seed, needed)
     anomaly, each = build_anomaly(tuning.anomaly), -(-tuning.synthetic_slices // len(store))
     shown = -(-config.rehearsal.slices // len(store))

@@ -27,7 +27,7 @@ from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.training.adaptation import fine_tune
 from halebrain.training.fabric import launch
 from halebrain.training.pairs import PairStore
@@ -227,7 +227,7 @@ class Adapter:
         annotated, healthy = parts
         return replace(scans, annotated=annotated, healthy=healthy)
 
-    def _segmenter(self) -> Segmenter:
+    def _segmenter(self) -> AnySegmenter:
         assert self.bundle.segmenter is not None  # only detectors are adapted
         return self.bundle.segmenter
 
@@ -250,7 +250,7 @@ class Adapter:
             self.notes.append("the longest run was best: more steps (tuning.loop.steps) may improve further")
         return choice
 
-    def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[Segmenter, float]:
+    def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[AnySegmenter, float]:
         """Return the segmenter that learned from all scans, and the seconds that it took."""
         segmenter = copy.deepcopy(self._segmenter())
         if choice.steps == 0:

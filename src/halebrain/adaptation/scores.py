@@ -1,11 +1,13 @@
 """Scores of a model and its adapted versions, and thresholds chosen on left-out scans, never on the same subject."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from halebrain.core.files import atomic_path
 from halebrain.core.modality import standard_modality
@@ -15,7 +17,6 @@ from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask
-from halebrain.models.segmentation import Segmenter
 from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
 from halebrain.training.loop import Weights
@@ -47,7 +48,8 @@ def score_versions(
         kept: FloatArray = np.load(path)
         return kept
     assert predictor.bundle.segmenter is not None  # only detectors are adapted
-    segmenter = Segmenter(predictor.bundle.segmenter.config).to(predictor.device)
+    segmenter = copy.deepcopy(predictor.bundle.segmenter)
+    segmenter.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     known = predictor.know(judged.scan, modality=standard_modality(judged.record.modality))
     found = [known.score[judged.region]]
     for weights in versions:

@@ -224,7 +224,7 @@ def join(
     """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card
-    from halebrain.models.ensemble import join_models
+    from halebrain.models.joining import join_models
     from halebrain.models.store import find_model
 
     if rest is not None and (rest not in models or not by_contrast):

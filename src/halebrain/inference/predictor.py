@@ -21,8 +21,9 @@ from halebrain.inference.anomaly_map import (
     smooth_through_plane,
 )
 from halebrain.models.bundle import Bundle
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
-from halebrain.models.segmentation import Segmenter, with_neighbours
+from halebrain.models.segmentation import with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
 _SCORED_BRAIN_PIXELS = 20
@@ -107,13 +108,13 @@ class Predictor:
 
     def _networks(self) -> dict[str, Any]:
         """Return the inputs of the segmenter's networks, and the contrasts that each is used for."""
-        if self.bundle.segmenter is None:
+        segmenter = self.bundle.segmenter
+        if segmenter is None:
             return {"neighbours": [], "neighbours_each": [], "contrasts": []}
-        config = self.bundle.segmenter.config
         return {
-            "neighbours": list(config.shown),
-            "neighbours_each": [*map(list, config.neighbours_each)],
-            "contrasts": [*map(list, config.contrasts_each)],
+            "neighbours": list(segmenter.visible_neighbours),
+            "neighbours_each": [list(config.neighbours) for config in segmenter.configs],
+            "contrasts": [*map(list, segmenter.contrasts_each)],
         }
 
     def predict(
@@ -273,7 +274,7 @@ class Predictor:
 
     def segment_with(
         self,
-        segmenter: Segmenter,
+        segmenter: AnySegmenter,
         image: torch.Tensor,
         mask: torch.Tensor,
         reconstruction: torch.Tensor,
@@ -292,7 +293,7 @@ class Predictor:
                 probability = (probability + other) / 2
             return probability * inside
 
-        learned, shown = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.config.shown
+        learned, shown = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.visible_neighbours
         seen = with_neighbours(image * learned[:, None, None, None], shown)
         seen[:, :1] = image
         # In a store of slices those between which there is none stand side by side.

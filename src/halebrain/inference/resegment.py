@@ -7,8 +7,8 @@ import torch
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.anomaly_map import erode, fuse
 from halebrain.inference.predictor import Predictor, _slices, _to_volume, shown_contrast
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
-from halebrain.models.segmentation import Segmenter
 from halebrain.preprocessing.pipeline import WorkingScan
 
 
@@ -52,7 +52,7 @@ class Resegmenter(Predictor):
         made, self._made = self._made, None
         return KnownScan(scan, tuple(made), maps.residual, maps.score, modality)
 
-    def score(self, known: KnownScan, segmenter: Segmenter) -> FloatArray:
+    def score(self, known: KnownScan, segmenter: AnySegmenter) -> FloatArray:
         """Return the score `(i, j, k)` in [0, 1] that the model would give with another segmenter."""
         image, mask, used = _slices(known.scan)
         total = torch.zeros_like(image[used])

@@ -10,15 +10,15 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 
 import halebrain
-from halebrain.core.config import Config, dump_yaml, parse_config, parse_yaml
+from halebrain.core.config import Config, GrowingConfig, dump_yaml, parse_config, parse_yaml
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.files import atomic_folder
 from halebrain.models.bundle_files import (
@@ -33,6 +33,7 @@ from halebrain.models.bundle_files import (
     read_files,
     sealed_text,
 )
+from halebrain.models.ensemble import AnySegmenter, Ensemble, EnsembleMember, present_weight_names
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
@@ -49,22 +50,36 @@ class ReconstructorSpec(Config):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ModelConfig(Config):
+class ModelConfig(GrowingConfig):
     """Everything that rebuilds a model.
 
     Args:
         kind: "reconstructor" after stage 1, "detector" after stage 2.
         reconstructor: The frozen first stage.
-        segmenter: The second stage; `None` in a reconstructor bundle.
+        segmenter: The second stage; `None` in a reconstructor bundle, and where there are several.
+        ensemble_members: The networks of the second stage where there are several.
         preprocessing: Settings of the preprocessing that the model was trained with.
         postprocessing: Settings of the anomaly map.
     """
 
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"ensemble_members"})
+
     kind: Literal["reconstructor", "detector"]
     reconstructor: ReconstructorSpec
     segmenter: SegmenterConfig | None = None
+    ensemble_members: tuple[EnsembleMember, ...] = ()
     preprocessing: dict[str, Any] = Field(default_factory=dict)
     postprocessing: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_form(cls, raw: Any) -> Any:
+        """Read several networks as version 0.2 stored them: the first with the others inside."""
+        first = raw.get("segmenter") if isinstance(raw, dict) else None
+        if not isinstance(first, dict) or not isinstance(first.get("others"), list | tuple) or not first["others"]:
+            return raw
+        alone = {key: value for key, value in first.items() if key != "others"}
+        return {**raw, "segmenter": None, "ensemble_members": [alone, *first["others"]]}
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ class Bundle:
     Args:
         config: How it was built.
         reconstructor: Stage 1.
-        segmenter: Stage 2, or `None`.
+        segmenter: Stage 2, one network or several, or `None`.
         training: Training summary (data, seeds, steps, hours), one entry a stage.
         calibration: Thresholds with the split that they were chosen on; empty before `halebrain calibrate`.
         sha256: Hash of weights and configuration; names the model in every result.
@@ -84,7 +99,7 @@ class Bundle:
 
     config: ModelConfig
     reconstructor: Reconstructor
-    segmenter: Segmenter | None
+    segmenter: AnySegmenter | None
     training: dict[str, Any]
     calibration: dict[str, Any]
     sha256: str = ""
@@ -125,7 +140,7 @@ def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
             yield from _seen(before, kinds)
 
 
-def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, Segmenter | None]:
+def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, AnySegmenter | None]:
     """Build both networks with fresh weights from a configuration.
 
     Raises:
@@ -133,6 +148,8 @@ def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstr
     """
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings, where=where)
+    if config.ensemble_members:
+        return reconstructor, Ensemble(config.ensemble_members)
     return reconstructor, None if config.segmenter is None else Segmenter(config.segmenter)
 
 
@@ -177,7 +194,7 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
     manifest = checked_manifest(files, path)
     config = _config(files, path)
     try:
-        weights = safetensors.torch.load(files[WEIGHTS])
+        weights = present_weight_names(safetensors.torch.load(files[WEIGHTS]))
     except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(
             "weights must be a safetensors file", received=error, where=path / WEIGHTS, remedy="copy the bundle again"

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from torch import nn
+
 from halebrain.core.about import NOTICE
 from halebrain.core.wording import counted
 from halebrain.models.bundle import Bundle
 from halebrain.models.bundle_files import About
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.ensemble import Ensemble
 
 _CITATION = (
     "Behrendt F., Bhattacharya D., Maack L., Krüger J., Opfer R., Schlaefer A. Combining Reconstruction-based "
@@ -34,13 +36,12 @@ def model_card(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
-def _networks(segmenter: Segmenter) -> str:
+def _networks(segmenter: nn.Module) -> str:
     """Return the number of networks if there are several, and the contrasts that each is used for."""
-    config = segmenter.config
-    if not config.others:
+    if not isinstance(segmenter, Ensemble):
         return ""
-    each = [" and ".join(names) or "all others" for names in config.contrasts_each]
-    return f" in {1 + len(config.others)} networks, {'for ' + ', '.join(each) if each else 'averaged'}"
+    each = [" and ".join(names) or "all others" for names in segmenter.contrasts_each]
+    return f" in {len(segmenter.configs)} networks, {'for ' + ', '.join(each) if each else 'averaged'}"
 
 
 def _describe_owners(about: About) -> list[str]:

@@ -1,166 +1,116 @@
-"""Join detectors on one reconstructor (averaged, or each for the contrasts of its training data), and part them."""
+"""Several segmenters as one network, averaged or each for its contrasts, and the names of their weights."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from halebrain.core.errors import ConfigError, DataError
-from halebrain.core.modality import standard_modality
-from halebrain.models.bundle import Bundle
-from halebrain.models.segmentation import Segmenter
+from halebrain.core.modality import networks_asked
+from halebrain.models.segmentation import Modality, Segmenter, SegmenterConfig
 
-SHARED = "stage1"
-"""Parts that all models share, stored once."""
-_WHOSE = ", segmenter "
-"""Between a stage and the number of the segmenter that it trained."""
-_OF_FIRST = ("stage2", "joint")
-"""Stages that, without a number, trained the first network alone."""
+_FORMER_MEMBER = re.compile(r"(|.*?\.)others\.(\d+)\.")
 
 
-def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: int | None = None) -> Bundle:
-    """Return one detector from several, an ensemble (Lakshminarayanan et al. 2017).
-
-    The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
-    figures), are dropped: the joined model must be calibrated and described again.
+class EnsembleMember(SegmenterConfig):
+    """Size and inputs of one network of several.
 
     Args:
-        bundles: Detectors on the same reconstructor, two at least.
-        by_contrast: Each is used for the contrasts of its stage 2 training, and a scan of another contrast gets
-            the mean of all (Differs from paper: one network, one contrast at a time).
-        rest: Index of the model used, with `by_contrast`, for contrasts that no other was trained on and for these
-            alone; `None` = there is none.
-
-    Raises:
-        DataError: They do not belong together.
+        contrasts: The contrasts that it is used for, as BIDS suffixes; () = every contrast without its own network.
     """
-    first, *others = bundles
-    if not others:
-        raise DataError("joining takes several models", received="one", where=_where(first), remedy="name another")
-    for bundle in bundles:
-        _check(first, bundle)
-    segmenters = [bundle.segmenter for bundle in bundles if bundle.segmenter is not None]
-    own = [_learned(b) if by_contrast and place != rest else () for place, b in enumerate(bundles)]
-    parts = [s.config.model_copy(update={"contrasts": names}) for s, names in zip(segmenters, own, strict=True)]
-    config = parts[0].model_copy(update={"others": tuple(parts[1:])})
-    config = type(config).model_validate(config.model_dump())
-    joined = Segmenter(config)
-    joined.load_state_dict(_joined_weights(segmenters))
-    joined.eval().requires_grad_(False)
-    training: dict[str, Any] = dict(first.training)
-    for number, bundle in enumerate(others, start=2):
-        stages = {stage: told for stage, told in bundle.training.items() if stage != SHARED}
-        training |= {f"{stage}{_WHOSE}{number}": told for stage, told in stages.items()}
-    model = first.config.model_copy(update={"segmenter": config})
-    return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = SegmenterConfig.ADDED_FIELDS | {"contrasts"}
+
+    contrasts: tuple[str, ...] = ()
 
 
-def stage_of(key: str) -> tuple[str, int]:
-    """Return a stage of a joined model's training, and the number of the segmenter that it trained.
+class Ensemble(nn.Module):
+    """Several segmenters, trained apart: `(image, reconstruction, modality) -> logits` of their mean probability.
 
-    Example:
-        >>> stage_of("stage2, segmenter 3"), stage_of("stage2")
-        (('stage2', 3), ('stage2', 1))
-    """
-    stage, _, number = key.partition(_WHOSE)
-    return stage, int(number or 1)
-
-
-def _learned(bundle: Bundle) -> tuple[str, ...]:
-    """Return the contrasts that the segmenter of a model learned from, as BIDS suffixes."""
-    said = bundle.training.get("stage2", {}).get("modalities", ())
-    if not said:
-        raise DataError(
-            "a segmenter that is used by contrast must state its training contrasts",
-            received="no contrast in its training summary",
-            where=_where(bundle),
-            remedy="train it with this version, or join without --by-contrast",
-        )
-    return tuple(sorted({standard_modality(name) for name in said}))
-
-
-def _joined_weights(segmenters: Sequence[Segmenter]) -> dict[str, torch.Tensor]:
-    first, *rest = segmenters
-    found = dict(first.state_dict())
-    for number, segmenter in enumerate(rest):
-        found |= {f"others.{number}.{name}": weight for name, weight in segmenter.state_dict().items()}
-    return found
-
-
-def _check(first: Bundle, bundle: Bundle) -> None:
-    """Raise if two models cannot be joined."""
-    wrong = ""
-    if bundle.segmenter is None:
-        wrong = "a reconstructor without a segmenter"
-    elif bundle.segmenter.config.others:
-        wrong = "a joined model"
-    elif bundle.config.reconstructor != first.config.reconstructor or not _same_weights(first, bundle):
-        wrong = "another reconstructor"
-    elif bundle.config.preprocessing != first.config.preprocessing:
-        wrong = "another preprocessing"
-    if wrong:
-        raise DataError(
-            "joined models must be detectors on one reconstructor, each with one segmenter",
-            received=wrong,
-            where=_where(bundle),
-            remedy="train the segmenters on the same stage 1, and join them all at once",
-        )
-
-
-def _same_weights(first: Bundle, second: Bundle) -> bool:
-    one, other = first.reconstructor.state_dict(), second.reconstructor.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(weight, other[name]) for name, weight in one.items())
-
-
-def _where(bundle: Bundle) -> object:
-    return bundle.path or "model"
-
-
-def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
-    """Return the network of a joined model that is used for some contrasts, as a separate model.
-
-    If several are averaged, it is the first of them in the order in which they were joined. A model
-    of one network, or of none, is returned unchanged.
+    Source: Lakshminarayanan et al. 2017. Differs from paper: there one network gives the probability.
 
     Args:
-        bundle: A model.
-        modalities: BIDS suffixes; () = every contrast, for which the network of the rest is used.
-
-    Raises:
-        ConfigError: Each contrast has another network, or there is none of the rest.
+        configs: Size, inputs and contrasts of each network.
     """
-    segmenter = bundle.segmenter
-    if segmenter is None or not segmenter.config.others:
-        return bundle
-    names, each = [standard_modality(name) for name in modalities], segmenter.config.contrasts_each
-    common = set.intersection(*(set(segmenter.config.asked(name)) for name in names or (None,)))
-    if not common or (not names and each and all(each)):
-        one = next((name for own in each for name in own), "T2w")
-        raise ConfigError(
-            "one network of a joined model must cover all contrasts",
-            received=f"{', '.join(modalities) or 'every contrast'}, which have their own networks",
-            where=bundle.path or "model",
-            remedy=f"name one contrast, as in data.modalities=[{names[0] if names else one}]",
-        )
-    return _part(bundle, segmenter, min(common))
+
+    def __init__(self, configs: Sequence[EnsembleMember]) -> None:
+        super().__init__()
+        self.configs: tuple[EnsembleMember, ...] = tuple(configs)
+        self.members = nn.ModuleList(Segmenter(config) for config in configs)
+
+    @property
+    def visible_neighbours(self) -> tuple[int, ...]:
+        """The neighbouring slices that any of the networks sees, each once: the channels after each slice."""
+        return tuple(dict.fromkeys(place for config in self.configs for place in config.neighbours))
+
+    @property
+    def needs_reconstruction(self) -> bool:
+        """Whether anything that any of the networks sees depends on the reconstruction."""
+        return any(config.needs_reconstruction for config in self.configs)
+
+    @property
+    def contrasts_each(self) -> tuple[tuple[str, ...], ...]:
+        """The contrasts of each network; () where no network has its own."""
+        each = tuple(config.contrasts for config in self.configs)
+        return each if any(each) else ()
+
+    def asked(self, modality: str | None) -> tuple[int, ...]:
+        """Return the places of the networks that are used for a contrast, a BIDS suffix; `None` = not known."""
+        return networks_asked([config.contrasts for config in self.configs], modality)
+
+    def forward(
+        self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
+    ) -> torch.Tensor:
+        """Return the logits `(b, 1, h, w)` of the mean probability of the networks used; as `Segmenter.forward`."""
+        if modality is None or isinstance(modality, str):
+            return self._logits_of(self.asked(modality), image, reconstruction)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, name in enumerate(modality):
+            groups.setdefault(self.asked(name), []).append(row)
+        parts = [self._logits_of(asked, image[rows], reconstruction[rows]) for asked, rows in groups.items()]
+        places = torch.tensor([row for rows in groups.values() for row in rows], device=image.device)
+        return torch.cat(parts)[places.argsort()]
+
+    def all_logits(
+        self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
+    ) -> list[torch.Tensor]:
+        """Return the logits alone: an ensemble has none at coarser levels."""
+        return [self(image, reconstruction, modality)]
+
+    def _logits_of(self, asked: Sequence[int], image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        visible, found = self.visible_neighbours, []
+        for number in asked:
+            own = self.configs[number].neighbours
+            seen = image if own == visible else image[:, [0, *(1 + visible.index(place) for place in own)]]
+            found.append(self.members[number](seen, reconstruction))
+        return found[0] if len(found) == 1 else _mean_logits(torch.stack(found))
 
 
-def _part(bundle: Bundle, segmenter: Segmenter, number: int) -> Bundle:
-    """Return network `number` (0 = the first) alone, with its own training summary."""
-    config = segmenter.config
-    own = (config.model_copy(update={"others": ()}), *config.others)[number].model_copy(update={"contrasts": ()})
-    inside = f"others.{number - 1}." if number else ""
-    weights = {name.removeprefix(inside): w for name, w in segmenter.state_dict().items() if name.startswith(inside)}
-    alone = Segmenter(own)
-    alone.load_state_dict({name: weight for name, weight in weights.items() if not name.startswith("others.")})
-    alone.eval().requires_grad_(False)
-    told = {}
-    for key, summary in bundle.training.items():
-        stage, whose = stage_of(key)
-        # What came after the joining has no number; whom it saw, any of the networks may have seen.
-        of_all = stage == key and stage not in _OF_FIRST
-        if of_all or whose == number + 1:
-            told[stage] = summary
-    model = bundle.config.model_copy(update={"segmenter": own})
-    return replace(bundle, config=model, segmenter=alone, training=told, calibration={}, about=None, sha256="")
+AnySegmenter = Segmenter | Ensemble
+"""One network, or several."""
+
+
+def _mean_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits of the mean of the probabilities of several logits `(networks, …)`."""
+    each = logits.float()
+    yes, no = (torch.logsumexp(F.logsigmoid(sign * each), dim=0) for sign in (1, -1))
+    return yes - no
+
+
+def present_weight_names(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights of a model or a checkpoint under the names that they have in this version.
+
+    Until version 0.2 the first network of several contained the others, and the heads at coarser levels were `aside`.
+    """
+    joined = next((found[1] for name in weights if (found := _FORMER_MEMBER.match(name))), None)
+    result = {}
+    for name, weight in weights.items():
+        if joined is not None and name.startswith(joined):
+            own = _FORMER_MEMBER.match(name)
+            number, inside = (int(own[2]) + 1, name[own.end() :]) if own else (0, name[len(joined) :])
+            name = f"{joined}members.{number}.{inside}"
+        name = re.sub(r"(^|\.)aside\.", r"\1auxiliary_heads.", name)
+        result[re.sub(r"^segmenter\.encoder\.", "segmenter.encoders.0.", name)] = weight  # version 0.1
+    return result

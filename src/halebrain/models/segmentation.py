@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import GrowingConfig
-from halebrain.core.modality import networks_asked
 from halebrain.core.similarity import ssim_map
 
 Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
@@ -31,6 +30,7 @@ VARIANTS: dict[str, tuple[tuple[Stream, ...], bool]] = {
 """The paper's four: what the segmenter sees, and whether its probability is fused with the residual map."""
 
 
+_INPUTS: dict[str, tuple[Stream, ...]] = {"pair": ("residual", "image"), "image": ("image",)}
 _STEM = "encoders.0.0.0.weight"
 """What sees the views, `(out, views × folded, 3, 3)`, views in the order in which they are stacked."""
 
@@ -49,15 +49,11 @@ class SegmenterConfig(GrowingConfig):
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
         neighbours: Slices of the scan that the network sees beside the one it delineates, as further channels: places
             from it among the slices with brain, −1 = the next one below (not in the paper). Only with "early".
-        others: Further networks, trained apart, whose probabilities are averaged with this one's (not in the paper);
-            `halebrain models join` makes such a segmenter.
-        contrasts: The contrasts that this one of several networks is used for, as BIDS suffixes; () = every contrast
-            without its own network.
         prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by marking
             half of the brain needs hundreds of steps to unlearn it (Lin et al. 2017, section 4.1).
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"neighbours", "others", "contrasts", "prior"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"neighbours", "prior"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
@@ -65,10 +61,22 @@ class SegmenterConfig(GrowingConfig):
     streams: tuple[Stream, ...] = ("residual", "image")
     encoder: Literal["shared", "separate", "early"] = "shared"
     neighbours: tuple[int, ...] = ()
-    others: tuple["SegmenterConfig", ...] = ()
-    contrasts: tuple[str, ...] = ()
     deep_supervision: bool = False
     prior: float = Field(default=0.5, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_forms(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        settings = dict(raw)
+        if settings.get("inputs") in _INPUTS:  # version 0.1
+            settings["streams"] = _INPUTS[settings.pop("inputs")]
+        if settings.pop("others", None):
+            raise ValueError("others: a run trains one network; halebrain models join makes one model of several")
+        if "contrasts" not in cls.model_fields:  # of one network alone they have no effect
+            settings.pop("contrasts", None)
+        return settings
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that groups divide the widths, that there is something to see, and which slices beside it."""
@@ -84,13 +92,7 @@ class SegmenterConfig(GrowingConfig):
     @property
     def needs_reconstruction(self) -> bool:
         """Whether any stream depends on the reconstruction."""
-        return self.streams != ("image",) or any(other.needs_reconstruction for other in self.others)
-
-    @property
-    def shown(self) -> tuple[int, ...]:
-        """The neighbouring slices that any of the networks uses, each once: the channels after each slice."""
-        every = (*self.neighbours, *(place for other in self.others for place in other.shown))
-        return tuple(dict.fromkeys(every))
+        return self.streams != ("image",)
 
     def inputs_fit(self, further: "SegmenterConfig") -> bool:
         """Return whether a network that goes on from this one's weights would see the same inputs in the same places.
@@ -100,33 +102,19 @@ class SegmenterConfig(GrowingConfig):
         """
         return self.streams == further.streams and self.neighbours in ((), further.neighbours)
 
-    @property
-    def neighbours_each(self) -> tuple[tuple[int, ...], ...]:
-        """The neighbouring slices that each network uses, this one first."""
-        return (self.neighbours, *(other.neighbours for other in self.others))
-
-    @property
-    def contrasts_each(self) -> tuple[tuple[str, ...], ...]:
-        """The contrasts of each network, this one first; () where no network has its own."""
-        each = (self.contrasts, *(other.contrasts for other in self.others))
-        return each if self.others and any(each) else ()
-
-    def asked(self, modality: str | None) -> tuple[int, ...]:
-        """Return which of the networks are used for a contrast, 0 = this one: `networks_asked`.
-
-        Args:
-            modality: Its BIDS suffix ("T2w"); `None` = not known.
-        """
-        each = self.contrasts_each or ((),) * (1 + len(self.others))
-        return networks_asked(each, modality)
-
 
 class Segmenter(nn.Module):
     """Delineates what deviates: `(image, reconstruction) -> logits`."""
 
+    configs: tuple[SegmenterConfig, ...]
+    """Of each network; an ensemble has several."""
+    contrasts_each: tuple[tuple[str, ...], ...] = ()
+    """The contrasts of each network; () = one for all."""
+
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         self.config = config
+        self.configs = (config,)
         widths, groups, folded = config.channels, config.norm_groups, config.patch**2
         streams, early = len(config.streams), config.encoder == "early"
         # How many sets of features there are, side by side; the decoder is as many times as wide.
@@ -135,18 +123,27 @@ class Segmenter(nn.Module):
         # Differs from paper: there each slice stands alone.
         seen = folded * (streams + len(config.neighbours)) if early else folded
         self.encoders = nn.ModuleList(_encoder(seen, widths, groups) for _ in range(encoders))
-        self.ascents, self.decoder, self.aside = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.ascents, self.decoder, self.auxiliary_heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         width = count * widths[-1]
         for level, out in reversed(list(enumerate(widths[:-1]))):
             self.ascents.append(nn.ConvTranspose2d(width, count * out, 2, 2))
             self.decoder.append(_double_conv(2 * count * out, count * out, groups))
             width = count * out
             if config.deep_supervision and level > 0:
-                self.aside.append(nn.Conv2d(width, folded, 1))
+                self.auxiliary_heads.append(nn.Conv2d(width, folded, 1))
         self.head = nn.Conv2d(width, folded, 1)
-        self.others = nn.ModuleList(Segmenter(other) for other in config.others)
         if config.prior != 0.5:  # at one half the bias stays as torch draws it, so earlier runs are unchanged
             nn.init.constant_(self.head.bias, math.log(config.prior / (1 - config.prior)))  # type: ignore[arg-type]
+
+    @property
+    def visible_neighbours(self) -> tuple[int, ...]:
+        """The neighbouring slices that the network sees: the channels after each slice."""
+        return self.config.neighbours
+
+    @property
+    def needs_reconstruction(self) -> bool:
+        """Whether anything that it sees depends on the reconstruction."""
+        return self.config.needs_reconstruction
 
     def forward(
         self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
@@ -154,50 +151,17 @@ class Segmenter(nn.Module):
         """Return logits `(b, 1, h, w)`, higher = more anomalous.
 
         Args:
-            image: Slices in [0, 1] and after each its neighbours as `shown` has them, `(b, 1 + shown, h, w)`; h and w
-                must divide by `patch × 2^(levels − 1)`.
+            image: Slices in [0, 1] and after each its neighbours, `(b, 1 + visible_neighbours, h, w)`; h and w must
+                divide by `patch × 2^(levels − 1)`.
             reconstruction: Pseudo-healthy slices in [0, 1], `(b, 1, h, w)`.
-            modality: The contrast of all slices, or of each; it matters if networks have their own contrasts.
+            modality: The contrast of all slices, or of each; without effect on one network.
         """
         return self.all_logits(image, reconstruction, modality)[0]
 
     def all_logits(
         self, image: torch.Tensor, reconstruction: torch.Tensor, modality: Modality | None = None
     ) -> list[torch.Tensor]:
-        """Return the logits, and with deep supervision those of each coarser level, from fine to coarse.
-
-        Several networks give those of the mean probability of the ones that are asked, and no coarser ones.
-        """
-        if not self.others:
-            return self._own_logits(image, reconstruction)
-        if modality is None or isinstance(modality, str):
-            return [self._asked_logits(image, reconstruction, self.config.asked(modality))]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for row, name in enumerate(modality):
-            groups.setdefault(self.config.asked(name), []).append(row)
-        parts = [self._asked_logits(image[rows], reconstruction[rows], asked) for asked, rows in groups.items()]
-        places = torch.tensor([row for rows in groups.values() for row in rows], device=image.device)
-        return [torch.cat(parts)[places.argsort()]]
-
-    def _asked_logits(self, image: torch.Tensor, reconstruction: torch.Tensor, asked: tuple[int, ...]) -> torch.Tensor:
-        """Return the logits of the mean probability of the networks `asked`, 0 = this one."""
-        found = []
-        for number in asked:
-            if number == 0:
-                found += self._own_logits(self._seen_by(self.config.neighbours, image), reconstruction)[:1]
-            else:
-                config = self.config.others[number - 1]
-                found.append(self.others[number - 1](self._seen_by(config.shown, image), reconstruction))
-        return found[0] if len(found) == 1 else _mean_logits(torch.stack(found))
-
-    def _seen_by(self, neighbours: tuple[int, ...], image: torch.Tensor) -> torch.Tensor:
-        """Return the slices and those of their neighbours that one of the networks uses."""
-        shown = self.config.shown
-        if neighbours == shown:
-            return image
-        return image[:, [0, *(1 + shown.index(place) for place in neighbours)]]
-
-    def _own_logits(self, image: torch.Tensor, reconstruction: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits, and with deep supervision those of each coarser level, from fine to coarse."""
         views = [_view(name, image[:, :1], reconstruction) for name in self.config.streams]
         if self.config.neighbours:
             views.append(image[:, 1:])
@@ -205,8 +169,8 @@ class Segmenter(nn.Module):
         x, found = skips.pop(), []
         for number, (ascent, block) in enumerate(zip(self.ascents, self.decoder, strict=True)):
             x = block(torch.cat([ascent(x), skips.pop()], dim=1))
-            if number < len(self.aside):
-                found.append(F.pixel_shuffle(self.aside[number](x), self.config.patch))
+            if number < len(self.auxiliary_heads):
+                found.append(F.pixel_shuffle(self.auxiliary_heads[number](x), self.config.patch))
         return [F.pixel_shuffle(self.head(x), self.config.patch), *reversed(found)]
 
     def _encode(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -254,13 +218,6 @@ def with_neighbours(slices: torch.Tensor, neighbours: Sequence[int]) -> torch.Te
         moved[low:high] = slices[low + place : high + place]
         found.append(moved)
     return torch.cat(found, dim=1)
-
-
-def _mean_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Return the logits of the mean of the probabilities of several logits `(networks, …)`."""
-    each = logits.float()
-    yes, no = (torch.logsumexp(F.logsigmoid(sign * each), dim=0) for sign in (1, -1))
-    return yes - no
 
 
 def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:

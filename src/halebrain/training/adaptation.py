@@ -11,7 +11,7 @@ from pydantic import Field
 from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.warp import PairAugmentationConfig
-from halebrain.models.segmentation import Segmenter
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.training.loop import Weights, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
@@ -83,7 +83,9 @@ class TuningConfig(Config):
         return {"annotated": size - rehearsed - synthetic, "synthetic": synthetic, "rehearsed": rehearsed}
 
 
-def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int) -> PairStage:
+def adaptation_stage(
+    segmenter: AnySegmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int
+) -> PairStage:
     """Return the stage that fine-tunes.
 
     Args:
@@ -103,7 +105,7 @@ def adaptation_stage(segmenter: Segmenter, stores: dict[str, PairStore], config:
 
 
 def fine_tune(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     stores: dict[str, PairStore],
     config: TuningConfig,
     folder: Path,

@@ -59,7 +59,7 @@ class JointTraining(Config):
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that the reconstructor is of the right kind, and that the segmenter sees single slices."""
-        if self.segmenter.shown:
+        if self.segmenter.neighbours:
             raise ValueError("a joint run supports no neighbouring slices")
         if not RECONSTRUCTORS.get(self.reconstructor.name).needs_corruption:
             raise ValueError(f"reconstructor '{self.reconstructor.name}' does not learn to undo anomalies")

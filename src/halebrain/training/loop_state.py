@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from halebrain.core.errors import ConfigError
 from halebrain.core.files import atomic_path
 from halebrain.io.tables import read_table
+from halebrain.models.ensemble import present_weight_names
 from halebrain.training.loop_config import LoopConfig
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -81,12 +82,12 @@ class Run:
                 where=self.path,
                 remedy="restore them, choose another folder, or start again with --overwrite",
             )
-        self.trained.load_state_dict(state["trained"])
-        self.average.load_state_dict(state["average"])
+        self.trained.load_state_dict(present_weight_names(state["trained"]))
+        self.average.load_state_dict(present_weight_names(state["average"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.best_step = state["step"], state["best_step"]
-        self.best_loss, self.best_weights = state["best_loss"], state["best_weights"]
+        self.best_loss, self.best_weights = state["best_loss"], present_weight_names(state["best_weights"])
         self.seconds = _stopwatch(state["seconds"])
 
     def save(self) -> None:

@@ -99,8 +99,8 @@ class _Recipe:
         made: list[Any] = [self.stage1.sha256, self.fabric.strategy.precision.precision, self.seed, self.each]
         made += [self.config.segmenter.needs_reconstruction, self.lesion_fraction]
         made += [self.augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
-        if self.config.segmenter.shown:
-            made += [list(self.config.segmenter.shown), through_plane.DRAWS]
+        if self.config.segmenter.neighbours:
+            made += [list(self.config.segmenter.neighbours), through_plane.DRAWS]
         if self.source == "synthetic":
             made += [self.config.anomaly.model_dump(mode="json")]
         return json_sha256(with_former_keys(made))[:16]

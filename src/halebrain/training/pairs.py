@@ -22,8 +22,8 @@ from halebrain.data.augment import augment, flip
 from halebrain.data.slices import SliceBatch, SliceStore
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift, warp
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction import Reconstructor
-from halebrain.models.segmentation import Segmenter
 from halebrain.training.loop import Stage
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
@@ -222,7 +222,7 @@ class PairStage(Stage):
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: AnySegmenter,
         draws: Mapping[str, Sequence[PairDraw]],
         augmentation: PairAugmentationConfig,
         loss: LossConfig,

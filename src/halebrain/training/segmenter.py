@@ -17,7 +17,8 @@ from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.bundle_files import About
-from halebrain.models.ensemble import SHARED, part_for
+from halebrain.models.ensemble import Ensemble
+from halebrain.models.joining import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
@@ -54,7 +55,7 @@ class SegmenterStage(Stage):
             }
             for split in ("train", "val")
         }
-        anomaly, shown = build_anomaly(config.anomaly), config.segmenter.shown
+        anomaly, shown = build_anomaly(config.anomaly), config.segmenter.neighbours
         self.draw = LesionDraw(samplers, anomaly, config.augmentation, shown, config.seed)
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
@@ -109,7 +110,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
     others = [stage1.sha256, *([DRAWS] if config.pairs is None else [])] + ([] if before is None else [before.sha256])
-    others += [through_plane.DRAWS] if config.segmenter.shown else []
+    others += [through_plane.DRAWS] if config.segmenter.neighbours else []
     identity = run_identity(known, used, *others)
     result = train(
         stage,
@@ -156,6 +157,7 @@ def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
     segmenter = Segmenter(config.segmenter)
     if before is not None:
         known = before.segmenter
+        assert not isinstance(known, Ensemble)  # `part_for` returns one network
         try:
             fits = known is not None and known.config.inputs_fit(config.segmenter)
             segmenter.load_state_dict(weights_for(segmenter, known) if known is not None and fits else {})
@@ -227,5 +229,5 @@ def _open(
         with_levels=levels,
         workers=config.data.workers,
     )
-    store = replace(store, neighbours=config.segmenter.shown)
+    store = replace(store, neighbours=config.segmenter.neighbours)
     return weigh(store, config.data) if split == "train" else store
