@@ -42,7 +42,7 @@ def gather(kind, place, folder):
 def test_a_label_map_becomes_the_tissues_that_it_names(tmp_path):
     template_labels(tmp_path / "maps", extra=507)
     (name,) = gather("labels", tmp_path / "maps", tmp_path / "kept")
-    tissues, truth = load_base(tmp_path / "kept", name).tissues, template_tissues(SHAPE, SPACING)
+    tissues, truth = load_base(tmp_path / "kept", name), template_tissues(SHAPE, SPACING)
     inside = tissues.sum(axis=0) > 0.5
     np.testing.assert_allclose(tissues.sum(axis=0)[inside], 1, atol=2e-3)
     for tissue in (WM, GM, VENTRICLE):

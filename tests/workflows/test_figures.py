@@ -1,6 +1,7 @@
 """The figures of the demo with the bundled model: a change of the code that is no change of the method leaves them.
 
-A new model, or a new virtual patient, changes them for a reason: `python tests/workflows/test_figures.py` writes them again.
+A new model, or a new virtual patient, changes them for a reason: `python tests/workflows/test_figures.py` writes them
+again.
 """
 
 import json

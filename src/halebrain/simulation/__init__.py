@@ -3,9 +3,9 @@
 One file and one line here for each source of anatomies and each group of diseases.
 """
 
-from halebrain.simulation import diseases, masses
+from halebrain.simulation import diseases
 from halebrain.simulation.anatomy_labels import LabelAnatomies
 from halebrain.simulation.anatomy_source import ANATOMY_SOURCES
 from halebrain.simulation.anatomy_t1 import T1Anatomies
 
-__all__ = ["ANATOMY_SOURCES", "LabelAnatomies", "T1Anatomies", "diseases", "masses"]
+__all__ = ["ANATOMY_SOURCES", "LabelAnatomies", "T1Anatomies", "diseases"]

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 
@@ -86,6 +85,19 @@ class Anatomy:
         """Voxel size."""
         return self.grid.spacing_mm[0]
 
+    @property
+    def shape(self) -> Shape:
+        """Voxels along each axis."""
+        return self.grid.shape
+
+    def positions_mm(self) -> torch.Tensor:
+        """Return the world coordinates of every voxel, `(3, i, j, k)`."""
+        return coordinates_mm(self.shape, torch.from_numpy(self.grid.affine).float())
+
+    def noise(self, wavelength_mm: float, seed: int) -> torch.Tensor:
+        """Return a random field on the grid of zero mean and unit variance; see `smooth_noise`."""
+        return smooth_noise(self.shape, wavelength_mm=wavelength_mm, spacing_mm=self.spacing_mm, seed=seed)
+
 
 def sample_anatomy(generator: torch.Generator, *, age_range: tuple[float, float] = (20, 85)) -> AnatomyParams:
     """Draw a brain; ventricles and sulci widen with age, with spread between people."""
@@ -115,7 +127,10 @@ def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float, bas
         spacing_mm: Its voxel size.
         base: Tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, with new folds.
     """
-    atlas = _load_atlas(shape, spacing_mm) if base is None else _atlas_of(base, working_grid(shape, spacing_mm))
+    if base is None:
+        atlas = _load_atlas(shape, spacing_mm)
+    else:
+        atlas = _atlas_of(base, base.sum(axis=0), base[VENTRICLE] > 0.5, working_grid(shape, spacing_mm))
     displacement = _displacement(params, atlas, shape, spacing_mm)
     channels = torch.cat([atlas.tissues, atlas.brain[None], atlas.ventricle_distance_mm[None]])
     warped = sample(channels, displacement, spacing_mm)
@@ -129,10 +144,9 @@ def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float, bas
     return Anatomy(tissues, brain_mask, warped[6].clamp_min(0), depth, atlas.grid)
 
 
-def template_tissues(shape: Shape, spacing_mm: float) -> npt.NDArray[np.float32]:
+def template_tissues(shape: Shape, spacing_mm: float) -> FloatArray:
     """Return the template's tissue fractions on a working grid, `(5, i, j, k)` in the order of `TISSUES`."""
-    tissues: npt.NDArray[np.float32] = _load_atlas(shape, spacing_mm).tissues.numpy()
-    return tissues
+    return _load_atlas(shape, spacing_mm).tissues.numpy()
 
 
 def move_anatomy(anatomy: Anatomy, displacement_mm: torch.Tensor) -> Anatomy:
@@ -195,11 +209,11 @@ def _fold(
 
 @dataclass(frozen=True)
 class _Atlas:
+    grid: Grid
     tissues: torch.Tensor
     brain: torch.Tensor
     ventricle_distance_mm: torch.Tensor
     ventricle_gradient: torch.Tensor
-    grid: Grid
 
 
 @lru_cache(maxsize=2)
@@ -209,7 +223,7 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
 
     grid = working_grid(shape, spacing_mm)
 
-    def load(image: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def load(image: object) -> FloatArray:
         data = np.asarray(image.get_fdata(), dtype=np.float32)  # type: ignore[attr-defined]
         source = Grid(data.shape, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
         return resample(data, source, grid)
@@ -221,53 +235,39 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
     x, y, z = (axis.numpy() for axis in coordinates_mm(shape, torch.from_numpy(grid.affine).float()))
     # Boxes in template space, mm: the ventricles with the third, and the basal ganglia with the thalami.
     near_ventricles = (np.abs(x) < 40) & (y > -58) & (y < 38) & (z > -14) & (z < 34)
-    ventricles = _connected((csf > 0.5) & near_ventricles & _deep(inside, spacing_mm), (x, y, z))
+    depth = ndimage.distance_transform_edt(inside, sampling=spacing_mm)
+    ventricles = _connected((csf > 0.5) & near_ventricles & (depth > 20), (x, y, z))
     soft = np.clip(ndimage.gaussian_filter(ventricles.astype(np.float32), 2.0 / spacing_mm) * 3, 0, 1)
     nuclei = (np.abs(x) < 36) & (y > -36) & (y < 24) & (z > -12) & (z < 20)
     central = ndimage.gaussian_filter(nuclei.astype(np.float32), 4.0 / spacing_mm)
-    central = central * np.clip((ndimage.distance_transform_edt(inside, sampling=spacing_mm) - 22) / 6, 0, 1)
+    central = central * np.clip((depth - 22) / 6, 0, 1)
     tissues = np.stack([wm, gm * (1 - central), gm * central, csf * (1 - soft), csf * soft])
     tissues = tissues / np.maximum(tissues.sum(axis=0), 1e-3)
-    signed, gradient = _distance_to(ventricles, spacing_mm)
-    tensors = [torch.from_numpy(a.astype(np.float32)) for a in (tissues, brain, signed, gradient)]
-    return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
+    return _atlas_of(tissues, brain, ventricles, grid)
 
 
-def _distance_to(mask: MaskArray, spacing_mm: float) -> tuple[FloatArray, FloatArray]:
-    """Return the signed distance to the border of a mask in mm, negative inside, and its gradient of length 1."""
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    signed = ndimage.gaussian_filter(outside - ndimage.distance_transform_edt(mask, sampling=spacing_mm), 1.0)
-    gradient = np.stack(np.gradient(signed, spacing_mm))
-    return signed, gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+def _atlas_of(tissues: FloatArray, brain: FloatArray, ventricles: MaskArray, grid: Grid) -> _Atlas:
+    """Return what the deformation of a brain needs: its tissues, and how far the ventricles are and in which direction.
 
-
-def _atlas_of(tissues: FloatArray, grid: Grid) -> _Atlas:
-    """Return what the deformation of a brain needs, of one that is given by its tissues."""
-    ventricles = tissues[VENTRICLE] > 0.5
-    spacing_mm = grid.spacing_mm[0]
-    signed, gradient = _distance_to(ventricles, spacing_mm)
-    arrays = (tissues, tissues.sum(axis=0), signed, gradient)
-    tensors = [torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays]
-    return _Atlas(tensors[0], tensors[1], tensors[2], tensors[3], grid)
-
-
-def _deep(
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], spacing_mm: float
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    deep: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
-        ndimage.distance_transform_edt(inside, sampling=spacing_mm) > 20
+    The distance is negative inside; its gradient has length 1.
+    """
+    outside, inside = (
+        ndimage.distance_transform_edt(mask, sampling=grid.spacing_mm[0]) for mask in (~ventricles, ventricles)
     )
-    return deep
+    signed = ndimage.gaussian_filter(outside - inside, 1.0)
+    gradient = np.stack(np.gradient(signed, grid.spacing_mm[0]))
+    gradient = gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-3)
+    arrays = (tissues, brain, signed, gradient)
+    return _Atlas(grid, *(torch.from_numpy(np.asarray(array, dtype=np.float32)) for array in arrays))
 
 
 def _connected(
-    candidate: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    position: tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    candidate: MaskArray,
+    position: tuple[FloatArray, ...],
+) -> MaskArray:
     """Return the components of `candidate` that reach the bodies of the lateral ventricles."""
     x, y, z = position
     labels, _ = ndimage.label(candidate)
     seed_box = (np.abs(x) < 22) & (np.abs(y) < 22) & (z > 8) & (z < 26)
     kept = np.unique(labels[seed_box & candidate])
-    connected: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = np.isin(labels, kept[kept > 0])
-    return connected
+    return np.isin(labels, kept[kept > 0])

@@ -14,6 +14,7 @@ from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.io.discovery import scans_in
 from halebrain.io.manifest import Manifest
 from halebrain.io.masks import look_at_values
+from halebrain.io.tree import label
 from halebrain.io.volume import read_array, stem_of
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.registration import register_to_template
@@ -46,7 +47,7 @@ class LabelAnatomies(AnatomySource):
         if isinstance(place, Manifest) or not place.is_dir():
             where = place.source if isinstance(place, Manifest) else place
             raise MissingInputError("label maps must be in a folder", where=where, remedy="check the path given")
-        found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans_in(place, masks=True)]
+        found = [(label(stem_of(path)), path) for path in scans_in(place, masks=True)]
         if not found:
             raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")
         return found

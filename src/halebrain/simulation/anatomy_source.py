@@ -6,7 +6,6 @@ moderate deformations, and needs no invented folds, since real ones are there.
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,6 @@ from halebrain.io.manifest import Manifest
 from halebrain.simulation.fields import Shape
 
 _LEAST_BRAIN_ML = 600.0
-
-
-@dataclass(frozen=True)
-class BaseAnatomy:
-    """One brain to make others of.
-
-    Args:
-        name: Its name.
-        tissues: Fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`, summing to 1 in the brain and 0 outside.
-    """
-
-    name: str
-    tissues: FloatArray
 
 
 class AnatomySource(ABC):
@@ -83,7 +69,7 @@ def gather_anatomies(
         label, path = found
         mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         name = f"{kind}-{label}-{mark}"
-        kept = base_path(folder, name)
+        kept = folder / f"{name}.npz"
         if not kept.exists():
             tissues = source.read(path, shape=shape, spacing_mm=spacing_mm)
             _check(tissues, path, spacing_mm)
@@ -102,22 +88,17 @@ def gather_anatomies(
     return tuple(sorted(names))
 
 
-def base_path(folder: Path, name: str) -> Path:
-    """Return where a gathered anatomy lies."""
-    return folder / f"{name}.npz"
-
-
-def load_base(folder: Path, name: str) -> BaseAnatomy:
-    """Read an anatomy that was gathered.
+def load_base(folder: Path, name: str) -> FloatArray:
+    """Return the tissue fractions of an anatomy that was gathered, `(5, i, j, k)` in the order of `anatomy.TISSUES`.
 
     Raises:
         MissingInputError: It is gone.
     """
-    path = base_path(folder, name)
+    path = folder / f"{name}.npz"
     if not path.is_file():
         raise MissingInputError("an anatomy of the cohort must exist", where=path, remedy="make the cohort again")
     with np.load(path) as stored:
-        return BaseAnatomy(name, stored["tissues"].astype(np.float32))
+        return np.asarray(stored["tissues"], dtype=np.float32)
 
 
 def _check(tissues: FloatArray, path: Path, spacing_mm: float) -> None:

@@ -1,7 +1,6 @@
 """Anatomies from real healthy T1 brains, segmented into tissues: real cortex, ventricles and atrophy."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
@@ -9,7 +8,7 @@ from halebrain.core.modality import guess_modality
 from halebrain.core.types import FloatArray
 from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest
-from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.io.tree import label, summed_left_out
 from halebrain.io.volume import read_volume, stem_of
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.simulation.anatomy import template_tissues
@@ -33,7 +32,7 @@ class T1Anatomies(AnatomySource):
                 for row in table
                 if row.modality == "T1w" and row.split in (None, "train") and row.pathology in (None, "healthy")
             ]
-            found = [("".join(filter(str.isalnum, row.scan_id)), row.image) for row in rows]
+            found = [(label(row.scan_id), row.image) for row in rows]
         elif is_bids(place):
             raise UsageError(
                 "the T1 scans of a BIDS data set come as a manifest, which says who is healthy",
@@ -42,9 +41,10 @@ class T1Anatomies(AnatomySource):
             )
         elif place.is_dir():
             found_in = scans_in(place)
-            _warn(found_in.left_out)
+            if line := summed_left_out(found_in.left_out):
+                _log.warning(line)
             scans = [path for path in found_in if guess_modality(stem_of(path)) in (None, "T1w")]
-            found = [("".join(filter(str.isalnum, stem_of(path))), path) for path in scans]
+            found = [(label(stem_of(path)), path) for path in scans]
         else:
             raise MissingInputError(
                 "T1 scans must be in a manifest or a folder", where=place, remedy="check the path given"
@@ -73,8 +73,3 @@ class T1Anatomies(AnatomySource):
             return segment_t1(scan.image, scan.brain_mask, atlas, spacing_mm=spacing_mm).tissues
         except DataError as error:
             raise DataError(error.rule, received=error.received, where=path, remedy=error.remedy) from error
-
-
-def _warn(left_out: Iterable[LeftOut]) -> None:
-    if line := summed_left_out(left_out):
-        _log.warning(line)

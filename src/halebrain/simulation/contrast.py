@@ -4,19 +4,17 @@ import torch
 
 from halebrain.simulation.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM, Anatomy
 from halebrain.simulation.contrast_params import ContrastParams
-from halebrain.simulation.fields import smooth_noise
 from halebrain.simulation.nuisance import add_nuisances
 
 
 def render(anatomy: Anatomy, params: ContrastParams) -> torch.Tensor:
     """Return the ideal image `(i, j, k)`, about [0, 1.2], 0 outside the brain; pure."""
-    shape, spacing = _shape(anatomy), anatomy.spacing_mm
 
     def field(number: int, wavelength_mm: float) -> torch.Tensor:
-        return smooth_noise(shape, wavelength_mm=wavelength_mm, spacing_mm=spacing, seed=params.seed + number)
+        return anatomy.noise(wavelength_mm, params.seed + number)
 
-    y = torch.linspace(-1, 1, shape[1])[None, :, None]
-    image = torch.zeros(shape)
+    y = torch.linspace(-1, 1, anatomy.shape[1])[None, :, None]
+    image = torch.zeros(anatomy.shape)
     for tissue in range(len(TISSUES)):
         grain = params.unevenness * (0.5 * field(tissue, 30) + 0.8 * field(10 + tissue, 5))
         value = params.means[tissue] * (1 + grain)
@@ -46,8 +44,3 @@ def _vessels(anatomy: Anatomy, params: ContrastParams, field: torch.Tensor, othe
     csf_contrast = params.means[GM] - params.means[CSF]
     in_depth = ((other - 2.2) * 2).clamp(0, 1) * (anatomy.tissues[DEEP] + 0.3 * anatomy.tissues[WM])
     return params.vessel * (0.8 * csf_contrast * in_csf + 0.35 * (params.means[CSF] - 0.5 * brightest) * in_depth)
-
-
-def _shape(anatomy: Anatomy) -> tuple[int, int, int]:
-    i, j, k = anatomy.brain_mask.shape
-    return i, j, k

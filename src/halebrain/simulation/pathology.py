@@ -15,7 +15,7 @@ from halebrain.core.registry import Registry
 from halebrain.preprocessing.geometry import Grid
 from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM, Anatomy
 from halebrain.simulation.contrast_params import ContrastParams
-from halebrain.simulation.fields import coordinates_mm, smooth_noise
+from halebrain.simulation.fields import smooth_noise
 
 
 class PartParams(Config):
@@ -100,7 +100,7 @@ def sample_lesions(pathology: str, anatomy: Anatomy, generator: torch.Generator)
     sampler = PATHOLOGIES.get(pathology)
     for _ in range(20):
         params = sampler(anatomy, generator)
-        if float(lesion_mask(build_lesions(anatomy, params), _shape(anatomy)).sum()) * anatomy.spacing_mm**3 >= 300:
+        if float(lesion_mask(build_lesions(anatomy, params), anatomy.shape).sum()) * anatomy.spacing_mm**3 >= 300:
             return params
     raise RuntimeError(f"the simulator '{pathology}' drew no visible lesion in 20 tries")
 
@@ -157,7 +157,7 @@ def push_field(params: LesionParams, anatomy: Anatomy) -> torch.Tensor | None:
     """Return the displacement `(3, i, j, k)` in mm at which a pushed brain is read, or `None` without mass effect."""
     if params.push_mm == 0:
         return None
-    offset = _positions(anatomy) - torch.tensor(params.push_centre_mm)[:, None, None, None]
+    offset = anatomy.positions_mm() - torch.tensor(params.push_centre_mm)[:, None, None, None]
     distance = offset.norm(dim=0).clamp_min(1e-3)
     # Largest at the tumour's edge, fading with distance and at the skull, which does not move.
     strength = (distance / params.push_reach_mm) * torch.exp(0.5 - 0.5 * (distance / params.push_reach_mm) ** 2)
@@ -168,7 +168,7 @@ def push_field(params: LesionParams, anatomy: Anatomy) -> torch.Tensor | None:
 
 def _blob(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
     """Return an irregular ellipsoid, turned along the line to the midline as perivenular lesions are."""
-    offset = _positions(anatomy) - torch.tensor(p.centre_mm)[:, None, None, None]
+    offset = anatomy.positions_mm() - torch.tensor(p.centre_mm)[:, None, None, None]
     radii = torch.tensor(p.radii_mm)[:, None, None, None]
     radius = float(torch.tensor(p.radii_mm).mean())
     reach = (offset / radii).norm(dim=0)
@@ -178,7 +178,7 @@ def _blob(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
 
 def _cap(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
     """Return a band along the ventricle walls, `radii_mm[0]` wide, strongest around its centre."""
-    offset = _positions(anatomy) - torch.tensor(p.centre_mm)[:, None, None, None]
+    offset = anatomy.positions_mm() - torch.tensor(p.centre_mm)[:, None, None, None]
     here = torch.exp(-0.5 * (offset.norm(dim=0) / p.radii_mm[1]) ** 2)
     width = p.radii_mm[0] * here + _border(anatomy, p, p.radii_mm[0])
     extent = torch.sigmoid((width - anatomy.ventricle_distance_mm) / p.softness_mm)
@@ -187,7 +187,7 @@ def _cap(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
 
 def _territory(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
     """Return a wedge: an irregular ellipsoid of one hemisphere that widens towards the surface, CSF spared."""
-    position = _positions(anatomy)
+    position = anatomy.positions_mm()
     offset = position - torch.tensor(p.centre_mm)[:, None, None, None]
     radii = torch.tensor(p.radii_mm)[:, None, None, None]
     radius = float(torch.tensor(p.radii_mm).mean())
@@ -208,9 +208,7 @@ _EXTENTS: dict[str, Callable[[Anatomy, PartParams], torch.Tensor]] = {
 
 
 def _border(anatomy: Anatomy, p: PartParams, radius: float) -> torch.Tensor:
-    shape, spacing = _shape(anatomy), anatomy.spacing_mm
-    coarse = smooth_noise(shape, wavelength_mm=max(6.0, 1.2 * radius), spacing_mm=spacing, seed=p.seed)
-    fine = smooth_noise(shape, wavelength_mm=max(4.0, 0.5 * radius), spacing_mm=spacing, seed=p.seed + 1)
+    coarse, fine = anatomy.noise(max(6.0, 1.2 * radius), p.seed), anatomy.noise(max(4.0, 0.5 * radius), p.seed + 1)
     return p.irregularity * radius * (0.7 * coarse + 0.4 * fine)
 
 
@@ -250,21 +248,12 @@ def _crop(anatomy: Anatomy, box: Box) -> Anatomy:
     )
 
 
-def _positions(anatomy: Anatomy) -> torch.Tensor:
-    return coordinates_mm(_shape(anatomy), torch.from_numpy(anatomy.grid.affine).float())
-
-
-def _shape(anatomy: Anatomy) -> tuple[int, int, int]:
-    i, j, k = anatomy.brain_mask.shape
-    return i, j, k
-
-
 def pick_point(weight: torch.Tensor, anatomy: Anatomy, generator: torch.Generator) -> tuple[float, float, float]:
     """Return the world coordinates in mm of a voxel drawn with probability proportional to `weight`."""
     cumulative = weight.clamp_min(0).flatten().double().cumsum(0)
     target = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
     index = int(torch.searchsorted(cumulative, target).clamp_max(weight.numel() - 1))
-    x, y, z = (float(v) for v in _positions(anatomy).flatten(1)[:, index])
+    x, y, z = (float(v) for v in anatomy.positions_mm().flatten(1)[:, index])
     return x, y, z
 
 

@@ -5,9 +5,8 @@ from scipy import ndimage
 
 from halebrain.core.config import Config
 from halebrain.core.mask import largest_component
-from halebrain.core.random import make_generator
+from halebrain.core.random import derive_seed
 from halebrain.simulation.anatomy import Anatomy
-from halebrain.simulation.fields import coordinates_mm, smooth_noise
 
 _MOST_ML, _STEP_MM = 2400.0, 0.5
 """Larger masks, such as wide ones of large heads, are tightened: the readers accept at most 2500 ml."""
@@ -53,8 +52,7 @@ def stripped_mask(anatomy: Anatomy, params: StrippingParams) -> torch.Tensor:
     height = torch.from_numpy(outside).float() - anatomy.surface_distance_mm
     limit = params.offset_mm + params.roughness_mm * _field(anatomy, params, 0, 35)
     limit = limit + 0.5 * params.roughness_mm * _field(anatomy, params, 1, 12)
-    i, j, k = anatomy.brain_mask.shape
-    z = coordinates_mm((i, j, k), torch.from_numpy(anatomy.grid.affine).float())[2]
+    z = anatomy.positions_mm()[2]
     scanned = (z >= params.bottom_mm) & (z <= params.top_mm)
     kept = (height <= limit.clamp(-5, 7)) & scanned
     most = _MOST_ML * 1000 / anatomy.spacing_mm**3
@@ -72,6 +70,4 @@ def add_rim(image: torch.Tensor, anatomy: Anatomy, params: StrippingParams, brig
 
 
 def _field(anatomy: Anatomy, params: StrippingParams, number: int, wavelength_mm: float) -> torch.Tensor:
-    i, j, k = anatomy.brain_mask.shape
-    seed = make_generator(params.seed, "stripping", number).initial_seed()
-    return smooth_noise((i, j, k), wavelength_mm=wavelength_mm, spacing_mm=anatomy.spacing_mm, seed=seed)
+    return anatomy.noise(wavelength_mm, derive_seed(params.seed, "stripping", number))

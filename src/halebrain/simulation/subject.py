@@ -137,5 +137,5 @@ def _build(params: AnatomyParams, spacing_mm: float, folder: Path | None) -> Ana
             received=params.base,
             remedy="make the cohort again in the folder that holds its anatomies",
         )
-    base = load_base(folder, params.base).tissues
+    base = load_base(folder, params.base)
     return build_anatomy(params, shape=shape, spacing_mm=spacing_mm, base=base)

@@ -16,9 +16,8 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.simulation.anatomy import CSF, DEEP, GM, VENTRICLE, WM
 
-_CLASSES = ("csf", "gm", "wm")
-"""By rising intensity in T1."""
-_COMPONENTS = 1
+Numbers = npt.NDArray[np.float64]
+_MOST_STEPS = 40
 _FLOOR = 0.02
 """Minimum prior of a class in the brain, before normalisation, as sulci differ between people."""
 _LOOSE_MM = 4.0
@@ -36,17 +35,13 @@ class Segmentation:
     Args:
         tissues: Fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`, summing to 1 in the brain and 0 outside.
         means: Mean intensity of CSF, grey and white matter.
-        iterations: Steps until nothing changed.
     """
 
     tissues: FloatArray
     means: tuple[float, float, float]
-    iterations: int
 
 
-def segment_t1(
-    image: FloatArray, brain_mask: MaskArray, atlas: FloatArray, *, spacing_mm: float, iterations: int = 40
-) -> Segmentation:
+def segment_t1(image: FloatArray, brain_mask: MaskArray, atlas: FloatArray, *, spacing_mm: float) -> Segmentation:
     """Return the tissues of a T1 brain.
 
     Args:
@@ -54,7 +49,6 @@ def segment_t1(
         brain_mask: Bool, on the same grid.
         atlas: The template's tissue fractions on that grid, `(5, i, j, k)`.
         spacing_mm: Voxel size.
-        iterations: Maximum number of steps of the EM.
 
     Raises:
         DataError: The image is no T1: white matter does not come out brighter than grey, and grey than CSF.
@@ -62,19 +56,25 @@ def segment_t1(
     prior = _intensity_prior(atlas, brain_mask, spacing_mm)
     values = image[brain_mask].astype(np.float64)
     here = prior[:, brain_mask]
-    mixture = _Mixture.start(values, here)
+    mean, variance = _start(values, here)
     posterior = here
-    for step in range(1, iterations + 1):  # noqa: B007 - how many there were is told
+    for _ in range(_MOST_STEPS):
         belief = here * _agreement(posterior, brain_mask)
-        likelihood = mixture.likelihood(values)
-        found = belief * likelihood.sum(axis=1)
+        deviation = (values - mean[:, None]) ** 2 / variance[:, None]
+        likelihood = (1 / np.sqrt(2 * np.pi * variance))[:, None] * np.exp(-0.5 * deviation)
+        found = belief * likelihood
         found /= np.maximum(found.sum(axis=0), 1e-12)
         moved = float(np.abs(found - posterior).mean())
         posterior = found
-        mixture = mixture.updated(values, posterior, likelihood)
+        # Values that no Gaussian explains do not move one.
+        share = posterior * likelihood / np.maximum(likelihood, 1e-12)
+        mass = np.maximum(share.sum(axis=1), 1e-6)
+        mean = (share * values).sum(axis=1) / mass
+        variance = np.maximum((share * (values - mean[:, None]) ** 2).sum(axis=1) / mass, 0.015**2)
         if moved < 1e-4:
             break
-    means = mixture.class_means()
+    csf, gm, wm = (float(value) for value in mean)
+    means = csf, gm, wm
     if not means[0] < means[1] < means[2]:
         raise DataError(
             "tissue segmentation needs T1, with white matter brightest and CSF darkest",
@@ -83,55 +83,20 @@ def segment_t1(
         )
     classes = _mixtures(image, brain_mask, prior, means)
     classes = _without_islands(classes, brain_mask, atlas, spacing_mm)
-    return Segmentation(_five_tissues(classes, brain_mask, atlas, spacing_mm), means, step)
+    return Segmentation(_five_tissues(classes, brain_mask, atlas, spacing_mm), means)
 
 
-@dataclass(frozen=True)
-class _Mixture:
-    """Gaussians of each class: `(classes, components)`."""
-
-    mean: npt.NDArray[np.float64]
-    variance: npt.NDArray[np.float64]
-    weight: npt.NDArray[np.float64]
-
-    @classmethod
-    def start(cls, values: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]) -> "_Mixture":
-        """Begin where the prior is sure of itself, two Gaussians a little apart."""
-        mean, variance = np.empty((len(prior), _COMPONENTS)), np.empty((len(prior), _COMPONENTS))
-        for place, share in enumerate(prior):
-            sure = share >= np.quantile(share, 0.9)
-            centre, spread = float(np.median(values[sure])), float(values[sure].std()) + 0.02
-            mean[place] = centre + spread * np.linspace(-0.5, 0.5, _COMPONENTS)
-            variance[place] = spread**2
-        return cls(mean, variance, np.full(mean.shape, 1 / _COMPONENTS))
-
-    def likelihood(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the density of each value under each Gaussian, weighted, `(classes, components, n)`."""
-        deviation = (values - self.mean[..., None]) ** 2 / self.variance[..., None]
-        scale = self.weight / np.sqrt(2 * np.pi * self.variance)
-        density: npt.NDArray[np.float64] = scale[..., None] * np.exp(-0.5 * deviation)
-        return density
-
-    def updated(
-        self,
-        values: npt.NDArray[np.float64],
-        posterior: npt.NDArray[np.float64],
-        likelihood: npt.NDArray[np.float64],
-    ) -> "_Mixture":
-        """Return the Gaussians that fit the posterior best."""
-        share = posterior[:, None] * likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-12)
-        mass = np.maximum(share.sum(axis=2), 1e-6)
-        mean = (share * values).sum(axis=2) / mass
-        variance = (share * (values - mean[..., None]) ** 2).sum(axis=2) / mass
-        return _Mixture(mean, np.maximum(variance, 0.015**2), mass / mass.sum(axis=1, keepdims=True))
-
-    def class_means(self) -> tuple[float, float, float]:
-        """Return the mean of each class."""
-        csf, gm, wm = (float(m) for m in (self.mean * self.weight).sum(axis=1))
-        return csf, gm, wm
+def _start(values: Numbers, prior: Numbers) -> tuple[Numbers, Numbers]:
+    """Return mean and variance of each class where the prior is sure of itself."""
+    mean, variance = np.empty(len(prior)), np.empty(len(prior))
+    for place, share in enumerate(prior):
+        sure = share >= np.quantile(share, 0.9)
+        spread = float(values[sure].std()) + 0.02
+        mean[place], variance[place] = float(np.median(values[sure])) - 0.5 * spread, spread**2
+    return mean, variance
 
 
-def _intensity_prior(atlas: FloatArray, brain_mask: MaskArray, spacing_mm: float) -> npt.NDArray[np.float64]:
+def _intensity_prior(atlas: FloatArray, brain_mask: MaskArray, spacing_mm: float) -> Numbers:
     """Return the template's CSF, grey and white matter, loosened, `(3, i, j, k)`, summing to 1 in the brain."""
     grouped = [atlas[CSF] + atlas[VENTRICLE], atlas[GM] + atlas[DEEP], atlas[WM]]
     inside = ndimage.gaussian_filter(brain_mask.astype(np.float64), _LOOSE_MM / spacing_mm)
@@ -141,12 +106,11 @@ def _intensity_prior(atlas: FloatArray, brain_mask: MaskArray, spacing_mm: float
         loose.append(0.5 * part + 0.5 * smooth / np.maximum(inside, 1e-3) + _FLOOR)
     # Nothing is white at the surface of the brain; there the template ends in CSF or cortex.
     prior = np.stack(loose)
-    normed: npt.NDArray[np.float64] = prior / prior.sum(axis=0) * brain_mask
-    return normed
+    return np.asarray(prior / prior.sum(axis=0) * brain_mask)
 
 
 def _mixtures(
-    image: FloatArray, brain_mask: MaskArray, prior: npt.NDArray[np.float64], means: tuple[float, float, float]
+    image: FloatArray, brain_mask: MaskArray, prior: Numbers, means: tuple[float, float, float]
 ) -> FloatArray:
     """Return the shares of CSF, grey and white matter that give each voxel its intensity, `(3, i, j, k)`.
 
@@ -165,7 +129,7 @@ def _mixtures(
     return np.where(brain_mask, shares, 0).astype(np.float32)
 
 
-def _agreement(posterior: npt.NDArray[np.float64], brain_mask: MaskArray) -> npt.NDArray[np.float64]:
+def _agreement(posterior: Numbers, brain_mask: MaskArray) -> Numbers:
     """Return exp(weight · what the six neighbours say), `(3, n)`."""
     volume = np.zeros(brain_mask.shape)
     said = np.empty_like(posterior)
@@ -174,8 +138,7 @@ def _agreement(posterior: npt.NDArray[np.float64], brain_mask: MaskArray) -> npt
     for place, share in enumerate(posterior):
         volume[brain_mask] = share
         said[place] = ndimage.convolve(volume, kernel, mode="constant")[brain_mask]
-    agreed: npt.NDArray[np.float64] = np.exp(_AGREEMENT * (said - said.mean(axis=0)))
-    return agreed
+    return np.asarray(np.exp(_AGREEMENT * (said - said.mean(axis=0))))
 
 
 def _without_islands(classes: FloatArray, brain_mask: MaskArray, atlas: FloatArray, spacing_mm: float) -> FloatArray:
