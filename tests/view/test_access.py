@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from halebrain.inference.outputs import OutputNames
-from halebrain.view.access import Access
-from halebrain.view.errors import RefusalError
+from halebrain.view.access import Access, RefusalError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from halebrain.inference.outputs import OutputNames
-from halebrain.view.errors import UNFORESEEN, tell_failure
+from halebrain.view.access import UNFORESEEN, tell_failure
 from halebrain.view.visit import Visit
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from halebrain.view.errors import RefusalError
+from halebrain.view.access import RefusalError
 from halebrain.view.messages import NOTE_LENGTH, Decide, Save, parse_message
 
 MASK = "0" * 64
@@ -14,9 +14,10 @@ SAVE = {"do": "save", "mask_sha256": MASK, "threshold": 0.25, "min_lesion_mm3": 
 
 
 def test_what_is_known_is_read() -> None:
-    assert parse_message(json.dumps(DECIDE).encode()) == Decide(MASK, 1, "rejected", "sinus, “flow”")
-    assert parse_message(json.dumps(SAVE).encode()) == Save(MASK, 0.25, 50.0)
-    assert parse_message(json.dumps(SAVE | {"threshold": None}).encode()) == Save(MASK, None, 50.0)
+    assert parse_message(json.dumps(DECIDE).encode()) == Decide(**DECIDE)
+    assert parse_message(json.dumps(DECIDE).encode()).note == "sinus, “flow”"
+    assert parse_message(json.dumps(SAVE).encode()) == Save(**SAVE)
+    assert parse_message(json.dumps(SAVE | {"threshold": None}).encode()).threshold is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,11 @@ class Page:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def page_template(name: str) -> Template:
-    """Return a template of the package; what is put in is escaped, and a missing name is an error."""
+@cache
+def page_template(name: str, *, package: str = "halebrain.report") -> Template:
+    """Return a template of a package; what is put in is escaped, and a missing name is an error."""
     environment = Environment(
-        loader=PackageLoader("halebrain.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template(name)
 

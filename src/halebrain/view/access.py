@@ -1,15 +1,29 @@
-"""Access control: a local browser with the token, on a page of this server."""
+"""Access control: a local browser with the token, on a page of this server; how a request is refused or fails."""
 
 import secrets
+import sys
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 
-from halebrain.view.errors import RefusalError
-
 ADDRESS = "127.0.0.1"
 _BEARER = "Bearer "
 _COOKIE = "halebrain"
+UNFORESEEN = "the request failed with an unexpected error; see the terminal of halebrain view"
+"""Message to the browser, without details: the client may not be authorised yet, and messages can hold paths."""
+
+
+class RefusalError(Exception):
+    """A request that is not answered as it was asked.
+
+    Args:
+        status: The code of the answer.
+        message: One line that says which rule does not hold.
+    """
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        self.status, self.message = status, message
+        super().__init__(message)
 
 
 class Access:
@@ -131,3 +145,12 @@ def _same(given: str, secret: str) -> bool:
 
 def _stranger() -> RefusalError:
     return RefusalError(HTTPStatus.FORBIDDEN, "open the address that halebrain view printed; it contains the token")
+
+
+def tell_failure(error: BaseException) -> None:
+    """Say in one line on standard error what went wrong."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    # A message may repeat what a stranger sent; a terminal would obey control characters.
+    shown = "".join(sign if sign.isprintable() else "?" for sign in line)
+    sys.stderr.write(f"halebrain: a request could not be answered: {shown}\n")
+    sys.stderr.flush()

@@ -12,7 +12,7 @@ from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
 from halebrain.report.index_page import PROVENANCE, read_provenance
-from halebrain.view.errors import RefusalError
+from halebrain.view.access import RefusalError
 from halebrain.view.files import PAGE
 from halebrain.view.messages import Decide
 from halebrain.view.review import (

@@ -10,12 +10,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from halebrain.core.errors import HalebrainError, UnavailableError
-from halebrain.view.access import ADDRESS, Access
-from halebrain.view.errors import UNFORESEEN, RefusalError, tell_failure
+from halebrain.view.access import ADDRESS, UNFORESEEN, Access, RefusalError, tell_failure
 from halebrain.view.files import KINDS, kind_of
 from halebrain.view.messages import parse_message
-from halebrain.view.page import PAGE_POLICY, POLICY
-from halebrain.view.visit import Visit
+from halebrain.view.visit import PAGE_POLICY, POLICY, Visit
 
 BODY_BYTES = 16_384
 _QUERY_FIELDS = 8

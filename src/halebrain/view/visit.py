@@ -1,7 +1,8 @@
-"""A review session: pages of one folder, decisions on findings, masks at another threshold."""
+"""A review session: pages of one folder with review controls, decisions on findings, masks at another threshold."""
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,24 @@ from urllib.parse import quote
 from halebrain.core.errors import HalebrainError
 from halebrain.core.files import file_lock
 from halebrain.report.index_page import INDEX, is_index_page
-from halebrain.view.errors import RefusalError
+from halebrain.report.page import page_template
+from halebrain.report.scan_page import VIEW_HINT, script_json
+from halebrain.view.access import RefusalError
 from halebrain.view.files import PAGE, find_file
-from halebrain.view.messages import Decide, Save
-from halebrain.view.page import index_page, scan_page
+from halebrain.view.messages import NOTE_LENGTH, Decide, Save
 from halebrain.view.scan import ViewedScan, review_count
 
+POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+PAGE_POLICY = (
+    f"{POLICY}; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
+"""Pages are self-contained; they may connect to this server only."""
+_POLICY_OF_FILE = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+_MAIN = '<main class="broad">'
+_OLD = (
+    '<p class="notice">This page was made by an earlier version and has no review controls. '
+    "Run <code>halebrain report</code> to make it again.</p>"
+)
 Remake = Callable[[Path, float | None, float], object]
 """Writes mask, table, page and provenance of a detection again: its provenance, threshold (`None` = same), smallest
 lesion in mm³."""
@@ -93,3 +106,33 @@ def _counts(folder: Path) -> dict[str, str]:
     """Return how far each scan was reviewed, by the address that the page of all scans has for it."""
     pages = ((page, review_count(page)) for page in sorted(folder.rglob(f"*{PAGE}")))
     return {quote(page.relative_to(folder).as_posix()): count for page, count in pages if count}
+
+
+def scan_page(html: str, review: Mapping[str, Any]) -> str:
+    """Return the page of a scan with the controls of a review.
+
+    Args:
+        html: As it lies on disk.
+        review: What was decided, and what else the controls must know; JSON-able.
+    """
+    # The page forbids itself every connection; served, it is the header that says what it may.
+    html = _POLICY_OF_FILE.sub("", html, count=1)
+    if VIEW_HINT not in html:
+        return html.replace(_MAIN, _MAIN + _OLD, 1)
+    return _with(html, "review.html.j2", script_json(dict(review)))
+
+
+def index_page(html: str, counts: Mapping[str, str]) -> str:
+    """Return the page of many scans with how far each was reviewed.
+
+    Args:
+        html: As it lies on disk.
+        counts: Address of a scan's page as that page has it → its review status.
+    """
+    return _with(html, "index.html.j2", script_json(dict(counts)))
+
+
+def _with(html: str, template: str, data: str) -> str:
+    before, end, after = html.rpartition("</body>")
+    added = page_template(template, package="halebrain.view").render(data=data, note_length=NOTE_LENGTH)
+    return f"{before}{added}{end}{after}"
