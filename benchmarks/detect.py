@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from halebrain.cli import options
+from halebrain.cli.options import Console
+from halebrain.core.device import find_device
 from halebrain.core.progress import Stopwatch
 from halebrain.core.types import Volume
 from halebrain.inference.detection import Detection, call_anomalies, predictor_settings
@@ -128,10 +129,10 @@ def main() -> None:
     parser.add_argument("--brain-mask", type=Path)
     parser.add_argument("--threshold", type=float, default=0.3, help="Of the mask; hardly matters for the time.")
     given = parser.parse_args()
-    options.set_up(threads=given.threads, no_progress=True)
+    Console(threads=given.threads, no_progress=True).begin("detect")
     start = time.perf_counter()
     bundle = load_model(given.model)
-    loading, device = time.perf_counter() - start, options.find_device(given.device)
+    loading, device = time.perf_counter() - start, find_device(given.device)
     how = {"draws": given.draws, "batch_size": given.batch_size, "brain": given.brain}
     predictor = Predictor(bundle, device=device, **how)
     asked = (predictor, given.input, given.brain_mask, given.threshold)

@@ -61,9 +61,9 @@ def once(tmp_path_factory, worker_id):
 def small_demo(once):
     """The whole method at toy size; nobody writes into it."""
     from halebrain.workflows.demo_training import QUICK, run_trained_demo
+    from halebrain.workflows.settings import DemoSettings
 
-    settings = {"seed": 0, "device": "cpu", "overwrite": False}
-    return SmallDemo(once("demo", lambda folder: run_trained_demo(folder, QUICK, **settings)))
+    return SmallDemo(once("demo", lambda folder: run_trained_demo(folder, QUICK, DemoSettings(device="cpu"))))
 
 
 @pytest.fixture(scope="session")

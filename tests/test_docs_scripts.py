@@ -85,8 +85,8 @@ def judge_halebrain(words: list[str]) -> None:
 
 def judge_training(stage: str, given: dict[str, Any]) -> None:
     """Read the settings as a training does: a key or value that it does not know is an error."""
-    from halebrain.cli.options import find_config
     from halebrain.core.config import load_config
+    from halebrain.core.shipped_configs import find_config
     from halebrain.training.reconstructor import ReconstructorTraining
     from halebrain.training.segmenter_config import SegmenterTraining
 

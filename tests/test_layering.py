@@ -37,7 +37,7 @@ ALLOWED = {
     # The work of each command; it neither parses options nor prints.
     "workflows": {
         *("core", "io", "preprocessing", "simulation", "data", "models", "training", "inference", "evaluation"),
-        *("thresholds", "adaptation", "report"),
+        *("thresholds", "benchmark", "adaptation", "report"),
     },
     # The Python face, one file at the top beside the command line.
     "api": {"core", "io", "preprocessing", "models", "inference", "workflows"},

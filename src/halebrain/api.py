@@ -20,7 +20,8 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.workflows.detect import DetectSettings, find_anomalies, load_detector
+from halebrain.workflows.detect import find_anomalies, load_detector
+from halebrain.workflows.settings import DetectSettings
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

@@ -11,7 +11,8 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import bundle_files
 from halebrain.models.store import export_model
-from halebrain.workflows.calibrate import CalibrateSettings, run_calibration
+from halebrain.workflows.calibrate import run_calibration
+from halebrain.workflows.settings import CalibrateSettings
 
 
 @pytest.fixture

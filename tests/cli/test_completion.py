@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from halebrain.cli.completion import BRAINS, PATHOLOGIES, SOURCES
+from halebrain.workflows.settings import BRAINS, PATHOLOGIES, SOURCES
 
 HEAVY = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "nilearn", "matplotlib", "lightning_fabric")
 CODE = f"""

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from halebrain.cli.doctor import examine
 from halebrain.cli.main import main
 from halebrain.preprocessing.brain import deepbet, synthstrip
+from halebrain.workflows.doctor import examine
 
 
 def test_what_is_missing_says_what_would_bring_it(tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from halebrain.cli.doctor import examine
 from halebrain.core.home import VARIABLE, halebrain_home, is_writable
 from halebrain.models.store import stored_models
 from halebrain.preprocessing.brain import hdbet, synthstrip
+from halebrain.workflows.doctor import examine
 
 
 @pytest.fixture

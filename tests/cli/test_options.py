@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from halebrain.cli.options import find_config, find_device
+from halebrain.core.device import find_device
 from halebrain.core.errors import MissingInputError, UnavailableError, UsageError
+from halebrain.core.shipped_configs import find_config
 
 
 @pytest.mark.parametrize("kind", ["reconstructor", "segmenter"])

@@ -6,10 +6,6 @@ import typer
 
 from halebrain.core.shipped_configs import shipped_configs
 
-MODALITIES = ("T1w", "T2w", "FLAIR")
-BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
-PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
-SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 _KINDS = {"benchmark": "matrix", "prepare": "reconstructor"}
 """Command → prefix of its shipped configurations, if it is not the name of the command."""
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import halebrain
-from halebrain.cli import options
+from halebrain.cli import models_written as models_written
 from halebrain.cli.adapt import adapt
 from halebrain.cli.benchmark import benchmark
 from halebrain.cli.bids import bids
@@ -24,6 +24,7 @@ from halebrain.cli.doctor import doctor
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.models import models_app
+from halebrain.cli.options import ListCommand
 from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app
@@ -56,7 +57,7 @@ for command in (
     doctor,
 ):
     app.command()(command)
-app.command(cls=options.ListCommand)(bids)
+app.command(cls=ListCommand)(bids)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 

@@ -5,109 +5,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.cli import completion, options
+from halebrain.cli.options import QuietConsole, from_settings, refuse_without_effect
 from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.wording import counted
+from halebrain.workflows.settings import Option, PrepareSettings
 
 if TYPE_CHECKING:
     from halebrain.workflows.prepare import PreparedScans
 
 
+@from_settings()
 def prepare(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Option("--input", "-i", help="Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a data set.")
+        Path, Option("Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a data set.", ("--input", "-i"))
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output data set, new or existing.")],
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--source",
-            autocompletion=completion.among(*completion.SOURCES),
-            help="Layout: ixi, brats, atlas2, mslub, wmh, mood, bids, folder, table, published.",
-        ),
-    ] = None,
-    source_settings: Annotated[
-        list[str] | None, typer.Option("--source-set", help="key=value for the layout; repeatable.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            autocompletion=completion.config_names,
-            help="YAML file of preprocessing settings, or the name of a training configuration: paper, demo, general.",
-        ),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the preprocessing; repeatable.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", "-m", autocompletion=completion.model_names, help="Preprocess as this model expects it."
-        ),
-    ] = None,
-    brain: Annotated[str | None, typer.Option("--brain", help="Brain extraction: auto, stripped, atlas, …")] = None,
-    modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality",
-            autocompletion=completion.among(*completion.MODALITIES),
-            help="Only scans of this contrast; also the contrast of scans whose names do not state it.",
-        ),
-    ] = None,
-    pathology: Annotated[
-        str | None,
-        typer.Option("--pathology", help="Pathology of scans without one in the input: healthy, or a disease."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Fractions of subjects in train,val,test: 0.7,0.1,0.2.")
-    ] = None,
-    seed: options.Seed = 0,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Number of scans in parallel, one process each.")
-    ] = 1,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads per process.")] = 1,
-    part_id: Annotated[int, typer.Option("--part-id", min=0, help="Index of this part, from 0.")] = 0,
-    num_parts: Annotated[
-        int, typer.Option("--num-parts", min=1, help="Number of parts that the scans are divided into.")
-    ] = 1,
-    overwrite: options.Overwrite = False,
-    no_progress: options.NoProgress = False,
-    as_json: options.Json = False,
+    output: Annotated[Path, Option("Output data set, new or existing.", ("--output", "-o"))],
+    settings: PrepareSettings,
+    console: QuietConsole,
 ) -> None:
     """Preprocess raw scans into a data set with manifests and quality control. Resumes if run again."""
-    options.set_up(no_progress=no_progress)
-    if split is None:
+    results = console.begin("prepare")
+    if settings.split is None:
         rule = "assigns subjects to the splits of --split, and has no effect without it"
-        options.refuse_without_effect(
-            context, ("seed",), rule, received="--seed alone", remedy="give --split, or remove it"
-        )
-    from halebrain.workflows.prepare import PrepareSettings, prepare_dataset
+        refuse_without_effect(context, ("seed",), rule, received="--seed alone", remedy="give --split, or remove it")
+    from halebrain.workflows.prepare import prepare_dataset
 
-    results = Results("prepare", as_json=as_json)
-    settings = PrepareSettings(
-        kind=kind,
-        source_settings=tuple(source_settings or ()),
-        config=config,
-        overrides=tuple(overrides or ()),
-        model=model,
-        brain=brain,
-        modality=modality,
-        pathology=pathology,
-        split=split,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        part_id=part_id,
-        num_parts=num_parts,
-        overwrite=overwrite,
-        notify=options.echo_message,
-    )
     done = prepare_dataset(source, output, settings, done=results.line)
-    _tell(results, output, done, config)
+    _tell(results, output, done, settings.config)
     done.failures.refuse(
         "every scan should be prepared",
         done.n_scans,

@@ -3,35 +3,32 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from halebrain.cli import options
-from halebrain.cli.results import Results, failed_scans, look_at
+from halebrain.cli.options import QuietConsole, echo_message, from_settings
+from halebrain.cli.results import failed_scans, look_at
 from halebrain.core.wording import counted
+from halebrain.workflows.settings import Option
 
 
+@from_settings()
 def report(
-    output: Annotated[Path, typer.Argument(help="Output of halebrain detect: one scan, or a folder of many.")],
+    *,
+    output: Annotated[Path, Option("Output of halebrain detect: one scan, or a folder of many.", is_argument=True)],
     threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="New threshold of the anomaly score, applied to the stored maps."),
+        float | None, Option("New threshold of the anomaly score, applied to the stored maps.")
     ] = None,
     min_lesion_mm3: Annotated[
-        float | None, typer.Option("--min-lesion-mm3", min=0, help="Smallest lesion kept, mm³; default: not changed.")
+        float | None, Option("Smallest lesion kept, mm³; default: not changed.", minimum=0)
     ] = None,
     scan: Annotated[
-        Path | None,
-        typer.Option("--input", "-i", help="The scan, if its display file is missing (one detection only)."),
+        Path | None, Option("The scan, if its display file is missing (one detection only).", ("--input", "-i"))
     ] = None,
-    no_progress: options.NoProgress = False,
-    as_json: options.Json = False,
+    console: QuietConsole,
 ) -> None:
     """Make the pages of a detection again; with --threshold also the mask and the lesion table. Runs no network."""
-    options.set_up(no_progress=no_progress)
+    results = console.begin("report")
     from halebrain.workflows.remake_pages import RemakeSettings, remake_pages
 
-    results = Results("report", as_json=as_json)
-    settings = RemakeSettings(threshold, min_lesion_mm3, scan, options.echo_message)
+    settings = RemakeSettings(threshold, min_lesion_mm3, scan, echo_message)
     made = remake_pages(output, settings, done=results.line)
     last = made.index or (made.pages[-1] if made.pages else None)
     results.finish(

@@ -21,11 +21,12 @@ class Failures:
 
     Args:
         output: Where the results go; tracebacks of unexpected errors go into its folder `logs`. `None` = on stderr.
+        reasons: Item → why, of those that are known already.
     """
 
-    def __init__(self, output: Path | None) -> None:
+    def __init__(self, output: Path | None, reasons: dict[str, str] | None = None) -> None:
         self._logs = None if output is None else output / LOGS
-        self.reasons: dict[str, str] = {}
+        self.reasons = reasons or {}
 
     def add(self, name: str, error: HalebrainError) -> None:
         """Report that an item failed, and store the reason.

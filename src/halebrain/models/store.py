@@ -71,6 +71,12 @@ def _zips(folder: Path) -> list[Path]:
         ) from error
 
 
+def size_bytes(model: Path) -> int:
+    """Return the size of a zip, or of the files in a bundle folder."""
+    files = [model] if model.is_file() else [file for file in model.iterdir() if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def bundled_folder() -> Path:
     """Return where the package keeps its own models."""
     return Path(str(files("halebrain"))) / "weights"

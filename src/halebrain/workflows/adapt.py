@@ -1,49 +1,25 @@
 """Adaptation: a model fine-tuned on a few annotated scans, with its scores before and after."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.run import Adaptation, Adapter
 from halebrain.adaptation.scans import choose_scans
 from halebrain.adaptation.table import changes, changes_json, report
+from halebrain.core.config import load_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.files import write_text
-from halebrain.core.messages import Notify, log_message
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.card import model_card
 from halebrain.models.store import find_model
 from halebrain.report.evaluation_page import write_evaluation_page
+from halebrain.workflows.settings import AdaptSettings
 
 _MADE = ("model", "work", "left_out", "held_out", "adaptation.md", "adaptation.json")
-
-
-@dataclass(frozen=True)
-class AdaptSettings:
-    """How a model is adapted.
-
-    Args:
-        config: The settings of the fine-tuning.
-        model: Path or name; `None` = the default model.
-        modalities: Only these; none = all.
-        pathologies: Adapt to these only; none = all.
-        device: auto, cpu, cuda, cuda:N or mps.
-        overwrite: Remove an earlier adaptation first.
-        notify: Receives warnings.
-    """
-
-    config: AdaptConfig
-    model: Path | None = None
-    modalities: Sequence[str] = ()
-    pathologies: Sequence[str] = ()
-    device: str = "auto"
-    overwrite: bool = False
-    notify: Notify = log_message
 
 
 def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[Path]:
@@ -57,12 +33,13 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
     Raises:
         HalebrainError: Model, scans or an option cannot be used, or the folder holds another adaptation.
     """
+    seed = [] if settings.seed is None else [f"seed={settings.seed}"]
+    config = load_config(AdaptConfig, settings.config, [*settings.overrides, *seed])
     source = find_model(settings.model)
     bundle = load_bundle(source)
-    config = settings.config
     rows = Manifest.read(manifest).select(lambda r: not settings.modalities or r.modality in settings.modalities)
     scans = choose_scans(
-        rows, bundle, pathologies=tuple(settings.pathologies), max_healthy=config.max_healthy, seed=config.seed
+        rows, bundle, pathologies=settings.pathologies, max_healthy=config.max_healthy, seed=config.seed
     )
     for note in scans.notes:
         settings.notify(f"warning: {note}")

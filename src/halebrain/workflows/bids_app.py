@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, MissingInputError, UnexpectedError
+from halebrain.core.failures import Failures
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import new_scratch_folder
 from halebrain.core.messages import Notify, log_message
@@ -21,43 +22,25 @@ from halebrain.core.progress import ProgressBar
 from halebrain.core.wording import counted, printable
 from halebrain.inference.group import COLUMNS, FAILURES, Row, group_rows, group_tsv
 from halebrain.inference.outputs import OutputNames
-from halebrain.io.bids_derivative import DESCRIPTION, begin_derivative, read_description, write_participants
-from halebrain.io.bids_query import MODALITIES, BidsQuery, select_scans
+from halebrain.io.bids_derivative import (
+    DESCRIPTION,
+    begin_derivative,
+    check_place,
+    read_description,
+    write_participants,
+)
+from halebrain.io.bids_query import MODALITIES, BidsQuery, read_rules, select_scans
 from halebrain.io.bids_validator import find_validator, refuse_invalid
 from halebrain.io.discovery import Found
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import stem_of
 from halebrain.workflows.pages import write_index
+from halebrain.workflows.settings import BidsSettings, DetectSettings
 
 if TYPE_CHECKING:  # the group level needs no networks
-    from halebrain.workflows.detect import DetectedScan, Detector, DetectSettings
+    from halebrain.workflows.detect import DetectedScan, Detector
 
 TABLE = "group_anomaly.tsv"
-
-
-@dataclass(frozen=True)
-class ParticipantRun:
-    """What the participant level does.
-
-    Args:
-        dataset: The BIDS data set.
-        output: The derivative.
-        query: Which scans.
-        detect: How they are processed.
-        n_procs: Scans in parallel; more than one run in separate processes.
-        threads: CPU threads of each process; `None` = the cores, shared out.
-        stop: Raise the first error instead of going on.
-        work_dir: Folder for temporary files; `None` = where they always are.
-    """
-
-    dataset: Path
-    output: Path
-    query: BidsQuery
-    detect: "DetectSettings"
-    n_procs: int = 1
-    threads: int | None = None
-    stop: bool = False
-    work_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +49,14 @@ class ParticipantResults:
 
     Args:
         scans: Those that were processed, now or before.
-        failed: Name → reason of those that failed.
+        failures: Those that failed, with the reason.
         index: The page of all scans.
         left_out: Images of the data set that are not used.
         n_scans: Scans that were asked for.
     """
 
     scans: "list[DetectedScan]"
-    failed: dict[str, str]
+    failures: Failures
     index: Path
     left_out: tuple[LeftOut, ...]
     n_scans: int
@@ -126,22 +109,40 @@ def check_dataset(dataset: Path, *, validate: bool = True, notify: Notify = log_
     refuse_invalid(program, dataset)
 
 
-def run_participants(run: ParticipantRun) -> ParticipantResults:
+def run_participants(
+    dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
+) -> ParticipantResults:
     """Process the selected scans of a data set; one that fails leaves a record and does not stop the others.
 
+    Args:
+        dataset: The BIDS data set.
+        output: The derivative.
+        settings: Which scans, and in how many processes.
+        detect: How they are processed.
+        threads: CPU threads of each process; `None` = the cores, shared out.
+
     Raises:
-        HalebrainError: Data set, model or an option cannot be used, or a scan failed and `run.stop` is set.
+        HalebrainError: Data set, model or an option cannot be used, or a scan failed and the first failure is to stop.
     """
-    notify = run.detect.notify
-    images = _select(run)
+    check_place(output, dataset)
+    check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
+    images = _select(dataset, _query(settings, detect.notify), detect.model)
     if line := summed_left_out(images.left_out):
-        notify(f"warning: {line}")
-    begin_derivative(run.output, run.dataset)
-    with _temporary_files_in(run.work_dir):
-        scans, failed = _detect_all(run, images)
-    names = [_name(image) for image in images]
-    index = write_overview(run.output, run.dataset, looked_at=names, failed=failed, notify=notify)
-    return ParticipantResults(scans, failed, index, tuple(images.left_out), len(images))
+        detect.notify(f"warning: {line}")
+    begin_derivative(output, dataset)
+    with _temporary_files_in(settings.work_dir):
+        scans, failures = _detect_all(images, dataset, output, settings, detect, threads)
+    names, failed = [_name(image) for image in images], failures.reasons
+    index = write_overview(output, dataset, looked_at=names, failed=failed, notify=detect.notify)
+    return ParticipantResults(scans, failures, index, tuple(images.left_out), len(images))
+
+
+def _query(settings: BidsSettings, notify: Notify) -> BidsQuery:
+    """Return which scans are asked for; filters of suffixes that are not processed are reported."""
+    rules, others = ({}, []) if settings.bids_filter_file is None else read_rules(settings.bids_filter_file)
+    if others:
+        notify(f"warning: the filters {', '.join(others)} match no suffix that is processed")
+    return BidsQuery(settings.participant_label, settings.session_label, settings.modality, rules)
 
 
 def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) -> GroupResults:
@@ -157,6 +158,8 @@ def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) 
         DataError: A result or a record of a failure is damaged.
         CannotWriteError: The folder cannot be written.
     """
+    check_place(derivative, dataset)
+    check_dataset(dataset, validate=False, notify=notify)
     rows = group_rows(derivative)
     if not rows:
         raise MissingInputError(
@@ -211,15 +214,13 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
     return found
 
 
-def _select(run: ParticipantRun) -> Found[Path]:
+def _select(dataset: Path, query: BidsQuery, model: Path | None) -> Found[Path]:
     """Return the selected scans; by default of the contrasts of the model's training data."""
     from halebrain.models.store import load_model
 
-    dataset, query = run.dataset, run.query
     if query.modalities:
         return select_scans(dataset, query)
-    training = load_model(run.detect.model).training
-    learned = {name for stage in training.values() for name in stage.get("modalities", ())}
+    learned = {name for stage in load_model(model).training.values() for name in stage.get("modalities", ())}
     if not learned or not learned <= set(MODALITIES):
         return select_scans(dataset, query)
     every = select_scans(dataset, query)
@@ -229,55 +230,58 @@ def _select(run: ParticipantRun) -> Found[Path]:
     return Found(chosen, [*every.left_out, *other])
 
 
-def _detect_all(run: ParticipantRun, images: Sequence[Path]) -> "tuple[list[DetectedScan], dict[str, str]]":
-    """Process every scan; return the results, and name → reason of those that failed."""
-    alone = run.n_procs == 1
-    threads = run.threads or max(1, (os.cpu_count() or 1) // run.n_procs)
-    _check_model(run.detect, alone=alone)
+def _detect_all(
+    images: Sequence[Path],
+    dataset: Path,
+    output: Path,
+    settings: BidsSettings,
+    detect: DetectSettings,
+    threads: int | None,
+) -> "tuple[list[DetectedScan], Failures]":
+    """Process every scan; return the results, and those that failed."""
+    alone = settings.n_procs == 1
+    # Problems of model or device affect all scans. Other processes load their own model; one on a GPU would take
+    # their room.
+    find_device(detect.device)
+    _detector(detect if alone else replace(detect, device="cpu"))
     done: dict[int, DetectedScan] = {}
     failed: dict[str, str] = {}
     with ProgressBar("Detecting", len(images)) as bar:
         # Steps within a scan are shown for this process only; other processes report finished scans.
-        detect = partial(_detect_one, run, bar=bar if alone else None, named=len(images) > 1)
-        results = map_items(detect, images, workers=0 if alone else run.n_procs, threads=threads)
+        work = partial(_detect_one, dataset, output, detect, bar=bar if alone else None, named=len(images) > 1)
+        threads = threads or max(1, (os.cpu_count() or 1) // settings.n_procs)
+        results = map_items(work, images, workers=0 if alone else settings.n_procs, threads=threads)
         for count, (index, result) in enumerate(results, start=1):
             bar.reach(count)
             name = _name(images[index])
-            record = run.output / FAILURES / f"{name}.json"
+            record = output / FAILURES / f"{name}.json"
             if not isinstance(result, HalebrainError):
                 record.unlink(missing_ok=True)
                 done[index] = result
                 continue
-            _write_record(record, images[index].relative_to(run.dataset), result)
-            if run.stop:
+            _write_record(record, images[index].relative_to(dataset), result)
+            if settings.stop_on_first_crash:
                 raise result
-            run.detect.notify(f"{name}: {result!s}")
+            detect.notify(f"{name}: {result!s}")
             failed[name] = str(result)
-    return [done[index] for index in sorted(done)], dict(sorted(failed.items()))
+    return [done[index] for index in sorted(done)], Failures(None, dict(sorted(failed.items())))
 
 
-def _detect_one(run: ParticipantRun, image: Path, *, bar: ProgressBar | None, named: bool) -> "DetectedScan":
+def _detect_one(
+    dataset: Path, output: Path, settings: DetectSettings, image: Path, *, bar: ProgressBar | None, named: bool
+) -> "DetectedScan":
     """Process one scan, and advance the progress bar if there is one."""
     from halebrain.inference.cohort import bids_scan
     from halebrain.workflows.detect import detect_scan
     from halebrain.workflows.scan_steps import begin_scan
 
-    detector = _detector(run.detect)
-    scan = bids_scan(image, run.dataset)
-    assert scan.in_dataset is not None
+    detector, scan = _detector(settings), bids_scan(image, dataset)
     steps = None if bar is None else begin_scan(bar, scan, detector.predictor, named=named)
-    return detect_scan(detector, scan, run.output / scan.in_dataset.parent, steps=steps)
-
-
-def _check_model(settings: "DetectSettings", *, alone: bool) -> None:
-    """Load the model once before any scan, as problems of model or device affect all scans."""
-    find_device(settings.device)
-    # Other processes load their own; a copy on a GPU would take their room.
-    _detector(settings if alone else replace(settings, device="cpu"))
+    return detect_scan(detector, scan, output / image.relative_to(dataset).parent, steps=steps)
 
 
 @lru_cache(maxsize=1)
-def _detector(settings: "DetectSettings") -> "Detector":
+def _detector(settings: DetectSettings) -> "Detector":
     """Return the model, which each process loads once."""
     from halebrain.workflows.detect import load_detector
 

@@ -9,7 +9,7 @@ from typing import Any
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.core.messages import Notify, log_message
+from halebrain.core.messages import Notify
 from halebrain.core.modality import standard_modality
 from halebrain.core.wording import whole_percent
 from halebrain.inference.cohort import score_scan
@@ -39,34 +39,9 @@ from halebrain.thresholds.false_positive_volume import (
 )
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.settings import CalibrateSettings
 
 _RATES = (0.01, 0.05, 0.1)
-
-
-@dataclass(frozen=True)
-class CalibrateSettings:
-    """How thresholds are chosen and stored.
-
-    Args:
-        output: Folder of a calibrated copy of the model; `None` = the model itself is changed.
-        name: Of the data set; its thresholds are added to those that are there. `None` = they replace them all.
-        add: Keep what is there, and add the modalities of these scans.
-        default: Name of the threshold that is used by default; `None` = as it was where thresholds are
-            kept, else "dice" where there are annotated scans.
-        population_fraction: Fraction of healthy people in whom thresholds by false volume hold; ½ = the median one.
-        seed: Random seed.
-        device: auto, cpu, cuda, cuda:N or mps.
-        notify: Receives warnings.
-    """
-
-    output: Path | None = None
-    name: str | None = None
-    add: bool = False
-    default: str | None = None
-    population_fraction: float = POPULATION_FRACTION
-    seed: int = 0
-    device: str = "auto"
-    notify: Notify = log_message
 
 
 @dataclass(frozen=True)
@@ -86,28 +61,20 @@ class CalibrationResults:
     failures: Failures
 
 
-def calibrate_on_manifest(
-    model: Path,
-    manifest: Path,
-    settings: CalibrateSettings,
-    *,
-    modalities: Sequence[str] = (),
-    pathologies: Sequence[str] = (),
-) -> CalibrationResults:
+def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettings) -> CalibrationResults:
     """Fit every threshold on the validation scans of a manifest and store them in the model, or in a copy of it.
 
     Args:
         model: The model; a folder, or with `settings.output` a zip or a name.
         manifest: Table of scans; those of the split "val" take part.
-        settings: How.
-        modalities: Only these; none = all.
-        pathologies: Only these and healthy scans; none = all.
+        settings: How; healthy scans take part whatever the pathologies chosen.
 
     Raises:
         HalebrainError: As `run_calibration`.
     """
     rows = Manifest.read(manifest).split("val")
-    rows = rows.select(lambda r: not modalities or r.modality in modalities)
+    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
     failures = Failures(None)  # a model's folder takes no other files
     calibration = run_calibration(model, rows, settings, failures=failures)
@@ -299,11 +266,8 @@ def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], population_f
         found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
     smallest = scans[0].min_lesion_mm3
     pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
-    whom = (
-        "the median healthy scan"
-        if population_fraction == POPULATION_FRACTION
-        else f"{100 * population_fraction:g}% of healthy scans"
-    )
+    is_median = population_fraction == POPULATION_FRACTION
+    whom = "the median healthy scan" if is_median else f"{100 * population_fraction:g}% of healthy scans"
     sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
     for volume_ml in VOLUMES_ML:
         value, median_ml = fit_false_volume(scans, volume_ml, population_fraction=population_fraction)

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halebrain.core.errors import CannotWriteError
-from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.evaluation.baselines import BASELINES, DEFAULT
 from halebrain.evaluation.case import Case
@@ -25,8 +24,9 @@ from halebrain.report.figures import MosaicRow, Panel, mosaic_of_rows, save_figu
 from halebrain.report.page import Page, Section, write_page
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
-from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+from halebrain.workflows.detect import detect_scan, load_detector
 from halebrain.workflows.scan_steps import each_scan
+from halebrain.workflows.settings import DemoSettings, DetectSettings
 
 MODALITIES = ("FLAIR", "T2w", "T1w")
 _PREFIX = "demo"
@@ -78,29 +78,6 @@ class JudgedScan:
 
 
 @dataclass(frozen=True)
-class PatientDemo:
-    """What the demo asks for.
-
-    Args:
-        pathology: The disease.
-        spacing_mm: Voxel size of the scans.
-        threshold: auto, a number, or the name of a stored threshold.
-        seed: Another seed is another person.
-        device: auto, cpu, cuda, cuda:N or mps.
-        overwrite: Remove an earlier demo first.
-        notify: Receives warnings and notes.
-    """
-
-    pathology: str = "tumour"
-    spacing_mm: float = 1.5
-    threshold: str = "auto"
-    seed: int = 0
-    device: str = "auto"
-    overwrite: bool = False
-    notify: Notify = log_message
-
-
-@dataclass(frozen=True)
 class JudgedPatient:
     """What the demo made.
 
@@ -115,29 +92,29 @@ class JudgedPatient:
     seconds: float
 
 
-def run_patient_demo(output: Path, demo: PatientDemo) -> JudgedPatient:
+def run_patient_demo(output: Path, settings: DemoSettings) -> JudgedPatient:
     """Make the patient, detect in every contrast with the bundled model, and write the page.
 
     Args:
         output: Where everything goes; what is there from the same command is kept.
-        demo: What is asked for.
+        settings: Which patient.
 
     Raises:
         UsageError: There is no such disease.
         CannotWriteError: The folder holds a demo of another patient.
     """
     start = time.monotonic()
-    if demo.overwrite:
+    if settings.overwrite:
         _clear(output)
-    patient = _patient(output / "patient", demo.pathology, demo.spacing_mm, demo.seed)
+    patient = _patient(output / "patient", settings.pathology, settings.spacing_mm, settings.seed)
     detector = load_detector(
         DetectSettings(
-            threshold=demo.threshold,
+            threshold=settings.threshold,
             brain=None,
-            seed=demo.seed,
-            device=demo.device,
-            overwrite=demo.overwrite,
-            notify=demo.notify,
+            seed=settings.seed,
+            device=settings.device,
+            overwrite=settings.overwrite,
+            notify=settings.notify,
         )
     )
     # As a stranger's scans: without the brain mask and the placement that the manifest knows.
@@ -145,7 +122,7 @@ def run_patient_demo(output: Path, demo: PatientDemo) -> JudgedPatient:
     for scan, steps in each_scan(scans, detector.predictor):
         detect_scan(detector, scan, output / "detection", steps=steps)
     judged = [_judge(record, output / "detection") for record in patient]
-    page = _write_page(output, demo.pathology, judged, detector.predictor)
+    page = _write_page(output, settings.pathology, judged, detector.predictor)
     return JudgedPatient(page, judged, time.monotonic() - start)
 
 

@@ -4,16 +4,13 @@ import json
 import math
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from halebrain.core.config import load_config
 from halebrain.core.failures import Failures
-from halebrain.core.messages import Notify, log_message
-from halebrain.core.shipped_configs import find_config
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.reconstruction_quality import reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
@@ -27,12 +24,11 @@ from halebrain.report.figures import cohort_montage, loss_plot, save_figure
 from halebrain.report.page import Page, Section, write_page
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
-from halebrain.training.reconstructor import ReconstructorTraining
-from halebrain.training.segmenter_config import SegmenterTraining
-from halebrain.workflows.calibrate import CalibrateSettings, run_calibration
-from halebrain.workflows.detect import DetectSettings, detect_scan, load_detector
+from halebrain.workflows.calibrate import run_calibration
+from halebrain.workflows.detect import detect_scan, load_detector
 from halebrain.workflows.evaluate import run_evaluation
 from halebrain.workflows.pages import scan_mosaic
+from halebrain.workflows.settings import CalibrateSettings, DemoSettings, DetectSettings, TrainSettings
 from halebrain.workflows.train import run_reconstructor, run_segmenter
 
 LEARNED, UNSEEN = ("stroke", "ms"), "tumour"
@@ -73,29 +69,24 @@ class TrainedDemo:
     seconds: float
 
 
-def run_trained_demo(
-    output: Path, size: DemoSize, *, seed: int, device: str, overwrite: bool, notify: Notify = log_message
-) -> TrainedDemo:
+def run_trained_demo(output: Path, size: DemoSize, settings: DemoSettings) -> TrainedDemo:
     """Make a cohort, train both networks, calibrate, evaluate on an unseen disease, detect, and write a page.
 
     Args:
         output: Where everything goes; what is there from the same command is kept.
         size: How much of it.
-        seed: Random seed.
-        device: As `--device` takes it.
-        overwrite: Remove an earlier demo first.
-        notify: Receives warnings and notes.
+        settings: Seed, device and whether an earlier demo is removed first; it chooses its patients itself.
 
     Raises:
         PartialFailureError: A scan could not be scored.
     """
     start = time.monotonic()
-    if overwrite:
+    if settings.overwrite:
         _clear(output)
-    manifest = _cohort(output, size, seed)
-    model = _train(output, size, seed, device)
-    _calibrate(model, manifest, seed, device, notify)
-    page = _evaluate(model, manifest, output, seed, device, notify)
+    manifest = _cohort(output, size, settings.seed)
+    model = _train(output, size, settings)
+    _calibrate(model, manifest, settings)
+    page = _evaluate(model, manifest, output, settings)
     return TrainedDemo(page, model, time.monotonic() - start)
 
 
@@ -124,39 +115,31 @@ def _cohort(output: Path, size: DemoSize, seed: int) -> Manifest:
     return manifest
 
 
-def _train(output: Path, size: DemoSize, seed: int, device: str) -> Path:
-    common = [
+def _train(output: Path, size: DemoSize, settings: DemoSettings) -> Path:
+    common = (
         f"data.manifest={json.dumps(str(output / 'cohort' / 'manifest.tsv'))}",
         f"data.cache={json.dumps(str(output / 'cache'))}",
         f"data.modalities={json.dumps(size.modalities)}",
-        f"seed={seed}",
-    ]
-    config1 = load_config(ReconstructorTraining, find_config(Path(size.config), "reconstructor"), common)
-    stage1 = run_reconstructor(config1, output / "stage1", device=device, overwrite=False)
-    learned = [*common, f"data.pathologies={json.dumps(LEARNED)}"]
-    config2 = load_config(SegmenterTraining, find_config(Path(size.config), "segmenter"), learned)
-    return run_segmenter(config2, stage1, output / "stage2", device=device, overwrite=False)
+        f"seed={settings.seed}",
+    )
+    first = TrainSettings(config=Path(size.config), overrides=common, device=settings.device)
+    stage1 = run_reconstructor(output / "stage1", first).path
+    second = replace(first, overrides=(*common, f"data.pathologies={json.dumps(LEARNED)}"))
+    return run_segmenter(output / "stage2", stage1, second).path
 
 
-def _calibrate(model: Path, manifest: Manifest, seed: int, device: str, notify: Notify) -> None:
+def _calibrate(model: Path, manifest: Manifest, settings: DemoSettings) -> None:
     rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
     failures = Failures(None)
-    settings = CalibrateSettings(seed=seed, device=device, notify=notify)
-    run_calibration(model, rows, settings, failures=failures)
+    how = CalibrateSettings(seed=settings.seed, device=settings.device, notify=settings.notify)
+    run_calibration(model, rows, how, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
 
 
-def _evaluate(model: Path, manifest: Manifest, output: Path, seed: int, device: str, notify: Notify) -> Path:
+def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSettings) -> Path:
+    how: dict[str, Any] = {"seed": settings.seed, "device": settings.device, "notify": settings.notify}
     detector = load_detector(
-        DetectSettings(
-            model=model,
-            min_lesion_mm3=_SMALLEST_MM3,
-            brain=None,
-            seed=seed,
-            device=device,
-            overwrite=True,
-            notify=notify,
-        )
+        DetectSettings(model=model, min_lesion_mm3=_SMALLEST_MM3, brain=None, overwrite=True, **how)
     )
     predictor, point = detector.predictor, detector.options.point
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.

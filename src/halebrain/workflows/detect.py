@@ -11,7 +11,6 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
-from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import MaskArray, ScanResult, Volume
 from halebrain.inference.cohort import ScanInput, find_scans
 from halebrain.inference.detection import (
@@ -47,41 +46,9 @@ from halebrain.thresholds.contrast import (
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.pages import page_files, png, scan_mosaic, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
+from halebrain.workflows.settings import DetectSettings
 
 _MOSAIC_DPI = 110
-
-
-@dataclass(frozen=True)
-class DetectSettings:
-    """How scans are processed.
-
-    Args:
-        model: Path or name of the model; `None` = the default model.
-        threshold: "auto", a number, or the name of a stored threshold ("ml:1").
-        modality: "auto", or the contrast of every scan.
-        min_lesion_mm3: Smallest lesion kept, mm³; `None` = the model's setting.
-        brain: Brain extraction; `None` = the model's setting.
-        seed: Random seed.
-        draws: Noise samples per level.
-        batch_size: Slices per batch.
-        device: auto, cpu, cuda, cuda:N or mps.
-        overwrite: Replace results made with other settings.
-        dicom_seg: Also write the mask as DICOM-SEG.
-        notify: Receives warnings and notes.
-    """
-
-    model: Path | None = None
-    threshold: str = "auto"
-    modality: str = "auto"
-    min_lesion_mm3: float | None = None
-    brain: str | None = "auto"
-    seed: int = 0
-    draws: int = 1
-    batch_size: int = 16
-    device: str = "auto"
-    overwrite: bool = False
-    dicom_seg: bool = False
-    notify: Notify = log_message
 
 
 @dataclass(frozen=True)

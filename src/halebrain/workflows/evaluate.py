@@ -34,69 +34,10 @@ from halebrain.preprocessing.prepared import open_scan
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector, select_threshold
+from halebrain.workflows.settings import EvaluateSettings
 
 _LEAST_SCANS = 2
 """Healthy training scans of a contrast, below which it has no atlas."""
-
-
-@dataclass(frozen=True)
-class ModelEvaluation:
-    """The evaluation of a model on a manifest.
-
-    Args:
-        model: Path or name; `None` = the default model.
-        manifest: Table of scans.
-        split: train, val, test, or all.
-        modalities: Only these; none = all.
-        pathologies: Only these; none = all.
-        threshold: "auto", a number, or the name of a stored threshold.
-        min_lesion_mm3: Smallest lesion kept, mm³; `None` = the model's setting.
-        working: On the model's working grid instead of the scan's own.
-        paper: The numbers of Behrendt et al. 2024, on the working grid.
-        reconstruction: Also evaluate the reconstruction, at each noise level.
-        baselines: Also the baselines that need the healthy training scans.
-        seed: Random seed.
-        device: auto, cpu, cuda, cuda:N or mps.
-        notify: Receives warnings and notes.
-    """
-
-    model: Path | None
-    manifest: Path
-    split: str = "test"
-    modalities: tuple[str, ...] = ()
-    pathologies: tuple[str, ...] = ()
-    threshold: str = "auto"
-    min_lesion_mm3: float | None = None
-    working: bool = False
-    paper: bool = False
-    reconstruction: bool = False
-    baselines: bool = False
-    seed: int = 0
-    device: str = "auto"
-    notify: Notify = log_message
-
-
-@dataclass(frozen=True)
-class FolderEvaluation:
-    """The evaluation of result files against references.
-
-    Args:
-        predictions: Folder of anomaly maps or masks.
-        references: Folder of true lesions.
-        brain_masks: Folder of brain masks; `None` = every voxel counts.
-        labels: Lesion labels in both folders: "all", or numbers ("1,4").
-        threshold: Of anomaly maps: a number; "auto" = none.
-        seed: Random seed of the intervals.
-        notify: Receives warnings and notes.
-    """
-
-    predictions: Path
-    references: Path
-    brain_masks: Path | None = None
-    labels: str | None = None
-    threshold: str = "auto"
-    seed: int = 0
-    notify: Notify = log_message
 
 
 @dataclass(frozen=True)
@@ -121,70 +62,72 @@ class EvaluationResults:
         return len({row.scan_id for row in self.evaluation.rows})
 
 
-def evaluate_model(asked: ModelEvaluation, output: Path) -> EvaluationResults:
-    """Evaluate a model and write tables and page; a scan that fails is reported and left out.
+def evaluate(output: Path, settings: EvaluateSettings) -> EvaluationResults:
+    """Evaluate and write tables and page; a scan that fails is reported and left out.
 
     Args:
-        asked: What is evaluated.
         output: Output folder.
+        settings: What is evaluated.
 
     Raises:
-        HalebrainError: Model, manifest or an option cannot be used, or every scan failed.
+        HalebrainError: Model, manifest, a folder or an option cannot be used, or every scan failed.
     """
+    return _evaluate_model(output, settings) if settings.predictions is None else _evaluate_folders(output, settings)
+
+
+def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResults:
+    if settings.manifest is None:
+        raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
     failures = Failures(output)
-    table = Manifest.read(asked.manifest)
-    rows = table.select(lambda r: asked.split in ("all", r.split))
-    rows = rows.select(lambda r: not asked.modalities or r.modality in asked.modalities)
-    rows = rows.select(lambda r: not asked.pathologies or r.pathology in asked.pathologies)
-    bundle = load_model(asked.model)
-    point = ThresholdSelector(read_calibration(bundle), asked.threshold)
-    predictor = Predictor(bundle, device=find_device(asked.device), seed=asked.seed)
-    atlases = fit_atlases(table, rows, predictor.preprocessor, notify=asked.notify) if asked.baselines else None
+    table = Manifest.read(settings.manifest)
+    rows = table.select(lambda r: settings.split in ("all", r.split))
+    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
+    bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
+    point = ThresholdSelector(read_calibration(bundle), settings.threshold)
+    predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
+    atlases = None
+    if settings.baselines:
+        atlases = fit_atlases(table, rows, predictor.preprocessor, notify=settings.notify)
     evaluation = run_evaluation(
         predictor,
         rows,
         point=point,
         failures=failures,
-        working=asked.working or asked.paper,
-        reconstruction=asked.reconstruction,
-        min_lesion_mm3=asked.min_lesion_mm3,
+        working=paper or settings.grid == "working",
+        reconstruction=settings.reconstruction,
+        min_lesion_mm3=settings.min_lesion_mm3,
         atlases=atlases,
     )
-    if asked.paper:
-        evaluation = behrendt2024(evaluation)
-    name = (asked.model or Path(DEFAULT_MODEL)).name
-    return EvaluationResults(evaluation, _write(evaluation, output, name), failures)
+    name = (settings.model or Path(DEFAULT_MODEL)).name
+    return _written(behrendt2024(evaluation) if paper else evaluation, output, name, failures)
 
 
-def evaluate_folders(asked: FolderEvaluation, output: Path) -> EvaluationResults:
-    """Evaluate result files of any method and write tables and page; a scan that fails is reported and left out.
-
-    Args:
-        asked: What is evaluated.
-        output: Output folder.
-
-    Raises:
-        HalebrainError: A folder or an option cannot be used, or every scan failed.
-    """
-    failures, notify = Failures(output), asked.notify
-    value = None if asked.threshold == "auto" else select_threshold(None, asked.threshold)[0]
-    pairs = match_files(asked.predictions, asked.references, asked.brain_masks)
-    left_out = tuple(unused_images(pairs, asked.predictions, asked.references, asked.brain_masks))
+def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationResults:
+    predictions, references, brains = settings.predictions, settings.references, settings.brain_masks
+    if predictions is None or references is None:
+        raise UsageError("predictions are evaluated against references", remedy="give --references")
+    failures, notify = Failures(output), settings.notify
+    value = None if settings.threshold == "auto" else select_threshold(None, settings.threshold)[0]
+    pairs = match_files(predictions, references, brains)
+    left_out = tuple(unused_images(pairs, predictions, references, brains))
     if line := summed_left_out(left_out):
         notify(f"warning: {line}")
-    wanted = FolderOptions(labels=parse_labels(asked.labels), threshold=value)
-    evaluation, notes = evaluate_files(pairs, wanted, method=asked.predictions.name, seed=asked.seed, failures=failures)
+    wanted = FolderOptions(labels=parse_labels(settings.labels), threshold=value)
+    evaluation, notes = evaluate_files(pairs, wanted, method=predictions.name, seed=settings.seed, failures=failures)
     for note in notes:
         notify(note)
     if value is None and evaluation.curves:
         notify("no --threshold given for anomaly maps: metrics on masks are left out")
-    return EvaluationResults(evaluation, _write(evaluation, output, asked.predictions.name), failures, left_out)
+    return _written(evaluation, output, predictions.name, failures, left_out)
 
 
-def _write(evaluation: Evaluation, output: Path, name: str) -> list[Path]:
-    paths = [*write_evaluation(evaluation, output), output / "index.html"]
-    write_evaluation_page(evaluation, paths[-1], title=f"Evaluation of {name}")
-    return paths
+def _written(
+    evaluation: Evaluation, output: Path, name: str, failures: Failures, left_out: tuple[LeftOut, ...] = ()
+) -> EvaluationResults:
+    files = [*write_evaluation(evaluation, output), output / "index.html"]
+    write_evaluation_page(evaluation, files[-1], title=f"Evaluation of {name}")
+    return EvaluationResults(evaluation, files, failures, left_out)
 
 
 def run_evaluation(

@@ -40,55 +40,10 @@ from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.template import template_on
 from halebrain.report.quality_page import QualityRow, quality_picture, write_quality_page
+from halebrain.workflows.settings import PrepareSettings
 
 _SAID = 5
 """Problems of a data set that are printed; all of them are written."""
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """How raw scans become a data set.
-
-    Args:
-        kind: Name of the layout; `None` = BIDS, a table, or names of files.
-        source_settings: key=value for the layout.
-        config: YAML file of preprocessing settings, or the name of a training configuration.
-        overrides: key=value of the preprocessing.
-        model: Preprocess as this model expects it.
-        brain: Brain extraction; `None` = as the settings say, else auto.
-        modality: Only scans of this contrast; also the contrast of scans whose names do not state it.
-        pathology: Of scans without one in the input.
-        split: Fractions of subjects in train,val,test.
-        seed: Of the split.
-        workers: Scans in parallel, one process each.
-        threads: CPU threads per process.
-        part_id: Index of this part, from 0.
-        num_parts: Parts that the scans are divided into.
-        overwrite: Replace earlier results.
-        notify: Receives warnings and notes.
-    """
-
-    kind: str | None = None
-    source_settings: tuple[str, ...] = ()
-    config: Path | None = None
-    overrides: tuple[str, ...] = ()
-    model: Path | None = None
-    brain: str | None = None
-    modality: str | None = None
-    pathology: str | None = None
-    split: str | None = None
-    seed: int = 0
-    workers: int = 1
-    threads: int = 1
-    part_id: int = 0
-    num_parts: int = 1
-    overwrite: bool = False
-    notify: Notify = log_message
-
-    @property
-    def part(self) -> str:
-        """What is added to the name of the list of failures."""
-        return "" if self.num_parts == 1 else f"-{self.part_id}of{self.num_parts}"
 
 
 @dataclass(frozen=True)

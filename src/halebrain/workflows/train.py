@@ -1,18 +1,24 @@
 """Training runs: start or resume one in its folder, and leave a model there with its card and its losses."""
 
+import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lightning_fabric import Fabric
 
-from halebrain.core.config import dump_yaml, parse_config
+from halebrain.core.config import dump_yaml, load_config, parse_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.files import write_text
+from halebrain.core.shipped_configs import find_config
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.models.bundle import Bundle, load_bundle, model_sha256, save_bundle
 from halebrain.models.card import model_card
 from halebrain.models.encoder_file import save_encoder
+from halebrain.models.segmentation import VARIANTS
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.report.figures import loss_plot, masked_example, save_figure
@@ -23,44 +29,79 @@ from halebrain.training.loop_config import LoopConfig
 from halebrain.training.reconstructor import ReconstructorTraining, read_training_manifest, train_reconstructor
 from halebrain.training.segmenter import train_segmenter
 from halebrain.training.segmenter_config import SegmenterTraining
+from halebrain.workflows.settings import TrainSettings
+
+Training = TypeVar("Training", EncoderTraining, ReconstructorTraining, SegmenterTraining, JointTraining)
 
 
-def run_encoder(settings: EncoderTraining, output: Path, *, device: str, overwrite: bool) -> Path:
-    """Run or resume the pretraining of a condition encoder in `output` and return its file."""
-    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
-    fabric = _start(settings.loop, output, device, overwrite)
-    run = train_encoder(settings, output, fabric=fabric)
+@dataclass(frozen=True)
+class TrainedModel:
+    """A finished training.
+
+    Args:
+        path: The model folder; of an encoder, its file.
+        manifest: The table of scans that it learned from.
+        log: Losses by step, a table.
+        loss: The same as a picture.
+    """
+
+    path: Path
+    manifest: Path
+    log: Path
+    loss: Path
+
+
+def run_encoder(output: Path, settings: TrainSettings) -> TrainedModel:
+    """Run or resume the pretraining of a condition encoder in `output`."""
+    config = _read(EncoderTraining, "encoder", settings)
+    run = train_encoder(config, output, fabric=_start(config.loop, output, settings))
     path = output / "encoder.safetensors"
-    save_encoder(run.network.encoder, settings.masked.encoder, run.summary, path)
+    save_encoder(run.network.encoder, config.masked.encoder, run.summary, path)
     save_figure(loss_plot(output / "log.csv"), output / "loss.png")
     save_figure(masked_example(run.example.numpy()), output / "examples.png")
-    return path
+    return _trained(path, config)
 
 
-def run_reconstructor(settings: ReconstructorTraining, output: Path, *, device: str, overwrite: bool) -> Path:
-    """Run or resume stage 1 in `output` and return the model folder."""
-    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
-    fabric = _start(settings.loop, output, device, overwrite)
-    bundle = train_reconstructor(settings, output, fabric=fabric)
-    return _finish(bundle, output)
+def run_reconstructor(output: Path, settings: TrainSettings) -> TrainedModel:
+    """Run or resume stage 1 in `output`."""
+    config = _read(ReconstructorTraining, "reconstructor", settings)
+    bundle = train_reconstructor(config, output, fabric=_start(config.loop, output, settings))
+    return _finish(bundle, output, config)
 
 
-def run_segmenter(settings: SegmenterTraining, stage1: Path, output: Path, *, device: str, overwrite: bool) -> Path:
-    """Run or resume stage 2 in `output` on the model `stage1` and return the model folder."""
-    read_training_manifest(settings.data)
-    parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
-    bundle1 = load_model(stage1)
-    settings = _with_preprocessing(settings, bundle1, stage1)
-    fabric = _start(settings.loop, output, device, overwrite)
-    return _finish(train_segmenter(settings, bundle1, output, fabric=fabric), output)
+def run_segmenter(output: Path, stage1: Path, settings: TrainSettings, *, variant: str | None = None) -> TrainedModel:
+    """Run or resume stage 2 in `output` on the model `stage1`; a variant of the paper sets inputs and fusion."""
+    config = _read(SegmenterTraining, "segmenter", settings, _of_variant(variant))
+    parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing")
+    bundle = load_model(stage1)
+    config = _with_preprocessing(config, bundle, stage1)
+    fabric = _start(config.loop, output, settings)
+    return _finish(train_segmenter(config, bundle, output, fabric=fabric), output, config)
 
 
-def run_joint(settings: JointTraining, output: Path, *, device: str, overwrite: bool) -> Path:
-    """Run or resume a joint training in `output` and return the model folder."""
-    read_training_manifest(settings.data)  # a manifest that cannot be used is said before anything is written
-    parse_config(PostprocessingConfig, settings.postprocessing, where="postprocessing")
-    fabric = _start(settings.loop, output, device, overwrite)
-    return _finish(train_joint(settings, output, fabric=fabric), output)
+def run_joint(output: Path, settings: TrainSettings) -> TrainedModel:
+    """Run or resume a joint training in `output`."""
+    config = _read(JointTraining, "joint", settings)
+    parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing")
+    return _finish(train_joint(config, output, fabric=_start(config.loop, output, settings)), output, config)
+
+
+def _read(kind: type[Training], name: str, settings: TrainSettings, overrides: Sequence[str] = ()) -> Training:
+    """Return the configuration; a manifest that cannot be used is an error before anything is written."""
+    pairs = [*overrides, *settings.overrides]
+    if settings.manifest is not None:  # as JSON, which YAML reads as a string whatever is in it
+        pairs.append(f"data.manifest={json.dumps(str(settings.manifest))}")
+    config = load_config(kind, find_config(settings.config, name), pairs)
+    read_training_manifest(config.data)
+    return config
+
+
+def _of_variant(variant: str | None) -> list[str]:
+    """Return the settings of one of the paper's variants; the weight of a fused one is left to the configuration."""
+    if variant is None:
+        return []
+    streams, fused = VARIANTS[variant]
+    return [f"segmenter.streams={json.dumps(streams)}", *([] if fused else ["postprocessing.residual_weight=0"])]
 
 
 def _with_preprocessing(settings: SegmenterTraining, stage1: Bundle, path: Path) -> SegmenterTraining:
@@ -73,9 +114,9 @@ def _with_preprocessing(settings: SegmenterTraining, stage1: Bundle, path: Path)
     return settings.model_copy(update={"data": settings.data.model_copy(update={"preprocessing": own})})
 
 
-def _start(loop: LoopConfig, output: Path, device: str, overwrite: bool) -> Fabric:
-    chosen = find_device(device)
-    if overwrite and output.exists():
+def _start(loop: LoopConfig, output: Path, settings: TrainSettings) -> Fabric:
+    device = find_device(settings.device)
+    if settings.overwrite and output.exists():
         ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
         if any(output.iterdir()) and not ours:
             raise DataError(
@@ -86,10 +127,10 @@ def _start(loop: LoopConfig, output: Path, device: str, overwrite: bool) -> Fabr
             )
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
-    return launch(loop, chosen)
+    return launch(loop, device)
 
 
-def _finish(bundle: Bundle, output: Path) -> Path:
+def _finish(bundle: Bundle, output: Path, config: Training) -> TrainedModel:
     model, loss = output / "model", output / "loss.png"
     # A finished run asked for again: its model stays, with the thresholds that it was given.
     is_new = not (model.exists() and model_sha256(load_bundle(model)) == model_sha256(bundle))
@@ -98,4 +139,9 @@ def _finish(bundle: Bundle, output: Path) -> Path:
         write_text(output / "model_config.yaml", dump_yaml(bundle.config))
     if is_new or not loss.exists():  # a run that was ended between the two promised a picture
         save_figure(loss_plot(output / "log.csv"), loss)
-    return model
+    return _trained(model, config)
+
+
+def _trained(path: Path, config: Training) -> TrainedModel:
+    manifest = Path(config.data.manifest or "manifest.tsv")
+    return TrainedModel(path, manifest, path.parent / "log.csv", path.parent / "loss.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from halebrain.core.about import versions
 from halebrain.core.device import find_device
-from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.files import write_text
 from halebrain.core.types import FloatArray, MaskArray
@@ -22,29 +22,7 @@ from halebrain.models.store import load_model
 from halebrain.report.evaluation_figures import sweep_figure
 from halebrain.report.figures import save_figure
 from halebrain.workflows.evaluate import refuse_seen
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """What is tuned, and where it goes.
-
-    Args:
-        model: Path or name of the model; `None` = the default model.
-        modalities: Only these; none = all.
-        pathologies: Only these; none = all.
-        store: Group whose best weight is stored ("seen", "unseen"); `None` = nothing is stored.
-        output_model: Folder of the model with that weight.
-        seed: Random seed.
-        device: auto, cpu, cuda, cuda:N or mps.
-    """
-
-    model: Path | None = None
-    modalities: tuple[str, ...] = ()
-    pathologies: tuple[str, ...] = ()
-    store: str | None = None
-    output_model: Path | None = None
-    seed: int = 0
-    device: str = "auto"
+from halebrain.workflows.settings import TuneSettings
 
 
 @dataclass(frozen=True)
@@ -83,6 +61,8 @@ def tune_model(
         HalebrainError: Model, scans or an option cannot be used, or the group to store has no scan.
     """
     store, target = settings.store, settings.output_model
+    if (store is None) != (target is None):
+        raise UsageError("--store and --output-model must be used together", remedy="give both, or neither")
     if target is not None and target.exists():
         raise CannotWriteError("the output model must not exist yet", where=target, remedy="choose another")
     rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)

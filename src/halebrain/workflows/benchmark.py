@@ -1,0 +1,107 @@
+"""The benchmark: every method of a file trained and evaluated, with tables, figures and the page."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from halebrain.benchmark import run
+from halebrain.benchmark.config import MatrixConfig
+from halebrain.benchmark.plan import plan, reference_title
+from halebrain.benchmark.results import collect_pictures, method_runs, training_subjects
+from halebrain.core.about import versions
+from halebrain.core.config import load_config
+from halebrain.core.device import find_device
+from halebrain.core.errors import DataError, UsageError
+from halebrain.core.files import write_text
+from halebrain.core.shipped_configs import find_config
+from halebrain.evaluation.matrix import build_matrix
+from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+from halebrain.evaluation.statistics import INTERVAL
+from halebrain.report.matrix_page import write_matrix_page
+from halebrain.workflows.settings import BenchmarkSettings
+
+
+@dataclass(frozen=True)
+class BenchmarkResults:
+    """A benchmark and its files.
+
+    Args:
+        outcome: Finished cells, those that failed with the reason, and notes.
+        files: Tables, and the page last.
+    """
+
+    outcome: run.Outcome
+    files: list[Path]
+
+
+def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults:
+    """Train and evaluate every cell that has no result yet, and write tables, figures and the page.
+
+    Args:
+        output: Output folder; finished cells in it are kept.
+        settings: Which methods.
+
+    Raises:
+        UsageError: No configuration is given.
+        ConfigError: A setting of a cell is wrong.
+        DataError: No cell has finished.
+    """
+    found = find_config(settings.config, "matrix")
+    if found is None:
+        raise UsageError(
+            "a benchmark needs a configuration file", remedy="give -c FILE, or -c cpu for the shipped configuration"
+        )
+    config = load_config(MatrixConfig, found, settings.overrides)
+    outcome = run.run_benchmark(config, output, device=find_device(settings.device))
+    return BenchmarkResults(outcome, write_results(config, outcome, output))
+
+
+def write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> list[Path]:
+    """Write tables, figures and the page of what has finished, and return their paths.
+
+    Raises:
+        DataError: Nothing has.
+    """
+    runs = method_runs(outcome)
+    if not runs:
+        raise DataError(
+            "a benchmark needs at least one finished cell",
+            received=f"{len(outcome.failures)} failed",
+            remedy="fix the problems above, then run the same command again; it resumes",
+        )
+    reference = reference_title(config, plan(config))
+    table = build_matrix(runs, config.columns, reference=reference)
+    provenance = {
+        "config": config.model_dump(mode="json"),
+        "cells": {cell.key: result.provenance for cell, result in outcome.results},
+        "failures": outcome.failures,
+        "runs": sorted({method.run for method in runs}),
+        "grid": "working grid, resampled labels",
+        "interval": INTERVAL,
+        "versions": versions(),
+    }
+    whole = [row for row in table if row.n_annotated is None]
+    first = to_markdown(*paper_rows(whole, config.columns, config.published))
+    second = to_markdown(*interval_rows(whole, config.columns, reference=reference))
+    texts = {
+        "results.tsv": runs_tsv(runs),
+        "matrix.tsv": matrix_tsv(table),
+        "matrix.md": f"{first}\nIntervals: {INTERVAL}.\n\n{second}",
+        "matrix.json": json.dumps(provenance, indent=2) + "\n",
+    }
+    for name, text in texts.items():
+        write_text(output / name, text)
+    page = output / "index.html"
+    write_matrix_page(
+        table,
+        config.columns,
+        page,
+        title="Benchmark",
+        reference=reference,
+        pictures=collect_pictures(config, outcome, output),
+        most=training_subjects(config, output),
+        notes=[f"{key}: {why}" for key, why in outcome.failures.items()] + outcome.empty,
+        provenance=provenance,
+        published=config.published,
+    )
+    return [*(output / name for name in texts), page]

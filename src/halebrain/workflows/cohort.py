@@ -1,0 +1,63 @@
+"""The virtual cohort: healthy people and patients with exact ground truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from halebrain.data.datasets import bids_manifest
+from halebrain.io.discovery import is_bids
+from halebrain.io.manifest import Manifest
+from halebrain.report.figures import cohort_montage, save_figure
+from halebrain.simulation.anatomy_source import gather_anatomies
+from halebrain.simulation.config import CohortConfig, grid_shape
+from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_cohort
+from halebrain.workflows.settings import CohortSettings
+
+
+@dataclass(frozen=True)
+class VirtualCohort:
+    """A virtual cohort in a folder.
+
+    Args:
+        manifest: Its scans.
+        path: The manifest as a table.
+        montage: A picture of it.
+    """
+
+    manifest: Manifest
+    path: Path
+    montage: Path
+
+
+def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
+    """Make a virtual cohort, or the remaining part of one that was begun with the same settings.
+
+    Args:
+        output: Its folder.
+        settings: Which people.
+
+    Raises:
+        HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
+    """
+    if settings.overwrite:
+        clear_cohort(output)
+    spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()
+    for kind, place in (("labels", settings.labels), ("t1", settings.t1)):
+        if place is not None:
+            scans = bids_manifest(place) if kind == "t1" and is_bids(place) else place
+            folder, shape = output / ANATOMIES, grid_shape(spacing_mm)
+            anatomies += gather_anatomies(kind, scans, folder, shape=shape, spacing_mm=spacing_mm)
+    default = CohortConfig()
+    config = CohortConfig(
+        healthy=settings.subjects,
+        patients=settings.patients,
+        modalities=settings.modalities or default.modalities,
+        pathologies=settings.pathologies or default.pathologies,
+        seed=settings.seed,
+        spacing_mm=spacing_mm,
+        anatomies=anatomies,
+        variety=settings.variety,
+        prefix=settings.prefix,
+    )
+    manifest, montage = generate_cohort(output, config, workers=settings.workers), output / "montage.png"
+    save_figure(cohort_montage(manifest), montage)
+    return VirtualCohort(manifest, output / "manifest.tsv", montage)

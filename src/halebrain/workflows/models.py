@@ -1,0 +1,176 @@
+"""Models with a name and models on disk: listed, shown, verified, described and joined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from halebrain.core.config import parse_config
+from halebrain.core.errors import HalebrainError, UnavailableError, UsageError
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.wording import counted
+from halebrain.models.bundle import Bundle, load_bundle, read_summary, save_bundle
+from halebrain.models.bundle_files import About, read_card, store_about
+from halebrain.models.card import model_card
+from halebrain.models.joining import join_models
+from halebrain.models.store import DEFAULT_MODEL, find_model, size_bytes, stored_models
+from halebrain.thresholds.calibration import Threshold, read_calibration
+from halebrain.workflows.settings import DescribeSettings, JoinSettings
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that can be named instead of its path.
+
+    Args:
+        name: Its name.
+        default: Whether it is used where no model is given.
+        origin: "bundled" with the package, or "imported".
+        bytes: Size of its zip.
+        path: Its zip.
+        kind: "detector" or "reconstructor"; `None` = it is damaged.
+        modalities: Contrasts of its training data.
+        sha256: Its hash.
+        licence: Licence of the weights.
+        error: What is damaged.
+    """
+
+    name: str
+    default: bool
+    origin: str
+    bytes: int
+    path: Path
+    kind: str | None = None
+    modalities: tuple[str, ...] = ()
+    sha256: str | None = None
+    licence: str | None = None
+    error: str | None = None
+
+
+def list_models() -> list[NamedModel]:
+    """Return every model that has a name; a damaged one with its error."""
+    found = []
+    for model in stored_models():
+        is_default, size = model.name == DEFAULT_MODEL, size_bytes(model.path)
+        entry = NamedModel(model.name, is_default, model.origin, size, model.path)
+        try:
+            summary = read_summary(model.path)
+        except HalebrainError as error:
+            found.append(replace(entry, error=str(error)))
+            continue
+        licence = None if summary.about is None else summary.about.licence
+        modalities, sha256 = tuple(summary.modalities), summary.sha256
+        found.append(replace(entry, kind=summary.kind, modalities=modalities, sha256=sha256, licence=licence))
+    return found
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """A model of which every file and weight was checked.
+
+    Args:
+        name: Its name, or that of its file.
+        path: Where it is.
+        whole: Whether it is intact.
+        sha256: Its hash; `None` = it is damaged.
+        error: What is damaged.
+    """
+
+    name: str
+    path: Path
+    whole: bool
+    sha256: str | None
+    error: str | None
+
+
+def verify_models(model: Path | None = None, *, notify: Notify = log_message) -> list[VerifiedModel]:
+    """Check every file against its hash, and every weight against its network.
+
+    Args:
+        model: A folder, a zip or a name; `None` = every model that has a name.
+        notify: Receives what is damaged.
+
+    Raises:
+        DataError: The model given is damaged.
+        UnavailableError: None is given, and none has a name.
+    """
+    if model is not None:
+        path = find_model(model)
+        return [VerifiedModel(model.name, path, True, load_bundle(path).sha256, None)]
+    rows = []
+    for stored in stored_models():
+        try:
+            rows.append(VerifiedModel(stored.name, stored.path, True, load_bundle(stored.path).sha256, None))
+        except HalebrainError as error:
+            notify(f"{stored.name}: {error}")
+            rows.append(VerifiedModel(stored.name, stored.path, False, None, str(error)))
+    if not rows:
+        raise UnavailableError("there must be a model to verify", remedy="halebrain models import BUNDLE")
+    return rows
+
+
+def model_text(path: Path, bundle: Bundle) -> str:
+    """Return a model's card, with licence, thresholds, size and hash."""
+    lines = [read_card(path)]
+    if bundle.about is None:
+        lines.append("- Licence and citation: not stated (halebrain models describe)")
+    lines += [*_thresholds(bundle), f"- Size: {size_bytes(path) / 1e6:.1f} MB", f"- Hash: {bundle.sha256}"]
+    return "\n".join(lines)
+
+
+def _thresholds(bundle: Bundle) -> list[str]:
+    calibration = read_calibration(bundle)
+    if calibration is None:
+        return ["- Thresholds: none yet (halebrain calibrate)"]
+    lines = [f"- Default threshold: {calibration.default}"]
+    for modality, table in {"": calibration.thresholds, **calibration.modalities}.items():
+        lines += [_line(f"{name} for {modality}" if modality else name, one) for name, one in table.items()]
+    for modality, scores in calibration.healthy_scores.items():
+        lines.append(f"- Healthy scans behind a percentile, {modality}: {len(scores)}")
+    return lines
+
+
+def _line(name: str, threshold: Threshold) -> str:
+    modalities = f" of {', '.join(threshold.modalities)}" if threshold.modalities else ""
+    return (
+        f"- Threshold {name}: {threshold.value:.4f}, {threshold.method}; "
+        f"{counted(threshold.n_scans, 'scan')}{modalities}, split {threshold.split}"
+    )
+
+
+def describe_model(model: Path, settings: DescribeSettings) -> About:
+    """Write licence, citation, authors, data, figures and limits into a bundle folder and its card.
+
+    Raises:
+        HalebrainError: A setting or the model cannot be used.
+    """
+    weak = dict(limit.partition("=")[::2] for limit in settings.limits)
+    if wrong := [name for name, words in weak.items() if not name or not words]:
+        raise UsageError(
+            "a limit must name a modality and the limit",
+            received=", ".join(map(repr, wrong)),
+            remedy="--limit T1w=WORDS",
+        )
+    said: dict[str, Any] = {**vars(settings), "limits": weak}
+    about = parse_config(About, said, where="the options")
+    store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
+    return about
+
+
+def join(models: Sequence[Path], output: Path, settings: JoinSettings) -> None:
+    """Write a model with the segmenters of several models on the same reconstructor; it has no thresholds yet.
+
+    Raises:
+        HalebrainError: The models do not fit together, or the output cannot be written.
+    """
+    rest = settings.rest
+    if rest is not None and (rest not in models or not settings.by_contrast):
+        raise UsageError(
+            "--rest must be one of the models joined with --by-contrast",
+            received=str(rest),
+            remedy="list it with the other models, too, and add --by-contrast",
+        )
+    place = None if rest is None else models.index(rest)
+    bundles = [load_bundle(find_model(model)) for model in models]
+    bundle = join_models(bundles, by_contrast=settings.by_contrast, rest=place)
+    save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite)

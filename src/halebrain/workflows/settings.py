@@ -1,0 +1,402 @@
+"""Settings of every workflow: what a user may choose, each with its description, range and command-line option.
+
+The command line makes its options from these classes, and Python fills them directly. The module loads no heavy
+library, so that `halebrain --help` stays fast.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from halebrain.core.errors import UsageError
+from halebrain.core.messages import Notify, log_message
+
+MODALITIES = ("T1w", "T2w", "FLAIR")
+BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
+PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
+SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting as the command line shows it.
+
+    Args:
+        help: Its description, one line.
+        flags: How it is typed; empty = `--` and the name of the field.
+        minimum: Smallest value.
+        maximum: Largest value.
+        known: Words that the shell offers: these, or names of models or of shipped configurations.
+        is_argument: Whether it has a place instead of a flag.
+        former: Its flag in earlier versions, which is understood with a warning.
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    known: tuple[str, ...] | Literal["models", "configs"] = ()
+    is_argument: bool = False
+    former: str = ""
+
+
+Output = Annotated[Path, Option("Output folder.", ("--output", "-o"))]
+ManifestPath = Annotated[Path, Option("Table of scans (TSV).")]
+ModelPath = Annotated[
+    Path | None,
+    Option(
+        "Model: a folder, a zip, or a name (halebrain models list); default: the bundled one.",
+        ("--model", "-m"),
+        known="models",
+    ),
+]
+ConfigPath = Annotated[
+    Path | None, Option("YAML file, or the name of a shipped one.", ("--config", "-c"), known="configs")
+]
+Overrides = Annotated[tuple[str, ...], Option("key=value; dotted keys; repeatable.", ("--set",))]
+Modalities = Annotated[tuple[str, ...], Option("Only these modalities.", ("--modality",), known=MODALITIES)]
+Pathologies = Annotated[tuple[str, ...], Option("Only these diseases.", ("--pathology",), known=PATHOLOGIES)]
+MinLesion = Annotated[float | None, Option("Smallest lesion kept, mm³; default: the model's setting.", minimum=0)]
+Seed = Annotated[int, Option("Random seed.")]
+Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", known=("auto", "cpu", "cuda", "mps"))]
+Overwrite = Annotated[bool, Option("Replace earlier results instead of resuming.")]
+Spacing = Annotated[float, Option("Voxel size in mm.", minimum=1.0, maximum=4.0)]
+
+
+@dataclass(frozen=True)
+class DetectSettings:
+    """How scans are processed."""
+
+    model: ModelPath = None
+    brain: Annotated[
+        str | None,
+        Option(
+            "Brain extraction: auto (the best one installed; stripped scans stay), stripped, synthstrip, hdbet, "
+            "deepbet or atlas.",
+            known=BRAINS,
+        ),
+    ] = "auto"
+    threshold: Annotated[str, Option("auto, a number, or the name of a stored threshold (ml:1, fpr:0.01).")] = "auto"
+    modality: Annotated[
+        str,
+        Option(
+            "Contrast: auto (from manifest or file name, else inferred from the image), T1w, T2w, FLAIR or T1ce.",
+            known=("auto", *MODALITIES, "T1ce"),
+        ),
+    ] = "auto"
+    min_lesion_mm3: MinLesion = None
+    seed: Seed = 0
+    draws: Annotated[int, Option("Noise samples per level.", minimum=1)] = 1
+    batch_size: Annotated[int, Option("Slices per batch; changes no score by more than 0.00001.", minimum=1)] = 16
+    device: Device = "auto"
+    dicom_seg: Annotated[bool, Option("Also write the mask of DICOM scans as DICOM-SEG (needs the extra dicom).")] = (
+        False
+    )
+    overwrite: Overwrite = False
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class BidsSettings:
+    """Which scans of a BIDS data set are processed, and in how many processes."""
+
+    participant_label: Annotated[
+        tuple[str, ...],
+        Option("Only these participants, with or without sub-.", ("--participant-label", "--participant_label")),
+    ] = ()
+    session_label: Annotated[
+        tuple[str, ...],
+        Option("Only these sessions, with or without ses-.", ("--session-label", "--session_label")),
+    ] = ()
+    bids_filter_file: Annotated[Path | None, Option('JSON of BIDS filters: {"t1w": {"run": 1}}.')] = None
+    modality: Annotated[
+        tuple[str, ...],
+        Option(
+            "T1w, T2w, FLAIR, T1ce, inplaneT2; default: the contrasts of the model's training data.",
+            known=(*MODALITIES, "T1ce", "inplaneT2"),
+        ),
+    ] = ()
+    skip_bids_validation: Annotated[bool, Option("Do not run the BIDS validator.")] = False
+    work_dir: Annotated[
+        Path | None, Option("Folder for temporary files, which are removed at the end.", ("--work-dir", "-w"))
+    ] = None
+    n_procs: Annotated[
+        int, Option("Number of scans in parallel, one process each.", ("--n-procs", "--nprocs"), minimum=1)
+    ] = 1
+    stop_on_first_crash: Annotated[bool, Option("Stop at the first scan that fails.")] = False
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How raw scans become a data set."""
+
+    kind: Annotated[
+        str | None,
+        Option(
+            "Layout: ixi, brats, atlas2, mslub, wmh, mood, bids, folder, table, published.",
+            ("--source",),
+            known=SOURCES,
+        ),
+    ] = None
+    source_settings: Annotated[tuple[str, ...], Option("key=value for the layout; repeatable.", ("--source-set",))] = ()
+    config: Annotated[
+        Path | None,
+        Option(
+            "YAML file of preprocessing settings, or the name of a training configuration: paper, demo, general.",
+            ("--config", "-c"),
+            known="configs",
+        ),
+    ] = None
+    overrides: Annotated[tuple[str, ...], Option("key=value of the preprocessing; repeatable.", ("--set",))] = ()
+    model: Annotated[Path | None, Option("Preprocess as this model expects it.", ("--model", "-m"), known="models")] = (
+        None
+    )
+    brain: Annotated[str | None, Option("Brain extraction: auto, stripped, atlas, …")] = None
+    modality: Annotated[
+        str | None,
+        Option(
+            "Only scans of this contrast; also the contrast of scans whose names do not state it.", known=MODALITIES
+        ),
+    ] = None
+    pathology: Annotated[str | None, Option("Pathology of scans without one in the input: healthy, or a disease.")] = (
+        None
+    )
+    split: Annotated[str | None, Option("Fractions of subjects in train,val,test: 0.7,0.1,0.2.")] = None
+    seed: Seed = 0
+    workers: Annotated[int, Option("Number of scans in parallel, one process each.", minimum=1)] = 1
+    threads: Annotated[int, Option("CPU threads per process.", minimum=1)] = 1
+    part_id: Annotated[int, Option("Index of this part, from 0.", minimum=0)] = 0
+    num_parts: Annotated[int, Option("Number of parts that the scans are divided into.", minimum=1)] = 1
+    overwrite: Overwrite = False
+    notify: Notify = log_message
+
+    @property
+    def part(self) -> str:
+        """What is added to the name of the list of failures."""
+        return "" if self.num_parts == 1 else f"-{self.part_id}of{self.num_parts}"
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """Which virtual people are made."""
+
+    subjects: Annotated[int, Option("Healthy subjects.", minimum=0)] = 20
+    patients: Annotated[int, Option("Patients per pathology.", minimum=0)] = 5
+    modalities: Annotated[
+        tuple[str, ...],
+        Option("T1w, T2w, FLAIR, random (synthetic contrast).", ("--modality",), known=(*MODALITIES, "random")),
+    ] = ()
+    pathologies: Annotated[
+        tuple[str, ...],
+        Option(
+            "ms, stroke, tumour, wmh (the default), cavity, haemorrhage, mass.", ("--pathology",), known=PATHOLOGIES
+        ),
+    ] = ()
+    seed: Seed = 0
+    spacing_mm: Spacing = 2.0
+    labels: Annotated[Path | None, Option("Folder of label maps (FreeSurfer, SynthSeg) as anatomies.")] = None
+    t1: Annotated[Path | None, Option("Healthy T1 scans as anatomies: a folder or a manifest.")] = None
+    variety: Annotated[Literal["usual", "wide"], Option("wide: many scanners, artefacts, imperfect stripping.")] = (
+        "usual"
+    )
+    prefix: Annotated[str, Option("Prefix of subject labels, for other subjects than those of another cohort.")] = ""
+    workers: Annotated[int, Option("Number of processes, one thread each; 0 = the main process.", minimum=0)] = 0
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A training: its configuration, its scans, and where it runs."""
+
+    config: ConfigPath = None
+    manifest: Annotated[Path | None, Option("Table of scans; the same as data.manifest.")] = None
+    overrides: Overrides = ()
+    device: Device = "auto"
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class CalibrateSettings:
+    """How thresholds are chosen and stored."""
+
+    output: Annotated[
+        Path | None,
+        Option("New folder for the calibrated model; MODEL is not changed.", ("--output", "-o")),
+    ] = None
+    modalities: Modalities = ()
+    pathologies: Pathologies = ()
+    name: Annotated[str | None, Option("Name of the data set: its thresholds are stored separately, as dice@NAME.")] = (
+        None
+    )
+    add: Annotated[bool, Option("Add the modalities of this manifest to the existing thresholds.")] = False
+    default: Annotated[
+        str | None,
+        Option("Threshold that --threshold auto uses: dice if there are lesions, or ml:1, fpr:0.01 …"),
+    ] = None
+    population_fraction: Annotated[
+        float,
+        Option(
+            "Fraction of healthy people within the limit of ml: thresholds: 0.5 = the median, 0.9 = nine of ten.",
+            minimum=0.5,
+            maximum=0.99,
+            former="--healthy-share",
+        ),
+    ] = 0.5
+    seed: Seed = 0
+    device: Device = "auto"
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What is tuned, and where the model with the best weight goes."""
+
+    model: Annotated[
+        Path | None,
+        Option("Model (a folder, zip or name) with a segmenter; default: the bundled one.", is_argument=True),
+    ] = None
+    modalities: Modalities = ()
+    pathologies: Pathologies = ()
+    store: Annotated[
+        Literal["seen", "unseen"] | None, Option("Write a new model with the best weight for this group.")
+    ] = None
+    output_model: Annotated[Path | None, Option("Folder of that model; MODEL is not changed.")] = None
+    seed: Seed = 0
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is evaluated: a model on a manifest, or the results of any method against references."""
+
+    model: Annotated[
+        Path | None,
+        Option("Model to evaluate on a manifest; default: the bundled one.", known="models", is_argument=True),
+    ] = None
+    manifest: Annotated[Path | None, Option("Table of scans (TSV), with MODEL.")] = None
+    predictions: Annotated[Path | None, Option("Folder of anomaly maps or masks of any method, instead of MODEL.")] = (
+        None
+    )
+    references: Annotated[Path | None, Option("Folder of true lesions.")] = None
+    brain_masks: Annotated[Path | None, Option("Folder of brain masks; without it every voxel counts.")] = None
+    labels: Annotated[str | None, Option("Lesion labels, in both folders: all, or for example 1,4.")] = None
+    split: Annotated[str, Option("train, val, test, or all.")] = "test"
+    modalities: Modalities = ()
+    pathologies: Pathologies = ()
+    threshold: Annotated[str, Option("auto, a number, or the name of a stored threshold.")] = "auto"
+    min_lesion_mm3: MinLesion = None
+    grid: Annotated[Literal["native", "working"], Option("native, or the model's working grid (2 mm).")] = "native"
+    protocol: Annotated[
+        Literal["behrendt2024"] | None, Option("behrendt2024: the paper's own numbers, on its grid.")
+    ] = None
+    reconstruction: Annotated[bool, Option("Also evaluate the reconstruction, at each noise level.")] = False
+    baselines: Annotated[bool, Option("More baselines without networks: an atlas of the healthy training scans.")] = (
+        False
+    )
+    seed: Seed = 0
+    device: Device = "auto"
+    notify: Notify = log_message
+
+    def __post_init__(self) -> None:
+        """Refuse both of the two ways to evaluate, and neither."""
+        if (self.model is None and self.manifest is None) == (self.predictions is None):
+            raise UsageError(
+                "evaluate takes either MODEL and --manifest, or --predictions and --references",
+                received="both" if self.predictions is not None else "neither",
+                remedy="give -o OUT and MODEL --manifest M, or -o OUT --predictions DIR --references DIR",
+            )
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How a model is adapted."""
+
+    model: ModelPath = None
+    pathologies: Annotated[
+        tuple[str, ...],
+        Option(
+            "Adapt to these diseases only; other annotated scans are scored before and after.",
+            ("--pathology",),
+            known=PATHOLOGIES,
+        ),
+    ] = ()
+    modalities: Modalities = ()
+    config: ConfigPath = None
+    overrides: Overrides = ()
+    seed: Annotated[int | None, Option("Random seed; the same as seed=.")] = None
+    device: Device = "auto"
+    overwrite: Overwrite = False
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """The methods that a benchmark compares, and where they run."""
+
+    config: ConfigPath = None
+    overrides: Overrides = ()
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """The virtual patient of the demo; its training uses seed, device and `overwrite` only."""
+
+    pathology: Annotated[str, Option("Disease of the virtual patient.", known=PATHOLOGIES)] = "tumour"
+    spacing_mm: Annotated[float, Option("Voxel size of the virtual patient's scans.", minimum=1.0, maximum=4.0)] = 1.5
+    threshold: Annotated[str, Option("As in detect: auto, a number, or a stored name (ml:1, fpr:0.01).")] = "auto"
+    seed: Seed = 0
+    device: Device = "auto"
+    overwrite: Overwrite = False
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """A data set of nnU-Net, and the grid of its images."""
+
+    dataset_id: Annotated[int, Option("Number of the data set, 1 to 999.")]
+    name: Annotated[str, Option("Name of the data set.")]
+    modalities: Annotated[
+        tuple[str, ...], Option("Channels, in order; default: all of the manifest.", ("--modality",))
+    ] = ()
+    splits: Annotated[tuple[str, ...], Option("Only train, val or test; repeatable.", ("--split",))] = ()
+    grid: Annotated[
+        Literal["working", "native"], Option("working: preprocessed as for a model; native: not preprocessed.")
+    ] = "working"
+    model: Annotated[
+        Path | None,
+        Option("Preprocess as this model does; default: the default settings.", ("--model", "-m")),
+    ] = None
+
+
+@dataclass(frozen=True)
+class DescribeSettings:
+    """Whose a model is, and how good."""
+
+    licence: Annotated[str, Option("Licence of the weights, as an SPDX identifier (CC-BY-4.0).")]
+    citation: Annotated[str, Option("Citation, one line.")]
+    authors: Annotated[tuple[str, ...], Option("Author; repeatable.", ("--author",))]
+    data: Annotated[str, Option("Training data: data sets, with their licences.")]
+    figures: Annotated[
+        tuple[str, ...],
+        Option("Performance figure, with the scans it was measured on; repeatable.", ("--figure",)),
+    ] = ()
+    limits: Annotated[
+        tuple[str, ...],
+        Option("MODALITY=WORDS: known limit, shown as a flag on such scans; repeatable.", ("--limit",)),
+    ] = ()
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """How the segmenters of several models become one."""
+
+    by_contrast: Annotated[
+        bool, Option("Use each for the contrasts of its training data; all of them for other contrasts.")
+    ] = False
+    rest: Annotated[
+        Path | None,
+        Option("One of the models, used only for contrasts that no other was trained on (with --by-contrast)."),
+    ] = None
+    overwrite: Overwrite = False
