@@ -12,7 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.workflows.demo import PatientDemo, run_patient_demo
+from halebrain.workflows.demo import run_patient_demo
+from halebrain.workflows.settings import DemoSettings
 
 STORED = Path(__file__).with_name("demo_figures.json")
 MAPS = (
@@ -28,7 +29,7 @@ MAPS = (
 
 def figures(folder: Path) -> dict[str, dict[str, float]]:
     """Run the demo of 2 mm; return for each contrast its metrics, and two sums over each map."""
-    result = run_patient_demo(folder, PatientDemo(spacing_mm=2.0, device="cpu", notify=lambda *_: None))
+    result = run_patient_demo(folder, DemoSettings(spacing_mm=2.0, device="cpu", notify=lambda *_: None))
     found = {}
     for scan in result.scans:
         values = {key: value for key, value in scan.document().items() if isinstance(value, int | float)}
