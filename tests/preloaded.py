@@ -22,7 +22,7 @@ from pathlib import Path
 _IMPORTS = (
     "halebrain.cli.main",
     "halebrain.api",
-    "halebrain.benchmark",
+    "halebrain.benchmarking",
     "halebrain.training.segmenter",
     "halebrain.training.reconstructor",
     "halebrain.report.scan_page",

@@ -1,9 +1,13 @@
 """The Python face calls what the command calls, and gives what it promises."""
 
+import ast
+import inspect
 import json
 import subprocess
 import sys
-from dataclasses import replace
+import textwrap
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -16,7 +20,14 @@ from halebrain.core.messages import log_message
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 from halebrain.workflows import detect as workflow
+from halebrain.workflows import settings
 
+STORED = Path(__file__).with_name("api_signatures.json")
+CHANGED = (
+    "the signature of {name} is promised to users (docs/get-started/python.md). A new optional argument at "
+    "the end, or a new field, is allowed. Anything else breaks their scripts: keep the former name or argument "
+    "working for one release, with a warning and a line in CHANGELOG.md. Then run python tests/test_api.py, which writes {file}"
+)
 MAPS = ("reconstruction", "residual", "uncertainty", "mask", "brain_mask")
 SCORES = ("score", "probability")
 HOW = {"threshold": 0.05, "device": "cpu", "seed": 3, "draws": 2}
@@ -146,6 +157,120 @@ def test_refusals_are_those_of_the_command(bundled, scan):
         halebrain.detect(image, **HOW)
 
 
+def signatures():
+    """Return each promised name as it is written: arguments and result of a function, fields and methods of a class."""
+    found = {}
+    for name in api.__all__:
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(getattr(halebrain, name)))).body
+        if isinstance(node, ast.FunctionDef):
+            found[name] = _arguments(node)
+            continue
+        found[name] = [
+            text for one in node.body if isinstance(one, ast.AnnAssign) and (text := ast.unparse(one))[0] != "_"
+        ]
+        found |= {f"{name}.{one.name}": _arguments(one) for one in node.body if _is_public_method(one)}
+    return found
+
+
+def _arguments(node):
+    arguments = ast.unparse(node.args)
+    return [*arguments.split(", "), f"-> {ast.unparse(node.returns)}"]
+
+
+def _is_public_method(node):
+    return isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+
+
+@pytest.mark.parametrize("name", json.loads(STORED.read_text(encoding="utf-8")))
+def test_the_signature_of_a_promised_name_stays(name):
+    stored = json.loads(STORED.read_text(encoding="utf-8"))[name]
+    assert signatures().get(name) == stored, CHANGED.format(name=name, file=STORED.name)
+
+
+def test_every_public_name_is_promised_and_described():
+    assert signatures().keys() == json.loads(STORED.read_text(encoding="utf-8")).keys(), "python tests/test_api.py"
+    assert sorted(api.__all__) == sorted(set(halebrain.__all__) - {"__version__"})
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+    for name in api.__all__:
+        value = getattr(halebrain, name)
+        assert f"::: halebrain.api.{name}\n" in page
+        if inspect.isfunction(value):
+            told = value.__doc__.partition("Args:")[2]
+            assert [key for key in inspect.signature(value).parameters if f"\n        {key}: " not in told] == []
+            assert "Raises:" in told
+
+
+def test_no_promised_name_is_that_of_a_module():
+    """The module would take the place of the function when it is imported."""
+    modules = {path.stem for path in Path(halebrain.__file__).parent.iterdir()}
+    assert set(halebrain.__all__) & modules == set()
+
+
+SETTINGS = {
+    "detect": settings.DetectSettings,
+    "detect_many": settings.DetectSettings,
+    "prepare": settings.PrepareSettings,
+    "make_cohort": settings.CohortSettings,
+    "train_reconstructor": settings.TrainSettings,
+    "train_segmenter": settings.TrainSettings,
+    "calibrate": settings.CalibrateSettings,
+    "evaluate": settings.EvaluateSettings,
+    "benchmark": settings.BenchmarkSettings,
+}
+OTHERWISE = {("detect", "modality"), ("detect_many", "modality"), ("benchmark", "config")}
+"""`None` instead of "auto"; required, as there is no default configuration."""
+LEFT_OUT = {"notify", "part_id", "num_parts", "kind", "batch_size", "overwrite", "dicom_seg"}
+"""Not asked for in Python, or only where files are written; `kind` is called `source`, as the option is."""
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_defaults_of_a_function_are_those_of_its_command(name):
+    own, known = inspect.signature(getattr(halebrain, name)).parameters, SETTINGS[name]
+    defaults = {field.name: field.default for field in fields(known)}
+    assert set(defaults) - set(own) <= LEFT_OUT
+    for key in set(own) & set(defaults):
+        if (name, key) not in OTHERWISE:
+            assert own[key].default == defaults[key], key
+
+
+@pytest.mark.parametrize(
+    ("called", "workflow", "given"),
+    [
+        (lambda: halebrain.detect_many("in", "out", threshold=0.5, modality="FLAIR"), "detect_scans", "in"),
+        (lambda: halebrain.prepare("in", "out", source="ixi", overrides=["a=1"]), "prepare_dataset", "in"),
+        (lambda: halebrain.train_reconstructor("out", config="tiny"), "run_reconstructor", "out"),
+        (lambda: halebrain.train_segmenter("out", "one", variant="sadm"), "run_segmenter", "out"),
+        (lambda: halebrain.calibrate("model", "table", modalities=["T1w"]), "calibrate_on_manifest", "model"),
+        (lambda: halebrain.benchmark("out", config="tiny"), "run_benchmark", "out"),
+    ],
+)
+def test_a_function_hands_what_it_is_given_to_its_workflow(monkeypatch, called, workflow, given):
+    calls = []
+    monkeypatch.setattr(api, workflow, lambda *args, **more: calls.append((args, more)))
+    called()
+    ((first, *others), _more) = calls[0]
+    assert first == Path(given)
+    (asked,) = (one for one in others if is_dataclass(one))
+    expected = {
+        "detect_scans": {"threshold": "0.5", "modality": "FLAIR", "model": None},
+        "prepare_dataset": {"kind": "ixi", "overrides": ("a=1",)},
+        "run_reconstructor": {"config": Path("tiny")},
+        "run_segmenter": {"config": None},
+        "calibrate_on_manifest": {"modalities": ("T1w",)},
+        "run_benchmark": {"config": Path("tiny")},
+    }[workflow]
+    assert {key: getattr(asked, key) for key in expected} == expected
+
+
+@pytest.mark.slow
+def test_a_reconstruction_is_that_of_the_detection(bundled, scan):
+    found = halebrain.reconstruct(scan, device="cpu", seed=3, draws=2)
+    whole = halebrain.detect(scan, **HOW)
+    for mine, theirs in ((found.image, whole.reconstruction), (found.residual, whole.residual)):
+        np.testing.assert_array_equal(values(mine), values(theirs))
+        np.testing.assert_array_equal(mine.affine, theirs.affine)
+
+
 @pytest.mark.slow
 def test_the_names_are_there_before_anything_is_loaded():
     code = (
@@ -155,3 +280,7 @@ def test_the_names_are_there_before_anything_is_loaded():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "halebrain.api"]
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps(signatures(), indent=2) + "\n", encoding="utf-8")

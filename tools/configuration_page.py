@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from halebrain.adaptation.config import AdaptConfig
-from halebrain.benchmark.config import MatrixConfig
+from halebrain.benchmarking.config import MatrixConfig
 from halebrain.core.config import Config
 from halebrain.core.registry import Registry
 from halebrain.core.shipped_configs import shipped_configs

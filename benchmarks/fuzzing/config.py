@@ -81,8 +81,8 @@ def config(random: Random, folder: Path) -> Attempt:
 
 def _read(what: str, path: Path, pairs: list[str]) -> None:
     """Do what the command does with a file before it looks for data."""
-    from halebrain.benchmark.config import MatrixConfig
-    from halebrain.benchmark.plan import plan
+    from halebrain.benchmarking.config import MatrixConfig
+    from halebrain.benchmarking.plan import plan
     from halebrain.core.config import dump_yaml, load_config
     from halebrain.training.encoder import EncoderTraining
     from halebrain.training.joint import JointTraining

@@ -25,7 +25,7 @@ _CODES = (2, 3, 65, 66, 69, 70, 73, 78)
 """Exit codes of a refusal that `halebrain --help` documents."""
 _LONGEST = 1000
 """Letters of a line that a person may still read."""
-_LATE = ("halebrain.api", "halebrain.cli.main", "halebrain.workflows.pages", "halebrain.benchmark.plan")
+_LATE = ("halebrain.api", "halebrain.cli.main", "halebrain.workflows.pages", "halebrain.benchmarking.plan")
 _LATE += ("halebrain.report.evaluation_page", "halebrain.training.joint", "matplotlib.pyplot", "pydicom.pixels")
 _LATE += ("halebrain.io.dicom.read", "halebrain.view.visit", "SimpleITK")
 _STATM = Path("/proc/self/statm")

@@ -8,10 +8,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from halebrain.api import Prediction, detect, load_model
+    from halebrain.api import (
+        Prediction,
+        Reconstruction,
+        benchmark,
+        calibrate,
+        detect,
+        detect_many,
+        evaluate,
+        load_model,
+        make_cohort,
+        prepare,
+        reconstruct,
+        train_reconstructor,
+        train_segmenter,
+    )
 
 __version__ = "0.2.0"
-__all__ = ["Prediction", "__version__", "detect", "load_model"]
+__all__ = [
+    "Prediction",
+    "Reconstruction",
+    "__version__",
+    "benchmark",
+    "calibrate",
+    "detect",
+    "detect_many",
+    "evaluate",
+    "load_model",
+    "make_cohort",
+    "prepare",
+    "reconstruct",
+    "train_reconstructor",
+    "train_segmenter",
+]
 
 
 def __getattr__(name: str) -> Any:

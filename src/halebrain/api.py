@@ -1,13 +1,14 @@
-"""The Python API of HaleBrain: `halebrain detect` on images in memory.
+"""The Python API of HaleBrain: the workflows of the commands, with the same settings, results and errors.
 
-`halebrain.detect`, `halebrain.load_model` and `halebrain.Prediction` are these; importing `halebrain` alone loads
-none of the heavy libraries.
+Each name is promised (docs/get-started/python.md) and is imported from `halebrain`, which alone loads none of the heavy
+libraries. A path may be a text or a `pathlib.Path`. Warnings and notes go to the logger `halebrain`.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from halebrain.core.errors import UsageError
 from halebrain.core.types import Lesion, MaskArray, Volume
@@ -20,14 +21,45 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.workflows.detect import find_anomalies, load_detector
-from halebrain.workflows.settings import DetectSettings
+from halebrain.workflows import cohort as cohort_workflow
+from halebrain.workflows import evaluate as evaluate_workflow
+from halebrain.workflows.benchmark import BenchmarkResults, run_benchmark
+from halebrain.workflows.calibrate import CalibrationResults, calibrate_on_manifest
+from halebrain.workflows.cohort import VirtualCohort
+from halebrain.workflows.detect import DetectedScans, detect_scans, find_anomalies, load_detector
+from halebrain.workflows.evaluate import EvaluationResults
+from halebrain.workflows.prepare import PreparedScans, prepare_dataset
+from halebrain.workflows.settings import (
+    BenchmarkSettings,
+    CalibrateSettings,
+    CohortSettings,
+    DetectSettings,
+    EvaluateSettings,
+    PrepareSettings,
+    TrainSettings,
+)
+from halebrain.workflows.train import TrainedModel, run_reconstructor, run_segmenter
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from nibabel.spatialimages import SpatialImage
 
-__all__ = ["Prediction", "detect", "load_model"]
+__all__ = [
+    "Prediction",
+    "Reconstruction",
+    "benchmark",
+    "calibrate",
+    "detect",
+    "detect_many",
+    "evaluate",
+    "load_model",
+    "make_cohort",
+    "prepare",
+    "reconstruct",
+    "train_reconstructor",
+    "train_segmenter",
+]
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +192,440 @@ def _prediction(found: Detection, provenance: dict[str, Any]) -> Prediction:
         name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
     }
     return Prediction(**images, lesions=tuple(found.lesions), qc=result.qc, provenance=provenance)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A pseudo-healthy scan; every image is on the grid of the scan. Research use only.
+
+    Args:
+        image: Pseudo-healthy scan in the intensity units of the scan, float32.
+        residual: Scan minus pseudo-healthy scan in normalised units, signed, float32.
+        brain_mask: 1 where the brain is, uint8.
+        qc: Quality-control figures; "flags" lists the quality flags.
+    """
+
+    image: "Nifti1Image"
+    residual: "Nifti1Image"
+    brain_mask: "Nifti1Image"
+    qc: dict[str, Any]
+
+
+def reconstruct(
+    image: "SpatialImage | str | os.PathLike[str]",
+    *,
+    model: "Bundle | str | os.PathLike[str] | None" = None,
+    brain_mask: "SpatialImage | str | os.PathLike[str] | None" = None,
+    brain: str = "auto",
+    device: str = "auto",
+    seed: int = 0,
+    draws: int = 1,
+) -> Reconstruction:
+    """Return the pseudo-healthy version of a scan, the same as that of `detect`, without running the segmenter.
+
+    Args:
+        image: The scan: a nibabel image, or a path in any format that `halebrain detect` reads.
+        model: A loaded model of either stage, its path or its name; `None` = the default model.
+        brain_mask: Brain mask on the grid of the scan; `None` = extract the brain.
+        brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
+        device: auto, cpu, cuda, cuda:N or mps.
+        seed: Random seed.
+        draws: Noise samples per level.
+
+    Raises:
+        UsageError: The model compares features and gives no image.
+        HalebrainError: As `detect`.
+    """
+    bundle = model if isinstance(model, Bundle) else load_model(_path(model))
+    if not bundle.reconstructor.gives_image:
+        raise UsageError(
+            "a reconstruction needs a model that gives a pseudo-healthy image",
+            received=bundle.config.reconstructor.name,
+            remedy="use a model of another kind; halebrain models info MODEL shows it",
+        )
+    how: dict[str, Any] = {"brain_mask": brain_mask, "brain": brain, "device": device, "seed": seed, "draws": draws}
+    found = detect(image, model=replace(bundle, segmenter=None), threshold=1.0, **how)
+    return Reconstruction(found.reconstruction, found.residual, found.brain_mask, found.qc)
+
+
+def detect_many(
+    source: PathLike,
+    output: PathLike,
+    *,
+    model: PathLike | None = None,
+    modality: str | None = None,
+    brain: str = "auto",
+    threshold: float | str = "auto",
+    min_lesion_mm3: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    draws: int = 1,
+    batch_size: int = 16,
+    dicom_seg: bool = False,
+    overwrite: bool = False,
+) -> DetectedScans:
+    """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
+
+    Finished scans of an earlier call with the same settings are kept. A scan that fails does not stop the others.
+
+    Args:
+        source: A scan, a folder, a BIDS data set, a text list of paths, or a manifest.
+        output: Output folder.
+        model: Path or name of the model; `None` = the default model.
+        modality: Contrast of every scan; `None` = from manifest or file name, else inferred from the image.
+        brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
+        threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
+        min_lesion_mm3: Smaller components are removed, mm³; `None` = the model's setting.
+        device: auto, cpu, cuda, cuda:N or mps.
+        seed: Random seed.
+        draws: Noise samples per level.
+        batch_size: Slices per batch; changes no score by more than 0.00001.
+        dicom_seg: Also write the mask of DICOM scans as DICOM-SEG.
+        overwrite: Replace results made with other settings.
+
+    Returns:
+        The files of each scan, the page of all scans, and `failures.reasons`: scan → reason of those that failed.
+
+    Raises:
+        HalebrainError: The input, the model or a setting cannot be used, or the only scan failed.
+    """
+    settings = DetectSettings(
+        model=_path(model),
+        brain=brain,
+        threshold=str(threshold),
+        modality=modality or "auto",
+        min_lesion_mm3=min_lesion_mm3,
+        seed=seed,
+        draws=draws,
+        batch_size=batch_size,
+        device=device,
+        dicom_seg=dicom_seg,
+        overwrite=overwrite,
+    )
+    return detect_scans(Path(source), Path(output), settings)
+
+
+def prepare(
+    scans: PathLike,
+    output: PathLike,
+    *,
+    source: str | None = None,
+    source_settings: Sequence[str] = (),
+    config: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    model: PathLike | None = None,
+    brain: str | None = None,
+    modality: str | None = None,
+    pathology: str | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    threads: int = 1,
+    overwrite: bool = False,
+) -> PreparedScans:
+    """Preprocess raw scans into a data set with manifests and quality control, as `halebrain prepare`.
+
+    Prepared scans of an earlier call with the same settings are kept. A scan that fails does not stop the others.
+
+    Args:
+        scans: Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a published data set.
+        output: The data set, new or existing.
+        source: Layout of the input ("ixi", "brats", "folder", …); `None` = BIDS, a table, or names of files.
+        source_settings: "key=value" for the layout.
+        config: YAML file of preprocessing settings, or the name of a training configuration ("demo").
+        overrides: "key=value" of the preprocessing.
+        model: Preprocess as this model expects it.
+        brain: Brain extraction; `None` = as the settings say, else auto.
+        modality: Only scans of this contrast; also the contrast of scans whose names do not state it.
+        pathology: Pathology of scans without one in the input: "healthy", or a disease.
+        split: Fractions of subjects in train,val,test: "0.7,0.1,0.2".
+        seed: Random seed of the split.
+        workers: Number of scans in parallel, one process each.
+        threads: CPU threads per process.
+        overwrite: Replace earlier results.
+
+    Returns:
+        What became of each scan, the files of the data set, and `failures.reasons`.
+
+    Raises:
+        HalebrainError: The input or a setting cannot be used, or the data set cannot be written.
+    """
+    settings = PrepareSettings(
+        kind=source,
+        source_settings=tuple(source_settings),
+        config=_path(config),
+        overrides=tuple(overrides),
+        model=_path(model),
+        brain=brain,
+        modality=modality,
+        pathology=pathology,
+        split=split,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        overwrite=overwrite,
+    )
+    return prepare_dataset(Path(scans), Path(output), settings)
+
+
+def make_cohort(
+    output: PathLike,
+    *,
+    subjects: int = 20,
+    patients: int = 5,
+    modalities: Sequence[str] = (),
+    pathologies: Sequence[str] = (),
+    seed: int = 0,
+    spacing_mm: float = 2.0,
+    labels: PathLike | None = None,
+    t1: PathLike | None = None,
+    variety: Literal["usual", "wide"] = "usual",
+    prefix: str = "",
+    workers: int = 0,
+    overwrite: bool = False,
+) -> VirtualCohort:
+    """Make virtual healthy brains and patients with exact ground truth, as `halebrain cohort`.
+
+    Args:
+        output: The folder of the cohort; the remaining part is made where it was begun with the same settings.
+        subjects: Healthy subjects.
+        patients: Patients per pathology.
+        modalities: "T1w", "T2w", "FLAIR", "random" (synthetic contrast); empty = the first three.
+        pathologies: "ms", "stroke", "tumour", "wmh" (these by default), "cavity", "haemorrhage", "mass".
+        seed: Random seed.
+        spacing_mm: Voxel size in mm, 1 to 4.
+        labels: Folder of label maps (FreeSurfer, SynthSeg) as anatomies.
+        t1: Healthy T1 scans as anatomies: a folder or a manifest.
+        variety: "wide": many scanners, artefacts, imperfect stripping.
+        prefix: Prefix of subject labels, for other subjects than those of another cohort.
+        workers: Number of processes, one thread each; 0 = this process.
+        overwrite: Replace an earlier cohort.
+
+    Returns:
+        The manifest, its path, and a picture of the cohort.
+
+    Raises:
+        HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
+    """
+    settings = CohortSettings(
+        subjects=subjects,
+        patients=patients,
+        modalities=tuple(modalities),
+        pathologies=tuple(pathologies),
+        seed=seed,
+        spacing_mm=spacing_mm,
+        labels=_path(labels),
+        t1=_path(t1),
+        variety=variety,
+        prefix=prefix,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    return cohort_workflow.make_cohort(Path(output), settings)
+
+
+def train_reconstructor(
+    output: PathLike,
+    *,
+    config: PathLike | None = None,
+    manifest: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> TrainedModel:
+    """Train the reconstructor on healthy slices (stage 1), as `halebrain train reconstructor`.
+
+    Args:
+        output: Folder of the run, which is resumed where it exists; the model is `output/model`.
+        config: YAML file, or the name of a shipped configuration ("demo", "paper").
+        manifest: Table of scans; the same as the key `data.manifest`.
+        overrides: "key=value" of the configuration; dotted keys.
+        device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: Replace an earlier run.
+
+    Returns:
+        The path of the model, and those of its losses.
+
+    Raises:
+        HalebrainError: The configuration, the scans or the device cannot be used.
+    """
+    settings = TrainSettings(_path(config), _path(manifest), tuple(overrides), device, overwrite)
+    return run_reconstructor(Path(output), settings)
+
+
+def train_segmenter(
+    output: PathLike,
+    reconstructor: PathLike,
+    *,
+    variant: Literal["unet", "unet_res", "sadm", "sadm_res"] | None = None,
+    config: PathLike | None = None,
+    manifest: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> TrainedModel:
+    """Train the segmenter on (scan, scan − reconstruction) (stage 2), as `halebrain train segmenter`.
+
+    Args:
+        output: Folder of the run, which is resumed where it exists; the model is `output/model`.
+        reconstructor: Model of stage 1: a folder, a zip, or a name.
+        variant: One of the paper's four variants; sets inputs and fusion.
+        config: YAML file, or the name of a shipped configuration ("demo", "paper").
+        manifest: Table of scans; the same as the key `data.manifest`.
+        overrides: "key=value" of the configuration; dotted keys.
+        device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: Replace an earlier run.
+
+    Returns:
+        The path of the model, and those of its losses.
+
+    Raises:
+        HalebrainError: The configuration, the scans, the reconstructor or the device cannot be used.
+    """
+    settings = TrainSettings(_path(config), _path(manifest), tuple(overrides), device, overwrite)
+    return run_segmenter(Path(output), Path(reconstructor), settings, variant=variant)
+
+
+def calibrate(
+    model: PathLike,
+    manifest: PathLike,
+    *,
+    output: PathLike | None = None,
+    modalities: Sequence[str] = (),
+    pathologies: Sequence[str] = (),
+    name: str | None = None,
+    add: bool = False,
+    default: str | None = None,
+    population_fraction: float = 0.5,
+    seed: int = 0,
+    device: str = "auto",
+) -> CalibrationResults:
+    """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
+
+    Args:
+        model: Model folder; with `output` also a zip or a name.
+        manifest: Table of scans.
+        output: New folder for the calibrated model; `None` = the model itself is changed.
+        modalities: Only these; empty = all.
+        pathologies: Only these and healthy scans; empty = all.
+        name: Name of the data set: its thresholds are stored separately, as "dice@NAME".
+        add: Add the modalities of this manifest to the existing thresholds.
+        default: Threshold that "auto" uses: "dice" if there are lesions, or "ml:1", "fpr:0.01" …
+        population_fraction: Fraction of healthy people within the limit of "ml:" thresholds, 0.5 (the median) to 0.99.
+        seed: Random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        The thresholds, the scans that were asked for, and `failures.reasons`.
+
+    Raises:
+        HalebrainError: Model, scans or a setting cannot be used, or the model was trained on a scan.
+    """
+    settings = CalibrateSettings(
+        output=_path(output),
+        modalities=tuple(modalities),
+        pathologies=tuple(pathologies),
+        name=name,
+        add=add,
+        default=default,
+        population_fraction=population_fraction,
+        seed=seed,
+        device=device,
+    )
+    return calibrate_on_manifest(Path(model), Path(manifest), settings)
+
+
+def evaluate(
+    output: PathLike,
+    *,
+    model: PathLike | None = None,
+    manifest: PathLike | None = None,
+    predictions: PathLike | None = None,
+    references: PathLike | None = None,
+    brain_masks: PathLike | None = None,
+    labels: str | None = None,
+    split: str = "test",
+    modalities: Sequence[str] = (),
+    pathologies: Sequence[str] = (),
+    threshold: float | str = "auto",
+    min_lesion_mm3: float | None = None,
+    grid: Literal["native", "working"] = "native",
+    protocol: Literal["behrendt2024"] | None = None,
+    reconstruction: bool = False,
+    baselines: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+) -> EvaluationResults:
+    """Evaluate a model on a manifest, or result files of any method against references, as `halebrain evaluate`.
+
+    Args:
+        output: Output folder of the tables and the page.
+        model: Path or name of the model; `None` = the default model.
+        manifest: Table of scans for the model.
+        predictions: Folder of anomaly maps or masks of any method, instead of model and manifest.
+        references: Folder of true lesions, with `predictions`.
+        brain_masks: Folder of brain masks, with `predictions`; `None` = every voxel counts.
+        labels: Lesion labels, with `predictions`: "all", or numbers ("1,4").
+        split: "train", "val", "test", or "all".
+        modalities: Only these; empty = all.
+        pathologies: Only these; empty = all.
+        threshold: "auto", a number, or the name of a stored threshold.
+        min_lesion_mm3: Smallest lesion kept, mm³; `None` = the model's setting.
+        grid: "native", or the model's working grid (2 mm).
+        protocol: "behrendt2024" = the paper's own numbers, on its grid.
+        reconstruction: Also evaluate the reconstruction, at each noise level.
+        baselines: More baselines without networks: an atlas of the healthy training scans.
+        seed: Random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        The figures with intervals, the files, and `failures.reasons`.
+
+    Raises:
+        HalebrainError: Model, scans, a folder or a setting cannot be used, or every scan failed.
+    """
+    settings = EvaluateSettings(
+        model=_path(model),
+        manifest=_path(manifest),
+        predictions=_path(predictions),
+        references=_path(references),
+        brain_masks=_path(brain_masks),
+        labels=labels,
+        split=split,
+        modalities=tuple(modalities),
+        pathologies=tuple(pathologies),
+        threshold=str(threshold),
+        min_lesion_mm3=min_lesion_mm3,
+        grid=grid,
+        protocol=protocol,
+        reconstruction=reconstruction,
+        baselines=baselines,
+        seed=seed,
+        device=device,
+    )
+    return evaluate_workflow.evaluate(Path(output), settings)
+
+
+def benchmark(
+    output: PathLike, *, config: PathLike, overrides: Sequence[str] = (), device: str = "auto"
+) -> BenchmarkResults:
+    """Train and evaluate every method of a file on seen and unseen diseases, as `halebrain benchmark`.
+
+    Args:
+        output: Output folder; finished cells of an earlier call are kept.
+        config: YAML file, or the name of a shipped configuration ("cpu", "tiny").
+        overrides: "key=value" of the configuration; dotted keys.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        Finished cells, those that failed with the reason, and the files.
+
+    Raises:
+        HalebrainError: The configuration, the scans or the device cannot be used, or no cell has finished.
+    """
+    settings = BenchmarkSettings(_path(config), tuple(overrides), device)
+    return run_benchmark(Path(output), settings)
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.benchmark.scans import prepare
-from halebrain.benchmark.score import SharingPredictor, model_scores, score_cell
+from halebrain.benchmarking.scans import prepare
+from halebrain.benchmarking.score import SharingPredictor, model_scores, score_cell
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
 from halebrain.inference.cohort import score_manifest

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from halebrain.benchmark import run
-from halebrain.benchmark.config import MatrixConfig
-from halebrain.benchmark.plan import plan, reference_title
-from halebrain.benchmark.results import collect_pictures, method_runs, training_subjects
+from halebrain.benchmarking import run
+from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.plan import plan, reference_title
+from halebrain.benchmarking.results import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
 from halebrain.core.config import load_config
 from halebrain.core.device import find_device

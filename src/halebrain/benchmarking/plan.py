@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from halebrain.benchmark.config import MatrixConfig, SegmenterEntry, Settings
+from halebrain.benchmarking.config import MatrixConfig, SegmenterEntry, Settings
 from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 import halebrain
-from halebrain.benchmark.config import MatrixConfig
-from halebrain.benchmark.plan import plan, reference_title
+from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.plan import plan, reference_title
 from halebrain.core.config import load_config, merged, parse_config
 from halebrain.core.errors import ConfigError
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from halebrain.benchmark.config import SYNTHETIC, MatrixConfig
-from halebrain.benchmark.plan import ATLAS, Cell, plan
-from halebrain.benchmark.scans import judged, prepare, with_anomalies
-from halebrain.benchmark.score import (
+from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.plan import ATLAS, Cell, plan
+from halebrain.benchmarking.scans import judged, prepare, with_anomalies
+from halebrain.benchmarking.score import (
     CellResult,
     Score,
     SharingPredictor,
@@ -20,7 +20,7 @@ from halebrain.benchmark.score import (
     model_scores,
     score_cell,
 )
-from halebrain.benchmark.train import train_cell, training_identity
+from halebrain.benchmarking.train import train_cell, training_identity
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from halebrain.benchmark.config import MatrixConfig
-from halebrain.benchmark.run import PICTURES, Outcome, manifests
+from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.run import PICTURES, Outcome, manifests
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.io.manifest import Manifest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from halebrain.benchmark.plan import Cell
+from halebrain.benchmarking.plan import Cell
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
