@@ -26,7 +26,8 @@ STORED = Path(__file__).with_name("api_signatures.json")
 CHANGED = (
     "the signature of {name} is promised to users (docs/get-started/python.md). A new optional argument at "
     "the end, or a new field, is allowed. Anything else breaks their scripts: keep the former name or argument "
-    "working for one release, with a warning and a line in CHANGELOG.md. Then run python tests/test_api.py, which writes {file}"
+    "working for one release, with a warning and a line in CHANGELOG.md. Then run python tests/test_api.py, which "
+    "writes {file}"
 )
 MAPS = ("reconstruction", "residual", "uncertainty", "mask", "brain_mask")
 SCORES = ("score", "probability")
