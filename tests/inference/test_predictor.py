@@ -218,7 +218,10 @@ def test_a_slice_has_the_neighbours_that_it_had_in_training(tmp_path: Path) -> N
     seen: list[torch.Tensor] = []
     segmenter.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     volume, mask = read_volume(record.image), brain.astype(bool)
-    Predictor(bundle, levels=(250,)).predict(volume, brain_mask=mask, space=record.space, modality="FLAIR")
+    predictor = Predictor(bundle, levels=(250,))
+    predictor.predict_scan(
+        volume, predictor.preprocessor.run(volume, brain_mask=mask, space=record.space), modality="FLAIR"
+    )
     shown = torch.cat(seen)
     assert len(shown) == 16  # the small ones too
 
@@ -270,7 +273,8 @@ def test_progress_is_told_once_a_pass(bundle: Bundle, scan: WorkingScan) -> None
 
 
 def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> None:
-    result, scan, maps = Predictor(bundle).predict(volume)
+    predictor = Predictor(bundle)
+    result, scan, maps = predictor.predict_scan(volume, predictor.preprocessor.run(volume))
     inside = volume.data > 0
     for name in ("score", "probability", "reconstruction", "residual", "residual_map", "uncertainty"):
         values = getattr(result, name)

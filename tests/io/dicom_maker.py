@@ -9,6 +9,12 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from halebrain.core.types import Volume
+from halebrain.io.dicom.headers import read_frames
+from halebrain.io.dicom.read import read_series
+from halebrain.io.dicom.series import SeriesInfo, group_series
+from halebrain.io.files import dicom_files
+
 CT, MR, ENHANCED = (f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2", "4", "4.1"))
 SECRETS = {
     "PatientName": "LOUDNAME^ZELDA",
@@ -28,6 +34,17 @@ LOUD = ("LOUD", "19010203", "1.2.826.0.1.3680043.8.498")
 """What no output may hold: every secret, and the start of every UID that pydicom makes."""
 DIAGONAL = np.array([[5.0, 0, 0, -10], [0, 7.5, 0, -12], [0, 0, 10.0, 5], [0, 0, 0, 1]])
 """An affine in RAS whose columns are: along a row, along a column, along the slices."""
+
+
+def read_dicom(path: Path, series: int | str | None = None) -> Volume:
+    """Read one series, without what is asked of a scan."""
+    data, affine, notes = read_series(path, None if series is None else str(series))
+    return Volume(data, affine, name=str(path), notes=notes)
+
+
+def list_series(folder: Path) -> list[SeriesInfo]:
+    """Return what lies in a folder, image by image."""
+    return [one.info for one in group_series(read_frames(dicom_files(folder), folder)[0])]
 
 
 @dataclass

@@ -11,14 +11,13 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
-from dicom_maker import DIAGONAL, LOUD, Maker, write_report
+from dicom_maker import DIAGONAL, LOUD, Maker, list_series, read_dicom, write_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
 from halebrain.inference.cohort import find_scans
 from halebrain.io.checksum import scan_sha256
-from halebrain.io.dicom import list_series, read_dicom
 from halebrain.io.files import is_dicom
 from halebrain.io.volume import read_mask, read_volume, stem_of
 

@@ -7,10 +7,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicom_maker import DIAGONAL, LOUD, Maker
+from dicom_maker import DIAGONAL, LOUD, Maker, read_dicom
 
 from halebrain.core.errors import DataError, UnavailableError
-from halebrain.io.dicom import read_dicom
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, segmentation_bytes
 
 ABOUT = SegmentationAbout("1.2.3", "flair", "ab" * 32, {"threshold": "0.25"})

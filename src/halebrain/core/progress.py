@@ -1,14 +1,16 @@
 """Progress bars on standard error, with time left (plain lines, or none, if stderr is not a terminal); timed steps."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from halebrain.core.terminal_bar import TerminalBar
+    from rich.progress import Progress
 
 T = TypeVar("T")
 _WORTH_A_LINE_S = 2.0
@@ -48,19 +50,25 @@ class ProgressBar:
         self.description, self.total, self.completed = description, total, completed
         self._first = completed
         self._started = self._last_line = time.monotonic()
-        self._shown: TerminalBar | None = None
+        self._terminal: Progress | None = None
 
     def __enter__(self) -> "ProgressBar":
         if SETTINGS.enabled and sys.stderr.isatty():
-            from halebrain.core.terminal_bar import TerminalBar
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-            self._shown = TerminalBar(self.description, self.total, self.completed)
+            columns = ("{task.description}", BarColumn(), "{task.fields[done]}", TimeElapsedColumn(), "left")
+            left = TextColumn("{task.fields[left]}", style="progress.remaining")
+            message = TextColumn("{task.fields[message]}", markup=False)
+            self._terminal = Progress(*columns, left, message, console=Console(stderr=True))
+            self._terminal.start()
+            self._terminal.add_task(self.description, total=self.total, done="", left="", message="")
             self._show("")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown is not None:
-            self._shown.close()
+        if self._terminal is not None:
+            self._terminal.stop()
         elif SETTINGS.enabled and time.monotonic() - self._started > _WORTH_A_LINE_S:
             self._print_line("")
 
@@ -71,14 +79,16 @@ class ProgressBar:
     def reach(self, completed: float, message: str = "") -> None:
         """Count as many steps as done, part of one too, and show `message` beside the bar."""
         self.completed = completed
-        if self._shown is not None:
+        if self._terminal is not None:
             self._show(message)
         elif SETTINGS.enabled and time.monotonic() - self._last_line > SETTINGS.plain_every_s:
             self._print_line(message)
 
     def _show(self, message: str) -> None:
-        if self._shown is not None:
-            self._shown.update(self.completed, message, done=self._done(), left_s=self._left_s())
+        if self._terminal is not None:
+            (task,) = self._terminal.task_ids
+            left = _Countdown(self._left_s())
+            self._terminal.update(task, completed=self.completed, done=self._done(), left=left, message=message)
 
     def _print_line(self, message: str) -> None:
         self._last_line = time.monotonic()
@@ -101,6 +111,18 @@ class ProgressBar:
         if not self.total or done <= 0:
             return None
         return (time.monotonic() - self._started) / done * max(0, self.total - self.completed)
+
+
+class _Countdown:
+    """The time left as text, counted down from an estimate; rich's own column forgets the pace after 30 s."""
+
+    def __init__(self, left_s: float | None) -> None:
+        self._end = None if left_s is None else time.monotonic() + left_s
+
+    def __str__(self) -> str:
+        if self._end is None:
+            return "-:--:--"
+        return str(timedelta(seconds=math.ceil(max(0.0, self._end - time.monotonic()))))
 
 
 def _length(items: Iterable[object]) -> int | None:

@@ -117,30 +117,6 @@ class Predictor:
             "contrasts": [*map(list, segmenter.contrasts_each)],
         }
 
-    def predict(
-        self,
-        volume: Volume,
-        *,
-        brain_mask: MaskArray | None = None,
-        space: str = "native",
-        modality: str | None = None,
-    ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
-        """Run the whole path on one scan.
-
-        Args:
-            volume: The scan, on its native grid.
-            brain_mask: Bool mask on the same grid; `None` where the scan is already stripped.
-            space: "native", or the template's name where the scan is registered already.
-            modality: Its contrast, a BIDS suffix; `None` = inferred from the image. It matters to models that have a
-                segmenter for each.
-
-        Returns:
-            The maps on the native grid, and the scan and the maps on the working grid.
-        """
-        return self.predict_scan(
-            volume, self.preprocessor.run(volume, brain_mask=brain_mask, space=space), modality=modality
-        )
-
     def predict_scan(
         self,
         volume: Volume,
@@ -149,7 +125,18 @@ class Predictor:
         modality: str | None = None,
         progress: Callable[[], None] | None = None,
     ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
-        """Run both networks on a scan that is preprocessed already; returns what `predict` does."""
+        """Run both networks on a scan that is preprocessed already.
+
+        Args:
+            volume: The scan, on its native grid.
+            scan: The same on the working grid.
+            modality: Its contrast, a BIDS suffix; `None` = inferred from the image. It matters to models that have a
+                segmenter for each.
+            progress: Called after each pass of the networks.
+
+        Returns:
+            The maps on the native grid, and the scan and the maps on the working grid.
+        """
         maps = self.predict_working(scan, modality=modality, progress=progress)
         return self.to_native(volume, scan, maps), scan, maps
 

@@ -3,8 +3,3 @@
 Only tags about geometry and pixel values are read from headers, so that no name of a person or a
 place can reach a message, a log or an output.
 """
-
-from halebrain.io.dicom.read import list_series, read_dicom
-from halebrain.io.dicom.series import SeriesInfo
-
-__all__ = ["SeriesInfo", "list_series", "read_dicom"]

@@ -8,51 +8,34 @@ import nibabel
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError, UnavailableError
-from halebrain.core.types import Affine, FloatArray, Volume
+from halebrain.core.types import Affine, FloatArray
 from halebrain.io.dicom.archive import unpacked
 from halebrain.io.dicom.converter import chosen_converter, convert
 from halebrain.io.dicom.frames import Frame
 from halebrain.io.dicom.geometry import TILTED, is_tilted, sorted_grid
 from halebrain.io.dicom.headers import read_frames
 from halebrain.io.dicom.pixels import read_pixels
-from halebrain.io.dicom.series import Series, SeriesInfo, choose, group_series
+from halebrain.io.dicom.series import Series, choose, group_series
 from halebrain.io.files import dicom_files
 
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
-def read_dicom(path: Path, series: int | str | None = None) -> Volume:
+def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tuple[str, ...]]:
     """Read one series.
 
     Args:
         path: A folder (searched through), a `.zip` or `.tar.gz`, or a multi-frame file.
-        series: Number or key of the series, where there are several; `list_series` gives them.
+        series: Number or key of the series, where there are several.
 
     Returns:
-        The volume; its axes are those nearest to right, anterior and superior.
+        The values, whose axes are those nearest to right, anterior and superior; the affine, RAS+ mm; and the notes.
 
     Raises:
         MissingInputError: There is no such path, or no DICOM in it.
         DataError: The series is not MR, not the only one, incomplete or damaged.
         UnavailableError: It is compressed in a way that nothing installed decodes.
     """
-    data, affine, notes = read_series(path, None if series is None else str(series))
-    return Volume(data, affine, name=str(path), notes=notes)
-
-
-def list_series(path: Path) -> list[SeriesInfo]:
-    """Return what lies in a folder, an archive or a file, image by image.
-
-    Raises:
-        MissingInputError: There is no such path, or no DICOM in it.
-        DataError: Headers or the archive are damaged.
-    """
-    with _files(path) as files:
-        return [one.info for one in group_series(read_frames(files, path)[0])]
-
-
-def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tuple[str, ...]]:
-    """Return the values, the affine and the notes of one series; arguments and errors are those of `read_dicom`."""
     with open_series(path, series) as chosen:
         ordered, affine = sorted_grid(chosen.frames, path)
         data = _values(ordered, affine, path)
@@ -64,7 +47,7 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
 
 @contextmanager
 def open_series(path: Path, series: str | None) -> Iterator[Series]:
-    """Give the frames of one series while their files are available; arguments and errors are those of `read_dicom`."""
+    """Give the frames of one series while their files are there; arguments and errors are those of `read_series`."""
     with _files(path) as files:
         frames, others = read_frames(files, path)
         chosen = choose(group_series(frames), series, path, others=others)

@@ -70,7 +70,7 @@ def segmentation_bytes(mask: MaskArray, affine: Affine, source: Path, about: Seg
     Every source frame has its own segmentation frame, empty ones too, so that the segmentation lies on the same grid.
 
     Args:
-        mask: Bool `(i, j, k)` on the grid of the scan as `read_dicom` gives it.
+        mask: Bool `(i, j, k)` on the grid of the scan as it is read.
         affine: That grid, RAS+ mm.
         source: The DICOM folder, archive or multi-frame file (`PATH#NUMBER`: one series).
         about: What made it.
