@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dicom_maker import LOUD, Maker
 
-from halebrain.benchmarking.scans import prepare
+from halebrain.benchmarking.judge import prepare
 from halebrain.cli.main import main
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.parallel import map_items

@@ -5,8 +5,16 @@ import math
 import pytest
 
 from halebrain.evaluation.evaluate import Row
-from halebrain.evaluation.matrix import MatrixRow, MethodRun, build_matrix
-from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+from halebrain.evaluation.matrix import (
+    MatrixRow,
+    MethodRun,
+    build_matrix,
+    interval_rows,
+    matrix_tsv,
+    paper_rows,
+    runs_tsv,
+    to_markdown,
+)
 
 N = 10
 

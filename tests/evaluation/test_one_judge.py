@@ -4,8 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from halebrain.benchmarking.scans import prepare
-from halebrain.benchmarking.score import SharingPredictor, model_scores, score_cell
+from halebrain.benchmarking.judge import SharingPredictor, model_scores, prepare, score_cell
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
 from halebrain.inference.cohort import score_manifest

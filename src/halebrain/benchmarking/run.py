@@ -1,7 +1,8 @@
-"""Run a benchmark cell by cell: finished cells are kept, failed ones reported."""
+"""Run a benchmark cell by cell: finished cells are kept, failed ones reported; results for tables and figures."""
 
 import json
-from dataclasses import dataclass, field, replace
+import shutil
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import numpy.typing as npt
 import torch
 
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
-from halebrain.benchmarking.plan import ATLAS, Cell, plan
-from halebrain.benchmarking.scans import judged, prepare, with_anomalies
-from halebrain.benchmarking.score import (
+from halebrain.benchmarking.judge import (
     CellResult,
     Score,
     SharingPredictor,
     baseline_scores,
+    judged,
     model_scores,
+    prepare,
     score_cell,
+    with_anomalies,
 )
-from halebrain.benchmarking.train import train_cell, training_identity
+from halebrain.benchmarking.plan import ATLAS, Cell, plan
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
@@ -28,12 +30,21 @@ from halebrain.core.files import atomic_path, write_text
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
+from halebrain.evaluation.matrix import MethodRun
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.inference.cohort import AnnotatedScan
 from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
+from halebrain.models.bundle import Bundle, load_bundle, save_bundle
+from halebrain.models.card import model_card
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.simulation.generate import generate_cohort
+from halebrain.training.fabric import launch
+from halebrain.training.joint import JointTraining, train_joint
+from halebrain.training.loop_state import CHECKPOINT
+from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
+from halebrain.training.segmenter import train_segmenter
+from halebrain.training.segmenter_config import SegmenterTraining
 
 PICTURES = "pictures.npz"
 _RESULT = "result.json"
@@ -139,7 +150,7 @@ def _run_cell(
     result = replace(result, provenance=provenance)
     folder.mkdir(parents=True, exist_ok=True)
     _write_pictures(maps, fold.test, config.columns, folder / PICTURES)
-    write_text(folder / _RESULT, json.dumps(result.to_json()))
+    write_text(folder / _RESULT, json.dumps(asdict(result)))
     return result
 
 
@@ -239,3 +250,83 @@ def example_scan(test: list[AnnotatedScan], pathology: str) -> int | None:
     volumes = [(int(p.lesion.sum()), n) for n, p in enumerate(test) if p.record.pathology == pathology]
     volumes = sorted(v for v in volumes if v[0] > 0)
     return volumes[len(volumes) // 2][1] if volumes else None
+
+
+def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:
+    """Return a hash of all that a cell's model depends on.
+
+    Args:
+        cell: The cell.
+        manifest: All scans.
+        needed: The same of the cell that it stands on; "" where there is none.
+    """
+    return json_sha256([cell.kind, cell.seed, with_former_keys(cell.settings), manifest.fingerprint(), needed])
+
+
+def train_cell(
+    cell: Cell, folder: Path, manifest: Path, cache: Path, stage1: Path | None, *, device: torch.device
+) -> Bundle:
+    """Train, resume or just load the model of a cell, and return it; its bundle is `folder`/model.
+
+    Args:
+        cell: The cell.
+        folder: Its own.
+        manifest: The table of scans.
+        cache: Preprocessed slices, shared by all cells.
+        stage1: The reconstructor's bundle, for a segmenter.
+        device: Where to train.
+    """
+    model = folder / "model"
+    if not model.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        data = {**cell.settings.get("data", {}), "manifest": str(manifest), "cache": str(cache)}
+        bundle = _train({**cell.settings, "data": data}, cell, folder, stage1, device)
+        save_bundle(bundle, model, card=model_card(bundle))
+        # The run is over, and its optimiser is as large as three models.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+    return load_bundle(model, device=device)
+
+
+def _train(settings: dict[str, object], cell: Cell, folder: Path, stage1: Path | None, device: torch.device) -> Bundle:
+    if cell.kind == "reconstructor":
+        first = parse_config(ReconstructorTraining, settings, where=cell.key)
+        return train_reconstructor(first, folder, fabric=launch(first.loop, device))
+    if cell.kind == "joint":
+        both = parse_config(JointTraining, settings, where=cell.key)
+        return train_joint(both, folder, fabric=launch(both.loop, device))
+    assert stage1 is not None
+    second = parse_config(SegmenterTraining, settings, where=cell.key)
+    return train_segmenter(second, load_bundle(stage1), folder, fabric=launch(second.loop, device))
+
+
+def method_runs(outcome: Outcome) -> list[MethodRun]:
+    """Return one entry a finished cell and row, in the order of the file: by block, then as they come."""
+    found: list[MethodRun] = []
+    for cell, result in outcome.results:
+        for label in cell.rows.values():
+            rows = [row for row in result.rows if row.method == label.title]
+            pooled = result.pooled.get(label.title, {})
+            run = f"fold{cell.fold} seed{cell.seed}"
+            found.append(MethodRun(label.title, label.block, label.trained_on, label.n_annotated, run, rows, pooled))
+    blocks = list(dict.fromkeys(sorted({run.block for run in found})))
+    return sorted(found, key=lambda run: blocks.index(run.block))
+
+
+def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> dict[str, npt.NDArray[np.floating]]:
+    """Return the example slices of the first seed and fold."""
+    found: dict[str, npt.NDArray[np.floating]] = {}
+    for cell, result in outcome.results:
+        if cell.fold > 0 or cell.seed not in (config.seeds[0], 0):
+            continue
+        path = (output / "cells" / cell.key).with_name(result.provenance["folder"]) / PICTURES
+        with np.load(path) as stored:
+            found |= {name: stored[name] for name in stored.files if name not in found}
+    return found
+
+
+def training_subjects(config: MatrixConfig, output: Path) -> dict[str, int]:
+    """Return disease → annotated training subjects of the first fold."""
+    train = Manifest.read(manifests(config, output)[0]).split("train")
+    train = train.select(lambda r: r.modality == config.modality and r.lesion is not None and not r.is_healthy)
+    return {name: len(train.select(lambda r, n=name: r.pathology == n).subjects()) for name in config.pathologies}  # type: ignore[misc]

@@ -16,7 +16,7 @@ from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
 from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
-from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods
+from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods, means_by_key
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
 COMPARED = ("auprc", "dice_oracle_per_scan")
@@ -307,11 +307,9 @@ def clusters_of(rows: list[Row]) -> list[str]:
 
 def _by_subject(rows: Iterable[Row], metric: str) -> dict[str, dict[str, float]]:
     """Return method → subject → mean over the subject's scans."""
-    kept: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        if row.metric == metric and not np.isnan(row.value):
-            kept.setdefault(row.method, {}).setdefault(row.subject, []).append(row.value)
-    return {method: {s: float(np.mean(v)) for s, v in subjects.items()} for method, subjects in kept.items()}
+    kept = [row for row in rows if row.metric == metric and not np.isnan(row.value)]
+    methods = dict.fromkeys(row.method for row in kept)
+    return {name: means_by_key((row.subject, row.value) for row in kept if row.method == name) for name in methods}
 
 
 def behrendt2024(evaluation: Evaluation) -> Evaluation:

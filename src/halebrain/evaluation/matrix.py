@@ -1,16 +1,19 @@
-"""One table from the runs of many methods: methods in rows, diseases in columns, seen and unseen separate."""
+"""One table from the runs of many methods: methods in rows, diseases in columns, seen and unseen apart; its files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.metrics import METRICS
-from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean, holm
+from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean, holm, means_by_key, paired_test
+from halebrain.evaluation.tables import with_interval
+from halebrain.io.tables import tsv_text
 
 HEALTHY = "healthy"
+Published = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Row title → column → (⌈Dice⌉, AUPRC) in %."""
 
 
 @dataclass(frozen=True)
@@ -145,38 +148,123 @@ def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: i
 
 def _per_scan(own: list[MethodRun], metric: str, pathology: str) -> dict[tuple[str, str], float]:
     """Return (scan, subject) → value, averaged over the runs that include the scan."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for run in own:
-        for row in run.rows:
-            if row.metric == metric and row.pathology == pathology:
-                found.setdefault((row.scan_id, row.subject), []).append(row.value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
+    return means_by_key(
+        ((row.scan_id, row.subject), row.value)
+        for run in own
+        for row in run.rows
+        if row.metric == metric and row.pathology == pathology
+    )
 
 
 def _tests(by_title: dict[str, list[MethodRun]], column: str, reference: str) -> dict[str, tuple[float, float]]:
     """Return title → median difference to the reference over subjects, and its corrected p-value."""
     base = _per_subject(by_title.get(reference, []), column)
-    found: dict[str, tuple[float, float]] = {}
-    for title, own in by_title.items():
-        values = _per_subject(own, column)
-        both = [subject for subject in values if subject in base]
-        difference = np.array([values[s] - base[s] for s in both])
-        difference = difference[~np.isnan(difference)]
-        if title == reference or difference.size == 0:
-            continue
-        p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
-        found[title] = (float(np.median(difference)), p)
+    tests = {title: paired_test(_per_subject(own, column), base) for title, own in by_title.items()}
+    found = {title: (test[0], test[2]) for title, test in tests.items() if test is not None and title != reference}
     corrected = holm([p for _, p in found.values()])
     return {t: (difference, p) for (t, (difference, _)), p in zip(found.items(), corrected, strict=True)}
 
 
 def _per_subject(own: list[MethodRun], column: str) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for (_, subject), value in _per_scan(own, "auprc", column).items():
-        found.setdefault(subject, []).append(value)
-    return {subject: float(np.mean(values)) for subject, values in found.items()}
+    return means_by_key((subject, value) for (_, subject), value in _per_scan(own, "auprc", column).items())
 
 
 def _spread(values: list[float]) -> Spread:
     std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
     return Spread(float(np.mean(values)), std, len(values))
+
+
+def runs_tsv(runs: Iterable[MethodRun]) -> str:
+    """Return every value of every test scan: fold and seed × row × scan × metric."""
+    header = "run row block trained_on n_annotated scan subject pathology metric unit value"
+    lines = [tuple(header.split())]
+    for run in runs:
+        count = "n/a" if run.n_annotated is None else str(run.n_annotated)
+        about = (run.run, run.title, run.block, run.trained_on, count)
+        for row in run.rows:
+            lines.append((*about, row.scan_id, row.subject, row.pathology, row.metric, row.unit, f"{row.value:.6g}"))
+    return tsv_text(lines)
+
+
+def matrix_tsv(table: Sequence[MatrixRow]) -> str:
+    """Return one line a row and column of the matrix, with every figure."""
+    lines: list[tuple[str, ...]] = [
+        (
+            *("row", "block", "trained_on", "n_annotated", "runs", "column", "seen"),
+            *("best_dice", "best_dice_std", "pooled_auprc", "pooled_auprc_std"),
+            *("auprc", "auprc_low", "auprc_high", "dice", "dice_low", "dice_high"),
+            *("difference_to_reference", "p_holm", "healthy_false_positive_rate"),
+        )
+    ]
+    for row in table:
+        rate = "n/a" if row.false_positive_rate is None else f"{row.false_positive_rate.mean:.6g}"
+        count = "n/a" if row.n_annotated is None else str(row.n_annotated)
+        for column, e in row.entries.items():
+            numbers = (
+                *(e.best_dice.mean, e.best_dice.std, e.pooled_auprc.mean, e.pooled_auprc.std),
+                *(e.auprc.mean, e.auprc.low, e.auprc.high, e.dice.mean, e.dice.low, e.dice.high),
+                *(e.difference, e.p_holm),
+            )
+            about = (row.title, row.block, row.trained_on, count, str(row.n_runs), column, "yes" if e.seen else "no")
+            lines.append((*about, *(f"{value:.6g}" for value in numbers), rate))
+    return tsv_text(lines)
+
+
+def paper_rows(
+    table: Sequence[MatrixRow], columns: Sequence[str], published: Published | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells in the form of the paper's Table 1: ⌈Dice⌉ / AUPRC in %, over all voxels of a set.
+
+    Cells of a disease that the method learned from carry a star; published figures stand in square brackets.
+    """
+    header = ["block", "method", "trained on", *columns, "healthy false positives [%]"]
+    cells, block = [], ""
+    for row in table:
+        line = [row.block if row.block != block else "", row.title, row.trained_on]
+        block = row.block
+        for column in columns:
+            entry = row.entries.get(column)
+            text = "–"
+            if entry is not None:
+                text = f"{_percent(entry.best_dice)} / {_percent(entry.pooled_auprc)}{' ★' if entry.seen else ''}"
+            known = (published or {}).get(row.title, {}).get(column)
+            line.append(text + (f" [{known[0]:.1f} / {known[1]:.1f}]" if known else ""))
+        rate = row.false_positive_rate
+        line.append("–" if rate is None else f"{100 * rate.mean:.2f}")
+        cells.append(line)
+    return header, cells
+
+
+def interval_rows(
+    table: Sequence[MatrixRow], columns: Sequence[str], *, reference: str
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the mean AUPRC over scans with intervals; * = differs from the reference."""
+    header = ["method", *columns]
+    cells = []
+    for row in table:
+        line = [row.title + (" (reference)" if row.title == reference else "")]
+        for column in columns:
+            entry = row.entries.get(column)
+            if entry is None:
+                line.append("–")
+                continue
+            star = "" if not entry.p_holm < 0.05 else (" *↑" if entry.difference > 0 else " *↓")
+            line.append(with_interval(entry.auprc, digits=2) + (" ★" if entry.seen else "") + star)
+        cells.append(line)
+    return header, cells
+
+
+def to_markdown(header: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def _percent(spread: Spread) -> str:
+    std = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""
+    return f"{100 * spread.mean:.1f}{std}"

@@ -6,9 +6,10 @@ subjects of a test set and the skewed values of AUPRC or of false-positive volum
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ INTERVAL = (
     "subjects drawn whole, or sites where there are five or more"
 )
 """What the intervals of an evaluation are, for tables, pages and provenance."""
+Key = TypeVar("Key")
 UNBOUNDED = (-math.inf, math.inf)
 SHARE, SHARE_DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 """Range of a share or overlap, and of the difference of two."""
@@ -130,15 +132,31 @@ def compare_methods(metric: str, values: Mapping[str, Mapping[str, float]]) -> l
     """
     found = []
     for first, second in combinations(values, 2):
-        both = [s for s in values[first] if s in values[second]]
-        difference = np.array([values[first][s] - values[second][s] for s in both], dtype=np.float64)
-        difference = difference[~np.isnan(difference)]
-        if difference.size == 0:
-            continue
-        p = 1.0 if not difference.any() else float(stats.wilcoxon(difference).pvalue)
-        found.append((first, second, float(np.median(difference)), int(difference.size), p))
+        if (test := paired_test(values[first], values[second])) is not None:
+            found.append((first, second, *test))
     corrected = holm([entry[-1] for entry in found])
     return [Comparison(metric, *entry, p_holm) for entry, p_holm in zip(found, corrected, strict=True)]
+
+
+def paired_test(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, int, float] | None:
+    """Return the median of first minus second over subjects that have both, their number, and Wilcoxon's p.
+
+    Two-sided signed-rank test; 1 where all differences are 0. NaN = undefined, left out; `None` = no subject is left.
+    """
+    difference = np.array([value - second[subject] for subject, value in first.items() if subject in second])
+    difference = difference[~np.isnan(difference)]
+    if difference.size == 0:
+        return None
+    p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return float(np.median(difference)), int(difference.size), p
+
+
+def means_by_key(values: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+    """Return the mean of the values of each key, in the order in which keys come."""
+    found: dict[Key, list[float]] = {}
+    for key, value in values:
+        found.setdefault(key, []).append(value)
+    return {key: float(np.mean(own)) for key, own in found.items()}
 
 
 def holm(p_values: list[float]) -> list[float]:

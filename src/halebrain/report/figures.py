@@ -120,6 +120,11 @@ def _cropped(panels: Sequence[Panel], box: tuple[slice, ...] | None) -> list[Pan
     ]
 
 
+def radiological(plane: Array) -> npt.NDArray[np.float32]:
+    """Return a plane of a RAS volume as radiologists hold it: front or top up, the patient's right on the left."""
+    return np.asarray(plane, dtype=np.float32)[::-1, ::-1].T
+
+
 def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: int = 5) -> list[int]:
     """Return axial slices spread over the brain, or those with most score, well apart, from low to high."""
     area = brain_mask.sum(axis=(0, 1))

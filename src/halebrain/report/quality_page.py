@@ -15,7 +15,7 @@ from scipy import ndimage
 from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
-from halebrain.report.figures import DISCLAIMER
+from halebrain.report.figures import DISCLAIMER, radiological
 from halebrain.report.page import page_template
 
 _TEMPLATE = (255, 180, 84)
@@ -41,7 +41,7 @@ def quality_picture(
     tiles = []
     for axis, place in planes:
         place = min(max(place, 0), image.shape[axis] - 1)
-        scan, mask, atlas = (_turned(np.take(data, place, axis=axis)) for data in (image, brain_mask, template))
+        scan, mask, atlas = (radiological(np.take(data, place, axis=axis)) for data in (image, brain_mask, template))
         tiles.append(_padded(_drawn(scan, mask > 0.5, atlas), height))
     picture = io.BytesIO()
     writer.imsave(picture, np.concatenate(tiles, axis=1), format="jpg", pil_kwargs={"quality": 80})
@@ -62,11 +62,6 @@ def _drawn(
     for where, colour in ((edges, _TEMPLATE), (outline, _BRAIN)):
         colours[where] = (1 - _SHARE) * colours[where] + _SHARE * np.array(colour)
     return np.asarray(colours, dtype=np.uint8)
-
-
-def _turned(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.floating]:
-    # As radiologists hold it: up is up, the patient's right on the left.
-    return np.asarray(plane, dtype=np.float32)[::-1, ::-1].T
 
 
 def _padded(tile: npt.NDArray[np.uint8], height: int) -> npt.NDArray[np.uint8]:

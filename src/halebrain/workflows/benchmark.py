@@ -7,15 +7,14 @@ from pathlib import Path
 from halebrain.benchmarking import run
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.plan import plan, reference_title
-from halebrain.benchmarking.results import collect_pictures, method_runs, training_subjects
+from halebrain.benchmarking.run import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
 from halebrain.core.config import load_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import DataError, UsageError
 from halebrain.core.files import write_text
 from halebrain.core.shipped_configs import find_config
-from halebrain.evaluation.matrix import build_matrix
-from halebrain.evaluation.matrix_tables import interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.workflows.settings import BenchmarkSettings
