@@ -12,16 +12,17 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from halebrain.cli.options import Console
 from halebrain.core.device import find_device
 from halebrain.core.progress import Stopwatch
+from halebrain.core.provenance import FIXED, ChosenThreshold, Provenance
 from halebrain.core.types import Volume
-from halebrain.inference.detection import Detection, call_anomalies, predictor_settings
+from halebrain.inference.detection import Detection, call_anomalies, describe_model
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.checksum import scan_sha256
@@ -51,7 +52,7 @@ def run_once(
             smallest = predictor.postprocessing.min_lesion_mm3
             found = call_anomalies(result, working, maps, threshold=threshold, min_lesion_mm3=smallest)
         names = OutputNames(Path(folder), stem_of(scan))
-        write(found, volume, names, predictor_settings(predictor), threshold, watch)
+        write(found, volume, names, describe_model(predictor), threshold, watch)
         page_bytes = names.page.stat().st_size
     n_slices = int(maps.reconstruction.any(axis=(0, 1)).sum())
     return watch.seconds | working.seconds, n_slices, page_bytes
@@ -72,14 +73,14 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
 
 
 def write(
-    found: Detection, volume: Volume, names: OutputNames, settings: dict[str, Any], threshold: float, watch: Stopwatch
+    found: Detection, volume: Volume, names: OutputNames, about: Provenance, threshold: float, watch: Stopwatch
 ) -> None:
     """Write what the command writes."""
     with watch.step("mosaic"):
         figure = scan_mosaic(found.scan, found.maps, threshold=threshold, title=names.stem)
         picture = png(figure, dpi=110)
-    called = {"value": threshold, "name": "fixed", "min_lesion_mm3": 0.0}
-    provenance = settings | found.provenance() | {"scan": names.stem, "threshold": called}
+    called = ChosenThreshold(value=threshold, name=FIXED, key=FIXED)
+    provenance = found.provenance(replace(about, scan=names.stem, threshold=called))
     with watch.step("page"):
         pages = page_files(names, volume, found.result, found.mask, found.lesions, provenance, picture=picture)
     with watch.step("writing"):

@@ -78,7 +78,7 @@ def _serve(place: str) -> None:
     import torch
 
     from halebrain.preprocessing.geometry import working_grid
-    from halebrain.preprocessing.recognise import tissue_priors
+    from halebrain.preprocessing.quality.contrast import tissue_priors
     from halebrain.preprocessing.template import load_template
 
     # Kept in memory by every program that reads a scan: the template, and its tissues on the grid of the small models.

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from halebrain.core.errors import UsageError
-from halebrain.core.types import Lesion, MaskArray, Volume
+from halebrain.core.provenance import IN_MEMORY
+from halebrain.core.types import Lesion
 from halebrain.inference.cohort import ScanInput
-from halebrain.inference.detection import Detection, predictor_settings
-from halebrain.inference.predictor import Predictor
+from halebrain.inference.detection import Detection, describe_model
 from halebrain.io.nifti import make_image
-from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of, volume_of
+from halebrain.io.volume import stem_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
-from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.prepared import open_scan
 from halebrain.workflows import cohort as cohort_workflow
 from halebrain.workflows import evaluate as evaluate_workflow
 from halebrain.workflows.benchmark import BenchmarkResults, run_benchmark
@@ -135,36 +133,21 @@ def detect(
         device=device,
     )
     detector = load_detector(settings, model if isinstance(model, Bundle) else None)
-    notes: list[str] = []
-    volume, working = _open(detector.predictor, image, brain_mask, notes)
-    path = _path_of(image)
-    scan = ScanInput(path or Path(), "" if path is None else stem_of(path))
-    found = find_anomalies(detector, volume, working, scan, notes=notes)
-    provenance = {
-        "input": Path(volume.name).name,
-        "content_sha256": working.content.hex(),
-        "threshold": found.threshold,
-        **found.scan_level,
-        **predictor_settings(detector.predictor),
-        "input_notes": notes,
-        **detector.about(),
-        **found.detection.provenance(),
-    }
-    return _prediction(found.detection, provenance)
-
-
-def _open(predictor: Predictor, image: Any, brain_mask: Any, notes: list[str]) -> tuple[Volume, WorkingScan]:
-    """Return the scan on its native and on the working grid; a prepared file is used unchanged."""
-    path = _path_of(image)
-    volume = volume_of(image) if path is None else read_volume(path)
-    notes += volume.notes
-    mask_path = None if brain_mask is None else _path_of(brain_mask)
-    if path is not None and (brain_mask is None or mask_path is not None):
-        return volume, open_scan(predictor.preprocessor, volume, path, brain_mask=mask_path, notes=notes)
-    mask: MaskArray | None = None
-    if brain_mask is not None:
-        mask = mask_of(brain_mask, volume, notes=notes) if mask_path is None else read_mask(mask_path, volume, notes)
-    return volume, predictor.preprocessor.run(volume, brain_mask=mask)
+    path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
+    scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
+    found = find_anomalies(
+        detector,
+        scan,
+        image=image if path is None else None,
+        brain_mask=brain_mask if mask is None else None,
+    )
+    about = replace(
+        describe_model(detector.predictor),
+        unstated=IN_MEMORY,
+        input=Path(found.volume.name).name,
+        content_sha256=found.detection.scan.content.hex(),
+    )
+    return _prediction(found.detection, found.provenance(about).to_json())
 
 
 def _path_of(image: Any) -> Path | None:
@@ -191,7 +174,7 @@ def _prediction(found: Detection, provenance: dict[str, Any]) -> Prediction:
     images = maps | {
         name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
     }
-    return Prediction(**images, lesions=tuple(found.lesions), qc=result.qc, provenance=provenance)
+    return Prediction(**images, lesions=tuple(found.lesions), qc=provenance["qc"], provenance=provenance)
 
 
 @dataclass(frozen=True, eq=False)

@@ -195,8 +195,7 @@ def test_a_scan_without_a_name_for_its_contrast_is_looked_at(calibrate, detect, 
 
     def seeing(*arguments, **options):
         working = open_scan(*arguments, **options)
-        working.qc["contrast"] = "T1w"
-        return working
+        return replace(working, qc=replace(working.qc, contrast="T1w"))
 
     monkeypatch.setattr("halebrain.workflows.detect.open_scan", seeing)
     seen = detect(scan, out="seen")

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
+import stated
 from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import ScanResult
@@ -37,7 +38,9 @@ def write(names: OutputNames, **provenance: Any) -> list[Path]:
     found = result()
     mask = found.score > 0.9
     lesions = lesion_table(mask, found.score, AFFINE, np.eye(4))
-    return write_detection(names, found, mask, lesions, {"seed": 1} | provenance, {names.mosaic: b"png"})
+    return write_detection(
+        names, found, mask, lesions, stated.provenance(**({"seed": 1} | provenance)), {names.mosaic: b"png"}
+    )
 
 
 @pytest.mark.parametrize(

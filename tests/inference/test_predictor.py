@@ -148,18 +148,18 @@ def by_contrast() -> tuple[Bundle, Bundle]:
 def test_a_scan_is_seen_by_the_segmenter_of_its_contrast(scan: WorkingScan) -> None:
     joined, second = by_contrast()
     expected = Predictor(second).predict_working(scan).score
-    assert scan.qc["contrast"] != "T2w"
+    assert scan.qc.contrast != "T2w"
     np.testing.assert_array_equal(Predictor(joined).predict_working(scan, modality="T2w").score, expected)
-    shown = replace(scan, qc=scan.qc | {"contrast": "T2w"})
+    shown = replace(scan, qc=replace(scan.qc, contrast="T2w"))
     np.testing.assert_array_equal(Predictor(joined).predict_working(shown).score, expected)
     other = Predictor(joined).predict_working(shown, modality="T1w").score
     assert np.abs(other - expected).max() > 0.01
-    assert Predictor(joined).method()["contrasts"] == [["T1w"], ["T2w"]]
+    assert Predictor(joined).method().contrasts == (("T1w",), ("T2w",))
 
 
 def test_an_unknown_contrast_is_seen_by_all(scan: WorkingScan) -> None:
     joined, _ = by_contrast()
-    unknown = replace(scan, qc=scan.qc | {"contrast": "unknown"})
+    unknown = replace(scan, qc=replace(scan.qc, contrast="unknown"))
     each = [Predictor(joined).predict_working(scan, modality=name).probability for name in ("T1w", "T2w")]
     found = Predictor(joined).predict_working(unknown).probability
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)

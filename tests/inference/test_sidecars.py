@@ -1,12 +1,13 @@
 """What stands beside each file of a detection."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from halebrain.core.types import Lesion
 from halebrain.inference.lesions import COLUMNS
 from halebrain.inference.outputs import sidecars
+from stated import provenance
 
-PROVENANCE = {
+FIELDS = {
     "input_in_dataset": "sub-01/anat/sub-01_FLAIR.nii.gz",
     "model": "flair",
     "model_sha256": "ab" * 32,
@@ -21,7 +22,7 @@ URI = "bids:raw:sub-01/anat/sub-01_FLAIR.nii.gz"
 
 
 def test_every_image_says_what_it_is_and_what_made_it():
-    made = sidecars(PROVENANCE)
+    made = sidecars(provenance(**FIELDS))
     images = {name: about for name, about in made.items() if name[1] != "lesions"}
     assert len(images) == 7
     for about in images.values():
@@ -42,11 +43,11 @@ def test_every_image_says_what_it_is_and_what_made_it():
 
 
 def test_outside_a_data_set_nothing_is_made_up():
-    made = sidecars({key: value for key, value in PROVENANCE.items() if key != "input_in_dataset"})
+    made = sidecars(replace(provenance(**FIELDS), input_in_dataset=None))
     assert made["anomaly", "mask"]["SpatialReference"] == "orig"
     assert not any("Sources" in about for about in made.values())
 
 
 def test_every_column_of_the_lesion_table_is_described():
     assert list(COLUMNS) == [field.name for field in fields(Lesion)]
-    assert set(COLUMNS) < set(sidecars({})["anomaly", "lesions"])
+    assert set(COLUMNS) < set(sidecars(provenance())["anomaly", "lesions"])

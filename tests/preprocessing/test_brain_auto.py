@@ -102,6 +102,6 @@ def test_the_notes_become_flags(tools, hdbet, oblique):
         brain="auto", registration="none", bias_correction="none", shape=(32, 32, 24), spacing_mm=6
     )
     scan = Preprocessor(config).run(oblique[0])
-    assert scan.qc["brain_method"] == "hdbet"
-    assert "no licence" in scan.qc["flags"][0]
+    assert scan.qc.brain_method == "hdbet"
+    assert "no licence" in scan.qc.flags[0]
     assert np.array_equal(scan.native_brain_mask, oblique[1])

@@ -1,13 +1,23 @@
 """Figures of images whose figures are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from halebrain.core.provenance import QualityReport
 from halebrain.core.types import Volume
 from halebrain.preprocessing.geometry import Grid
-from halebrain.preprocessing.measurements import cut_off, geometry_figures, intensity_figures, smoothness, structure
+from halebrain.preprocessing.quality.measurements import (
+    cut_off,
+    measure_geometry,
+    measure_intensities,
+    smoothness,
+    structure,
+)
 
+KNOWN = QualityReport(flags=("thick slices",))
 EVERYWHERE = np.ones((30, 30, 30), dtype=bool)
 
 
@@ -15,36 +25,36 @@ def volume(data, affine=None):
     return Volume(np.asarray(data, dtype=np.float32), np.eye(4) if affine is None else affine)
 
 
+def intensities(scan):
+    return measure_intensities(KNOWN, scan, EVERYWHERE)
+
+
 def test_grey_levels_are_counted_whatever_their_unit(rng):
     steps = rng.integers(0, 256, EVERYWHERE.shape)
     steps[0, 0, :2] = (0, 255)
     for unit in (1.0, 1 / 255, 2.5):
-        assert intensity_figures(volume(steps * unit), EVERYWHERE)["grey_levels"] == 255
-    assert intensity_figures(volume(steps - 100), EVERYWHERE)["grey_levels"] is None
-    assert intensity_figures(volume(rng.random(EVERYWHERE.shape)), EVERYWHERE)["grey_levels"] is None
-    assert intensity_figures(volume(steps), EVERYWHERE)["distinct_values"] == len(np.unique(steps))
+        assert intensities(volume(steps * unit)).grey_levels == 255
+    assert intensities(volume(steps - 100)).grey_levels is None
+    assert intensities(volume(rng.random(EVERYWHERE.shape))).grey_levels is None
+    assert intensities(volume(steps)).distinct_values == len(np.unique(steps))
 
 
 def test_uniform_and_clipped_intensities():
     line = np.linspace(1, 2, 27000).reshape(30, 30, 30)
-    assert intensity_figures(volume(line), EVERYWHERE)["distance_to_uniform"] < 0.01
-    assert intensity_figures(volume(line**8), EVERYWHERE)["distance_to_uniform"] > 0.2
-    found = intensity_figures(volume(np.minimum(line, 1.75)), EVERYWHERE)
-    assert found["saturated_share"] == pytest.approx(0.25, abs=0.001)
+    assert intensities(volume(line)).distance_to_uniform < 0.01
+    assert intensities(volume(line**8)).distance_to_uniform > 0.2
+    found = intensities(volume(np.minimum(line, 1.75)))
+    assert found.saturated_share == pytest.approx(0.25, abs=0.001)
 
 
 def test_voxels_and_faces_of_the_field_of_view():
     mask = np.zeros((30, 20, 10), dtype=bool)
     mask[5:25, 4:16, 2:8] = True
     scan = volume(mask, np.diag([1.0, 2.0, 4.0, 1.0]))
-    assert geometry_figures(scan, mask) == {
-        "spacing_max_mm": 4.0,
-        "brain_voxels_across": 6,
-        "cut_face": 0.0,
-        "placements_apart_mm": 0.0,
-    }
+    expected = {"spacing_max_mm": 4.0, "brain_voxels_across": 6, "cut_face": 0.0, "placements_apart_mm": 0.0}
+    assert measure_geometry(KNOWN, scan, mask) == replace(KNOWN, **expected)
     mask[5:15, 4:16, 8:] = True  # half of the section reaches the top
-    assert geometry_figures(scan, mask)["cut_face"] == 0.5
+    assert measure_geometry(KNOWN, scan, mask).cut_face == 0.5
 
 
 def test_what_of_the_template_lies_outside_of_the_scan():

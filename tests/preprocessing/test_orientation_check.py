@@ -5,9 +5,9 @@ import pytest
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
-from halebrain.preprocessing.orientation_check import normalised_mutual_information, orientation_ratio
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.quality import assess
+from halebrain.preprocessing.quality.assess import assess
+from halebrain.preprocessing.quality.measurements import normalised_mutual_information, orientation_ratio
 from halebrain.preprocessing.template import load_template
 
 TURNED = "upside down or back to front"
@@ -37,8 +37,8 @@ def brain(*, contrast="T1w", axes=(), scale=1.0):
 )
 def test_a_header_that_lies_is_found_out(contrast, axes):
     scan = Preprocessor(PreprocessingConfig(bias_correction="none")).run(brain(contrast=contrast, axes=axes))
-    assert any(TURNED in flag for flag in scan.qc["flags"]) == bool(axes)
-    assert (scan.qc["orientation_ratio"] > 1.5) == (not axes)
+    assert any(TURNED in flag for flag in scan.qc.flags) == bool(axes)
+    assert (scan.qc.orientation_ratio > 1.5) == (not axes)
 
 
 def test_information_is_shared_with_itself_and_not_with_noise():
@@ -65,8 +65,8 @@ def test_a_standardised_scan_is_no_ct(background):
     standardised = (volume.data - volume.data[inside].mean()) / volume.data[inside].std()
     data = np.where(inside, standardised, background).astype(np.float32)
     scan = Preprocessor(PreprocessingConfig(bias_correction="none")).run(Volume(data, volume.affine))
-    assert scan.qc["registration_mask_dice"] > 0.95
-    assert scan.qc["brain_volume_ml"] == pytest.approx(inside.sum() * np.prod(volume.spacing_mm) / 1000, rel=0.02)
+    assert scan.qc.registration_mask_dice > 0.95
+    assert scan.qc.brain_volume_ml == pytest.approx(inside.sum() * np.prod(volume.spacing_mm) / 1000, rel=0.02)
 
 
 def test_a_stripped_ct_is_refused_too():

@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
+from halebrain.core.provenance import UNKNOWN, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.io.volume import read_volume
-from halebrain.preprocessing.out_of_distribution import RULES, apply_quality_rules, check_contrast_label
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.recognise import UNKNOWN
+from halebrain.preprocessing.quality.rules import RULES, apply_quality_rules, check_contrast_label
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.subject import render_subject, sample_subject
 
@@ -59,10 +59,10 @@ def paint(healthy, means, resolution_mm, *, noise=0.01):
 def check_clean(images):
     for modality, image in images.scans.items():
         qc = run(images, np.rint(image.numpy() * 1000))
-        check_contrast_label(qc, modality)
-        assert qc["flags"] == [], (modality, qc)
-        assert not qc["out_of_distribution"]
-        assert qc["contrast"] == modality or not qc["contrast_sure"]
+        qc = check_contrast_label(qc, modality)
+        assert qc.flags == (), (modality, qc)
+        assert not qc.out_of_distribution
+        assert qc.contrast == modality or not qc.contrast_sure
 
 
 @pytest.mark.slow
@@ -83,11 +83,11 @@ def test_what_is_none_of_the_contrasts_is_named(healthy, kind):
     means, resolution_mm, words = FOREIGN[kind]
     # Tomographs filter their noise away.
     qc = run(healthy, paint(healthy, means, resolution_mm, noise=0.01 if resolution_mm < 5 else 0.0))
-    assert any(words in reason for reason in qc["out_of_distribution_reasons"]), qc
-    assert qc["out_of_distribution"]
-    assert set(qc["out_of_distribution_reasons"]) <= set(qc["flags"])
+    assert any(words in reason for reason in qc.out_of_distribution_reasons), qc
+    assert qc.out_of_distribution
+    assert set(qc.out_of_distribution_reasons) <= set(qc.flags)
     if "FLAIR" in words:
-        assert qc["contrast"] == UNKNOWN
+        assert qc.contrast == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,22 @@ def test_what_is_none_of_the_contrasts_is_named(healthy, kind):
 def test_the_contrast_does_not_depend_on_the_units(healthy, means, contrast, gain, offset):
     data = paint(healthy, means, 2)
     qc = run(healthy, np.where(healthy.brain_mask.numpy(), gain * data + offset, 0))
-    assert qc["contrast"] == contrast
-    assert qc["contrast_sure"]
-    assert qc["flags"] == []
+    assert qc.contrast == contrast
+    assert qc.contrast_sure
+    assert qc.flags == ()
 
 
 @pytest.mark.slow
 def test_a_cut_head_a_child_and_a_small_head_are_named(healthy, t1):
     cut = run(healthy, t1, cut=26)
-    assert any("cut off" in reason for reason in cut["out_of_distribution_reasons"])
-    assert not any("not an adult's" in flag for flag in cut["flags"])
-    whole_ml = run(healthy, t1)["brain_volume_ml"]
+    assert any("cut off" in reason for reason in cut.out_of_distribution_reasons)
+    assert not any("not an adult's" in flag for flag in cut.flags)
+    whole_ml = run(healthy, t1).brain_volume_ml
     child = run(healthy, t1, scale=(900 / whole_ml) ** (1 / 3))
-    assert any("900 ml is not an adult's" in reason for reason in child["out_of_distribution_reasons"])
+    assert any("900 ml is not an adult's" in reason for reason in child.out_of_distribution_reasons)
     small = run(healthy, t1, scale=(1000 / whole_ml) ** (1 / 3))
-    assert any("a small brain (1000 ml)" in flag for flag in small["flags"])
-    assert not any("small brain" in reason for reason in small["out_of_distribution_reasons"])
+    assert any("a small brain (1000 ml)" in flag for flag in small.flags)
+    assert not any("small brain" in reason for reason in small.out_of_distribution_reasons)
 
 
 @pytest.mark.slow
@@ -126,14 +126,14 @@ def test_stored_and_rendered_intensities_are_named(healthy, t1):
     eight = np.rint(255 * t1 / t1.max())
     for data in (eight, eight / 255, 4 * eight):
         qc = run(healthy, data)
-        assert any("8-bit" in flag for flag in qc["flags"])
-        assert not qc["out_of_distribution"]
+        assert any("8-bit" in flag for flag in qc.flags)
+        assert not qc.out_of_distribution
     clipped = run(healthy, np.minimum(t1, np.percentile(t1[mask], 90)))
-    assert any("10 % of the brain is at the highest" in reason for reason in clipped["out_of_distribution_reasons"])
+    assert any("10 % of the brain is at the highest" in reason for reason in clipped.out_of_distribution_reasons)
     equalised = np.zeros_like(t1)
     order = t1[mask] + np.random.default_rng(0).uniform(0, 1, int(mask.sum()))
     equalised[mask] = order.argsort().argsort() + 1.0
-    reasons = run(healthy, equalised)["out_of_distribution_reasons"]
+    reasons = run(healthy, equalised).out_of_distribution_reasons
     assert any("histogram equalisation" in reason for reason in reasons)
 
 
@@ -142,9 +142,9 @@ def test_normalised_scans_are_noted_and_pass(healthy, t1):
     mask = healthy.brain_mask.numpy()
     unit = run(healthy, t1 / t1.max())
     standard = run(healthy, np.where(mask, (t1 - t1[mask].mean()) / t1[mask].std(), 0))
-    assert (unit["normalised"], standard["normalised"]) == ("to [0, 1]", "standardised")
-    assert unit["flags"] == standard["flags"] == []
-    assert run(healthy, t1)["normalised"] is None
+    assert (unit.normalised, standard.normalised) == ("to [0, 1]", "standardised")
+    assert unit.flags == standard.flags == ()
+    assert run(healthy, t1).normalised is None
 
 
 @pytest.mark.parametrize(("data", "word"), [("noise", "noise"), ("one", "7 everywhere")])
@@ -201,49 +201,53 @@ def test_every_rule_has_a_case():
 @pytest.mark.parametrize("name", BAD)
 def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
     change, value = BAD[name]
-    qc = {**GOOD, **change, "flags": ["before"]}
-    apply_quality_rules(qc)
+    qc = apply_quality_rules(QualityReport(**{**GOOD, **change}, flags=("before",)))
     withholds = next(rule.withholds for rule in RULES if rule.name == name)
-    assert len(qc["flags"]) == 2, qc["flags"]
-    assert qc["flags"][0] == "before"
-    assert value in qc["flags"][1]
-    assert qc["out_of_distribution"] == withholds
-    assert qc["out_of_distribution_reasons"] == (qc["flags"][1:] if withholds else [])
+    assert len(qc.flags) == 2, qc.flags
+    assert qc.flags[0] == "before"
+    assert value in qc.flags[1]
+    assert qc.out_of_distribution == withholds
+    assert qc.out_of_distribution_reasons == (qc.flags[1:] if withholds else ())
 
 
 def test_what_was_not_measured_says_nothing():
     for figures in (dict(GOOD), {}, dict.fromkeys(GOOD)):
-        apply_quality_rules(figures)
-        assert figures["flags"] == []
-        assert figures["out_of_distribution"] is False
+        report = apply_quality_rules(QualityReport(**figures))
+        assert report.flags == ()
+        assert report.out_of_distribution is False
 
 
 def test_few_voxels_and_a_misplaced_unknown():
-    qc = {**GOOD, "brain_voxels_across": 9}
-    apply_quality_rules(qc)
-    assert "9 voxels across" in qc["flags"][0]
+    qc = apply_quality_rules(QualityReport(**{**GOOD, "brain_voxels_across": 9}))
+    assert "9 voxels across" in qc.flags[0]
     # Where the head lies wrongly, tissues were read in the wrong places.
-    qc = {**GOOD, "orientation_ratio": 0.5, "contrast": "unknown"}
-    apply_quality_rules(qc)
-    assert len(qc["flags"]) == 1
-    assert "upside down" in qc["flags"][0]
+    qc = apply_quality_rules(QualityReport(**{**GOOD, "orientation_ratio": 0.5, "contrast": "unknown"}))
+    assert len(qc.flags) == 1
+    assert "upside down" in qc.flags[0]
 
 
 def test_a_name_that_says_another_contrast():
-    qc = {**GOOD, "contrast_sure": True}
-    apply_quality_rules(qc)
+    qc = apply_quality_rules(QualityReport(**GOOD, contrast_sure=True))
     for named in ("T1w", "T1ce", None, "scan"):
-        check_contrast_label(qc, named)
-    assert qc["flags"] == []
-    check_contrast_label(qc, "FLAIR")
-    check_contrast_label(qc, "FLAIR")
-    assert qc["flags"] == ["its name says FLAIR, but the image looks like T1w: check the contrast"]
-    assert not qc["out_of_distribution"]
-    check_contrast_label(qc, "ADC")
-    assert qc["out_of_distribution"]
-    close = {**GOOD, "contrast_sure": False}
-    check_contrast_label(close, "FLAIR")
-    assert "flags" not in close
+        qc = check_contrast_label(qc, named)
+    assert qc.flags == ()
+    qc = check_contrast_label(check_contrast_label(qc, "FLAIR"), "FLAIR")
+    assert qc.flags == ("its name says FLAIR, but the image looks like T1w: check the contrast",)
+    assert not qc.out_of_distribution
+    assert check_contrast_label(qc, "ADC").out_of_distribution
+    close = QualityReport(**GOOD, contrast_sure=False)
+    assert check_contrast_label(close, "FLAIR").flags == ()
+
+
+def test_the_order_of_rules_and_of_the_label_loses_no_flag():
+    bad = QualityReport(**{**GOOD, "brain_volume_ml": 900.0}, contrast_sure=True)
+    one, other = (
+        check_contrast_label(apply_quality_rules(bad), "ADC"),
+        apply_quality_rules(check_contrast_label(bad, "ADC")),
+    )
+    assert set(one.flags) == set(other.flags) == set(other.out_of_distribution_reasons)
+    assert len(one.flags) == 2
+    assert bad.flags == ()
 
 
 REAL = {
@@ -262,8 +266,8 @@ REAL = {
 def test_real_scans_are_recognised_and_not_flagged(real_data, pattern):
     (path,) = real_data.glob(pattern)
     qc = Preprocessor(PreprocessingConfig()).run(read_volume(path)).qc
-    assert qc["contrast"] == REAL[pattern]
-    assert qc["flags"] == []
+    assert qc.contrast == REAL[pattern]
+    assert qc.flags == ()
 
 
 @pytest.mark.slow
@@ -275,4 +279,4 @@ def test_real_scans_upside_down_are_named(real_data, pattern):
     (path,) = real_data.glob(pattern)
     volume = read_volume(path)
     qc = Preprocessor(PreprocessingConfig()).run(Volume(volume.data[:, :, ::-1].copy(), volume.affine)).qc
-    assert any("upside down" in reason for reason in qc["out_of_distribution_reasons"])
+    assert any("upside down" in reason for reason in qc.out_of_distribution_reasons)

@@ -38,9 +38,9 @@ def test_the_working_scan_is_what_the_networks_expect(ran):
     assert result.image.dtype == np.float32
     assert (result.image.min(), result.image.max()) == (0, 1)
     assert not result.image[~result.brain_mask].any()
-    assert 1200 < result.qc["working_grid_brain_ml"] < 2200
-    assert not result.qc["registration_failed"]
-    assert [s["step"] for s in result.steps][:2] == ["brain", "registration"]
+    assert 1200 < result.qc.working_grid_brain_ml < 2200
+    assert not result.qc.registration_failed
+    assert [step.step for step in result.steps][:2] == ["brain", "registration"]
 
 
 def test_a_label_survives_the_way_out_and_in(ran):
@@ -79,7 +79,7 @@ def test_a_scan_in_template_space_is_not_registered_again(rng):
     volume, _ = scan(rng)
     result = Preprocessor(PreprocessingConfig()).run(volume, space=TEMPLATE_SPACE)
     np.testing.assert_array_equal(result.template_to_native, np.eye(4))
-    assert "registration_mask_dice" not in result.qc
+    assert "registration_mask_dice" not in result.qc.to_json()
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_given_mask_replaces_the_search(rng):
     whole = Volume(volume.data + 50.0, volume.affine, name=volume.name)
     result = Preprocessor(PreprocessingConfig()).run(whole, brain_mask=brain, space=TEMPLATE_SPACE)
     np.testing.assert_array_equal(result.native_brain_mask, brain)
-    assert result.qc["brain_method"] == "given"
+    assert result.qc.brain_method == "given"
 
 
 def test_an_unknown_extractor_is_said_before_the_first_scan():

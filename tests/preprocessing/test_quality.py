@@ -6,7 +6,13 @@ from scipy import ndimage
 
 from halebrain.core.types import Volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.quality import assess, group_distances, histogram_distance, outliers, robust_deviations
+from halebrain.preprocessing.quality.assess import (
+    assess,
+    group_distances,
+    histogram_distance,
+    outliers,
+    robust_deviations,
+)
 from halebrain.preprocessing.template import load_template
 
 CONFIG = PreprocessingConfig(registration="none", bias_correction="none")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from halebrain.preprocessing.geometry import working_grid
-from halebrain.preprocessing.recognise import (
+from halebrain.preprocessing.quality.contrast import (
     TissueLevels,
     contrast_flag,
     is_sure,

@@ -128,4 +128,4 @@ def test_the_whole_path_brings_a_label_back_through_a_file(tmp_path, axes):
     drawn = scan.image > 0.75
     native = scan.to_native(drawn.astype(np.float32)) > 0.5
     assert np.abs(centroid(native) - centroid(spot)).max() < 0.5
-    assert scan.steps[3]["from_orientation"] == axes
+    assert scan.steps[3].from_orientation == axes

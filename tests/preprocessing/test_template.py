@@ -76,7 +76,7 @@ def test_the_working_grid_lies_on_the_atlas(atlas):
     # That the scan lies in the space of another template does not spare it the way to this one.
     result = pipeline.run(volume, brain_mask=mask, space=TEMPLATE_SPACE)
     np.testing.assert_allclose(result.template_to_native[:3, 3], -SHIFT_MM, atol=2.0)
-    assert result.qc["registration_mask_dice"] > 0.95
+    assert result.qc.registration_mask_dice > 0.95
     middle = np.argwhere(result.brain_mask)
     assert np.abs((middle.min(axis=0) + middle.max(axis=0)) / 2 - (np.array(config.shape) - 1) / 2).max() < 2
 
@@ -131,5 +131,5 @@ def test_no_extraction_takes_the_whole_field_and_says_so():
     config = PreprocessingConfig(brain="none", bias_correction="none", registration="none")
     result = Preprocessor(config).run(volume)
     assert result.native_brain_mask.all()
-    assert any("whole field" in flag for flag in result.qc["flags"])
-    assert result.qc["brain_method"] == "none"
+    assert any("whole field" in flag for flag in result.qc.flags)
+    assert result.qc.brain_method == "none"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion
 from halebrain.evaluation.evaluate import Evaluator
 from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
@@ -16,6 +17,7 @@ from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.scan_page import ScanPage, scan_html
+from stated import provenance
 
 SHAPE = (40, 44, 36)
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])  # the first axis runs to the left
@@ -32,22 +34,23 @@ class Made:
     page: ScanPage
 
 
-def _provenance(**more: Any) -> dict[str, Any]:
-    return {
+def _provenance(**more: Any) -> Provenance:
+    about = {
         "scan": "sub-01_FLAIR",
         "threshold": {"value": THRESHOLD, "name": "dice", "min_lesion_mm3": 20.0},
         "space": "MNI152NLin2009aSym",
         "qc": {"brain_method": "stripped", "brain_volume_ml": 1234.5, "registration_failed": False, "flags": []},
         "steps": [{"step": "brain", "method": "stripped"}],
         "levels": [250, 500],
-    } | more
+    }
+    return provenance(**(about | more))
 
 
 @pytest.fixture(scope="session")
 def make_scan() -> Callable[..., Made]:
     """Make a ball of brain with a large and a small cube that score 0.9 and 0.7, and its page."""
 
-    def make(title: str = "sub-01_FLAIR", region: str = "thalamus, left", **provenance: Any) -> Made:
+    def make(title: str = "sub-01_FLAIR", region: str = "thalamus, left", **more: Any) -> Made:
         rng = np.random.default_rng(0)
         index = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SHAPE], indexing="ij"), -1)
         brain = (index**2).sum(axis=-1) < 15**2
@@ -65,7 +68,9 @@ def make_scan() -> Callable[..., Made]:
             Lesion(1, 0.64, 0.95, 0.9, -5.0, -7.0, 3.0, 22, 21, 17, region),
             Lesion(2, 0.064, 0.7, 0.7, 15.0, 3.0, 11.0, 12, 26, 20, region),
         ]
-        page = ScanPage(title, grid, volumes, findings, _provenance(**provenance), np.eye(4), b"\x89PNG")
+        made = _provenance(**more)
+        assert made.threshold is not None
+        page = ScanPage(title, grid, volumes, findings, made, made.threshold, np.eye(4), b"\x89PNG")
         return Made(scan, maps, page)
 
     return make

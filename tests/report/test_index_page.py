@@ -69,7 +69,9 @@ def test_half_written_results_are_not_listed(tmp_path: Path) -> None:
 
 
 def test_every_text_is_escaped(tmp_path: Path) -> None:
-    detection(tmp_path / "a", "a", scan=EVIL, qc={"flags": [EVIL]}, threshold={"modality": EVIL})
+    detection(
+        tmp_path / "a", "a", scan=EVIL, qc={"flags": [EVIL]}, threshold={"value": 0.5, "name": EVIL, "modality": EVIL}
+    )
     text = written(tmp_path, {EVIL: EVIL})
     assert "<script>alert" not in text
     assert text.count("<script") == 1
@@ -97,7 +99,7 @@ def test_places_among_healthy_scans_lie_on_a_line_of_a_hundred(tmp_path: Path) -
 
 
 def test_scores_lie_beside_those_of_healthy_scans_of_the_same_contrast(tmp_path: Path) -> None:
-    flair, t1w = {"threshold": {"modality": "FLAIR"}}, {"threshold": {"modality": "T1w"}}
+    flair, t1w = ({"threshold": {"value": 0.5, "name": "dice", "modality": name}} for name in ("FLAIR", "T1w"))
     known = {"scan_score_n_healthy": 5, "scan_score_healthy": [0.0, 0.2, 0.3, 0.4, 0.5]}
     detection(tmp_path / "a", "a", scan_score=0.75, **flair, **known)
     detection(tmp_path / "b", "b", scan_score=1.0, **flair, **known)
@@ -113,9 +115,10 @@ def test_scores_lie_beside_those_of_healthy_scans_of_the_same_contrast(tmp_path:
 
 
 @pytest.mark.parametrize("told", ["0.1", {"a": 1}, [None, "x"], None])
-def test_healthy_scores_that_are_none_leave_a_page(tmp_path: Path, told: object) -> None:
+def test_healthy_scores_that_are_none_are_named(tmp_path: Path, told: object) -> None:
     detection(tmp_path / "a", "a", scan_score=0.75, scan_score_healthy=told)
-    assert 'class="healthy"' not in written(tmp_path)
+    with pytest.raises(DataError, match=r"scan_score_healthy.* in '.*a_desc-anomaly_provenance"):
+        written(tmp_path)
 
 
 def test_an_own_index_is_replaced_and_another_is_not(tmp_path: Path) -> None:

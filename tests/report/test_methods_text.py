@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from halebrain.report.methods_text import ANTS, BEHRENDT, FONOV, GREEDY, HDBET, SIMPLEITK, TUSTISON, methods_text
+from stated import provenance
 
 STEPS = [
     {"step": "brain", "method": "hdbet"},
@@ -28,8 +29,12 @@ FULL = {
 }
 
 
+def said(about: dict[str, Any]) -> tuple[str, list[str]]:
+    return methods_text(provenance(**about))
+
+
 def test_everything_that_is_known_is_said() -> None:
-    text, references = methods_text(FULL)
+    text, references = said(FULL)
     for part in (
         "HD-BET [1]",
         "MNI152NLin2009aSym [2]",
@@ -64,45 +69,49 @@ def test_everything_that_is_known_is_said() -> None:
     ],
 )
 def test_what_was_not_done_is_not_claimed(changes: dict[str, Any], absent: list[str], references: set[str]) -> None:
-    text, cited = methods_text(FULL | changes)
+    text, cited = said(FULL | changes)
     assert not [word for word in absent if word in text]
     assert set(cited) == references | {BEHRENDT}
 
 
 def test_smoothing_is_told_where_it_was_done() -> None:
     smooth = FULL["method"] | {"through_plane_mm": 8.0}
-    assert "across slices (Gaussian, standard deviation 8 mm)" in methods_text(FULL | {"method": smooth})[0]
-    both = methods_text(FULL | {"method": smooth | {"through_plane_mm": 3.0, "around_mm": 16.0}})[0]
+    assert "across slices (Gaussian, standard deviation 8 mm)" in said(FULL | {"method": smooth})[0]
+    both = said(FULL | {"method": smooth | {"through_plane_mm": 3.0, "around_mm": 16.0}})[0]
     assert "across slices (geometric mean of two Gaussians, standard deviations 3 and 16 mm)" in both
-    alone = methods_text(FULL | {"method": FULL["method"] | {"through_plane_mm": 0.0, "around_mm": 16.0}})[0]
+    alone = methods_text(
+        provenance(**(FULL | {"method": FULL["method"] | {"through_plane_mm": 0.0, "around_mm": 16.0}}))
+    )[0]
     threshold = {"threshold": {**(FULL.get("threshold") or {}), "modality": "FLAIR"}}
     for name, expected in (("FLAIR", "two Gaussians, standard deviations 3 and 16 mm"), ("T2w", "(Gaussian")):
         own = smooth | {"through_plane_by_contrast": {name: [3.0, 16.0]}}
-        assert expected in methods_text(FULL | threshold | {"method": own})[0]
+        assert expected in said(FULL | threshold | {"method": own})[0]
     assert "across slices (geometric mean with a Gaussian, standard deviation 16 mm)" in alone
-    assert "across slices" not in methods_text(FULL)[0]
+    assert "across slices" not in said(FULL)[0]
 
 
 def test_mirroring_is_told_where_it_was_done() -> None:
-    assert "original and mirrored [" in methods_text(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
-    assert "mirrored" not in methods_text(FULL)[0]
+    assert "original and mirrored [" in said(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
+    assert "mirrored" not in said(FULL)[0]
 
 
 def test_a_model_without_a_segmenter_does_not_cite_one() -> None:
-    text, cited = methods_text(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
+    text, cited = said(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
     assert "segmentation network" not in text
     assert BEHRENDT not in cited
 
 
 def test_every_number_has_its_reference() -> None:
-    text, cited = methods_text(FULL)
+    text, cited = said(FULL)
     assert [int(n) for n in re.findall(r"\[(\d)\]", text)] == list(range(1, len(cited) + 1))
     assert "{" not in text
 
 
 def test_the_reconstructor_brings_its_own_reference() -> None:
     source = "Somebody. A reconstructor. Somewhere 2020."
-    text, references = methods_text(FULL | {"method": FULL["method"] | {"reconstructor_reference": source}})
+    text, references = methods_text(
+        provenance(**(FULL | {"method": FULL["method"] | {"reconstructor_reference": source}}))
+    )
     assert "(cddpm [5])" in text
     assert references[4:] == [source, BEHRENDT]
 
@@ -112,14 +121,14 @@ def test_networks_of_their_own_contrasts_are_told_as_they_were_asked() -> None:
     threshold = FULL["threshold"]
 
     def text(shown: str | None) -> str:
-        return methods_text(FULL | {"method": each, "threshold": threshold | {"modality": shown}})[0]
+        return said(FULL | {"method": each, "threshold": threshold | {"modality": shown}})[0]
 
     assert "A segmentation network trained on T2w scans processed" in text("T2w")
     told = "2 segmentation networks (one trained on T1w, the other on FLAIR and T1w scans; averaged) processed"
     assert told in text("T1w")
     assert "3 segmentation networks (averaged) processed" in text(None)
     assert "2 segmentation networks (one trained on T1w, the other" in text("T1ce")  # tissues in T1w's order
-    assert "A segmentation network processed" in methods_text(FULL)[0]
+    assert "A segmentation network processed" in said(FULL)[0]
 
 
 def test_two_networks_of_one_contrast_and_the_one_for_the_rest_are_told_with_what_each_sees() -> None:
@@ -132,7 +141,7 @@ def test_two_networks_of_one_contrast_and_the_one_for_the_rest_are_told_with_wha
 
     def text(shown: str | None, **changed: object) -> str:
         about = {"method": method | changed, "threshold": FULL["threshold"] | {"modality": shown}}
-        return methods_text(FULL | about)[0]
+        return said(FULL | about)[0]
 
     beside = "with the neighbouring slices of the scan"
     pair = "processed each pair of scan and reconstruction"

@@ -18,6 +18,7 @@ from halebrain.report.figures import DISCLAIMER
 from halebrain.report.scan_page import quality_facts, scan_html, script_json
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
 from halebrain.workflows.pages import render
+from stated import report
 
 EVIL = "</script><script>alert(1)</script><!--"
 VOID = {"meta", "input", "img", "br", "link", "hr", "rect", "circle", "line"}
@@ -179,7 +180,7 @@ def test_jumps_lead_to_the_peak(make_scan: Maker) -> None:
 
 
 def test_quality_facts_are_words() -> None:
-    facts = quality_facts({"brain_volume_ml": 1.5, "registration_failed": True, "x_y": None, "flags": ["a"], "d": {}})
+    facts = quality_facts(report(brain_volume_ml=1.5, registration_failed=True, x_y=None, flags=["a"], d={}))
     assert facts == [("brain volume, ml", "1.5"), ("registration failed", "yes"), ("x y", "–")]
 
 

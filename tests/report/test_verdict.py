@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from halebrain.core.types import Lesion
-from halebrain.report.verdict import number, out_of_distribution, verdict_of
+from halebrain.report.verdict import out_of_distribution, verdict_of
+from stated import provenance, report
 
 FINDING = Lesion(1, 2.5, 0.9, 0.7, 1.5, -2.0, 3.0, 1, 2, 3)
 
@@ -21,24 +22,25 @@ FINDING = Lesion(1, 2.5, 0.9, 0.7, 1.5, -2.0, 3.0, 1, 2, 3)
     ],
 )
 def test_out_of_distribution(qc: dict[str, Any], reasons: tuple[str, ...]) -> None:
-    assert out_of_distribution(qc) == reasons
+    assert out_of_distribution(report(**qc)) == reasons
 
 
 def test_a_reason_stands_once() -> None:
     reasons = {"out_of_distribution": True, "out_of_distribution_reasons": ["a T1"]}
     qc = reasons | {"flags": ["thick slices", "a T1"]}
-    verdict = verdict_of({"qc": qc}, [])
+    verdict = verdict_of(provenance(qc=qc), [])
     assert verdict.warnings == ("thick slices", "a T1")
     assert verdict.trust == "none"
 
 
 def test_a_failed_registration_takes_the_trust() -> None:
-    assert verdict_of({"qc": {"registration_failed": True, "flags": ["registration failed"]}}, []).trust == "none"
+    qc = {"registration_failed": True, "flags": ["registration failed"]}
+    assert verdict_of(provenance(qc=qc), []).trust == "none"
 
 
 def test_figures_of_findings() -> None:
     one = replace(FINDING, region="insula, left")
-    verdict = verdict_of({"scan_score": 0.4321, "scan_score_percentile": 93.4, "scan_score_n_healthy": 50}, [one])
+    verdict = verdict_of(provenance(scan_score=0.4321, scan_score_percentile=93.4, scan_score_n_healthy=50), [one])
     assert verdict.headline == "1 finding, 2.50 ml in total."
     assert verdict.percentile == 93.4
     assert verdict.figures == (
@@ -53,9 +55,4 @@ def test_figures_of_findings() -> None:
 
 @pytest.mark.parametrize(("number", "thing"), [(0, "findings"), (1, "finding"), (2, "findings")])
 def test_one_finding_is_no_findings(number: int, thing: str) -> None:
-    assert (str(number), thing) in verdict_of({}, [FINDING] * number).figures
-
-
-@pytest.mark.parametrize(("value", "expected"), [(1, 1.0), (0.5, 0.5), (True, None), ("3", None), (None, None)])
-def test_number(value: object, expected: float | None) -> None:
-    assert number(value) == expected
+    assert (str(number), thing) in verdict_of(provenance(), [FINDING] * number).figures

@@ -1,21 +1,14 @@
 """Which contrast a scan has: said by the user, the manifest, its name, or seen in the image, in this order."""
 
-from pathlib import Path
-
 import pytest
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import standard_modality
-from halebrain.data.naming import modality_of_scan
-from halebrain.inference.cohort import ScanInput, find_scans
+from halebrain.core.modality import ScanContrast, find_contrast, modality_of_scan, standard_modality
+from halebrain.core.provenance import QualityReport
+from halebrain.inference.cohort import find_scans
 from halebrain.thresholds.calibration import Calibration
-from halebrain.thresholds.contrast import (
-    ScanContrast,
-    check_modality,
-    declared_contrast,
-    flag_limits,
-    inferred_contrast,
-)
+from halebrain.thresholds.choose import check_modality
+from halebrain.workflows.detect import _limit
 
 
 @pytest.mark.parametrize(
@@ -25,23 +18,26 @@ from halebrain.thresholds.contrast import (
         ("auto", "sub-01_FLAIR", "t2", ScanContrast("T2w", "manifest")),
         ("auto", "sub-01_FLAIR", None, ScanContrast("FLAIR", "file name")),
         ("auto", "patient4_t1_mprage", None, ScanContrast("T1w", "file name")),
-        ("auto", "scan0001", None, None),
+        ("auto", "scan0001", None, ScanContrast("T2w", "image")),
     ],
 )
 def test_what_is_said(asked, name, in_manifest, expected):
-    assert declared_contrast(asked, ScanInput(Path("x.nii"), name, modality=in_manifest)) == expected
+    found = find_contrast(asked, in_manifest, name, "T2w")
+    assert found == expected
+    assert found.declared == (None if expected.known_from == "image" else expected.name)
 
 
 @pytest.mark.parametrize(
-    ("qc", "expected"),
+    ("contrast", "expected"),
     [
-        ({"contrast": "T2w"}, ScanContrast("T2w", "image")),
-        ({"contrast": "unknown"}, ScanContrast(None, "nothing")),
-        ({}, ScanContrast(None, "nothing")),
+        ("T2w", ScanContrast("T2w", "image")),
+        ("unknown", ScanContrast(None, "nothing")),
+        (None, ScanContrast(None, "nothing")),
     ],
 )
-def test_what_is_seen(qc, expected):
-    assert inferred_contrast(qc) == expected
+def test_what_is_seen(contrast, expected):
+    inferred = QualityReport(contrast=contrast).inferred_contrast
+    assert find_contrast("auto", None, "scan0001", inferred) == expected
 
 
 def test_a_bids_suffix_goes_before_the_words_in_other_entities():
@@ -70,6 +66,5 @@ def test_a_manifest_gives_the_modality(small_cohort):
 
 @pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("T1ce", True), ("FLAIR", False), (None, False)])
 def test_what_a_model_does_badly_is_flagged_on_such_scans_only(modality, flagged):
-    qc = {"flags": ["thick slices"]}
-    flag_limits(qc, {"T1w": "misses most"}, ScanContrast(modality, "image"))
-    assert qc["flags"] == ["thick slices"] + ["known limit of the model on T1w: misses most"] * flagged
+    line = _limit({"T1w": "misses most"}, ScanContrast(modality, "image"))
+    assert line == ("known limit of the model on T1w: misses most" if flagged else None)

@@ -37,7 +37,7 @@ def test_raising_any_voxel_never_lowers_it(rng):
 def test_the_percentile_by_hand(score, percentile):
     level = place_among_healthy(score, calibrated(T1w=(0.1, 0.2, 0.3, 0.35, 0.4)), modality="T1w")
     assert (level.score, level.percentile, level.n_healthy, level.note) == (score, percentile, 5, None)
-    assert level.provenance()["scan_score_healthy"] == [0.1, 0.2, 0.3, 0.35, 0.4]
+    assert level.healthy == (0.1, 0.2, 0.3, 0.35, 0.4)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import scan_file, shown_scan
 from halebrain.view.server import ViewServer
 from halebrain.workflows.pages import render
+from stated import provenance
 
 SHAPE = (40, 44, 36)
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
@@ -37,7 +38,7 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
         score[peak] += 0.05
     mask, soft = score >= 0.5, np.where(brain, 0.05, 0).astype(np.float32)
     lesions = lesion_table(mask, score, AFFINE, np.eye(4), regions=True)
-    provenance = {
+    about = {
         "scan": scan,
         "threshold": {"value": 0.5, "name": "dice", "min_lesion_mm3": 20.0, "method": "max"},
         "template_to_native": np.eye(4).tolist(),
@@ -47,13 +48,14 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
         "qc": {"brain_method": "stripped", "flags": []},
         "levels": [250],
     }
+    made = provenance(**about)
     names = OutputNames(folder, scan)
     maps = ScanMaps(image * np.float32(0.9), score, score, soft, soft, mask, brain, AFFINE)
     shown = shown_scan(image, brain, display_grid(AFFINE, brain))
-    pages = render(names, maps, shown, lesions, provenance)
+    pages = render(names, maps, shown, lesions, made)
     pages[names.display] = scan_file(shown)
     result = ScanResult(score, score, maps.reconstruction, soft, soft, soft, brain, AFFINE)
-    write_detection(names, result, mask, lesions, provenance, pages)
+    write_detection(names, result, mask, lesions, made, pages)
     return names
 
 

@@ -49,7 +49,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
         volume, scan = open_record(preprocessor, record)
-        if scan.qc.get("registration_failed"):
+        if scan.qc.registration_failed:
             raise DataError(
                 "a scan of a benchmark must register to the template",
                 where=record.image,

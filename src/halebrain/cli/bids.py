@@ -62,7 +62,7 @@ def bids(
             "output": out_dir,
             "index": done.index,
             "level": level,
-            "scans": [vars(scan) for scan in done.scans],
+            "scans": [scan.to_json() for scan in done.scans],
             "failed": failed_scans(done.failures.reasons),
             "left_out": left_out_groups(done.left_out),
         },

@@ -59,7 +59,7 @@ def _tell(results: Results, output: Path, found: "DetectedScans") -> None:
         document={
             "output": output,
             "index": index,
-            "scans": [vars(scan) for scan in found.scans],
+            "scans": [scan.to_json() for scan in found.scans],
             "failed": failed_scans(found.failures.reasons),
             "left_out": left_out_groups(found.left_out),
         },

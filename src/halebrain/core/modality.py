@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 _WORDS = (
     ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
@@ -19,6 +20,8 @@ _WORDS = (
 )
 """Contrasts by the words for them in file names, the more specific first."""
 
+ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
+"""A BIDS name: its entities and its suffix."""
 _ALIKE = {"T1ce": "T1w"}
 """Contrast whose networks and thresholds are used for one that has none, as the order of tissues is the same."""
 
@@ -53,6 +56,46 @@ def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple
     return tuple(own or for_all or range(len(each)))
 
 
+@dataclass(frozen=True)
+class ScanContrast:
+    """The contrast of a scan.
+
+    Args:
+        name: A BIDS suffix; `None` where it is not known.
+        known_from: "option", "manifest", "file name" (declared), "image" (inferred), or "nothing".
+    """
+
+    name: str | None
+    known_from: str
+
+    @property
+    def declared(self) -> str | None:
+        """Its name where it was declared; `None` where it was inferred or is not known."""
+        return None if self.known_from in ("image", "nothing") else self.name
+
+
+def find_contrast(asked: str, in_manifest: str | None, scan: str, inferred: str | None) -> ScanContrast:
+    """Return the contrast of a scan: declared by the user, the manifest or its name, else inferred from the image.
+
+    Args:
+        asked: "auto", or the user's word.
+        in_manifest: That of a manifest; `None` = none.
+        scan: Name of the scan.
+        inferred: What the image looks like; `None` = not known.
+
+    Example:
+        >>> find_contrast("auto", "t2", "sub-01_FLAIR", None)
+        ScanContrast(name='T2w', known_from='manifest')
+    """
+    if asked != "auto":
+        return ScanContrast(asked, "option")
+    if in_manifest is not None:
+        return ScanContrast(standard_modality(in_manifest), "manifest")
+    if (named := modality_of_scan(scan)) is not None:
+        return ScanContrast(named, "file name")
+    return ScanContrast(None, "nothing") if inferred is None else ScanContrast(inferred, "image")
+
+
 def guess_modality(name: str) -> str | None:
     """Return the contrast that a name states, as a BIDS suffix; `None` if it states none.
 
@@ -76,3 +119,15 @@ def split_name(name: str) -> tuple[str | None, str]:
         if found:
             return modality, name[: found[-1].start()] + name[found[-1].end() :]
     return None, name
+
+
+def modality_of_scan(name: str) -> str | None:
+    """Return the contrast in a scan's name: a BIDS suffix takes precedence over other words; `None` if absent.
+
+    Example:
+        >>> modality_of_scan("sub-01_acq-t2prep_T1w"), modality_of_scan("patient4_flair")
+        ('T1w', 'FLAIR')
+    """
+    match = ENTITIES.fullmatch(name)
+    said = guess_modality(match["suffix"]) if match else None
+    return said or guess_modality(name)

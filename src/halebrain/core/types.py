@@ -6,8 +6,7 @@ of slices is a tensor `(b, 1, h, w)` with `h = i` and `w = j`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +107,6 @@ class ScanResult:
         uncertainty: Standard deviation of the score over levels and draws.
         brain_mask: Where the score is defined.
         affine: Voxel-to-world matrix of the native grid.
-        qc: Quality-control numbers and flags.
         placement: How the scan's NIfTI header places it; its maps repeat that. `None` for other formats.
     """
 
@@ -120,7 +118,6 @@ class ScanResult:
     uncertainty: FloatArray
     brain_mask: MaskArray
     affine: Affine
-    qc: dict[str, Any] = field(default_factory=dict)
     placement: Placement | None = None
 
 

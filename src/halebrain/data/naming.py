@@ -1,30 +1,15 @@
 """Subject, session and contrast of a scan from its file name."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import guess_modality, split_name
+from halebrain.core.modality import ENTITIES, guess_modality, split_name
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.tree import label
-
-_ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
-
-
-def modality_of_scan(name: str) -> str | None:
-    """Return the contrast in a scan's name: a BIDS suffix takes precedence over other words; `None` if absent.
-
-    Example:
-        >>> modality_of_scan("sub-01_acq-t2prep_T1w"), modality_of_scan("patient4_flair")
-        ('T1w', 'FLAIR')
-    """
-    match = _ENTITIES.fullmatch(name)
-    said = guess_modality(match["suffix"]) if match else None
-    return said or guess_modality(name)
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
@@ -47,7 +32,7 @@ def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None
 
 
 def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
-    match = _ENTITIES.fullmatch(name)
+    match = ENTITIES.fullmatch(name)
     said = (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name)) or modality
     if said is None:
         raise UsageError(

@@ -182,6 +182,6 @@ def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
         image = volume.data if mask is None else np.where(mask, volume.data, 0).astype(np.float32)
         return _Scan(image, lesion, volume.affine, volume.placement)
     scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
-    if scan.qc["registration_failed"]:
+    if scan.qc.registration_failed:
         raise DataError("an exported scan must register to the template", where=record.image, remedy="check it")
     return _Scan(scan.image, scan.mask_from_native(lesion), scan.grid.affine)

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from halebrain.core.progress import Stopwatch
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask, read_volume
-from halebrain.preprocessing.out_of_distribution import check_contrast_label
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
-from halebrain.preprocessing.quality import assess
+from halebrain.preprocessing.quality.assess import assess
+from halebrain.preprocessing.quality.rules import check_contrast_label
 
 _INPUTS = ("image", "brain_mask", "lesion", "healthy")
 _KEPT_FIELDS = ("subject", "session", "entities", "modality", "split", "pathology", "site", "age", "sex", "space")
@@ -79,8 +79,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         lesion = None if record.lesion is None else read_mask(record.lesion, volume, notes)
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
-    scan.qc["flags"] = [*notes, *scan.qc["flags"]]
-    check_contrast_label(scan.qc, record.modality)
+    scan = replace(scan, qc=check_contrast_label(scan.qc.noting(notes), record.modality))
     with watch.step("quality"):
         quality = assess(volume, scan, lesion, atlas=preprocessor.template)
     about = {

@@ -15,7 +15,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
 from halebrain.io.tables import read_table
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
-from halebrain.preprocessing.quality import GRID_DICE, group_distances, outliers
+from halebrain.preprocessing.quality.assess import GRID_DICE, group_distances, outliers
 from halebrain.preprocessing.template import Template, find_template
 
 _PATHS = ("image", "brain_mask", "lesion", "healthy")

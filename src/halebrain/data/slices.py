@@ -287,7 +287,7 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
     record, config, place = task
     preprocessor = _preprocessor(config)
     volume, scan = open_record(preprocessor, record)
-    if scan.qc.get("registration_failed"):
+    if scan.qc.registration_failed:
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)
     if record.lesion is not None:

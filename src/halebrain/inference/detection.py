@@ -1,13 +1,13 @@
 """From a preprocessed scan to its findings: maps, anomaly mask, lesion table. The core of `detect`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from halebrain.core.about import NOTICE
+from halebrain.core.about import NOTICE, versions
 from halebrain.core.mask import to_mask
+from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
-from halebrain.inference.lesions import lesion_table
+from halebrain.inference.lesions import lesion_table, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -31,16 +31,18 @@ class Detection:
     mask: MaskArray
     lesions: list[Lesion]
 
-    def provenance(self) -> dict[str, Any]:
-        """Return what the scan went through and what came of it; JSON-able."""
-        return {
-            "steps": self.scan.steps,
-            "qc": self.result.qc,
-            "template_to_native": self.scan.template_to_native.tolist(),
-            "n_lesions": len(self.lesions),
-            "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in self.lesions), 3),
-            "notice": NOTICE,
-        }
+    def provenance(self, about: Provenance) -> Provenance:
+        """Return a provenance with what the scan went through and what came of it."""
+        rows = [tuple(row) for row in self.scan.template_to_native.tolist()]
+        return replace(
+            about,
+            steps=self.scan.steps,
+            qc=self.scan.qc,
+            template_to_native=(rows[0], rows[1], rows[2], rows[3]),
+            n_lesions=len(self.lesions),
+            lesion_volume_ml=total_ml(self.lesions),
+            notice=NOTICE,
+        )
 
 
 def detect_anomalies(
@@ -98,18 +100,18 @@ def smallest_lesion_mm3(predictor: Predictor, wanted: float | None) -> float:
     return predictor.postprocessing.min_lesion_mm3 if wanted is None else wanted
 
 
-def predictor_settings(predictor: Predictor) -> dict[str, Any]:
-    """Return what the numbers of a scan depend on beside the scan; JSON-able."""
-    return {
-        "brain": predictor.preprocessor.config.brain,
-        "model_sha256": predictor.bundle.sha256,
-        "seed": predictor.seed,
-        "draws": predictor.draws,
-        "levels": list(predictor.levels),
-        "precision": predictor.precision,
-    }
-
-
-def template_and_method(predictor: Predictor) -> dict[str, Any]:
-    """Return the template space and the scoring method; JSON-able."""
-    return {"space": predictor.preprocessor.config.space, "method": predictor.method()}
+def describe_model(predictor: Predictor) -> Provenance:
+    """Return what the provenance of every scan states of the model, its settings and the software."""
+    return Provenance(
+        brain=predictor.preprocessor.config.brain,
+        model_sha256=predictor.bundle.sha256,
+        seed=predictor.seed,
+        draws=predictor.draws,
+        levels=predictor.levels,
+        precision=predictor.precision,
+        versions=versions(),
+        device=str(predictor.device),
+        model=predictor.bundle.name,
+        space=predictor.preprocessor.config.space,
+        method=predictor.method(),
+    )

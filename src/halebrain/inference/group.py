@@ -1,10 +1,12 @@
 """All scans of a BIDS derivative in one table, with the dictionary of its columns."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halebrain.core.document import Document, read_object
 from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.provenance import read_provenance
 from halebrain.io.bids import read_name
 from halebrain.io.tables import parse_number, read_table, tsv_text
 
@@ -32,6 +34,35 @@ COLUMNS: dict[str, dict[str, Any]] = {
 }
 """What each column means."""
 Row = dict[str, Any]
+_AGAIN = "run the participant level again with --overwrite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord(Document):
+    """The record of a scan that failed.
+
+    Args:
+        input_in_dataset: Path of the scan in the raw data set.
+        error: Why.
+        traceback: Lines of the traceback of an unexpected error.
+    """
+
+    unstated: frozenset[str] = frozenset({"traceback"})
+    input_in_dataset: str
+    error: str
+    traceback: tuple[str, ...] = ()
+
+
+def read_failure(path: Path) -> FailureRecord:
+    """Return the record in a file.
+
+    Raises:
+        DataError: It is damaged.
+        FileNotFoundError: There is no such file: another job has just completed the scan.
+    """
+    what, remedy = "a record of a failure", "remove it, and run the participant level again"
+    rule = f"{what} must be as halebrain bids wrote it"
+    return FailureRecord.from_json(read_object(path, what, remedy), rule=rule, where=path, remedy=remedy)
 
 
 def group_rows(derivative: Path) -> list[Row]:
@@ -55,33 +86,27 @@ def group_tsv(rows: list[Row]) -> str:
 
 
 def _done_row(path: Path) -> Row:
-    provenance = _read(path)
-    qc, threshold = provenance.get("qc", {}), provenance.get("threshold", {})
-    flags = qc.get("flags", [])
-    place = provenance.get("input_in_dataset") or provenance.get("input", path.name)
+    made = read_provenance(path, remedy=_AGAIN)
+    place = made.input_in_dataset or made.input or path.name
     return {
         **_who(place),
         "status": "done",
-        "scan_score": provenance.get("scan_score"),
+        "scan_score": made.scan_score,
         "peak_score": _peak(path.with_name(path.name.replace("_provenance.json", "_lesions.tsv"))),
-        "n_findings": provenance.get("n_lesions"),
-        "anomaly_volume_ml": provenance.get("lesion_volume_ml"),
-        "brain_volume_ml": qc.get("brain_volume_ml"),
-        "threshold": threshold.get("value"),
-        "threshold_method": threshold.get("name"),
-        "n_flags": len(flags),
-        "notes": _one_line("; ".join(flags)),
-        "model_sha256": provenance.get("model_sha256"),
+        "n_findings": made.n_lesions,
+        "anomaly_volume_ml": made.lesion_volume_ml,
+        "brain_volume_ml": made.qc.brain_volume_ml,
+        "threshold": None if made.threshold is None else made.threshold.value,
+        "threshold_method": None if made.threshold is None else made.threshold.name,
+        "n_flags": len(made.qc.flags),
+        "notes": _one_line("; ".join(made.qc.flags)),
+        "model_sha256": made.model_sha256,
     }
 
 
 def _failed_row(path: Path) -> Row:
-    failure = _read(path)
-    return {
-        **_who(failure.get("input_in_dataset", path.stem)),
-        "status": "failed",
-        "notes": _one_line(failure["error"]),
-    }
+    failure = read_failure(path)
+    return {**_who(failure.input_in_dataset), "status": "failed", "notes": _one_line(failure.error)}
 
 
 def _who(place: str) -> Row:
@@ -101,23 +126,6 @@ def _peak(table: Path) -> float | None:
     except (HalebrainError, KeyError, ValueError) as error:
         raise DataError("a result must be complete", where=table, remedy="run the participant level again") from error
     return max(scores, default=None)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            "a result must be readable JSON",
-            received=error,
-            where=path,
-            remedy="run the participant level again with --overwrite",
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError(
-            "a result must be a JSON object", where=path, remedy="run the participant level again with --overwrite"
-        )
-    return found
 
 
 def _one_line(text: str) -> str:

@@ -68,6 +68,11 @@ def lesion_table(
     return lesions
 
 
+def total_ml(lesions: Sequence[Lesion]) -> float:
+    """Return the volume of all lesions in ml."""
+    return round(sum(lesion.volume_ml for lesion in lesions), 3)
+
+
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:
     """Return the table as TSV text, with its header even where there is no row."""
     return tsv_text([[f.name for f in fields(Lesion)], *(vars(lesion).values() for lesion in lesions)])

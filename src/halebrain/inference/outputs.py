@@ -16,6 +16,7 @@ from halebrain.core.about import NOTICE
 from halebrain.core.errors import cannot_write_into
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
+from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, Lesion, MaskArray, Placement, ScanResult
 from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
@@ -46,7 +47,7 @@ _BRAIN_ONLY = ("brain", "mask")
 _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
 
 
-def sidecars(provenance: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (description, suffix) → sidecar of every image and of the lesion table.
 
     What the provenance does not say is left out, as BIDS has it.
@@ -58,44 +59,45 @@ def sidecars(provenance: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
     for name in made:
         if name != _BRAIN_ONLY:
             made[name] |= _model(provenance)
-    made["anomaly", "mask"] |= _threshold(provenance)
+    made["anomaly", "mask"] |= _threshold(provenance.threshold)
     table = {"Description": "One row for each connected component of the anomaly mask."}
     return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | _origin(provenance)}}
 
 
-def _origin(provenance: dict[str, Any]) -> dict[str, Any]:
-    place = provenance.get("input_in_dataset")
+def _origin(provenance: Provenance) -> dict[str, Any]:
+    place, versions = provenance.input_in_dataset, provenance.versions or {}
     uri = None if place is None else f"bids:{RAW}:{place}"
     return _without_none(
         Sources=None if uri is None else [uri],
         SpatialReference=uri or "orig",
         SoftwareName="HaleBrain",
-        SoftwareVersion=provenance.get("versions", {}).get("halebrain"),
-        BrainExtraction=provenance.get("qc", {}).get("brain_method"),
+        SoftwareVersion=versions.get("halebrain"),
+        BrainExtraction=provenance.qc.brain_method,
         Notice=NOTICE,
     )
 
 
-def _model(provenance: dict[str, Any]) -> dict[str, Any]:
-    sha256 = provenance.get("model_sha256")
+def _model(provenance: Provenance) -> dict[str, Any]:
+    sha256 = provenance.model_sha256
     return _without_none(
-        ModelName=provenance.get("model"),
+        ModelName=provenance.model,
         # A model has no number; what it is, its hash says.
         ModelVersion=None if sha256 is None else sha256[:12],
         ModelSHA256=sha256,
-        NoiseLevels=provenance.get("levels"),
-        Draws=provenance.get("draws"),
-        Seed=provenance.get("seed"),
+        NoiseLevels=list(provenance.levels) or None,
+        Draws=provenance.draws,
+        Seed=provenance.seed,
     )
 
 
-def _threshold(provenance: dict[str, Any]) -> dict[str, Any]:
-    threshold = provenance.get("threshold", {})
-    return _without_none(
-        Threshold=threshold.get("value"),
-        ThresholdMethod=threshold.get("name"),
-        MinimumLesionVolumeMm3=threshold.get("min_lesion_mm3"),
-    )
+def _threshold(threshold: ChosenThreshold | None) -> dict[str, Any]:
+    if threshold is None:
+        return {}
+    return {
+        "Threshold": threshold.value,
+        "ThresholdMethod": threshold.name,
+        "MinimumLesionVolumeMm3": threshold.min_lesion_mm3,
+    }
 
 
 def _without_none(**entries: Any) -> dict[str, Any]:
@@ -172,7 +174,7 @@ def write_detection(
     result: ScanResult,
     mask: MaskArray,
     lesions: list[Lesion],
-    provenance: dict[str, Any],
+    provenance: Provenance,
     extra: dict[Path, bytes],
 ) -> list[Path]:
     """Write every file of one scan into `names.folder`, whole or not at all; return the paths.
@@ -199,7 +201,7 @@ def write_mask_again(
     mask: MaskArray,
     affine: Affine,
     lesions: list[Lesion],
-    provenance: dict[str, Any],
+    provenance: Provenance,
     extra: dict[Path, bytes],
     *,
     placement: Placement | None = None,
@@ -246,14 +248,14 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
 
 
 def _write_findings(
-    names: OutputNames, lesions: list[Lesion], provenance: dict[str, Any], extra: dict[Path, bytes]
+    names: OutputNames, lesions: list[Lesion], provenance: Provenance, extra: dict[Path, bytes]
 ) -> None:
     write_text(names.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
     for path, raw in extra.items():
         (names.folder / path.name).write_bytes(raw)
     for (description, suffix), content in sidecars(provenance).items():
         write_text(names.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
-    write_text(names.provenance, json.dumps(provenance, indent=2) + "\n")
+    write_text(names.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
 
 
 def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:

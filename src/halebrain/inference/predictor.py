@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
+from halebrain.core.provenance import ScoringMethod
 from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
@@ -91,31 +92,23 @@ class Predictor:
             if network is not None:
                 network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def method(self) -> dict[str, Any]:
-        """Return how scores are made, as it stands in a provenance; JSON-able."""
-        return {
-            "reconstructor": self.bundle.config.reconstructor.name,
-            "reconstructor_reference": self.bundle.reconstructor.reference,
-            "segmenter": self.bundle.segmenter is not None,
-            "residual": self.postprocessing.residual,
-            "residual_weight": self.postprocessing.residual_weight,
-            "through_plane_mm": self.postprocessing.through_plane_mm,
-            "around_mm": self.postprocessing.through_plane_sigma_wide_mm,
-            "through_plane_by_contrast": {k: list(v) for k, v in self.postprocessing.through_plane_by_contrast.items()},
-            "mirror": self.postprocessing.mirror,
-            **self._networks(),
-        }
-
-    def _networks(self) -> dict[str, Any]:
-        """Return the inputs of the segmenter's networks, and the contrasts that each is used for."""
-        segmenter = self.bundle.segmenter
-        if segmenter is None:
-            return {"neighbours": [], "neighbours_each": [], "contrasts": []}
-        return {
-            "neighbours": list(segmenter.visible_neighbours),
-            "neighbours_each": [list(config.neighbours) for config in segmenter.configs],
-            "contrasts": [*map(list, segmenter.contrasts_each)],
-        }
+    def method(self) -> ScoringMethod:
+        """Return how scores are made."""
+        post, segmenter = self.postprocessing, self.bundle.segmenter
+        return ScoringMethod(
+            reconstructor=self.bundle.config.reconstructor.name,
+            reconstructor_reference=self.bundle.reconstructor.reference,
+            segmenter=segmenter is not None,
+            residual=post.residual,
+            residual_weight=post.residual_weight,
+            through_plane_mm=post.through_plane_mm,
+            around_mm=post.through_plane_sigma_wide_mm,
+            through_plane_by_contrast=post.through_plane_by_contrast,
+            mirror=post.mirror,
+            neighbours=() if segmenter is None else segmenter.visible_neighbours,
+            neighbours_each=() if segmenter is None else tuple(config.neighbours for config in segmenter.configs),
+            contrasts=() if segmenter is None else segmenter.contrasts_each,
+        )
 
     def predict_scan(
         self,
@@ -152,7 +145,6 @@ class Predictor:
             uncertainty=scan.to_native(maps.uncertainty),
             brain_mask=scan.native_brain_mask,
             affine=volume.affine,
-            qc=dict(scan.qc),
             placement=volume.placement,
         )
 
@@ -171,7 +163,7 @@ class Predictor:
         """
         image, mask, used = _slices(scan)
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
-        beta, contrast = self.postprocessing.residual_weight, modality or shown_contrast(scan)
+        beta, contrast = self.postprocessing.residual_weight, modality or scan.qc.inferred_contrast
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self._seeds(scan, level, draw, used)
@@ -301,12 +293,6 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-
-def shown_contrast(scan: WorkingScan) -> str | None:
-    """Return the contrast inferred from the image; `None` if unknown."""
-    contrast = scan.qc.get("contrast")
-    return None if contrast in (None, "unknown") else str(contrast)
 
 
 def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,7 +6,6 @@ so that a name may be wrong by a gyrus. No third-party atlas is used.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from halebrain.core.provenance import QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray
 
 Millimetres = npt.NDArray[np.float64]
@@ -55,14 +55,9 @@ class Ellipsoid:
         return inside
 
 
-def regions_are_known(space: str | None, qc: Mapping[str, Any]) -> bool:
-    """Return whether places of a scan can be named: its space is that of the MNI template, and it lies there.
-
-    Args:
-        space: Name of the space that it was registered to.
-        qc: Its quality control.
-    """
-    return space == TEMPLATE_SPACE and not qc.get("registration_failed", False)
+def regions_are_known(space: str | None, report: QualityReport) -> bool:
+    """Return whether places of a scan can be named: its space is that of the MNI template, and it lies there."""
+    return space == TEMPLATE_SPACE and not report.registration_failed
 
 
 STRUCTURES = (

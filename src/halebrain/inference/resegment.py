@@ -6,7 +6,7 @@ import torch
 
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.anomaly_map import erode, fuse
-from halebrain.inference.predictor import Predictor, _slices, _to_volume, shown_contrast
+from halebrain.inference.predictor import Predictor, _slices, _to_volume
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -47,7 +47,7 @@ class Resegmenter(Predictor):
             DataError: No slice shows enough brain.
         """
         self._made = []
-        modality = modality or shown_contrast(scan)
+        modality = modality or scan.qc.inferred_contrast
         maps = self.predict_working(scan, modality=modality)
         made, self._made = self._made, None
         return KnownScan(scan, tuple(made), maps.residual, maps.score, modality)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import nibabel
 import numpy as np
@@ -14,16 +14,21 @@ from pydantic import Field, model_validator
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
 from halebrain.core.progress import Stopwatch
+from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
-from halebrain.preprocessing.contrast import refuse_ct, refuse_without_structure
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
-from halebrain.preprocessing.measurements import cut_off, geometry_figures, intensity_figures, smoothness
-from halebrain.preprocessing.orientation_check import orientation_ratio
-from halebrain.preprocessing.out_of_distribution import apply_quality_rules
-from halebrain.preprocessing.recognise import is_sure, measure_levels, recognise_contrast
+from halebrain.preprocessing.quality.contrast import is_sure, measure_levels, recognise_contrast
+from halebrain.preprocessing.quality.measurements import (
+    cut_off,
+    measure_geometry,
+    measure_intensities,
+    orientation_ratio,
+    smoothness,
+)
+from halebrain.preprocessing.quality.rules import apply_quality_rules, refuse_ct, refuse_without_structure
 from halebrain.preprocessing.registration import (
     EngineName,
     Registration,
@@ -35,6 +40,10 @@ from halebrain.preprocessing.template import Template, find_template, template_o
 
 LOOK_AT_MASK = "skull stripped by registration to the template: check the brain mask"
 """Flag of a brain mask that was found without a learned extractor, whatever its confidence."""
+_WHEN_REGISTERED = frozenset(
+    {*(f"registration_{name}" for name in ("mask_dice", "nmi", "margin", "scale")), "orientation_ratio"}
+)
+"""Fields of a report that a scan which was not registered does not state."""
 
 
 class PreprocessingConfig(GrowingConfig):
@@ -97,9 +106,8 @@ class WorkingScan:
         intensity: What became 0 and 1, after bias correction.
         content: Hash of the input's voxels and affine, before anything was done to them; seeds are derived from it.
         log_bias: Logarithm of the bias field that was divided out, on the working grid; 0 where none was.
-        qc: Quality-control numbers; "flags" lists what a user should check, "contrast" is the inferred contrast,
-            "out_of_distribution" is true if results should not be used, for "out_of_distribution_reasons".
-        steps: What was done, with parameters, JSON-able.
+        qc: Quality-control figures and flags.
+        steps: What was done, with parameters.
         seconds: How long the steps took.
     """
 
@@ -112,8 +120,8 @@ class WorkingScan:
     intensity: IntensityRange
     log_bias: FloatArray
     content: bytes
-    qc: dict[str, Any] = field(default_factory=dict)
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    qc: QualityReport = field(default_factory=QualityReport)
+    steps: tuple[ProcessingStep, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
@@ -222,40 +230,41 @@ class Preprocessor:
         )
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
-        qc, steps = _report(volume, brain, registration, mask, self.config)
+        report = _report(volume, brain, registration, mask, self.config)
         with watch.step("recognition"):
-            qc |= self._measure(volume, brain, matrix, (scaled, mask), is_registered=registration is not None)
-            apply_quality_rules(qc)
+            report = self._measure(report, volume, brain, matrix, (scaled, mask), registration)
+            report = apply_quality_rules(report)
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
-            *(qc, steps, watch.seconds),
+            *(report, _steps(volume, brain, registration, self.config), watch.seconds),
         )
 
     def _measure(
         self,
+        report: QualityReport,
         volume: Volume,
         brain: BrainMask,
         matrix: Affine,
         working: tuple[FloatArray, MaskArray],
-        *,
-        is_registered: bool,
-    ) -> dict[str, Any]:
-        """Return the figures for the quality-control rules, in addition to `_report`; JSON-able."""
+        registration: Registration | None,
+    ) -> QualityReport:
+        """Return the report with the figures that the quality-control rules need."""
         image, mask = working
         native, (template, template_mask) = Grid(volume.shape, volume.affine), template_on(self.grid, self.template)
-        found = intensity_figures(volume, brain.mask) | geometry_figures(volume, brain.mask)
-        found["cut_off"] = round(cut_off(native, self.grid, matrix, template_mask), 4)
+        report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
         smooth = smoothness(image, mask, self.grid.spacing_mm[0])
-        found["smoothness"] = None if smooth is None else round(smooth, 3)
         # Where the tissues of another atlas lie is not known.
         levels = measure_levels(image, mask, self.grid) if self.template is None else None
-        found["contrast"] = None if levels is None else recognise_contrast(levels)
-        found["contrast_sure"] = levels is not None and is_sure(levels)
-        found["tissue_levels"] = None if levels is None else levels.rounded()
-        if is_registered:
-            ratio = orientation_ratio(image, mask, template, template_mask)
-            found["orientation_ratio"] = None if ratio is None else round(ratio, 2)
-        return found
+        ratio = None if registration is None else orientation_ratio(image, mask, template, template_mask)
+        return replace(
+            report,
+            cut_off=round(cut_off(native, self.grid, matrix, template_mask), 4),
+            smoothness=None if smooth is None else round(smooth, 3),
+            contrast=None if levels is None else recognise_contrast(levels),
+            contrast_sure=levels is not None and is_sure(levels),
+            tissue_levels=None if levels is None else levels.rounded(),
+            orientation_ratio=None if ratio is None else round(ratio, 2),
+        )
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:
@@ -297,40 +306,46 @@ def _report(
     registration: Registration | None,
     mask: MaskArray,
     config: PreprocessingConfig,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    flags = list(brain.notes)
-    qc: dict[str, Any] = {
-        "brain_method": brain.method,
-        "brain_confidence": round(brain.confidence, 3),
-        "brain_volume_ml": round(brain.volume_ml, 1),
-        "working_grid_brain_ml": round(float(mask.sum()) * config.spacing_mm**3 / 1000, 1),
-        "registration_failed": False,
-    }
+) -> QualityReport:
+    report = QualityReport(
+        unstated=_WHEN_REGISTERED if registration is None else frozenset(),
+        brain_method=brain.method,
+        brain_confidence=round(brain.confidence, 3),
+        brain_volume_ml=round(brain.volume_ml, 1),
+        working_grid_brain_ml=round(float(mask.sum()) * config.spacing_mm**3 / 1000, 1),
+        flags=brain.notes,
+    )
     if registration is not None:
-        qc["registration_mask_dice"] = round(registration.mask_dice, 3)
-        qc["registration_nmi"] = round(registration.nmi, 4)
-        qc["registration_margin"] = round(registration.margin, 2)
-        qc["registration_scale"] = round(registration.scale, 3)
-        qc["registration_failed"] = registration.failed
+        report = replace(
+            report,
+            registration_mask_dice=round(registration.mask_dice, 3),
+            registration_nmi=round(registration.nmi, 4),
+            registration_margin=round(registration.margin, 2),
+            registration_scale=round(registration.scale, 3),
+            registration_failed=registration.failed,
+        )
     if max(volume.spacing_mm) > 4:
-        flags.append(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
+        report = report.flagged(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
     if brain.confidence < 0.9:
-        flags.append(f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask")
-    elif brain.method == "atlas":
-        flags.append(LOOK_AT_MASK)
-    qc["flags"] = flags
-    steps: list[dict[str, Any]] = [
-        {"step": "brain", "method": brain.method},
-        {"step": "registration", "method": "none" if registration is None else f"affine ({registration.engine})"},
-        {"step": "denoising", "method": "curvature flow", "iterations": config.denoising_iterations},
-        {
-            "step": "resample",
-            "from_orientation": "".join(nibabel.aff2axcodes(volume.affine)),
-            "from_spacing_mm": [round(v, 4) for v in volume.spacing_mm],
-            "shape": list(config.shape),
-            "spacing_mm": config.spacing_mm,
-        },
-        {"step": "bias correction", "method": config.bias_correction},
-        {"step": "intensity", "percentiles": [config.low_percentile, config.high_percentile]},
-    ]
-    return qc, steps
+        return report.flagged(f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask")
+    return report.flagged(LOOK_AT_MASK if brain.method == "atlas" else None)
+
+
+def _steps(
+    volume: Volume, brain: BrainMask, registration: Registration | None, config: PreprocessingConfig
+) -> tuple[ProcessingStep, ...]:
+    engine = "none" if registration is None else f"affine ({registration.engine})"
+    return (
+        ProcessingStep(step="brain", method=brain.method),
+        ProcessingStep(step="registration", method=engine),
+        ProcessingStep(step="denoising", method="curvature flow", iterations=config.denoising_iterations),
+        ProcessingStep(
+            step="resample",
+            from_orientation="".join(nibabel.aff2axcodes(volume.affine)),
+            from_spacing_mm=tuple(round(v, 4) for v in volume.spacing_mm),
+            shape=config.shape,
+            spacing_mm=config.spacing_mm,
+        ),
+        ProcessingStep(step="bias correction", method=config.bias_correction),
+        ProcessingStep(step="intensity", percentiles=(config.low_percentile, config.high_percentile)),
+    )

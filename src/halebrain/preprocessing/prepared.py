@@ -10,25 +10,33 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
+from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import read_map, read_mask, read_volume, stem_of
+from halebrain.io.volume import mask_of, read_map, read_mask, read_volume, stem_of
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 _log = logging.getLogger(__name__)
 _MARK = "HaleBrainPrepared"
 _FORM = 1
 _LABEL = re.compile(r"[\w+-]+")
+_AS_WRITTEN = {
+    "rule": "the JSON of a prepared scan must be as halebrain prepare wrote it",
+    "remedy": "prepare it again",
+}
 _SET = ("space", "desc", "label")
 """Entities that the names of prepared files set themselves."""
 _FREE_KEYS = frozenset({"brain"})
@@ -162,8 +170,8 @@ def write_prepared(
         "SpatialReference": space,
         "Notice": NOTICE,
         "preprocessing": config.model_dump(mode="json"),
-        "steps": scan.steps,
-        "qc": scan.qc,
+        "steps": [step.to_json() for step in scan.steps],
+        "qc": scan.qc.to_json(),
         "content": scan.content.hex(),
         "intensity": {"low": span.low, "high": span.high, "offset": span.offset},
         "template_to_native": scan.template_to_native.tolist(),
@@ -194,7 +202,9 @@ def read_sidecar(image: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get(_MARK) == _FORM else None
 
 
-def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingConfig) -> WorkingScan | None:
+def read_prepared(
+    image: Path, brain_mask: "Path | SpatialImage | None", config: PreprocessingConfig
+) -> WorkingScan | None:
     """Return a prepared scan as if it had just been preprocessed; `None` if `image` is not a prepared one.
 
     Its native grid is the working grid: maps of it stay there.
@@ -223,7 +233,7 @@ def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingCon
             where=image,
             remedy="prepare it again",
         )
-    grid, mask = Grid(config.shape, found.affine), read_mask(brain_mask, found)
+    grid, mask = Grid(config.shape, found.affine), _mask(brain_mask, found, None)
     return WorkingScan(
         image=found.data,
         brain_mask=mask,
@@ -234,17 +244,19 @@ def read_prepared(image: Path, brain_mask: Path | None, config: PreprocessingCon
         intensity=IntensityRange(low=0.0, high=1.0, offset=0.0),
         log_bias=np.zeros(config.shape, dtype=np.float32),
         content=bytes.fromhex(sidecar["content"]),
-        qc=dict(sidecar["qc"]),
-        steps=list(sidecar["steps"]),
+        qc=QualityReport.from_json(sidecar.get("qc"), where=sidecar_of(image), **_AS_WRITTEN),
+        steps=tuple(
+            ProcessingStep.from_json(step, where=sidecar_of(image), **_AS_WRITTEN) for step in sidecar.get("steps", ())
+        ),
     )
 
 
 def open_scan(
     preprocessor: Preprocessor,
     volume: Volume,
-    image: Path,
+    image: Path | None,
     *,
-    brain_mask: Path | None = None,
+    brain_mask: "Path | SpatialImage | None" = None,
     space: str = "native",
     begin: Callable[[str], None] | None = None,
     notes: list[str] | None = None,
@@ -254,8 +266,8 @@ def open_scan(
     Args:
         preprocessor: What to do with a scan that is not prepared.
         volume: The scan.
-        image: Where it was read from.
-        brain_mask: Its mask; `None` = find it.
+        image: Where it was read from; `None` = it was in memory.
+        brain_mask: Its mask, a file or a nibabel image; `None` = find it.
         space: "native", or the template's name where the scan lies in template space already.
         begin: Called with the name of each step of the preprocessing when it begins.
         notes: Gets a line for each thing that was done to the mask; `None` = these and those on the scan are logged.
@@ -263,13 +275,17 @@ def open_scan(
     Raises:
         DataError: The scan cannot be used, or was prepared with other settings.
     """
-    prepared = read_prepared(image, brain_mask, preprocessor.config)
+    prepared = None if image is None else read_prepared(image, brain_mask, preprocessor.config)
     if prepared is not None:
         return prepared
     for note in volume.notes if notes is None else ():
-        _log.warning("%s: %s", image.name, note)
-    mask = None if brain_mask is None else read_mask(brain_mask, volume, notes)
+        _log.warning("%s: %s", Path(volume.name).name, note)
+    mask = None if brain_mask is None else _mask(brain_mask, volume, notes)
     return preprocessor.run(volume, brain_mask=mask, space=space, begin=begin)
+
+
+def _mask(mask: "Path | SpatialImage", like: Volume, notes: list[str] | None) -> MaskArray:
+    return read_mask(mask, like, notes) if isinstance(mask, Path) else mask_of(mask, like, notes=notes)
 
 
 def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume, WorkingScan]:

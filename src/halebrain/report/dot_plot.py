@@ -1,10 +1,11 @@
 """A figure of many scans as dots on a line, to show outliers; scores of healthy scans are marked below."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from halebrain.report.verdict import HealthyReference, number
+from halebrain.core.provenance import Provenance
+from halebrain.report.verdict import HealthyReference
 
 _WIDTH, _HEIGHT, _MARGIN = 300, 36, 8
 _MARKS_HEIGHT = 12
@@ -79,13 +80,12 @@ class ScanDot:
     healthy: HealthyReference
 
     @classmethod
-    def of(cls, name: str, provenance: Mapping[str, Any], *, flagged: bool) -> Self | None:
+    def of(cls, name: str, provenance: Provenance, *, flagged: bool) -> Self | None:
         """Return it from its provenance; `None` without a score."""
-        score = number(provenance.get("scan_score"))
-        if score is None:
+        if provenance.scan_score is None:
             return None
-        modality = str(provenance.get("threshold", {}).get("modality") or "")
-        return cls(Dot(name, score, flagged), modality, HealthyReference.of(provenance))
+        modality = provenance.threshold.modality if provenance.threshold else None
+        return cls(Dot(name, provenance.scan_score, flagged), modality or "", HealthyReference.of(provenance))
 
 
 def score_plots(scans: Sequence[ScanDot]) -> list[dict[str, Any]]:

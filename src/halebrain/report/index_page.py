@@ -1,23 +1,22 @@
 """The page of many scans: a table with the outliers first, small pictures, what failed and why, links to each page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.core.errors import CannotWriteError
 from halebrain.core.files import write_text
+from halebrain.core.provenance import Provenance, read_provenance
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, ScanDot, dot_plot, score_plots
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.page import page_template
-from halebrain.report.verdict import number, out_of_distribution
+from halebrain.report.verdict import out_of_distribution
 
 INDEX = "index.html"
 PROVENANCE = "_desc-anomaly_provenance.json"
-_AGAIN = "run halebrain detect --overwrite, or remove it"
 _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
@@ -50,47 +49,33 @@ class IndexRow:
     """
 
     name: str
-    provenance: Mapping[str, Any]
+    provenance: Provenance
     page: str
     picture: str
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Quality flags, most important first."""
-        qc = self.provenance.get("qc", {})
-        reasons = out_of_distribution(qc)
-        return (*reasons, *(flag for flag in map(str, qc.get("flags", ())) if flag not in reasons))
+        reasons = out_of_distribution(self.provenance.qc)
+        return (*reasons, *(flag for flag in self.provenance.qc.flags if flag not in reasons))
 
     @property
     def rank(self) -> tuple[float, float, float]:
         """Sort key of the table, highest first: percentile among healthy scans, score, volume."""
-        found = (
-            number(self.provenance.get(key)) for key in ("scan_score_percentile", "scan_score", "lesion_volume_ml")
-        )
+        made = self.provenance
+        found = (made.scan_score_percentile, made.scan_score, made.lesion_volume_ml)
         percentile, score, volume = (-1.0 if value is None else value for value in found)
         return percentile, score, volume
+
+    def figure(self, key: str) -> float | None:
+        """Return a figure of the table by its name in the provenance."""
+        value: float | None = getattr(self.provenance, key)
+        return value
 
 
 def find_provenance(folder: Path) -> list[Path]:
     """Return the provenance of every complete detection below a folder, sorted."""
     return sorted(path for path in folder.rglob(f"*{PROVENANCE}") if ".part-" not in str(path.relative_to(folder)))
-
-
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Return a provenance.
-
-    Raises:
-        DataError: It is no JSON object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError("a provenance file must be JSON", received=error, where=path, remedy=_AGAIN) from error
-    if not isinstance(found, dict):
-        raise DataError(
-            "a provenance file must be a JSON object", received=type(found).__name__, where=path, remedy=_AGAIN
-        )
-    return found
 
 
 def index_rows(folder: Path) -> list[IndexRow]:
@@ -103,7 +88,7 @@ def index_rows(folder: Path) -> list[IndexRow]:
             provenance = read_provenance(path)
         except FileNotFoundError:
             continue  # another job of the same data set is replacing this detection
-        name = str(provenance.get("scan") or path.name.removesuffix(PROVENANCE))
+        name = provenance.scan or path.name.removesuffix(PROVENANCE)
         rows.append(IndexRow(name, provenance, _link(page, folder), _link(picture, folder)))
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
 
@@ -130,7 +115,7 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
         )
     rows = index_rows(folder)
     # What no scan has is no column.
-    columns = [c for c in _COLUMNS if any(number(row.provenance.get(c.key)) is not None for row in rows)]
+    columns = [c for c in _COLUMNS if any(row.figure(c.key) is not None for row in rows)]
     html = page_template("index.html.j2").render(
         columns=[column.title for column in columns],
         rows=[_shown(row, columns) for row in rows],
@@ -149,29 +134,27 @@ def _link(path: Path, folder: Path) -> str:
 
 
 def _shown(row: IndexRow, columns: Sequence[_Column]) -> dict[str, Any]:
-    about = row.provenance
-    stop = bool(out_of_distribution(about.get("qc", {})) or about.get("qc", {}).get("registration_failed"))
+    report, threshold = row.provenance.qc, row.provenance.threshold
     return {
         "name": row.name,
         "page": row.page,
         "picture": row.picture,
-        "cells": [(column.title, _format_cell(about.get(column.key), column.form)) for column in columns],
+        "cells": [(column.title, _format_cell(row.figure(column.key), column.form)) for column in columns],
         "flags": row.flags,
-        "stop": stop,
-        "modality": str(about.get("threshold", {}).get("modality") or ""),
+        "stop": report.out_of_distribution or report.registration_failed,
+        "modality": "" if threshold is None else threshold.modality or "",
     }
 
 
-def _format_cell(value: object, form: str) -> str:
-    known = number(value)
-    return "–" if known is None else form.format(known)
+def _format_cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
 
 
 def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str) -> list[Dot]:
-        known = [(row, number(row.provenance.get(key))) for row in rows]
+        known = [(row, row.figure(key)) for row in rows]
         return [Dot(row.name, value, bool(row.flags)) for row, value in known if value is not None]
 
     scored = (ScanDot.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)

@@ -1,9 +1,10 @@
 """Methods text of a result, for a paper or a record, from its provenance alone."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from halebrain.core.modality import networks_asked
+from halebrain.core.provenance import FIXED, ChosenThreshold, ProcessingStep, Provenance, ScoringMethod
+from halebrain.core.types import TEMPLATE_SPACE
 
 BEHRENDT = (
     "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based Unsupervised "
@@ -70,32 +71,32 @@ _CITED = {
 }
 
 
-def methods_text(provenance: Mapping[str, Any]) -> tuple[str, list[str]]:
+def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
     """Return the paragraph, and its references in the order of their numbers.
 
     Args:
         provenance: Of a detection. What it does not state is left out.
     """
-    steps = {step["step"]: step for step in provenance.get("steps", ())}
+    steps = {step.step: step for step in provenance.steps}
     sentences = [
-        _BRAIN.get(str(steps.get("brain", {}).get("method")), ""),
-        _registration(steps, str(provenance.get("space", "MNI152NLin2009aSym"))),
+        _BRAIN.get(str(steps["brain"].method), "") if "brain" in steps else "",
+        _registration(steps, provenance.space or TEMPLATE_SPACE),
         *_intensities(steps),
         *_networks(provenance),
-        _threshold(provenance),
+        _threshold(provenance.threshold),
         _versions(provenance),
     ]
-    cited = _CITED | {"reconstructor": str(provenance.get("method", {}).get("reconstructor_reference", ""))}
+    method = provenance.method or ScoringMethod()
+    cited = _CITED | {"reconstructor": method.reconstructor_reference or ""}
     return _numbered(" ".join(sentence for sentence in sentences if sentence), cited)
 
 
-def _registration(steps: Mapping[str, Any], space: str) -> str:
-    method = str(steps.get("registration", {}).get("method", ""))
+def _registration(steps: Mapping[str, ProcessingStep], space: str) -> str:
+    method = (steps["registration"].method or "") if "registration" in steps else ""
     template = f"the template {space}" + (" [{fonov}]" if space.startswith("MNI152") else "")
     grid = ""
-    if "resample" in steps:
-        size = steps["resample"]["spacing_mm"]
-        grid = f", on a grid of {'×'.join(str(n) for n in steps['resample']['shape'])} voxels of {size:g} mm"
+    if (made := steps.get("resample")) and made.shape and made.spacing_mm:
+        grid = f", on a grid of {'×'.join(str(n) for n in made.shape)} voxels of {made.spacing_mm:g} mm"
     if method == "none":
         return f"The scan was assumed to be registered to {template} already{grid}."
     if not method:
@@ -104,38 +105,37 @@ def _registration(steps: Mapping[str, Any], space: str) -> str:
     return f"The scan was registered to {template} by an affine transform with {by}{grid}."
 
 
-def _intensities(steps: Mapping[str, Any]) -> list[str]:
+def _intensities(steps: Mapping[str, ProcessingStep]) -> list[str]:
     found = []
-    if steps.get("denoising", {}).get("iterations"):
-        found.append(f"Noise was reduced by {steps['denoising']['iterations']} steps of curvature flow.")
-    if steps.get("bias correction", {}).get("method") == "n4":
+    if (denoising := steps.get("denoising")) and denoising.iterations:
+        found.append(f"Noise was reduced by {denoising.iterations} steps of curvature flow.")
+    if (bias := steps.get("bias correction")) and bias.method == "n4":
         found.append("The bias field was removed by N4 [{tustison}].")
-    if "intensity" in steps:
-        low, high = steps["intensity"]["percentiles"]
+    if (intensity := steps.get("intensity")) and intensity.percentiles:
+        low, high = intensity.percentiles
         found.append(f"Intensities between the percentiles {low:g} and {high:g} of the brain were scaled to [0, 1].")
     return found
 
 
-def _networks(provenance: Mapping[str, Any]) -> list[str]:
-    method, levels = provenance.get("method", {}), provenance.get("levels", [])
-    source = " [{reconstructor}]" if method.get("reconstructor_reference") else ""
-    kind = f" ({method['reconstructor']}{source})" if method.get("reconstructor") else ""
+def _networks(provenance: Provenance) -> list[str]:
+    method, levels, draws = provenance.method or ScoringMethod(), provenance.levels, provenance.draws or 1
+    contrast = provenance.threshold.modality if provenance.threshold else None
+    source = " [{reconstructor}]" if method.reconstructor_reference else ""
+    kind = f" ({method.reconstructor}{source})" if method.reconstructor else ""
     at = f" at the levels {', '.join(str(level) for level in levels)}" if len(levels) > 1 else ""
-    draws = provenance.get("draws", 1)
     times = f", {draws} noise samples each" if draws > 1 else ""
     found = [f"A model trained on healthy brains{kind} computed pseudo-healthy reconstructions{at}{times}."]
-    if method.get("segmenter", True):
-        twice = ", original and mirrored" if method.get("mirror") else ""
-        who, beside = _segmenters(method, (provenance.get("threshold") or {}).get("modality"))
+    if method.segmenter:
+        twice = ", original and mirrored" if method.mirror else ""
+        who, beside = _segmenters(method, contrast)
         found.append(f"{who} processed each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
-    if "residual_weight" in method:
-        weight = method["residual_weight"]
+    if (weight := method.residual_weight) is not None:
         found.append(
-            f"The anomaly score is {weight:g} × residual ({method['residual']}) + {1 - weight:g} × probability, "
+            f"The anomaly score is {weight:g} × residual ({method.residual}) + {1 - weight:g} × probability, "
             "averaged over levels."
         )
-    own = method.get("through_plane_by_contrast", {}).get((provenance.get("threshold") or {}).get("modality"))
-    narrow, wide = own or (method.get(name, 0) for name in ("through_plane_mm", "around_mm"))
+    own = (method.through_plane_by_contrast or {}).get(contrast or "")
+    narrow, wide = own or (method.through_plane_mm, method.around_mm)
     if how := _across_slices(narrow, wide):
         found.append(f"The probability was smoothed across slices ({how}).")
     return found
@@ -149,14 +149,14 @@ def _across_slices(narrow: float, wide: float) -> str:
     return f"Gaussian, standard deviation {narrow:g} mm" if narrow else ""
 
 
-def _segmenters(method: Mapping[str, Any], shown: str | None) -> tuple[str, str]:
+def _segmenters(method: ScoringMethod, shown: str | None) -> tuple[str, str]:
     """Return which networks processed a scan of the contrast `shown`, and whether with neighbouring slices."""
-    each: Sequence[Sequence[str]] = method.get("contrasts", [])
+    each = method.contrasts
     if not each:
-        return "A segmentation network", f",{_BESIDE}" if method.get("neighbours") else ""
+        return "A segmentation network", f",{_BESIDE}" if method.neighbours else ""
     asked = networks_asked(each, shown)
     # Results of earlier versions do not say it of each network.
-    seen = method.get("neighbours_each") or [method.get("neighbours")] * len(each)
+    seen = method.neighbours_each or (method.neighbours,) * len(each)
     with_beside = sum(bool(seen[number]) for number in asked)
     some = "" if with_beside == len(asked) else f" {'one' if with_beside == 1 else with_beside} of them"
     return _who([each[number] for number in asked]), f",{some}{_BESIDE}" if with_beside else ""
@@ -175,22 +175,20 @@ def _who(contrasts: Sequence[Sequence[str]]) -> str:
     return f"{many} (averaged)"
 
 
-def _threshold(provenance: Mapping[str, Any]) -> str:
-    threshold = provenance.get("threshold")
-    if not threshold:
+def _threshold(threshold: ChosenThreshold | None) -> str:
+    if threshold is None:
         return ""
-    name = "fixed by hand" if threshold.get("name") == "fixed" else f"“{threshold.get('name')}” of the model"
-    smallest = threshold.get("min_lesion_mm3") or 0
+    name = "fixed by hand" if threshold.name == FIXED else f"“{threshold.name}” of the model"
+    smallest = threshold.min_lesion_mm3
     kept = f"; components smaller than {smallest:g} mm³ were removed" if smallest else ""
-    return f"Voxels with a score of at least {threshold['value']:.4g} ({name}) were marked as anomalous{kept}."
+    return f"Voxels with a score of at least {threshold.value:.4g} ({name}) were marked as anomalous{kept}."
 
 
-def _versions(provenance: Mapping[str, Any]) -> str:
-    version = provenance.get("versions", {}).get("halebrain")
+def _versions(provenance: Provenance) -> str:
+    version = (provenance.versions or {}).get("halebrain")
     if not version:
         return ""
-    model = str(provenance.get("model_sha256", ""))[:12]
-    return f"HaleBrain {version}, model {model}, seed {provenance.get('seed', 0)}."
+    return f"HaleBrain {version}, model {(provenance.model_sha256 or '')[:12]}, seed {provenance.seed or 0}."
 
 
 def _numbered(text: str, cited: Mapping[str, str]) -> tuple[str, list[str]]:

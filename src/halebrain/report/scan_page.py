@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from halebrain.core.provenance import ChosenThreshold, Provenance, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, Lesion
 from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
@@ -47,6 +48,7 @@ class ScanPage:
         volumes: By name, from `shown_volumes`.
         findings: The lesion table.
         provenance: Provenance.
+        threshold: Its threshold.
         template_to_native: World-to-world, mm; `None` = unknown, and no template coordinates are shown.
         mosaic: PNG of slices side by side; empty = none.
         region_names: What the codes of the volume "regions" mean; empty where there is none.
@@ -56,7 +58,8 @@ class ScanPage:
     grid: DisplayGrid
     volumes: Mapping[str, ShownVolume]
     findings: Sequence[Lesion]
-    provenance: Mapping[str, Any]
+    provenance: Provenance
+    threshold: ChosenThreshold
     template_to_native: Affine | None
     mosaic: bytes = b""
     region_names: Sequence[str] = ()
@@ -65,26 +68,25 @@ class ScanPage:
 def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
     methods, references = methods_text(page.provenance)
-    threshold = page.provenance["threshold"]
     return page_template("scan.html.j2").render(
         title=page.title,
-        lead=marking_text(threshold),
+        lead=marking_text(page.threshold),
         disclaimer=DISCLAIMER,
         verdict=verdict_of(page.provenance, page.findings),
         healthy=HealthyReference.of(page.provenance),
-        score_note=page.provenance.get("scan_score_note") or "",
-        level=threshold_level(page.volumes["score"], threshold["value"]),
-        minimum=f"{threshold['min_lesion_mm3']:g}",
+        score_note=page.provenance.scan_score_note or "",
+        level=threshold_level(page.volumes["score"], page.threshold.value),
+        minimum=f"{page.threshold.min_lesion_mm3:g}",
         planes=PLANES,
         shown_how=_shown_how(page),
         findings=page.findings,
         space="MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
         view_hint=Markup(VIEW_HINT),
         mosaic=base64.b64encode(page.mosaic).decode("ascii"),
-        quality=quality_facts(page.provenance.get("qc", {})),
+        quality=quality_facts(page.provenance.qc),
         methods=methods,
         references=references,
-        provenance=json.dumps(dict(page.provenance), indent=2, ensure_ascii=False),
+        provenance=json.dumps(page.provenance.to_json(), indent=2, ensure_ascii=False),
         data=script_json(_page_data(page)),
         # Base64 holds no character that HTML would take for its own.
         volumes=[(name, Markup(volume.encoded())) for name, volume in page.volumes.items()],
@@ -99,10 +101,10 @@ def script_json(data: object) -> Markup:
     return Markup(text)
 
 
-def quality_facts(qc: Mapping[str, Any]) -> list[tuple[str, str]]:
+def quality_facts(report: QualityReport) -> list[tuple[str, str]]:
     """Return the quality figures as (name, value), flags aside."""
     facts = []
-    for key, value in qc.items():
+    for key, value in report.to_json().items():
         if key in ("flags", "out_of_distribution") or isinstance(value, Mapping | list):
             continue
         said = "–" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
@@ -111,7 +113,7 @@ def quality_facts(qc: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _page_data(page: ScanPage) -> dict[str, Any]:
-    threshold = page.provenance["threshold"]
+    threshold = page.threshold
     to_world = page.grid.affine @ page.grid.to_voxel
     to_mni = None if page.template_to_native is None else np.linalg.inv(page.template_to_native) @ to_world
     return {
@@ -120,10 +122,10 @@ def _page_data(page: ScanPage) -> dict[str, Any]:
         "space": "MNI" if _space(page) == TEMPLATE_SPACE else _space(page),
         "size_mm": [round(v, 4) for v in page.grid.size_mm],
         "threshold": {
-            "value": threshold["value"],
-            "level": threshold_level(page.volumes["score"], threshold["value"]),
+            "value": threshold.value,
+            "level": threshold_level(page.volumes["score"], threshold.value),
         },
-        "min_lesion_mm3": threshold["min_lesion_mm3"],
+        "min_lesion_mm3": threshold.min_lesion_mm3,
         "volumes": {name: volume.about() for name, volume in page.volumes.items()},
         "findings": [
             {"number": f.lesion, "place_mm": page.grid.place_mm(f.peak), "region": f.region, "volume_ml": f.volume_ml}
@@ -141,7 +143,7 @@ def _rounded(matrix: npt.NDArray[np.float64]) -> list[list[float]]:
 
 
 def _space(page: ScanPage) -> str:
-    return str(page.provenance.get("space", TEMPLATE_SPACE))
+    return page.provenance.space or TEMPLATE_SPACE
 
 
 def _shown_how(page: ScanPage) -> str:

@@ -1,10 +1,11 @@
 """The head of a page: reliability of the maps, then the findings; and healthy scans to compare its score with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Self
+from typing import Self
 
+from halebrain.core.provenance import Provenance, QualityReport
 from halebrain.core.types import Lesion
 from halebrain.core.wording import counted, named
 
@@ -31,43 +32,34 @@ class Verdict:
     percentile: float | None
 
 
-def verdict_of(provenance: Mapping[str, Any], findings: Sequence[Lesion]) -> Verdict:
+def verdict_of(provenance: Provenance, findings: Sequence[Lesion]) -> Verdict:
     """Return the head of the page of a scan.
 
     Args:
-        provenance: Of the detection; `scan_score`, its percentile and `qc["out_of_distribution"]` may be absent.
+        provenance: Of the detection.
         findings: Its table.
     """
-    qc = provenance.get("qc", {})
-    reasons = out_of_distribution(qc)
-    flags = tuple(str(flag) for flag in qc.get("flags", ()))
+    reasons, flags = out_of_distribution(provenance.qc), provenance.qc.flags
     warnings = (*(reason for reason in reasons if reason not in flags), *flags)
-    percentile = number(provenance.get("scan_score_percentile"))
     if reasons:
         trust, headline = (
             "none",
             "This scan is out of distribution: it is unlike the model's training data. Do not rely on these maps.",
         )
-    elif qc.get("registration_failed"):
+    elif provenance.qc.registration_failed:
         trust, headline = "none", "Registration to the template failed. Do not rely on these maps."
     elif warnings:
         trust, headline = "look", f"{_found(findings)} Check the quality flags first."
     else:
         trust, headline = "usual", _found(findings)
-    return Verdict(trust, headline, warnings, tuple(_figures(provenance, findings, percentile)), percentile)
+    return Verdict(trust, headline, warnings, tuple(_figures(provenance, findings)), provenance.scan_score_percentile)
 
 
-def out_of_distribution(qc: Mapping[str, Any]) -> tuple[str, ...]:
+def out_of_distribution(report: QualityReport) -> tuple[str, ...]:
     """Return why a scan is unlike the training scans; empty where it is not."""
-    if not qc.get("out_of_distribution"):
+    if not report.out_of_distribution:
         return ()
-    reasons = tuple(str(reason) for reason in qc.get("out_of_distribution_reasons", ()))
-    return reasons or ("out of distribution: unlike the model's training data",)
-
-
-def number(value: object) -> float | None:
-    """Return a value as a number, or `None` where it is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return report.out_of_distribution_reasons or ("out of distribution: unlike the model's training data",)
 
 
 def _found(findings: Sequence[Lesion]) -> str:
@@ -80,17 +72,14 @@ def _total_ml(findings: Sequence[Lesion]) -> float:
     return sum(finding.volume_ml for finding in findings)
 
 
-def _figures(
-    provenance: Mapping[str, Any], findings: Sequence[Lesion], percentile: float | None
-) -> list[tuple[str, str]]:
+def _figures(provenance: Provenance, findings: Sequence[Lesion]) -> list[tuple[str, str]]:
     figures = []
-    score = number(provenance.get("scan_score"))
-    if score is not None:
-        figures.append((f"{score:.3g}", "scan-level score"))
-    if percentile is not None:
-        healthy = provenance.get("scan_score_n_healthy")
-        among = counted(healthy, "healthy scan") if isinstance(healthy, int) and healthy else "healthy scans"
-        figures.append((f"{percentile:.3g} %", f"of {among} have a lower score"))
+    if provenance.scan_score is not None:
+        figures.append((f"{provenance.scan_score:.3g}", "scan-level score"))
+    if provenance.scan_score_percentile is not None:
+        healthy = provenance.scan_score_n_healthy
+        among = counted(healthy, "healthy scan") if healthy else "healthy scans"
+        figures.append((f"{provenance.scan_score_percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
     figures.append((f"{_total_ml(findings):.2f} ml", "total volume of findings"))
     if findings:
@@ -114,12 +103,9 @@ class HealthyReference:
     scores: tuple[float, ...]
 
     @classmethod
-    def of(cls, provenance: Mapping[str, Any]) -> Self:
-        """Return them from the provenance of a detection; what is no number is left out."""
-        count, told = number(provenance.get("scan_score_n_healthy")), provenance.get("scan_score_healthy")
-        known = [number(value) for value in told] if isinstance(told, list | tuple) else []
-        scores = tuple(sorted(score for score in known if score is not None))
-        return cls(None if count is None else int(count), scores)
+    def of(cls, provenance: Provenance) -> Self:
+        """Return them from the provenance of a detection."""
+        return cls(provenance.scan_score_n_healthy, tuple(sorted(provenance.scan_score_healthy)))
 
     @property
     def shows_a_tail(self) -> bool:

@@ -66,7 +66,7 @@ class T1Anatomies(AnatomySource):
         config = PreprocessingConfig(shape=shape, spacing_mm=spacing_mm, brain="auto")
         volume = read_volume(path)
         scan = Preprocessor(config).run(volume)
-        if scan.qc["registration_failed"]:
+        if scan.qc.registration_failed:
             raise DataError("an anatomy must register to the template", where=path, remedy="remove it")
         atlas = template_tissues(shape, spacing_mm)
         try:

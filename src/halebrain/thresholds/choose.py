@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import contrast_alike
+from halebrain.core.modality import ScanContrast, contrast_alike
+from halebrain.core.provenance import FIXED, ChosenThreshold
 from halebrain.thresholds.calibration import Calibration, Threshold, data_set_of
-from halebrain.thresholds.contrast import ScanContrast
-from halebrain.thresholds.percentile import place_among_healthy
-from halebrain.thresholds.text import FIXED, threshold_name
+from halebrain.thresholds.percentile import ScanLevel, place_among_healthy
+from halebrain.thresholds.text import threshold_name
+
+_USUAL = ("T1w", "T2w", "FLAIR", "T1ce")
 
 
 def _number(text: str) -> float | None:
@@ -18,36 +19,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-@dataclass(frozen=True)
-class ChosenThreshold:
-    """The threshold for one scan.
-
-    Args:
-        value: A voxel is marked as anomalous where its score ≥ this.
-        key: "fixed" for a number, else the name of the stored one without its data set ("ml:1", "dice").
-        method: How it was chosen.
-        data_set: Name of the data set that it was chosen on; `None` where it has none.
-        contrast: Of the scan; `None` where it is not known.
-        source_contrasts: Contrasts that it was chosen on where these are not just the scan's own.
-        n_scans: Scans that it was chosen on; `None` for a number.
-        population_fraction: Fraction of healthy people within the limit of an "ml:" threshold; `None` = not known.
-    """
-
-    value: float
-    key: str
-    method: str
-    data_set: str | None = None
-    contrast: str | None = None
-    source_contrasts: tuple[str, ...] = ()
-    n_scans: int | None = None
-    population_fraction: float | None = None
-
-    @property
-    def name(self) -> str:
-        """Key, data set and source in short: "ml:1@ours", "ml:1 (of T1w)"."""
-        return threshold_name(self.key, self.data_set, self.source_contrasts, self.contrast)
 
 
 @dataclass(frozen=True)
@@ -94,7 +65,8 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
                 "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
             )
         data_set = None if calibration is None else data_set_of(calibration.default)
-        return ChosenThreshold(value, FIXED, "given as a number", data_set, modality)
+        method = "given as a number"
+        return ChosenThreshold(value=value, name=FIXED, key=FIXED, data_set=data_set, method=method, modality=modality)
     if calibration is None:
         raise UsageError(
             "the threshold must be known",
@@ -110,15 +82,17 @@ def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: 
             remedy=f"stored: {', '.join(known)}",
         )
     found, source_contrasts = _of_contrast(calibration, name, modality)
+    key, data_set = name.partition("@")[0], data_set_of(name)
     return ChosenThreshold(
         value=found.value,
-        key=name.partition("@")[0],
-        method=found.method,
-        data_set=data_set_of(name),
-        contrast=modality,
+        name=threshold_name(key, data_set, source_contrasts, modality),
+        key=key,
+        data_set=data_set,
         source_contrasts=source_contrasts,
+        method=found.method,
         n_scans=found.n_scans,
-        population_fraction=found.population_fraction,
+        healthy_share=found.population_fraction,
+        modality=modality,
     )
 
 
@@ -153,24 +127,26 @@ class DetectionOptions:
     min_lesion_mm3: float
     modality: str = "auto"
 
-    def threshold(self, modality: ScanContrast) -> dict[str, Any]:
-        """Return the threshold for a scan, as it stands in its provenance."""
-        chosen = self.point.at(modality.name)
-        return {
-            "value": chosen.value,
-            "name": chosen.name,
-            "key": chosen.key,
-            "data_set": chosen.data_set,
-            "source_contrasts": list(chosen.source_contrasts),
-            "min_lesion_mm3": self.min_lesion_mm3,
-            "method": chosen.method,
-            "n_scans": chosen.n_scans,
-            "healthy_share": chosen.population_fraction,
-            "modality": modality.name,
-            "modality_known_from": modality.known_from,
-        }
+    def threshold(self, contrast: ScanContrast) -> ChosenThreshold:
+        """Return the threshold for a scan of a contrast."""
+        chosen = self.point.at(contrast.name)
+        return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
 
-    def scan_level(self, modality: ScanContrast, score: float) -> dict[str, Any]:
-        """Return where the score of a whole scan lies among healthy ones, as it stands in its provenance."""
-        calibration, data_set = self.point.calibration, self.point.at(modality.name).data_set
-        return place_among_healthy(score, calibration, modality=modality.name, data_set=data_set).provenance()
+    def scan_level(self, contrast: ScanContrast, score: float) -> ScanLevel:
+        """Return where the score of a whole scan lies among healthy ones."""
+        calibration, data_set = self.point.calibration, self.point.at(contrast.name).data_set
+        return place_among_healthy(score, calibration, modality=contrast.name, data_set=data_set)
+
+
+def check_modality(asked: str, calibration: Calibration | None) -> None:
+    """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for.
+
+    Raises:
+        UsageError: It is none.
+    """
+    own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
+    known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
+    if asked not in known:
+        raise UsageError(
+            "--modality takes " + ", ".join(known), received=repr(asked), remedy="auto infers it from the scan"
+        )

@@ -8,7 +8,6 @@ contrast: hence the percentile.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +39,6 @@ class ScanLevel:
     n_healthy: int
     note: str | None = None
     healthy: tuple[float, ...] = ()
-
-    def provenance(self) -> dict[str, Any]:
-        """Return it as it stands in a result."""
-        return {
-            "scan_score": self.score,
-            "scan_score_percentile": self.percentile,
-            "scan_score_n_healthy": self.n_healthy,
-            "scan_score_note": self.note,
-            "scan_score_healthy": list(self.healthy),
-        }
 
 
 def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:

@@ -1,16 +1,13 @@
 """Plain text on the threshold: its short name, when a voxel is marked, and what the threshold means."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from halebrain.core.modality import contrast_alike
+from halebrain.core.provenance import FIXED, ChosenThreshold
 from halebrain.core.wording import counted
 
-FIXED = "fixed"
-"""Key of a threshold that was given as a number."""
 _SOURCE = re.compile(r" \((?:all modalities: |of )(.+)\)$")
-_FIELDS = ("key", "data_set", "source_contrasts")
 
 
 def threshold_name(
@@ -40,23 +37,13 @@ def threshold_name(
     return f"{stored} (all modalities: {', '.join(source_contrasts)})"
 
 
-def reset_fields() -> dict[str, Any]:
-    """Return key, data set and source of a threshold that is given as a number, as a provenance states them."""
-    return {"key": FIXED, "data_set": None, "source_contrasts": []}
-
-
-def marking_text(threshold: Mapping[str, Any]) -> str:
-    """Return when a voxel is marked, what that threshold means, and on which scans it was chosen.
-
-    Args:
-        threshold: As a provenance states it: `value`, `name`, `min_lesion_mm3`, where known `key`, `data_set`,
-            `source_contrasts`, `modality`, `n_scans` and `healthy_share`.
-    """
-    modality = f"{threshold['modality']}. " if threshold.get("modality") else ""
-    smallest = threshold.get("min_lesion_mm3")
+def marking_text(threshold: ChosenThreshold) -> str:
+    """Return when a voxel is marked, what that threshold means, and on which scans it was chosen."""
+    modality = f"{threshold.modality}. " if threshold.modality else ""
+    smallest = threshold.min_lesion_mm3
     dropped = f"; connected components smaller than {smallest:g} mm³ are removed" if smallest else ""
-    marked = f"A voxel is marked where its anomaly score is at least {threshold['value']:.3f}{dropped}."
-    what = _what_it_is(*_parts(threshold), threshold.get("n_scans"), threshold.get("healthy_share"))
+    marked = f"A voxel is marked where its anomaly score is at least {threshold.value:.3f}{dropped}."
+    what = _what_it_is(*_parts(threshold), threshold.n_scans, threshold.healthy_share)
     return f"{modality}{marked} {what}"
 
 
@@ -85,24 +72,22 @@ def promise(key: str, population_fraction: float | None = None) -> str:
     return ""
 
 
-def _parts(threshold: Mapping[str, Any]) -> tuple[str, str, str]:
+def _parts(threshold: ChosenThreshold) -> tuple[str, str, str]:
     """Return key, data set and source contrasts of a threshold; results of versions before 0.2 have its name alone."""
-    if all(field in threshold for field in _FIELDS):
-        source = ", ".join(threshold["source_contrasts"] or ())
-        return str(threshold["key"]), threshold["data_set"] or "", source
-    name = str(threshold["name"])
-    found = _SOURCE.search(name)
-    key, _, data_set = _SOURCE.sub("", name).partition("@")
+    if threshold.key is not None:
+        return threshold.key, threshold.data_set or "", ", ".join(threshold.source_contrasts)
+    found = _SOURCE.search(threshold.name)
+    key, _, data_set = _SOURCE.sub("", threshold.name).partition("@")
     return key, data_set, found[1] if found else ""
 
 
-def _what_it_is(key: str, data_set: str, source: str, n_scans: object, population_fraction: float | None) -> str:
+def _what_it_is(key: str, data_set: str, source: str, n_scans: int | None, population_fraction: float | None) -> str:
     """Return what a threshold means, and on which scans it was chosen."""
     if key == FIXED:
         return "The threshold was set by hand."
     promised = promise(key, population_fraction)
     said = f"Threshold {key}: {promised}." if promised else f"Threshold {key}."
-    scans = counted(n_scans, "validation scan") if isinstance(n_scans, int) and n_scans else "validation scans"
+    scans = counted(n_scans, "validation scan") if n_scans else "validation scans"
     of = f" of {data_set}" if data_set else ""
     every = _of_others(source) if source else ""
     return f"{said} Chosen on {scans}{of}{every}." if n_scans or of or every else said

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.provenance import read_provenance
 from halebrain.core.types import Lesion
 from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
-from halebrain.report.index_page import PROVENANCE, read_provenance
+from halebrain.report.index_page import PROVENANCE
 from halebrain.view.access import RefusalError
 from halebrain.view.files import PAGE
 from halebrain.view.messages import Decide
@@ -57,25 +58,22 @@ class ViewedScan:
                 remedy="run halebrain detect on this folder",
             )
         about = read_provenance(provenance)
-        names = OutputNames(page.parent, str(about.get("scan")))
+        names = OutputNames(page.parent, str(about.scan))
         if names.provenance != provenance:
             raise DataError(
                 "a provenance file must name its own scan",
-                received=about.get("scan"),
+                received=about.scan,
                 where=provenance,
                 remedy="restore the original file names",
             )
-        try:
-            called = float(about["threshold"]["value"]), float(about["threshold"]["min_lesion_mm3"])
-        except (KeyError, TypeError, ValueError) as error:
+        if about.threshold is None:
             raise DataError(
-                "a provenance file must hold the threshold",
-                received=repr(error),
-                where=provenance,
-                remedy="run halebrain detect --overwrite",
-            ) from error
+                "a provenance file must hold the threshold", where=provenance, remedy="run halebrain detect --overwrite"
+            )
         findings = read_lesions(names.file("anomaly", "lesions", ".tsv"))
-        return cls(names, KnownMask(file_sha256(names.file("anomaly", "mask")), *called), findings)
+        cut = about.threshold.value, about.threshold.min_lesion_mm3
+        mask = KnownMask(file_sha256(names.file("anomaly", "mask")), *cut)
+        return cls(names, mask, findings)
 
     def check_mask(self, sha256: str) -> None:
         """Refuse what was asked for on the page of another mask.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, MissingInputError, UnexpectedError
@@ -20,7 +20,7 @@ from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.core.wording import counted, printable
-from halebrain.inference.group import COLUMNS, FAILURES, Row, group_rows, group_tsv
+from halebrain.inference.group import COLUMNS, FAILURES, FailureRecord, Row, group_rows, group_tsv, read_failure
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.bids_derivative import (
     DESCRIPTION,
@@ -198,19 +198,12 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
     found = {}
     for path in (derivative / FAILURES).glob("*.json"):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            place, reason = derivative / record["input_in_dataset"], str(record["error"])
+            record = read_failure(path)
         except FileNotFoundError:
             continue  # another job has just completed it
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "a record of a failure must be readable JSON",
-                received=error,
-                where=path,
-                remedy="remove it, and run the participant level again",
-            ) from error
-        if not OutputNames(place.parent, path.stem).provenance.is_file():
-            found[path.stem] = reason
+        folder = (derivative / record.input_in_dataset).parent
+        if not OutputNames(folder, path.stem).provenance.is_file():
+            found[path.stem] = record.error
     return found
 
 
@@ -293,10 +286,9 @@ def _name(image: Path) -> str:
 
 
 def _write_record(path: Path, place: Path, error: HalebrainError) -> None:
-    said: dict[str, Any] = {"input_in_dataset": place.as_posix(), "error": str(error)}
-    if isinstance(error, UnexpectedError):
-        said["traceback"] = error.traceback.splitlines()
-    write_text(path, json.dumps(said, indent=2) + "\n")
+    lines = tuple(error.traceback.splitlines()) if isinstance(error, UnexpectedError) else ()
+    record = FailureRecord(input_in_dataset=place.as_posix(), error=str(error), traceback=lines)
+    write_text(path, json.dumps(record.to_json(), indent=2) + "\n")
 
 
 @contextmanager

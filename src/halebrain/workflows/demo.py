@@ -1,6 +1,5 @@
 """The demo of the bundled model: a virtual patient, every contrast through `detect`, and a page beside the truth."""
 
-import json
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.provenance import read_provenance
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.evaluation.baselines import BASELINES, DEFAULT
 from halebrain.evaluation.case import Case
@@ -171,8 +171,9 @@ def _judge(record: ScanRecord, folder: Path) -> JudgedScan:
     rank = np.zeros(scan.shape, dtype=np.float32)
     rank[case.region] = BASELINES.get(DEFAULT)(scan.data[case.region], record.modality)
     (baseline,) = score_case(replace(case, score=rank, mask=None), only=("auprc",))
-    provenance = json.loads(names.provenance.read_text(encoding="utf-8"))
-    threshold = provenance["threshold"]
+    made = read_provenance(names.provenance)
+    assert made.threshold is not None, "detect writes it"
+    assert made.seconds is not None
     return JudgedScan(
         record=record,
         names=names,
@@ -182,8 +183,8 @@ def _judge(record: ScanRecord, folder: Path) -> JudgedScan:
         lesion_ml=float(lesion.sum()) * case.voxel_ml,
         n_findings=case.predicted_lesions[1],
         found_ml=float(mask.sum()) * case.voxel_ml,
-        threshold=(float(threshold["value"]), str(threshold["name"])),
-        seconds=float(provenance["seconds"]),
+        threshold=(made.threshold.value, made.threshold.name),
+        seconds=made.seconds,
     )
 
 

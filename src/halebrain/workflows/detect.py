@@ -1,25 +1,21 @@
 """Detection: one scan in memory, one scan to files, and a list of scans to a folder."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from halebrain.core.about import versions
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
-from halebrain.core.types import MaskArray, ScanResult, Volume
+from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
+from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
+from halebrain.core.types import Volume
 from halebrain.inference.cohort import ScanInput, find_scans
-from halebrain.inference.detection import (
-    Detection,
-    detect_anomalies,
-    predictor_settings,
-    smallest_lesion_mm3,
-    template_and_method,
-)
+from halebrain.inference.detection import Detection, describe_model, detect_anomalies, smallest_lesion_mm3
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor
 from halebrain.io.bids_derivative import begin_derivative, write_participants
@@ -27,26 +23,20 @@ from halebrain.io.checksum import scan_sha256
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
 from halebrain.io.formats import FORMATS
 from halebrain.io.tree import LeftOut, summed_left_out
-from halebrain.io.volume import format_of, read_volume
+from halebrain.io.volume import format_of, read_volume, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
-from halebrain.preprocessing.out_of_distribution import check_contrast_label
-from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.report.index_page import read_provenance
+from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.thresholds.calibration import read_calibration
-from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector
-from halebrain.thresholds.contrast import (
-    ScanContrast,
-    check_modality,
-    declared_contrast,
-    flag_limits,
-    inferred_contrast,
-)
-from halebrain.thresholds.percentile import working_scan_score
+from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector, check_modality
+from halebrain.thresholds.percentile import ScanLevel, working_scan_score
 from halebrain.workflows.pages import page_files, png, scan_mosaic, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
 from halebrain.workflows.settings import DetectSettings
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 _MOSAIC_DPI = 110
 
@@ -64,16 +54,6 @@ class Detector:
     settings: DetectSettings
     predictor: Predictor
     options: DetectionOptions
-
-    def about(self, **place: Any) -> dict[str, Any]:
-        """Return what else a provenance holds of the model and the software, with `place` in it; JSON-able."""
-        return {
-            "versions": versions(),
-            "device": str(self.predictor.device),
-            "model": self.predictor.bundle.name,
-            **place,
-            **template_and_method(self.predictor),
-        }
 
 
 def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
@@ -106,54 +86,72 @@ class FoundAnomalies:
     """What was found in one scan, and with which threshold.
 
     Args:
+        volume: The scan on its native grid.
+        notes: What was assumed or done on reading.
         detection: Maps, mask and lesions.
-        threshold: The threshold, as it stands in a provenance.
-        scan_level: Score of the whole scan and its place among healthy scans, as they stand in a provenance.
+        threshold: The threshold.
+        level: Score of the whole scan and its place among healthy scans.
     """
 
+    volume: Volume
+    notes: list[str]
     detection: Detection
-    threshold: dict[str, Any]
-    scan_level: dict[str, Any]
+    threshold: ChosenThreshold
+    level: ScanLevel
+
+    def provenance(self, about: Provenance) -> Provenance:
+        """Return a provenance with what was found."""
+        found = replace(about, threshold=self.threshold, input_notes=tuple(self.notes))
+        return self.detection.provenance(_with_level(found, self.level))
 
 
 def find_anomalies(
     detector: Detector,
-    volume: Volume,
-    working: WorkingScan,
     scan: ScanInput,
     *,
-    notes: list[str],
+    image: "SpatialImage | None" = None,
+    brain_mask: "SpatialImage | None" = None,
     steps: ScanSteps | None = None,
 ) -> FoundAnomalies:
-    """Judge the contrast of a preprocessed scan, run the networks, apply the threshold; writes nothing.
+    """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
     Args:
         detector: The loaded model.
-        volume: The scan on its native grid.
-        working: The preprocessed scan; its flags are completed.
-        scan: Where it came from.
-        notes: What was done to scan and mask on reading; they precede the flags.
+        scan: The scan.
+        image: The scan in memory, a nibabel image; `None` = it is read from its file.
+        brain_mask: Its brain mask in memory; `None` = that of `scan`.
         steps: Receives the steps; `None` = no progress bar.
     """
     predictor, options, steps = detector.predictor, detector.options, steps or ScanSteps()
-    working.qc["flags"] = [*notes, *working.qc["flags"]]
-    declared = declared_contrast(options.modality, scan)
-    check_contrast_label(working.qc, None if declared is None else declared.name)
-    contrast = declared or inferred_contrast(working.qc)
-    flag_limits(working.qc, predictor.bundle.limits, contrast)
+    volume = read_volume(scan.image) if image is None else volume_of(image)
+    notes, path = list(volume.notes), scan.image if image is None else None
+    mask = scan.brain_mask if brain_mask is None else brain_mask
+    working = open_scan(
+        predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
+    )
+    contrast = find_contrast(options.modality, scan.modality, scan.name, working.qc.inferred_contrast)
+    report = check_contrast_label(working.qc.noting(notes), contrast.declared)
+    working = replace(working, qc=report.flagged(_limit(predictor.bundle.limits, contrast)))
     threshold = options.threshold(contrast)
     steps.begin(NETWORKS)
     detection = detect_anomalies(
         predictor,
         volume,
         working,
-        threshold=threshold["value"],
-        min_lesion_mm3=options.min_lesion_mm3,
+        threshold=threshold.value,
+        min_lesion_mm3=threshold.min_lesion_mm3,
         modality=contrast.name,
         progress=steps.one_pass,
     )
-    score = working_scan_score(detection.maps.score, detection.scan.brain_mask, detection.scan.grid.spacing_mm)
-    return FoundAnomalies(detection, threshold, options.scan_level(contrast, score))
+    score = working_scan_score(detection.maps.score, working.brain_mask, working.grid.spacing_mm)
+    return FoundAnomalies(volume, notes, detection, threshold, options.scan_level(contrast, score))
+
+
+def _limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
+    """Return the known limit of a model on scans of a contrast, `None` where there is none."""
+    # Scans scored by the networks of another contrast share the limits of that contrast.
+    names = (name for name in (contrast.name, contrast_alike(contrast.name)) if limits.get(name or ""))
+    return next((f"known limit of the model on {name}: {limits[name or '']}" for name in names), None)
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ class DetectedScan:
         lesion_volume_ml: Their volume.
         scan_score: Score of the whole scan.
         scan_score_percentile: Its place among healthy scans.
-        threshold: The threshold, as in the provenance.
+        threshold: The threshold.
         out_of_distribution: Whether quality control calls the result unreliable.
         flags: Quality flags.
         model: Name of the model.
@@ -190,16 +188,15 @@ class DetectedScan:
     lesion_volume_ml: float | None
     scan_score: float | None
     scan_score_percentile: float | None
-    threshold: dict[str, Any] | None
-    out_of_distribution: Any
-    flags: list[str]
+    threshold: ChosenThreshold | None
+    out_of_distribution: bool | None
+    flags: tuple[str, ...]
     model: str | None
     model_sha256: str | None
 
     @classmethod
-    def of(cls, names: OutputNames, provenance: dict[str, Any]) -> "DetectedScan":
-        """Return what a provenance says; keys that an older version did not write are `None`."""
-        quality = provenance.get("qc", {})
+    def of(cls, names: OutputNames, made: Provenance) -> "DetectedScan":
+        """Return what a provenance says; what an older version did not write is `None`."""
         return cls(
             scan=names.stem,
             folder=names.folder,
@@ -208,16 +205,21 @@ class DetectedScan:
             mask=names.file("anomaly", "mask"),
             lesions=names.file("anomaly", "lesions", ".tsv"),
             provenance=names.provenance,
-            n_lesions=provenance.get("n_lesions"),
-            lesion_volume_ml=provenance.get("lesion_volume_ml"),
-            scan_score=provenance.get("scan_score"),
-            scan_score_percentile=provenance.get("scan_score_percentile"),
-            threshold=provenance.get("threshold"),
-            out_of_distribution=quality.get("out_of_distribution"),
-            flags=quality.get("flags", []),
-            model=provenance.get("model"),
-            model_sha256=provenance.get("model_sha256"),
+            n_lesions=made.n_lesions,
+            lesion_volume_ml=made.lesion_volume_ml,
+            scan_score=made.scan_score,
+            scan_score_percentile=made.scan_score_percentile,
+            threshold=made.threshold,
+            out_of_distribution=None if "out_of_distribution" in made.qc.unstated else made.qc.out_of_distribution,
+            flags=made.qc.flags,
+            model=made.model,
+            model_sha256=made.model_sha256,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; paths stay paths."""
+        threshold = None if self.threshold is None else self.threshold.to_json()
+        return vars(self) | {"threshold": threshold, "flags": list(self.flags)}
 
 
 def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> DetectedScan:
@@ -233,124 +235,125 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
         CannotWriteError: There are results made with other settings.
     """
     scan.check()
-    settings, steps, names = detector.settings, steps or ScanSteps(), OutputNames(folder, scan.name)
+    names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
-    asked = _asked(detector, scan)
+    asked = _asked(detector, scan, names)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
-    if not settings.overwrite and (done := _finished(names, asked, detector, scan)) is not None:
+    if (done := _finished(names, asked, detector, scan)) is not None:
         return DetectedScan.of(names, done)
-    volume = read_volume(scan.image)
-    if settings.dicom_seg:
+    if asked.dicom_seg:
         check_source(scan.image)  # fail now, before the networks run
-    start, notes = time.perf_counter(), list(volume.notes)
-    working = open_scan(
-        detector.predictor.preprocessor,
-        volume,
-        scan.image,
-        brain_mask=scan.brain_mask,
-        space=scan.space,
-        begin=steps.begin,
-        notes=notes,
-    )
-    found = find_anomalies(detector, volume, working, scan, notes=notes, steps=steps)
+    found = find_anomalies(detector, scan, steps=steps)
     steps.begin(PAGE)
-    place = scan.in_dataset and scan.in_dataset.as_posix()
-    provenance = {
-        **asked,
-        "threshold": found.threshold,
-        **found.scan_level,
-        "scan": names.stem,
-        "input_notes": notes,
-        **detector.about(input_in_dataset=place),
-    }
-    _write(names, volume, found.detection, provenance, start, scan.image)
-    for flag in found.detection.result.qc["flags"]:
-        settings.notify(f"warning: {names.stem}: {flag}")
-    return DetectedScan.of(names, provenance)
+    made = _write(names, found, asked, start, scan.image)
+    for flag in made.qc.flags:
+        detector.settings.notify(f"warning: {names.stem}: {flag}")
+    return DetectedScan.of(names, made)
 
 
-def _asked(detector: Detector, scan: ScanInput) -> dict[str, Any]:
-    """Return the settings, besides the threshold, that must match for results of an earlier run to be kept."""
-    asked = {
-        "input": scan.image.name or scan.name,
-        "input_sha256": scan_sha256(scan.image),
-        "brain_mask_sha256": None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
-        **predictor_settings(detector.predictor),
-    }
-    return asked | {"dicom_seg": True} if detector.settings.dicom_seg else asked
+_ASKED = ("input", "input_sha256", "brain_mask_sha256", "brain", "model_sha256", "seed", "draws", "levels", "precision")
+"""Fields of a provenance that must match for results of an earlier run to be kept, besides the threshold."""
 
 
-def _finished(names: OutputNames, asked: dict[str, Any], detector: Detector, scan: ScanInput) -> dict[str, Any] | None:
+def _asked(detector: Detector, scan: ScanInput, names: OutputNames) -> Provenance:
+    """Return what a provenance states before the scan is opened."""
+    return replace(
+        describe_model(detector.predictor),
+        input=scan.image.name or scan.name,
+        input_sha256=scan_sha256(scan.image),
+        brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
+        dicom_seg=detector.settings.dicom_seg,
+        scan=names.stem,
+        input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
+    )
+
+
+def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
     """Return the provenance of an earlier run with these settings if all its files are there, else `None`.
 
     Raises:
         CannotWriteError: They were made with other settings.
     """
-    if not names.provenance.exists():
+    settings, options = detector.settings, detector.options
+    if settings.overwrite or not names.provenance.exists():
         return None
-    options, notify = detector.options, detector.settings.notify
-    declared = declared_contrast(options.modality, scan)
     try:
         done = read_provenance(names.provenance)
     except DataError as error:
-        notify(f"{names.stem}: processed again: {error.rule}, got {error.received}")
+        settings.notify(f"{names.stem}: processed again: {error.rule}, got {error.received}")
         return None
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
-    if not _is_same(done, asked, options, declared or inferred_contrast(done.get("qc", {}))):
+    contrast = find_contrast(options.modality, scan.modality, scan.name, done.qc.inferred_contrast)
+    if not _is_same(done, asked, options, contrast):
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
     promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
     promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
-    promised += [names.segmentation] if asked.get("dicom_seg") else []
+    promised += [names.segmentation] if asked.dicom_seg else []
     lost = [path.name for path in promised if not path.exists()]
     if lost:
-        notify(f"{names.stem}: processed again, as {', '.join(lost)} is missing")
+        settings.notify(f"{names.stem}: processed again, as {', '.join(lost)} is missing")
     return None if lost else done
 
 
-def _is_same(done: dict[str, Any], asked: dict[str, Any], options: DetectionOptions, modality: ScanContrast) -> bool:
+def _is_same(done: Provenance, asked: Provenance, options: DetectionOptions, contrast: ScanContrast) -> bool:
     """Return whether results were made with these settings; older ones say less of them, and that counts."""
-    threshold, stated = options.threshold(modality), done.get("threshold", {})
-    if any(stated.get(key) != threshold[key] for key in ("value", "name", "min_lesion_mm3")):
+    stated, threshold = done.threshold, options.threshold(contrast)
+    if stated is None or any(getattr(done, name) != getattr(asked, name) for name in _ASKED):
         return False
-    now = asked | {f"threshold.{key}": value for key, value in threshold.items() if key in stated}
-    then = done | {f"threshold.{key}": value for key, value in stated.items()}
-    if "scan_score" in done:  # a new calibration may change the percentile
-        place = options.scan_level(modality, done["scan_score"])
-        now |= {key: value for key, value in place.items() if key in done}
-    return all(then.get(key) == value for key, value in now.items())
+    if asked.dicom_seg and not done.dicom_seg:
+        return False
+    # What an older version did not state cannot differ.
+    unsaid = {name: getattr(stated, name) for name in (*stated.unstated, "unstated", "more")}
+    if replace(threshold, **unsaid) != stated:
+        return False
+    if done.scan_score is None:
+        return True
+    # A new calibration may change the percentile.
+    placed = _with_level(done, options.scan_level(contrast, done.scan_score))
+    return all(getattr(placed, name) == getattr(done, name) for name in _LEVEL if name not in done.unstated)
 
 
-def _write(
-    names: OutputNames, volume: Volume, found: Detection, provenance: dict[str, Any], start: float, image: Path
-) -> None:
-    """Complete the provenance, draw mosaic and page, and write all files of a scan or none."""
-    threshold = provenance["threshold"]
+_LEVEL = tuple(f"scan_score_{name}" for name in ("percentile", "n_healthy", "note", "healthy"))
+
+
+def _with_level(made: Provenance, level: ScanLevel) -> Provenance:
+    return replace(
+        made,
+        scan_score=level.score,
+        scan_score_percentile=level.percentile,
+        scan_score_n_healthy=level.n_healthy,
+        scan_score_note=level.note,
+        scan_score_healthy=level.healthy,
+    )
+
+
+def _write(names: OutputNames, found: FoundAnomalies, asked: Provenance, start: float, image: Path) -> Provenance:
+    """Draw mosaic and page, and write all files of a scan or none; return the provenance."""
+    detection, threshold = found.detection, found.threshold
     figure = scan_mosaic(
-        found.scan,
-        found.maps,
-        threshold=threshold["value"],
+        detection.scan,
+        detection.maps,
+        threshold=threshold.value,
         title=names.stem,
-        min_lesion_mm3=threshold["min_lesion_mm3"],
-        called=threshold["name"],
+        min_lesion_mm3=threshold.min_lesion_mm3,
+        called=threshold.name,
     )
     picture = png(figure, dpi=_MOSAIC_DPI)
-    provenance |= found.provenance() | {"seconds": round(time.perf_counter() - start, 2)}
-    result, mask, lesions = found.result, found.mask, found.lesions
-    extra = page_files(names, volume, result, mask, lesions, provenance, picture=picture)
-    if provenance.get("dicom_seg"):
-        extra[names.segmentation] = _segmentation(mask, result, image, provenance)
-    write_detection(names, result, mask, lesions, provenance, extra)
+    made = replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2))
+    result, mask, lesions = detection.result, detection.mask, detection.lesions
+    extra = page_files(names, found.volume, result, mask, lesions, made, picture=picture)
+    if made.dicom_seg:
+        extra[names.segmentation] = _segmentation(detection, image, made, threshold)
+    write_detection(names, result, mask, lesions, made, extra)
+    return made
 
 
-def _segmentation(mask: MaskArray, result: ScanResult, image: Path, provenance: dict[str, Any]) -> bytes:
-    threshold = provenance["threshold"]
-    said = {"threshold": f"{threshold['value']:.6g}", "method": threshold["name"], "seed": str(provenance["seed"])}
-    about = SegmentationAbout(
-        provenance["versions"]["halebrain"], provenance["model"], provenance["model_sha256"], said
-    )
-    return segmentation_bytes(mask, result.affine, image, about)
+def _segmentation(found: Detection, image: Path, made: Provenance, threshold: ChosenThreshold) -> bytes:
+    said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "seed": str(made.seed)}
+    about = SegmentationAbout(versions()["halebrain"], str(made.model), str(made.model_sha256), said)
+    return segmentation_bytes(found.mask, found.result.affine, image, about)
 
 
 @dataclass(frozen=True)

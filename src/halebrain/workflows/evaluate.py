@@ -353,7 +353,7 @@ def _working_scans(
     for record in track(rows.records, description=description, total=len(rows)):
         volume = read_volume(record.image)
         scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
-        if scan.qc["registration_failed"]:
+        if scan.qc.registration_failed:
             notify(f"{record.scan_id} failed to register and is left out of the atlas")
             continue
         yield scan.image, scan.brain_mask

@@ -14,6 +14,7 @@ from halebrain.core.errors import UnavailableError, cannot_write_into
 from halebrain.core.files import file_lock, write_text
 from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
@@ -40,7 +41,7 @@ def page_files(
     result: ScanResult,
     mask: MaskArray,
     lesions: list[Lesion],
-    provenance: dict[str, Any],
+    provenance: Provenance,
     *,
     picture: bytes,
 ) -> dict[Path, bytes]:
@@ -75,7 +76,7 @@ def render(
     maps: ScanMaps,
     scan: ShownVolume,
     lesions: Sequence[Lesion],
-    provenance: dict[str, Any],
+    provenance: Provenance,
     *,
     picture: bytes = b"",
 ) -> dict[Path, bytes]:
@@ -89,15 +90,17 @@ def render(
         provenance: Provenance.
         picture: The mosaic, a PNG; empty = it is drawn from what the page holds.
     """
-    threshold = float(provenance["threshold"]["value"])
+    if provenance.threshold is None:
+        raise ValueError("a page needs the threshold")
+    threshold = provenance.threshold.value
     grid = display_grid(maps.affine, maps.brain_mask)
     volumes = shown_volumes(maps, scan, grid, threshold=threshold)
     if not picture:
         picture = png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
-    matrix = provenance.get("template_to_native")
+    matrix = provenance.template_to_native
     to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
     region_names: tuple[str, ...] = ()
-    if to_template is not None and regions_are_known(provenance.get("space"), provenance.get("qc", {})):
+    if to_template is not None and regions_are_known(provenance.space, provenance.qc):
         spacing = grid.spacing_mm(_REGION_MM)
         i, j, k = (max(1, round(mm / step)) for mm, step in zip(grid.size_mm, spacing, strict=True))
         placed = np.linalg.inv(to_template) @ grid.affine @ grid.to_voxel
@@ -109,6 +112,7 @@ def render(
         volumes=volumes,
         findings=lesions,
         provenance=provenance,
+        threshold=provenance.threshold,
         template_to_native=to_template,
         mosaic=picture,
         region_names=region_names,

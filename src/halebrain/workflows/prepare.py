@@ -10,13 +10,13 @@ from halebrain.core.errors import CannotWriteError, HalebrainError, MissingInput
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, write_text
 from halebrain.core.messages import Notify, log_message
-from halebrain.core.modality import standard_modality
+from halebrain.core.modality import modality_of_scan, standard_modality
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.shipped_configs import find_config
 from halebrain.core.wording import counted
 from halebrain.data.datasets import SOURCES, read_source
-from halebrain.data.naming import modality_of_scan, records_of
+from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareOutcome, PrepareTask, prepare_scan
 from halebrain.data.prepared_set import (
     QualityEntry,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,9 @@ from halebrain.core.files import atomic_path, file_lock
 from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
-from halebrain.core.types import FloatArray, Lesion, MaskArray
-from halebrain.inference.lesions import lesion_table, read_lesions
+from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
+from halebrain.core.types import FloatArray, Lesion, MaskArray, voxel_mm3_of
+from halebrain.inference.lesions import lesion_table, read_lesions, total_ml
 from halebrain.inference.outputs import OutputNames, page_of, write_mask_again
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
@@ -22,9 +22,11 @@ from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.display import ScanMaps, display_grid
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
-from halebrain.report.index_page import INDEX, find_provenance, is_index_page, read_provenance
-from halebrain.thresholds.text import FIXED, reset_fields
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page
 from halebrain.workflows.pages import read_failures, render, write_index
+
+_AGAIN = "run halebrain detect --overwrite"
+_NEEDED = ("scan", "threshold", "template_to_native")
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,45 @@ def remake_page(path: Path, settings: RemakeSettings) -> Path:
 
 def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
     """Do what `remake_page` does, for a caller who holds the lock of the page."""
-    try:
-        return _remake(path, settings)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    made = read_provenance(path, remedy=_AGAIN)
+    before, missing = made.threshold, [key for key in _NEEDED if getattr(made, key) is None]
+    if before is None or missing:
         raise DataError(
-            "a provenance file must be as halebrain detect wrote it",
-            received=f"{type(error).__name__}: {error}",
+            "a provenance file must hold all keys that a page needs",
+            received=f"a file without {', '.join(missing)}",
             where=path,
-            remedy="run halebrain detect --overwrite",
-        ) from error
+            remedy=_AGAIN,
+        )
+    names = OutputNames(path.parent, str(made.scan))
+    maps = _read_maps(names)
+    shown = _scan_of(names, maps, made, settings)
+    kept: dict[Path, bytes] = {}
+    if settings.scan is not None or not names.display.is_file():
+        kept = {names.display: scan_file(shown)}
+        update_ignored(names.folder)
+    threshold = _changed(before, settings)
+    if threshold == before:
+        known = read_lesions(names.file("anomaly", "lesions", ".tsv"))
+        picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
+        for target, content in (render(names, maps, shown, known, made, picture=picture) | kept).items():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(content)
+        return names.page
+    maps, lesions = _with_mask(maps, made, threshold)
+    if made.dicom_seg:
+        said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
+        settings.notify(f"warning: {names.stem}: {said}")
+    made = replace(
+        made,
+        threshold=threshold,
+        n_lesions=len(lesions),
+        lesion_volume_ml=total_ml(lesions),
+        dicom_seg=False,
+        unstated=made.unstated | {"dicom_seg"},
+    )
+    extra = render(names, maps, shown, lesions, made) | kept
+    write_mask_again(names, maps.mask, maps.affine, lesions, made, extra, placement=maps.placement)
+    return names.page
 
 
 def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
@@ -156,68 +188,25 @@ def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
         write_index(output, (), {}, notify=settings.notify)
 
 
-def _remake(path: Path, settings: RemakeSettings) -> Path:
-    provenance = read_provenance(path)
-    missing = [key for key in ("scan", "threshold", "template_to_native") if key not in provenance]
-    if missing:
-        raise DataError(
-            "a provenance file must hold all keys that a page needs",
-            received=f"a file without {', '.join(missing)}",
-            where=path,
-            remedy="run halebrain detect --overwrite",
-        )
-    names = OutputNames(path.parent, str(provenance["scan"]))
-    maps = _read_maps(names)
-    shown = _scan_of(names, maps, provenance, settings)
-    kept: dict[Path, bytes] = {}
-    if settings.scan is not None or not names.display.is_file():
-        kept = {names.display: scan_file(shown)}
-        update_ignored(names.folder)
-    choice = provenance["threshold"] | _changed(provenance["threshold"], settings)
-    if choice == provenance["threshold"]:
-        lesions = read_lesions(names.file("anomaly", "lesions", ".tsv"))
-        picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
-        for target, content in (render(names, maps, shown, lesions, provenance, picture=picture) | kept).items():
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(content)
-        return names.page
-    maps, lesions = _with_mask(maps, provenance, choice)
-    provenance |= {
-        "threshold": choice,
-        "n_lesions": len(lesions),
-        "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 3),
-    }
-    if provenance.pop("dicom_seg", False):
-        said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
-        settings.notify(f"warning: {names.stem}: {said}")
-    extra = render(names, maps, shown, lesions, provenance) | kept
-    write_mask_again(names, maps.mask, maps.affine, lesions, provenance, extra, placement=maps.placement)
-    return names.page
+def _changed(before: ChosenThreshold, settings: RemakeSettings) -> ChosenThreshold:
+    """Return the new threshold."""
+    new = before
+    if settings.threshold is not None and settings.threshold != before.value:
+        new = new.fixed_at(settings.threshold)
+    return new if settings.min_lesion_mm3 is None else replace(new, min_lesion_mm3=settings.min_lesion_mm3)
 
 
-def _changed(before: dict[str, Any], settings: RemakeSettings) -> dict[str, Any]:
-    """Return the provenance of the new threshold."""
-    threshold = settings.threshold
-    new: dict[str, Any] = {}
-    if threshold is not None and threshold != before["value"]:
-        new |= {"value": threshold, "name": FIXED} | reset_fields()
-        # The method of the earlier value does not apply to this one.
-        new |= {key: None for key in ("method", "n_scans", "healthy_share") if key in before}
-    if settings.min_lesion_mm3 is not None:
-        new["min_lesion_mm3"] = settings.min_lesion_mm3
-    return new
-
-
-def _with_mask(maps: ScanMaps, provenance: dict[str, Any], choice: dict[str, Any]) -> tuple[ScanMaps, list[Lesion]]:
+def _with_mask(maps: ScanMaps, made: Provenance, threshold: ChosenThreshold) -> tuple[ScanMaps, list[Lesion]]:
     """Return maps with the mask of another threshold, and its lesion table."""
-    voxel_mm3 = abs(float(np.linalg.det(maps.affine[:3, :3])))
     called = to_mask(
-        maps.score, threshold=choice["value"], min_lesion_mm3=choice["min_lesion_mm3"], voxel_mm3=voxel_mm3
+        maps.score,
+        threshold=threshold.value,
+        min_lesion_mm3=threshold.min_lesion_mm3,
+        voxel_mm3=voxel_mm3_of(maps.affine),
     )
     mask: MaskArray = maps.brain_mask & called
-    matrix = np.array(provenance["template_to_native"], dtype=np.float64)
-    regions = regions_are_known(provenance.get("space"), provenance.get("qc", {}))
-    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=regions)
+    matrix = np.array(made.template_to_native, dtype=np.float64)
+    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=regions_are_known(made.space, made.qc))
     return replace(maps, mask=mask), lesions
 
 
@@ -246,17 +235,18 @@ def _read_maps(names: OutputNames) -> ScanMaps:
     )
 
 
-def _scan_of(names: OutputNames, maps: ScanMaps, provenance: dict[str, Any], settings: RemakeSettings) -> ShownVolume:
+def _scan_of(names: OutputNames, maps: ScanMaps, provenance: Provenance, settings: RemakeSettings) -> ShownVolume:
     """Return the scan as a page shows it: from the user's file, else from the file beside the page.
 
     Raises:
         DataError: It is another scan.
         MissingInputError: There is neither.
     """
-    if settings.scan is not None:
-        volume = read_volume(settings.scan)
-        if scan_sha256(settings.scan) != provenance.get("input_sha256"):
-            raise DataError("the scan must be the one that was processed", where=settings.scan, remedy="give that file")
+    scan = settings.scan
+    if scan is not None:
+        volume = read_volume(scan)
+        if scan_sha256(scan) != provenance.input_sha256:
+            raise DataError("the scan must be the one that was processed", where=scan, remedy="give that file")
         return shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
     if names.display.is_file():
         return read_scan_file(names.display)

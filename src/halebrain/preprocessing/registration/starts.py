@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from halebrain.core.types import Affine, FloatArray
 from halebrain.preprocessing.geometry import apply_affine
-from halebrain.preprocessing.orientation_check import normalised_mutual_information
+from halebrain.preprocessing.quality.measurements import normalised_mutual_information
 from halebrain.preprocessing.registration.base import BACKGROUND_STEP, Brain, template_brain
 from halebrain.preprocessing.template import Template
 

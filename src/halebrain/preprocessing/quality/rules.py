@@ -1,17 +1,19 @@
-"""Rules that flag a scan or mark it as out of distribution: one function per rule.
+"""Rules that refuse a scan, mark it as out of distribution, or flag it: one function per rule.
 
 A rule takes the quality-control figures and returns a line for the user, or `None`. Reasons that withhold a
 verdict mark the scan as out of distribution; the others are flags.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from halebrain.preprocessing.orientation_check import TURNED_RATIO
-from halebrain.preprocessing.recognise import UNKNOWN, contrast_flag, is_foreign
+import numpy as np
 
-Figures = Mapping[str, Any]
+from halebrain.core.errors import DataError
+from halebrain.core.provenance import UNKNOWN, QualityReport
+from halebrain.core.types import MaskArray, Volume
+from halebrain.preprocessing.quality.contrast import contrast_flag, is_foreign
+from halebrain.preprocessing.quality.measurements import TURNED_RATIO, structure
 
 _LOW_REGISTRATION_DICE = 0.88
 """`registration_mask_dice`, the overlap with the template at which the registration ended, of real adult scans exceeds
@@ -36,6 +38,15 @@ _EQUALISED = 0.03
 """Distance to the uniform distribution. Scans: 0.04 to 0.47."""
 _EIGHT_BIT = (250, 255)
 """Steps from 0 to the highest intensity of an 8-bit image; raw scans of few intensities end elsewhere."""
+_AIR_HU = (-1100.0, -850.0)
+_AIR_SHARE = 0.05
+_SOFT_TISSUE_HU = (-20.0, 120.0)
+_SOFT_SHARE = 0.02
+_SOFT_SPREAD_HU = 6.0
+"""From the 5th to the 95th percentile of soft tissue: grey and white matter, fluid and noise. Stripped CT: 15 and more;
+a standardised brain on a background of −1024: 3."""
+_LEAST_STRUCTURE = 0.1
+"""Correlation of neighbouring voxels. Real scans: 0.7 to 0.98; scans of a signal-to-noise ratio of 2: 0.4; noise: 0."""
 
 
 @dataclass(frozen=True)
@@ -49,83 +60,66 @@ class Rule:
     """
 
     name: str
-    check: Callable[[Figures], str | None]
+    check: Callable[[QualityReport], str | None]
     withholds: bool = True
 
 
-def apply_quality_rules(qc: dict[str, Any]) -> None:
-    """Apply the rules to a scan and add the results to its quality control.
-
-    Sets `flags` (its own lines first), `out_of_distribution` (bool) and `out_of_distribution_reasons` (those lines).
-
-    Args:
-        qc: Figures; a rule is skipped if its figure is missing or `None`.
-    """
-    qc["flags"] = list(qc.get("flags", ()))
-    qc["out_of_distribution"], qc["out_of_distribution_reasons"] = False, []
+def apply_quality_rules(report: QualityReport) -> QualityReport:
+    """Return a report with a flag for each rule that a scan breaks; a rule is skipped if its figure is `None`."""
     for rule in RULES:
-        line = rule.check(qc)
-        if line is not None:
-            _add(qc, line, withholds=rule.withholds)
+        report = report.flagged(rule.check(report), withholds=rule.withholds)
+    return report
 
 
-def check_contrast_label(qc: dict[str, Any], named: str | None) -> None:
-    """Add a flag if declared and inferred contrast differ, or if the declared contrast is not supported.
+def check_contrast_label(report: QualityReport, named: str | None) -> QualityReport:
+    """Return a report with a flag if declared and inferred contrast differ, or the declared one is not supported.
 
     Args:
-        qc: Its quality control, changed in place.
+        report: Quality of the scan.
         named: Declared contrast (from name or manifest), a BIDS suffix; `None` = not declared.
     """
     # An uncertain inference does not contradict a declared contrast.
-    line = contrast_flag(named, qc.get("contrast") if qc.get("contrast_sure") else None)
-    if line is not None and line not in qc.get("flags", ()):
-        _add(qc, line, withholds=is_foreign(named))
+    line = contrast_flag(named, report.contrast if report.contrast_sure else None)
+    return report.flagged(line, withholds=is_foreign(named))
 
 
-def _add(qc: dict[str, Any], line: str, *, withholds: bool) -> None:
-    qc["flags"] = [*qc.get("flags", ()), line]
-    if withholds:
-        qc["out_of_distribution"] = True
-        qc["out_of_distribution_reasons"] = [*qc.get("out_of_distribution_reasons", ()), line]
-
-
-def _is_misplaced(qc: Figures) -> bool:
+def _is_misplaced(qc: QualityReport) -> bool:
     """Return whether the position of the brain is unknown, so that tissue intensities cannot be used."""
     return _failed(qc) is not None or _turned(qc) is not None
 
 
-def _failed(qc: Figures) -> str | None:
-    if not qc.get("registration_failed"):
+def _failed(qc: QualityReport) -> str | None:
+    if not qc.registration_failed:
         return None
-    figures = (("overlap", qc.get("registration_mask_dice")), ("margin", qc.get("registration_margin")))
+    figures = (("overlap", qc.registration_mask_dice), ("margin", qc.registration_margin))
     said = ", ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)
     return f"registration to the template failed{f' ({said})' if said else ''}: do not use the maps"
 
 
-def _turned(qc: Figures) -> str | None:
-    ratio = qc.get("orientation_ratio")
+def _turned(qc: QualityReport) -> str | None:
+    ratio = qc.orientation_ratio
     if ratio is None or ratio >= TURNED_RATIO:
         return None
     return f"seems to be upside down or back to front ({ratio:.2f}): check the orientation in its header"
 
 
-def _overlap(qc: Figures) -> str | None:
-    dice = qc.get("registration_mask_dice")
-    if dice is None or dice >= _LOW_REGISTRATION_DICE or qc.get("registration_failed"):
+def _overlap(qc: QualityReport) -> str | None:
+    dice = qc.registration_mask_dice
+    if dice is None or dice >= _LOW_REGISTRATION_DICE or qc.registration_failed:
         return None
     return f"low overlap of brain and template ({dice:.2f}): check the brain mask and the field of view"
 
 
-def _margin(qc: Figures) -> str | None:
-    margin = qc.get("registration_margin")
+def _margin(qc: QualityReport) -> str | None:
+    margin = qc.registration_margin
     if margin is None or margin >= _LOW_MARGIN or _is_misplaced(qc):
         return None
     return f"fits the template only {margin:.2f} times as well as a rotated placement: check the brain mask"
 
 
-def _contrast(qc: Figures) -> str | None:
-    levels = qc.get("tissue_levels")
-    if qc.get("contrast") != UNKNOWN or levels is None or _is_misplaced(qc):
+def _contrast(qc: QualityReport) -> str | None:
+    levels = qc.tissue_levels
+    if qc.contrast != UNKNOWN or levels is None or _is_misplaced(qc):
         return None
     shown = ", ".join(f"{name} {levels[name]:.2f}" for name in ("white", "cortex", "deep", "fluid"))
     return (
@@ -134,34 +128,34 @@ def _contrast(qc: Figures) -> str | None:
     )
 
 
-def _smooth(qc: Figures) -> str | None:
-    value = qc.get("smoothness")
+def _smooth(qc: QualityReport) -> str | None:
+    value = qc.smoothness
     if value is None or value < _SMOOTH:
         return None
     return f"as smooth as PET or a strongly filtered image ({value:.2f}): give the MR scan as it was acquired"
 
 
-def _child(qc: Figures) -> str | None:
+def _child(qc: QualityReport) -> str | None:
     size = _uncut_ml(qc)
     if size is None or size >= _CHILD_ML:
         return None
     return f"a brain of {size:.0f} ml is not an adult's: check the mask and the spacing; models were trained on adults"
 
 
-def _small(qc: Figures) -> str | None:
+def _small(qc: QualityReport) -> str | None:
     size = _uncut_ml(qc)
     if size is None or not _CHILD_ML <= size < _SMALL_ML:
         return None
     return f"a small brain ({size:.0f} ml): models were trained on adults; do not use the maps if this is a child"
 
 
-def _uncut_ml(qc: Figures) -> float | None:
+def _uncut_ml(qc: QualityReport) -> float | None:
     """Return the brain's volume; `None` where a part of it was not scanned."""
-    return None if (qc.get("cut_face") or 0.0) > _CUT_FACE else qc.get("brain_volume_ml")
+    return None if (qc.cut_face or 0.0) > _CUT_FACE else qc.brain_volume_ml
 
 
-def _cut(qc: Figures) -> str | None:
-    face, outside = qc.get("cut_face") or 0.0, qc.get("cut_off") or 0.0
+def _cut(qc: QualityReport) -> str | None:
+    face, outside = qc.cut_face or 0.0, qc.cut_off or 0.0
     if outside > _CUT_OFF:
         return f"field of view cut off: {100 * outside:.0f} % of the brain lies outside it; give the whole scan"
     if face > _CUT_FACE:
@@ -169,8 +163,8 @@ def _cut(qc: Figures) -> str | None:
     return None
 
 
-def _coarse(qc: Figures) -> str | None:
-    spacing, across = qc.get("spacing_max_mm") or 0.0, qc.get("brain_voxels_across")
+def _coarse(qc: QualityReport) -> str | None:
+    spacing, across = qc.spacing_max_mm or 0.0, qc.brain_voxels_across
     if spacing > _COARSE_MM:
         return f"voxels of {spacing:.1f} mm are coarser than the training data (6 mm): give a finer scan"
     if across is not None and across < _FEW_VOXELS:
@@ -178,8 +172,8 @@ def _coarse(qc: Figures) -> str | None:
     return None
 
 
-def _placed_twice(qc: Figures) -> str | None:
-    apart = qc.get("placements_apart_mm") or 0.0
+def _placed_twice(qc: QualityReport) -> str | None:
+    apart = qc.placements_apart_mm or 0.0
     if apart <= _PLACEMENTS_MM:
         return None
     return (
@@ -188,25 +182,25 @@ def _placed_twice(qc: Figures) -> str | None:
     )
 
 
-def _saturated(qc: Figures) -> str | None:
-    share = qc.get("saturated_share") or 0.0
+def _saturated(qc: QualityReport) -> str | None:
+    share = qc.saturated_share or 0.0
     if share <= _SATURATED:
         return None
     return f"{100 * share:.0f} % of the brain is at the highest intensity: clipped or stretched; give the original scan"
 
 
-def _equalised(qc: Figures) -> str | None:
-    distance = qc.get("distance_to_uniform")
+def _equalised(qc: QualityReport) -> str | None:
+    distance = qc.distance_to_uniform
     if distance is None or distance >= _EQUALISED:
         return None
     return f"all intensities are equally frequent ({distance:.3f}): histogram equalisation; give the original scan"
 
 
-def _eight_bit(qc: Figures) -> str | None:
-    levels = qc.get("grey_levels")
+def _eight_bit(qc: QualityReport) -> str | None:
+    levels = qc.grey_levels
     if levels is None or not _EIGHT_BIT[0] <= levels <= _EIGHT_BIT[1]:
         return None
-    highest = qc["highest_intensity"]
+    highest = qc.highest_intensity
     return f"intensities end at {highest:g} in {levels} steps: an 8-bit or already rendered image; give the original"
 
 
@@ -227,3 +221,61 @@ RULES: tuple[Rule, ...] = (
     Rule("two placements", _placed_twice, withholds=False),
 )
 """All rules; a new rule is a function and a line here."""
+
+
+def refuse_ct(volume: Volume) -> None:
+    """Raise where a scan is in Hounsfield units.
+
+    In CT, air is about −1000 and soft tissue 0 to 100 in every scanner; MR has no such pair of values, be it raw or
+    standardised. A standardised brain whose background was set to −1000 or so is none: its values hardly spread.
+
+    Args:
+        volume: The scan on its native grid.
+
+    Raises:
+        DataError: It looks like CT.
+    """
+    data = volume.data
+    if float(data.min()) > _AIR_HU[1]:
+        return
+    air = float(np.mean((data >= _AIR_HU[0]) & (data <= _AIR_HU[1])))
+    soft = data[(data >= _SOFT_TISSUE_HU[0]) & (data <= _SOFT_TISSUE_HU[1])]
+    if (
+        air >= _AIR_SHARE
+        and soft.size >= _SOFT_SHARE * data.size
+        and np.ptp(np.percentile(soft, [5, 95])) >= _SOFT_SPREAD_HU
+    ):
+        raise DataError(
+            "a scan must be MR",
+            received=f"intensities in Hounsfield units, as of CT ({100 * air:.0f} % of the voxels are air)",
+            where=volume.name,
+            remedy="give T1, T2 or FLAIR",
+        )
+
+
+def refuse_without_structure(volume: Volume, brain_mask: MaskArray) -> None:
+    """Raise where there is one intensity, or noise alone, in the place of the brain.
+
+    Args:
+        volume: The scan on its native grid.
+        brain_mask: What was taken for its brain.
+
+    Raises:
+        DataError: It shows no brain.
+    """
+    inside = volume.data[brain_mask]
+    if inside.size < 2:
+        return  # the brain extractor reports an empty mask
+    low, high = (float(value) for value in np.percentile(inside, [1, 99]))
+    if not high > low:
+        found = f"{low:g} everywhere"
+    elif (agreement := structure(volume, brain_mask)) < _LEAST_STRUCTURE:
+        found = f"noise (neighbouring voxels correlate by {agreement:.2f})"
+    else:
+        return
+    raise DataError(
+        "intensities inside the brain must vary and show structure",
+        received=found,
+        where=volume.name,
+        remedy="check the scan and its brain mask",
+    )

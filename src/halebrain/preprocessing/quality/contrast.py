@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from halebrain.core.provenance import UNKNOWN
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 
@@ -21,7 +22,6 @@ _CORTEX = 0.65
 _FLUID = 0.7
 _DEEP_MM = 22.0
 CONTRASTS = ("T1w", "T2w", "FLAIR")
-UNKNOWN = "unknown"
 _ENOUGH = 60
 """Minimum number of voxels of a tissue to measure its intensity."""
 _TOLD_APART = 2.5

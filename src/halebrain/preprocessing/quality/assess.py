@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from halebrain.core.mask import dice
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.orientation_check import normalised_mutual_information
 from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
+from halebrain.preprocessing.quality.measurements import normalised_mutual_information
 from halebrain.preprocessing.template import Template, template_on
 
 HISTOGRAM_BINS = 64
@@ -64,14 +64,14 @@ def assess(
     figures: dict[str, float | None] = {
         GRID_DICE: dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
-        "brain_confidence": scan.qc.get("brain_confidence"),
+        "brain_confidence": scan.qc.brain_confidence,
         "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
         "snr": _snr(volume.data, scan.native_brain_mask),
-        "cut_off": scan.qc["cut_off"],
+        "cut_off": scan.qc.cut_off,
         "gap_slices": float(_gap_slices(volume.data, scan.native_brain_mask)),
         "slice_thickness_mm": max(scan.native.spacing_mm),
-        "distinct_values": float(scan.qc["distinct_values"]),
-        "highest_intensity": scan.qc["highest_intensity"],
+        "distinct_values": None if scan.qc.distinct_values is None else float(scan.qc.distinct_values),
+        "highest_intensity": scan.qc.highest_intensity,
         "lesion_volume_ml": None,
         "lesion_outside_brain": None,
     }
@@ -83,7 +83,7 @@ def assess(
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
     return ScanQuality(
         {name: None if value is None else round(value, 4) for name, value in figures.items()},
-        tuple(flag for flag in scan.qc.get("flags", ()) if flag != LOOK_AT_MASK) + tuple(_flags(figures)),
+        tuple(flag for flag in scan.qc.flags if flag != LOOK_AT_MASK) + tuple(_flags(figures)),
         histogram,
     )
 
