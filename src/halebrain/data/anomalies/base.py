@@ -8,6 +8,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config, parse_config
 from halebrain.core.registry import Registry
+from halebrain.data.anomalies.shapes import drawn, put_in
 
 Params = dict[str, Any]
 """The drawn parameters of one anomaly; JSON-able, so that it can be recorded and drawn again."""
@@ -23,6 +24,16 @@ class AnomalySpec(Config):
 
     name: str = "perlin"
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class AnomalySettings(Config):
+    """Settings that most generators have.
+
+    Args:
+        probability: Share of slices that get an anomaly.
+    """
+
+    probability: float = Field(default=0.5, ge=0, le=1)
 
 
 class AnomalyGenerator(ABC):
@@ -44,7 +55,6 @@ class AnomalyGenerator(ABC):
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the parameters of `count` anomalies."""
 
-    @abstractmethod
     def apply(
         self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +69,14 @@ class AnomalyGenerator(ABC):
             Slices in [0, 1] and a bool mask, both `(b, 1, h, w)`. The mask lies inside the brain, and only where
             the image has changed.
         """
+        return put_in(image, self._altered(image, brain_mask, params), brain_mask, drawn(params, "present"))
+
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
+        """Return the slices with their anomalies, also outside the brain and of those that get none; a subclass does.
+
+        One that knows its mask itself overrides `apply` instead.
+        """
+        raise NotImplementedError
 
 
 ANOMALIES: Registry[type[AnomalyGenerator]] = Registry("anomaly")

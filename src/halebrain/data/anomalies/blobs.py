@@ -3,24 +3,21 @@
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, blob, centres, column, put_in
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, blob, centres, column, drawn
 
 
-class BlobsSettings(Config):
+class BlobsSettings(AnomalySettings):
     """Settings of the blobs.
 
     Args:
-        probability: Share of slices that get an anomaly.
         max_blobs: Most blobs in a slice.
         size: Range of the diameters in pixels.
         change: Range of the strongest change of intensity.
         bright: Share of slices whose blobs are brighter than what was there.
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     max_blobs: int = Field(default=4, ge=1)
     size: tuple[float, float] = (4.0, 30.0)
     change: tuple[float, float] = (0.15, 0.7)
@@ -59,10 +56,7 @@ class BlobsAnomaly(AnomalyGenerator):
             for u, own, own_seeds in zip(slices, blobs, seeds, strict=True)
         ]
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with blobs and their masks."""
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
         change = torch.zeros_like(image)
         for number in range(max((len(p["blobs"]) for p in params), default=0)):
             have = [n for n, p in enumerate(params) if len(p["blobs"]) > number and p["present"]]
@@ -70,12 +64,11 @@ class BlobsAnomaly(AnomalyGenerator):
                 continue
             own = [params[n]["blobs"][number] for n in have]
             own_mask = brain_mask[have]
-            centre = centres(own_mask, torch.tensor([b["place"] for b in own]))
-            size, angle = torch.tensor([b["size"] for b in own]), torch.tensor([b["angle"] for b in own])
+            centre = centres(own_mask, drawn(own, "place"))
+            size, angle = drawn(own, "size"), drawn(own, "angle")
             level = blob(image.shape, centre, size, angle, [b["seed"] for b in own])
             softness = column(own, "softness", image)
             strength = column(own, "change", image)
             change[have] = torch.maximum(change[have], strength * (level / softness).clamp(0, 1))
         sign = column(params, "sign", image)
-        present = torch.tensor([p["present"] for p in params])
-        return put_in(image, image + sign * change, brain_mask, present)
+        return image + sign * change

@@ -12,7 +12,7 @@ from halebrain.core.config import GrowingConfig
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.mask_library import mask_library
-from halebrain.data.anomalies.shapes import between, column, put_in
+from halebrain.data.anomalies.shapes import between, column
 from halebrain.simulation.anatomy import build_anatomy, sample_anatomy
 from halebrain.simulation.fields import smooth_noise
 from halebrain.simulation.pathology import PATHOLOGIES, LesionPart, build_lesions, sample_lesions
@@ -81,10 +81,7 @@ class CohortAnomaly(AnomalyGenerator):
             for u in torch.rand(count, 9, generator=generator).tolist()
         ]
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with lesions and their masks."""
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
         s = self.settings
         simulated = lesion_library(s.diseases, s.patients, s.library_seed)
         libraries = [simulated] if s.masks is None else [simulated, mask_library(s.masks)]
@@ -103,7 +100,7 @@ class CohortAnomaly(AnomalyGenerator):
         maps = maps * (maps.abs() > s.border)
         wet = image + column(params, "sign", image) * column(params, "change", image) * maps[:, :1]
         altered = torch.lerp(wet, column(params, "fluid", image).expand_as(wet), maps[:, 1:].clamp(0, 1))
-        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+        return altered
 
 
 def _pick(libraries: list[torch.Tensor], place: float) -> torch.Tensor:

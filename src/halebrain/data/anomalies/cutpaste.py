@@ -3,23 +3,20 @@
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, column, put_in, rectangle, shifted
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, centres, column, drawn, rectangle, shifted
 
 
-class CutPasteSettings(Config):
+class CutPasteSettings(AnomalySettings):
     """Settings of CutPaste.
 
     Args:
-        probability: Share of slices that get an anomaly.
         area: Range of the patch's area in pixels.
         aspect: Largest ratio of its sides.
         scar: Share of patches that are thin and turned ("scar" in the paper).
         jitter: Largest change of the patch's brightness and contrast.
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     area: tuple[float, float] = (60.0, 800.0)
     aspect: float = Field(default=3.0, ge=1)
     scar: float = Field(default=0.3, ge=0, le=1)
@@ -56,15 +53,12 @@ class CutPasteAnomaly(AnomalyGenerator):
             )
         return params
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with a pasted patch and their masks."""
-        source, target = (centres(brain_mask, torch.tensor([p[key] for p in params])) for key in ("source", "target"))
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
+        source, target = (centres(brain_mask, drawn(params, key)) for key in ("source", "target"))
         moved = shifted(image, target - source)
         had_brain = shifted(brain_mask.float(), target - source) > 0
         gain, shift = (column(params, key, image) for key in ("gain", "shift"))
-        size, angle = torch.tensor([p["size"] for p in params]), torch.tensor([p["angle"] for p in params])
+        size, angle = drawn(params, "size"), drawn(params, "angle")
         patch = rectangle(image.shape, target, size, angle) & had_brain
         altered = torch.where(patch, moved * gain + shift, image)
-        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+        return altered

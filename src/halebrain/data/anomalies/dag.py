@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, blob, centres, column, foreign, put_in, shifted, smooth_noise
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, blob, centres, column, drawn, foreign, shifted, smooth_noise
 
 
-class DagSettings(Config):
+class DagSettings(AnomalySettings):
     """Settings of DAG.
 
     Args:
-        probability: Share of slices that get an anomaly.
         size: Range of the diameters in pixels.
         texture: Share of slices whose anomaly takes another texture: a foreign one, or smooth noise.
         bias: Share of slices whose anomaly is brighter or darker as a whole.
@@ -26,7 +24,6 @@ class DagSettings(Config):
         degree: Range of the degree.
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     size: tuple[float, float] = (6.0, 44.0)
     texture: float = Field(default=0.5, ge=0, le=1)
     bias: float = Field(default=0.8, ge=0, le=1)
@@ -65,25 +62,21 @@ class DagAnomaly(AnomalyGenerator):
             "seed": seed,
         }
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with the anomaly in its degree, and where it shows."""
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
         seeds = [p["seed"] for p in params]
-        centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
-        size, angle = torch.tensor([p["size"] for p in params]), torch.tensor([p["angle"] for p in params])
+        centre = centres(brain_mask, drawn(params, "place"))
+        size, angle = drawn(params, "size"), drawn(params, "angle")
         level = blob(image.shape, centre, size, angle, seeds)
         shape = (level / column(params, "softness", image)).clamp(0, 1)
         change = _texture(image, brain_mask, centre, params) - image + column(params, "bias", image)
-        altered = image + column(params, "degree", image) * shape * change
-        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+        return image + column(params, "degree", image) * shape * change
 
 
 def _texture(image: torch.Tensor, brain_mask: torch.Tensor, centre: torch.Tensor, params: list[Params]) -> torch.Tensor:
     """Return what the anomaly is filled with: its own tissue, that of another slice and place, or smooth noise."""
     offset = torch.tensor([p["seed"] % 10_000 for p in params])
     other, other_mask = foreign(image, offset), foreign(brain_mask, offset)
-    source = centres(other_mask, torch.tensor([p["source"] for p in params]))
+    source = centres(other_mask, drawn(params, "source"))
     borrowed = shifted(other, centre - source)
     grain = smooth_noise([p["seed"] ^ 1 for p in params], image.shape, cells=24).to(image.device)
     noise = column(params, "source", image) + 0.1 * grain

@@ -4,24 +4,20 @@ Source: the source and sink deformations of Pinaya et al. and of the MOOD challe
 """
 
 import torch
-from pydantic import Field
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, column, offsets, put_in
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, centres, column, drawn, offsets
 
 
-class DeformationSettings(Config):
+class DeformationSettings(AnomalySettings):
     """Settings of the deformation.
 
     Args:
-        probability: Share of slices that get an anomaly.
         radius: Range of the radius in pixels within which tissue moves.
         strength: Range of the largest displacement, as a share of the radius; below 1/2 nothing folds.
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     radius: tuple[float, float] = (8.0, 24.0)
     strength: tuple[float, float] = (0.15, 0.45)
 
@@ -46,11 +42,8 @@ class DeformationAnomaly(AnomalyGenerator):
             for u in torch.rand(count, 5, generator=generator).tolist()
         ]
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return deformed slices and where they changed."""
-        centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
+        centre = centres(brain_mask, drawn(params, "place"))
         rows, columns = offsets(image.shape, centre, torch.zeros(len(params)))
         radius, strength = (column(params, key, image) for key in ("radius", "strength"))
         inside = (rows.square() + columns.square()).sqrt() / radius
@@ -63,4 +56,4 @@ class DeformationAnomaly(AnomalyGenerator):
             image, torch.stack([x, y], dim=-1)[:, 0], mode="bilinear", padding_mode="border", align_corners=False
         )
         altered = torch.where(inside < 1, moved, image)
-        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+        return altered

@@ -3,22 +3,19 @@
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, column, ellipse, foreign, put_in, rectangle
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, centres, column, drawn, ellipse, foreign, rectangle
 
 
-class FpiSettings(Config):
+class FpiSettings(AnomalySettings):
     """Settings of foreign-patch interpolation.
 
     Args:
-        probability: Share of slices that get an anomaly.
         size: Range of the sides in pixels.
         factor: Range of α, the share of the foreign slice.
         round_share: Share of patches that are ellipses; the rest are rectangles, as published.
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     size: tuple[float, float] = (10.0, 40.0)
     factor: tuple[float, float] = (0.05, 0.95)
     round_share: float = Field(default=0.5, ge=0, le=1)
@@ -50,21 +47,18 @@ class FpiAnomaly(AnomalyGenerator):
             for u in torch.rand(count, 7, generator=generator).tolist()
         ]
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with a mixed patch and their masks."""
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
         patch = patches(image, brain_mask, params)
         factor = column(params, "factor", image)
-        other = foreign(image, torch.tensor([p["offset"] for p in params]))
+        other = foreign(image, drawn(params, "offset"))
         mixed = torch.where(patch, torch.lerp(image, other, factor), image)
-        return put_in(image, mixed, brain_mask, torch.tensor([p["present"] for p in params]))
+        return mixed
 
 
 def patches(image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
     """Return the patch of each slice from its "place", "size" and "round", bool `(b, 1, h, w)`."""
-    centre = centres(brain_mask, torch.tensor([p["place"] for p in params]))
-    size, angle = torch.tensor([p["size"] for p in params]), torch.zeros(len(params))
+    centre = centres(brain_mask, drawn(params, "place"))
+    size, angle = drawn(params, "size"), torch.zeros(len(params))
     inside = ellipse(image.shape, centre, size, angle) <= 1
     is_round = column(params, "round", image)
     return torch.where(is_round, inside, rectangle(image.shape, centre, size, angle))

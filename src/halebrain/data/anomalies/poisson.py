@@ -9,23 +9,20 @@ from functools import lru_cache
 import torch
 from pydantic import Field
 
-from halebrain.core.config import Config
-from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
-from halebrain.data.anomalies.shapes import between, centres, foreign, put_in, shifted
+from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySettings, Params
+from halebrain.data.anomalies.shapes import between, centres, drawn, foreign, shifted
 
 
-class PoissonSettings(Config):
+class PoissonSettings(AnomalySettings):
     """Settings of Poisson blending.
 
     Args:
-        probability: Share of slices that get an anomaly.
         size: Range of the sides in pixels.
         factor: Range of α, the share of the foreign gradients (PII).
         strongest: Share of patches that take the stronger gradient of both instead (NSA).
         moved: Share of patches that come from another place of the foreign slice (NSA); the rest from the same (PII).
     """
 
-    probability: float = Field(default=0.5, ge=0, le=1)
     size: tuple[float, float] = (10.0, 40.0)
     factor: tuple[float, float] = (0.2, 1.0)
     strongest: float = Field(default=0.3, ge=0, le=1)
@@ -59,12 +56,9 @@ class PoissonAnomaly(AnomalyGenerator):
             for u in torch.rand(count, 9, generator=generator).tolist()
         ]
 
-    def apply(
-        self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices with a blended patch and their masks."""
-        target = centres(brain_mask, torch.tensor([p["place"] for p in params]))
-        offset = torch.tensor([p["offset"] for p in params])
+    def _altered(self, image: torch.Tensor, brain_mask: torch.Tensor, params: list[Params]) -> torch.Tensor:
+        target = centres(brain_mask, drawn(params, "place"))
+        offset = drawn(params, "offset")
         other_mask = foreign(brain_mask, offset)
         source = centres(other_mask, torch.tensor([p["source"] or 0.0 for p in params]))
         moved = torch.tensor([p["source"] is not None for p in params], device=image.device)[:, None]
@@ -76,7 +70,7 @@ class PoissonAnomaly(AnomalyGenerator):
                 ours, theirs = (x[n, 0][box] for x in (image, other))
                 blended = blend(ours, theirs, factor=p["factor"], strongest=p["strongest"])
                 altered[n, 0][box] = blended
-        return put_in(image, altered, brain_mask, torch.tensor([p["present"] for p in params]))
+        return altered
 
 
 def blend(ours: torch.Tensor, theirs: torch.Tensor, *, factor: float, strongest: bool) -> torch.Tensor:

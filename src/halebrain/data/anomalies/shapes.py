@@ -110,6 +110,11 @@ def shifted(image: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     return torch.where(inside, taken, 0)[:, None]
 
 
+def drawn(params: Sequence[Mapping[str, Any]], key: str) -> torch.Tensor:
+    """Return a drawn value of each slice, `(b, …)`, on the CPU."""
+    return torch.tensor([one[key] for one in params])
+
+
 def column(params: Sequence[Mapping[str, Any]], key: str, like: torch.Tensor) -> torch.Tensor:
     """Return a drawn value of each slice, `(b, 1, 1, 1)`, on the device of `like`."""
     return torch.tensor([one[key] for one in params], device=like.device)[:, None, None, None]
