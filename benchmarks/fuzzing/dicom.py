@@ -222,7 +222,7 @@ def _member(name: str, random: Random) -> str:
 
 
 def _read(path: Path, how: str, chosen: bool) -> None:
-    from halebrain.inference.cohort import find_scans
+    from halebrain.inference.scans import find_scans
     from halebrain.io.volume import read_volume
 
     with variable("HALEBRAIN_DICOM", how):

@@ -107,7 +107,7 @@ def _same(table: Any, again: Any) -> None:
 
 
 def _scans(path: Path) -> None:
-    from halebrain.inference.cohort import find_scans
+    from halebrain.inference.scans import find_scans
 
     find_scans(path)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from halebrain.core.errors import UsageError
 from halebrain.core.provenance import IN_MEMORY
 from halebrain.core.types import Lesion
-from halebrain.inference.cohort import ScanInput
 from halebrain.inference.detection import Detection, describe_model
+from halebrain.inference.scans import ScanInput
 from halebrain.io.nifti import make_image
 from halebrain.io.volume import stem_of
 from halebrain.models.bundle import Bundle

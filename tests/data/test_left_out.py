@@ -7,7 +7,7 @@ import pytest
 from halebrain.core.errors import HalebrainError, MissingInputError, UsageError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets import SOURCES, read_source
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.io.bids_query import BidsQuery, select_scans
 from halebrain.io.manifest import Manifest
 from halebrain.io.tree import LeftOut, summed_left_out

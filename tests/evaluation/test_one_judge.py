@@ -7,8 +7,8 @@ import pytest
 from halebrain.benchmarking.judge import SharingPredictor, model_scores, prepare, score_cell
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
-from halebrain.inference.cohort import score_manifest
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import score_manifest
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 from halebrain.thresholds.choose import ThresholdSelector

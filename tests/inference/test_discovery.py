@@ -9,7 +9,7 @@ import pytest
 from dicom_maker import LOUD, Maker, write_report
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.io.volume import read_volume
 
 

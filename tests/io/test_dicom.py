@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.files import is_dicom
 from halebrain.io.volume import read_mask, read_volume, stem_of

@@ -16,7 +16,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io.checksum import file_sha256, scan_sha256
 from halebrain.io.files import split_selection
 from halebrain.io.formats import FORMATS
-from halebrain.io.formats.pair import ASSUMED_ORIENTATION, STATED_ORIENTATION
+from halebrain.io.formats.hdr_img import ASSUMED_ORIENTATION, STATED_ORIENTATION
 from halebrain.io.volume import MAP_SUFFIXES, SUFFIXES, read_array, read_mask, read_volume, stem_of
 
 AFFINE = np.array([[-5.0, 1.0, 0, 5], [0.5, 10.0, 0, -7], [0, 0, 15.0, 9], [0, 0, 0, 1]])

@@ -6,7 +6,7 @@ import pytest
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.data.datasets import read_source
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import parse_number, read_lines, read_table
 

@@ -5,7 +5,7 @@ import pytest
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import ScanContrast, find_contrast, modality_of_scan, standard_modality
 from halebrain.core.provenance import QualityReport
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import check_modality
 from halebrain.workflows.detect import _limit

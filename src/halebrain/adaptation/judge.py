@@ -16,8 +16,8 @@ from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
+from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.thresholds.calibration import Calibration

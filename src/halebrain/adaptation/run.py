@@ -23,8 +23,8 @@ from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.evaluate import Evaluation
-from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
+from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter

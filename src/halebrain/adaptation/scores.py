@@ -13,8 +13,8 @@ from halebrain.core.files import atomic_path
 from halebrain.core.modality import standard_modality
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.curve import Curve
-from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.resegment import Resegmenter
+from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.volume import read_mask
 from halebrain.preprocessing.prepared import open_record

@@ -19,8 +19,8 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import PooledCurve
 from halebrain.evaluation.evaluate import Row, score_case
 from halebrain.inference.anomaly_map import erode
-from halebrain.inference.cohort import AnnotatedScan
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest
 from halebrain.io.nifti import read_mask
 from halebrain.models.reconstruction.base import Level

@@ -32,7 +32,7 @@ from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.inference.anomaly_map import PostprocessingConfig
-from halebrain.inference.cohort import AnnotatedScan
+from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.checksum import json_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, load_bundle, save_bundle

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.io.files import dicom_files, missing_file, split_selection
-from halebrain.io.formats.pair import is_pair, pair_of
+from halebrain.io.formats.hdr_img import both_files, is_hdr_img
 
 
 def file_sha256(path: Path) -> str:
@@ -36,8 +36,8 @@ def scan_sha256(path: Path) -> str:
     place, series = split_selection(path)
     if place.is_dir():
         parts = sorted(file_sha256(file) for file in dicom_files(place))
-    elif is_pair(place):
-        parts = [file_sha256(file) for file in pair_of(place)]
+    elif is_hdr_img(place):
+        parts = [file_sha256(file) for file in both_files(place)]
     else:
         parts = [file_sha256(place)]
     if len(parts) == 1 and series is None and not place.is_dir():

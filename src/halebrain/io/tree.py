@@ -11,7 +11,7 @@ from typing import NamedTuple
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.core.wording import counted, printable
 from halebrain.io.files import check_link, is_hidden
-from halebrain.io.formats.pair import has_header, is_pair
+from halebrain.io.formats.hdr_img import has_header, is_hdr_img
 from halebrain.io.volume import SUFFIXES
 
 NIFTI = r"(?i:\.nii(?:\.gz)?)"
@@ -80,7 +80,7 @@ class FileTree:
         """
         for name in self.names:
             path = self.root / name
-            if name.lower().endswith(SUFFIXES) or (is_pair(path) and not has_header(path)):
+            if name.lower().endswith(SUFFIXES) or (is_hdr_img(path) and not has_header(path)):
                 yield name
 
     def has(self, path: Path) -> bool:

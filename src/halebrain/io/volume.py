@@ -17,9 +17,9 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.io.files import check_present, is_dicom, split_selection
 from halebrain.io.formats import FORMATS, Image, ScanFormat
+from halebrain.io.formats.hdr_img import has_header, is_hdr_img
 from halebrain.io.formats.loading import first_bytes, foreign_content
 from halebrain.io.formats.nifti import take_image
-from halebrain.io.formats.pair import has_header, is_pair
 from halebrain.io.grid import match
 from halebrain.io.masks import mask_from
 
@@ -203,8 +203,8 @@ def format_of(path: Path) -> ScanFormat:
     place, series = split_selection(path)
     if place.is_dir() or series is not None:
         return FORMATS.get("dicom")
-    if is_pair(place) and has_header(place) and _suffix_of(place.name) in FORMATS.get("pair").companions:
-        return FORMATS.get("pair")  # voxels alone, which may look like anything
+    if is_hdr_img(place) and has_header(place) and _suffix_of(place.name) in FORMATS.get("hdr_img").companions:
+        return FORMATS.get("hdr_img")  # voxels alone, which may look like anything
     known = [FORMATS.get(name) for name in FORMATS]
     head = first_bytes(place, _HEAD_BYTES)
     for kind in known:

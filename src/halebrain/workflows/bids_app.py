@@ -264,7 +264,7 @@ def _detect_one(
     dataset: Path, output: Path, settings: DetectSettings, image: Path, *, bar: ProgressBar | None, named: bool
 ) -> "DetectedScan":
     """Process one scan, and advance the progress bar if there is one."""
-    from halebrain.inference.cohort import bids_scan
+    from halebrain.inference.scans import bids_scan
     from halebrain.workflows.detect import detect_scan
     from halebrain.workflows.scan_steps import begin_scan
 

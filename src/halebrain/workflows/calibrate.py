@@ -12,8 +12,8 @@ from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify
 from halebrain.core.modality import standard_modality
 from halebrain.core.wording import whole_percent
-from halebrain.inference.cohort import score_scan
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle
 from halebrain.models.bundle_files import copy_bundle, store_calibration

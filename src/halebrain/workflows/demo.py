@@ -15,9 +15,9 @@ from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.evaluation.baselines import BASELINES, DEFAULT
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import score_case
-from halebrain.inference.cohort import ScanInput
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import ScanInput
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_map, read_mask, read_volume
 from halebrain.report.figures import MosaicRow, Panel, mosaic_of_rows, save_figure

@@ -15,9 +15,9 @@ from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.reconstruction_quality import reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
-from halebrain.inference.cohort import ScanInput, ScoredScan, score_manifest
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import ScanInput, ScoredScan, score_manifest
 from halebrain.io.manifest import Manifest
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.figures import cohort_montage, loss_plot, save_figure

@@ -14,10 +14,10 @@ from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
 from halebrain.core.types import Volume
-from halebrain.inference.cohort import ScanInput, find_scans
 from halebrain.inference.detection import Detection, describe_model, detect_anomalies, smallest_lesion_mm3
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes

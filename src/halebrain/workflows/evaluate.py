@@ -23,8 +23,8 @@ from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_fi
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
-from halebrain.inference.cohort import ScoredScan, score_scan
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import read_volume
 from halebrain.io.tree import LeftOut, summed_left_out

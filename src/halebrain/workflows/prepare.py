@@ -28,7 +28,7 @@ from halebrain.data.prepared_set import (
     write_quality_table,
 )
 from halebrain.data.splits import assign_splits
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 from halebrain.io.manifest import SPLITS, Manifest
 from halebrain.io.manifest_sidecar import Origin
 from halebrain.io.tables import is_table

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from halebrain.core.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from halebrain.inference.cohort import ScanInput
     from halebrain.inference.predictor import Predictor
+    from halebrain.inference.scans import ScanInput
 
 READING, NETWORKS, PAGE = "reading", "networks", "page"
 

@@ -13,8 +13,8 @@ from halebrain.core.files import write_text
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep, SweepPoint, best_point, sweep_tsv
 from halebrain.inference.anomaly_map import erode, fuse
-from halebrain.inference.cohort import ScoredScan, score_scan
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, save_bundle
 from halebrain.models.card import model_card

@@ -2,8 +2,8 @@
 
 from halebrain.io.formats.base import FORMATS, Image, ScanFormat
 from halebrain.io.formats.dicom import read_dicom_image
+from halebrain.io.formats.hdr_img import read_hdr_img
 from halebrain.io.formats.mgh import read_mgh
 from halebrain.io.formats.nifti import read_nifti
-from halebrain.io.formats.pair import read_pair
 
-__all__ = ["FORMATS", "Image", "ScanFormat", "read_dicom_image", "read_mgh", "read_nifti", "read_pair"]
+__all__ = ["FORMATS", "Image", "ScanFormat", "read_dicom_image", "read_hdr_img", "read_mgh", "read_nifti"]

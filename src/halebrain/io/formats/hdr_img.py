@@ -23,7 +23,7 @@ ASSUMED_ORIENTATION = "Analyze states no orientation: axes are taken as left, an
 STATED_ORIENTATION = "Analyze states no orientation: axes are taken from the .mat file beside it"
 
 
-def read_pair(path: Path) -> Image:
+def read_hdr_img(path: Path) -> Image:
     """Read a `.hdr` with its `.img` (either may be packed); any file of the two may be given.
 
     An Analyze header has no trustworthy orientation; the one that is assumed is among the notes.
@@ -32,7 +32,7 @@ def read_pair(path: Path) -> Image:
         MissingInputError: The other file of the pair is not there.
         DataError: A file is damaged, neither NIfTI nor Analyze, or its orientation is missing or not known.
     """
-    header, image = pair_of(path)
+    header, image = both_files(path)
     raw = first_bytes(header, 540)
     files: dict[str, Path | None] = {"header": header, "image": image}
     if _is_nifti_header(raw):
@@ -41,7 +41,7 @@ def read_pair(path: Path) -> Image:
     return _read_analyze(path, raw, files)
 
 
-def is_pair(path: Path) -> bool:
+def is_hdr_img(path: Path) -> bool:
     """Return whether a name is that of a header or an image of a pair."""
     return path.name.lower().endswith(_HEADERS + _IMAGES)
 
@@ -52,7 +52,7 @@ def has_header(path: Path) -> bool:
     return suffix in _HEADERS or _beside(path, base, _HEADERS) is not None
 
 
-def pair_of(path: Path) -> tuple[Path, Path]:
+def both_files(path: Path) -> tuple[Path, Path]:
     """Return the header and the image that a file of a pair belongs to.
 
     Raises:
@@ -114,6 +114,6 @@ def _is_nifti_header(head: bytes) -> bool:
     return head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0"
 
 
-FORMATS.register("pair")(
-    ScanFormat("a .hdr/.img pair", _HEADERS, read_pair, companions=_IMAGES, recognises=_is_nifti_header)
+FORMATS.register("hdr_img")(
+    ScanFormat("a .hdr/.img pair", _HEADERS, read_hdr_img, companions=_IMAGES, recognises=_is_nifti_header)
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import MissingInputError, UsageError
-from halebrain.inference.cohort import find_scans
+from halebrain.inference.scans import find_scans
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
