@@ -170,7 +170,7 @@ def registered_in(path):
 @pytest.mark.parametrize(
     ("folder", "exempt"),
     [
-        ("models/reconstruction", {"base", "features"}),
+        ("models/reconstruction", {"base"}),
         ("data/anomalies", {"base", "mask_library", "shapes"}),
         ("data/datasets", {"base", "patterns", "tables"}),
         ("preprocessing/brain", {"base", "command", "prior", "head", "surface", "synthstrip_network"}),

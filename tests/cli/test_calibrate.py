@@ -9,7 +9,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
-from halebrain.models.bundle_files import bundle_files
+from halebrain.models.bundle_files import checked_files
 from halebrain.models.store import export_model
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.settings import CalibrateSettings
@@ -49,7 +49,7 @@ def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_m
     code, said = command("calibrate", tmp_path / "packed.zip", *options)
     assert code == 0, said.err
     assert (tmp_path / "packed.zip").read_bytes() == before
-    old, new = bundle_files(small_model), bundle_files(tmp_path / "own")
+    old, new = checked_files(small_model)[0], checked_files(tmp_path / "own")[0]
     assert {name for name in old if old[name] != new[name]} == {"manifest.json"}
     assert "ml:1" in load_bundle(tmp_path / "own").calibration["thresholds"]
     code, said = command("calibrate", small_model, *options)

@@ -6,7 +6,7 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.core.similarity import ssim_map
 from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.reconstruction.autoencoder import kl_divergence
-from halebrain.models.reconstruction.dae import coarse_noise
+from halebrain.models.reconstruction.restoration import coarse_noise
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 0}
 SMALL = {"channels": [8, 16], "norm_groups": 4, "latent": 8}

@@ -16,11 +16,11 @@ import safetensors.torch
 import torch
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
+from torch import nn
 
 import halebrain
 from halebrain.core.config import Config, GrowingConfig, dump_yaml, parse_config, parse_yaml
 from halebrain.core.errors import ConfigError, DataError
-from halebrain.core.files import atomic_folder
 from halebrain.models.bundle_files import (
     CARD,
     CONFIG,
@@ -28,10 +28,10 @@ from halebrain.models.bundle_files import (
     MANIFEST,
     WEIGHTS,
     About,
-    checked_manifest,
+    checked_files,
     model_hash,
-    read_files,
     sealed_text,
+    write_files,
 )
 from halebrain.models.ensemble import AnySegmenter, Ensemble, EnsembleMember, present_weight_names
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
@@ -169,11 +169,7 @@ def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = Fals
         DataError: A weight does not fit into 16 bits.
     """
     files = {**_model_files(bundle, half=half), CARD: card.encode()}
-    with atomic_folder(path, overwrite=overwrite) as folder:
-        for name, raw in files.items():
-            (folder / name).write_bytes(raw)
-        manifest = _manifest(files, bundle)
-        (folder / MANIFEST).write_text(sealed_text(manifest), encoding="utf-8")
+    write_files(files | {MANIFEST: sealed_text(_manifest(files, bundle)).encode()}, path, overwrite=overwrite)
     return model_hash(files)
 
 
@@ -190,8 +186,7 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         DataError: A file is missing, unknown or changed, or the weights do not fit the configuration.
         ConfigError: The configuration is not one that this version understands.
     """
-    files = read_files(path)
-    manifest = checked_manifest(files, path)
+    files, manifest = checked_files(path)
     config = _config(files, path)
     try:
         weights = present_weight_names(safetensors.torch.load(files[WEIGHTS]))
@@ -201,10 +196,9 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         ) from error
     _check_weights(config, weights, path)
     reconstructor, segmenter = build_networks(config, where=path / CONFIG)
-    _load({"reconstructor": reconstructor, "segmenter": segmenter}, weights)
-    for network in (reconstructor, segmenter):
-        if network is not None:
-            network.to(device).eval().requires_grad_(False)
+    networks = _together(reconstructor, segmenter)
+    networks.load_state_dict(weights, strict=True)
+    networks.to(device).eval().requires_grad_(False)
     return Bundle(
         config,
         reconstructor,
@@ -242,18 +236,15 @@ def read_summary(path: Path) -> BundleSummary:
         DataError: A file is missing, unknown or changed.
         ConfigError: The configuration is not one that this version understands.
     """
-    files = read_files(path)
-    manifest = checked_manifest(files, path)
+    files, manifest = checked_files(path)
     config = _config(files, path)
     modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
     return BundleSummary(config.kind, tuple(sorted(modalities)), model_hash(files), _about(manifest, path))
 
 
 def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
-    weights = {f"reconstructor.{k}": v for k, v in bundle.reconstructor.state_dict().items()}
-    if bundle.segmenter is not None:
-        weights |= {f"segmenter.{k}": v for k, v in bundle.segmenter.state_dict().items()}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    networks = _together(bundle.reconstructor, bundle.segmenter)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.state_dict().items()}
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     return {WEIGHTS: safetensors.torch.save(weights), CONFIG: dump_yaml(bundle.config).encode()}
@@ -304,9 +295,7 @@ def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: 
     """
     try:
         with torch.device("meta"):
-            networks = dict(
-                zip(("reconstructor", "segmenter"), build_networks(config, where=path / CONFIG), strict=True)
-            )
+            networks = _together(*build_networks(config, where=path / CONFIG))
     except (RuntimeError, ArithmeticError, ValueError, TypeError, IndexError) as error:
         raise ConfigError(
             "a configuration must describe networks that can be built",
@@ -314,7 +303,7 @@ def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: 
             where=path / CONFIG,
             remedy="copy the bundle again, or train it with this version",
         ) from error
-    expected = {f"{p}.{k}": v.shape for p, n in networks.items() if n is not None for k, v in n.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in networks.state_dict().items()}
     wrong = sorted(set(expected) ^ set(weights)) or sorted(k for k, s in expected.items() if weights[k].shape != s)
     if wrong:
         raise DataError(
@@ -332,8 +321,7 @@ def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: 
         )
 
 
-def _load(networks: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    for prefix, network in networks.items():
-        if network is not None:
-            own = {k.removeprefix(f"{prefix}."): v for k, v in weights.items() if k.startswith(f"{prefix}.")}
-            network.load_state_dict(own, strict=True)
+def _together(reconstructor: Reconstructor, segmenter: AnySegmenter | None) -> nn.ModuleDict:
+    """Return the networks of a model as one, whose weights have the names of a bundle."""
+    networks: dict[str, nn.Module] = {"reconstructor": reconstructor}
+    return nn.ModuleDict(networks if segmenter is None else networks | {"segmenter": segmenter})

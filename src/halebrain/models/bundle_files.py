@@ -66,7 +66,7 @@ class _Stated(BaseModel):
     calibration: _Calibration
 
 
-def read_files(path: Path) -> dict[str, bytes]:
+def _read_files(path: Path) -> dict[str, bytes]:
     """Return name → content of every file in a bundle folder or zip, unchecked.
 
     Raises:
@@ -126,14 +126,15 @@ def _check_known(names: Iterable[str], path: Path) -> None:
         raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
 
 
-def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
-    """Return the manifest among a bundle's files, each of which must be known and match its hash.
+def checked_files(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return name → content of a bundle's files, each known and checked against its hash, and the manifest among them.
 
     Raises:
+        MissingInputError: There is nothing at `path`.
         DataError: A file is missing, unknown or changed, or another version wrote it.
     """
-    expected = {*_HASHED, MANIFEST}
-    if missing := sorted(expected - set(files)):
+    files = _read_files(path)
+    if missing := sorted({*_HASHED, MANIFEST} - set(files)):
         raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
     _check_known(files, path)
     try:
@@ -146,9 +147,15 @@ def checked_manifest(files: dict[str, bytes], path: Path) -> dict[str, Any]:
         raise DataError(
             "a bundle needs a valid manifest.json", received=repr(error), where=path, remedy="copy the bundle again"
         ) from error
-    _check_version(version, path)
+    if version != FORMAT:
+        raise DataError(
+            f"this version reads bundle format {FORMAT}",
+            received=version,
+            where=path,
+            remedy="install the version of HaleBrain that wrote it",
+        )
     _check_hashes(files, hashes, changed=changed, path=path)
-    return manifest
+    return files, manifest
 
 
 def sealed_text(manifest: dict[str, Any]) -> str:
@@ -166,16 +173,6 @@ def _content_hash(content: dict[str, Any]) -> str:
 def model_hash(files: dict[str, bytes]) -> str:
     """Return the hash of weights and configuration, which names the model."""
     return hashlib.sha256(files[WEIGHTS] + files[CONFIG]).hexdigest()
-
-
-def _check_version(version: object, path: Path) -> None:
-    if version != FORMAT:
-        raise DataError(
-            f"this version reads bundle format {FORMAT}",
-            received=version,
-            where=path,
-            remedy="install the version of HaleBrain that wrote it",
-        )
 
 
 def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: bool, path: Path) -> None:
@@ -196,37 +193,24 @@ def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: b
             )
 
 
-def bundle_files(path: Path) -> dict[str, bytes]:
-    """Return name → content of a bundle's files, each checked against its hash.
-
-    Raises:
-        MissingInputError: There is nothing at `path`.
-        DataError: A file is missing, unknown or changed.
-    """
-    files = read_files(path)
-    checked_manifest(files, path)
-    return files
-
-
 def copy_bundle(source: Path, path: Path) -> None:
     """Write the files of a bundle folder or zip into a new folder, to the byte.
 
     Raises:
         CannotWriteError: The folder exists, or cannot be written.
-        MissingInputError, DataError: As `bundle_files`.
+        MissingInputError, DataError: As `checked_files`.
     """
-    files = bundle_files(source)
-    _write_files(files, path)
+    write_files(checked_files(source)[0], path)
 
 
 def read_card(path: Path) -> str:
-    """Return a bundle's card as Markdown, bytes that are no UTF-8 replaced; raises as `bundle_files`."""
-    return bundle_files(path)[CARD].decode("utf-8", "replace")
+    """Return a bundle's card as Markdown, bytes that are no UTF-8 replaced; raises as `checked_files`."""
+    return checked_files(path)[0][CARD].decode("utf-8", "replace")
 
 
 def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     """Replace the thresholds in the bundle folder at `path`; weights and configuration are not changed."""
-    manifest = checked_manifest(read_files(path), path)
+    manifest = checked_files(path)[1]
     manifest["calibration"] = calibration
     write_text(path / MANIFEST, sealed_text(manifest))
 
@@ -240,16 +224,16 @@ def store_about(path: Path, about: About, *, card: str) -> None:
     """
     if path.is_file():
         raise DataError("a model is described in its folder", where=path, remedy="unpack the zip")
-    files = read_files(path)
-    manifest = checked_manifest(files, path)
+    files, manifest = checked_files(path)
     files[CARD] = card.encode()
     manifest["files"][CARD] = hashlib.sha256(files[CARD]).hexdigest()
     manifest["about"] = about.model_dump(mode="json")
     files[MANIFEST] = sealed_text(manifest).encode()
-    _write_files(files, path, overwrite=True)
+    write_files(files, path, overwrite=True)
 
 
-def _write_files(files: dict[str, bytes], path: Path, *, overwrite: bool = False) -> None:
+def write_files(files: dict[str, bytes], path: Path, *, overwrite: bool = False) -> None:
+    """Write a folder of these files, whole or not at all."""
     with atomic_folder(path, overwrite=overwrite) as folder:
         for name, raw in files.items():
             (folder / name).write_bytes(raw)

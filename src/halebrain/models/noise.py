@@ -30,9 +30,13 @@ _SHIFT = 24
 @NOISES.register("gaussian")
 def gaussian_noise(seeds: torch.Tensor, height: int, width: int, device: torch.device) -> torch.Tensor:
     """Return independent standard normal pixels, `(b, 1, height, width)`."""
+    return seeded_normal(seeds, 1, height, width).to(device)
+
+
+def seeded_normal(seeds: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Return standard normal numbers `(b, *shape)` on the CPU, those of a sample from its own seed."""
     generator = torch.Generator()
-    fields = [torch.randn(1, height, width, generator=generator.manual_seed(int(s))) for s in seeds]
-    return torch.stack(fields).to(device)
+    return torch.stack([torch.randn(shape, generator=generator.manual_seed(int(s))) for s in seeds])
 
 
 @NOISES.register("simplex")

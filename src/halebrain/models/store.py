@@ -181,11 +181,11 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
         CannotWriteError: The file is there already, or cannot be written.
         DataError: The bundle is damaged.
     """
-    from halebrain.models.bundle_files import bundle_files
+    from halebrain.models.bundle_files import checked_files
 
     if path.exists() and not overwrite:
         raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")
-    parts = bundle_files(source)
+    parts, _ = checked_files(source)
     if path.suffix != ".zip":
         raise DataError("a model is exported as a zip", received=path.name, remedy="name it NAME.zip")
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:

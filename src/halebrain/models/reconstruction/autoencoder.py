@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.core.random import draw_seeds
+from halebrain.models.noise import seeded_normal
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
 
 _GRID = 6
@@ -62,11 +63,11 @@ class AE(OneLevelReconstructor):
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return the mean absolute difference to the healthy slices."""
-        return (self.decode(self.encode(image), image.shape).float() - image).abs().mean()
+        return (self._decoded(self.encode(image), image) - image).abs().mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return what the vector holds of the slice, in [0, 1]; nothing is random."""
-        return self.decode(self.encode(image), image.shape).float().clamp(0, 1)
+        """Return what the vector, or the mean of its distribution, holds of the slice, in [0, 1]; nothing is random."""
+        return self._decoded(self.encode(image)[:, : self.settings.latent], image).clamp(0, 1)
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Return the vector of each slice, `(b, latent × outputs_per_latent)`."""
@@ -74,8 +75,9 @@ class AE(OneLevelReconstructor):
         vector: torch.Tensor = self.squeeze(maps.flatten(1))
         return vector
 
-    def decode(self, vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Return slices of the given shape from vectors `(b, latent)`."""
+    def _decoded(self, vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Return slices of the size of others from vectors `(b, latent)`."""
+        shape = like.shape
         maps = self.expand(vector).view(len(vector), -1, _GRID, _GRID)
         shrink = 2 ** len(self.settings.channels)
         size = (max(1, shape[-2] // shrink), max(1, shape[-1] // shrink))
@@ -84,7 +86,7 @@ class AE(OneLevelReconstructor):
             x = F.interpolate(x, shape[-2:], mode="bilinear", align_corners=False)
         # Around the middle of the range, so that a fresh network starts at grey.
         image: torch.Tensor = self.head(x) + 0.5
-        return image
+        return image.float()
 
 
 def _halve(width: int, out: int, groups: int) -> nn.Sequential:
@@ -129,18 +131,10 @@ class VAE(AE):
     ) -> torch.Tensor:
         """Return the loss with one draw of the vector for each slice."""
         mean, log_variance = self.encode(image).float().chunk(2, dim=1)
-        draws = torch.Generator()
-        noise = [
-            torch.randn(mean.shape[1], generator=draws.manual_seed(int(s))) for s in draw_seeds(len(mean), generator)
-        ]
-        vector = mean + (log_variance / 2).exp() * torch.stack(noise).to(mean.device)
-        error = (self.decode(vector, image.shape).float() - image).abs().mean()
+        noise = seeded_normal(draw_seeds(len(mean), generator), mean.shape[1])
+        vector = mean + (log_variance / 2).exp() * noise.to(mean.device)
+        error = (self._decoded(vector, image) - image).abs().mean()
         return error + self.kl_weight * kl_divergence(mean, log_variance)
-
-    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return what the mean of the distribution holds of the slice, in [0, 1]; nothing is random."""
-        mean, _ = self.encode(image).chunk(2, dim=1)
-        return self.decode(mean, image.shape).float().clamp(0, 1)
 
 
 def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:

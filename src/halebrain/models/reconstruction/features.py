@@ -1,13 +1,16 @@
-"""Shared parts of methods that compare features of a pretrained backbone and give no image."""
+"""Methods that compare features of a pretrained backbone and give no image: FAE and reverse distillation (RD)."""
 
 from pathlib import Path
 
 import torch
+from pydantic import Field
+from torch import nn
 from torch.nn import functional as F
 
 from halebrain.core.config import Config
+from halebrain.core.similarity import ssim_map
 from halebrain.models.backbone import Backbone, BackboneName, load_backbone
-from halebrain.models.reconstruction.base import Level, OneLevelReconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
 
 
 class FeatureSettings(Config):
@@ -47,6 +50,134 @@ class FeatureReconstructor(OneLevelReconstructor):
         return image.clone()
 
 
-def at_size(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _at_size(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return maps at the size of `like`, bilinear."""
     return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class FAESettings(FeatureSettings):
+    """Settings of the feature autoencoder.
+
+    Args:
+        channels: Width of each level of the autoencoder; every level halves the size.
+    """
+
+    channels: tuple[int, ...] = Field(default=(128, 256, 512), min_length=1)
+
+
+@RECONSTRUCTORS.register("fae")
+class FAE(FeatureReconstructor):
+    """FAE: an autoencoder of a pretrained network's features, compared by structural similarity (Meissen et al. 2022).
+
+    Loss and map: 1 − SSIM between features and what the autoencoder gives back of them, mean over channels.
+    """
+
+    reference = (
+        "Meissen F, Paetzold J, Kaissis G, Rueckert D. Unsupervised anomaly localization with structural feature-"
+        "autoencoders. BrainLes 2022, LNCS 13769:14–24."
+    )
+    Settings = FAESettings
+
+    def __init__(self, settings: FAESettings) -> None:
+        super().__init__(settings)
+        width = sum(self.backbone.widths)
+        widths = settings.channels
+        pairs = list(zip((width, *widths), widths, strict=False))
+        self.down = nn.Sequential(*(_layer(nn.Conv2d(a, b, 4, 2, 1), b) for a, b in pairs))
+        self.up = nn.Sequential(*(_layer(nn.ConvTranspose2d(b, a, 4, 2, 1), a) for a, b in reversed(pairs[1:])))
+        self.head = nn.ConvTranspose2d(widths[0], width, 4, 2, 1)
+
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the mean dissimilarity of features and their reconstruction."""
+        return self._dissimilarity(image).mean()
+
+    def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the dissimilarity at each pixel, in [0, 1]."""
+        return _at_size(self._dissimilarity(image), image).clamp(0, 1)
+
+    def _dissimilarity(self, image: torch.Tensor) -> torch.Tensor:
+        levels = self.backbone(image)
+        features = torch.cat([levels[0], *(_at_size(x, levels[0]) for x in levels[1:])], dim=1).float()
+        restored = _at_size(self.head(self.up(self.down(features))), features).float()
+        b, c, h, w = features.shape
+        # Features have no fixed range, so each slice has its own.
+        span = features.flatten(1).amax(dim=1) - features.flatten(1).amin(dim=1)
+        span = span.clamp_min(1e-6).repeat_interleave(c)[:, None, None, None]
+        flat = (x.reshape(b * c, 1, h, w) for x in (features, restored))
+        similarity = ssim_map(*flat, window=5, data_range=span)
+        return (1 - similarity).view(b, c, h, w).mean(dim=1, keepdim=True)
+
+
+def _layer(convolution: nn.Module, width: int) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.GroupNorm(1, width), nn.LeakyReLU(0.2))
+
+
+class RDSettings(FeatureSettings):
+    """Settings of reverse distillation; the published teacher is the wide ResNet-50."""
+
+    backbone: BackboneName = "wide_resnet50_2"
+
+
+@RECONSTRUCTORS.register("rd")
+class RD(FeatureReconstructor):
+    """RD: reverse distillation. A student gives back a frozen teacher's features from one narrow embedding.
+
+    Source: Deng & Li, CVPR 2022. The student cannot reproduce features that it never saw in healthy training data.
+    Loss and map: one minus the cosine between teacher and student at each place, over three stages.
+
+    Differs from paper: group norm instead of batch norm in the student, so that a slice does not depend on its batch.
+    """
+
+    reference = (
+        "Deng H, Li X. Anomaly detection via reverse distillation from one-class embedding. CVPR 2022:9737–9746."
+    )
+    Settings = RDSettings
+
+    def __init__(self, settings: RDSettings) -> None:
+        super().__init__(settings)
+        first, second, third = self.backbone.widths
+        narrow = third * 2
+        self.fold1 = nn.Sequential(_down(first, second), _down(second, third))
+        self.fold2 = _down(second, third)
+        self.embed = nn.Sequential(_plain(3 * third, third), _down(third, narrow))
+        self.student3, self.student2, self.student1 = _up(narrow, third), _up(third, second), _up(second, first)
+
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the distance of student and teacher, mean over places, summed over stages."""
+        return torch.stack([distance.mean() for distance in self._distances(image)]).sum()
+
+    def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the mean distance over stages at each pixel, halved into [0, 1]."""
+        maps = [_at_size(distance, image) for distance in self._distances(image)]
+        return (torch.stack(maps).mean(dim=0) / 2).clamp(0, 1)
+
+    def _distances(self, image: torch.Tensor) -> list[torch.Tensor]:
+        one, two, three = self.backbone(image)
+        folded = [_at_size(x, three) for x in (self.fold1(one), self.fold2(two))]
+        embedding = self.embed(torch.cat([*folded, three], dim=1))
+        back3 = _at_size(self.student3(embedding), three)
+        back2 = _at_size(self.student2(back3), two)
+        back1 = _at_size(self.student1(back2), one)
+        pairs = ((one, back1), (two, back2), (three, back3))
+        return [1 - F.cosine_similarity(a.float(), b.float(), dim=1)[:, None] for a, b in pairs]
+
+
+def _plain(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, out, 1), nn.GroupNorm(1, out), nn.ReLU())
+
+
+def _down(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, out, 3, 2, 1), nn.GroupNorm(1, out), nn.ReLU())
+
+
+def _up(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(width, out, 4, 2, 1),
+        nn.GroupNorm(1, out),
+        nn.ReLU(),
+        nn.Conv2d(out, out, 3, padding=1),
+    )

@@ -1,12 +1,97 @@
-"""Restoration in one step: a U-Net that undoes synthetic anomalies (DRAEM's first network, Zavrtanik et al. 2021)."""
+"""U-Nets that undo coarse noise (DAE), or a synthetic anomaly: at once (restoration), or step by step (DISYRE)."""
+
+from typing import Any
 
 import torch
 from pydantic import Field
+from torch.nn import functional as F
 
 from halebrain.core.config import Config
+from halebrain.core.random import draw_seeds
 from halebrain.core.similarity import ssim_map
-from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
+from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor, Reconstructor
+from halebrain.models.schedule import ddim_path
 from halebrain.models.unet import DiffusionUNet, UNetConfig
+
+
+class _OneUNet(Reconstructor):
+    """A reconstructor that is one U-Net."""
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self.unet = DiffusionUNet(settings.unet)
+
+    def _output(self, image: torch.Tensor, level: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the network makes of slices in [−1, 1]; without a level, of level 0."""
+        if level is None:
+            level = torch.zeros(len(image), dtype=torch.long, device=image.device)
+        predicted: torch.Tensor = self.unet(image, level, None)
+        return predicted.float()
+
+    def _corrupted(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
+        if corrupt is None:
+            raise ValueError(f"{type(self).__name__.lower()} needs corrupted slices for training: give corrupt")
+        return corrupt(image, generator)
+
+
+class DAESettings(Config):
+    """Settings of the denoising autoencoder.
+
+    Args:
+        unet: Size of the network: the diffusion U-Net without a noise level, so that methods differ in what they learn
+            and not in what they could hold.
+        noise_size: Side of the noise before it is enlarged to the slice: coarser than anatomy.
+        noise_std: Its standard deviation, in units of the intensity range.
+    """
+
+    unet: UNetConfig = UNetConfig()
+    noise_size: int = Field(default=16, ge=1)
+    noise_std: float = Field(default=0.2, gt=0)
+
+
+@RECONSTRUCTORS.register("dae")
+class DAE(_OneUNet, OneLevelReconstructor):
+    """DAE: a U-Net that removes coarse noise, and with it what looks like noise (Kascenas et al., MIDL 2022).
+
+    Loss: L2 to the clean slice. At test time the input is the unchanged slice.
+    """
+
+    reference = (
+        "Kascenas A, Pugeault N, O'Neil AQ. Denoising autoencoders for unsupervised anomaly detection in brain "
+        "MRI. MIDL 2022, PMLR 172:653–664."
+    )
+    Settings = DAESettings
+    settings: DAESettings
+
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the mean squared difference of the denoised slices to the healthy ones."""
+        seeds = draw_seeds(len(image), generator)
+        noise = coarse_noise(seeds, *image.shape[-2:], size=self.settings.noise_size).to(image.device)
+        # Noise where there is brain, as published; the background is never anomalous.
+        noisy = image + self.settings.noise_std * noise * (image > 0)
+        return (self._denoise(noisy) - image).square().mean()
+
+    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the denoised slice in [0, 1]; nothing is random."""
+        return self._denoise(image).clamp(0, 1)
+
+    def _denoise(self, image: torch.Tensor) -> torch.Tensor:
+        return (self._output(image * 2 - 1) + 1) / 2
+
+
+def coarse_noise(seeds: torch.Tensor, height: int, width: int, *, size: int) -> torch.Tensor:
+    """Return Gaussian noise of `size` × `size` enlarged to the slice and shifted round, `(b, 1, height, width)`."""
+    generator = torch.Generator()
+    fields = []
+    for seed in seeds.tolist():
+        coarse = torch.randn(1, 1, size, size, generator=generator.manual_seed(seed))
+        field = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)[0]
+        shifts = [int(torch.randint(n, (), generator=generator)) for n in (height, width)]
+        fields.append(field.roll(shifts, dims=(1, 2)))
+    return torch.stack(fields)
 
 
 class RestorationSettings(Config):
@@ -22,28 +107,25 @@ class RestorationSettings(Config):
 
 
 @RECONSTRUCTORS.register("restoration")
-class Restoration(OneLevelReconstructor):
-    """Loss: L2 + 1 − SSIM to the healthy slice, from the slice with a synthetic anomaly."""
+class Restoration(_OneUNet, OneLevelReconstructor):
+    """Restoration in one step: a U-Net that undoes synthetic anomalies (DRAEM's first network, Zavrtanik et al. 2021).
+
+    Loss: L2 + 1 − SSIM to the healthy slice, from the slice with a synthetic anomaly.
+    """
 
     reference = (
         "Zavrtanik V, Kristan M, Skočaj D. DRAEM – a discriminatively trained reconstruction embedding for "
         "surface anomaly detection. ICCV 2021:8330–8339."
     )
     Settings = RestorationSettings
+    settings: RestorationSettings
     needs_corruption = True
-
-    def __init__(self, settings: RestorationSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.unet = DiffusionUNet(settings.unet)
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return how far the restored slices are from the healthy ones."""
-        if corrupt is None:
-            raise ValueError("restoration needs corrupted slices for training: give corrupt")
-        restored = self._restore(corrupt(image, generator))
+        restored = self._restore(self._corrupted(image, generator, corrupt))
         loss = (restored - image).square().mean()
         return loss + self.settings.ssim_weight * (1 - ssim_map(restored, image)).mean()
 
@@ -52,7 +134,79 @@ class Restoration(OneLevelReconstructor):
         return self._restore(image).clamp(0, 1)
 
     def _restore(self, image: torch.Tensor) -> torch.Tensor:
-        level = torch.zeros(len(image), dtype=torch.long, device=image.device)
         # The change is predicted, so that a fresh network gives the slice back.
-        change: torch.Tensor = self.unet(image * 2 - 1, level, None)
-        return image + change.float() / 2
+        return image + self._output(image * 2 - 1) / 2
+
+
+class DisyreSettings(Config):
+    """Settings of stepwise restoration.
+
+    Args:
+        unet: Size of the network.
+        n_levels: Number T of degrees of corruption; T itself is the whole anomaly.
+        test_levels: Degrees that a slice is taken for at test time; restorations are averaged.
+        sampling_steps: Network passes from a degree down to the healthy slice.
+    """
+
+    unet: UNetConfig = UNetConfig()
+    n_levels: int = Field(default=100, ge=1)
+    test_levels: tuple[int, ...] = (50, 100)
+    sampling_steps: int = Field(default=3, ge=1)
+
+    def model_post_init(self, _: object, /) -> None:
+        """Check the degrees."""
+        if not self.test_levels or not all(1 <= level <= self.n_levels for level in self.test_levels):
+            raise ValueError(f"test_levels must lie in [1, {self.n_levels}]")
+
+
+@RECONSTRUCTORS.register("disyre")
+class Disyre(_OneUNet):
+    r"""Restoration step by step, in the manner of DISYRE: cold diffusion over synthetic anomalies.
+
+    Predicts the healthy $x_0$ from $x_t = (1 - t/T)\,x_0 + (t/T)\,x_T$, where $x_T$ carries a synthetic anomaly.
+
+    Loss: $|x_0 - \hat x_0(x_t, t)|$ with t uniform in 1 … T. At test time the slice stands for $x_t$, and the restored
+    part grows step by step: $x_s = \hat x_0 + (s/t)(x_t - \hat x_0)$.
+
+    Sources: Naval Marimont et al., ISBI 2024 and MICCAI 2024; cold diffusion: Bansal et al. 2023.
+    """
+
+    reference = (
+        "Naval Marimont S, Baugh M, Siomos V, Tzelepis C, Kainz B, Tarroni G. DISYRE: diffusion-inspired "
+        "synthetic restoration for unsupervised anomaly detection. ISBI 2024."
+    )
+    Settings = DisyreSettings
+    settings: DisyreSettings
+    needs_corruption = True
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The degrees of corruption that a slice is taken for."""
+        return self.settings.test_levels
+
+    def random_level(self, generator: torch.Generator) -> Level:
+        """Draw a degree uniformly."""
+        return int(torch.randint(1, self.settings.n_levels + 1, (), generator=generator))
+
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the distance of the restored slices to the healthy ones, both in [−1, 1]."""
+        level = torch.randint(1, self.settings.n_levels + 1, (len(image),), generator=generator).to(image.device)
+        share = (level / self.settings.n_levels)[:, None, None, None]
+        partly = torch.lerp(image, self._corrupted(image, generator, corrupt), share)
+        return (self._healthy(partly * 2 - 1, level) - (image * 2 - 1)).abs().mean()
+
+    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the slice restored from one degree of corruption, in [0, 1]; nothing is random."""
+        if level is None or not 1 <= level <= self.settings.n_levels:
+            raise ValueError(f"a noise level must lie in [1, {self.settings.n_levels}], got {level}")
+        x = image * 2 - 1
+        path = ddim_path(level, self.settings.sampling_steps)
+        for current, following in zip(path, [*path[1:], 0], strict=True):
+            healthy = self._healthy(x, torch.full((len(x),), current, device=x.device)).clamp(-1, 1)
+            x = healthy + (following / current) * (x - healthy)
+        return ((x + 1) / 2).clamp(0, 1)
+
+    def _healthy(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return x + self._output(x, level)  # the change, so that a fresh network gives the slice back
