@@ -63,13 +63,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
 
 
 def with_anomalies(prepared: AnnotatedScan, anomaly: AnomalyGenerator, *, pathology: str) -> AnnotatedScan:
-    """Return a healthy scan with synthetic anomalies in its slices, the same ones each time.
-
-    Args:
-        prepared: The scan.
-        anomaly: What is put in.
-        pathology: Pathology of the new scan.
-    """
+    """Return a healthy scan with synthetic anomalies in its slices, the same ones each time."""
     scan = prepared.scan
     image, brain_mask = (
         torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, SLICE_AXIS, 0)))[:, None]
@@ -108,12 +102,7 @@ class CellResult:
 
 
 class SharingPredictor(Predictor):
-    """A predictor that takes reconstructions from a store, where another segmenter has had them made before.
-
-    Args:
-        store: (scan, level, draw seeds) → reconstruction; filled here.
-        predictor: What `Predictor` takes.
-    """
+    """A predictor that takes reconstructions from a store, filled by other segmenters before."""
 
     def __init__(self, store: dict[Any, torch.Tensor], **predictor: Any) -> None:
         super().__init__(**predictor)
@@ -172,14 +161,7 @@ def score_cell(
     name: str,
     min_lesion_mm3: float = 0.0,
 ) -> tuple[CellResult, dict[str, list[FloatArray]]]:
-    """Evaluate every row of one cell.
-
-    Args:
-        score: The rows' maps.
-        val: Validation scans; thresholds are chosen on them.
-        test: Test scans.
-        name: Name in the progress bar.
-        min_lesion_mm3: Smallest lesion kept in the masks, as `postprocessing` has it.
+    """Evaluate every row of one cell, with thresholds chosen on the validation scans.
 
     Returns:
         The result, and the maps of the test scans by row title, in the order of `test`.

@@ -52,13 +52,7 @@ _RESULT = "result.json"
 
 @dataclass
 class Outcome:
-    """Results of a benchmark.
-
-    Args:
-        results: Finished cells.
-        failures: Key of a cell → why it has no result.
-        empty: Columns of a fold without a test lesion.
-    """
+    """Results of a benchmark: finished cells, key of a failed cell → why, and columns of a fold without a lesion."""
 
     results: list[tuple[Cell, CellResult]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -253,29 +247,14 @@ def example_scan(test: list[AnnotatedScan], pathology: str) -> int | None:
 
 
 def training_identity(cell: Cell, manifest: Manifest, needed: str) -> str:
-    """Return a hash of all that a cell's model depends on.
-
-    Args:
-        cell: The cell.
-        manifest: All scans.
-        needed: The same of the cell that it stands on; "" where there is none.
-    """
+    """Return a hash of all that a cell's model depends on; `needed`: that of the cell below it, or empty."""
     return json_sha256([cell.kind, cell.seed, with_former_keys(cell.settings), manifest.fingerprint(), needed])
 
 
 def train_cell(
     cell: Cell, folder: Path, manifest: Path, cache: Path, stage1: Path | None, *, device: torch.device
 ) -> Bundle:
-    """Train, resume or just load the model of a cell, and return it; its bundle is `folder`/model.
-
-    Args:
-        cell: The cell.
-        folder: Its own.
-        manifest: The table of scans.
-        cache: Preprocessed slices, shared by all cells.
-        stage1: The reconstructor's bundle, for a segmenter.
-        device: Where to train.
-    """
+    """Train, resume or just load the model of a cell, and return it; its bundle is `folder`/model."""
     model = folder / "model"
     if not model.exists():
         folder.mkdir(parents=True, exist_ok=True)

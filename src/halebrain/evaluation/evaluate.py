@@ -115,14 +115,7 @@ class Evaluator:
         self._thumbnails: list[Thumbnail] = []
 
     def add(self, method: str, case: Case, *, image: FloatArray | None = None, show: bool = False) -> None:
-        """Score one scan as one method sees it.
-
-        Args:
-            method: Its name.
-            case: The scan.
-            image: The scan's intensities, for the figure of best and worst.
-            show: Whether that figure shows this method.
-        """
+        """Score one scan as one method sees it; `image` and `show`: for the figure of best and worst scans."""
         self.add_scan([(method, case)], image=image, shown=method if show else None)
 
     def add_scan(
@@ -225,13 +218,7 @@ def _volume_correlation(rows: list[Row]) -> list[SetValue]:
 
 
 def score_case(case: Case, *, method: str = "model", only: Collection[str] | None = None) -> list[Row]:
-    """Return every metric that the case allows, those on masks only where there is a mask.
-
-    Args:
-        case: The scan.
-        method: Whose result it is.
-        only: Names of the metrics wanted; `None` = all.
-    """
+    """Return every metric that the case allows, those on masks only where there is a mask; `None` = all metrics."""
     lesion_ml = float(case.labels.sum()) * case.voxel_ml
     about = (case.scan_id, case.subject, case.modality, case.pathology, case.site, case.age, case.sex, lesion_ml)
     rows = []

@@ -128,10 +128,6 @@ def look_at_files(scans: list[ScanFiles], options: FolderOptions) -> tuple[Folde
 
     Predictions are anomaly maps if any of them holds fractions, or as many different integers as a scan.
 
-    Args:
-        scans: What will be scored.
-        options: What the user asked for.
-
     Raises:
         DataError: No prediction can be read, or a label that was named is in no reference.
         UsageError: A threshold is given for masks.
@@ -224,13 +220,6 @@ def evaluate_files(
     scans: list[ScanFiles], options: FolderOptions, *, method: str, seed: int, failures: Failures
 ) -> tuple[Evaluation, list[str]]:
     """Score every scan, one at a time.
-
-    Args:
-        scans: What to score.
-        options: How to read it; whether the predictions are graded is found out here.
-        method: Name of the predictions in the tables.
-        seed: Seed of the bootstrap.
-        failures: Collects scans that fail; the others are scored without them.
 
     Returns:
         What was found, and notes: what the predictions are taken for, and what was done to files.

@@ -73,17 +73,7 @@ class MatrixEntry:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One method, trained in one way.
-
-    Args:
-        title: The row.
-        block: Its heading.
-        trained_on: What it learned from.
-        n_annotated: From how many annotated subjects; `None` = all.
-        n_runs: Seeds and folds.
-        entries: Column → what was found there.
-        false_positive_rate: Fraction of false-positive voxels in healthy brains, with its interval.
-    """
+    """One method, trained in one way: its column → entry, and false-positive voxels of healthy brains, in [0, 1]."""
 
     title: str
     block: str
@@ -97,14 +87,7 @@ class MatrixRow:
 def build_matrix(
     runs: Iterable[MethodRun], columns: Sequence[str], *, reference: str, seed: int = 0
 ) -> list[MatrixRow]:
-    """Return the table's rows, in the order in which their first runs come.
-
-    Args:
-        runs: Every run of every method.
-        columns: Diseases.
-        reference: Title of the row that the others are tested against.
-        seed: Of the bootstrap.
-    """
+    """Return the table's rows, in the order in which their first runs come; all are tested against `reference`."""
     by_title: dict[str, list[MethodRun]] = {}
     for run in runs:
         by_title.setdefault(run.title, []).append(run)

@@ -53,14 +53,7 @@ class ReconstructionQuality:
 
 @dataclass(frozen=True)
 class LevelQuality:
-    """The quality of one scan's reconstruction at one level.
-
-    Args:
-        scan_id: Name of the scan.
-        subject: Whose it is.
-        level: Noise level, or "ensemble" for the mean over levels.
-        quality: What was measured.
-    """
+    """The quality of one scan's reconstruction at one noise level, or of their mean ("ensemble")."""
 
     scan_id: str
     subject: str

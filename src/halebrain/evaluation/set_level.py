@@ -114,13 +114,7 @@ class ImageLevel:
 
 
 def mean_of_highest_ml(values: npt.NDArray[np.floating], volume_ml: float, voxel_ml: float) -> float:
-    """Return the mean of the highest values that fill a volume: one voxel at least, all of them at most.
-
-    Args:
-        values: Scores of voxels, `(n,)`, n > 0.
-        volume_ml: The volume to fill, in ml.
-        voxel_ml: What one voxel fills.
-    """
+    """Return the mean of the highest values that fill a volume: one voxel at least, all of them at most."""
     n = int(min(max(round(volume_ml / voxel_ml), 1), len(values)))
     return float(np.partition(values, len(values) - n)[-n:].mean(dtype=np.float64))
 

@@ -124,12 +124,7 @@ class Comparison:
 
 
 def compare_methods(metric: str, values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
-    """Return every pair of methods compared.
-
-    Args:
-        metric: Name of the metric.
-        values: Method → subject → value; NaN = undefined, left out of the pairs.
-    """
+    """Return every two methods compared, from method → subject → value; NaN = undefined, left out."""
     found = []
     for first, second in combinations(values, 2):
         if (test := paired_test(values[first], values[second])) is not None:

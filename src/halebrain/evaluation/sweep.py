@@ -6,9 +6,8 @@ Source: Behrendt et al. 2024 (MIDL), appendix D: β ≤ 0.6 for a seen pathology
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
-
 from halebrain.evaluation.curve import Labels, PooledCurve, Scores
+from halebrain.io.tables import tsv_text
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 """β from 0 (segmenter alone) to 1 (residual alone)."""
@@ -35,11 +34,7 @@ class SweepPoint:
 
 
 class FusionSweep:
-    """Collects scans one at a time, each fused with every weight.
-
-    Args:
-        weights: β to try.
-    """
+    """Collects scans one at a time, each fused with every weight."""
 
     def __init__(self, weights: Sequence[float] = WEIGHTS) -> None:
         self.weights = tuple(weights)
@@ -47,13 +42,7 @@ class FusionSweep:
         self._scans: dict[str, int] = {}
 
     def add(self, group: str, fused: Callable[[float], Scores], reference: Labels) -> None:
-        """Add the voxels of one scan.
-
-        Args:
-            group: "seen" or "unseen".
-            fused: β → scores `(m,)` of the voxels that count.
-            reference: Which of them are lesion, `(m,)`.
-        """
+        """Add one scan: β → scores `(m,)` of the voxels that count, and which of them are lesion, `(m,)`."""
         curves = self._curves.setdefault(group, [PooledCurve() for _ in self.weights])
         for weight, curve in zip(self.weights, curves, strict=True):
             curve.add(fused(weight), reference)
@@ -79,7 +68,5 @@ def best_point(points: Sequence[SweepPoint], group: str) -> SweepPoint | None:
 
 def sweep_tsv(points: Sequence[SweepPoint]) -> str:
     """Return the sweep as a table, one row a group and weight."""
-    names = [field.name for field in fields(SweepPoint)]
-    rows = [[getattr(point, name) for name in names] for point in points]
-    cells = [[f"{v:.6g}" if isinstance(v, float | np.floating) else str(v) for v in row] for row in rows]
-    return "\n".join("\t".join(row) for row in [names, *cells]) + "\n"
+    cells = [[f"{v:.6g}" if isinstance(v, float) else v for v in vars(point).values()] for point in points]
+    return tsv_text([[field.name for field in fields(SweepPoint)], *cells])

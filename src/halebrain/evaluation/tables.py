@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from halebrain.core.files import write_text
-from halebrain.evaluation.evaluate import Evaluation, Row, Summary
+from halebrain.evaluation.evaluate import Evaluation, Row, SetValue, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
-from halebrain.evaluation.statistics import INTERVAL, Interval
+from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
 from halebrain.io.tables import tsv_text
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
@@ -49,9 +49,14 @@ def markdown(evaluation: Evaluation) -> str:
             "|---|---|---|---|---|---|---|",
         ]
         for c in evaluation.comparisons:
-            cells = (c.metric, c.first, c.second, f"{c.median_difference:+.3f}", c.n_subjects, f"{c.p:.2g}")
-            lines.append(f"| {' | '.join(map(str, cells))} | {c.p_holm:.2g} |")
+            lines.append(f"| {' | '.join(comparison_cells(c))} |")
     return "\n".join(lines) + "\n"
+
+
+def comparison_cells(c: Comparison) -> list[str]:
+    """Return a comparison as metric, methods, difference, subjects, p and corrected p."""
+    figures = f"{c.median_difference:+.3f}", str(c.n_subjects), f"{c.p:.2g}", f"{c.p_holm:.2g}"
+    return [c.metric, c.first, c.second, *figures]
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -113,19 +118,19 @@ def _cell(value: object) -> object:
 
 
 def _json(evaluation: Evaluation) -> str:
-    def clean(value: object) -> object:
-        if isinstance(value, float):
-            return None if math.isnan(value) else round(value, 6)
-        return value
-
-    def flat(item: Summary) -> dict[str, object]:
+    def flat(item: Summary | SetValue | Comparison) -> dict[str, object]:
         about = asdict(item)
-        return {k: clean(v) for k, v in {**about, **about.pop("interval")}.items() if k != "interval"}
+        about |= about.pop("interval", {})
+        return {key: _json_number(value) if isinstance(value, float) else value for key, value in about.items()}
 
     content = {
         "provenance": evaluation.provenance,
-        "set": [{k: clean(v) for k, v in asdict(value).items()} for value in evaluation.set_values],
-        "summaries": [flat(s) for s in evaluation.summaries],
-        "comparisons": [{k: clean(v) for k, v in asdict(c).items()} for c in evaluation.comparisons],
+        "set": [flat(value) for value in evaluation.set_values],
+        "summaries": [flat(summary) for summary in evaluation.summaries],
+        "comparisons": [flat(comparison) for comparison in evaluation.comparisons],
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def _json_number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -13,16 +13,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """The axial slice with most lesion (else with the highest scores), as radiologists hold it.
-
-    Args:
-        scan_id: Name of the scan.
-        value: By which scans are ranked.
-        image: Intensities, 0 to 255; black where there is no image.
-        score: Anomaly score, 0 to 255 up to its highest value in the scan.
-        called: Bool, the mask.
-        reference: Bool, the true lesion.
-    """
+    """The axial slice with most lesion (else with the highest scores), as radiologists hold it; pixels 0 to 255."""
 
     scan_id: str
     value: float
@@ -33,13 +24,7 @@ class Thumbnail:
 
 
 def thumbnail(case: Case, value: float, image: FloatArray | None = None) -> Thumbnail:
-    """Return the thumbnail of a case.
-
-    Args:
-        case: What was predicted and what is true.
-        value: By which scans are ranked.
-        image: The scan, on the same grid.
-    """
+    """Return the thumbnail of a case; `value` ranks scans, `image` lies on the same grid, `None` = black."""
     weight = case.reference if case.has_reference else (case.region if case.score is None else case.score)
     others = tuple(axis for axis in range(3) if axis != case.axial_axis)
     index = int(np.asarray(weight, dtype=np.float64).sum(axis=others).argmax())

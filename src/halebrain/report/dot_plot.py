@@ -14,13 +14,7 @@ _OFFSETS = (0.0, -6.0, 6.0, -12.0, 12.0)
 
 @dataclass(frozen=True)
 class Dot:
-    """One scan.
-
-    Args:
-        scan_id: Its name.
-        value: Its value.
-        flagged: Whether it has a quality flag.
-    """
+    """One scan."""
 
     scan_id: str
     value: float
@@ -67,13 +61,7 @@ def dot_plot(
 
 @dataclass(frozen=True)
 class ScanDot:
-    """A scan with a score.
-
-    Args:
-        dot: Its name, its score and whether it has a flag.
-        modality: Its contrast; empty = not known.
-        healthy: The healthy scans that its score is compared with.
-    """
+    """A scan with a score, its contrast (may be empty), and the healthy scans that its score is compared with."""
 
     dot: Dot
     modality: str

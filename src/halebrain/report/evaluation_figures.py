@@ -1,6 +1,8 @@
 """Figures of an evaluation: curves, reliability, Dice by lesion size, agreement of volumes, best to worst."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,14 +17,14 @@ from halebrain.evaluation.sweep import SweepPoint, best_point
 from halebrain.evaluation.thumbnails import Thumbnail
 from halebrain.report.figures import INK, new_figure, style
 
+Item = TypeVar("Item")
 _COLOURS = ("#6ea8fe", "#ffb454", "#7ee0a3", "#c792ea", "#ff8a80", "#9aa4af")
 
 
 def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
     """Return the precision–recall curves over the voxels of all scans, one a method."""
-    figure = new_figure(6.4, 4.4)
-    axes = figure.subplots()
-    for colour, (method, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
+    figure, axes = _new(4.4)
+    for colour, (method, curve) in _coloured(curves.items()):
         recall, precision = curve.points()
         label = f"{method}: {curve.average_precision:.2f}"
         axes.plot(recall, precision, color=colour, linewidth=1.6, label=label)
@@ -36,10 +38,9 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
 
 def reliability_figure(reliability: Mapping[str, Reliability]) -> Figure:
     """Return the fraction of lesion voxels among voxels of each score; on the diagonal a score is a probability."""
-    figure = new_figure(6.4, 4.4)
-    axes = figure.subplots()
+    figure, axes = _new(4.4)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    for colour, (method, counts) in zip(_cycle(len(reliability)), reliability.items(), strict=True):
+    for colour, (method, counts) in _coloured(reliability.items()):
         score, share, _ = counts.curve()
         label = f"{method}: error {counts.expected_error:.3f}"
         axes.plot(score, share, color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
@@ -49,9 +50,8 @@ def reliability_figure(reliability: Mapping[str, Reliability]) -> Figure:
 
 def froc_figure(froc: Mapping[str, Froc]) -> Figure:
     """Return the FROC curve: lesion sensitivity over false-positive lesions per scan."""
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
-    for colour, (method, counts) in zip(_cycle(len(froc)), froc.items(), strict=True):
+    figure, axes = _new(4.0)
+    for colour, (method, counts) in _coloured(froc.items()):
         rate, sensitivity = counts.curve()
         axes.step(rate, sensitivity, where="post", color=colour, linewidth=1.6, label=method)
     axes.set_ylim(-0.01, 1.01)
@@ -68,8 +68,7 @@ def levels_figure(means: Mapping[tuple[str, str], Interval]) -> Figure | None:
     known = [level for level in levels if not np.isnan(means[level, "lesion_removed"].mean)]
     if not known:
         return None
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
+    figure, axes = _new(4.0)
     noise = [level for level in known if level != "ensemble"]
     points = {level: (means[level, "error_outside"].mean, means[level, "lesion_removed"].mean) for level in known}
     if noise:
@@ -87,14 +86,10 @@ def dice_by_size_figure(rows: Sequence[Row]) -> Figure | None:
     kept = [r for r in rows if r.metric == "dice" and r.lesion_ml > 0 and not np.isnan(r.value)]
     if not kept:
         return None
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
-    pathologies = list(dict.fromkeys(r.pathology for r in kept))
-    for colour, pathology in zip(_cycle(len(pathologies)), pathologies, strict=True):
-        own = [r for r in kept if r.pathology == pathology]
-        axes.scatter(
-            [r.lesion_ml for r in own], [r.value for r in own], s=22, color=colour, alpha=0.85, label=pathology
-        )
+    figure, axes = _new(4.0)
+    for colour, pathology in _coloured(dict.fromkeys(r.pathology for r in kept)):
+        volumes, dice = zip(*((r.lesion_ml, r.value) for r in kept if r.pathology == pathology), strict=True)
+        axes.scatter(volumes, dice, s=22, color=colour, alpha=0.85, label=pathology)
     axes.set_xscale("log")
     axes.set_ylim(-0.02, 1.02)
     _finish(figure, axes, "lesion volume of the scan [ml]", "Dice at the frozen threshold")
@@ -108,8 +103,7 @@ def volume_agreement_figure(rows: Sequence[Row]) -> Figure | None:
         return None
     error = np.array([r.value for r in kept])
     mean = np.array([r.lesion_ml for r in kept]) + error / 2
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
+    figure, axes = _new(4.0)
     axes.scatter(mean, error, s=22, color=_COLOURS[0], alpha=0.85)
     bias, spread = float(error.mean()), float(error.std(ddof=1))
     for value, label in ((bias, f"bias {bias:+.1f} ml"), (bias - 1.96 * spread, ""), (bias + 1.96 * spread, "")):
@@ -148,10 +142,8 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
 
 def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
     """Return AUPRC over the weight of the residual, a line a group, its best weight marked."""
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
-    groups = list(dict.fromkeys(point.group for point in points))
-    for colour, group in zip(_cycle(len(groups)), groups, strict=True):
+    figure, axes = _new(4.0)
+    for colour, group in _coloured(dict.fromkeys(point.group for point in points)):
         own = [point for point in points if point.group == group]
         label = f"{group} pathologies, {counted(own[0].n_scans, 'scan')}"
         axes.plot([p.weight for p in own], [p.auprc for p in own], color=colour, marker="o", linewidth=1.6, label=label)
@@ -162,8 +154,14 @@ def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
     return figure
 
 
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+def _new(height: float) -> tuple[Figure, Axes]:
+    figure = new_figure(6.4, height)
+    return figure, figure.subplots()
+
+
+def _coloured(items: Iterable[Item]) -> Iterator[tuple[str, Item]]:
+    """Return each item with its colour."""
+    return zip(cycle(_COLOURS), items, strict=False)
 
 
 def _finish(figure: Figure, axes: Axes, x: str, y: str, *, limits: bool = False) -> None:

@@ -1,14 +1,15 @@
 """The page of an evaluation."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halebrain.core.files import atomic_path
 from halebrain.core.wording import counted
-from halebrain.evaluation.evaluate import Evaluation, Summary
+from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.tables import HEADLINE, with_interval
+from halebrain.evaluation.tables import HEADLINE, comparison_cells, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
     froc_figure,
@@ -37,52 +38,42 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     """Write the page, one self-contained HTML file, and each figure as a PNG in `figures/` beside it."""
     method = evaluation.rows[0].method
     rows = [r for r in evaluation.rows if r.method == method]
-    sections = [
-        _means(evaluation),
-        _own(evaluation, method),
-        Section("Worst, median and best", figure=gallery_figure(evaluation.thumbnails)),
-        _whole_set(evaluation),
-    ]
-    if evaluation.curves:
-        sections.append(
-            Section(
-                "Precision and recall",
-                figure=precision_recall_figure(evaluation.curves),
-                caption="Over the voxels of all scans together; the legend gives the area under each curve.",
-            )
-        )
-    if evaluation.reliability:
-        sections.append(Section("Calibration of the score", figure=reliability_figure(evaluation.reliability)))
-    if evaluation.froc:
-        sections.append(
-            Section(
-                "Lesion sensitivity and false positives (FROC)",
-                figure=froc_figure(evaluation.froc),
-                caption="Candidates are the predicted lesions at the frozen threshold, ranked by their peak score.",
-            )
-        )
-    if evaluation.reconstruction:
-        sections.append(_reconstruction(evaluation))
-    sections += [
-        Section("Dice by lesion size", figure=dice_by_size_figure(rows)),
-        Section("Agreement of volumes", figure=volume_agreement_figure(rows)),
-        _strata(evaluation, method),
-        _comparisons(evaluation),
-    ]
-    kept = [s for s in sections if s.figure is not None or s.rows]
+    sections = [s for s in _sections(evaluation, method, rows) if s.figure is not None or s.rows]
     page = Page(
         title=title,
         lead=f"{counted(len({r.scan_id for r in rows}), 'scan')} of "
         f"{counted(len({r.subject for r in rows}), 'subject')}, grid: {evaluation.provenance.get('grid', 'as given')}.",
         numbers=_numbers(evaluation, method),
-        sections=kept,
+        sections=sections,
         provenance=evaluation.provenance,
     )
     # Each figure is drawn once: drawing is what takes the time here.
-    for section, picture in zip(kept, write_page(page, path, dpi=150), strict=True):
+    for section, picture in zip(sections, write_page(page, path, dpi=150), strict=True):
         if picture:
             with atomic_path(path.parent / "figures" / f"{_file_name(section.title)}.png") as temporary:
                 temporary.write_bytes(picture)
+
+
+def _sections(evaluation: Evaluation, method: str, rows: Sequence[Row]) -> Iterator[Section]:
+    yield _means(evaluation)
+    yield _own(evaluation, method)
+    yield Section("Worst, median and best", figure=gallery_figure(evaluation.thumbnails))
+    yield _whole_set(evaluation)
+    if evaluation.curves:
+        caption = "Over the voxels of all scans together; the legend gives the area under each curve."
+        yield Section("Precision and recall", figure=precision_recall_figure(evaluation.curves), caption=caption)
+    if evaluation.reliability:
+        yield Section("Calibration of the score", figure=reliability_figure(evaluation.reliability))
+    if evaluation.froc:
+        caption = "Candidates are the predicted lesions at the frozen threshold, ranked by their peak score."
+        title = "Lesion sensitivity and false positives (FROC)"
+        yield Section(title, figure=froc_figure(evaluation.froc), caption=caption)
+    if evaluation.reconstruction:
+        yield _reconstruction(evaluation)
+    yield Section("Dice by lesion size", figure=dice_by_size_figure(rows))
+    yield Section("Agreement of volumes", figure=volume_agreement_figure(rows))
+    yield _strata(evaluation, method)
+    yield _comparisons(evaluation)
 
 
 def _file_name(title: str) -> str:
@@ -200,18 +191,7 @@ def _comparisons(evaluation: Evaluation) -> Section:
         "Methods compared",
         text=["Wilcoxon signed-rank tests over subjects, corrected for their number (Holm)."],
         header=("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)"),
-        rows=[
-            [
-                c.metric,
-                c.first,
-                c.second,
-                f"{c.median_difference:+.3f}",
-                str(c.n_subjects),
-                f"{c.p:.2g}",
-                f"{c.p_holm:.2g}",
-            ]
-            for c in evaluation.comparisons
-        ],
+        rows=[comparison_cells(c) for c in evaluation.comparisons],
     )
 
 

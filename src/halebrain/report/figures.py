@@ -47,13 +47,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class MosaicRow:
-    """One row of a mosaic: the same axial slice of several maps.
-
-    Args:
-        panels: The maps, one a column; the first decides how the row is cropped.
-        index: The slice.
-        label: Written along its left side.
-    """
+    """One row of a mosaic: the same axial slice of several maps; the first decides how the row is cropped."""
 
     panels: Sequence[Panel]
     index: int
@@ -240,14 +234,7 @@ def style(axes: Axes) -> None:
 
 
 def _show(axes: Axes, panel: Panel, index: int, extent: tuple[float, float, float, float] | None = None) -> None:
-    """Draw one axial slice as radiologists hold it: front up, the patient's right on the left.
-
-    Args:
-        axes: Where.
-        panel: What.
-        index: The slice.
-        extent: Left, right, bottom and top of the picture; `None` = it fills its own axes.
-    """
+    """Draw one axial slice as radiologists hold it: front up, the patient's right on the left."""
 
     def turned(data: Array) -> Array:
         # Rows from front to back, columns from the patient's right to left (index i grows to the patient's right).

@@ -39,14 +39,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One processed scan.
-
-    Args:
-        name: Of the scan.
-        provenance: Of its detection.
-        page: Its page, relative to the page of all; empty = none.
-        picture: Its small picture, in the same way.
-    """
+    """One processed scan; its page and picture relative to the page of all, empty = none."""
 
     name: str
     provenance: Provenance
@@ -100,10 +93,6 @@ def is_index_page(path: Path) -> bool:
 
 def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
     """Write the page of everything that lies below `folder`, and return its path.
-
-    Args:
-        folder: Where the detections are.
-        failures: Scan → why there is none.
 
     Raises:
         CannotWriteError: The folder cannot be written, or another page has that name.

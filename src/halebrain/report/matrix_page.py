@@ -42,20 +42,7 @@ def write_matrix_page(
     provenance: dict[str, Any],
     published: Published | None = None,
 ) -> None:
-    """Write the page, and its figures as PNG in `figures/` beside it.
-
-    Args:
-        table: The rows.
-        columns: Diseases.
-        path: The HTML file.
-        title: Heading.
-        reference: Title of the row that the others are tested against.
-        pictures: Example slices.
-        most: Disease → annotated subjects that there are for training.
-        notes: What failed or is missing, a line each.
-        provenance: Shown at the end.
-        published: Figures to print beside ours.
-    """
+    """Write the page, and its figures as PNG in `figures/` beside it."""
     whole = [row for row in table if row.n_annotated is None]
     header, cells = paper_rows(whole, columns, published)
     sections = [Section("Results", text=[_FORM], header=header, rows=cells)]

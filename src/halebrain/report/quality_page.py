@@ -91,11 +91,6 @@ class QualityRow:
 def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], path: Path) -> None:
     """Write one HTML file that needs nothing else; every text is escaped.
 
-    Args:
-        rows: The scans, in the order in which they are shown.
-        failures: Scan → why it could not be prepared.
-        path: The file.
-
     Raises:
         CannotWriteError: The folder cannot be written.
     """

@@ -40,19 +40,7 @@ _QUALITY_NAMES = {
 
 @dataclass(frozen=True)
 class ScanPage:
-    """What the page of one scan is made of.
-
-    Args:
-        title: Name of the scan.
-        grid: The box that is shown.
-        volumes: By name, from `shown_volumes`.
-        findings: The lesion table.
-        provenance: Provenance.
-        threshold: Its threshold.
-        template_to_native: World-to-world, mm; `None` = unknown, and no template coordinates are shown.
-        mosaic: PNG of slices side by side; empty = none.
-        region_names: What the codes of the volume "regions" mean; empty where there is none.
-    """
+    """What the page of one scan is made of; `template_to_native` is world-to-world, mm, `None` = unknown."""
 
     title: str
     grid: DisplayGrid

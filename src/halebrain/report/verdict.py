@@ -33,12 +33,7 @@ class Verdict:
 
 
 def verdict_of(provenance: Provenance, findings: Sequence[Lesion]) -> Verdict:
-    """Return the head of the page of a scan.
-
-    Args:
-        provenance: Of the detection.
-        findings: Its table.
-    """
+    """Return the head of the page of a scan."""
     reasons, flags = out_of_distribution(provenance.qc), provenance.qc.flags
     warnings = (*(reason for reason in reasons if reason not in flags), *flags)
     if reasons:

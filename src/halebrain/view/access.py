@@ -14,12 +14,7 @@ UNFORESEEN = "the request failed with an unexpected error; see the terminal of h
 
 
 class RefusalError(Exception):
-    """A request that is not answered as it was asked.
-
-    Args:
-        status: The code of the answer.
-        message: One line that says which rule does not hold.
-    """
+    """A request that is not answered as it was asked."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         self.status, self.message = status, message
@@ -79,9 +74,6 @@ class Access:
     def check_host(self, hosts: Sequence[str]) -> None:
         """Refuse a request that was sent to another name: a page elsewhere whose name leads here.
 
-        Args:
-            hosts: Every Host header.
-
         Raises:
             RefusalError: There is not one, or it is another.
         """
@@ -90,10 +82,6 @@ class Access:
 
     def check_origin(self, origins: Sequence[str], site: str | None) -> None:
         """Refuse a change that a page of another origin asks for.
-
-        Args:
-            origins: Every Origin header.
-            site: `Sec-Fetch-Site`, which browsers send.
 
         Raises:
             RefusalError: There is not one origin, or it is another.
@@ -119,10 +107,6 @@ class Access:
 
     def check_session(self, cookies: Sequence[str], authorization: str | None) -> None:
         """Refuse requests with neither the cookie nor the token in a header.
-
-        Args:
-            cookies: Every Cookie header.
-            authorization: The header `Authorization: Bearer TOKEN`, for scripts.
 
         Raises:
             RefusalError: The secret is absent or wrong.

@@ -30,12 +30,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def find_file(root: Path, target: str) -> Path | None:
-    """Return the file that the path of an address means, or `None` where there is none to be served.
-
-    Args:
-        root: The folder that is served.
-        target: Path of the address, as it was sent: "/sub-01/sub-01_desc-anomaly_report.html".
-    """
+    """Return the file that the path of an address means, or `None` where there is none to be served."""
     if not target.startswith("/"):
         return None
     try:

@@ -43,13 +43,7 @@ class Decide(_Message):
 
 
 class Save(_Message):
-    """A new mask.
-
-    Args:
-        mask_sha256: Of the mask that the page shows, which is to be replaced.
-        threshold: Above 0; `None` = not changed.
-        min_lesion_mm3: Smallest lesion kept.
-    """
+    """A new mask: threshold (`None` = not changed) and smallest lesion kept."""
 
     do: Literal["save"] = Field(repr=False)
     threshold: Annotated[float, Field(gt=0)] | None

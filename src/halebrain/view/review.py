@@ -17,13 +17,7 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class KnownMask:
-    """Identity of a mask among others of the same scan.
-
-    Args:
-        sha256: Of its file.
-        threshold: Threshold of the mask.
-        min_lesion_mm3: Smallest lesion that it keeps.
-    """
+    """Identity of a mask among others of the same scan."""
 
     sha256: str
     threshold: float
@@ -73,14 +67,7 @@ class Decision:
 
     @classmethod
     def on(cls, finding: Lesion, mask: KnownMask, decision: str, note: str) -> Self:
-        """Return what is decided now.
-
-        Args:
-            finding: What it is about.
-            mask: Which it belongs to.
-            decision: One of `DECISIONS`.
-            note: One line.
-        """
+        """Return what is decided now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cls(
             *(finding.lesion, *finding.peak, finding.x_mni_mm, finding.y_mni_mm, finding.z_mni_mm, finding.volume_ml),

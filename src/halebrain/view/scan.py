@@ -30,13 +30,7 @@ from halebrain.view.review import (
 
 @dataclass(frozen=True)
 class ViewedScan:
-    """A detection under review.
-
-    Args:
-        names: Of its files.
-        mask: The one that lies there now.
-        findings: Its table.
-    """
+    """A detection under review: its files, the mask that lies there now, and its table."""
 
     names: OutputNames
     mask: KnownMask

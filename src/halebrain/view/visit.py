@@ -35,13 +35,7 @@ lesion in mm³."""
 
 
 class Visit:
-    """One folder under review.
-
-    Args:
-        root: The folder.
-        start: The page that a visit begins with, relative to the folder.
-        remake: Function that applies a new threshold.
-    """
+    """One folder under review; a visit begins with the page `start`, relative to it."""
 
     def __init__(self, root: Path, start: Path, remake: Remake) -> None:
         self.root, self.remake = root.resolve(), remake
@@ -109,12 +103,7 @@ def _counts(folder: Path) -> dict[str, str]:
 
 
 def scan_page(html: str, review: Mapping[str, Any]) -> str:
-    """Return the page of a scan with the controls of a review.
-
-    Args:
-        html: As it lies on disk.
-        review: What was decided, and what else the controls must know; JSON-able.
-    """
+    """Return the page of a scan with the controls of a review."""
     # The page forbids itself every connection; served, it is the header that says what it may.
     html = _POLICY_OF_FILE.sub("", html, count=1)
     if VIEW_HINT not in html:
@@ -123,12 +112,7 @@ def scan_page(html: str, review: Mapping[str, Any]) -> str:
 
 
 def index_page(html: str, counts: Mapping[str, str]) -> str:
-    """Return the page of many scans with how far each was reviewed.
-
-    Args:
-        html: As it lies on disk.
-        counts: Address of a scan's page as that page has it → its review status.
-    """
+    """Return the page of many scans with how far each was reviewed."""
     return _with(html, "index.html.j2", script_json(dict(counts)))
 
 
