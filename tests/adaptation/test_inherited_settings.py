@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.inherited_settings import inherit_settings
+from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.core.config import load_config
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec

@@ -1,6 +1,6 @@
 """What an adapted model says of itself."""
 
-from halebrain.adaptation.record import adapted_about
+from halebrain.adaptation.run import adapted_about
 from halebrain.models.bundle_files import About
 
 ABOUT = About(

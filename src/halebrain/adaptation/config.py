@@ -1,11 +1,18 @@
-"""Settings of an adaptation."""
+"""Settings of an adaptation; what they leave open is inherited from the training of the model."""
 
 from typing import Any
 
 from pydantic import Field
 
-from halebrain.core.config import Config
+from halebrain.core.config import Config, parse_config
+from halebrain.data.anomalies import AnomalySpec
+from halebrain.models.bundle import Bundle
 from halebrain.training.adaptation import TuningConfig
+from halebrain.training.losses import LossConfig
+
+STAGES = ("stage2", "joint")
+"""Keys under which a model stores the settings of its segmenter's training."""
+_FOLDER = "masks"
 
 
 class RehearsalConfig(Config):
@@ -49,11 +56,6 @@ class AdaptConfig(Config):
     seed: int = 0
 
     @property
-    def original_weight_unseen(self) -> float:
-        """Share of the model's own weights where no subject could be left out."""
-        return max(self.original_weight_one_subject, self.tuning.original_weight)
-
-    @property
     def rehearses(self) -> bool:
         """Whether virtual patients are asked for."""
         return self.rehearsal.patients > 0 and self.tuning.rehearsed_fraction > 0
@@ -62,3 +64,27 @@ class AdaptConfig(Config):
         """Check that the steps for one subject are among those that a run may have."""
         if self.steps_one_subject % self.tuning.loop.validate_every:
             raise ValueError("tuning.loop.validate_every must divide steps_one_subject")
+
+
+def inherit_settings(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
+    """Return the settings, with anomalies and loss inherited from the training of the model where they are unset.
+
+    Other anomalies would teach the model that what it marks is healthy: with bright ones only, it would forget
+    the dark lesions of T1. If the model does not state its settings, the defaults stay.
+    """
+    stages = [bundle.training[stage] for stage in STAGES if stage in bundle.training]
+    learned: dict[str, Any] = _without_folders(stages[0].get("config", {})) if stages else {}
+    kinds: dict[str, type[Config]] = {"anomaly": AnomalySpec, "loss": LossConfig}
+    inherited = {
+        key: parse_config(kind, learned[key], where=bundle.path or "model")
+        for key, kind in kinds.items()
+        if key in learned and key not in config.tuning.model_fields_set
+    }
+    return config.model_copy(update={"tuning": config.tuning.model_copy(update=inherited)})
+
+
+def _without_folders(settings: Any) -> Any:
+    """Return settings without the user's own lesion masks, which are not where the model is."""
+    if isinstance(settings, dict):
+        return {key: _without_folders(value) for key, value in settings.items() if key != _FOLDER}
+    return [_without_folders(one) for one in settings] if isinstance(settings, list) else settings

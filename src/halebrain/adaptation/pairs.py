@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from halebrain.adaptation.config import AdaptConfig
-from halebrain.adaptation.inherited_settings import STAGES
+from halebrain.adaptation.config import STAGES, AdaptConfig
 from halebrain.core.modality import standard_modality
 from halebrain.core.random import derive_seed
 from halebrain.data.anomalies import build_anomaly

@@ -1,7 +1,7 @@
 """The complete adaptation: pairs, left-out runs, number of steps, the adapted model, evaluation before and after."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,30 +9,33 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from halebrain.adaptation.config import AdaptConfig
+from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.adaptation.folds import Snapshots, StepChoice, assign_folds, choose_steps
-from halebrain.adaptation.inherited_settings import inherit_settings
-from halebrain.adaptation.judge import Judge
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
-from halebrain.adaptation.record import adaptation_identity, adapted_about, summarise_adaptation
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
-from halebrain.adaptation.scores import LeftOut, auprc_of, calibrate_left_out, open_annotated, score_versions
+from halebrain.adaptation.scores import Comparison, LeftOut, calibrate_left_out, open_annotated, score_versions
+from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
+from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.inference.resegment import Resegmenter
 from halebrain.inference.scans import AnnotatedScan
-from halebrain.io.manifest import Manifest
+from halebrain.io.checksum import json_sha256, scan_sha256
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
+from halebrain.models.bundle_files import About
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.training.adaptation import fine_tune
 from halebrain.training.fabric import launch
 from halebrain.training.pairs import PairStore
 
 STAGE = "adaptation"
+Fold = tuple[str, ...]
+Scored = tuple[AnnotatedScan, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,6 @@ class Adaptation:
     left_out: Evaluation | None
     held_out: Evaluation | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run without some subjects."""
-
-    without: tuple[str, ...]
-    snapshots: Snapshots
 
 
 class Adapter:
@@ -87,10 +82,10 @@ class Adapter:
             )
         config = inherit_settings(config, bundle)
         self.bundle, self.given, self.config, self.folder = bundle, scans, config, folder
+        self.segmenter: AnySegmenter = bundle.segmenter
         self.identity = adaptation_identity(bundle, scans, config)
         self.work = folder / self.identity[:16]
         self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
-        self.diseases = rehearsed_diseases(bundle)
         self.fabric: Fabric = launch(config.tuning.loop, device)
         self.notes = list(scans.notes)
 
@@ -101,41 +96,47 @@ class Adapter:
             HalebrainError: A scan cannot be used; the message names it.
         """
         scans, annotated, healthy = self._open()
+        stores = {"annotated": annotated, "synthetic": healthy or annotated, "rehearsed": self._rehearse(scans)}
         pairs = {
-            "annotated": open_pairs("annotated", annotated, self.bundle, self.config, self.work / "pairs"),
-            "synthetic": open_pairs("synthetic", healthy or annotated, self.bundle, self.config, self.work / "pairs"),
+            kind: open_pairs(kind, store, self.bundle, self.config, self.work / "pairs")
+            for kind, store in stores.items()
+            if store is not None
         }
-        rehearsed = self._rehearse(scans.annotated)
-        if rehearsed is not None:
-            pairs["rehearsed"] = open_pairs("rehearsed", rehearsed, self.bundle, self.config, self.work / "pairs")
         subjects = list(dict.fromkeys(record.subject for record in annotated.records))
         folds = assign_folds(subjects, scans.healthy.subjects(), self.config.max_folds)
-        runs = [_Run(fold, self._train_without(pairs, fold, number)) for number, fold in enumerate(folds)]
-        judged, scores = self._score_annotated(scans, runs)
-        choice = self._choose(judged, scores)
-        left_out = [
-            LeftOut(scan, values[0], values[choice.tried.index(choice.steps)])
-            for scan, values in zip(judged, scores, strict=True)
-        ] + self._score_healthy(scans, runs, choice.steps)
+        runs = {fold: self._train_without(pairs, fold, number) for number, fold in enumerate(folds)}
+        ill = self._score(scans.annotated, runs, self._steps, "Scoring left-out scans")
+        choice = self._choose(ill)
+        only = (choice.steps,) if choice.steps else ()
+        well = self._score(scans.healthy, runs, only, "Scoring left-out healthy scans")
+        left_out = [LeftOut(scan, scores[0], scores[choice.tried.index(choice.steps)]) for scan, scores in ill]
+        left_out += [LeftOut(scan, scores[0], scores[-1]) for scan, scores in well]
         segmenter, seconds = self._final(pairs, choice)
         calibration = self._calibration(left_out, scans.annotated)
-        summary = summarise_adaptation(
-            self.bundle, self._as_given(scans), self.config, choice, identity=self.identity
-        ) | {
+        summary = self._summary(scans, choice) | {
             "notes": list(self.notes),
-            "rehearsed": [] if rehearsed is None else list(self.diseases),
+            "rehearsed": list(rehearsed_diseases(self.bundle)) if "rehearsed" in pairs else [],
             "seconds": round(seconds, 1),
             "device": str(self.fabric.device),
         }
         number = sum(name.startswith(STAGE) for name in self.bundle.training)
         stage = STAGE if number == 0 else f"{STAGE} {number + 1}"
-        training = {**self.bundle.training, stage: summary}
-        about = adapted_about(self.bundle.about, summary)
-        bundle = replace(self.bundle, segmenter=segmenter, training=training, calibration=calibration, about=about)
-        bundle = replace(bundle, sha256="")
-        judge = Judge(self.predictor, (self.bundle.calibration, calibration), self.identity)
-        held_out = judge.held_out(scans.held_out, segmenter, self.work / "scores")
-        return Adaptation(bundle, choice, judge.left_out(left_out), held_out, tuple(self.notes))
+        bundle = replace(
+            self.bundle,
+            segmenter=segmenter,
+            training={**self.bundle.training, stage: summary},
+            calibration=calibration,
+            about=adapted_about(self.bundle.about, summary),
+            sha256="",
+        )
+        compare = Comparison(self.predictor, self.bundle.calibration, calibration, identity=self.identity)
+        held_out = compare.held_out(scans.held_out, segmenter, self.work / "scores")
+        return Adaptation(bundle, choice, compare.left_out(left_out), held_out, tuple(self.notes))
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        loop = self.config.tuning.loop
+        return tuple(range(loop.validate_every, loop.steps + 1, loop.validate_every))
 
     def _open(self) -> tuple[AdaptScans, SliceStore, SliceStore | None]:
         """Return the prepared scans without those that show no lesion, and the slices to learn from."""
@@ -143,62 +144,45 @@ class Adapter:
         # Including held-out scans, so that unreadable files are reported before any training.
         parts = (given.annotated, given.healthy, given.held_out)
         annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", Failures(self.folder))
-        cache = self.folder / "slices"
+        cache, slices = self.folder / "slices", None
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:
             named = ", ".join(empty)
             self.notes.append(f"{named}: no lesion on the working grid, left out; if the scan is healthy, declare it")
             annotated = annotated.select(lambda record: record.scan_id not in empty)
-        slices = None
         if len(healthy):
             slices = build_store(healthy, preprocessing, cache, description="healthy scans")
         else:
             self.notes.append(
                 "no healthy scans: synthetic anomalies are added to lesion-free slices of the annotated scans"
             )
-        scans = AdaptScans(annotated, healthy, held_out, given.notes)
-        return scans, store, slices
+        return AdaptScans(annotated, healthy, held_out, given.notes), store, slices
 
-    def _rehearse(self, annotated: Manifest) -> SliceStore | None:
+    def _rehearse(self, scans: AdaptScans) -> SliceStore | None:
         """Return slices of virtual people who are shown again; `None` where there are none."""
-        virtual = virtual_patients(self.bundle, annotated, self.config, self.work / "virtual")
-        if virtual is None:
-            if self.config.rehearses and self.diseases:
-                contrasts = ", ".join(sorted({record.modality for record in annotated}))
-                self.notes.append(f"no virtual scans of {contrasts}: adaptation runs without rehearsal")
-            return None
-        return build_store(
-            virtual, self.predictor.preprocessor.config, self.folder / "slices", description="virtual scans"
-        )
+        virtual = virtual_patients(self.bundle, scans.annotated, self.config, self.work / "virtual")
+        if virtual is not None:
+            preprocessing, cache = self.predictor.preprocessor.config, self.folder / "slices"
+            return build_store(virtual, preprocessing, cache, description="virtual scans")
+        if self.config.rehearses and rehearsed_diseases(self.bundle):
+            contrasts = ", ".join(sorted({record.modality for record in scans.annotated}))
+            self.notes.append(f"no virtual scans of {contrasts}: adaptation runs without rehearsal")
+        return None
 
-    def _score_annotated(self, scans: AdaptScans, runs: Sequence[_Run]) -> tuple[list[AnnotatedScan], list[FloatArray]]:
-        """Return the annotated scans and their scores, by the run without them after every number of steps."""
-        judged, scores = [], []
-        rows = [(record, run) for run in runs for record in scans.annotated if record.subject in run.without]
-        for record, run in track(rows, description="Scoring left-out scans", total=len(rows)):
-            scan = open_annotated(self.predictor, record)
-            weights = (run.snapshots.load(step) for step in run.snapshots.steps)
-            path = self.work / "scores" / f"{record.scan_id}.npy"
-            scores.append(score_versions(self.predictor, scan, weights, path))
-            judged.append(scan)
-        return judged, scores
-
-    def _score_healthy(self, scans: AdaptScans, runs: Sequence[_Run], steps: int) -> list[LeftOut]:
-        """Return the healthy scans as the runs without them score them after `steps` steps."""
+    def _score(
+        self, manifest: Manifest, runs: Mapping[Fold, Snapshots], steps: Sequence[int], description: str
+    ) -> list[Scored]:
+        """Return the scans with their scores: of the model itself, and of the run without them after some steps."""
+        rows = [(record, run) for fold, run in runs.items() for record in manifest if record.subject in fold]
         found = []
-        rows = [(record, run) for run in runs for record in scans.healthy if record.subject in run.without]
-        for record, run in track(rows, description="Scoring left-out healthy scans", total=len(rows)):
-            scan = open_annotated(self.predictor, record)
-            weights = [run.snapshots.load(steps)] if steps else []
-            scores = score_versions(self.predictor, scan, weights, self.work / "scores" / f"{record.scan_id}.npy")
-            found.append(LeftOut(scan, scores[0], scores[-1]))
+        for record, run in track(rows, description=description, total=len(rows)):
+            scan, path = open_annotated(self.predictor, record), self.work / "scores" / f"{record.scan_id}.npy"
+            found.append((scan, score_versions(self.predictor, scan, (run.load(step) for step in steps), path)))
         return found
 
-    def _train_without(self, pairs: dict[str, PairStore], fold: tuple[str, ...], number: int) -> Snapshots:
-        loop = self.config.tuning.loop
+    def _train_without(self, pairs: dict[str, PairStore], fold: Fold, number: int) -> Snapshots:
         folder = self.work / f"fold-{number + 1:02d}"
-        steps = tuple(range(loop.validate_every, loop.steps + 1, loop.validate_every))
-        snapshots = Snapshots(folder, steps)
+        snapshots = Snapshots(folder, self._steps)
         if snapshots.complete:
             return snapshots
         others = {
@@ -208,7 +192,7 @@ class Adapter:
         if not others["synthetic"].pairs:  # with one healthy subject, its slices are used although it is left out
             others["synthetic"] = pairs["synthetic"]
         fine_tune(
-            copy.deepcopy(self._segmenter()),
+            copy.deepcopy(self.segmenter),
             {**others, "val": pairs["annotated"].of(fold)},
             self.config.tuning,
             folder,
@@ -220,45 +204,34 @@ class Adapter:
         )
         return snapshots
 
-    def _as_given(self, scans: AdaptScans) -> AdaptScans:
-        """Return the user's own files of the scans that were learned from."""
-        kept = {record.scan_id for record in (*scans.annotated, *scans.healthy)}
-        parts = (part.select(lambda r: r.scan_id in kept) for part in (self.given.annotated, self.given.healthy))
-        annotated, healthy = parts
-        return replace(scans, annotated=annotated, healthy=healthy)
-
-    def _segmenter(self) -> AnySegmenter:
-        assert self.bundle.segmenter is not None  # only detectors are adapted
-        return self.bundle.segmenter
-
-    def _choose(self, judged: Sequence[AnnotatedScan], scores: Sequence[FloatArray]) -> StepChoice:
-        loop = self.config.tuning.loop
-        if not judged:
+    def _choose(self, scored: Sequence[Scored]) -> StepChoice:
+        steps = self.config.steps_one_subject
+        if not scored:
             self.notes.append(
-                f"one annotated subject: none could be left out, so {self.config.steps_one_subject} steps were taken "
+                f"one annotated subject: none could be left out, so {steps} steps were taken "
                 "without validation, and the thresholds are not changed"
             )
-            return StepChoice(self.config.steps_one_subject)
+            return StepChoice(steps)
         auprc: dict[str, list[list[float]]] = {}
-        for scan, values in zip(judged, scores, strict=True):
-            auprc.setdefault(scan.record.subject, []).append(auprc_of(scan, values))
-        tried = range(0, loop.steps + 1, loop.validate_every)
-        choice = choose_steps(tried, auprc, self.config.tolerance)
+        for scan, scores in scored:
+            precision = [Curve.of(values, scan.labels).average_precision for values in scores]
+            auprc.setdefault(scan.record.subject, []).append(precision)
+        choice = choose_steps((0, *self._steps), auprc, self.config.tolerance)
         if choice.steps == 0:
             self.notes.append("no number of steps improved left-out scans: the segmenter is not changed")
-        elif choice.steps == loop.steps:
+        elif choice.steps == self._steps[-1]:
             self.notes.append("the longest run was best: more steps (tuning.loop.steps) may improve further")
         return choice
 
     def _final(self, pairs: dict[str, PairStore], choice: StepChoice) -> tuple[AnySegmenter, float]:
         """Return the segmenter that learned from all scans, and the seconds that it took."""
-        segmenter = copy.deepcopy(self._segmenter())
+        segmenter, tuning = copy.deepcopy(self.segmenter), self.config.tuning
         if choice.steps == 0:
             return segmenter, 0.0
-        tuning = self.config.tuning
+        weight = tuning.original_weight
+        if not choice.tried:  # no subject was left out, and the improvement is not known
+            weight = max(weight, self.config.original_weight_one_subject)
         loop = tuning.loop.model_copy(update={"steps": choice.steps})
-        # Without left-out subjects there are no other runs.
-        weight = tuning.original_weight if choice.tried else self.config.original_weight_unseen
         seconds = fine_tune(
             segmenter,
             {**pairs, "val": pairs["annotated"]},
@@ -280,3 +253,53 @@ class Adapter:
                 f"thresholds {', '.join(gone)} belonged to the old scores and were removed: run halebrain calibrate"
             )
         return found.model_dump(mode="json")
+
+    def _summary(self, scans: AdaptScans, choice: StepChoice) -> dict[str, Any]:
+        """Return what the adapted model's card says: from which model, on which files of the user, how far."""
+        kept = {record.scan_id for record in (*scans.annotated, *scans.healthy)}
+        annotated = self.given.annotated.select(lambda record: record.scan_id in kept)
+        learned = replace(annotated, records=(*annotated, *self.given.healthy))
+        return {
+            "adapted_from": self.bundle.sha256,
+            "identity": self.identity,
+            "config": portable_dump(self.config),
+            "manifest_sha256": learned.fingerprint(),
+            "train_subjects": learned.subjects(),
+            "val_subjects": [],
+            "modalities": sorted({record.modality for record in learned}),
+            "pathologies": sorted({record.pathology or "unknown" for record in annotated}),
+            "scans": {record.scan_id: _hashes_of(record) for record in learned},
+            "steps": choice.steps,
+            "steps_tried": list(choice.tried),
+            "auprc_left_out": [round(value, 6) for value in choice.auprc],
+        }
+
+
+def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:
+    """Return a hash of all that the adapted model and its table depend on."""
+    rows = [
+        [purpose, r.scan_id, r.pathology, *_hashes_of(r).values()]
+        for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
+        for r in sorted(part, key=lambda r: r.scan_id)
+    ]
+    settings, calibration = with_former_keys([config.model_dump(mode="json"), bundle.calibration])
+    return json_sha256([settings, bundle.sha256, calibration, rows])
+
+
+def _hashes_of(record: ScanRecord) -> dict[str, str | None]:
+    """Return the sha256 of each file of a scan; `None` where there is none."""
+    files = {"image_sha256": record.image, "brain_mask_sha256": record.brain_mask, "lesion_sha256": record.lesion}
+    return {name: None if path is None else scan_sha256(path) for name, path in files.items()}
+
+
+def adapted_about(about: About | None, summary: Mapping[str, Any]) -> About | None:
+    """Return whose the adapted weights are: figures of the model that they came from are not theirs.
+
+    Args:
+        about: What that model says.
+        summary: Of the adaptation; limits of its modalities are no longer known. Without a step, all stays.
+    """
+    if about is None or not summary["steps"]:
+        return about
+    limits = {name: text for name, text in about.limits.items() if name not in summary["modalities"]}
+    return about.model_copy(update={"figures": (), "limits": limits})

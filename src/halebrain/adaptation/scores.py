@@ -1,4 +1,7 @@
-"""Scores of a model and its adapted versions, and thresholds chosen on left-out scans, never on the same subject."""
+"""Scores of a model and its adapted versions, before and after: on scans left out in turn, and on scans held out.
+
+A threshold is never chosen on the subject that is scored with it.
+"""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -9,16 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from halebrain.adaptation.table import AFTER, BEFORE
+from halebrain.core.about import versions
+from halebrain.core.config import parse_config
 from halebrain.core.files import atomic_path
+from halebrain.core.mask import Cut
 from halebrain.core.modality import standard_modality
+from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
-from halebrain.evaluation.curve import Curve
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.statistics import INTERVAL
 from halebrain.inference.resegment import Resegmenter
 from halebrain.inference.scans import AnnotatedScan
-from halebrain.io.manifest import ScanRecord
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_mask
+from halebrain.models.ensemble import AnySegmenter
 from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
+from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.training.loop import Weights
 
 _RATES = (0.01, 0.05, 0.1)
@@ -33,15 +45,13 @@ def open_annotated(predictor: Resegmenter, record: ScanRecord) -> AnnotatedScan:
     return AnnotatedScan(record, scan, lesion)
 
 
-def score_versions(
-    predictor: Resegmenter, judged: AnnotatedScan, versions: Iterable[Weights], path: Path
-) -> FloatArray:
+def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Iterable[Weights], path: Path) -> FloatArray:
     """Return the scores of the voxels that count, `(1 + versions, m)`: the model itself first, then each version.
 
     Args:
         predictor: The model.
         judged: The scan.
-        versions: Weights of the segmenter.
+        adapted: Weights of the segmenter in each version.
         path: Where the scores are kept; what is there is taken.
     """
     if path.exists():
@@ -52,7 +62,7 @@ def score_versions(
     segmenter.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     known = predictor.know(judged.scan, modality=standard_modality(judged.record.modality))
     found = [known.score[judged.region]]
-    for weights in versions:
+    for weights in adapted:
         segmenter.load_state_dict(weights)
         found.append(predictor.score(known, segmenter.eval())[judged.region])
     scores = np.stack(found).astype(np.float32)
@@ -61,14 +71,9 @@ def score_versions(
     return scores
 
 
-def auprc_of(judged: AnnotatedScan, scores: FloatArray) -> list[float]:
-    """Return the AUPRC of each row of `scores` `(versions, m)`."""
-    return [Curve.of(values, judged.labels).average_precision for values in scores]
-
-
 @dataclass(frozen=True)
 class LeftOut:
-    """A scan that was left out, and what it was given.
+    """A scan that was left out, and its scores.
 
     Args:
         judged: The scan.
@@ -109,26 +114,123 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
         left_out: Every scan that was left out once.
         manifest_sha256: Fingerprint of the scans that were learned from.
     """
-    value, dice = dice_threshold(left_out)
-    ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
-    thresholds = {
-        "dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **_about(ill, manifest_sha256))
-    }
-    for rate in _RATES if healthy else ():
-        value, share = fit_false_positive_rate([s.after for s in healthy], rate)
-        method = f"{rate:.0%} of healthy voxels"
-        thresholds[f"fpr:{rate:g}"] = Threshold(
-            value=value, method=method, achieved=share, **_about(healthy, manifest_sha256)
+
+    def stored(scans: Sequence[LeftOut], method: str, fitted: tuple[float, float]) -> Threshold:
+        return Threshold(
+            value=fitted[0],
+            method=method,
+            split="leave-one-out",
+            manifest_sha256=manifest_sha256,
+            n_scans=len(scans),
+            achieved=fitted[1],
+            modalities=tuple(sorted({standard_modality(scan.judged.record.modality) for scan in scans})),
         )
+
+    ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
+    thresholds = {"dice": stored(ill, "best pooled Dice", dice_threshold(left_out))}
+    for rate in _RATES if healthy else ():
+        fitted = fit_false_positive_rate([scan.after for scan in healthy], rate)
+        thresholds[f"fpr:{rate:g}"] = stored(healthy, f"{rate:.0%} of healthy voxels", fitted)
     subjects = tuple(sorted({scan.subject for scan in left_out}))
     return Calibration(default="dice", thresholds=thresholds, subjects=subjects)
 
 
-def _about(scans: Sequence[LeftOut], manifest_sha256: str) -> dict[str, Any]:
-    modalities = {standard_modality(scan.judged.record.modality) for scan in scans}
-    return {
-        "split": "leave-one-out",
-        "manifest_sha256": manifest_sha256,
-        "n_scans": len(scans),
-        "modalities": tuple(sorted(modalities)),
-    }
+class Comparison:
+    """Evaluates scans before and after adaptation, each at the threshold that its model has.
+
+    Args:
+        predictor: The model that was adapted.
+        before: Its thresholds; `{}` = none, and masks are not evaluated.
+        after: Those of the adapted one.
+        identity: Of the adaptation, for provenance.
+    """
+
+    def __init__(self, predictor: Resegmenter, before: dict[str, Any], after: dict[str, Any], *, identity: str) -> None:
+        self._predictor, self._identity = predictor, identity
+        self._points = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
+
+    def left_out(self, scans: list[LeftOut]) -> Evaluation | None:
+        """Return before and after on scans that were left out in turn; `None` where there are none."""
+        if not scans:
+            return None
+        evaluator = Evaluator(seed=self._predictor.seed)
+        several = len({scan.subject for scan in scans if not scan.is_healthy}) > 1
+        for scan in scans:
+            alone = several and not scan.is_healthy
+            own = dice_threshold(scans, without=scan.subject)[0] if alone else self._threshold(AFTER, scan.judged)
+            self._add(evaluator, scan.judged, scan.before, scan.after, own)
+        return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
+
+    def held_out(self, rows: Manifest, segmenter: AnySegmenter, folder: Path) -> Evaluation | None:
+        """Return before and after on prepared scans that took no part; `None` where there are none.
+
+        Args:
+            rows: The scans.
+            segmenter: The adapted one.
+            folder: Where scores are kept.
+        """
+        if len(rows) == 0:
+            return None
+        evaluator = Evaluator(seed=self._predictor.seed)
+        for record in track(rows.records, description="Scoring held-out scans", total=len(rows)):
+            scan, path = open_annotated(self._predictor, record), folder / f"{record.scan_id}_held_out.npy"
+            before, after = score_versions(self._predictor, scan, [segmenter.state_dict()], path)
+            self._add(evaluator, scan, before, after, self._threshold(AFTER, scan))
+        return evaluator.finish(self._provenance("took no part"))
+
+    def _add(
+        self,
+        evaluator: Evaluator,
+        scan: AnnotatedScan,
+        before: FloatArray,
+        after: FloatArray,
+        threshold_after: float | None,
+    ) -> None:
+        smallest = self._predictor.postprocessing.min_lesion_mm3
+        thresholds = {AFTER: threshold_after, BEFORE: self._threshold(BEFORE, scan)}
+        # The adapted model first: pages show the first method in detail.
+        for method, values in ((AFTER, after), (BEFORE, before)):
+            score, threshold = np.zeros(scan.lesion.shape, dtype=np.float32), thresholds[method]
+            score[scan.region] = values
+            case = Case.of(
+                scan.record,
+                reference=scan.lesion,
+                brain_mask=scan.scan.brain_mask,
+                affine=scan.scan.grid.affine,
+                score=score,
+                cut=None if threshold is None else Cut(threshold, smallest),
+            )
+            evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
+
+    def _threshold(self, version: str, scan: AnnotatedScan) -> float | None:
+        """Return the threshold that a version has for a scan: that of its modality, where there is one."""
+        point = self._points[version]
+        return None if point is None else point.at(standard_modality(scan.record.modality)).value
+
+    def _provenance(self, scans: str) -> dict[str, Any]:
+        return {
+            "scans": scans,
+            "adapted_from": self._predictor.bundle.sha256,
+            "identity": self._identity,
+            "threshold": {version: _stated(point) for version, point in self._points.items()},
+            "seed": self._predictor.seed,
+            "levels": list(self._predictor.levels),
+            "grid": "working grid, resampled labels",
+            "interval": INTERVAL,
+            "versions": versions(),
+        }
+
+
+def _default_threshold(calibration: dict[str, Any]) -> ThresholdSelector | None:
+    """Return the default threshold of a model; `None` where it has none."""
+    known = parse_config(Calibration, calibration, where="model") if calibration else None
+    return ThresholdSelector(known) if known is not None and known.default in known.thresholds else None
+
+
+def _stated(point: ThresholdSelector | None) -> float | dict[str, float] | None:
+    """Return the default threshold; where modalities have their own, each of them, and that over all under "all"."""
+    if point is None or point.calibration is None:
+        return None
+    over_all, known = point.at(None).value, point.calibration
+    own = {name: table[known.default].value for name, table in known.modalities.items() if known.default in table}
+    return {"all": over_all, **own} if own else over_all

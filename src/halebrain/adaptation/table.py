@@ -71,7 +71,15 @@ def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
 def report(table: list[Change], choice: StepChoice, notes: Sequence[str]) -> str:
     """Return what an adaptation found as Markdown: the table, how many steps were chosen and why, and the notes."""
     lines = ["# Before and after adaptation", "", NOTICE, ""]
-    lines += [changes_markdown(table)] if table else ["No scan was left out or held out: the effect is unknown."]
+    if table:
+        lines += ["| scans | group | metric | n | before | adapted | difference |", "|---|---|---|---|---|---|---|"]
+        for change in table:
+            values = (with_interval(i) for i in (change.before, change.after, change.difference))
+            cells = (change.scans, change.group, change.metric, str(change.difference.n_scans), *values)
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    else:
+        lines.append("No scan was left out or held out: the effect is unknown.")
     lines += ["", f"Intervals: {INTERVAL}.", "", f"Steps taken: {choice.steps}.", ""]
     if choice.tried:
         lines += ["| steps | mean AUPRC of subjects left out |", "|---|---|"]
@@ -95,13 +103,3 @@ def changes_json(table: list[Change], choice: StepChoice, notes: Sequence[str]) 
         "notes": list(notes),
     }
     return json.dumps(content, indent=2) + "\n"
-
-
-def changes_markdown(table: list[Change]) -> str:
-    """Return the table as Markdown."""
-    lines = ["| scans | group | metric | n | before | adapted | difference |", "|---|---|---|---|---|---|---|"]
-    for change in table:
-        values = (with_interval(i) for i in (change.before, change.after, change.difference))
-        count = change.difference.n_scans
-        lines.append(f"| {change.scans} | {change.group} | {change.metric} | {count} | {' | '.join(values)} |")
-    return "\n".join(lines) + "\n"
