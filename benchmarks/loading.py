@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halebrain.data.slices import SliceSampler, build_store
+from halebrain.data.samplers import SliceSampler
+from halebrain.data.slices import build_store
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume

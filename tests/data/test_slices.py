@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.slices import DataConfig, SliceSampler, SliceStore, build_store, weigh
+from halebrain.data.samplers import SliceSampler
+from halebrain.data.slices import DataConfig, SliceStore, build_store, weigh
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid

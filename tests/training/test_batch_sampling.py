@@ -8,7 +8,7 @@ from tests.training.test_stages import flat_store
 
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
-from halebrain.data.slices import SliceSampler
+from halebrain.data.samplers import SliceSampler
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.training.batch_sampling import HealthyDraw, HealthySlices, LesionDraw
 from halebrain.training.prefetch import Draw, prefetch

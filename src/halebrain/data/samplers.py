@@ -1,11 +1,11 @@
-"""Slice samplers: every slice once per epoch, or all slices of a batch from one height of the brain.
+"""Slice samplers: any slice, every slice once per epoch, or all slices of a batch from one height of the brain.
 
-As with `SliceSampler`, a batch is a function of (seed, stream, step) alone, and the steps before it need not be taken.
+A batch is a function of (seed, stream, step) alone, and the steps before it need not be taken.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,43 +13,18 @@ import torch
 
 from halebrain.core.errors import DataError
 from halebrain.core.random import make_generator
-from halebrain.data.slices import Sampling, SliceBatch, SliceSampler, SliceStore
-
-
-class Sampler(Protocol):
-    """Whatever gives the batch of a step."""
-
-    def batch(self, step: int) -> SliceBatch:
-        """Return the batch of one step; the same step gives the same batch."""
-        ...
-
-
-def build_sampler(sampling: Sampling, store: SliceStore, batch_size: int, seed: int, stream: str) -> Sampler:
-    """Return the sampler of a kind.
-
-    Args:
-        sampling: "random", "all" or "level", as `DataConfig.sampling` has it.
-        store: Where from; "level" needs one that was opened with levels.
-        batch_size: Slices in a batch.
-        seed: The user's seed.
-        stream: What the batches are for; other streams draw other slices.
-    """
-    if sampling == "all":
-        return EpochSampler(store, batch_size, seed, stream)
-    if sampling == "level":
-        return LevelSampler(store, batch_size, seed, stream)
-    return SliceSampler(store, batch_size, seed, stream)
+from halebrain.data.slices import Sampling, SliceBatch, SliceStore
 
 
 @dataclass(frozen=True)
-class EpochSampler:
-    """Visits every slice once an epoch, in an order of the epoch's own; epochs follow each other without a gap.
+class Sampler(ABC):
+    """Gives the batch of a step.
 
     Args:
         store: Where from.
-        batch_size: Slices in a batch; one that an epoch's end falls into goes on with the next epoch.
+        batch_size: Slices in a batch.
         seed: The user's seed.
-        stream: What the batches are for.
+        stream: What the batches are for ("train", "val"); other streams draw other slices.
     """
 
     store: SliceStore
@@ -57,13 +32,49 @@ class EpochSampler:
     seed: int
     stream: str
 
+    @abstractmethod
+    def batch(self, step: int) -> SliceBatch:
+        """Return the batch of one step; the same step gives the same batch."""
+
+
+def build_sampler(sampling: Sampling, store: SliceStore, batch_size: int, seed: int, stream: str) -> Sampler:
+    """Return the sampler of a kind, as `DataConfig.sampling` has it; see `Sampler`."""
+    kinds: dict[Sampling, type[Sampler]] = {"random": SliceSampler, "all": EpochSampler, "level": LevelSampler}
+    return kinds[sampling](store, batch_size, seed, stream)
+
+
+@dataclass(frozen=True)
+class SliceSampler(Sampler):
+    """Draws a scan uniformly, then one of its slices; `lesion_fraction` of the draws only slices with lesion."""
+
+    lesion_fraction: float = 0.0
+
+    def batch(self, step: int) -> SliceBatch:
+        """Return the batch of one step."""
+        generator = make_generator(self.seed, self.stream, "slices", step)
+        scans = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
+        draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
+        positions = []
+        for scan, (kind, place) in zip(scans, draws, strict=True):
+            candidates = self.store.lesion_slices[scan]
+            if kind >= self.lesion_fraction or len(candidates) == 0:
+                positions.append(int(place * len(self.store.images[scan])))
+            else:
+                positions.append(int(candidates[int(place * len(candidates))]))
+        return self.store.read(scans, positions)
+
+
+@dataclass(frozen=True)
+class EpochSampler(Sampler):
+    """Visits every slice once an epoch, in an order of the epoch's own; epochs follow each other without a gap."""
+
     @cached_property
     def _first(self) -> npt.NDArray[np.int64]:
         """Where each scan's slices begin in the count of all, `(scans + 1,)`; its last is how many there are."""
         return np.cumsum([0, *(len(images) for images in self.store.images)], dtype=np.int64)
 
     def batch(self, step: int) -> SliceBatch:
-        """Return the batch of one step; the same step gives the same batch."""
+        """Return the batch of one step; one that an epoch's end falls into goes on with the next epoch."""
         total = int(self._first[-1])
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         chosen = np.array([_order(total, self.seed, self.stream, n // total)[n % total] for n in places])
@@ -78,25 +89,15 @@ def _order(total: int, seed: int, stream: str, epoch: int) -> npt.NDArray[np.int
 
 
 @dataclass(frozen=True)
-class LevelSampler:
+class LevelSampler(Sampler):
     """Draws batches of one height: a scan uniformly, one of its slices, then scans that have a slice at that height.
 
-    For methods that compare slices of different heads at the same place.
-
-    Args:
-        store: Where from, opened with levels.
-        batch_size: Slices in a batch; a scan comes twice only where too few scans reach the height.
-        seed: The user's seed.
-        stream: What the batches are for.
+    For methods that compare slices of different heads at the same place. A scan comes twice only where too few scans
+    reach the height.
 
     Raises:
-        DataError: The store has no levels.
+        DataError: The store was opened without levels.
     """
-
-    store: SliceStore
-    batch_size: int
-    seed: int
-    stream: str
 
     def __post_init__(self) -> None:
         if len(self.store.levels) != len(self.store):
@@ -104,21 +105,13 @@ class LevelSampler:
                 "slices drawn by level need a store with levels", remedy="open the store with with_levels=True"
             )
 
-    def level(self, step: int) -> int:
-        """Return the height of one step's slices on the working grid, in voxels."""
-        return self._draw(step)[0]
-
     def batch(self, step: int) -> SliceBatch:
-        """Return the batch of one step; the same step gives the same batch."""
-        level, generator = self._draw(step)
+        """Return the batch of one step."""
+        generator = make_generator(self.seed, self.stream, "level", step)
+        levels = self.store.levels[int(torch.randint(len(self.store), (1,), generator=generator))]
+        level = int(levels[int(torch.randint(len(levels), (1,), generator=generator))])
         have = np.array([n for n, levels in enumerate(self.store.levels) if level in levels])
         rounds = -(-self.batch_size // len(have))
         turns = [torch.randperm(len(have), generator=generator) for _ in range(rounds)]
         scans = have[torch.cat(turns)[: self.batch_size].numpy()].tolist()
         return self.store.read(scans, [int(np.searchsorted(self.store.levels[s], level)) for s in scans])
-
-    def _draw(self, step: int) -> tuple[int, torch.Generator]:
-        generator = make_generator(self.seed, self.stream, "level", step)
-        scan = int(torch.randint(len(self.store), (1,), generator=generator))
-        levels = self.store.levels[scan]
-        return int(levels[int(torch.randint(len(levels), (1,), generator=generator))]), generator

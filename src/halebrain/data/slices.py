@@ -22,7 +22,6 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import atomic_path
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
-from halebrain.core.random import make_generator
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -223,39 +222,6 @@ def weigh(store: SliceStore, data: DataConfig) -> SliceStore:
         records=tuple(store.records[n] for n in order),
         levels=tuple(store.levels[n] for n in order) if store.levels else (),
     )
-
-
-@dataclass(frozen=True)
-class SliceSampler:
-    """Draws batches: a scan uniformly, then one of its slices.
-
-    Args:
-        store: Where from.
-        batch_size: Slices in a batch.
-        seed: The user's seed.
-        stream: What the batches are for ("train", "val"); other streams draw other slices.
-        lesion_fraction: Share of draws restricted to slices with lesion, so that the few are not wasted.
-    """
-
-    store: SliceStore
-    batch_size: int
-    seed: int
-    stream: str
-    lesion_fraction: float = 0.0
-
-    def batch(self, step: int) -> SliceBatch:
-        """Return the batch of one step; the same step gives the same batch."""
-        generator = make_generator(self.seed, self.stream, "slices", step)
-        scans = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
-        draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
-        positions = []
-        for scan, (kind, place) in zip(scans, draws, strict=True):
-            candidates = self.store.lesion_slices[scan]
-            if kind >= self.lesion_fraction or len(candidates) == 0:
-                positions.append(int(place * len(self.store.images[scan])))
-            else:
-                positions.append(int(candidates[int(place * len(candidates))]))
-        return self.store.read(scans, positions)
 
 
 def _place_of(array: npt.NDArray[Any]) -> Path | npt.NDArray[Any]:

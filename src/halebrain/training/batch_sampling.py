@@ -11,8 +11,8 @@ import torch
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.augment import AugmentationConfig, augment, flip
-from halebrain.data.samplers import Sampler, build_sampler
-from halebrain.data.slices import DataConfig, Sampling, SliceSampler, SliceStore, build_store, weigh
+from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
+from halebrain.data.slices import DataConfig, Sampling, SliceStore, build_store, weigh
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift
 from halebrain.io.manifest import Manifest

@@ -11,8 +11,8 @@ from halebrain.core.errors import ConfigError
 from halebrain.core.random import branch, draw_seeds, make_generator
 from halebrain.data import through_plane
 from halebrain.data.anomalies import build_anomaly
-from halebrain.data.samplers import Sampler, build_sampler
-from halebrain.data.slices import SliceSampler, SliceStore, build_store, weigh
+from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
+from halebrain.data.slices import SliceStore, build_store, weigh
 from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
