@@ -52,7 +52,7 @@ class Registry(Generic[T]):
         """
         if name not in self._parts:
             raise ConfigError(
-                f"{_article(self.kind)} {self.kind} must be a known one",
+                f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} must be a known one",
                 received=repr(name),
                 remedy=suggestion(name, self.names()),
             )
@@ -64,7 +64,3 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
-
-
-def _article(word: str) -> str:
-    return "an" if word[:1].lower() in "aeiou" else "a"

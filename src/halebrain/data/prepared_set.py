@@ -84,7 +84,9 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
             sidecar = read_sidecar(image)
             if sidecar is None:
                 continue
-            raw = _raw_record(sidecar["record"])
+            said = sidecar["record"]
+            paths = {name: None if said.get(name) is None else Path(said[name]) for name in _PATHS}
+            raw = ScanRecord(**{**said, **paths})
             files = prepared_files(dataset, raw, sidecar["SpatialReference"])
             if files.image != image:
                 raise DataError(
@@ -148,11 +150,6 @@ def write_description(dataset: Path) -> None:
         "GeneratedBy": [{"Name": "HaleBrain", "Version": halebrain.__version__}],
     }
     write_text(dataset / "dataset_description.json", json.dumps(about, indent=2) + "\n")
-
-
-def _raw_record(said: dict[str, Any]) -> ScanRecord:
-    paths = {name: None if said.get(name) is None else Path(said[name]) for name in _PATHS}
-    return ScanRecord(**{**said, **paths})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import mmap
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -182,7 +182,7 @@ def build_store(
             remedy="check the columns split, modality and pathology, and the settings that select by them",
         )
     keys = [_cache_key(record, config) for record in manifest]
-    places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in ("image", "label", "levels"))) for key in keys]
+    places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in _Cached._fields)) for key in keys]
     missing = {
         place.label: (record, config, place)
         for record, place in zip(manifest, places, strict=True)
@@ -235,8 +235,7 @@ def _opened(place: Path) -> npt.NDArray[Any]:
     return opened
 
 
-@dataclass(frozen=True)
-class _Cached:
+class _Cached(NamedTuple):
     """Files of one scan in the cache."""
 
     image: Path

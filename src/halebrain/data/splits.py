@@ -50,7 +50,7 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
             where=manifest.source or "manifest",
             remedy="give it a larger fraction or remove it",
         )
-    return _with_splits(manifest, given)
+    return replace(manifest, records=tuple(replace(r, split=given[r.subject]) for r in manifest.records))
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,6 @@ def _dealt(subjects: Sequence[_Subject], *, seed: int, block: int) -> list[str]:
 
 def _draw(seed: int, *names: str) -> bytes:
     return hashlib.sha256("\t".join((str(seed), *names)).encode()).digest()
-
-
-def _with_splits(manifest: Manifest, splits: Mapping[str, str]) -> Manifest:
-    return replace(manifest, records=tuple(replace(r, split=splits[r.subject]) for r in manifest.records))
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:

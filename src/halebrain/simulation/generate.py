@@ -1,18 +1,17 @@
 """Making a virtual cohort: draws people, renders each in every modality, and writes files, manifest and montage."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from halebrain.core.errors import CannotWriteError
+from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.failures import Failures
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.io.bids_derivative import DESCRIPTION
+from halebrain.io.bids_derivative import DESCRIPTION, read_description
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.simulation.config import CohortConfig, check_cohort
 from halebrain.simulation.files import PARAMETERS, subject_records, write_dataset_files, write_subject
@@ -79,7 +78,7 @@ def _claim(output: Path, config: CohortConfig) -> None:
     """Write the description of the data set, or check that the existing one is of the same cohort."""
     cohort = {"Format": _FORMAT, **config.model_dump(mode="json")}
     path = output / DESCRIPTION
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("Cohort") != cohort:
+    if path.exists() and read_description(output).get("Cohort") != cohort:
         raise CannotWriteError(
             "a cohort must be resumed with its original settings",
             received="other settings",
@@ -127,11 +126,7 @@ def clear_cohort(output: Path) -> None:
 
 def is_cohort(folder: Path) -> bool:
     """Return whether the folder is a virtual cohort made here, and not somebody's own BIDS data set."""
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        return False
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        return "Cohort" in read_description(folder)
+    except DataError:
         return False
-    return isinstance(description, dict) and "Cohort" in description

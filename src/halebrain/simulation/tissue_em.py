@@ -157,15 +157,11 @@ def _without_islands(classes: FloatArray, brain_mask: MaskArray, atlas: FloatArr
     sizes = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
     small = np.flatnonzero(sizes <= _ISLAND_ML)
     island = np.isin(labels, small[small > 0]) & ndimage.binary_fill_holes(white)
-    filled = (island | (deep_white & _mostly_white_around(white, spacing_mm))) & ~near_fluid
+    around = ndimage.uniform_filter(white.astype(np.float32), size=2 * max(1, round(5 / spacing_mm)) + 1)
+    filled = (island | (deep_white & (around > 0.75))) & ~near_fluid
     classes = classes.copy()
     classes[:, filled] = np.array([0, 0, 1], dtype=np.float32)[:, None]
     return classes
-
-
-def _mostly_white_around(white: MaskArray, spacing_mm: float) -> MaskArray:
-    around = ndimage.uniform_filter(white.astype(np.float32), size=2 * max(1, round(5 / spacing_mm)) + 1)
-    return np.asarray(around > 0.75)
 
 
 def _five_tissues(classes: FloatArray, brain_mask: MaskArray, atlas: FloatArray, spacing_mm: float) -> FloatArray:

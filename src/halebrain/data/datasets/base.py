@@ -96,7 +96,11 @@ class Source(ABC):
         tree, draft = FileTree(root, walk=self.walks), Draft()
         self.collect(tree, draft)
         records, problems = draft.records(), tuple(draft.problems)
-        left_out, failed = self._left_out(tree, draft, records), _failed(tree, records)
+        left_out, broken = (
+            self._left_out(tree, draft, records),
+            {tree.root / n: error for n, error in tree.broken.items()},
+        )
+        failed = {printable(r.scan_id): broken[path] for r in records for path in files_of(r) if path in broken}
         records = tuple(record for record in records if printable(record.scan_id) not in failed)
         if not records:
             said = [f"{len(problems)} problems, first {problems[0]}"] if problems else []
@@ -135,13 +139,6 @@ class Source(ABC):
 def files_of(record: ScanRecord) -> list[Path]:
     """Return the files that a scan is made of: the image and its masks."""
     return [path for path in (record.image, record.brain_mask, record.lesion, record.healthy) if path is not None]
-
-
-def _failed(tree: FileTree, records: tuple[ScanRecord, ...]) -> dict[str, HalebrainError]:
-    broken = {tree.root / name: error for name, error in tree.broken.items()}
-    return {
-        printable(record.scan_id): broken[path] for record in records for path in files_of(record) if path in broken
-    }
 
 
 SOURCES: Registry[type[Source]] = Registry("data set")

@@ -88,6 +88,7 @@ class BidsSource(Source):
             own = [mask for mask in masks[subject] if _fits(mask.entities, scan.entities, scan.suffix)]
             row = people.get(subject, {})
             session = scan.entities.get("ses")
+            rest = "_".join(f"{k}-{_label(value)}" for k, value in scan.entities.items() if k not in ("sub", "ses"))
             draft.add(
                 ScanRecord(
                     subject=_label(subject),
@@ -101,7 +102,7 @@ class BidsSource(Source):
                     site=column(row, "site", "institution", "scanner", "center") or None,
                     age=parse_age(column(row, "age")),
                     sex=parse_sex(column(row, "sex", "gender")),
-                    entities=_rest(scan.entities),
+                    entities=rest or None,
                 )
             )
         for subject in sorted(set(people) - set(seen.values())):
@@ -153,11 +154,6 @@ def _choose(masks: list[_Mask], name: str, kind: str, draft: Draft) -> Path | No
 def _label(text: str) -> str:
     """Return a label with no sign that the standard does not allow."""
     return "".join(letter for letter in text if letter == "+" or (letter.isascii() and letter.isalnum()))
-
-
-def _rest(entities: Entities) -> str | None:
-    rest = [f"{key}-{_label(value)}" for key, value in entities.items() if key not in ("sub", "ses")]
-    return "_".join(rest) or None
 
 
 def _read_people(tree: FileTree, draft: Draft) -> dict[str, Row]:

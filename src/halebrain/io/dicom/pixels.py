@@ -1,6 +1,7 @@
 """The pixels of a series as one array, in the units that the header gives them."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
         except Exception:  # what a damaged file raises is not listed, and may quote it
             raise _damaged(where) from None
         try:
-            if not compressed and _promised_bytes(dataset) > file.stat().st_size:
+            counts = dataset.get("NumberOfFrames") or 1, dataset.get("SamplesPerPixel") or 1
+            bits = math.prod(map(int, (*counts, dataset.Rows, dataset.Columns, dataset.BitsAllocated)))
+            if not compressed and bits // 8 > file.stat().st_size:
                 raise ValueError("more pixels than the file holds")  # before memory is asked for them
             return np.asarray(dataset.pixel_array)
         except Exception as error:  # as above
@@ -82,11 +85,6 @@ def _decode(file: Path, where: Path) -> npt.NDArray[Any]:
                     remedy="pip install 'halebrain[dicom]', or export them uncompressed",
                 ) from None
             raise _damaged(where) from None
-
-
-def _promised_bytes(dataset: pydicom.Dataset) -> int:
-    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
-    return int(dataset.Rows) * int(dataset.Columns) * frames * samples * int(dataset.BitsAllocated) // 8
 
 
 def _damaged(where: Path) -> DataError:

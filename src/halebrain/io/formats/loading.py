@@ -81,7 +81,10 @@ def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
     """
     with _translate_errors(path, title), opener() as image:
         data = np.asanyarray(image.dataobj, dtype=np.float32)
-        _read_to_the_end(image)
+        # To the end, where a packed file has its checksum, which detects corrupted values.
+        for holder in image.file_map.values():
+            while isinstance(holder.fileobj, gzip.GzipFile) and holder.fileobj.read(1 << 20):
+                pass
         return data.reshape(without_trailing_ones(data.shape), order="A")
 
 
@@ -152,14 +155,6 @@ def _translate_errors(path: Path, title: str) -> Iterator[None]:
             if foreign
             else f"it is damaged, incomplete or not {title}; copy or convert it again",
         ) from error
-
-
-def _read_to_the_end(image: Any) -> None:
-    """Read the rest of compressed files to verify their checksum, which detects corrupted values."""
-    for holder in image.file_map.values():
-        if isinstance(holder.fileobj, gzip.GzipFile):
-            while holder.fileobj.read(1 << 20):
-                pass
 
 
 def _check_length(image: Any, file: Path | None) -> None:
