@@ -195,3 +195,96 @@ def test_every_extension_file_is_registered_under_its_name(folder, exempt):
     assert sorted(name for names in files.values() for name in names) == registry.names()
     for stem, names in files.items():
         assert {registry.get(name).__module__.rpartition(".")[2] for name in names} <= {stem}
+
+
+JSON_AND_SETTINGS = {
+    # JSON is written or read there, or handed to a user as dictionaries.
+    "api.py Prediction.qc",
+    "api.py Prediction.provenance",
+    "api.py Reconstruction.qc",
+    "benchmarking/judge.py CellResult.provenance",
+    "benchmarking/judge.py CellResult.from_json",
+    "cli/results.py Results.finish",
+    "data/prepare.py describe",
+    "data/prepared_set.py PreparedEntry.sidecar",
+    "inference/outputs.py sidecars",
+    "models/bundle_files.py checked_files",
+    "models/bundle_files.py sealed_text",
+    "models/bundle_files.py store_calibration",
+    "models/encoder_file.py PretrainedEncoder.training",
+    "models/encoder_file.py save_encoder",
+    "preprocessing/prepared.py write_prepared",
+    "preprocessing/prepared.py update_sidecar",
+    "preprocessing/prepared.py read_sidecar",
+    "report/embedding.py ShownVolume.about",
+    "report/embedding.py decode",
+    "report/embedding.py read_page",
+    "simulation/files.py write_dataset_files",
+    "view/scan.py ViewedScan.review",
+    "view/visit.py Visit.change",
+    "view/visit.py scan_page",
+    "workflows/demo.py JudgedScan.document",
+    "workflows/detect.py DetectedScan.to_json",
+    "workflows/doctor.py examine",
+    # Settings of a part that is chosen by name, as a YAML file has them; and what a template draws.
+    "adaptation/run.py adapted_about",
+    "data/anomalies/base.py AnomalySpec.settings",
+    "data/anomalies/shapes.py drawn",
+    "data/anomalies/shapes.py column",
+    "data/datasets/base.py Source.with_modality",
+    "data/datasets/base.py build_source",
+    "data/datasets/base.py read_source",
+    "data/datasets/bids.py BidsSource.with_modality",
+    "data/datasets/folder.py FolderSource.with_modality",
+    "data/datasets/publishers.py MoodSource.with_modality",
+    "data/datasets/table.py TableSource.with_modality",
+    "data/datasets/tables.py age_and_sex",
+    "evaluation/evaluate.py Evaluation.provenance",
+    "evaluation/evaluate.py Evaluator.finish",
+    "models/bundle.py ReconstructorSpec.settings",
+    "models/bundle.py ModelConfig.preprocessing",
+    "models/bundle.py ModelConfig.postprocessing",
+    "models/bundle.py Bundle.training",
+    "models/bundle.py Bundle.calibration",
+    "models/reconstruction/base.py build_reconstructor",
+    "report/dot_plot.py dot_plot",
+    "report/dot_plot.py score_plots",
+    "report/matrix_page.py write_matrix_page",
+    "report/page.py Page.provenance",
+    "training/encoder.py EncoderRun.summary",
+    "training/joint.py JointTraining.postprocessing",
+    "training/reconstructor.py summarise",
+    "training/segmenter_config.py SegmenterTraining.postprocessing",
+}
+"""Public names outside `core` and `io` whose signature holds a dictionary of anything."""
+
+
+def holds_anything(annotation):
+    return annotation is not None and re.search(r"(dict|Mapping)\[str, Any\]", ast.unparse(annotation)) is not None
+
+
+def untyped_names(body, owner=""):
+    """Yield the public functions, methods and fields of a module with a dictionary of anything in their signature."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for part in node.body:
+                if isinstance(part, ast.AnnAssign) and holds_anything(part.annotation):
+                    name = ast.unparse(part.target)
+                    if not name.startswith("_"):
+                        yield f"{node.name}.{name}"
+            yield from untyped_names(node.body, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            if any(map(holds_anything, [*(one.annotation for one in arguments), node.returns])):
+                yield owner + node.name
+
+
+def test_dictionaries_of_anything_stay_where_json_is_written_and_read():
+    found = {
+        f"{path.relative_to(SOURCE).as_posix()} {name}"
+        for path in MODULES
+        if path.relative_to(SOURCE).parts[0] not in ("core", "io")
+        for name in untyped_names(ast.parse(path.read_text()).body)
+    }
+    assert found - JSON_AND_SETTINGS == set(), "give it a type, or say above what JSON it is"
+    assert JSON_AND_SETTINGS - found == set(), "it has a type now"
