@@ -100,6 +100,34 @@ def test_a_prediction_holds_what_it_promises(bundled, scan):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_saved_prediction_is_what_the_command_writes(bundled, command, scan, tmp_path, in_memory):
+    options = ("--threshold", "0.05", "--device", "cpu", "--seed", 3, "--draws", 2, "--no-progress")
+    image = nibabel.load(scan) if in_memory else scan
+    name = scan.name.removesuffix(".nii.gz")
+    found = halebrain.detect(image, modality="FLAIR", **HOW)
+    saved = found.save(tmp_path / "saved", name=name if in_memory else None)
+    assert command("detect", "-i", scan, "-o", tmp_path / "out", "--modality", "FLAIR", *options)[0] == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    mine = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    assert mine.keys() == written.keys()
+    told, theirs = (json.loads(files.pop(saved.provenance.name)) for files in (mine, written))
+    unlike = {key for key in told.keys() | theirs.keys() if told.get(key) != theirs.get(key)}
+    assert unlike <= ({"input", "content_sha256", "input_sha256", "seconds"} if in_memory else {"seconds"})
+    same = {key for key in mine if mine[key] == written[key]}
+    assert {key for key in mine.keys() - same if not in_memory} <= {saved.report.name}  # it tells the seconds
+    assert {key for key in mine if key.endswith((".nii.gz", ".tsv", ".png", ".jpg"))} <= same
+    assert saved.n_lesions == len(found.lesions)
+    # The command takes what it would have written for finished, and makes pages of it again.
+    if not in_memory:
+        code, said = command("detect", "-i", scan, "-o", tmp_path / "saved", "--modality", "FLAIR", *options)
+        assert code == 0, said.err
+        assert saved.provenance.read_text() == json.dumps(told, indent=2) + "\n"
+    code, said = command("report", tmp_path / "saved", "--threshold", "0.1", "--no-progress")
+    assert code == 0, said.err
+
+
+@pytest.mark.slow
 def test_an_image_in_memory_is_as_good_as_its_file(bundled, scan):
     image = nibabel.load(scan)
     from_file = halebrain.detect(str(scan), **HOW)

@@ -5,15 +5,17 @@ libraries. A path may be a text or a `pathlib.Path`. Warnings and notes go to th
 """
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from halebrain.core.errors import UsageError
-from halebrain.core.provenance import IN_MEMORY
+from halebrain.core.provenance import IN_MEMORY, Provenance
 from halebrain.core.types import Lesion
-from halebrain.inference.detection import Detection, describe_model
+from halebrain.inference.detection import describe_model
+from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import ScanInput
 from halebrain.io.nifti import make_image
 from halebrain.io.volume import stem_of
@@ -24,7 +26,16 @@ from halebrain.workflows import evaluate as evaluate_workflow
 from halebrain.workflows.benchmark import BenchmarkResults, run_benchmark
 from halebrain.workflows.calibrate import CalibrationResults, calibrate_on_manifest
 from halebrain.workflows.cohort import VirtualCohort
-from halebrain.workflows.detect import DetectedScans, detect_scans, find_anomalies, load_detector
+from halebrain.workflows.detect import (
+    DetectedScan,
+    DetectedScans,
+    FoundAnomalies,
+    describe_scan,
+    detect_scans,
+    find_anomalies,
+    load_detector,
+    write_found,
+)
 from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
@@ -87,6 +98,27 @@ class Prediction:
     lesions: tuple[Lesion, ...]
     qc: dict[str, Any]
     provenance: dict[str, Any]
+    _found: FoundAnomalies = field(repr=False)
+    _asked: Provenance = field(repr=False)
+    _seconds: float = field(repr=False)
+
+    def save(self, folder: PathLike, *, name: str | None = None) -> DetectedScan:
+        """Write the files of `halebrain detect` for this scan: maps, mask, lesion table, page and provenance.
+
+        Args:
+            folder: Output folder; files of the same scan in it are replaced.
+            name: Name of the files; `None` = that of the scan's file, or "image" for an image in memory.
+
+        Returns:
+            The paths of the files, and what they say.
+
+        Raises:
+            CannotWriteError: The folder cannot be written.
+        """
+        stem = name or self._asked.scan or "image"
+        begun = time.perf_counter() - self._seconds
+        asked = replace(self._asked, scan=stem, unstated=self._asked.unstated - {"scan", "seconds"})
+        return write_found(self._found, OutputNames(Path(folder), stem), asked, start=begun)
 
 
 def detect(
@@ -132,7 +164,7 @@ def detect(
         draws=draws,
         device=device,
     )
-    detector = load_detector(settings, model if isinstance(model, Bundle) else None)
+    detector, start = load_detector(settings, model if isinstance(model, Bundle) else None), time.perf_counter()
     path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
     scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
     found = find_anomalies(
@@ -147,7 +179,8 @@ def detect(
         input=Path(found.volume.name).name,
         content_sha256=found.detection.scan.content.hex(),
     )
-    return _prediction(found.detection, found.provenance(about).to_json())
+    asked = about if path is None else describe_scan(detector, scan)
+    return _prediction(found, found.provenance(about).to_json(), asked, time.perf_counter() - start)
 
 
 def _path_of(image: Any) -> Path | None:
@@ -163,18 +196,19 @@ def _path_of(image: Any) -> Path | None:
     return None
 
 
-def _prediction(found: Detection, provenance: dict[str, Any]) -> Prediction:
-    result = found.result
+def _prediction(found: FoundAnomalies, provenance: dict[str, Any], asked: Provenance, seconds: float) -> Prediction:
+    detection, result = found.detection, found.detection.result
     placement = result.placement
     maps = {
         name: make_image(getattr(result, name), result.affine, placement=placement)
         for name in ("score", "reconstruction", "residual", "probability", "uncertainty")
     }
-    masks = {"mask": found.mask, "brain_mask": result.brain_mask}
+    masks = {"mask": detection.mask, "brain_mask": result.brain_mask}
     images = maps | {
         name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
     }
-    return Prediction(**images, lesions=tuple(found.lesions), qc=provenance["qc"], provenance=provenance)
+    told = {"lesions": tuple(detection.lesions), "qc": provenance["qc"], "provenance": provenance}
+    return Prediction(**images, **told, _found=found, _asked=asked, _seconds=seconds)
 
 
 @dataclass(frozen=True, eq=False)

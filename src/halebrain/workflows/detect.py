@@ -237,7 +237,7 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     scan.check()
     names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
-    asked = _asked(detector, scan, names)
+    asked = describe_scan(detector, scan)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
     if (done := _finished(names, asked, detector, scan)) is not None:
         return DetectedScan.of(names, done)
@@ -245,25 +245,25 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
         check_source(scan.image)  # fail now, before the networks run
     found = find_anomalies(detector, scan, steps=steps)
     steps.begin(PAGE)
-    made = _write(names, found, asked, start, scan.image)
-    for flag in made.qc.flags:
+    written = write_found(found, names, asked, start=start, image=scan.image)
+    for flag in written.flags:
         detector.settings.notify(f"warning: {names.stem}: {flag}")
-    return DetectedScan.of(names, made)
+    return written
 
 
 _ASKED = ("input", "input_sha256", "brain_mask_sha256", "brain", "model_sha256", "seed", "draws", "levels", "precision")
 """Fields of a provenance that must match for results of an earlier run to be kept, besides the threshold."""
 
 
-def _asked(detector: Detector, scan: ScanInput, names: OutputNames) -> Provenance:
-    """Return what a provenance states before the scan is opened."""
+def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
+    """Return what a provenance states of model, settings and the file of a scan before it is opened."""
     return replace(
         describe_model(detector.predictor),
         input=scan.image.name or scan.name,
         input_sha256=scan_sha256(scan.image),
         brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
         dicom_seg=detector.settings.dicom_seg,
-        scan=names.stem,
+        scan=scan.name,
         input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
     )
 
@@ -329,8 +329,21 @@ def _with_level(made: Provenance, level: ScanLevel) -> Provenance:
     )
 
 
-def _write(names: OutputNames, found: FoundAnomalies, asked: Provenance, start: float, image: Path) -> Provenance:
-    """Draw mosaic and page, and write all files of a scan or none; return the provenance."""
+def write_found(
+    found: FoundAnomalies, names: OutputNames, asked: Provenance, *, start: float, image: Path | None = None
+) -> DetectedScan:
+    """Draw mosaic and page, and write all files of a scan or none.
+
+    Args:
+        found: What was found.
+        names: File names.
+        asked: What the provenance states of model, settings and scan.
+        start: When the scan was begun, by `time.perf_counter`.
+        image: The DICOM file or folder, where the mask is also written as DICOM-SEG.
+
+    Raises:
+        CannotWriteError: The folder cannot be written.
+    """
     detection, threshold = found.detection, found.threshold
     figure = scan_mosaic(
         detection.scan,
@@ -344,10 +357,10 @@ def _write(names: OutputNames, found: FoundAnomalies, asked: Provenance, start: 
     made = replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2))
     result, mask, lesions = detection.result, detection.mask, detection.lesions
     extra = page_files(names, found.volume, result, mask, lesions, made, picture=picture)
-    if made.dicom_seg:
+    if made.dicom_seg and image is not None:
         extra[names.segmentation] = _segmentation(detection, image, made, threshold)
     write_detection(names, result, mask, lesions, made, extra)
-    return made
+    return DetectedScan.of(names, made)
 
 
 def _segmentation(found: Detection, image: Path, made: Provenance, threshold: ChosenThreshold) -> bytes:
