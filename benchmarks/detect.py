@@ -19,10 +19,12 @@ import torch
 
 from halebrain.cli.options import Console
 from halebrain.core.device import find_device
+from halebrain.core.mask import Cut
 from halebrain.core.progress import Stopwatch
 from halebrain.core.provenance import FIXED, ChosenThreshold, Provenance
 from halebrain.core.types import Volume
-from halebrain.inference.detection import Detection, call_anomalies, describe_model
+from halebrain.inference.detection import Detection, describe_model
+from halebrain.inference.lesions import mark_lesions
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.checksum import scan_sha256
@@ -50,7 +52,9 @@ def run_once(
             result = predictor.to_native(volume, working, maps)
         with watch.step("mask and lesions"):
             smallest = predictor.postprocessing.min_lesion_mm3
-            found = call_anomalies(result, working, maps, threshold=threshold, min_lesion_mm3=smallest)
+            cut = Cut(threshold, smallest)
+            marked = mark_lesions(result, cut, working.template_to_native, regions=False)
+            found = Detection(result, working, maps, *marked)
         names = OutputNames(Path(folder), stem_of(scan))
         write(found, volume, names, describe_model(predictor), threshold, watch)
         page_bytes = names.page.stat().st_size

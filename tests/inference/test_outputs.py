@@ -25,13 +25,11 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 def result() -> ScanResult:
     rng = np.random.default_rng(0)
     shape = (9, 10, 11)
-    score, probability, reconstruction, residual_map, residual, uncertainty = (
+    score, probability, reconstruction, _, residual, uncertainty = (
         rng.random(shape).astype(np.float32) for _ in range(6)
     )
     brain = np.ones(shape, dtype=bool)
-    return ScanResult(
-        score, probability, 900 * reconstruction, residual_map, residual - 0.5, uncertainty, brain, AFFINE
-    )
+    return ScanResult(score, probability, 900 * reconstruction, residual - 0.5, uncertainty, brain, AFFINE)
 
 
 def write(names: OutputNames, **provenance: Any) -> list[Path]:

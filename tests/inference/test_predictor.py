@@ -276,7 +276,7 @@ def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> No
     predictor = Predictor(bundle)
     result, scan, maps = predictor.predict_scan(volume, predictor.preprocessor.run(volume))
     inside = volume.data > 0
-    for name in ("score", "probability", "reconstruction", "residual", "residual_map", "uncertainty"):
+    for name in ("score", "probability", "reconstruction", "residual", "uncertainty"):
         values = getattr(result, name)
         assert values.shape == volume.shape, name
         assert not values[~result.brain_mask].any(), name

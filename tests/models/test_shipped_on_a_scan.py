@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from halebrain.core.mask import Cut
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.detection import detect_anomalies
 from halebrain.inference.predictor import Predictor
@@ -55,8 +56,8 @@ def detected(patient, predictor):
         volume = read_volume(image)
         scan = open_scan(predictor.preprocessor, volume, image, brain_mask=record.brain_mask, space=record.space)
         threshold = ThresholdSelector(read_calibration(predictor.bundle), "auto").at(contrast).value
-        how = {"threshold": threshold, "min_lesion_mm3": predictor.postprocessing.min_lesion_mm3}
-        return volume, detect_anomalies(predictor, volume, scan, modality=contrast, **how)
+        cut = Cut(threshold, predictor.postprocessing.min_lesion_mm3)
+        return volume, detect_anomalies(predictor, volume, scan, cut, modality=contrast)
 
     return detect
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from halebrain.core.provenance import Provenance
-from halebrain.core.types import Lesion
+from halebrain.core.types import Lesion, ScanResult
 from halebrain.evaluation.evaluate import Evaluator
 from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
 from halebrain.evaluation.statistics import Interval
-from halebrain.report.display import ScanMaps, display_grid
+from halebrain.report.display import display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.scan_page import ScanPage, scan_html
@@ -30,7 +30,8 @@ WAIT_MS = 60_000
 @dataclass(frozen=True)
 class Made:
     scan: np.ndarray
-    maps: ScanMaps
+    maps: ScanResult
+    mask: np.ndarray
     page: ScanPage
 
 
@@ -61,9 +62,9 @@ def make_scan() -> Callable[..., Made]:
         score[30, 22, 17] = 0.6  # one voxel: smaller than 20 mm³
         mask = score >= 0.65
         uncertainty = np.where(brain, 0.05, 0).astype(np.float32)
-        maps = ScanMaps(scan * 0.9, score, score, np.where(brain, 0.1, 0), uncertainty, mask, brain, AFFINE)
+        maps = ScanResult(score, score, scan * 0.9, np.where(brain, 0.1, 0), uncertainty, brain, AFFINE)
         grid = display_grid(AFFINE, brain)
-        volumes = shown_volumes(maps, shown_scan(scan, brain, grid), grid, threshold=THRESHOLD)
+        volumes = shown_volumes(maps, mask, shown_scan(scan, brain, grid), grid, threshold=THRESHOLD)
         findings = [
             Lesion(1, 0.64, 0.95, 0.9, -5.0, -7.0, 3.0, 22, 21, 17, region),
             Lesion(2, 0.064, 0.7, 0.7, 15.0, 3.0, 11.0, 12, 26, 20, region),
@@ -71,7 +72,7 @@ def make_scan() -> Callable[..., Made]:
         made = _provenance(**more)
         assert made.threshold is not None
         page = ScanPage(title, grid, volumes, findings, made, made.threshold, np.eye(4), b"\x89PNG")
-        return Made(scan, maps, page)
+        return Made(scan, maps, mask, page)
 
     return make
 

@@ -77,7 +77,7 @@ def test_a_page_holds_what_it_shows(make_scan: Callable[..., Any], tmp_path: Pat
     grid = made.page.grid
     cropped = grid.crop(made.scan)
     np.testing.assert_allclose(np.minimum(cropped, volumes["scan"].values.max()), volumes["scan"].values, atol=0.25)
-    np.testing.assert_array_equal(volumes["mask"].codes > 0, grid.crop(made.maps.mask) > 0)
+    np.testing.assert_array_equal(volumes["mask"].codes > 0, grid.crop(made.mask) > 0)
     np.testing.assert_allclose(volumes["residual"].values, grid.crop(made.maps.residual), atol=2e-3)
     assert data["threshold"]["value"] == 0.5
     assert data["name"] == "sub-01_FLAIR"
@@ -87,7 +87,7 @@ def test_a_scan_on_another_grid_is_refused(make_scan: Callable[..., Any]) -> Non
     made = make_scan()
     other = ShownVolume(np.zeros((4, 4, 4), dtype=np.uint8), 1.0, 0.0, (2.0, 2.0, 2.0))
     with pytest.raises(DataError, match="grid of its maps"):
-        shown_volumes(made.maps, other, made.page.grid, threshold=0.5)
+        shown_volumes(made.maps, made.mask, other, made.page.grid, threshold=0.5)
 
 
 def test_what_is_no_page_is_said(tmp_path: Path) -> None:

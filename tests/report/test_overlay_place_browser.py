@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.core.types import Lesion
-from halebrain.report.display import ScanMaps, display_grid
+from halebrain.core.types import Lesion, ScanResult
+from halebrain.report.display import display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.scan_page import ScanPage, scan_html
 
@@ -76,9 +76,9 @@ def placed(tmp_path: Path) -> Placed:
     scan, score = np.where(brain, 100, 0).astype(np.float32), np.where(lesion, 0.6, 0).astype(np.float32)
     i, j, k = (int(place) for place in np.round(np.argwhere(lesion).mean(axis=0)))
     score[i, j, k] = 1.0  # painted almost white; the others have a colour
-    maps = ScanMaps(scan, score, score, score, score, lesion, brain, AFFINE)
+    maps = ScanResult(score, score, scan, score, score, brain, AFFINE)
     grid = display_grid(AFFINE, brain)
-    volumes = shown_volumes(maps, shown_scan(scan, brain, grid), grid, threshold=0.5)
+    volumes = shown_volumes(maps, lesion, shown_scan(scan, brain, grid), grid, threshold=0.5)
     finding = Lesion(1, 1.0, 1.0, 0.6, 0.0, 0.0, 0.0, i, j, k)
     about = {
         "scan": "sub-01_FLAIR",

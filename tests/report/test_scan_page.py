@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.core.types import FloatArray, Lesion
+from halebrain.core.types import FloatArray, Lesion, ScanResult
 from halebrain.inference.outputs import OutputNames
-from halebrain.report.display import FINE_MM, ScanMaps, display_grid
+from halebrain.report.display import FINE_MM, display_grid
 from halebrain.report.embedding import shown_scan
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.scan_page import quality_facts, scan_html, script_json
@@ -115,14 +115,14 @@ def test_noise_in_the_largest_box_at_a_millimetre_stays_small(
     assert grid.stop == shape
     assert grid.fine_mm == FINE_MM
     assert display_grid(np.diag([1.02, 1.02, 1.02, 1]), brain).fine_mm > FINE_MM, "it is the largest box"
-    maps = ScanMaps(noise(), *(noise(brain) for _ in range(4)), noise(brain) > 0.5, brain, np.eye(4))
+    maps = ScanResult(noise(brain), noise(brain), noise(), noise(brain), noise(brain), brain, np.eye(4))
     to_native = np.eye(4)
     to_native[:3, 3] = np.array(shape) / 2  # the template's origin lies in the middle: regions of every name
     about = make_scan(template_to_native=to_native.tolist()).page.provenance
     region = "periventricular frontal white matter, left"
     table = [Lesion(number, *(6 * [1 / 3]), 9, 9, 9, region) for number in range(1000)]
     names = OutputNames(tmp_path, "noise")
-    page = render(names, maps, shown_scan(noise(), brain, grid), table, about)[names.page]
+    page = render(names, maps, noise(brain) > 0.5, shown_scan(noise(), brain, grid), table, about)[names.page]
     assert len(page) < 15e6
     held = dict(re.findall(r'id="volume-([a-z]+)">([^<]+)<', page.decode()))
     assert len(held.pop("regions")) < 0.5e6

@@ -91,7 +91,7 @@ def test_of_takes_the_grid_from_the_result():
     score = empty.copy()
     score[1, 1:3, 1] = 0.5
     affine = np.array([[0, 2.0, 0, 0], [-1.5, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])  # 9 mm³, axes turned
-    result = ScanResult(score, *[empty] * 5, brain_mask=np.ones(empty.shape, bool), affine=affine)
+    result = ScanResult(score, *[empty] * 4, brain_mask=np.ones(empty.shape, bool), affine=affine)
     scan = HealthyMap.of(result, min_lesion_mm3=0.0, modality="FLAIR", scan_score=0.5)
     assert scan.called_ml(0.5) == pytest.approx(0.018)
     assert (scan.modality, scan.scan_score) == ("FLAIR", 0.5)

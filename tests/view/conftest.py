@@ -15,7 +15,7 @@ from halebrain.cli.view import open_server
 from halebrain.core.types import ScanResult
 from halebrain.inference.lesions import lesion_table
 from halebrain.inference.outputs import OutputNames, write_detection
-from halebrain.report.display import ScanMaps, display_grid
+from halebrain.report.display import display_grid
 from halebrain.report.embedding import scan_file, shown_scan
 from halebrain.view.server import ViewServer
 from halebrain.workflows.pages import render
@@ -50,11 +50,10 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
     }
     made = provenance(**about)
     names = OutputNames(folder, scan)
-    maps = ScanMaps(image * np.float32(0.9), score, score, soft, soft, mask, brain, AFFINE)
+    result = ScanResult(score, score, image * np.float32(0.9), soft, soft, brain, AFFINE)
     shown = shown_scan(image, brain, display_grid(AFFINE, brain))
-    pages = render(names, maps, shown, lesions, made)
+    pages = render(names, result, mask, shown, lesions, made)
     pages[names.display] = scan_file(shown)
-    result = ScanResult(score, score, maps.reconstruction, soft, soft, soft, brain, AFFINE)
     write_detection(names, result, mask, lesions, made, pages)
     return names
 

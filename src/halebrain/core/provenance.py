@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from halebrain.core.document import Document, read_object
+from halebrain.core.mask import Cut
 
 UNKNOWN = "unknown"
 """Contrast of a scan whose intensities are unlike T1w, T2w and FLAIR."""
@@ -137,6 +138,11 @@ class ChosenThreshold(Document):
     healthy_share: float | None = None
     modality: str | None = None
     modality_known_from: str | None = None
+
+    @property
+    def cut(self) -> Cut:
+        """What makes the mask of a score."""
+        return Cut(self.value, self.min_lesion_mm3)
 
     def fixed_at(self, value: float) -> Self:
         """Return the threshold with a value that was set by hand; the method of the earlier value is dropped."""

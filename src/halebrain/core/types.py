@@ -102,7 +102,6 @@ class ScanResult:
         score: Anomaly score in [0, 1], higher = more anomalous, 0 outside the brain.
         probability: The segmenter's probability in [0, 1], mean over levels.
         reconstruction: Pseudo-healthy scan in the intensity units of the input.
-        residual_map: How much the reconstruction deviates, in [0, 1], as it enters the score.
         residual: Input minus reconstruction, in the normalised units of the working grid (signed).
         uncertainty: Standard deviation of the score over levels and draws.
         brain_mask: Where the score is defined.
@@ -113,7 +112,6 @@ class ScanResult:
     score: FloatArray
     probability: FloatArray
     reconstruction: FloatArray
-    residual_map: FloatArray
     residual: FloatArray
     uncertainty: FloatArray
     brain_mask: MaskArray

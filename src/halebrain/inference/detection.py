@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from halebrain.core.about import NOTICE, versions
-from halebrain.core.mask import to_mask
+from halebrain.core.mask import Cut
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
-from halebrain.inference.lesions import lesion_table, total_ml
+from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -49,9 +49,8 @@ def detect_anomalies(
     predictor: Predictor,
     volume: Volume,
     scan: WorkingScan,
+    cut: Cut,
     *,
-    threshold: float,
-    min_lesion_mm3: float,
     modality: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Detection:
@@ -61,8 +60,7 @@ def detect_anomalies(
         predictor: The model.
         volume: The scan on its native grid.
         scan: The preprocessed scan.
-        threshold: A voxel is marked where its score ≥ this, in (0, 1].
-        min_lesion_mm3: Smaller components are removed; 0 = keep all.
+        cut: A voxel is marked where its score reaches the threshold, in (0, 1]; smaller components are removed.
         modality: Contrast of the scan, a BIDS suffix; `None` = inferred from the image.
         progress: Called after each level and draw.
 
@@ -71,33 +69,7 @@ def detect_anomalies(
     """
     result, scan, maps = predictor.predict_scan(volume, scan, modality=modality, progress=progress)
     regions = regions_are_known(predictor.preprocessor.config.space, scan.qc)
-    how = {"threshold": threshold, "min_lesion_mm3": min_lesion_mm3}
-    return call_anomalies(result, scan, maps, **how, regions=regions)
-
-
-def call_anomalies(
-    result: ScanResult,
-    scan: WorkingScan,
-    maps: WorkingMaps,
-    *,
-    threshold: float,
-    min_lesion_mm3: float,
-    regions: bool = False,
-) -> Detection:
-    """Apply a threshold to existing maps; arguments as for `detect_anomalies`.
-
-    With `regions`, the lesion table names the approximate region of each component in the MNI template.
-    """
-    mask = result.brain_mask & to_mask(
-        result.score, threshold=threshold, min_lesion_mm3=min_lesion_mm3, voxel_mm3=scan.native.voxel_mm3
-    )
-    lesions = lesion_table(mask, result.score, result.affine, scan.template_to_native, regions=regions)
-    return Detection(result, scan, maps, mask, lesions)
-
-
-def smallest_lesion_mm3(predictor: Predictor, wanted: float | None) -> float:
-    """Return the volume below which a component is removed: as requested, else the model's setting."""
-    return predictor.postprocessing.min_lesion_mm3 if wanted is None else wanted
+    return Detection(result, scan, maps, *mark_lesions(result, cut, scan.template_to_native, regions=regions))
 
 
 def describe_model(predictor: Predictor) -> Provenance:

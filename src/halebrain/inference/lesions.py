@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
-from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, voxel_mm3_of
+from halebrain.core.mask import Cut, to_mask
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, voxel_mm3_of
 from halebrain.inference.regions import region_of
 from halebrain.io.tables import read_table, tsv_text
 from halebrain.preprocessing.geometry import apply_affine
@@ -71,6 +72,26 @@ def lesion_table(
 def total_ml(lesions: Sequence[Lesion]) -> float:
     """Return the volume of all lesions in ml."""
     return round(sum(lesion.volume_ml for lesion in lesions), 3)
+
+
+def mark_lesions(
+    result: ScanResult, cut: Cut, template_to_native: Affine, *, regions: bool
+) -> tuple[MaskArray, list[Lesion]]:
+    """Return the anomaly mask inside the brain, and its lesion table.
+
+    Args:
+        result: Maps on the native grid.
+        cut: Threshold of the score and smallest lesion.
+        template_to_native: World-to-world matrix, for positions in the template.
+        regions: Add approximate regions; for the MNI template only.
+    """
+    mask = result.brain_mask & to_mask(
+        result.score,
+        threshold=cut.threshold,
+        min_lesion_mm3=cut.min_lesion_mm3,
+        voxel_mm3=voxel_mm3_of(result.affine),
+    )
+    return mask, lesion_table(mask, result.score, result.affine, template_to_native, regions=regions)
 
 
 def lesions_tsv(lesions: Sequence[Lesion]) -> str:

@@ -140,7 +140,6 @@ class Predictor:
             score=np.clip(scan.to_native(maps.score), 0, 1),
             probability=np.clip(scan.to_native(maps.probability), 0, 1),
             reconstruction=scan.reconstruction_to_native(maps.reconstruction),
-            residual_map=np.clip(scan.to_native(maps.residual), 0, 1),
             residual=native_residual,
             uncertainty=scan.to_native(maps.uncertainty),
             brain_mask=scan.native_brain_mask,

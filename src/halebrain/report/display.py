@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
+from halebrain.core.types import Affine, FloatArray, MaskArray
 
 Codes = npt.NDArray[np.uint8]
 FINE_MM, COARSE_MM = 1.0, 2.0
@@ -17,33 +17,6 @@ _MOST_BYTES = 13.2e6
 _BYTES_IN_BOX, _BYTES_IN_BRAIN = 1.5, 2.07
 """What a fine voxel takes at most in base64, even of noise: 4/3 for the scan, an eighth of that for its coarse
 pseudo-healthy one; in the brain 4/3 more for the score, 0.23 for the mask and 1/6 for each of three coarse maps."""
-
-
-@dataclass(frozen=True)
-class ScanMaps:
-    """Everything that a page shows of one scan, on its native grid `(i, j, k)`.
-
-    Args:
-        reconstruction: Pseudo-healthy scan, in the units of the scan.
-        score: Anomaly score.
-        probability: The segmenter's probability.
-        residual: Scan − reconstruction, signed, in normalised units.
-        uncertainty: Standard deviation of the score.
-        mask: Bool, what was found.
-        brain_mask: Bool.
-        affine: Voxel-to-world, mm, RAS+.
-        placement: How the NIfTI header of the scan places it; `None` for other formats.
-    """
-
-    reconstruction: FloatArray
-    score: FloatArray
-    probability: FloatArray
-    residual: FloatArray
-    uncertainty: FloatArray
-    mask: MaskArray
-    brain_mask: MaskArray
-    affine: Affine
-    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.core.types import FloatArray, MaskArray
-from halebrain.report.display import Codes, DisplayGrid, ScanMaps
+from halebrain.core.types import FloatArray, MaskArray, ScanResult
+from halebrain.report.display import Codes, DisplayGrid
 
 FORMAT = 1
 _FROM_SCAN = "give the scan: halebrain report OUT -i SCAN"
@@ -129,13 +129,16 @@ def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> Sh
     return ShownVolume(_nearest(grid.show(scan, grid.fine_mm), scale, low), scale, low, grid.spacing_mm(grid.fine_mm))
 
 
-def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, threshold: float) -> dict[str, ShownVolume]:
+def shown_volumes(
+    maps: ScanResult, mask: MaskArray, scan: ShownVolume, grid: DisplayGrid, *, threshold: float
+) -> dict[str, ShownVolume]:
     """Return everything that a page shows, by name.
 
     One step of the score begins at the threshold, so the codes show exactly where it is reached.
 
     Args:
-        maps: What was found.
+        maps: Maps on the native grid.
+        mask: What was found, on that grid.
         scan: The scan, shown on the same grid.
         grid: The box.
         threshold: Above 0.
@@ -154,7 +157,7 @@ def shown_volumes(maps: ScanMaps, scan: ShownVolume, grid: DisplayGrid, *, thres
     volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
     healthy = grid.show(maps.reconstruction, grid.coarse_mm)
     volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
-    volumes["mask"] = ShownVolume((grid.show(maps.mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
+    volumes["mask"] = ShownVolume((grid.show(mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
     probability = grid.show(maps.probability, grid.coarse_mm)
     volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
     residual = grid.show(maps.residual, grid.coarse_mm)

@@ -14,7 +14,7 @@ from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
 from halebrain.core.types import Volume
-from halebrain.inference.detection import Detection, describe_model, detect_anomalies, smallest_lesion_mm3
+from halebrain.inference.detection import Detection, describe_model, detect_anomalies
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScanInput, find_scans
@@ -77,7 +77,9 @@ def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Det
         batch_size=settings.batch_size,
         brain=settings.brain,
     )
-    smallest = smallest_lesion_mm3(predictor, settings.min_lesion_mm3)
+    smallest = settings.min_lesion_mm3
+    if smallest is None:
+        smallest = predictor.postprocessing.min_lesion_mm3
     return Detector(settings, predictor, DetectionOptions(selector, smallest, settings.modality))
 
 
@@ -138,8 +140,7 @@ def find_anomalies(
         predictor,
         volume,
         working,
-        threshold=threshold.value,
-        min_lesion_mm3=threshold.min_lesion_mm3,
+        threshold.cut,
         modality=contrast.name,
         progress=steps.one_pass,
     )

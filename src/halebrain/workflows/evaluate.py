@@ -283,7 +283,7 @@ def _methods(
         found = {
             "model": result.score,
             "segmenter alone": result.probability,
-            "reconstruction alone": result.residual_map,
+            "reconstruction alone": np.clip(scan.to_native(maps.residual), 0, 1),
         }
     found |= baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():

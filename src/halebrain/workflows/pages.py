@@ -19,7 +19,7 @@ from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
-from halebrain.report.display import ScanMaps, display_grid
+from halebrain.report.display import display_grid
 from halebrain.report.embedding import ShownVolume, scan_file, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, mosaic
 from halebrain.report.index_page import INDEX, write_index_page
@@ -56,24 +56,15 @@ def page_files(
         provenance: Provenance.
         picture: The mosaic, a PNG.
     """
-    maps = ScanMaps(
-        reconstruction=result.reconstruction,
-        score=result.score,
-        probability=result.probability,
-        residual=result.residual,
-        uncertainty=result.uncertainty,
-        mask=mask,
-        brain_mask=result.brain_mask,
-        affine=result.affine,
-    )
-    scan = shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
-    pages = render(names, maps, scan, lesions, provenance, picture=picture)
+    scan = shown_scan(volume.data, result.brain_mask, display_grid(result.affine, result.brain_mask))
+    pages = render(names, result, mask, scan, lesions, provenance, picture=picture)
     return {**pages, names.display: scan_file(scan)}
 
 
 def render(
     names: OutputNames,
-    maps: ScanMaps,
+    maps: ScanResult,
+    mask: MaskArray,
     scan: ShownVolume,
     lesions: Sequence[Lesion],
     provenance: Provenance,
@@ -84,7 +75,8 @@ def render(
 
     Args:
         names: File names.
-        maps: What was found, on the native grid.
+        maps: Maps on the native grid.
+        mask: What was found, on that grid.
         scan: The scan, in the box of the page.
         lesions: The lesion table.
         provenance: Provenance.
@@ -94,7 +86,7 @@ def render(
         raise ValueError("a page needs the threshold")
     threshold = provenance.threshold.value
     grid = display_grid(maps.affine, maps.brain_mask)
-    volumes = shown_volumes(maps, scan, grid, threshold=threshold)
+    volumes = shown_volumes(maps, mask, scan, grid, threshold=threshold)
     if not picture:
         picture = png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
     matrix = provenance.template_to_native

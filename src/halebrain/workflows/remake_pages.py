@@ -9,18 +9,17 @@ import numpy as np
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, UsageError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, file_lock
-from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
-from halebrain.core.types import FloatArray, Lesion, MaskArray, voxel_mm3_of
-from halebrain.inference.lesions import lesion_table, read_lesions, total_ml
+from halebrain.core.types import FloatArray, MaskArray, ScanResult
+from halebrain.inference.lesions import mark_lesions, read_lesions, total_ml
 from halebrain.inference.outputs import OutputNames, page_of, write_mask_again
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
-from halebrain.report.display import ScanMaps, display_grid
+from halebrain.report.display import display_grid
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
 from halebrain.report.index_page import INDEX, find_provenance, is_index_page
 from halebrain.workflows.pages import read_failures, render, write_index
@@ -144,7 +143,7 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
             remedy=_AGAIN,
         )
     names = OutputNames(path.parent, str(made.scan))
-    maps = _read_maps(names)
+    maps, mask = _read_maps(names)
     shown = _scan_of(names, maps, made, settings)
     kept: dict[Path, bytes] = {}
     if settings.scan is not None or not names.display.is_file():
@@ -154,11 +153,12 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
     if threshold == before:
         known = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
-        for target, content in (render(names, maps, shown, known, made, picture=picture) | kept).items():
+        for target, content in (render(names, maps, mask, shown, known, made, picture=picture) | kept).items():
             with atomic_path(target) as temporary:
                 temporary.write_bytes(content)
         return names.page
-    maps, lesions = _with_mask(maps, made, threshold)
+    matrix = np.array(made.template_to_native, dtype=np.float64)
+    mask, lesions = mark_lesions(maps, threshold.cut, matrix, regions=regions_are_known(made.space, made.qc))
     if made.dicom_seg:
         said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
@@ -170,8 +170,8 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
         dicom_seg=False,
         unstated=made.unstated | {"dicom_seg"},
     )
-    extra = render(names, maps, shown, lesions, made) | kept
-    write_mask_again(names, maps.mask, maps.affine, lesions, made, extra, placement=maps.placement)
+    extra = render(names, maps, mask, shown, lesions, made) | kept
+    write_mask_again(names, mask, maps.affine, lesions, made, extra, placement=maps.placement)
     return names.page
 
 
@@ -196,22 +196,8 @@ def _changed(before: ChosenThreshold, settings: RemakeSettings) -> ChosenThresho
     return new if settings.min_lesion_mm3 is None else replace(new, min_lesion_mm3=settings.min_lesion_mm3)
 
 
-def _with_mask(maps: ScanMaps, made: Provenance, threshold: ChosenThreshold) -> tuple[ScanMaps, list[Lesion]]:
-    """Return maps with the mask of another threshold, and its lesion table."""
-    called = to_mask(
-        maps.score,
-        threshold=threshold.value,
-        min_lesion_mm3=threshold.min_lesion_mm3,
-        voxel_mm3=voxel_mm3_of(maps.affine),
-    )
-    mask: MaskArray = maps.brain_mask & called
-    matrix = np.array(made.template_to_native, dtype=np.float64)
-    lesions = lesion_table(mask, maps.score, maps.affine, matrix, regions=regions_are_known(made.space, made.qc))
-    return replace(maps, mask=mask), lesions
-
-
-def _read_maps(names: OutputNames) -> ScanMaps:
-    """Read the maps of a detection.
+def _read_maps(names: OutputNames) -> tuple[ScanResult, MaskArray]:
+    """Read the maps and the mask of a detection.
 
     Raises:
         DataError: They lie on different grids.
@@ -222,20 +208,20 @@ def _read_maps(names: OutputNames) -> ScanMaps:
     def read(description: str, suffix: str = "") -> FloatArray:
         return read_on_grid(names.file(description, suffix), score, "a map must lie on the grid of the score")
 
-    return ScanMaps(
+    maps = ScanResult(
         reconstruction=read("pseudohealthy"),
         score=score.data,
         probability=read("segmenter", "probseg"),
         residual=read("residual"),
         uncertainty=read("uncertainty"),
-        mask=read_mask(names.file("anomaly", "mask"), score),
         brain_mask=read_mask(names.file("brain", "mask"), score),
         affine=score.affine,
         placement=score.placement,
     )
+    return maps, read_mask(names.file("anomaly", "mask"), score)
 
 
-def _scan_of(names: OutputNames, maps: ScanMaps, provenance: Provenance, settings: RemakeSettings) -> ShownVolume:
+def _scan_of(names: OutputNames, maps: ScanResult, provenance: Provenance, settings: RemakeSettings) -> ShownVolume:
     """Return the scan as a page shows it: from the user's file, else from the file beside the page.
 
     Raises:
