@@ -12,13 +12,19 @@ from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.preprocessing import prepared
 from halebrain.thresholds.calibration import Calibration
-from halebrain.thresholds.choose import select_threshold
+from halebrain.thresholds.choose import ThresholdSelector
 
 T1 = [(f"t{n}", "T1w", "val", "healthy") for n in range(5)]
 FLAIR = [(f"f{n}", "FLAIR", "val", "healthy") for n in range(5)]
 T2 = [("w", "T2w", "val", "healthy")]
 ILL = [("p", "FLAIR", "val", "ms"), ("q", "FLAIR", "val", "ms")]
 HEALTHY_NAMES = ["fpr:0.01", "fpr:0.05", "fpr:0.1", "ml:0.1", "ml:0.5", "ml:1"]
+
+
+def select_threshold(calibration, wanted, *, modality=None):
+    """Return value and name of the threshold for a scan."""
+    chosen = ThresholdSelector(calibration, wanted).at(modality)
+    return chosen.value, chosen.name
 
 
 @pytest.fixture

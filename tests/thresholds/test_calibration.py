@@ -10,7 +10,13 @@ from halebrain.thresholds.calibration import (
     fit_best_dice,
     fit_false_positive_rate,
 )
-from halebrain.thresholds.choose import ThresholdSelector, choose_threshold, select_threshold
+from halebrain.thresholds.choose import ThresholdSelector
+
+
+def select_threshold(calibration, wanted, *, modality=None):
+    """Return value and name of the threshold for a scan."""
+    chosen = ThresholdSelector(calibration, wanted).at(modality)
+    return chosen.value, chosen.name
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -145,11 +151,11 @@ def test_t1_with_contrast_medium_takes_the_threshold_of_t1_as_it_takes_its_netwo
 
 
 def test_the_choice_says_how_it_was_made() -> None:
-    chosen = choose_threshold(by_modality(), "ml:1", modality="FLAIR")
+    chosen = ThresholdSelector(by_modality(), "ml:1").at("FLAIR")
     assert (chosen.method, chosen.n_scans, chosen.data_set) == ("gives 0.7", 6, None)
     named = by_modality().named("ours", beside=None)
-    assert choose_threshold(named, "ml:1@ours", modality="FLAIR").data_set == "ours"
-    assert choose_threshold(named, "0.3").data_set == "ours", "its default is of that data set"
+    assert ThresholdSelector(named, "ml:1@ours").at("FLAIR").data_set == "ours"
+    assert ThresholdSelector(named, "0.3").at(None).data_set == "ours", "its default is of that data set"
 
 
 def test_a_wrong_wish_is_said_before_any_scan() -> None:

@@ -1,7 +1,6 @@
 """Options of the user for the mask, and the threshold that follows from them for one scan."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from halebrain.core.errors import UsageError
@@ -40,60 +39,49 @@ class ThresholdSelector:
         self.at(None)
 
     def at(self, modality: str | None) -> ChosenThreshold:
-        """Return the threshold for a scan of a modality; `None` = not known."""
-        return choose_threshold(self.calibration, self.wanted, modality=modality)
+        """Return the threshold for a scan of a modality; `None` = not known.
 
-
-def choose_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> ChosenThreshold:
-    """Return the threshold that the user means for a scan.
-
-    Its modality's own if available, else that of the contrast whose networks are used, else that over all.
-
-    Args:
-        calibration: Of the model; `None` where it has none.
-        wanted: "auto" = the model's default, the name of a stored one ("ml:1"), or a number.
-        modality: Of the scan; `None` where it is not known.
-
-    Raises:
-        UsageError: The model is not calibrated, or the name is unknown.
-    """
-    value = _number(wanted)
-    if value is not None:
-        if not (math.isfinite(value) and value > 0):
-            # At 0 the background would be marked, too.
-            raise UsageError(
-                "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
+        Its modality's own if available, else that of the contrast whose networks are used, else that over all.
+        """
+        calibration, wanted = self.calibration, self.wanted
+        value = _number(wanted)
+        if value is not None:
+            if not (math.isfinite(value) and value > 0):
+                # At 0 the background would be marked, too.
+                raise UsageError(
+                    "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
+                )
+            data_set = None if calibration is None else data_set_of(calibration.default)
+            method = "given as a number"
+            return ChosenThreshold(
+                value=value, name=FIXED, key=FIXED, data_set=data_set, method=method, modality=modality
             )
-        data_set = None if calibration is None else data_set_of(calibration.default)
-        method = "given as a number"
-        return ChosenThreshold(value=value, name=FIXED, key=FIXED, data_set=data_set, method=method, modality=modality)
-    if calibration is None:
-        raise UsageError(
-            "the threshold must be known",
-            received="a model that is not calibrated",
-            remedy="run halebrain calibrate, or give --threshold VALUE",
+        if calibration is None:
+            raise UsageError(
+                "the threshold must be known",
+                received="a model that is not calibrated",
+                remedy="run halebrain calibrate, or give --threshold VALUE",
+            )
+        name = calibration.default if wanted == "auto" else wanted
+        if name not in calibration.thresholds:
+            raise UsageError(
+                "--threshold takes auto, a number, or a stored name",
+                received=repr(wanted),
+                remedy=f"stored: {', '.join(calibration.thresholds)}",
+            )
+        found, source_contrasts = _of_contrast(calibration, name, modality)
+        key, data_set = name.partition("@")[0], data_set_of(name)
+        return ChosenThreshold(
+            value=found.value,
+            name=threshold_name(key, data_set, source_contrasts, modality),
+            key=key,
+            data_set=data_set,
+            source_contrasts=source_contrasts,
+            method=found.method,
+            n_scans=found.n_scans,
+            healthy_share=found.population_fraction,
+            modality=modality,
         )
-    name = calibration.default if wanted == "auto" else wanted
-    if name not in calibration.thresholds:
-        known: Iterable[str] = calibration.thresholds
-        raise UsageError(
-            "--threshold takes auto, a number, or a stored name",
-            received=repr(wanted),
-            remedy=f"stored: {', '.join(known)}",
-        )
-    found, source_contrasts = _of_contrast(calibration, name, modality)
-    key, data_set = name.partition("@")[0], data_set_of(name)
-    return ChosenThreshold(
-        value=found.value,
-        name=threshold_name(key, data_set, source_contrasts, modality),
-        key=key,
-        data_set=data_set,
-        source_contrasts=source_contrasts,
-        method=found.method,
-        n_scans=found.n_scans,
-        healthy_share=found.population_fraction,
-        modality=modality,
-    )
 
 
 def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> tuple[Threshold, tuple[str, ...]]:
@@ -105,12 +93,6 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
         return near, (str(alike),)
     found = calibration.thresholds[name]
     return found, () if found.modalities == (modality,) else found.modalities
-
-
-def select_threshold(calibration: Calibration | None, wanted: str, *, modality: str | None = None) -> tuple[float, str]:
-    """Return value and name of what `choose_threshold` gives, from the same arguments and with the same errors."""
-    chosen = choose_threshold(calibration, wanted, modality=modality)
-    return chosen.value, chosen.name
 
 
 @dataclass(frozen=True)

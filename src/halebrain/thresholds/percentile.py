@@ -23,22 +23,23 @@ _MOST_KEPT = 49
 
 @dataclass(frozen=True)
 class ScanLevel:
-    """A scan as a whole.
+    """A scan as a whole, in the fields of its provenance.
 
     Args:
-        score: Mean score of its highest millilitre, in [0, 1].
-        percentile: Percentage of healthy validation scans of its modality that score lower, ties counted half; `None`
-            if it is not defined.
-        n_healthy: Number of healthy scans behind the percentile.
-        note: Why there is no percentile.
-        healthy: Scores of those healthy scans, ascending, quantiles where they are many; empty without a percentile.
+        scan_score: Mean score of its highest millilitre, in [0, 1].
+        scan_score_percentile: Percentage of healthy validation scans of its modality that score lower, ties counted
+            half; `None` if it is not defined.
+        scan_score_n_healthy: Number of healthy scans behind the percentile.
+        scan_score_note: Why there is no percentile.
+        scan_score_healthy: Scores of those healthy scans, ascending, quantiles where they are many; empty without a
+            percentile.
     """
 
-    score: float
-    percentile: float | None
-    n_healthy: int
-    note: str | None = None
-    healthy: tuple[float, ...] = ()
+    scan_score: float
+    scan_score_percentile: float | None
+    scan_score_n_healthy: int
+    scan_score_note: str | None = None
+    scan_score_healthy: tuple[float, ...] = ()
 
 
 def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:
@@ -75,7 +76,7 @@ def place_among_healthy(
         return ScanLevel(score, None, len(healthy), note)
     lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
     percentile = round(100 * (lower + ties / 2) / len(healthy), 1)
-    return ScanLevel(score, percentile, len(healthy), healthy=_spread(healthy))
+    return ScanLevel(score, percentile, len(healthy), scan_score_healthy=_spread(healthy))
 
 
 def _spread(scores: npt.NDArray[np.float64]) -> tuple[float, ...]:

@@ -104,7 +104,7 @@ class FoundAnomalies:
     def provenance(self, about: Provenance) -> Provenance:
         """Return a provenance with what was found."""
         found = replace(about, threshold=self.threshold, input_notes=tuple(self.notes))
-        return self.detection.provenance(_with_level(found, self.level))
+        return self.detection.provenance(replace(found, **vars(self.level)))
 
 
 def find_anomalies(
@@ -312,22 +312,8 @@ def _is_same(done: Provenance, asked: Provenance, options: DetectionOptions, con
     if done.scan_score is None:
         return True
     # A new calibration may change the percentile.
-    placed = _with_level(done, options.scan_level(contrast, done.scan_score))
-    return all(getattr(placed, name) == getattr(done, name) for name in _LEVEL if name not in done.unstated)
-
-
-_LEVEL = tuple(f"scan_score_{name}" for name in ("percentile", "n_healthy", "note", "healthy"))
-
-
-def _with_level(made: Provenance, level: ScanLevel) -> Provenance:
-    return replace(
-        made,
-        scan_score=level.score,
-        scan_score_percentile=level.percentile,
-        scan_score_n_healthy=level.n_healthy,
-        scan_score_note=level.note,
-        scan_score_healthy=level.healthy,
-    )
+    placed = vars(options.scan_level(contrast, done.scan_score))
+    return all(value == getattr(done, name) for name, value in placed.items() if name not in done.unstated)
 
 
 def write_found(

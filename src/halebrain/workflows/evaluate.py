@@ -33,7 +33,7 @@ from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.calibration import read_calibration
-from halebrain.thresholds.choose import ThresholdSelector, select_threshold
+from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.settings import EvaluateSettings
 
 _LEAST_SCANS = 2
@@ -108,7 +108,7 @@ def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationRes
     if predictions is None or references is None:
         raise UsageError("predictions are evaluated against references", remedy="give --references")
     failures, notify = Failures(output), settings.notify
-    value = None if settings.threshold == "auto" else select_threshold(None, settings.threshold)[0]
+    value = None if settings.threshold == "auto" else ThresholdSelector(None, settings.threshold).at(None).value
     pairs = match_files(predictions, references, brains)
     left_out = tuple(unused_images(pairs, predictions, references, brains))
     if line := summed_left_out(left_out):

@@ -58,12 +58,7 @@ class ScanSteps:
 
 
 def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator[tuple[ScanInput, ScanSteps]]":
-    """Yield every scan with its progress reporter, under a bar that shows the time left.
-
-    Args:
-        scans: What is processed.
-        predictor: The predictor.
-    """
+    """Yield every scan with its progress reporter, under a bar that shows the time left."""
     with ProgressBar("Detecting", len(scans)) as bar:
         for scan in scans:
             steps = begin_scan(bar, scan, predictor, named=len(scans) > 1)
@@ -72,14 +67,7 @@ def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator
 
 
 def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
-    """Return the progress reporter of one scan, at the step of reading.
-
-    Args:
-        bar: Of all scans.
-        scan: What is processed.
-        predictor: The predictor.
-        named: Whether the name of the scan stands before that of a step.
-    """
+    """Return the progress reporter of one scan, at the step of reading; `named` = each step follows its name."""
     passes = len(predictor.levels) * predictor.draws
     prefix = f"{scan.name}: " if named else ""
     steps = ScanSteps(bar, _seconds(predictor, scan, passes), passes=passes, prefix=prefix)
