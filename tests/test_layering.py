@@ -171,7 +171,7 @@ def registered_in(path):
     ("folder", "exempt"),
     [
         ("models/reconstruction", {"base"}),
-        ("data/anomalies", {"base", "mask_library", "shapes"}),
+        ("data/anomalies", {"base", "shapes"}),
         ("data/datasets", {"base", "patterns", "tables"}),
         ("preprocessing/brain", {"base", "command", "prior", "head", "surface", "synthstrip_network"}),
     ],

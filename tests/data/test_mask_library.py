@@ -5,7 +5,7 @@ import torch
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
-from halebrain.data.anomalies.mask_library import mask_library
+from halebrain.data.anomalies.cohort import mask_library
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
 

@@ -70,43 +70,31 @@ def _through(
     executor: Executor, function: Callable[[T], R], items: Sequence[T], places: Sequence[int], workers: int
 ) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield as `map_items`; raise `_BrokenError` with the places that have no result where processes died."""
-    left = list(places)
+    left, broken = list(places), list[int]()
     pending: dict[Future[R | HalebrainError], int] = {}
     try:
-        yield from _hand_out(executor, function, items, left, pending, workers)
+        while (left and not broken) or pending:
+            while left and not broken and len(pending) < _WAITING_PER_WORKER * max(workers, 1):
+                place = left.pop(0)
+                try:
+                    pending[executor.submit(_attempt, function, items[place])] = place
+                except BrokenExecutor:
+                    broken.append(place)
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                place = pending.pop(future)
+                try:
+                    result = future.result()
+                except BrokenExecutor:
+                    broken.append(place)
+                    continue
+                except Exception as error:  # a result that cannot be brought back, or a cluster's own failure
+                    result = UnexpectedError.of(error)
+                yield place, result
     finally:
         # Where the caller stops (an interrupt, a full disk), what has not begun never begins.
         for future in pending:
             future.cancel()
-
-
-def _hand_out(
-    executor: Executor,
-    function: Callable[[T], R],
-    items: Sequence[T],
-    left: list[int],
-    pending: dict[Future[R | HalebrainError], int],
-    workers: int,
-) -> Iterator[tuple[int, R | HalebrainError]]:
-    broken: list[int] = []
-    while (left and not broken) or pending:
-        while left and not broken and len(pending) < _WAITING_PER_WORKER * max(workers, 1):
-            place = left.pop(0)
-            try:
-                pending[executor.submit(_attempt, function, items[place])] = place
-            except BrokenExecutor:
-                broken.append(place)
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            place = pending.pop(future)
-            try:
-                result = future.result()
-            except BrokenExecutor:
-                broken.append(place)
-                continue
-            except Exception as error:  # a result that cannot be brought back, or a cluster's own failure
-                result = UnexpectedError.of(error)
-            yield place, result
     if broken:
         raise _BrokenError(suspects=sorted(broken), left=left)
 

@@ -96,10 +96,8 @@ class Source(ABC):
         tree, draft = FileTree(root, walk=self.walks), Draft()
         self.collect(tree, draft)
         records, problems = draft.records(), tuple(draft.problems)
-        left_out, broken = (
-            self._left_out(tree, draft, records),
-            {tree.root / n: error for n, error in tree.broken.items()},
-        )
+        left_out = self._left_out(tree, draft, records)
+        broken = {tree.root / name: error for name, error in tree.broken.items()}
         failed = {printable(r.scan_id): broken[path] for r in records for path in files_of(r) if path in broken}
         records = tuple(record for record in records if printable(record.scan_id) not in failed)
         if not records:

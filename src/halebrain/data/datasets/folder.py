@@ -34,25 +34,23 @@ def to_regex(pattern: str) -> str:
         >>> to_regex("{subject}/{subject}_T1w")
         '(?P<subject>[^/]+)/(?P=subject)_T1w'
     """
-    parts, seen, at = [], set(), 0
-    for gap in _GAP.finditer(pattern):
-        name = gap[1]
-        _check(name, pattern)
-        parts.append(re.escape(pattern[at : gap.start()]))
-        at = gap.end()
-        if name == "any":
+    parts: list[str] = []
+    for place, part in enumerate(_GAP.split(pattern)):
+        group = f"(?P<{part}>[^/]+)"
+        if place % 2 == 0:
+            parts.append(re.escape(part))
+        elif _known(part, pattern) == "any":
             parts.append("[^/]*")
         else:
-            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
-            seen.add(name)
-    if "subject" not in seen:
+            parts.append(f"(?P={part})" if group in parts else group)
+    if "(?P<subject>[^/]+)" not in parts:
         raise ConfigError(
             "a pattern must hold {subject}",
             received=repr(pattern),
             where="pattern",
             remedy="for example {subject}_T1w.nii.gz",
         )
-    return "".join((*parts, re.escape(pattern[at:])))
+    return "".join(parts)
 
 
 def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
@@ -65,30 +63,29 @@ def fill(pattern: str, values: Mapping[str, str]) -> list[str]:
         >>> fill("{subject}/{any}_mask.nii.gz", {"subject": "01"})
         ['01/', '_mask.nii.gz']
     """
-    pieces, at = [""], 0
-    for gap in _GAP.finditer(pattern):
-        _check(gap[1], pattern)
-        pieces[-1] += pattern[at : gap.start()]
-        at = gap.end()
-        if gap[1] == "any":
+    pieces = [""]
+    for place, part in enumerate(_GAP.split(pattern)):
+        if place % 2 == 0:
+            pieces[-1] += part
+        elif _known(part, pattern) == "any":
             pieces.append("")
-        elif gap[1] in values:
-            pieces[-1] += values[gap[1]]
+        elif part in values:
+            pieces[-1] += values[part]
         else:
             remedy = f"the scan's own pattern gives {', '.join(values)}"
             raise ConfigError(
                 "a mask's pattern takes only placeholders of the scan", received=repr(pattern), remedy=remedy
             )
-    pieces[-1] += pattern[at:]
     return pieces
 
 
-def _check(name: str, pattern: str) -> None:
+def _known(name: str, pattern: str) -> str:
     if name not in GAPS:
         remedy = suggestion(name, list(GAPS))
         raise ConfigError(
             "a pattern takes known placeholders only", received=f"{{{name}}}", where=pattern, remedy=remedy
         )
+    return name
 
 
 class FolderSettings(Config):
