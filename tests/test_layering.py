@@ -248,7 +248,6 @@ JSON_AND_SETTINGS = {
     "models/bundle.py Bundle.calibration",
     "models/reconstruction/base.py build_reconstructor",
     "report/dot_plot.py dot_plot",
-    "report/dot_plot.py score_plots",
     "report/matrix_page.py write_matrix_page",
     "report/page.py Page.provenance",
     "training/encoder.py EncoderRun.summary",

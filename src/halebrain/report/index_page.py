@@ -10,31 +10,23 @@ from halebrain.core.errors import CannotWriteError
 from halebrain.core.files import write_text
 from halebrain.core.provenance import Provenance, read_provenance
 from halebrain.core.wording import counted
-from halebrain.report.dot_plot import Dot, ScanDot, dot_plot, score_plots
+from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.page import page_template
-from halebrain.report.verdict import out_of_distribution
+from halebrain.report.verdict import HealthyReference, out_of_distribution
 
 INDEX = "index.html"
 PROVENANCE = "_desc-anomaly_provenance.json"
 _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A figure of the table: its name in a provenance, its heading, and how it is written."""
-
-    key: str
-    title: str
-    form: str
-
-
 _COLUMNS = (
-    _Column("scan_score", "score", "{:.3f}"),
-    _Column("scan_score_percentile", "% of healthy lower", "{:.3g}"),
-    _Column("lesion_volume_ml", "ml", "{:.2f}"),
-    _Column("n_lesions", "findings", "{:.0f}"),
+    ("scan_score", "score", "{:.3f}"),
+    ("scan_score_percentile", "% of healthy lower", "{:.3g}"),
+    ("lesion_volume_ml", "ml", "{:.2f}"),
+    ("n_lesions", "findings", "{:.0f}"),
 )
+"""Figures of the table: name in a provenance, heading, and how they are written."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,23 @@ class IndexRow:
         found = (made.scan_score_percentile, made.scan_score, made.lesion_volume_ml)
         percentile, score, volume = (-1.0 if value is None else value for value in found)
         return percentile, score, volume
+
+    @property
+    def stop(self) -> bool:
+        """Whether its maps are not to be relied on."""
+        return self.provenance.qc.out_of_distribution or self.provenance.qc.registration_failed
+
+    @property
+    def modality(self) -> str:
+        """The contrast of its threshold; empty = not known."""
+        threshold = self.provenance.threshold
+        return "" if threshold is None else threshold.modality or ""
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """Heading and text of each figure."""
+        figures = ((self.figure(key), title, form) for key, title, form in _COLUMNS)
+        return [(title, "–" if value is None else form.format(value)) for value, title, form in figures]
 
     def figure(self, key: str) -> float | None:
         """Return a figure of the table by its name in the provenance."""
@@ -103,11 +112,10 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
             "the page of all scans must not replace another page", where=path, remedy="move that page"
         )
     rows = index_rows(folder)
-    # What no scan has is no column.
-    columns = [c for c in _COLUMNS if any(row.figure(c.key) is not None for row in rows)]
     html = page_template("index.html.j2").render(
-        columns=[column.title for column in columns],
-        rows=[_shown(row, columns) for row in rows],
+        # What no scan has is no column.
+        columns=[title for key, title, _ in _COLUMNS if any(row.figure(key) is not None for row in rows)],
+        rows=rows,
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         strips=[strip for strip in _plots(rows) if strip["dots"]],
@@ -122,33 +130,24 @@ def _link(path: Path, folder: Path) -> str:
     return quote(path.relative_to(folder).as_posix()) if path.is_file() else ""
 
 
-def _shown(row: IndexRow, columns: Sequence[_Column]) -> dict[str, Any]:
-    report, threshold = row.provenance.qc, row.provenance.threshold
-    return {
-        "name": row.name,
-        "page": row.page,
-        "picture": row.picture,
-        "cells": [(column.title, _format_cell(row.figure(column.key), column.form)) for column in columns],
-        "flags": row.flags,
-        "stop": report.out_of_distribution or report.registration_failed,
-        "modality": "" if threshold is None else threshold.modality or "",
-    }
-
-
-def _format_cell(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
-
-
 def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
-    def dots(key: str) -> list[Dot]:
-        known = [(row, row.figure(key)) for row in rows]
-        return [Dot(row.name, value, bool(row.flags)) for row, value in known if value is not None]
+    def dots(key: str, some: Sequence[IndexRow] = rows) -> list[Dot]:
+        return [Dot(row.name, row.figure(key), bool(row.flags)) for row in some]
 
-    scored = (ScanDot.of(row.name, row.provenance, flagged=bool(row.flags)) for row in rows)
+    # Scans share a line where contrast and healthy scans are the same, as no other scores compare.
+    groups: dict[tuple[str, tuple[float, ...]], list[IndexRow]] = {}
+    for row in rows:
+        if row.provenance.scan_score is not None:
+            groups.setdefault((row.modality, HealthyReference.of(row.provenance).scores), []).append(row)
+    plots = []
+    for (modality, healthy), own in sorted(groups.items(), key=lambda item: item[0]):
+        name = f"scan-level score, {modality}" if modality else "scan-level score"
+        says = HealthyReference.of(own[0].provenance).said if healthy else ""
+        plots.append(dot_plot(name, dots("scan_score", own), marks=healthy, says=says))
     return [
-        *score_plots([scan for scan in scored if scan is not None]),
+        *plots,
         dot_plot("healthy scans with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
         dot_plot("volume of the findings, ml", dots("lesion_volume_ml")),
         dot_plot("number of findings", dots("n_lesions")),

@@ -5,7 +5,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +86,11 @@ class QualityRow:
     flags: Sequence[str]
     picture: bytes | None = None
 
+    @property
+    def address(self) -> str:
+        """The picture as a data URL; empty where there is none."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.picture).decode('ascii')}" if self.picture else ""
+
 
 def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], path: Path) -> None:
     """Write one HTML file that needs nothing else; every text is escaped.
@@ -95,25 +99,15 @@ def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], 
         CannotWriteError: The folder cannot be written.
     """
     names = list(rows[0].figures) if rows else []
+    strips = [dot_plot(n, [Dot(row.scan_id, row.figures[n], bool(row.flags)) for row in rows]) for n in names]
     html = page_template("quality.html.j2").render(
-        rows=[_shown(row, names) for row in rows],
+        rows=rows,
+        names=names,
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         header=["scan", "modality", *(name.replace("_", " ") for name in names), "flags"],
-        strips=[strip for strip in (_strip(name, rows) for name in names) if strip["dots"]],
+        strips=[strip for strip in strips if strip["dots"]],
         disclaimer=DISCLAIMER,
         counted=counted,
     )
     write_text(path, html)
-
-
-def _shown(row: QualityRow, names: Sequence[str]) -> dict[str, Any]:
-    values = ["–" if row.figures[name] is None else f"{row.figures[name]:.4g}" for name in names]
-    picture = f"data:image/jpeg;base64,{base64.b64encode(row.picture).decode('ascii')}" if row.picture else ""
-    flags = list(row.flags)
-    return {"scan_id": row.scan_id, "modality": row.modality, "cells": values, "flags": flags, "picture": picture}
-
-
-def _strip(name: str, rows: Sequence[QualityRow]) -> dict[str, Any]:
-    known = [(row, row.figures[name]) for row in rows]
-    return dot_plot(name, [Dot(row.scan_id, value, bool(row.flags)) for row, value in known if value is not None])
