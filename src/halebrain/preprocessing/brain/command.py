@@ -1,23 +1,20 @@
 """Running a brain extractor that the user has installed: a separate program, in a temporary folder."""
 
 import os
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from halebrain.core.errors import ConfigError, DataError, UnavailableError
+from halebrain.core.leftovers import scratch_folder
+from halebrain.core.types import MaskArray, Volume
+from halebrain.io.nifti import read_mask, write_volume
 
 DEVICE_VARIABLE = "HALEBRAIN_BRAIN_DEVICE"
 """Device of learned extractors: "cpu", "cuda", or "auto" (the default: CUDA if available)."""
 _TIMEOUT_S = 3600
 _DEVICES = ("auto", "cpu", "cuda")
-
-
-def find_command(name: str) -> str | None:
-    """Return the path of a program on PATH, `None` where there is none."""
-    return shutil.which(name)
 
 
 def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[str, str] | None = None) -> str:
@@ -56,7 +53,8 @@ def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[st
             f"{name} must end within an hour", where=where, remedy="check the scan, or use --brain atlas"
         ) from error
     if done.returncode != 0:
-        said = last_line(done.stderr) or last_line(done.stdout) or "no message"
+        lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+        said = lines[-1][:300] if lines else "no message"
         raise DataError(
             f"{name} must end without an error",
             received=f"exit code {done.returncode}: {said}",
@@ -66,10 +64,34 @@ def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[st
     return done.stdout
 
 
-def last_line(text: str) -> str:
-    """Return the last line of `text` that is not empty, at most 300 characters of it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+def mask_by_command(
+    arguments: Callable[[Path, Path], Sequence[str]],
+    volume: Volume,
+    masks: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> MaskArray:
+    """Return the mask that a program writes for a scan, from the scan's file and the output folder in its arguments.
+
+    Raises:
+        UnavailableError: The program cannot be started.
+        DataError: It fails, writes none of `masks`, or one on another grid.
+    """
+    with scratch_folder() as folder:
+        scan, out = folder / "scan.nii.gz", folder / "out"
+        write_volume(scan, volume.data, volume.affine)
+        out.mkdir()
+        line = arguments(scan, out)
+        run_command(line, where=volume.name, environment=environment)
+        written = [out / name for name in masks if (out / name).is_file()]
+        if not written:
+            raise DataError(
+                f"{Path(line[0]).name} must write a mask",
+                received="none, and no error",
+                where=volume.name,
+                remedy="run it yourself to see why, or use --brain atlas",
+            )
+        return read_mask(written[0], volume)
 
 
 def learned_device() -> Literal["cpu", "cuda"]:

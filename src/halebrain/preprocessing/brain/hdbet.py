@@ -6,18 +6,18 @@ before it is run; for the run itself, the way to the network is closed by a prox
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.errors import UnavailableError
 from halebrain.core.home import named_path, user_home
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Volume
-from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
-from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
+from halebrain.preprocessing.brain.command import learned_device, mask_by_command, run_command
 from halebrain.preprocessing.geometry import reorient
 
 COMMAND = "hd-bet"
@@ -42,7 +42,7 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
         UnavailableError: There is no `hd-bet` on PATH, or it has no weights.
         DataError: It fails, writes no mask or one on another grid, or finds no brain.
     """
-    command = find_command(COMMAND)
+    command = shutil.which(COMMAND)
     if command is None:
         raise UnavailableError(
             "HD-BET needs the command hd-bet",
@@ -52,27 +52,19 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
     version = _version(command)
     weights = _find_weights(version)
     standard, to_original = reorient(volume, "RAS")
-    with scratch_folder() as folder:
-        write_volume(folder / "scan.nii.gz", standard.data, standard.affine)
-        (folder / "out").mkdir()
-        arguments = _arguments(version, folder / "scan.nii.gz", folder / "out" / "brain.nii.gz")
-        with _home(version, weights) as environment:
-            run_command([command, *arguments], where=volume.name, environment=environment)
-        written = [folder / "out" / mask for mask in _MASKS if (folder / "out" / mask).is_file()]
-        if not written:
-            raise DataError(
-                "hd-bet must write a mask",
-                received="none, and no error",
-                where=volume.name,
-                remedy="run it yourself to see why, or use --brain atlas",
-            )
-        mask = read_mask(written[0], standard)
+    with _home(version, weights) as environment:
+        mask = mask_by_command(
+            lambda scan, out: [command, *_arguments(version, scan, out / "brain.nii.gz")],
+            standard,
+            _MASKS,
+            environment=environment,
+        )
     return plausible_brain(to_original(mask), volume, "hdbet")
 
 
 def is_available() -> bool:
     """Return whether there is an `hd-bet` on PATH; not whether it has weights."""
-    return find_command(COMMAND) is not None
+    return shutil.which(COMMAND) is not None
 
 
 @lru_cache(maxsize=8)

@@ -5,20 +5,19 @@ With a weights file (`HALEBRAIN_SYNTHSTRIP_WEIGHTS`, or `synthstrip.1.pt` in `HA
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from halebrain.core.errors import DataError, UnavailableError
+from halebrain.core.errors import UnavailableError
 from halebrain.core.home import halebrain_home, named_path
-from halebrain.core.leftovers import scratch_folder
 from halebrain.core.mask import largest_component
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
-from halebrain.io.nifti import read_mask, write_volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, plausible_brain
-from halebrain.preprocessing.brain.command import find_command, learned_device, run_command
+from halebrain.preprocessing.brain.command import learned_device, mask_by_command
 from halebrain.preprocessing.geometry import Grid, reorient, resample
 
 COMMAND = "mri_synthstrip"
@@ -43,9 +42,13 @@ def extract_by_synthstrip(volume: Volume) -> BrainMask:
     weights = find_weights()
     if weights is not None:
         return plausible_brain(_by_network(volume, weights), volume, "synthstrip")
-    command = find_command(COMMAND)
+    command = shutil.which(COMMAND)
     if command is not None:
-        return plausible_brain(_by_command(volume, command), volume, "synthstrip")
+        how = ["-b", f"{_BORDER_MM:g}", *(["-g"] if learned_device() == "cuda" else [])]
+        mask = mask_by_command(
+            lambda scan, out: [command, "-i", str(scan), "-m", str(out / "mask.nii.gz"), *how], volume, ["mask.nii.gz"]
+        )
+        return plausible_brain(mask, volume, "synthstrip")
     usual = (halebrain_home() or Path("~")) / WEIGHTS_FILE
     raise UnavailableError(
         "SynthStrip needs its weights or its program",
@@ -67,24 +70,7 @@ def find_weights() -> Path | None:
 
 def is_available() -> bool:
     """Return whether weights or the program are there, or weights were named."""
-    return find_weights() is not None or find_command(COMMAND) is not None
-
-
-def _by_command(volume: Volume, command: str) -> MaskArray:
-    with scratch_folder() as folder:
-        scan, mask = folder / "scan.nii.gz", folder / "mask.nii.gz"
-        write_volume(scan, volume.data, volume.affine)
-        device = ["-g"] if learned_device() == "cuda" else []
-        border = ["-b", f"{_BORDER_MM:g}"]
-        run_command([command, "-i", str(scan), "-m", str(mask), *border, *device], where=volume.name)
-        if not mask.is_file():
-            raise DataError(
-                f"{COMMAND} must write a mask",
-                received="none, and no error",
-                where=volume.name,
-                remedy="run it yourself to see why, or use --brain atlas",
-            )
-        return read_mask(mask, volume)
+    return find_weights() is not None or shutil.which(COMMAND) is not None
 
 
 def _by_network(volume: Volume, weights: Path) -> MaskArray:
