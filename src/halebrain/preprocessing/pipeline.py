@@ -230,41 +230,61 @@ class Preprocessor:
         )
         intensity = replace(intensity, offset=offset)
         content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
-        report = _report(volume, brain, registration, mask, self.config)
         with watch.step("recognition"):
-            report = self._measure(report, volume, brain, matrix, (scaled, mask), registration)
-            report = apply_quality_rules(report)
+            report = self._assess(volume, brain, registration, matrix, (scaled, mask))
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
             *(report, _steps(volume, brain, registration, self.config), watch.seconds),
         )
 
-    def _measure(
+    def _assess(
         self,
-        report: QualityReport,
         volume: Volume,
         brain: BrainMask,
+        registration: Registration | None,
         matrix: Affine,
         working: tuple[FloatArray, MaskArray],
-        registration: Registration | None,
     ) -> QualityReport:
-        """Return the report with the figures that the quality-control rules need."""
+        """Return the quality of a scan, with the flags of the rules."""
         image, mask = working
         native, (template, template_mask) = Grid(volume.shape, volume.affine), template_on(self.grid, self.template)
-        report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
         smooth = smoothness(image, mask, self.grid.spacing_mm[0])
         # Where the tissues of another atlas lie is not known.
         levels = measure_levels(image, mask, self.grid) if self.template is None else None
-        ratio = None if registration is None else orientation_ratio(image, mask, template, template_mask)
-        return replace(
-            report,
+        report = QualityReport(
+            unstated=_WHEN_REGISTERED if registration is None else frozenset(),
+            brain_method=brain.method,
+            brain_confidence=round(brain.confidence, 3),
+            brain_volume_ml=round(brain.volume_ml, 1),
+            working_grid_brain_ml=round(float(mask.sum()) * self.config.spacing_mm**3 / 1000, 1),
+            flags=brain.notes,
             cut_off=round(cut_off(native, self.grid, matrix, template_mask), 4),
             smoothness=None if smooth is None else round(smooth, 3),
             contrast=None if levels is None else recognise_contrast(levels),
             contrast_sure=levels is not None and is_sure(levels),
             tissue_levels=None if levels is None else levels.rounded(),
-            orientation_ratio=None if ratio is None else round(ratio, 2),
         )
+        if registration is not None:
+            ratio = orientation_ratio(image, mask, template, template_mask)
+            report = replace(
+                report,
+                registration_failed=registration.failed,
+                registration_mask_dice=round(registration.mask_dice, 3),
+                registration_nmi=round(registration.nmi, 4),
+                registration_margin=round(registration.margin, 2),
+                registration_scale=round(registration.scale, 3),
+                orientation_ratio=None if ratio is None else round(ratio, 2),
+            )
+        report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
+        if max(volume.spacing_mm) > 4:
+            report = report.flagged(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
+        if brain.confidence < 0.9:
+            report = report.flagged(
+                f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask"
+            )
+        elif brain.method == "atlas":
+            report = report.flagged(LOOK_AT_MASK)
+        return apply_quality_rules(report)
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
         if brain_mask is not None:
@@ -298,37 +318,6 @@ def _not_empty(mask: MaskArray, volume: Volume) -> MaskArray:
             remedy="check its header and its mask",
         )
     return mask
-
-
-def _report(
-    volume: Volume,
-    brain: BrainMask,
-    registration: Registration | None,
-    mask: MaskArray,
-    config: PreprocessingConfig,
-) -> QualityReport:
-    report = QualityReport(
-        unstated=_WHEN_REGISTERED if registration is None else frozenset(),
-        brain_method=brain.method,
-        brain_confidence=round(brain.confidence, 3),
-        brain_volume_ml=round(brain.volume_ml, 1),
-        working_grid_brain_ml=round(float(mask.sum()) * config.spacing_mm**3 / 1000, 1),
-        flags=brain.notes,
-    )
-    if registration is not None:
-        report = replace(
-            report,
-            registration_mask_dice=round(registration.mask_dice, 3),
-            registration_nmi=round(registration.nmi, 4),
-            registration_margin=round(registration.margin, 2),
-            registration_scale=round(registration.scale, 3),
-            registration_failed=registration.failed,
-        )
-    if max(volume.spacing_mm) > 4:
-        report = report.flagged(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
-    if brain.confidence < 0.9:
-        return report.flagged(f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask")
-    return report.flagged(LOOK_AT_MASK if brain.method == "atlas" else None)
 
 
 def _steps(
