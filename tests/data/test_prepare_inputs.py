@@ -15,7 +15,6 @@ from halebrain.cli.main import main
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.parallel import map_items
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.nnunet import export_nnunet, find_cases
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import read_entries
 from halebrain.data.slices import build_store
@@ -24,6 +23,7 @@ from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan, prepared_files, read_sidecar
+from halebrain.workflows.export_nnunet import find_cases, write_dataset
 
 SETTINGS = {"shape": [32, 36, 30], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
 CONFIG = PreprocessingConfig.model_validate(SETTINGS)
@@ -112,7 +112,7 @@ def test_prepared_scans_are_judged_and_exported_as_raw_ones_are(scan, tmp_path):
     for number, record in enumerate((scan, row)):
         modalities, cases = find_cases(Manifest((record,)))
         folders.append(tmp_path / f"Dataset00{number}_X")
-        export_nnunet(cases, modalities, folders[-1], preprocessor=Preprocessor(CONFIG))
+        write_dataset(cases, modalities, folders[-1], preprocessor=Preprocessor(CONFIG))
     files = [sorted(path.relative_to(folder) for path in folder.rglob("*.nii.gz")) for folder in folders]
     assert files[0] == files[1]
     assert len(files[0]) == 2

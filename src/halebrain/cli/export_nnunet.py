@@ -20,7 +20,7 @@ def export_nnunet(
     Copy splits_final.json to nnUNet_preprocessed/DatasetNNN_NAME, and train fold 0.
     """
     results = console.begin("export-nnunet")
-    from halebrain.workflows.export import export_nnunet as run
+    from halebrain.workflows.export_nnunet import export_nnunet as run
 
     done = run(manifest, output, settings)
     results.line(done.folder)

@@ -1,11 +1,10 @@
-"""A manifest as a data set of nnU-Net v2, for training a supervised upper bound on the same scans.
+"""Export: a manifest as a data set of nnU-Net v2, for training a supervised upper bound on the same scans.
 
 Layout: `DatasetNNN_NAME/{imagesTr,labelsTr,imagesTs,labelsTs}/CASE_0000.nii.gz`, `dataset.json`, `splits_final.json`.
 Source: nnU-Net v2's documentation of its data set format (Isensee et al. 2021, Nature Methods).
 """
 
 import json
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
+from halebrain.core.config import parse_config
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.files import atomic_folder
+from halebrain.core.messages import log_message
 from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 from halebrain.io.grid import match
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from halebrain.io.nifti import read_mask, read_volume, write_volume
-from halebrain.preprocessing.pipeline import Preprocessor
+from halebrain.models.store import load_model
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.workflows.settings import ExportSettings
 
-_log = logging.getLogger(__name__)
-SPLITS_FILE = "splits_final.json"
+_SPLITS_FILE = "splits_final.json"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -44,19 +46,86 @@ class NnunetCase:
 
 
 @dataclass(frozen=True)
-class _Scan:
-    image: FloatArray
-    lesion: MaskArray
-    affine: Affine
-    placement: Placement | None = None
+class Exported:
+    """An exported data set.
+
+    Args:
+        folder: `DatasetNNN_NAME`.
+        modalities: Its channels, in order.
+        cases: Its cases.
+        splits: Its split into training and validation; `None` = nnU-Net draws its own.
+    """
+
+    folder: Path
+    modalities: tuple[str, ...]
+    cases: list[NnunetCase]
+    splits: Path | None
 
 
-def dataset_name(number: int, name: str) -> str:
-    """Return the name of the folder, `DatasetNNN_NAME`.
+def export_nnunet(manifest: Path, output: Path, settings: ExportSettings) -> Exported:
+    """Write the annotated and healthy scans of a manifest as a data set, whole or not at all.
+
+    Scans of "train" and "val" become Tr, those of "test" Ts; the split is written where there are both "train" and
+    "val". On the native grid scans are stripped where they have a brain mask.
+
+    Args:
+        manifest: Table of scans.
+        output: Parent folder of the data set.
+        settings: What it is called, and what it holds.
 
     Raises:
-        UsageError: The number is not one of three digits, or the name has other letters.
+        UsageError: The number has not three digits, the name has other letters, or options exclude each other.
+        MissingInputError: There is no such scan.
+        DataError: A scan cannot be used, is in no split, or lacks a modality, or channels lie on several grids.
+        CannotWriteError: The data set exists, or cannot be written.
     """
+    folder = output / _dataset_name(settings)
+    for wanted in settings.splits:
+        if wanted not in SPLITS:
+            raise UsageError(
+                "--split takes train, val or test",
+                received=repr(wanted),
+                remedy="for example --split train --split val",
+            )
+    rows = Manifest.read(manifest).select(lambda r: not settings.splits or r.split in settings.splits)
+    modalities, cases = find_cases(rows, settings.modalities)
+    preprocessor = None
+    if settings.grid == "working":
+        own = {} if settings.model is None else load_model(settings.model).config.preprocessing
+        preprocessor = Preprocessor(parse_config(PreprocessingConfig, own, where=settings.model or "defaults"))
+    elif settings.model is not None:
+        raise UsageError("--model needs --grid working", remedy="remove one of them")
+    write_dataset(cases, modalities, folder, preprocessor=preprocessor)
+    splits = folder / _SPLITS_FILE
+    return Exported(folder, modalities, cases, splits if splits.is_file() else None)
+
+
+def write_dataset(
+    cases: Sequence[NnunetCase], modalities: Sequence[str], path: Path, *, preprocessor: Preprocessor | None
+) -> None:
+    """Write the cases in `path`, to the working grid of a preprocessor or, with `None`, on each scan's own grid."""
+    if path.exists():
+        raise CannotWriteError("the data set must not exist yet", where=path, remedy="choose another --dataset-id")
+    learned = {split: sorted(case.name for case in cases if case.split == split) for split in ("train", "val")}
+    about = {
+        "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": sum(map(len, learned.values())),
+        "file_ending": ".nii.gz",
+    }
+    with atomic_folder(path) as folder:
+        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+            (folder / part).mkdir()
+        for case in track(cases, description="Exporting", total=len(cases)):
+            _write_case(case, folder, preprocessor)
+        (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        # Without our own validation split, nnU-Net draws its usual five folds.
+        if all(learned.values()):
+            (folder / _SPLITS_FILE).write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
+
+
+def _dataset_name(settings: ExportSettings) -> str:
+    number, name = settings.dataset_id, settings.name
     if not 1 <= number <= 999:
         raise UsageError("--dataset-id takes 1 to 999", received=number, remedy="for example --dataset-id 501")
     if not _NAME.fullmatch(name):
@@ -108,40 +177,12 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
     return wanted, cases
 
 
-def export_nnunet(
-    cases: Sequence[NnunetCase], modalities: Sequence[str], path: Path, *, preprocessor: Preprocessor | None
-) -> Path:
-    """Write the data set, whole or not at all, and return its folder; splits only where there is "train" and "val".
-
-    Args:
-        cases: What to write; those of "train" and "val" become Tr, those of "test" Ts.
-        modalities: Names of the channels.
-        path: `DatasetNNN_NAME`, which must not exist yet.
-        preprocessor: To the working grid; `None` = each scan's own grid, stripped where it has a brain mask.
-
-    Raises:
-        CannotWriteError: `path` exists, or cannot be written.
-        DataError: A scan cannot be used, or the channels of a case lie on several grids.
-    """
-    if path.exists():
-        raise CannotWriteError("the data set must not exist yet", where=path, remedy="choose another --dataset-id")
-    with atomic_folder(path) as folder:
-        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
-            (folder / part).mkdir()
-        for case in track(cases, description="Exporting", total=len(cases)):
-            _write_case(case, folder, preprocessor)
-        learned = {split: sorted(c.name for c in cases if c.split == split) for split in ("train", "val")}
-        about = {
-            "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
-            "labels": {"background": 0, "lesion": 1},
-            "numTraining": sum(map(len, learned.values())),
-            "file_ending": ".nii.gz",
-        }
-        (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        # Without our own validation split, nnU-Net draws its usual five folds.
-        if all(learned.values()):
-            (folder / SPLITS_FILE).write_text(json.dumps([learned], indent=2) + "\n", encoding="utf-8")
-    return path
+@dataclass(frozen=True)
+class _Scan:
+    image: FloatArray
+    lesion: MaskArray
+    affine: Affine
+    placement: Placement | None = None
 
 
 def _write_case(case: NnunetCase, folder: Path, preprocessor: Preprocessor | None) -> None:
@@ -175,7 +216,7 @@ def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
     """Return image and lesion on the grid that is exported; lesion outside the brain mask stays lesion."""
     volume = read_volume(record.image)
     for note in volume.notes if preprocessor is None else ():
-        _log.warning("%s: %s", record.scan_id, note)
+        log_message(f"{record.scan_id}: {note}")
     lesion = np.zeros(volume.shape, bool) if record.lesion is None else read_mask(record.lesion, volume)
     if preprocessor is None:
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
