@@ -44,21 +44,20 @@ def prepare(
 
 def _tell(results: Results, output: Path, done: "PreparedScans", config: Path | None) -> None:
     """Print the closing summary: number of prepared scans, paths and next step."""
-    finished = done.finished
     then: list[str] = []
-    if finished.files:
-        has = "has" if finished.flagged == 1 else "have"
-        typer.echo(f"{finished.flagged} of {counted(finished.n_entries, 'scan')} {has} quality flags", err=True)
+    if done.files:
+        has = "has" if done.flagged == 1 else "have"
+        typer.echo(f"{done.flagged} of {counted(done.n_entries, 'scan')} {has} quality flags", err=True)
         then = [look_at(output / "index.html"), _next_step(output / "manifest.tsv", config)]
-    elif finished.left and finished.n_entries:
-        are = f"{counted(finished.left, 'scan')} {'is' if finished.left == 1 else 'are'}"
+    elif done.left and done.n_entries:
+        are = f"{counted(done.left, 'scan')} {'is' if done.left == 1 else 'are'}"
         typer.echo(f"{are} left for other parts; the last part writes the manifests", err=True)
-    if finished.left:
+    if done.left:
         then = ["run the remaining parts; the last one writes the manifests"]
     said = f"{len(done.outcomes)} of {counted(done.n_scans, 'scan')} prepared, {done.n_kept} of them before"
     typer.echo(said, err=True)
     results.finish(
-        f"{said}; {finished.flagged} flagged" if finished.flagged else said,
+        f"{said}; {done.flagged} flagged" if done.flagged else said,
         wrote=[output],
         then=then,
         document={
@@ -69,9 +68,9 @@ def _tell(results: Results, output: Path, done: "PreparedScans", config: Path | 
             "kept": done.n_kept,
             "problems": list(done.problems),
             "failed": failed_scans(done.failures.reasons),
-            "left": finished.left,
-            "flagged": finished.flagged,
-            "files": finished.files,
+            "left": done.left,
+            "flagged": done.flagged,
+            "files": done.files,
         },
     )
 

@@ -47,23 +47,6 @@ _SAID = 5
 
 
 @dataclass(frozen=True)
-class Finished:
-    """Files written for the whole data set.
-
-    Args:
-        files: Manifests, table and page; empty where other parts are not there yet.
-        left: Scans of other parts that are not there yet.
-        flagged: Scans with quality flags.
-        n_entries: Scans of the whole data set that are there.
-    """
-
-    files: tuple[Path, ...] = ()
-    left: int = 0
-    flagged: int = 0
-    n_entries: int = 0
-
-
-@dataclass(frozen=True)
 class PreparedScans:
     """What became of the scans of one run.
 
@@ -73,7 +56,10 @@ class PreparedScans:
         failures: Those that failed, with the reason.
         problems: What is wrong with the input.
         left_out: Images of the input that are not used.
-        finished: Files of the whole data set.
+        files: Manifests, table and page of the whole data set; empty where other parts are not there yet.
+        left: Scans of other parts that are not there yet.
+        flagged: Scans with quality flags in the whole data set.
+        n_entries: Scans of the whole data set that are there.
     """
 
     n_scans: int
@@ -81,7 +67,10 @@ class PreparedScans:
     failures: Failures
     problems: Sequence[str]
     left_out: tuple[LeftOut, ...]
-    finished: Finished
+    files: tuple[Path, ...] = ()
+    left: int = 0
+    flagged: int = 0
+    n_entries: int = 0
 
     @property
     def n_kept(self) -> int:
@@ -131,8 +120,10 @@ def prepare_dataset(
         notify(f"{name}: {reason}")
     outcomes, failures = _run_tasks(tasks, settings)
     failures.reasons.update(broken)
-    finished = _finish(output, manifest, origin, failures.reasons, part=settings.part, done=done)
-    return PreparedScans(len(tasks) + len(broken), outcomes, failures, raw.problems, tuple(raw.left_out), finished)
+    _write_failures(failures.reasons, output / f"failed{settings.part}.tsv")
+    n_scans, left_out = len(tasks) + len(broken), tuple(raw.left_out)
+    prepared = PreparedScans(n_scans, outcomes, failures, raw.problems, left_out)
+    return _finish(prepared, output, manifest, origin, done=done)
 
 
 @dataclass(frozen=True)
@@ -269,6 +260,15 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
     return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
 
 
+def _write_failures(failures: Mapping[str, str], path: Path) -> None:
+    """Write which scans of this part failed, and why."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    rows = [f"{name}\t{' '.join(failures[name].split())}" for name in sorted(failures)]
+    write_text(path, "\n".join(["scan\treason", *rows]) + "\n")
+
+
 def _report_problems(problems: Sequence[str], path: Path, notify: Notify) -> None:
     """Write what is wrong with the raw data set, a line each, and print the first of them."""
     if not problems:
@@ -329,48 +329,33 @@ def split_subjects(
 
 
 def _finish(
-    output: Path,
-    manifest: Manifest,
-    origin: Origin,
-    failures: dict[str, str],
-    *,
-    part: str,
-    done: Callable[[Path], None],
-) -> Finished:
-    """Write the files of the whole data set from the existing scans.
+    prepared: PreparedScans, output: Path, manifest: Manifest, origin: Origin, *, done: Callable[[Path], None]
+) -> PreparedScans:
+    """Write the files of the whole data set from the existing scans, and return what became of it.
 
-    Of several parts, only the one that finds all scans there (or failed) writes it.
+    Of several parts, only the one that finds all scans there (or failed) writes them.
 
     Args:
+        prepared: What became of the scans of this part.
         output: The data set.
         manifest: All raw scans.
         origin: Where they came from.
-        failures: Scan → reason, of this part.
-        part: Added to the name of the list of failures.
         done: Called with each file.
     """
-    failed = output / f"failed{part}.tsv"
-    if failures:
-        rows = [f"{name}\t{' '.join(failures[name].split())}" for name in sorted(failures)]
-        write_text(failed, "\n".join(["scan\treason", *rows]) + "\n")
-    else:
-        failed.unlink(missing_ok=True)
-    entries = read_entries(output)
-    known = {entry.raw.scan_id for entry in entries} | set(read_failures(output))
-    missing = [record.scan_id for record in manifest if record.scan_id not in known]
-    if not entries:
-        return Finished(left=len(missing))
-    if missing:
-        return Finished(left=len(missing), n_entries=len(entries))
+    entries, failures = read_entries(output), read_failures(output)
+    known = {entry.raw.scan_id for entry in entries} | set(failures)
+    left = sum(record.scan_id not in known for record in manifest)
+    if left or not entries:
+        return replace(prepared, left=left, n_entries=len(entries))
     files = [*write_manifests(output, entries, manifest, origin), output / "qc.tsv", output / "index.html"]
     quality = quality_entries(entries)
     write_quality_table(quality, output / "qc.tsv")
     for path in files[:-1]:
         done(path)
-    _write_page(output, quality, read_failures(output))
+    _write_page(output, quality, failures)
     done(files[-1])
     flagged = sum(bool(scan.flags) for scan in quality)
-    return Finished(tuple(files), flagged=flagged, n_entries=len(quality))
+    return replace(prepared, files=tuple(files), flagged=flagged, n_entries=len(quality))
 
 
 def _write_page(output: Path, quality: Sequence[QualityEntry], failures: dict[str, str]) -> None:

@@ -105,8 +105,7 @@ class BidsSettings:
         Option("Only these participants, with or without sub-.", ("--participant-label", "--participant_label")),
     ] = ()
     session_label: Annotated[
-        tuple[str, ...],
-        Option("Only these sessions, with or without ses-.", ("--session-label", "--session_label")),
+        tuple[str, ...], Option("Only these sessions, with or without ses-.", ("--session-label", "--session_label"))
     ] = ()
     bids_filter_file: Annotated[Path | None, Option('JSON of BIDS filters: {"t1w": {"run": 1}}.')] = None
     modality: Annotated[
@@ -220,8 +219,7 @@ class CalibrateSettings:
     """How thresholds are chosen and stored."""
 
     output: Annotated[
-        Path | None,
-        Option("New folder for the calibrated model; MODEL is not changed.", ("--output", "-o")),
+        Path | None, Option("New folder for the calibrated model; MODEL is not changed.", ("--output", "-o"))
     ] = None
     modalities: Modalities = ()
     pathologies: Pathologies = ()
@@ -230,8 +228,7 @@ class CalibrateSettings:
     )
     add: Annotated[bool, Option("Add the modalities of this manifest to the existing thresholds.")] = False
     default: Annotated[
-        str | None,
-        Option("Threshold that --threshold auto uses: dice if there are lesions, or ml:1, fpr:0.01 …"),
+        str | None, Option("Threshold that --threshold auto uses: dice if there are lesions, or ml:1, fpr:0.01 …")
     ] = None
     population_fraction: Annotated[
         float,
@@ -365,8 +362,7 @@ class ExportSettings:
         Literal["working", "native"], Option("working: preprocessed as for a model; native: not preprocessed.")
     ] = "working"
     model: Annotated[
-        Path | None,
-        Option("Preprocess as this model does; default: the default settings.", ("--model", "-m")),
+        Path | None, Option("Preprocess as this model does; default: the default settings.", ("--model", "-m"))
     ] = None
 
 
@@ -379,12 +375,10 @@ class DescribeSettings:
     authors: Annotated[tuple[str, ...], Option("Author; repeatable.", ("--author",))]
     data: Annotated[str, Option("Training data: data sets, with their licences.")]
     figures: Annotated[
-        tuple[str, ...],
-        Option("Performance figure, with the scans it was measured on; repeatable.", ("--figure",)),
+        tuple[str, ...], Option("Performance figure, with the scans it was measured on; repeatable.", ("--figure",))
     ] = ()
     limits: Annotated[
-        tuple[str, ...],
-        Option("MODALITY=WORDS: known limit, shown as a flag on such scans; repeatable.", ("--limit",)),
+        tuple[str, ...], Option("MODALITY=WORDS: known limit, shown as a flag on such scans; repeatable.", ("--limit",))
     ] = ()
 
 
