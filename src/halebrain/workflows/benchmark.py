@@ -52,15 +52,11 @@ def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults
         )
     config = load_config(MatrixConfig, found, settings.overrides)
     outcome = run.run_benchmark(config, output, device=find_device(settings.device))
-    return BenchmarkResults(outcome, write_results(config, outcome, output))
+    return BenchmarkResults(outcome, _write_results(config, outcome, output))
 
 
-def write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> list[Path]:
-    """Write tables, figures and the page of what has finished, and return their paths.
-
-    Raises:
-        DataError: Nothing has.
-    """
+def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> list[Path]:
+    """Write tables, figures and the page of what has finished, and return their paths."""
     runs = method_runs(outcome)
     if not runs:
         raise DataError(

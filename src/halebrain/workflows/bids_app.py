@@ -77,18 +77,8 @@ class GroupResults:
     index: Path
 
 
-def check_dataset(dataset: Path, *, validate: bool = True, notify: Notify = log_message) -> None:
-    """Check that a folder is a BIDS data set, with the BIDS validator where it is installed.
-
-    Args:
-        dataset: The folder.
-        validate: Whether to check what it holds.
-        notify: Receives the warning that the validator is not installed.
-
-    Raises:
-        MissingInputError: There is no such folder.
-        DataError: It is not valid.
-    """
+def _check_dataset(dataset: Path, *, validate: bool = True, notify: Notify = log_message) -> None:
+    """Stop where a folder is no BIDS data set, or no valid one where the BIDS validator is installed."""
     if not dataset.is_dir():
         raise MissingInputError("a BIDS data set must be a folder", where=dataset, remedy="check the path given")
     if not validate:
@@ -125,7 +115,7 @@ def run_participants(
         HalebrainError: Data set, model or an option cannot be used, or a scan failed and the first failure is to stop.
     """
     check_place(output, dataset)
-    check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
+    _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
     images = _select(dataset, _query(settings, detect.notify), detect.model)
     if line := summed_left_out(images.left_out):
         detect.notify(f"warning: {line}")
@@ -133,7 +123,7 @@ def run_participants(
     with _temporary_files_in(settings.work_dir):
         scans, failures = _detect_all(images, dataset, output, settings, detect, threads)
     names, failed = [_name(image) for image in images], failures.reasons
-    index = write_overview(output, dataset, looked_at=names, failed=failed, notify=detect.notify)
+    index = _write_overview(output, dataset, looked_at=names, failed=failed, notify=detect.notify)
     return ParticipantResults(scans, failures, index, tuple(images.left_out), len(images))
 
 
@@ -159,7 +149,7 @@ def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) 
         CannotWriteError: The folder cannot be written.
     """
     check_place(derivative, dataset)
-    check_dataset(dataset, validate=False, notify=notify)
+    _check_dataset(dataset, validate=False, notify=notify)
     rows = group_rows(derivative)
     if not rows:
         raise MissingInputError(
@@ -169,31 +159,23 @@ def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) 
     write_text(path.with_suffix(".json"), json.dumps(COLUMNS, indent=2) + "\n")
     write_text(path, group_tsv(rows))
     names = [stem_of(Path(row["scan"])) for row in rows]
-    index = write_overview(derivative, dataset, looked_at=names, failed={}, notify=notify)
+    index = _write_overview(derivative, dataset, looked_at=names, failed={}, notify=notify)
     if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
         said = f"{counted(len(failed), 'scan')} failed and {'has' if len(failed) == 1 else 'have'} no result"
         notify(f"warning: {said}: {', '.join(failed)}")
     return GroupResults(rows, path, index)
 
 
-def write_overview(
+def _write_overview(
     derivative: Path, dataset: Path, *, looked_at: Iterable[str], failed: Mapping[str, str], notify: Notify
 ) -> Path:
-    """Write the page of all scans and the table of participants; return the path of the page.
-
-    Args:
-        derivative: Where the results are.
-        dataset: The BIDS data set that they are of.
-        looked_at: Names of the scans of this run.
-        failed: Name → reason of those of them that failed.
-        notify: Receives warnings.
-    """
+    """Write the page of all scans and the table of participants; return the path of the page."""
     write_participants(derivative, dataset)
     # Each scan has its own record, so that jobs that share the folder do not lose each other's failures.
-    return write_index(derivative, looked_at, failed, recorded=recorded_failures, notify=notify)
+    return write_index(derivative, looked_at, failed, recorded=_recorded_failures, notify=notify)
 
 
-def recorded_failures(derivative: Path) -> dict[str, str]:
+def _recorded_failures(derivative: Path) -> dict[str, str]:
     """Return name → reason of every scan with a record of a failure and no result, whichever run it was."""
     found = {}
     for path in (derivative / FAILURES).glob("*.json"):

@@ -112,8 +112,8 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = read_calibration(bundle) if add or name is not None else None
     if add:
-        check_addition(rows, before, name)
-    check_default(default, rows, before, name)
+        _check_addition(rows, before, name)
+    _check_default(default, rows, before, name)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
     calibration = fit_calibration(predictor, rows, population_fraction=settings.population_fraction, failures=failures)
     if name is not None:
@@ -147,11 +147,7 @@ def fit_calibration(
 ) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
-    Args:
-        predictor: The model.
-        rows: The scans; those that are neither healthy nor annotated take no part.
-        population_fraction: The share of healthy people in whom the thresholds by false volume hold.
-        failures: Collects scans that fail; the thresholds are chosen without them, with a note.
+    Scans that are neither healthy nor annotated take no part; those that fail are collected.
 
     Raises:
         MissingInputError: None takes part.
@@ -191,18 +187,8 @@ def fit_calibration(
     )
 
 
-def check_addition(rows: Manifest, before: Calibration | None, name: str | None) -> None:
-    """Stop where modalities cannot be added: before anything is scored.
-
-    Args:
-        rows: The scans to add.
-        before: What is there.
-        name: Of their data set.
-
-    Raises:
-        MissingInputError: The model has no thresholds yet.
-        UsageError: It already has own thresholds for one of the modalities.
-    """
+def _check_addition(rows: Manifest, before: Calibration | None, name: str | None) -> None:
+    """Stop where modalities cannot be added, before anything is scored."""
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
     counts = Counter(standard_modality(row.modality) for row in rows if row.is_healthy)
@@ -216,18 +202,8 @@ def check_addition(rows: Manifest, before: Calibration | None, name: str | None)
         )
 
 
-def check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
-    """Stop where a default is the name of no threshold that there will be: before anything is scored.
-
-    Args:
-        default: What the user wants; `None` = nothing.
-        rows: The scans to fit on.
-        before: Thresholds that stay.
-        name: Of the data set that the scans are.
-
-    Raises:
-        UsageError: It is none.
-    """
+def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
+    """Stop where a default is the name of no threshold that there will be, before anything is scored."""
     by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
     coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
     coming += by_healthy if any(row.is_healthy for row in rows) else []

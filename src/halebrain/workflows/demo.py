@@ -105,8 +105,8 @@ def run_patient_demo(output: Path, settings: DemoSettings) -> JudgedPatient:
     """
     start = time.monotonic()
     if settings.overwrite:
-        _clear(output)
-    patient = _patient(output / "patient", settings.pathology, settings.spacing_mm, settings.seed)
+        clear_demo(output, "patient", "detection")
+    patient = _patient(output / "patient", settings)
     detector = load_detector(
         DetectSettings(
             threshold=settings.threshold,
@@ -126,24 +126,25 @@ def run_patient_demo(output: Path, settings: DemoSettings) -> JudgedPatient:
     return JudgedPatient(page, judged, time.monotonic() - start)
 
 
-def _clear(output: Path) -> None:
-    """Remove an earlier demo of a patient: what it made, and nothing else."""
-    if not is_cohort(output / "patient"):
+def clear_demo(output: Path, cohort: str, *folders: str) -> None:
+    """Remove an earlier demo, which its cohort marks: what it made, and nothing else."""
+    if not is_cohort(output / cohort):
         return
-    clear_cohort(output / "patient")
-    shutil.rmtree(output / "detection", ignore_errors=True)
+    clear_cohort(output / cohort)
+    for name in folders:
+        shutil.rmtree(output / name, ignore_errors=True)
     for name in ("index.html", "mosaic.png"):
         (output / name).unlink(missing_ok=True)
 
 
-def _patient(folder: Path, pathology: str, spacing_mm: float, seed: int) -> Manifest:
+def _patient(folder: Path, settings: DemoSettings) -> Manifest:
     config = CohortConfig(
         healthy=0,
         patients=1,
-        spacing_mm=spacing_mm,
+        spacing_mm=settings.spacing_mm,
         modalities=MODALITIES,
-        pathologies=(pathology,),
-        seed=seed,
+        pathologies=(settings.pathology,),
+        seed=settings.seed,
         # Labels of subjects follow from disease and number: with a prefix this one is nobody of any training.
         prefix=_PREFIX,
     )

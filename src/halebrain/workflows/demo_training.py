@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,9 @@ from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.figures import cohort_montage, loss_plot, save_figure
 from halebrain.report.page import Page, Section, write_page
 from halebrain.simulation.config import CohortConfig
-from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
+from halebrain.simulation.generate import generate_cohort
 from halebrain.workflows.calibrate import run_calibration
+from halebrain.workflows.demo import clear_demo
 from halebrain.workflows.detect import detect_scan, load_detector
 from halebrain.workflows.evaluate import run_evaluation
 from halebrain.workflows.pages import scan_mosaic
@@ -82,23 +82,12 @@ def run_trained_demo(output: Path, size: DemoSize, settings: DemoSettings) -> Tr
     """
     start = time.monotonic()
     if settings.overwrite:
-        _clear(output)
+        clear_demo(output, "cohort", "cache", "stage1", "stage2", "evaluation", "detection")
     manifest = _cohort(output, size, settings.seed)
     model = _train(output, size, settings)
     _calibrate(model, manifest, settings)
     page = _evaluate(model, manifest, output, settings)
     return TrainedDemo(page, model, time.monotonic() - start)
-
-
-def _clear(output: Path) -> None:
-    """Remove an earlier demo: what it made, and nothing else."""
-    if not is_cohort(output / "cohort"):
-        return
-    clear_cohort(output / "cohort")
-    for name in ("cache", "stage1", "stage2", "evaluation", "detection"):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("index.html", "mosaic.png"):
-        (output / name).unlink(missing_ok=True)
 
 
 def _cohort(output: Path, size: DemoSize, seed: int) -> Manifest:
@@ -154,7 +143,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
     detect_scan(detector, shown, output / "detection")
     scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
-    return _write_page(output, evaluation, scored, predictor, point.at(record.modality).value)
+    return _write_page(output, manifest, evaluation, scored, predictor, point.at(record.modality).value)
 
 
 def _median_scan(evaluation: Evaluation, unseen: Manifest) -> Any:
@@ -166,7 +155,7 @@ def _median_scan(evaluation: Evaluation, unseen: Manifest) -> Any:
 
 
 def _write_page(
-    output: Path, evaluation: Evaluation, scored: ScoredScan, predictor: Predictor, threshold: float
+    output: Path, manifest: Manifest, evaluation: Evaluation, scored: ScoredScan, predictor: Predictor, threshold: float
 ) -> Path:
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
     picture = scan_mosaic(
@@ -182,14 +171,16 @@ def _write_page(
             f"with {_SPOKEN[UNSEEN]}, which they never saw."
         ),
         numbers=_numbers(evaluation, scored, stages),
-        sections=_sections(output, evaluation, scored, picture),
+        sections=_sections(output, manifest, evaluation, scored, picture),
         provenance=evaluation.provenance | {"training": stages},
     )
     write_page(page, output / "index.html")
     return output / "index.html"
 
 
-def _sections(output: Path, evaluation: Evaluation, scored: ScoredScan, picture: Figure) -> list[Section]:
+def _sections(
+    output: Path, manifest: Manifest, evaluation: Evaluation, scored: ScoredScan, picture: Figure
+) -> list[Section]:
     """Return what the page shows under the numbers: the patient, the viewer, the table, the cohort, the losses."""
     own = OutputNames(output / "detection", scored.record.scan_id).page
     return [
@@ -214,7 +205,7 @@ def _sections(output: Path, evaluation: Evaluation, scored: ScoredScan, picture:
             rows=_table(evaluation),
             caption="The threshold was chosen on validation patients of the diseases that were learned.",
         ),
-        Section("The cohort", figure=cohort_montage(_read_manifest(output))),
+        Section("The cohort", figure=cohort_montage(manifest)),
         Section("Stage 1: the reconstructor's loss", figure=loss_plot(output / "stage1" / "log.csv")),
         Section("Stage 2: the segmenter's loss", figure=loss_plot(output / "stage2" / "log.csv")),
     ]
@@ -248,7 +239,3 @@ def _table(evaluation: Evaluation) -> list[list[str]]:
             cells.append(f"{i.mean:.2f}{bounds}")
         rows.append(cells)
     return rows
-
-
-def _read_manifest(output: Path) -> Manifest:
-    return Manifest.read(output / "cohort" / "manifest.tsv")

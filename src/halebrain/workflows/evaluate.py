@@ -285,7 +285,7 @@ def _methods(
             "segmenter alone": result.probability,
             "reconstruction alone": np.clip(scan.to_native(maps.residual), 0, 1),
         }
-    found |= baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
+    found |= _baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():
         cut = Cut(threshold, min_lesion_mm3) if method == "model" else None
         yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=cut)
@@ -316,7 +316,7 @@ def fit_atlases(
     return atlases
 
 
-def baseline_scores(
+def _baseline_scores(
     scored: ScoredScan,
     image: FloatArray,
     region: MaskArray,
@@ -324,15 +324,7 @@ def baseline_scores(
     working: bool,
     atlases: Mapping[str, AtlasModel] | None,
 ) -> dict[str, FloatArray]:
-    """Return each baseline's score of a scan in [0, 1], 0 outside `region`, by name.
-
-    Args:
-        scored: The scan.
-        image: Its intensities on the grid that is evaluated, `(i, j, k)`.
-        region: Voxels that count, same shape.
-        working: Whether that is the working grid.
-        atlases: Modality → atlas; `None` = the default baseline alone.
-    """
+    """Return each baseline's score of a scan in [0, 1] on the grid of `image`, 0 outside `region`, by name."""
     modality = scored.record.modality
     found = {}
     for name in [DEFAULT] if atlases is None else BASELINES:

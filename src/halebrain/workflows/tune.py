@@ -71,7 +71,7 @@ def tune_model(
     bundle = load_model(settings.model)
     failures = Failures(output)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
-    points, rows = run_sweep(predictor, rows, failures)
+    points, rows = _run_sweep(predictor, rows, failures)
     files = _write(points, rows, bundle, output, settings.seed)
     scored(points)
     if store is not None and target is not None:
@@ -81,25 +81,12 @@ def tune_model(
                 f'--store {store} needs validation scans of a pathology that is "{store}"',
                 remedy="remove --store, or add such scans",
             )
-        store_weight(bundle, chosen, rows, target)
+        _store_weight(bundle, chosen, rows, target)
     return TuneResults(points, rows, files, failures)
 
 
-def run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tuple[list[SweepPoint], Manifest]:
-    """Run the networks once over each scan and score every weight, on the working grid.
-
-    Args:
-        predictor: The model.
-        rows: Annotated validation scans.
-        failures: Collects scans that fail; the others are scored without them.
-
-    Returns:
-        The score of each weight, and the scans that took part.
-
-    Raises:
-        MissingInputError: There is no such scan, or no lesion in any.
-        DataError: The model has no segmenter, or was trained on one of the subjects.
-    """
+def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tuple[list[SweepPoint], Manifest]:
+    """Run the networks once over each scan and score every weight; return the scores and the scans that took part."""
     bundle, where = predictor.bundle, rows.source or "manifest"
     if len(rows) == 0:
         raise MissingInputError(
@@ -146,8 +133,8 @@ def best_points(points: list[SweepPoint]) -> dict[str, SweepPoint | None]:
     return {group: best_point(points, group) for group in (SEEN, UNSEEN)}
 
 
-def store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path) -> Path:
-    """Write the model with another weight to `path`, and return it.
+def _store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path) -> Path:
+    """Write the model with another weight.
 
     Thresholds go, as they were chosen on other scores; the subjects stay on record, so that none is evaluated on.
     """
