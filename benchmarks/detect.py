@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from halebrain.cli.options import Console
+from halebrain.cli.console import Console
 from halebrain.core.device import find_device
 from halebrain.core.mask import Cut
 from halebrain.core.progress import Stopwatch

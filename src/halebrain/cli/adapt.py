@@ -2,7 +2,8 @@
 
 import json
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import AdaptSettings, ManifestPath, Output

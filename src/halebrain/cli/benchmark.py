@@ -2,7 +2,8 @@
 
 import typer
 
-from halebrain.cli.options import Console, echo_message, from_settings
+from halebrain.cli.console import Console, echo_message
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import BenchmarkSettings, Output

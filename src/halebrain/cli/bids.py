@@ -1,13 +1,33 @@
 """`halebrain bids`: a BIDS App, from a BIDS data set to a BIDS derivative."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from typer.core import TyperCommand
+
+from halebrain.cli.console import Console
 from halebrain.cli.detect import summed_up
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import BRAINS, BidsSettings, DetectSettings, Option
+
+
+class ListCommand(TyperCommand):
+    """A command whose options may take several values at once, as BIDS Apps have it: `--participant-label 01 02`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write `--option a b` as `--option a --option b` for every option that may be repeated, then go on."""
+        several = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        current, fresh, spread = None, False, []
+        for arg in args:
+            if arg.startswith("-"):
+                current, fresh = arg if arg in several else None, True
+            elif current is not None:
+                spread += [] if fresh else [current]
+                fresh = False
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
 
 
 @from_settings(

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from halebrain.cli.options import Console, echo_message, from_settings
+from halebrain.cli.console import Console, echo_message
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import CalibrateSettings, ManifestPath, Option

@@ -1,6 +1,7 @@
 """`halebrain cohort`: make the virtual cohort."""
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import CohortSettings, Output

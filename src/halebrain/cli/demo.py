@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from halebrain.cli.options import Console, from_settings, refuse_without_effect
+from halebrain.cli.console import Console, refuse_without_effect
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, look_at
 from halebrain.core.errors import UsageError
 from halebrain.workflows.settings import DemoSettings, Option

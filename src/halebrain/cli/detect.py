@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted

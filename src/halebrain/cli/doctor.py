@@ -2,7 +2,8 @@
 
 import typer
 
-from halebrain.cli.options import JsonConsole, from_settings
+from halebrain.cli.console import JsonConsole
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import to_json
 
 

@@ -4,7 +4,8 @@ import json
 
 import typer
 
-from halebrain.cli.options import Console, from_settings, refuse_without_effect
+from halebrain.cli.console import Console, refuse_without_effect
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import EvaluateSettings, Output

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import ExportSettings, ManifestPath, Option
 

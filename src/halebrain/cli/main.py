@@ -15,7 +15,7 @@ import halebrain
 from halebrain.cli import models_written as models_written
 from halebrain.cli.adapt import adapt
 from halebrain.cli.benchmark import benchmark
-from halebrain.cli.bids import bids
+from halebrain.cli.bids import ListCommand, bids
 from halebrain.cli.calibrate import calibrate
 from halebrain.cli.cohort import cohort
 from halebrain.cli.demo import demo
@@ -24,7 +24,6 @@ from halebrain.cli.doctor import doctor
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.models import models_app
-from halebrain.cli.options import ListCommand
 from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from halebrain.cli.options import JsonConsole, echo_message, from_settings
+from halebrain.cli.console import JsonConsole, echo_message
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import to_json
 from halebrain.core.errors import DataError
 from halebrain.workflows.settings import Option

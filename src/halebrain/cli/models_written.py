@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from halebrain.cli.console import JsonConsole, echo_message
 from halebrain.cli.models import models_app
-from halebrain.cli.options import JsonConsole, echo_message, from_settings
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import DescribeSettings, JoinSettings, Option, Overwrite

@@ -1,63 +1,20 @@
 """From settings to options: a class of settings among a command's parameters becomes one option for each field."""
 
 import inspect
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
 from halebrain.cli import completion
-from halebrain.cli.results import Results
+from halebrain.cli.console import echo_message
 from halebrain.core.errors import UsageError
 from halebrain.workflows.settings import Option
 
 Command = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class JsonConsole:
-    """How a command gives its results."""
-
-    as_json: Annotated[bool, Option("Print one JSON document on stdout and nothing else.", ("--json",))] = False
-
-    def begin(self, command: str) -> Results:
-        """Apply the options that hold for the whole process, and return where the results of a command go."""
-        return Results(command, as_json=self.as_json)
-
-
-@dataclass(frozen=True)
-class QuietConsole(JsonConsole):
-    """How a command gives its results and shows its progress."""
-
-    no_progress: Annotated[bool, Option("No progress bars.")] = False
-
-    def begin(self, command: str) -> Results:
-        """Apply the options that hold for the whole process, and return where the results of a command go."""
-        from halebrain.core.progress import SETTINGS
-
-        SETTINGS.enabled = not self.no_progress
-        return super().begin(command)
-
-
-@dataclass(frozen=True)
-class Console(QuietConsole):
-    """How a command gives its results and shows its progress, and the threads of its process."""
-
-    threads: Annotated[int | None, Option("CPU threads; default: all.", minimum=1)] = None
-
-    def begin(self, command: str) -> Results:
-        """Apply the options that hold for the whole process, and return where the results of a command go."""
-        if self.threads is not None:
-            import torch
-
-            torch.set_num_threads(self.threads)
-            os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(self.threads)
-        return super().begin(command)
 
 
 def from_settings(**changes: Mapping[str, Option | None]) -> Callable[[Command], Command]:
@@ -186,51 +143,3 @@ def _value(parameter: inspect.Parameter, typed: Any) -> Any:
     if _option(parameter.annotation) is not None and get_origin(get_args(parameter.annotation)[0]) is tuple:
         return tuple(typed or ())
     return typed.value if isinstance(typed, Enum) else typed
-
-
-class ListCommand(TyperCommand):
-    """A command whose options may take several values at once, as BIDS Apps have it: `--participant-label 01 02`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write `--option a b` as `--option a --option b` for every option that may be repeated, then go on."""
-        several = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
-        current, fresh, spread = None, False, []
-        for arg in args:
-            if arg.startswith("-"):
-                current, fresh = arg if arg in several else None, True
-            elif current is not None:
-                spread += [] if fresh else [current]
-                fresh = False
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
-
-
-def echo_message(text: str) -> None:
-    """Print a message of a workflow on stderr."""
-    typer.echo(f"halebrain: {text}", err=True)
-
-
-def refuse_without_effect(
-    context: typer.Context,
-    names: Sequence[str],
-    rule: str,
-    *,
-    received: str = "both",
-    remedy: str = "remove one of them",
-) -> None:
-    """Stop where an option was typed that has no effect beside the others.
-
-    Args:
-        context: Of the command.
-        names: Names of its parameters that have none here.
-        rule: What they go with, a clause that follows the option.
-        received: What the command got.
-        remedy: What to do.
-
-    Raises:
-        UsageError: One was typed.
-    """
-    for param in context.command.params:
-        source = context.get_parameter_source(param.name or "")
-        if param.name in names and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{param.opts[0]} {rule}", received=received, remedy=remedy)

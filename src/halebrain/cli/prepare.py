@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halebrain.cli.options import QuietConsole, from_settings, refuse_without_effect
+from halebrain.cli.console import QuietConsole, refuse_without_effect
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.wording import counted

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from halebrain.cli.options import QuietConsole, echo_message, from_settings
+from halebrain.cli.console import QuietConsole, echo_message
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import failed_scans, look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import Option

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line
 from halebrain.workflows.settings import Option, Output, TrainSettings
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from halebrain.cli.options import Console, from_settings
+from halebrain.cli.console import Console
+from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, failed_scans
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import ManifestPath, Output, TuneSettings

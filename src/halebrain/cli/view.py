@@ -57,7 +57,7 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
         raise MissingInputError(rule, where=output, remedy=remedy)
 
     def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
-        from halebrain.cli.options import echo_message
+        from halebrain.cli.console import echo_message
         from halebrain.workflows.remake_pages import RemakeSettings, remake_in_view
 
         settings = RemakeSettings(threshold, min_lesion_mm3, notify=echo_message)
