@@ -6,9 +6,9 @@ from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
-from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.core.wording import counted
 from halebrain.data.prepare import PrepareTask, prepare_scan
+from halebrain.data.prepared_set import working_row
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
@@ -108,12 +108,6 @@ def prepare_scans(
 
     All scans are processed before the run stops, so that all failures are reported at once.
 
-    Args:
-        manifests: The scans, by what they are for; no scan twice.
-        config: How the model expects them.
-        folder: Where prepared scans go.
-        failures: Collects scans that fail.
-
     Raises:
         PartialFailureError: Some failed: without them another model would be learned.
         DataError: None can be used; the message names the first.
@@ -138,15 +132,7 @@ def _prepared(record: ScanRecord, config: PreprocessingConfig, folder: Path) -> 
     if read_sidecar(record.image) is not None:
         return record
     prepare_scan(PrepareTask(record, folder, config))
-    files = prepared_files(folder, record, config.space)
-    return replace(
-        record,
-        image=files.image,
-        brain_mask=files.brain_mask,
-        lesion=None if record.lesion is None else files.lesion,
-        healthy=None if record.healthy is None else files.healthy,
-        space=TEMPLATE_SPACE if config.space == TEMPLATE_SPACE else "native",
-    )
+    return working_row(record, prepared_files(folder, record, config.space), config.space)
 
 
 def without_empty(annotated: Manifest, config: PreprocessingConfig, cache: Path) -> tuple[SliceStore, list[str]]:
@@ -165,6 +151,5 @@ def without_empty(annotated: Manifest, config: PreprocessingConfig, cache: Path)
             remedy="check that masks and scans belong together",
         )
     empty = [record.scan_id for n, record in enumerate(store.records) if n not in kept]
-    parts = ([array[n] for n in kept] for array in (store.images, store.labels, store.records))
-    images, labels, records = parts
-    return SliceStore(tuple(images), tuple(labels), tuple(records)), empty  # type: ignore[arg-type]
+    images, labels, records = (tuple(array[n] for n in kept) for array in (store.images, store.labels, store.records))
+    return SliceStore(images, labels, records), empty  # type: ignore[arg-type]

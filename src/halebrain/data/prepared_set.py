@@ -26,6 +26,19 @@ _RENAMED = {"registration_mask_dice": GRID_DICE}
 """Names of figures in earlier versions → current names."""
 
 
+def working_row(raw: ScanRecord, files: PreparedFiles, space: str) -> ScanRecord:
+    """Return the row of a scan that is prepared in a space."""
+    return replace(
+        raw,
+        image=files.image,
+        brain_mask=files.brain_mask,
+        lesion=None if raw.lesion is None else files.lesion,
+        healthy=None if raw.healthy is None else files.healthy,
+        # A manifest knows no space but the template's; the sidecar names that of another atlas.
+        space=TEMPLATE_SPACE if space == TEMPLATE_SPACE else "native",
+    )
+
+
 @dataclass(frozen=True)
 class PreparedEntry:
     """A prepared scan of a data set.
@@ -43,15 +56,7 @@ class PreparedEntry:
     @property
     def working(self) -> ScanRecord:
         """The row of the prepared scan: on the working grid."""
-        return replace(
-            self.raw,
-            image=self.files.image,
-            brain_mask=self.files.brain_mask,
-            lesion=self.files.lesion if self.raw.lesion is not None else None,
-            healthy=self.files.healthy if self.raw.healthy is not None else None,
-            # A manifest knows no space but the template's; the sidecar names that of another atlas.
-            space=TEMPLATE_SPACE if self.sidecar["SpatialReference"] == TEMPLATE_SPACE else "native",
-        )
+        return working_row(self.raw, self.files, self.sidecar["SpatialReference"])
 
     @property
     def atlas(self) -> Template | None:
