@@ -98,7 +98,7 @@ def test_a_segmenter_is_trained_further_on_one_contrast_and_joined_by_contrast(c
     parts = [tmp_path / name / "model" for name in ("FLAIR", "T2w")]
     code, said = command("models", "join", *parts, "-o", tmp_path / "joined", "--by-contrast")
     assert code == 0, said.err
-    assert load_bundle(tmp_path / "joined").config.segmenter.contrasts_each == (("FLAIR",), ("T2w",))
+    assert load_bundle(tmp_path / "joined").segmenter.contrasts_each == (("FLAIR",), ("T2w",))
     assert "in 2 networks, for FLAIR, T2w" in (tmp_path / "joined" / "card.md").read_text()
     told = (
         "--licence",
