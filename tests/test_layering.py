@@ -252,7 +252,7 @@ JSON_AND_SETTINGS = {
     "report/page.py Page.provenance",
     "training/encoder.py EncoderRun.summary",
     "training/joint.py JointTraining.postprocessing",
-    "training/reconstructor.py summarise",
+    "training/runs.py run_stage",
     "training/segmenter_config.py SegmenterTraining.postprocessing",
 }
 """Public names outside `core` and `io` whose signature holds a dictionary of anything."""

@@ -11,6 +11,8 @@ from halebrain.data.augment import AugmentationConfig
 from halebrain.data.samplers import SliceSampler
 from halebrain.data.warp import PairAugmentationConfig
 from halebrain.training.batch_sampling import HealthyDraw, HealthySlices, LesionDraw
+from halebrain.training.encoder import EncoderTraining
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Draw, prefetch
 
 EVERYTHING = dict.fromkeys(AugmentationConfig.model_fields, 0.5)
@@ -33,9 +35,9 @@ def lesion_draw(anomaly: AnomalySpec) -> LesionDraw:
 
 def healthy_draw(anomaly: AnomalySpec | None) -> HealthyDraw:
     store = flat_store(0.5, lesion=False)
-    slices = HealthySlices(
-        {"train": store, "val": store}, 4, AugmentationConfig(**EVERYTHING), seed=3, purpose="stage 1"
-    )
+    loop, augmentation = LoopConfig(batch_size=4), AugmentationConfig(**EVERYTHING)
+    config = EncoderTraining(loop=loop, augmentation=augmentation, seed=3)
+    slices = HealthySlices({"train": store, "val": store}, config, purpose="stage 1")
     return HealthyDraw(slices, None if anomaly is None else build_anomaly(anomaly))
 
 

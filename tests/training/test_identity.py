@@ -7,7 +7,8 @@ import pytest
 from halebrain.core.errors import DataError
 from halebrain.data.slices import DataConfig
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.training.reconstructor import ReconstructorTraining, read_training_manifest, run_identity
+from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.runs import read_training_manifest, run_identity
 from halebrain.training.segmenter import _is_annotated
 
 

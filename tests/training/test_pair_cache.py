@@ -18,8 +18,7 @@ from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig
-from halebrain.training.pair_cache import cached_stage
-from halebrain.training.pairs import PairStage, split_pairs
+from halebrain.training.pairs import PairStage, cached_stage, split_pairs
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")

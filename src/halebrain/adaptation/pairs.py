@@ -23,7 +23,7 @@ from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.contrast_params import MODALITIES
 from halebrain.simulation.generate import generate_cohort
 from halebrain.simulation.pathology import PATHOLOGIES
-from halebrain.training import pair_cache
+from halebrain.training import pairs
 from halebrain.training.pairs import PairMaker, PairStore
 
 
@@ -52,7 +52,7 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
             return maker.drawn(store, scan, count=shown, lesion_fraction=tuning.lesion_fraction, copy=copy)
         return maker.synthetic(store, scan, anomaly, count=each, copy=copy)
 
-    return pair_cache.open_pairs(store, folder, kind, make)
+    return pairs.open_pairs(store, folder, kind, make)
 
 
 def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:

@@ -5,14 +5,15 @@ Nothing here imports the training code, so data-loading processes start fast and
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.data.augment import AugmentationConfig, augment, flip
+from halebrain.data.augment import augment, flip
 from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
-from halebrain.data.slices import DataConfig, Sampling, SliceStore, build_store, weigh
+from halebrain.data.slices import DataConfig, SliceStore, build_store, weigh
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift
 from halebrain.io.manifest import Manifest
@@ -27,27 +28,17 @@ class HealthySlices:
 
     Args:
         stores: Slices of the splits "train" and "val".
-        batch_size: Slices in a batch.
-        augmentation: Of the training slices.
-        seed: The user's seed; validation batches are the same for each.
+        config: Of the training, with `data`, `loop`, `augmentation` and `seed`. Validation slices are drawn at random,
+            and the same whatever the seed.
         purpose: What draws from the generator ("stage 1"); others draw other noise.
-        sampling: How training slices are drawn; those of validation are drawn at random.
     """
 
-    def __init__(
-        self,
-        stores: dict[str, SliceStore],
-        batch_size: int,
-        augmentation: AugmentationConfig,
-        *,
-        seed: int,
-        purpose: str,
-        sampling: Sampling = "random",
-    ) -> None:
-        self.augmentation, self.seed, self.purpose = augmentation, seed, purpose
+    def __init__(self, stores: dict[str, SliceStore], config: Any, *, purpose: str) -> None:
+        self.augmentation, self.seed, self.purpose = config.augmentation, config.seed, purpose
+        size, sampling = config.loop.batch_size, config.data.sampling
         self.samplers: dict[str, Sampler] = {
-            "train": build_sampler(sampling, stores["train"], batch_size, seed, "train"),
-            "val": SliceSampler(stores["val"], batch_size, 0, "val"),
+            "train": build_sampler(sampling, stores["train"], size, config.seed, "train"),
+            "val": SliceSampler(stores["val"], size, 0, "val"),
         }
 
     def draw(self, split: str, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:

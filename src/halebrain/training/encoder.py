@@ -13,10 +13,10 @@ from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
 from halebrain.training.batch_sampling import HealthySlices, open_healthy
-from halebrain.training.loop import Stage, train
+from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
-from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
+from halebrain.training.runs import read_training_manifest, run_stage
 
 
 class EncoderTraining(Config):
@@ -43,14 +43,7 @@ class EncoderStage(Stage):
     def __init__(self, network: MaskedAutoencoder, stores: dict[str, SliceStore], config: EncoderTraining) -> None:
         super().__init__()
         self.trained = network
-        self.slices = HealthySlices(
-            stores,
-            config.loop.batch_size,
-            config.augmentation,
-            seed=config.seed,
-            purpose="stage 0",
-            sampling=config.data.sampling,
-        )
+        self.slices = HealthySlices(stores, config, purpose="stage 0")
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the loss of batch `step`."""
@@ -86,10 +79,8 @@ def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> E
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     network = MaskedAutoencoder(config.masked).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = EncoderStage(network, stores, config)
-    identity = run_identity(config, manifest)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Encoder", identity=identity)
-    network.load_state_dict(result.weights)
-    return EncoderRun(network, summarise(config, result, manifest, fabric), _example(network, stage))
+    summary = run_stage(stage, config, manifest, folder, fabric=fabric, name="Encoder")
+    return EncoderRun(network, summary, _example(network, stage))
 
 
 @torch.no_grad()

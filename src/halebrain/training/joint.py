@@ -23,11 +23,11 @@ from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.batch_sampling import HealthySlices, open_healthy
-from halebrain.training.loop import Stage, train
+from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
-from halebrain.training.reconstructor import read_training_manifest, run_identity, summarise
+from halebrain.training.runs import read_training_manifest, run_stage
 
 
 class JointTraining(Config):
@@ -81,14 +81,7 @@ class JointStage(Stage):
         self.trained = network
         self.config = config
         self.anomaly = build_anomaly(config.anomaly)
-        self.slices = HealthySlices(
-            stores,
-            config.loop.batch_size,
-            config.augmentation,
-            seed=config.seed,
-            purpose="joint",
-            sampling=config.data.sampling,
-        )
+        self.slices = HealthySlices(stores, config, purpose="joint")
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the sum of both losses of batch `step`."""
@@ -131,9 +124,7 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
     network = JointNetwork(reconstructor, Segmenter(config.segmenter))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = JointStage(network, stores, config)
-    identity = run_identity(config, manifest)
-    result = train(stage, config.loop, folder, fabric=fabric, name="Both networks", identity=identity)
-    network.load_state_dict(result.weights)
+    summary = run_stage(stage, config, manifest, folder, fabric=fabric, name="Both networks")
     settings: Any = reconstructor.settings
     model = ModelConfig(
         kind="detector",
@@ -142,5 +133,4 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
         preprocessing=config.data.preprocessing.model_dump(mode="json"),
         postprocessing=config.postprocessing,
     )
-    summary = {"joint": summarise(config, result, manifest, fabric)}
-    return Bundle(model, network.reconstructor, network.segmenter, summary, {})
+    return Bundle(model, network.reconstructor, network.segmenter, {"joint": summary}, {})

@@ -1,35 +1,48 @@
 """Pairs of a slice and its reconstruction, made once, as the reconstructor is frozen; and training on them.
 
 A pair is all that stage 2 would show the segmenter: augmented intensities, synthetic anomaly, noise of one draw. What
-is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts. Stage 2 and
-adaptation train on cached pairs.
+is drawn depends on the seed, the scan's name and the draw alone, so that a cache may be made in parts, reused by
+resumed runs, and by other runs with the same settings. Stage 2 and adaptation train on cached pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
 
+from halebrain.core.config import with_former_keys
 from halebrain.core.files import atomic_path
+from halebrain.core.modality import standard_modality
+from halebrain.core.progress import track
 from halebrain.core.random import draw_seeds, make_generator
-from halebrain.data.anomalies import AnomalyGenerator
+from halebrain.data import through_plane
+from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.augment import augment, flip
 from halebrain.data.slices import SliceBatch, SliceStore
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.data.warp import PairAugmentationConfig, shift, warp
+from halebrain.io.checksum import json_sha256
+from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction import Reconstructor
+from halebrain.models.segmentation import Segmenter
 from halebrain.training.loop import Stage
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
+from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 _AT_ONCE = 16
 _LESION, _BRAIN = 3, 1
+_AS_THEY_ARE = PairAugmentationConfig(gamma=0, bias_field=0, blur=0, ghosting=0)
+_OF_SHAPES = {"flip", "warp"}
+"""Augmentation after the pair was made, drawn again at each step."""
 
 
 @dataclass(frozen=True)
@@ -187,12 +200,6 @@ def split_pairs(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     return torch.cat([image, pairs[:, 3:]], dim=1), reconstruction, label > _BRAIN
 
 
-def save_pairs(pairs: npt.NDArray[np.float16], path: Path) -> None:
-    """Write pairs whole or not at all; `numpy.load` reads them, as a memory map."""
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.save(handle, pairs)
-
-
 @dataclass(frozen=True)
 class PairDraw:
     """What a batch takes from one store.
@@ -250,3 +257,96 @@ class PairStage(Stage):
             moved = flip(image, reconstruction, lesion, config=self.augmentation, generator=generator)
             image, reconstruction, lesion = warp(*moved, config=self.augmentation, generator=generator)
         return segmentation_loss(segmenter.all_logits(image, reconstruction, modalities), lesion.float(), self.loss)
+
+
+def open_pairs(
+    store: SliceStore, folder: Path, kind: str, make: Callable[[int, int], npt.NDArray[np.float16]]
+) -> PairStore:
+    """Return the pairs of every scan of `store`, made where they are not there yet.
+
+    Args:
+        store: Slices of the scans.
+        folder: Of the pairs.
+        kind: What they are; it is part of the files' names, as is what the slices hold, and of the progress bar.
+        make: The pairs of one scan, by its place in the store and which copy of the scan it is: 0, or more where the
+            store holds it several times.
+    """
+    found, copies = [], Counter[str]()
+    for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
+        name = f"{record.scan_id}_{kind}_{store.fingerprint(scan)[:12]}"
+        copy, copies[name] = copies[name], copies[name] + 1
+        path = folder / (f"{name}_{copy}.npy" if copy else f"{name}.npy")
+        if not path.exists():
+            pairs = make(scan, copy)
+            with atomic_path(path) as temporary, temporary.open("wb") as handle:
+                np.save(handle, pairs)
+        found.append(np.load(path, mmap_mode="r"))
+    modalities = tuple(standard_modality(record.modality) for record in store.records)
+    return PairStore(tuple(found), tuple(record.subject for record in store.records), modalities)
+
+
+def cached_stage(
+    segmenter: Segmenter,
+    stage1: Bundle,
+    stores: dict[str, dict[str, SliceStore]],
+    config: SegmenterTraining,
+    cache: Path,
+    *,
+    fabric: Fabric,
+) -> PairStage:
+    """Return stage 2 on pairs that are made here, once for all runs of the same reconstructor and settings.
+
+    A run that learns from fewer scans, other diseases or another share of them finds the pairs of an earlier one.
+
+    Args:
+        segmenter: It learns.
+        stage1: The frozen reconstructor, on the device where pairs are made.
+        stores: Slices by source ("synthetic", "annotated") and split.
+        config: The run; `config.pairs` says how many.
+        cache: Folder of folders of pairs.
+        fabric: Launched; pairs are made in its precision.
+    """
+    draws: dict[str, list[PairDraw]] = {}
+    for split in ("train", "val"):
+        for source, count in config.counts().items():
+            pairs = _cached_pairs(stores[source][split], source, split, stage1, config, cache, fabric)
+            # The share of slices with lesion was settled when the pairs were drawn.
+            draws.setdefault(split, []).append(PairDraw(pairs, count))
+    return PairStage(segmenter, draws, config.augmentation, config.loss, seed=config.seed, purpose="stage 2 pairs")
+
+
+def _cached_pairs(
+    store: SliceStore,
+    source: str,
+    split: str,
+    stage1: Bundle,
+    config: SegmenterTraining,
+    cache: Path,
+    fabric: Fabric,
+) -> PairStore:
+    """Return the pairs of every scan of `store`; those of "val" are the same whatever the seed, and not augmented."""
+    numbers, needed = config.pairs or PairCacheConfig(), config.segmenter.needs_reconstruction
+    if split == "train":
+        seed, augmentation, each = config.seed, config.augmentation, getattr(numbers, source)
+    else:
+        seed, augmentation, each = 0, _AS_THEY_ARE, numbers.validation
+    share = config.lesion_fraction if source == "annotated" else 0.0
+    # All that a pair depends on but the scan; no other scan, and not how one learns.
+    made: list[Any] = [stage1.sha256, fabric.strategy.precision.precision, seed, each, needed, share]
+    made += [augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
+    if config.segmenter.neighbours:
+        made += [list(config.segmenter.neighbours), through_plane.DRAWS]
+    if source == "synthetic":
+        made += [config.anomaly.model_dump(mode="json")]
+    folder = cache / f"pairs-{json_sha256(with_former_keys(made))[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    maker = PairMaker(stage1.reconstructor, augmentation, seed, needed)
+    anomaly = lru_cache(maxsize=1)(lambda: build_anomaly(config.anomaly))
+
+    def make(scan: int, copy: int) -> npt.NDArray[np.float16]:
+        with fabric.autocast():
+            if source == "synthetic":
+                return maker.synthetic(store, scan, anomaly(), count=each, copy=copy)
+            return maker.drawn(store, scan, count=each, lesion_fraction=share, copy=copy)
+
+    return open_pairs(store, folder, f"{source}-{split}", make)

@@ -6,27 +6,22 @@ from typing import Any, ClassVar
 import torch
 from lightning_fabric import Fabric
 
-from halebrain.core.config import Config, GrowingConfig, portable_dump, with_former_keys
-from halebrain.core.errors import ConfigError, MissingInputError
+from halebrain.core.config import GrowingConfig
+from halebrain.core.errors import ConfigError
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
-from halebrain.data.slices import DataConfig, SliceStore, scan_weights
-from halebrain.io.checksum import json_sha256
-from halebrain.io.manifest import Manifest
+from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.store import load_model
 from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_healthy
-from halebrain.training.loop import Stage, train
+from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
-from halebrain.training.loop_state import TrainingResult
 from halebrain.training.prefetch import Drawn
-
-_PLACES = ("manifest", "more_manifests", "cache", "workers")
-"""Data settings that concern places and reading only, and do not affect the result."""
+from halebrain.training.runs import read_training_manifest, run_stage
 
 
 class ReconstructorTraining(GrowingConfig):
@@ -65,14 +60,7 @@ class ReconstructorStage(Stage):
     ) -> None:
         super().__init__()
         self.trained, self.seed = reconstructor, config.seed
-        slices = HealthySlices(
-            stores,
-            config.loop.batch_size,
-            config.augmentation,
-            seed=config.seed,
-            purpose="stage 1",
-            sampling=config.data.sampling,
-        )
+        slices = HealthySlices(stores, config, purpose="stage 1")
         self.draw = HealthyDraw(slices, build_anomaly(config.anomaly) if reconstructor.needs_corruption else None)
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
@@ -103,29 +91,19 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         others.append(_take_weights(reconstructor, before, config.start))
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
-    stores = open_healthy(manifest, config.data, folder)
-    stage = ReconstructorStage(reconstructor, stores, config)
+    stage = ReconstructorStage(reconstructor, open_healthy(manifest, config.data, folder), config)
     known = config.model_copy(update={"encoder_weights": None, "start": None, "reconstructor": spec})
-    identity = run_identity(known, manifest, DRAWS, *others)
-    result = train(
-        stage,
-        config.loop,
-        folder,
-        fabric=fabric,
-        name="Stage 1, reconstructor",
-        identity=identity,
-        workers=drawing_workers(config.data, fabric),
-    )
-    reconstructor.load_state_dict(result.weights)
+    others.insert(0, DRAWS)
+    name = "Stage 1, reconstructor"
+    summary = run_stage(stage, config, manifest, folder, fabric=fabric, name=name, known=known, others=others)
     model = ModelConfig(
         kind="reconstructor",
         reconstructor=spec,
         preprocessing=config.data.preprocessing.model_dump(mode="json"),
     )
-    summary = {"stage1": summarise(config, result, manifest, fabric)}
     if before is not None:
-        summary["stage1"]["start"] = {"sha256": before.sha256, "stage1": before.training.get("stage1", {})}
-    return Bundle(model, reconstructor, None, summary, {})
+        summary["start"] = {"sha256": before.sha256, "stage1": before.training.get("stage1", {})}
+    return Bundle(model, reconstructor, None, {"stage1": summary}, {})
 
 
 def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]:
@@ -160,59 +138,3 @@ def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | No
             remedy="use its settings of the section reconstructor, or remove start",
         ) from error
     return before.sha256
-
-
-def read_training_manifest(data: DataConfig) -> Manifest:
-    """Read the manifests of `data` as one, restricted to its modalities.
-
-    Raises:
-        MissingInputError: No manifest is named.
-        DataError: Two of them name the same scan, or split a subject.
-    """
-    if data.manifest is None:
-        raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
-    wanted = data.modalities
-    tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
-    whole = Manifest(tuple(record for table in tables for record in table), source=data.manifest)
-    return whole.select(lambda record: wanted is None or record.modality in wanted)
-
-
-def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
-    """Return a hash of all that a run depends on, whatever the place of its files on disk.
-
-    Args:
-        config: The resolved configuration.
-        manifest: The scans that the run sees.
-        others: Hashes of whatever else goes in, such as a frozen model.
-    """
-    settings = config.model_dump(mode="json")
-    settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
-    if weights := scan_weights(config.data):  # type: ignore[attr-defined]
-        # Names alone where one weight, which stands in the settings, holds for all.
-        same = isinstance(config.data.oversample_factor, int)  # type: ignore[attr-defined]
-        settings["data"]["weighty"] = sorted(weights) if same else sorted(weights.items())
-    return json_sha256([with_former_keys(settings), manifest.fingerprint(), *others])
-
-
-def drawing_workers(data: DataConfig, fabric: Fabric) -> int:
-    """Return how many processes draw batches ahead: on a CPU none, which would take from the training what they use."""
-    return 0 if fabric.device.type == "cpu" else data.workers
-
-
-def summarise(config: Config, result: TrainingResult, manifest: Manifest, fabric: Fabric) -> dict[str, Any]:
-    """Return the entry of a run in the model card: data, steps, loss, time, device, and the resolved configuration.
-
-    Models are shared, so the configuration holds no path of this machine.
-    """
-    return {
-        "config": portable_dump(config),
-        "manifest_sha256": manifest.fingerprint(),
-        "train_subjects": manifest.split("train").subjects(),
-        "val_subjects": manifest.split("val").subjects(),
-        "modalities": sorted({record.modality for record in manifest}),
-        "step": result.step,
-        "validation_loss": result.validation_loss,
-        "seconds": round(result.seconds, 1),
-        "device": str(fabric.device),
-        "precision": fabric.strategy.precision.precision,
-    }

@@ -23,11 +23,11 @@ from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
 from halebrain.training.batch_sampling import DRAWS, LesionDraw
-from halebrain.training.loop import Stage, train
+from halebrain.training.loop import Stage
 from halebrain.training.losses import segmentation_loss
-from halebrain.training.pair_cache import cached_stage
+from halebrain.training.pairs import cached_stage
 from halebrain.training.prefetch import Drawn
-from halebrain.training.reconstructor import drawing_workers, read_training_manifest, run_identity, summarise
+from halebrain.training.runs import read_training_manifest, run_stage
 from halebrain.training.segmenter_config import SegmenterTraining
 
 
@@ -111,17 +111,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
     others = [stage1.sha256, *([DRAWS] if config.pairs is None else [])] + ([] if before is None else [before.sha256])
     others += [through_plane.DRAWS] if config.segmenter.neighbours else []
-    identity = run_identity(known, used, *others)
-    result = train(
-        stage,
-        config.loop,
-        folder,
-        fabric=fabric,
-        name="Stage 2, segmenter",
-        identity=identity,
-        workers=drawing_workers(config.data, fabric),
-    )
-    segmenter.load_state_dict(result.weights)
+    name = "Stage 2, segmenter"
+    summary = run_stage(stage, config, used, folder, fabric=fabric, name=name, known=known, others=others)
     model = ModelConfig(
         kind="detector",
         reconstructor=stage1.config.reconstructor,
@@ -129,8 +120,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         preprocessing=stage1.config.preprocessing,
         postprocessing=config.postprocessing,
     )
-    pathologies = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
-    summary = summarise(config, result, used, fabric) | {"pathologies": pathologies}
+    summary["pathologies"] = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
     if before is not None and part is not None:
         learned = {stage: told for stage, told in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned

@@ -23,10 +23,11 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.report.figures import loss_plot, masked_example, save_figure
 from halebrain.training.encoder import EncoderTraining, train_encoder
-from halebrain.training.fabric import launch
 from halebrain.training.joint import JointTraining, train_joint
+from halebrain.training.loop import launch
 from halebrain.training.loop_config import LoopConfig
-from halebrain.training.reconstructor import ReconstructorTraining, read_training_manifest, train_reconstructor
+from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
+from halebrain.training.runs import read_training_manifest
 from halebrain.training.segmenter import train_segmenter
 from halebrain.training.segmenter_config import SegmenterTraining
 from halebrain.workflows.settings import TrainSettings

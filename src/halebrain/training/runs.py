@@ -1,0 +1,91 @@
+"""What every training has: its scans, the hash of all that it depends on, the run itself, and its entry in the card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from halebrain.core.config import Config, portable_dump, with_former_keys
+from halebrain.core.errors import MissingInputError
+from halebrain.data.slices import DataConfig, scan_weights
+from halebrain.io.checksum import json_sha256
+from halebrain.io.manifest import Manifest
+from halebrain.training.loop import Stage, train
+
+_PLACES = ("manifest", "more_manifests", "cache", "workers")
+"""Data settings that concern places and reading only, and do not affect the result."""
+
+
+def run_stage(
+    stage: Stage,
+    config: Any,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    fabric: Fabric,
+    name: str,
+    known: Config | None = None,
+    others: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a stage, resuming what is in `folder`, and return its entry in the model card.
+
+    Args:
+        stage: Its network ends with the weights of the run.
+        config: The resolved configuration of a training.
+        manifest: The scans that the run sees.
+        folder: Of checkpoint and log.
+        fabric: Launched.
+        name: In the progress bar.
+        known: The configuration as the hash of the run has it; `None` = as it is.
+        others: Hashes of whatever else goes in, such as a frozen model.
+    """
+    # On a CPU no process draws ahead, which would take from the training what it uses.
+    workers = 0 if fabric.device.type == "cpu" else config.data.workers
+    identity = run_identity(known or config, manifest, *others)
+    result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, workers=workers)
+    stage.trained.load_state_dict(result.weights)
+    return {
+        "config": portable_dump(config),
+        "manifest_sha256": manifest.fingerprint(),
+        "train_subjects": manifest.split("train").subjects(),
+        "val_subjects": manifest.split("val").subjects(),
+        "modalities": sorted({record.modality for record in manifest}),
+        "step": result.step,
+        "validation_loss": result.validation_loss,
+        "seconds": round(result.seconds, 1),
+        "device": str(fabric.device),
+        "precision": fabric.strategy.precision.precision,
+    }
+
+
+def read_training_manifest(data: DataConfig) -> Manifest:
+    """Read the manifests of `data` as one, restricted to its modalities.
+
+    Raises:
+        MissingInputError: No manifest is named.
+        DataError: Two of them name the same scan, or split a subject.
+    """
+    if data.manifest is None:
+        raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
+    wanted = data.modalities
+    tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
+    whole = Manifest(tuple(record for table in tables for record in table), source=data.manifest)
+    return whole.select(lambda record: wanted is None or record.modality in wanted)
+
+
+def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
+    """Return a hash of all that a run depends on, whatever the place of its files on disk.
+
+    Args:
+        config: The resolved configuration.
+        manifest: The scans that the run sees.
+        others: Hashes of whatever else goes in, such as a frozen model.
+    """
+    settings = config.model_dump(mode="json")
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
+    if weights := scan_weights(config.data):  # type: ignore[attr-defined]
+        # Names alone where one weight, which stands in the settings, holds for all.
+        same = isinstance(config.data.oversample_factor, int)  # type: ignore[attr-defined]
+        settings["data"]["weighty"] = sorted(weights) if same else sorted(weights.items())
+    return json_sha256([with_former_keys(settings), manifest.fingerprint(), *others])
