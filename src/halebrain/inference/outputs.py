@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from halebrain.core.errors import cannot_write_into
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.provenance import ChosenThreshold, Provenance
-from halebrain.core.types import Affine, Lesion, MaskArray, Placement, ScanResult
+from halebrain.core.types import Lesion, MaskArray, ScanResult
 from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
@@ -176,6 +174,8 @@ def write_detection(
     lesions: list[Lesion],
     provenance: Provenance,
     extra: dict[Path, bytes],
+    *,
+    maps_stay: bool = False,
 ) -> list[Path]:
     """Write every file of one scan into `names.folder`, whole or not at all; return the paths.
 
@@ -186,50 +186,11 @@ def write_detection(
         lesions: The lesion table.
         provenance: Provenance.
         extra: More files (the mosaic) by final path.
+        maps_stay: Replace mask, lesion table, provenance and `extra` alone: the maps are there.
 
     Raises:
         CannotWriteError: The folder cannot be written.
     """
-    with _staged(names) as (staged, moved):
-        _write_maps(staged, result, mask)
-        _write_findings(staged, lesions, provenance, extra)
-    return moved
-
-
-def write_mask_again(
-    names: OutputNames,
-    mask: MaskArray,
-    affine: Affine,
-    lesions: list[Lesion],
-    provenance: Provenance,
-    extra: dict[Path, bytes],
-    *,
-    placement: Placement | None = None,
-) -> list[Path]:
-    """Replace mask, lesion table, provenance and `extra` of a detection whose maps stay; all of them or none.
-
-    Args:
-        names: Where the detection is.
-        mask: The new mask on the native grid.
-        affine: Voxel-to-world of that grid.
-        lesions: The new table.
-        provenance: With the new threshold.
-        extra: More files by final path.
-        placement: How the maps that stay are placed.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
-    with _staged(names) as (staged, moved):
-        write_volume(staged.file("anomaly", "mask"), mask.astype(np.uint8), affine, dtype=np.uint8, placement=placement)
-        _write_findings(staged, lesions, provenance, extra)
-    return moved
-
-
-@contextmanager
-def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
-    """Give names in a temporary folder, and a list of the final paths that is filled when the block ends well."""
-    moved: list[Path] = []
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
         staging = temporary_folder(names.folder)
@@ -237,36 +198,33 @@ def _staged(names: OutputNames) -> Iterator[tuple[OutputNames, list[Path]]]:
         raise cannot_write_into(names.folder, error) from error
     staged = OutputNames(staging, names.stem)
     try:
-        yield staged, moved
+        _write_maps(staged, result, mask, only_mask=maps_stay)
+        write_text(staged.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
+        for path, raw in extra.items():
+            (staging / path.name).write_bytes(raw)
+        for (description, suffix), content in sidecars(provenance).items():
+            write_text(staged.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
+        write_text(staged.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
         names.segmentation.unlink(missing_ok=True)  # not every run writes one
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
-        moved += [path.replace(names.folder / path.name) for path in paths]
+        return [path.replace(names.folder / path.name) for path in paths]
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_findings(
-    names: OutputNames, lesions: list[Lesion], provenance: Provenance, extra: dict[Path, bytes]
-) -> None:
-    write_text(names.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
-    for path, raw in extra.items():
-        (names.folder / path.name).write_bytes(raw)
-    for (description, suffix), content in sidecars(provenance).items():
-        write_text(names.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
-    write_text(names.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
-
-
-def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray) -> None:
+def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray, *, only_mask: bool) -> None:
     def write(description: str, suffix: str, data: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float = 1.0) -> None:
         path, placement = names.file(description, suffix), result.placement
         write_volume(path, data, result.affine, dtype=dtype, scale=scale, placement=placement)
 
+    write("anomaly", "mask", mask, np.uint8)
+    if only_mask:
+        return
     unit = 1 / 65535  # 16 bits over [0, 1]
     write("anomaly", "probseg", result.score, np.uint16, unit)
     write("segmenter", "probseg", result.probability, np.uint16, unit)
-    write("anomaly", "mask", mask, np.uint8)
     write("brain", "mask", result.brain_mask, np.uint8)
     write("pseudohealthy", "", result.reconstruction, np.float32)
     write("residual", "", result.residual, np.float32)

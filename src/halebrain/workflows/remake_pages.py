@@ -14,7 +14,7 @@ from halebrain.core.progress import track
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
 from halebrain.inference.lesions import mark_lesions, read_lesions, total_ml
-from halebrain.inference.outputs import OutputNames, page_of, write_mask_again
+from halebrain.inference.outputs import OutputNames, page_of, write_detection
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
@@ -171,7 +171,7 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
         unstated=made.unstated | {"dicom_seg"},
     )
     extra = render(names, maps, mask, shown, lesions, made) | kept
-    write_mask_again(names, mask, maps.affine, lesions, made, extra, placement=maps.placement)
+    write_detection(names, maps, mask, lesions, made, extra, maps_stay=True)
     return names.page
 
 
