@@ -32,7 +32,7 @@ from halebrain.io.volume import read_volume, stem_of
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.workflows.pages import page_files, png, scan_mosaic
+from halebrain.workflows.pages import png, render, scan_mosaic, show_scan
 
 WHOLE, NETWORKS = "whole", "networks"
 
@@ -86,7 +86,8 @@ def write(
     called = ChosenThreshold(value=threshold, name=FIXED, key=FIXED)
     provenance = found.provenance(replace(about, scan=names.stem, threshold=called))
     with watch.step("page"):
-        pages = page_files(names, volume, found.result, found.mask, found.lesions, provenance, picture=picture)
+        shown = show_scan(volume, found.result)
+        pages = render(names, found.result, found.mask, shown, found.lesions, provenance, picture=picture)
     with watch.step("writing"):
         write_detection(names, found.result, found.mask, found.lesions, provenance, pages)
 

@@ -28,10 +28,11 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.preprocessing.quality.rules import check_contrast_label
+from halebrain.report.embedding import scan_file
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector, check_modality
 from halebrain.thresholds.percentile import ScanLevel, working_scan_score
-from halebrain.workflows.pages import page_files, png, scan_mosaic, write_index
+from halebrain.workflows.pages import png, render, scan_mosaic, show_scan, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
 from halebrain.workflows.settings import DetectSettings
 
@@ -343,7 +344,8 @@ def write_found(
     picture = png(figure, dpi=_MOSAIC_DPI)
     made = replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2))
     result, mask, lesions = detection.result, detection.mask, detection.lesions
-    extra = page_files(names, found.volume, result, mask, lesions, made, picture=picture)
+    shown = show_scan(found.volume, result)
+    extra = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
     if made.dicom_seg and image is not None:
         extra[names.segmentation] = _segmentation(detection, image, made, threshold)
     write_detection(names, result, mask, lesions, made, extra)

@@ -20,7 +20,7 @@ from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
 from halebrain.report.display import display_grid
-from halebrain.report.embedding import ShownVolume, scan_file, shown_scan, shown_volumes
+from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, mosaic
 from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.scan_page import ScanPage, scan_html
@@ -35,30 +35,9 @@ _REGION_MM = 3.0
 """Voxel size of the region names in a page."""
 
 
-def page_files(
-    names: OutputNames,
-    volume: Volume,
-    result: ScanResult,
-    mask: MaskArray,
-    lesions: list[Lesion],
-    provenance: Provenance,
-    *,
-    picture: bytes,
-) -> dict[Path, bytes]:
-    """Return the page, its scan, the thumbnail and the mosaic of a detection, by final path.
-
-    Args:
-        names: File names.
-        volume: The scan.
-        result: Its maps.
-        mask: What was found.
-        lesions: The table.
-        provenance: Provenance.
-        picture: The mosaic, a PNG.
-    """
-    scan = shown_scan(volume.data, result.brain_mask, display_grid(result.affine, result.brain_mask))
-    pages = render(names, result, mask, scan, lesions, provenance, picture=picture)
-    return {**pages, names.display: scan_file(scan)}
+def show_scan(volume: Volume, result: ScanResult) -> ShownVolume:
+    """Return a scan as its page shows it, in the box of its brain."""
+    return shown_scan(volume.data, result.brain_mask, display_grid(result.affine, result.brain_mask))
 
 
 def render(

@@ -19,10 +19,9 @@ from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
-from halebrain.report.display import display_grid
-from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file, shown_scan
+from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file
 from halebrain.report.index_page import INDEX, find_provenance, is_index_page
-from halebrain.workflows.pages import read_failures, render, write_index
+from halebrain.workflows.pages import read_failures, render, show_scan, write_index
 
 _AGAIN = "run halebrain detect --overwrite"
 _NEEDED = ("scan", "threshold", "template_to_native")
@@ -233,7 +232,7 @@ def _scan_of(names: OutputNames, maps: ScanResult, provenance: Provenance, setti
         volume = read_volume(scan)
         if scan_sha256(scan) != provenance.input_sha256:
             raise DataError("the scan must be the one that was processed", where=scan, remedy="give that file")
-        return shown_scan(volume.data, maps.brain_mask, display_grid(maps.affine, maps.brain_mask))
+        return show_scan(volume, maps)
     if names.display.is_file():
         return read_scan_file(names.display)
     # Until the release after 0.2: results of 0.1 have no such file.
