@@ -6,10 +6,10 @@ libraries. A path may be a text or a `pathlib.Path`. Warnings and notes go to th
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from halebrain.core.errors import UsageError
 from halebrain.core.provenance import IN_MEMORY, Provenance
@@ -69,6 +69,7 @@ __all__ = [
     "train_segmenter",
 ]
 PathLike = str | os.PathLike[str]
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,17 +155,9 @@ def detect(
     """
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
-    settings = DetectSettings(
-        model=None if model is None or isinstance(model, Bundle) else Path(model),
-        threshold=str(threshold),
-        modality=modality or "auto",
-        min_lesion_mm3=min_lesion_mm3,
-        brain=brain,
-        seed=seed,
-        draws=draws,
-        device=device,
-    )
-    detector, start = load_detector(settings, model if isinstance(model, Bundle) else None), time.perf_counter()
+    bundle = model if isinstance(model, Bundle) else None
+    told = locals() | {"model": None if bundle is not None else model, "modality": modality or "auto"}
+    detector, start = load_detector(_settings(DetectSettings, told), bundle), time.perf_counter()
     path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
     scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
     found = find_anomalies(
@@ -253,7 +246,7 @@ def reconstruct(
         UsageError: The model compares features and gives no image.
         HalebrainError: As `detect`.
     """
-    bundle = model if isinstance(model, Bundle) else load_model(_path(model))
+    bundle = model if isinstance(model, Bundle) else load_model(None if model is None else Path(model))
     if not bundle.reconstructor.gives_image:
         raise UsageError(
             "a reconstruction needs a model that gives a pseudo-healthy image",
@@ -306,19 +299,7 @@ def detect_many(
     Raises:
         HalebrainError: The input, the model or a setting cannot be used, or the only scan failed.
     """
-    settings = DetectSettings(
-        model=_path(model),
-        brain=brain,
-        threshold=str(threshold),
-        modality=modality or "auto",
-        min_lesion_mm3=min_lesion_mm3,
-        seed=seed,
-        draws=draws,
-        batch_size=batch_size,
-        device=device,
-        dicom_seg=dicom_seg,
-        overwrite=overwrite,
-    )
+    settings = _settings(DetectSettings, locals() | {"modality": modality or "auto"})
     return detect_scans(Path(source), Path(output), settings)
 
 
@@ -367,21 +348,7 @@ def prepare(
     Raises:
         HalebrainError: The input or a setting cannot be used, or the data set cannot be written.
     """
-    settings = PrepareSettings(
-        kind=source,
-        source_settings=tuple(source_settings),
-        config=_path(config),
-        overrides=tuple(overrides),
-        model=_path(model),
-        brain=brain,
-        modality=modality,
-        pathology=pathology,
-        split=split,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        overwrite=overwrite,
-    )
+    settings = _settings(PrepareSettings, locals() | {"kind": source})
     return prepare_dataset(Path(scans), Path(output), settings)
 
 
@@ -424,21 +391,7 @@ def make_cohort(
     Raises:
         HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
     """
-    settings = CohortSettings(
-        subjects=subjects,
-        patients=patients,
-        modalities=tuple(modalities),
-        pathologies=tuple(pathologies),
-        seed=seed,
-        spacing_mm=spacing_mm,
-        labels=_path(labels),
-        t1=_path(t1),
-        variety=variety,
-        prefix=prefix,
-        workers=workers,
-        overwrite=overwrite,
-    )
-    return cohort_workflow.make_cohort(Path(output), settings)
+    return cohort_workflow.make_cohort(Path(output), _settings(CohortSettings, locals()))
 
 
 def train_reconstructor(
@@ -466,8 +419,7 @@ def train_reconstructor(
     Raises:
         HalebrainError: The configuration, the scans or the device cannot be used.
     """
-    settings = TrainSettings(_path(config), _path(manifest), tuple(overrides), device, overwrite)
-    return run_reconstructor(Path(output), settings)
+    return run_reconstructor(Path(output), _settings(TrainSettings, locals()))
 
 
 def train_segmenter(
@@ -499,7 +451,7 @@ def train_segmenter(
     Raises:
         HalebrainError: The configuration, the scans, the reconstructor or the device cannot be used.
     """
-    settings = TrainSettings(_path(config), _path(manifest), tuple(overrides), device, overwrite)
+    settings = _settings(TrainSettings, locals())
     return run_segmenter(Path(output), Path(reconstructor), settings, variant=variant)
 
 
@@ -538,18 +490,7 @@ def calibrate(
     Raises:
         HalebrainError: Model, scans or a setting cannot be used, or the model was trained on a scan.
     """
-    settings = CalibrateSettings(
-        output=_path(output),
-        modalities=tuple(modalities),
-        pathologies=tuple(pathologies),
-        name=name,
-        add=add,
-        default=default,
-        population_fraction=population_fraction,
-        seed=seed,
-        device=device,
-    )
-    return calibrate_on_manifest(Path(model), Path(manifest), settings)
+    return calibrate_on_manifest(Path(model), Path(manifest), _settings(CalibrateSettings, locals()))
 
 
 def evaluate(
@@ -601,26 +542,7 @@ def evaluate(
     Raises:
         HalebrainError: Model, scans, a folder or a setting cannot be used, or every scan failed.
     """
-    settings = EvaluateSettings(
-        model=_path(model),
-        manifest=_path(manifest),
-        predictions=_path(predictions),
-        references=_path(references),
-        brain_masks=_path(brain_masks),
-        labels=labels,
-        split=split,
-        modalities=tuple(modalities),
-        pathologies=tuple(pathologies),
-        threshold=str(threshold),
-        min_lesion_mm3=min_lesion_mm3,
-        grid=grid,
-        protocol=protocol,
-        reconstruction=reconstruction,
-        baselines=baselines,
-        seed=seed,
-        device=device,
-    )
-    return evaluate_workflow.evaluate(Path(output), settings)
+    return evaluate_workflow.evaluate(Path(output), _settings(EvaluateSettings, locals()))
 
 
 def benchmark(
@@ -640,9 +562,18 @@ def benchmark(
     Raises:
         HalebrainError: The configuration, the scans or the device cannot be used, or no cell has finished.
     """
-    settings = BenchmarkSettings(_path(config), tuple(overrides), device)
-    return run_benchmark(Path(output), settings)
+    return run_benchmark(Path(output), _settings(BenchmarkSettings, locals()))
 
 
-def _path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
+def _settings(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
+    """Return settings, filled with the arguments of a function that have the names of their fields."""
+    filled = {}
+    for name, hint in get_type_hints(kind).items():
+        if name in arguments:
+            value = arguments[name]
+            if Path in get_args(hint) and value is not None:
+                value = Path(value)
+            elif get_origin(hint) is tuple:
+                value = tuple(value)
+            filled[name] = str(value) if hint is str else value
+    return kind(**filled)
