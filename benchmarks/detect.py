@@ -32,7 +32,8 @@ from halebrain.io.volume import read_volume, stem_of
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
-from halebrain.workflows.pages import png, render, scan_mosaic, show_scan
+from halebrain.report.figures import figure_png
+from halebrain.workflows.pages import render, scan_mosaic, show_scan
 
 WHOLE, NETWORKS = "whole", "networks"
 
@@ -82,7 +83,7 @@ def write(
     """Write what the command writes."""
     with watch.step("mosaic"):
         figure = scan_mosaic(found.scan, found.maps, threshold=threshold, title=names.stem)
-        picture = png(figure, dpi=110)
+        picture = figure_png(figure, dpi=110)
     called = ChosenThreshold(value=threshold, name=FIXED, key=FIXED)
     provenance = found.provenance(replace(about, scan=names.stem, threshold=called))
     with watch.step("page"):

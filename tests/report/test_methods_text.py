@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from halebrain.report.methods_text import ANTS, BEHRENDT, FONOV, GREEDY, HDBET, SIMPLEITK, TUSTISON, methods_text
+from halebrain.report.methods_text import CITED, methods_text
 from stated import provenance
+
+BEHRENDT, FONOV, TUSTISON, SIMPLEITK, GREEDY, ANTS, HDBET = (
+    CITED[name] for name in ("behrendt", "fonov", "tustison", "simpleitk", "greedy", "ants", "hdbet")
+)
 
 STEPS = [
     {"step": "brain", "method": "hdbet"},

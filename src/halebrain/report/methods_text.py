@@ -6,41 +6,43 @@ from halebrain.core.modality import networks_asked
 from halebrain.core.provenance import FIXED, ChosenThreshold, ProcessingStep, Provenance, ScoringMethod
 from halebrain.core.types import TEMPLATE_SPACE
 
-BEHRENDT = (
-    "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based Unsupervised "
-    "Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
-)
-FONOV = (
-    "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average age-appropriate atlases for "
-    "pediatric studies. NeuroImage 2011;54:313–327."
-)
-TUSTISON = (
-    "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging "
-    "2010;29:1310–1320."
-)
-SIMPLEITK = "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform 2013;7:45."
-GREEDY = (
-    "Yushkevich PA, Pluta J, Wang H, Wisse LEM, Das S, Wolk D. Fast automatic segmentation of hippocampal subfields "
-    "and medial temporal lobe subregions in 3 Tesla and 7 Tesla T2-weighted MRI. Alzheimers Dement "
-    "2016;12(7S):P126–P127."
-)
-ANTS = (
-    "Avants BB, Tustison NJ, Song G, et al. A reproducible evaluation of ANTs similarity metric performance in brain "
-    "image registration. NeuroImage 2011;54:2033–2044."
-)
-HDBET = (
-    "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial neural "
-    "networks. Hum Brain Mapp 2019;40:4952–4964."
-)
-DEEPBET = (
-    "Fisch L, Zumdick S, Barkhau C, et al. deepbet: fast brain extraction of T1-weighted MRI using convolutional "
-    "neural networks. Comput Biol Med 2024;179:108845."
-)
-SYNTHSTRIP = (
-    "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. NeuroImage "
-    "2022;260:119474."
-)
-
+CITED = {
+    "behrendt": (
+        "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based "
+        "Unsupervised Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
+    ),
+    "fonov": (
+        "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average age-appropriate atlases "
+        "for pediatric studies. NeuroImage 2011;54:313–327."
+    ),
+    "tustison": (
+        "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging "
+        "2010;29:1310–1320."
+    ),
+    "simpleitk": "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform 2013;7:45.",
+    "greedy": (
+        "Yushkevich PA, Pluta J, Wang H, Wisse LEM, Das S, Wolk D. Fast automatic segmentation of hippocampal "
+        "subfields and medial temporal lobe subregions in 3 Tesla and 7 Tesla T2-weighted MRI. Alzheimers Dement "
+        "2016;12(7S):P126–P127."
+    ),
+    "ants": (
+        "Avants BB, Tustison NJ, Song G, et al. A reproducible evaluation of ANTs similarity metric performance in "
+        "brain image registration. NeuroImage 2011;54:2033–2044."
+    ),
+    "hdbet": (
+        "Isensee F, Schell M, Pflueger I, et al. Automated brain extraction of multisequence MRI using artificial "
+        "neural networks. Hum Brain Mapp 2019;40:4952–4964."
+    ),
+    "deepbet": (
+        "Fisch L, Zumdick S, Barkhau C, et al. deepbet: fast brain extraction of T1-weighted MRI using convolutional "
+        "neural networks. Comput Biol Med 2024;179:108845."
+    ),
+    "synthstrip": (
+        "Hoopes A, Mora JS, Dalca AV, Fischl B, Hoffmann M. SynthStrip: skull-stripping for any brain image. "
+        "NeuroImage 2022;260:119474."
+    ),
+}
+"""References by the names in braces."""
 _BESIDE = " with the neighbouring slices of the scan"
 _FOR_OTHERS = "The segmentation network for all other contrasts"
 _BRAIN = {
@@ -58,17 +60,6 @@ _ENGINES = {
     "simpleitk": "SimpleITK [{simpleitk}], Mattes mutual information",
 }
 """By a word of the provenance; earlier versions named the measure of SimpleITK in its place."""
-_CITED = {
-    "behrendt": BEHRENDT,
-    "fonov": FONOV,
-    "tustison": TUSTISON,
-    "simpleitk": SIMPLEITK,
-    "greedy": GREEDY,
-    "ants": ANTS,
-    "hdbet": HDBET,
-    "deepbet": DEEPBET,
-    "synthstrip": SYNTHSTRIP,
-}
 
 
 def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
@@ -87,7 +78,7 @@ def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
         _versions(provenance),
     ]
     method = provenance.method or ScoringMethod()
-    cited = _CITED | {"reconstructor": method.reconstructor_reference or ""}
+    cited = CITED | {"reconstructor": method.reconstructor_reference or ""}
     return _numbered(" ".join(sentence for sentence in sentences if sentence), cited)
 
 

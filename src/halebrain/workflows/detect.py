@@ -29,10 +29,11 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.report.embedding import scan_file
+from halebrain.report.figures import figure_png
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector, check_modality
 from halebrain.thresholds.percentile import ScanLevel, working_scan_score
-from halebrain.workflows.pages import png, render, scan_mosaic, show_scan, write_index
+from halebrain.workflows.pages import render, scan_mosaic, show_scan, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
 from halebrain.workflows.settings import DetectSettings
 
@@ -341,7 +342,7 @@ def write_found(
         min_lesion_mm3=threshold.min_lesion_mm3,
         called=threshold.name,
     )
-    picture = png(figure, dpi=_MOSAIC_DPI)
+    picture = figure_png(figure, dpi=_MOSAIC_DPI)
     made = replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2))
     result, mask, lesions = detection.result, detection.mask, detection.lesions
     shown = show_scan(found.volume, result)

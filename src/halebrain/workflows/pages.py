@@ -21,7 +21,7 @@ from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.tables import read_table
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
-from halebrain.report.figures import Panel, choose_slices, mosaic
+from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.scan_page import ScanPage, scan_html
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
@@ -67,7 +67,7 @@ def render(
     grid = display_grid(maps.affine, maps.brain_mask)
     volumes = shown_volumes(maps, mask, scan, grid, threshold=threshold)
     if not picture:
-        picture = png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
+        picture = figure_png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
     matrix = provenance.template_to_native
     to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
     region_names: tuple[str, ...] = ()
@@ -187,10 +187,3 @@ def read_failures(output: Path) -> dict[str, str]:
         return {}
     table = read_table(path, what="a table of failed scans")
     return {row.get("scan", ""): row.get("reason", "") for row in table.rows}
-
-
-def png(figure: Figure, *, dpi: int) -> bytes:
-    """Return a figure as a PNG, the same bytes each time."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
-    return buffer.getvalue()
