@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.benchmarking.config import MatrixConfig
-from halebrain.core.config import Config
+from halebrain.core.config import FORMER_KEYS, Config
 from halebrain.core.registry import Registry
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
@@ -239,7 +239,8 @@ def _described(model: type[Config], name: str, field: FieldInfo) -> str:
     if not said:
         raise LookupError(f"{model.__name__}.{name} has no description: add it to the docstring, under Args")
     where = SEE.get((model, name))
-    return escape(said) + (f" See [{where[0]}]({where[1]})." if where else "")
+    former = next((f" Formerly {code(old)}." for old, new in FORMER_KEYS.items() if new == name), "")
+    return escape(said) + former + (f" See [{where[0]}]({where[1]})." if where else "")
 
 
 @cache

@@ -21,6 +21,7 @@ from halebrain.core.config import (
 )
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.data.anomalies.blobs import BlobsSettings
+from halebrain.data.anomalies.poisson import PoissonSettings
 from halebrain.data.slices import DataConfig
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.models.reconstruction.diffusion import DiffusionSettings
@@ -227,6 +228,8 @@ FORMER = [
     (AdaptConfig, {"kept_one_subject": 0.5}),
     (TuningConfig, {"kept": 0.25}),
     (BlobsSettings, {"most": 2}),
+    (PoissonSettings, {"moved": 0.25}),
+    (PoissonSettings, {"strongest": 0.5}),
 ]
 
 

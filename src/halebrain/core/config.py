@@ -30,6 +30,8 @@ FORMER_KEYS = {
     "kept_one_subject": "original_weight_one_subject",
     "more_weight": "oversample_factor",
     "most": "max_blobs",
+    "moved": "moved_fraction",
+    "strongest": "stronger_gradient_fraction",
 }
 """Former name of a key → its name. Files of users may hold the former ones until version 0.4, models for ever."""
 

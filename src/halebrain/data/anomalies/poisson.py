@@ -19,14 +19,15 @@ class PoissonSettings(AnomalySettings):
     Args:
         size: Range of the sides in pixels.
         factor: Range of α, the share of the foreign gradients (PII).
-        strongest: Share of patches that take the stronger gradient of both instead (NSA).
-        moved: Share of patches that come from another place of the foreign slice (NSA); the rest from the same (PII).
+        stronger_gradient_fraction: Share of patches that take the stronger gradient of both instead (NSA).
+        moved_fraction: Share of patches that come from another place of the foreign slice (NSA); the rest from the
+            same (PII).
     """
 
     size: tuple[float, float] = (10.0, 40.0)
     factor: tuple[float, float] = (0.2, 1.0)
-    strongest: float = Field(default=0.3, ge=0, le=1)
-    moved: float = Field(default=0.5, ge=0, le=1)
+    stronger_gradient_fraction: float = Field(default=0.3, ge=0, le=1)
+    moved_fraction: float = Field(default=0.5, ge=0, le=1)
 
 
 @ANOMALIES.register("poisson")
@@ -50,8 +51,8 @@ class PoissonAnomaly(AnomalyGenerator):
                 "size": [between(s.size, u[2]), between(s.size, u[3])],
                 "offset": int(u[4] * 10_000),
                 "factor": between(s.factor, u[5]),
-                "strongest": u[6] < s.strongest,
-                "source": u[7] if u[8] < s.moved else None,
+                "strongest": u[6] < s.stronger_gradient_fraction,
+                "source": u[7] if u[8] < s.moved_fraction else None,
             }
             for u in torch.rand(count, 9, generator=generator).tolist()
         ]
