@@ -19,7 +19,7 @@ class Ramp:
     def __init__(self, peak_ml):
         self.peak_ml = peak_ml
 
-    def called_ml(self, threshold):
+    def marked_ml(self, threshold):
         return max(self.peak_ml * (1 - threshold), 0.0)
 
     def lowest_threshold(self, allowed_ml):
@@ -54,7 +54,7 @@ def test_it_is_the_lowest_that_enough_scans_keep(count, allowed_ml):
     enough = scans_to_keep(count, CONFIDENCE)
 
     def keep(threshold):
-        return sum(scan.called_ml(threshold) <= allowed_ml for scan in scans)
+        return sum(scan.marked_ml(threshold) <= allowed_ml for scan in scans)
 
     assert keep(value + 1e-9) >= enough > count / 2
     assert keep(value - 1e-9) < enough

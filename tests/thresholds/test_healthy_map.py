@@ -39,13 +39,13 @@ def test_the_lowest_threshold_by_hand(allowed_ml, expected):
 
 def test_the_called_volume_by_hand():
     scan = healthy([0, 0.2, 0.5, 0.5, 0.7, 0.9, 0])
-    assert [scan.called_ml(t) for t in (0.1, 0.5, 0.6, 0.9, 0.95)] == pytest.approx([0.5, 0.4, 0.2, 0.1, 0.0])
+    assert [scan.marked_ml(t) for t in (0.1, 0.5, 0.6, 0.9, 0.95)] == pytest.approx([0.5, 0.4, 0.2, 0.1, 0.0])
 
 
 def test_pieces_that_detect_would_drop_do_not_count():
     # A peak alone, and three voxels in a row: with pieces of 200 mm³ and more kept, the peak is never called.
     scan = healthy([0.9, 0, 0.4, 0.6, 0.5, 0], min_lesion_mm3=200)
-    assert [scan.called_ml(t) for t in (0.3, 0.45, 0.55, 0.8)] == pytest.approx([0.3, 0.2, 0.0, 0.0])
+    assert [scan.marked_ml(t) for t in (0.3, 0.45, 0.55, 0.8)] == pytest.approx([0.3, 0.2, 0.0, 0.0])
     assert scan.lowest_threshold(0.1) == just_above(0.5)
     assert scan.lowest_threshold(0.2) == just_above(0.4)
     assert scan.lowest_threshold(0.3) == LOWEST_THRESHOLD
@@ -56,13 +56,13 @@ def test_pieces_that_detect_would_drop_do_not_count():
 def test_a_scan_without_any_score_is_silent_at_every_threshold(smallest):
     scan = healthy(np.zeros((4, 5, 6)), min_lesion_mm3=smallest)
     assert scan.lowest_threshold(0.1) == LOWEST_THRESHOLD
-    assert scan.called_ml(LOWEST_THRESHOLD) == 0
+    assert scan.marked_ml(LOWEST_THRESHOLD) == 0
 
 
 def test_a_plateau_at_the_very_top_is_passed_by_a_threshold_above_it():
     scan = healthy(np.ones(50))
     assert scan.lowest_threshold(1.0) == just_above(1.0)
-    assert scan.called_ml(scan.lowest_threshold(1.0)) == 0
+    assert scan.marked_ml(scan.lowest_threshold(1.0)) == 0
 
 
 @pytest.mark.parametrize("smallest", [0.0, 2.0, 5.0])
@@ -80,7 +80,7 @@ def test_the_lowest_threshold_equals_brute_force(seed, levels, smallest):
 
     for allowed in (0, 3, 20, 100, 10**4):
         found = scan.lowest_threshold(allowed / 1000)
-        assert scan.called_ml(found) * 1000 == pytest.approx(called(found))
+        assert scan.marked_ml(found) * 1000 == pytest.approx(called(found))
         assert called(found) <= allowed
         # Every step of the score below it calls too much.
         assert all(called(step) > allowed for step in np.unique(score[score > 0]) if step < found)
@@ -93,5 +93,5 @@ def test_of_takes_the_grid_from_the_result():
     affine = np.array([[0, 2.0, 0, 0], [-1.5, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])  # 9 mm³, axes turned
     result = ScanResult(score, *[empty] * 4, brain_mask=np.ones(empty.shape, bool), affine=affine)
     scan = HealthyMap.of(result, min_lesion_mm3=0.0, modality="FLAIR", scan_score=0.5)
-    assert scan.called_ml(0.5) == pytest.approx(0.018)
+    assert scan.marked_ml(0.5) == pytest.approx(0.018)
     assert (scan.modality, scan.scan_score) == ("FLAIR", 0.5)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from halebrain.core.config import Config
 from halebrain.models.conditioning import Bottleneck, EncoderConfig, SliceEncoder
+from halebrain.models.segmentation import double_conv
 
 
 class MaskedEncoderConfig(Config):
@@ -47,7 +48,7 @@ class MaskedAutoencoder(nn.Module):
         widths = [4 * config.encoder.width * 2**stage for stage in range(len(config.encoder.blocks))]
         self.projections = nn.ModuleList(nn.Conv2d(width, config.decoder_width, 1) for width in widths)
         self.tokens = nn.ParameterList(torch.zeros(1, config.decoder_width, 1, 1) for _ in widths)
-        self.blocks = nn.ModuleList(_decoder_block(config.decoder_width) for _ in widths)
+        self.blocks = nn.ModuleList(double_conv(config.decoder_width, config.decoder_width, 8) for _ in widths)
         self.shrink = 4 * config.encoder.patch
         self.head = nn.Conv2d(config.decoder_width, self.shrink**2, 1)
 
@@ -161,14 +162,3 @@ def _sparse_norm(layer: nn.BatchNorm2d | nn.GroupNorm, x: torch.Tensor, active: 
 def _at(mask: torch.Tensor, size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Return the mask at another resolution: true where any pixel below is; bool `(b, 1, *size)`."""
     return F.adaptive_max_pool2d(mask.float(), size) > 0
-
-
-def _decoder_block(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(width, width, 3, padding=1),
-        nn.GroupNorm(8, width),
-        nn.SiLU(),
-        nn.Conv2d(width, width, 3, padding=1),
-        nn.GroupNorm(8, width),
-        nn.SiLU(),
-    )

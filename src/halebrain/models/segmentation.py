@@ -127,7 +127,7 @@ class Segmenter(nn.Module):
         width = count * widths[-1]
         for level, out in reversed(list(enumerate(widths[:-1]))):
             self.ascents.append(nn.ConvTranspose2d(width, count * out, 2, 2))
-            self.decoder.append(_double_conv(2 * count * out, count * out, groups))
+            self.decoder.append(double_conv(2 * count * out, count * out, groups))
             width = count * out
             if config.deep_supervision and level > 0:
                 self.auxiliary_heads.append(nn.Conv2d(width, folded, 1))
@@ -232,10 +232,11 @@ def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> to
 
 
 def _encoder(width: int, widths: tuple[int, ...], groups: int) -> nn.ModuleList:
-    return nn.ModuleList(_double_conv(a, b, groups) for a, b in zip((width, *widths), widths, strict=False))
+    return nn.ModuleList(double_conv(a, b, groups) for a, b in zip((width, *widths), widths, strict=False))
 
 
-def _double_conv(width: int, out: int, groups: int) -> nn.Sequential:
+def double_conv(width: int, out: int, groups: int) -> nn.Sequential:
+    """Return two 3×3 convolutions, each with group norm and SiLU."""
     return nn.Sequential(
         nn.Conv2d(width, out, 3, padding=1),
         nn.GroupNorm(groups, out),

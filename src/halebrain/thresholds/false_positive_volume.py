@@ -2,9 +2,9 @@
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 
@@ -14,17 +14,6 @@ from halebrain.core.types import FloatArray, MaskArray, ScanResult, voxel_mm3_of
 
 VOLUMES_ML = (0.1, 0.5, 1.0)
 """False-positive volumes for which a calibration holds thresholds, as "ml:0.1", "ml:0.5" and "ml:1"."""
-
-
-class HealthyScan(Protocol):
-    """A healthy scan with its false-positive volume at any threshold."""
-
-    def called_ml(self, threshold: float) -> float:
-        """Return the volume marked at a threshold, in ml; it never increases with the threshold."""
-
-    def lowest_threshold(self, allowed_ml: float) -> float:
-        """Return the lowest threshold at which at most `allowed_ml` is marked."""
-
 
 LOWEST_THRESHOLD = 1 / 65535
 """The smallest score above 0 that a written map can hold; no threshold lies below it."""
@@ -37,7 +26,7 @@ POPULATION_FRACTION = 0.5
 
 
 def fit_false_volume(
-    scans: Sequence[HealthyScan],
+    scans: Sequence["HealthyMap"],
     allowed_ml: float,
     *,
     population_fraction: float = POPULATION_FRACTION,
@@ -71,7 +60,7 @@ def fit_false_volume(
     # Each scan keeps the limit from its own lowest threshold on.
     lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
     value = lowest[scans_to_keep(len(scans), confidence, population_fraction=population_fraction) - 1]
-    return value, statistics.median(scan.called_ml(value) for scan in scans)
+    return value, statistics.median(scan.marked_ml(value) for scan in scans)
 
 
 def reached_confidence(count: int, *, population_fraction: float = POPULATION_FRACTION) -> float:
@@ -139,7 +128,7 @@ class HealthyMap:
             scan_score=scan_score,
         )
 
-    def called_ml(self, threshold: float) -> float:
+    def marked_ml(self, threshold: float) -> float:
         """Return the volume marked at a threshold above 0, in ml."""
         return self._count(self._volume(), threshold) * self.voxel_mm3 / 1000
 
@@ -187,7 +176,4 @@ def _first_that(holds: Callable[[int], bool], known: int, stride: int) -> int:
         known, stride = low, 2 * stride
     else:
         return 0
-    while known - low > 1:
-        middle = (low + known) // 2
-        low, known = (low, middle) if holds(middle) else (middle, known)
-    return known
+    return low + 1 + bisect_left(range(low + 1, known), True, key=holds)
