@@ -1,13 +1,12 @@
 """Options of the user for the mask, and the threshold that follows from them for one scan."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import ScanContrast, contrast_alike
+from halebrain.core.modality import contrast_alike
 from halebrain.core.provenance import FIXED, ChosenThreshold
 from halebrain.thresholds.calibration import Calibration, Threshold, data_set_of
-from halebrain.thresholds.percentile import ScanLevel, place_among_healthy
 from halebrain.thresholds.text import threshold_name
 
 _USUAL = ("T1w", "T2w", "FLAIR", "T1ce")
@@ -93,31 +92,6 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
         return near, (str(alike),)
     found = calibration.thresholds[name]
     return found, () if found.modalities == (modality,) else found.modalities
-
-
-@dataclass(frozen=True)
-class DetectionOptions:
-    """The user's options for the mask.
-
-    Args:
-        point: Which threshold.
-        min_lesion_mm3: Smallest lesion kept.
-        modality: "auto", or the modality of every scan.
-    """
-
-    point: ThresholdSelector
-    min_lesion_mm3: float
-    modality: str = "auto"
-
-    def threshold(self, contrast: ScanContrast) -> ChosenThreshold:
-        """Return the threshold for a scan of a contrast."""
-        chosen = self.point.at(contrast.name)
-        return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
-
-    def scan_level(self, contrast: ScanContrast, score: float) -> ScanLevel:
-        """Return where the score of a whole scan lies among healthy ones."""
-        calibration, data_set = self.point.calibration, self.point.at(contrast.name).data_set
-        return place_among_healthy(score, calibration, modality=contrast.name, data_set=data_set)
 
 
 def check_modality(asked: str, calibration: Calibration | None) -> None:

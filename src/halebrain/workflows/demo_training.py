@@ -130,7 +130,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     detector = load_detector(
         DetectSettings(model=model, min_lesion_mm3=_SMALLEST_MM3, brain=None, overwrite=True, **how)
     )
-    predictor, point = detector.predictor, detector.options.point
+    predictor, point = detector.predictor, detector.selector
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     failures = Failures(None)

@@ -31,8 +31,8 @@ from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
 from halebrain.thresholds.calibration import read_calibration
-from halebrain.thresholds.choose import DetectionOptions, ThresholdSelector, check_modality
-from halebrain.thresholds.percentile import ScanLevel, working_scan_score
+from halebrain.thresholds.choose import ThresholdSelector, check_modality
+from halebrain.thresholds.percentile import ScanLevel, place_among_healthy, working_scan_score
 from halebrain.workflows.pages import render, scan_mosaic, show_scan, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
 from halebrain.workflows.settings import DetectSettings
@@ -50,12 +50,24 @@ class Detector:
     Args:
         settings: As the user gave them.
         predictor: The model.
-        options: Threshold, smallest lesion and modality.
+        selector: Which threshold.
+        min_lesion_mm3: Smallest lesion kept.
     """
 
     settings: DetectSettings
     predictor: Predictor
-    options: DetectionOptions
+    selector: ThresholdSelector
+    min_lesion_mm3: float
+
+    def threshold(self, contrast: ScanContrast) -> ChosenThreshold:
+        """Return the threshold for a scan of a contrast."""
+        chosen = self.selector.at(contrast.name)
+        return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
+
+    def level(self, contrast: ScanContrast, score: float) -> ScanLevel:
+        """Return where the score of a whole scan lies among healthy ones."""
+        calibration, data_set = self.selector.calibration, self.selector.at(contrast.name).data_set
+        return place_among_healthy(score, calibration, modality=contrast.name, data_set=data_set)
 
 
 def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
@@ -82,7 +94,7 @@ def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Det
     smallest = settings.min_lesion_mm3
     if smallest is None:
         smallest = predictor.postprocessing.min_lesion_mm3
-    return Detector(settings, predictor, DetectionOptions(selector, smallest, settings.modality))
+    return Detector(settings, predictor, selector, smallest)
 
 
 @dataclass(frozen=True)
@@ -126,17 +138,17 @@ def find_anomalies(
         brain_mask: Its brain mask in memory; `None` = that of `scan`.
         steps: Receives the steps; `None` = no progress bar.
     """
-    predictor, options, steps = detector.predictor, detector.options, steps or ScanSteps()
+    predictor, steps = detector.predictor, steps or ScanSteps()
     volume = read_volume(scan.image) if image is None else volume_of(image)
     notes, path = list(volume.notes), scan.image if image is None else None
     mask = scan.brain_mask if brain_mask is None else brain_mask
     working = open_scan(
         predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
     )
-    contrast = find_contrast(options.modality, scan.modality, scan.name, working.qc.inferred_contrast)
+    contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
     report = check_contrast_label(working.qc.noting(notes), contrast.declared)
     working = replace(working, qc=report.flagged(_limit(predictor.bundle.limits, contrast)))
-    threshold = options.threshold(contrast)
+    threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)
     detection = detect_anomalies(
         predictor,
@@ -147,7 +159,7 @@ def find_anomalies(
         progress=steps.one_pass,
     )
     score = working_scan_score(detection.maps.score, working.brain_mask, working.grid.spacing_mm)
-    return FoundAnomalies(volume, notes, detection, threshold, options.scan_level(contrast, score))
+    return FoundAnomalies(volume, notes, detection, threshold, detector.level(contrast, score))
 
 
 def _limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
@@ -277,7 +289,7 @@ def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: S
     Raises:
         CannotWriteError: They were made with other settings.
     """
-    settings, options = detector.settings, detector.options
+    settings = detector.settings
     if settings.overwrite or not names.provenance.exists():
         return None
     try:
@@ -286,8 +298,8 @@ def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: S
         settings.notify(f"{names.stem}: processed again: {error.rule}, got {error.received}")
         return None
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
-    contrast = find_contrast(options.modality, scan.modality, scan.name, done.qc.inferred_contrast)
-    if not _is_same(done, asked, options, contrast):
+    contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, done.qc.inferred_contrast)
+    if not _is_same(done, asked, detector, contrast):
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
@@ -300,9 +312,9 @@ def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: S
     return None if lost else done
 
 
-def _is_same(done: Provenance, asked: Provenance, options: DetectionOptions, contrast: ScanContrast) -> bool:
+def _is_same(done: Provenance, asked: Provenance, detector: Detector, contrast: ScanContrast) -> bool:
     """Return whether results were made with these settings; older ones say less of them, and that counts."""
-    stated, threshold = done.threshold, options.threshold(contrast)
+    stated, threshold = done.threshold, detector.threshold(contrast)
     if stated is None or any(getattr(done, name) != getattr(asked, name) for name in _ASKED):
         return False
     if asked.dicom_seg and not done.dicom_seg:
@@ -314,7 +326,7 @@ def _is_same(done: Provenance, asked: Provenance, options: DetectionOptions, con
     if done.scan_score is None:
         return True
     # A new calibration may change the percentile.
-    placed = vars(options.scan_level(contrast, done.scan_score))
+    placed = vars(detector.level(contrast, done.scan_score))
     return all(value == getattr(done, name) for name, value in placed.items() if name not in done.unstated)
 
 

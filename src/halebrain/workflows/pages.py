@@ -1,7 +1,5 @@
 """Pages and pictures of detections: the page of one scan, its mosaic, and the page of all scans of a folder."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +16,7 @@ from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
-from halebrain.io.tables import read_table
+from halebrain.io.tables import read_table, tsv_text
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
@@ -172,11 +170,7 @@ def write_index(
         failures = {name: reason for name, reason in read_failures(output).items() if name not in again}
         failures |= dict(recorded(output) if recorded else {}) | dict(failed)
         if failures or (output / FAILED).exists():
-            buffer = io.StringIO()
-            writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-            writer.writerow(("scan", "reason"))
-            writer.writerows(sorted(failures.items()))
-            write_text(output / FAILED, buffer.getvalue())
+            write_text(output / FAILED, tsv_text([("scan", "reason"), *sorted(failures.items())]))
         return write_index_page(output, failures)
 
 
