@@ -38,7 +38,7 @@ from scipy import ndimage
 from halebrain.core.errors import HalebrainError
 from halebrain.core.random import derive_seed
 from halebrain.core.types import MaskArray, Volume
-from halebrain.io.nifti import read_array, read_volume
+from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
 from halebrain.preprocessing.brain.base import volume_ml
 from halebrain.preprocessing.geometry import Grid, resample

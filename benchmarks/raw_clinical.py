@@ -18,7 +18,7 @@ from halebrain.core.mask import to_mask
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.predictor import Predictor
-from halebrain.io.nifti import read_mask, read_volume
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.store import load_model
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector

@@ -219,7 +219,6 @@ JSON_AND_SETTINGS = {
     "report/embedding.py ShownVolume.about",
     "report/embedding.py decode",
     "report/embedding.py read_page",
-    "simulation/files.py write_dataset_files",
     "view/scan.py ViewedScan.review",
     "view/visit.py Visit.change",
     "view/visit.py scan_page",

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from halebrain.core.random import make_generator
-from halebrain.data.augment import AugmentationConfig, add_rician_noise, augment, flip, lower_resolution
-from halebrain.data.warp import shift
+from halebrain.data.augment import AugmentationConfig, add_rician_noise, augment, flip, lower_resolution, shift
 
 NOTHING = {"gamma": 0, "bias_field": 0, "blur": 0, "ghosting": 0, "flip": 0}
 PIXELS = [0.7153712, 0.7474956, 0.2874790, 0.1295330, 0.5058184, 0.5272399]

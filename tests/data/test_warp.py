@@ -6,8 +6,7 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.random import make_generator
-from halebrain.data.augment import AugmentationConfig
-from halebrain.data.warp import PairAugmentationConfig, warp
+from halebrain.data.augment import AugmentationConfig, PairAugmentationConfig, warp
 
 ALL = PairAugmentationConfig(warp=1)
 
@@ -58,7 +57,7 @@ def test_the_share_of_slices_is_the_probability() -> None:
 
 def test_a_turn_on_a_field_that_is_not_square_is_no_shear(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_MAX_LOG_SCALE", "_MAX_BEND"):
-        monkeypatch.setattr(f"halebrain.data.warp.{name}", 0.0)
+        monkeypatch.setattr(f"halebrain.data.augment.{name}", 0.0)
     y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(80) - 39.5, indexing="ij")
     disc = torch.sigmoid(14 - (x.square() + y.square()).sqrt()).expand(20, 1, 40, 80).contiguous()
     (turned,) = warp(disc, config=ALL, generator=make_generator(6))

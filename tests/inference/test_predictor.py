@@ -13,7 +13,8 @@ from halebrain.data.slices import build_store
 from halebrain.inference.anomaly_map import smooth_through_plane
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import read_volume, write_volume
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_volume
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
 from halebrain.models.joining import join_models
 from halebrain.models.segmentation import Segmenter, SegmenterConfig

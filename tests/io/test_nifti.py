@@ -6,7 +6,8 @@ import pytest
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io import nifti
-from halebrain.io.nifti import read_mask, read_volume, write_volume
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_array, read_mask, read_volume
 
 AFFINE = np.array([[-5.0, 1.0, 0, 5], [0.5, 10.0, 0, -7], [0, 0, 15.0, 9], [0, 0, 0, 1]])
 
@@ -160,7 +161,7 @@ def test_refuses_an_image_without_voxels(tmp_path):
     raw = bytearray(path.read_bytes())
     raw[42:44] = np.int16(0).tobytes()  # dim[1]
     path.write_bytes(bytes(raw))
-    refuses(path, "must have voxels", reader=nifti.read_array)
+    refuses(path, "must have voxels", reader=read_array)
 
 
 def test_refuses_a_missing_affine(tmp_path, data):

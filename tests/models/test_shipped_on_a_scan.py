@@ -13,7 +13,7 @@ from halebrain.core.mask import Cut
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.detection import detect_anomalies
 from halebrain.inference.predictor import Predictor
-from halebrain.io.nifti import read_mask, read_volume
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.models import store
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.simulation.config import CohortConfig

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, MaskArray, Volume
-from halebrain.io.nifti import read_volume
+from halebrain.io.volume import read_volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, extract_automatically, extract_by_atlas
 from halebrain.preprocessing.brain.head import head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior

@@ -173,7 +173,7 @@ def test_the_published_networks_outline_a_real_brain(real_data, monkeypatch):
         distribution("deepbet")
     except PackageNotFoundError:
         pytest.skip("the distribution deepbet is not installed")
-    from halebrain.io.nifti import read_array, read_volume
+    from halebrain.io.volume import read_array, read_volume
 
     folder = real_data / "healthy_wholehead_t1_2mm_ixi"
     found = extract_by_deepbet(read_volume(folder / "IXI012_T1.nii.gz"))

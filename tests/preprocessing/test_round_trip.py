@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from halebrain.core.types import Volume
-from halebrain.io.nifti import read_volume, write_volume
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, apply_affine, working_grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan

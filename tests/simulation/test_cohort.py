@@ -12,11 +12,10 @@ from halebrain.io.bids_validator import validation_errors
 from halebrain.simulation.acquisition import acquire, sample_acquisition
 from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
 from halebrain.simulation.config import CohortConfig
-from halebrain.simulation.contrast import render
+from halebrain.simulation.contrast import add_nuisances, render
 from halebrain.simulation.contrast_params import sample_contrast
 from halebrain.simulation.fields import compose, exponentiate, smooth_vectors
 from halebrain.simulation.generate import _people, clear_cohort, generate_cohort
-from halebrain.simulation.nuisance import add_nuisances
 from halebrain.simulation.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
 from halebrain.simulation.stripping import StrippingParams, add_rim, stripped_mask
 from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject

@@ -7,9 +7,8 @@ import torch
 from tests.training.test_stages import flat_store
 
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
-from halebrain.data.augment import AugmentationConfig
+from halebrain.data.augment import AugmentationConfig, PairAugmentationConfig
 from halebrain.data.samplers import SliceSampler
-from halebrain.data.warp import PairAugmentationConfig
 from halebrain.training.batch_sampling import HealthyDraw, HealthySlices, LesionDraw
 from halebrain.training.encoder import EncoderTraining
 from halebrain.training.loop_config import LoopConfig

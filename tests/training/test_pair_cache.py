@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 
 from halebrain.data.anomalies import AnomalySpec
+from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import SliceStore
-from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import build_reconstructor

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
+from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import SliceStore
-from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import ScanRecord
 from halebrain.models.reconstruction import build_reconstructor
 from halebrain.training.pairs import PairMaker, PairStore, split_pairs

@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore, build_store
-from halebrain.data.warp import PairAugmentationConfig
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor

@@ -22,7 +22,7 @@ from halebrain.inference.anomaly_map import erode
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest
-from halebrain.io.nifti import read_mask
+from halebrain.io.volume import read_mask
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_record

@@ -25,7 +25,7 @@ from halebrain.core.progress import track
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import read_mask
+from halebrain.io.volume import read_mask
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_record, read_sidecar
 

@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 from halebrain.core.files import atomic_path
 from halebrain.core.types import TEMPLATE_SPACE, Affine, Placement
-from halebrain.io.volume import SUFFIXES, read_array, read_mask, read_volume
-
-__all__ = ["SUFFIXES", "make_image", "read_array", "read_mask", "read_volume", "write_volume"]
 
 
 def write_volume(

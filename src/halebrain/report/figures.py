@@ -16,8 +16,8 @@ from halebrain.core.about import NOTICE
 from halebrain.core.files import atomic_path
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
-from halebrain.io.nifti import read_mask, read_volume
 from halebrain.io.tables import read_table
+from halebrain.io.volume import read_mask, read_volume
 
 Array = npt.NDArray[np.generic]
 DISCLAIMER = NOTICE

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
-from halebrain.data.warp import PairAugmentationConfig
+from halebrain.data.augment import PairAugmentationConfig
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.training.loop import Weights, train
 from halebrain.training.loop_config import LoopConfig

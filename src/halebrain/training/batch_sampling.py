@@ -11,11 +11,10 @@ import torch
 
 from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.data.augment import augment, flip
+from halebrain.data.augment import PairAugmentationConfig, augment, flip, shift
 from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
 from halebrain.data.slices import DataConfig, SliceStore, build_store, weigh
 from halebrain.data.through_plane import apply_with_neighbours
-from halebrain.data.warp import PairAugmentationConfig, shift
 from halebrain.io.manifest import Manifest
 from halebrain.training.prefetch import Drawn
 

@@ -24,10 +24,9 @@ from halebrain.core.progress import track
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data import through_plane
 from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
-from halebrain.data.augment import augment, flip
+from halebrain.data.augment import PairAugmentationConfig, augment, flip, shift, warp
 from halebrain.data.slices import SliceBatch, SliceStore
 from halebrain.data.through_plane import apply_with_neighbours
-from halebrain.data.warp import PairAugmentationConfig, shift, warp
 from halebrain.io.checksum import json_sha256
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter

@@ -11,9 +11,9 @@ from halebrain.core.errors import ConfigError
 from halebrain.core.random import branch, draw_seeds, make_generator
 from halebrain.data import through_plane
 from halebrain.data.anomalies import build_anomaly
+from halebrain.data.augment import warp
 from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
 from halebrain.data.slices import SliceStore, build_store, weigh
-from halebrain.data.warp import warp
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.bundle_files import About

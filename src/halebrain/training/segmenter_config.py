@@ -7,8 +7,8 @@ from pydantic import Field
 
 from halebrain.core.config import Config, GrowingConfig
 from halebrain.data.anomalies import AnomalySpec
+from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import DataConfig
-from halebrain.data.warp import PairAugmentationConfig
 from halebrain.models.segmentation import SegmenterConfig
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig

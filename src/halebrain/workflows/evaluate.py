@@ -26,8 +26,8 @@ from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.nifti import read_volume
 from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.io.volume import read_volume
 from halebrain.models.store import DEFAULT_MODEL, load_model
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_scan

@@ -20,7 +20,8 @@ from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 from halebrain.io.grid import match
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
-from halebrain.io.nifti import read_mask, read_volume, write_volume
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan

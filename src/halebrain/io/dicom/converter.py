@@ -12,7 +12,7 @@ import numpy as np
 from halebrain.core.errors import ConfigError, UnavailableError
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import Affine, FloatArray
-from halebrain.io.dicom.frames import Frame
+from halebrain.io.dicom.headers import Frame
 
 ENVIRONMENT = "HALEBRAIN_DICOM"
 """Environment variable: "auto" (dcm2niix if it is installed and its result agrees), "pydicom", or "dcm2niix"."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Affine
-from halebrain.io.dicom.frames import Frame, Numbers
+from halebrain.io.dicom.headers import Frame, Numbers
 
 _SAME_PLACE_MM = 1e-2
 """Two slices closer than this are at the same position."""

@@ -13,8 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import FloatArray
-from halebrain.io.dicom.frames import Frame
-from halebrain.io.dicom.headers import quiet
+from halebrain.io.dicom.headers import Frame, quiet
 
 
 def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:

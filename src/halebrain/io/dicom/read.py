@@ -11,9 +11,8 @@ from halebrain.core.errors import DataError, MissingInputError, UnavailableError
 from halebrain.core.types import Affine, FloatArray
 from halebrain.io.dicom.archive import unpacked
 from halebrain.io.dicom.converter import chosen_converter, convert
-from halebrain.io.dicom.frames import Frame
 from halebrain.io.dicom.geometry import TILTED, is_tilted, sorted_grid
-from halebrain.io.dicom.headers import read_frames
+from halebrain.io.dicom.headers import Frame, read_frames
 from halebrain.io.dicom.pixels import read_pixels
 from halebrain.io.dicom.series import Series, choose, group_series
 from halebrain.io.files import dicom_files

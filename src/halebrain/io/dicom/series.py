@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.errors import DataError
-from halebrain.io.dicom.frames import PARTS, Frame
 from halebrain.io.dicom.geometry import count_positions
+from halebrain.io.dicom.headers import PARTS, Frame
 
 MIN_SLICES = 8
 """A series with fewer slices is a localiser."""

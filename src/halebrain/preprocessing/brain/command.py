@@ -9,7 +9,8 @@ from typing import Literal
 from halebrain.core.errors import ConfigError, DataError, UnavailableError
 from halebrain.core.leftovers import scratch_folder
 from halebrain.core.types import MaskArray, Volume
-from halebrain.io.nifti import read_mask, write_volume
+from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_mask
 
 DEVICE_VARIABLE = "HALEBRAIN_BRAIN_DEVICE"
 """Device of learned extractors: "cpu", "cuda", or "auto" (the default: CUDA if available)."""
