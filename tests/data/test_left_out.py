@@ -209,7 +209,7 @@ def test_every_source_lets_a_scan_that_was_not_fetched_fail_alone(layout):
             read_raw(root, kind, settings, None)
         return
     found = read_raw(root, kind, settings, None)
-    lost = [reason for reason in found.failed.values() if "fetch it (datalad get / git annex get)" in reason]
+    lost = [error for error in found.failed.values() if "fetch it (datalad get / git annex get)" in str(error)]
     kept = [record for record in found.manifest if record.image != image]
     assert len(kept) == len(every.manifest) - 1
     # A table is believed: its scan fails when it is read.
@@ -241,8 +241,8 @@ def test_a_name_that_is_no_utf8_fails_alone(tmp_path):
     raw = read_raw(root, None, [], None)
     assert [record.scan_id for record in raw.manifest] == ["sub-good_T1w"]
     ((name, reason),) = raw.failed.items()
-    assert "a file name must be UTF-8" in reason
-    (name + reason).encode()
+    assert "a file name must be UTF-8" in str(reason)
+    f"{name}{reason}".encode()
     good, bad = sorted(find_scans(root), key=lambda scan: scan.name, reverse=True)
     good.check()
     with pytest.raises(HalebrainError, match="UTF-8"):

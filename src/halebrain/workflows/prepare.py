@@ -15,7 +15,7 @@ from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.shipped_configs import find_config
 from halebrain.core.wording import counted
-from halebrain.data.datasets import SOURCES, read_source
+from halebrain.data.datasets import SOURCES, SourceResult, read_source
 from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareOutcome, PrepareTask, prepare_scan
 from halebrain.data.prepared_set import (
@@ -115,34 +115,21 @@ def prepare_dataset(
         PrepareTask(record, output, preprocessing, settings.overwrite)
         for record in sorted(manifest.records, key=lambda record: record.scan_id)[own]
     ]
-    broken = dict(sorted(raw.failed.items())[own])
+    broken = {name: str(error) for name, error in sorted(raw.failed.items())[own]}
     for name, reason in broken.items():
         notify(f"{name}: {reason}")
     outcomes, failures = _run_tasks(tasks, settings)
     failures.reasons.update(broken)
     _write_failures(failures.reasons, output / f"failed{settings.part}.tsv")
-    n_scans, left_out = len(tasks) + len(broken), tuple(raw.left_out)
-    prepared = PreparedScans(n_scans, outcomes, failures, raw.problems, left_out)
+    prepared = PreparedScans(len(tasks) + len(broken), outcomes, failures, raw.problems, raw.left_out)
     return _finish(prepared, output, manifest, origin, done=done)
 
 
 @dataclass(frozen=True)
-class RawScans:
-    """The raw scans that an input means.
+class RawScans(SourceResult):
+    """The raw scans that an input means, and where they came from."""
 
-    Args:
-        manifest: Those that can be prepared.
-        origin: Where they came from.
-        problems: A line for each thing that is wrong with the input.
-        left_out: The images of the input that are no such scans.
-        failed: Scan → reason of those that must not or cannot be read.
-    """
-
-    manifest: Manifest
-    origin: Origin
-    problems: Sequence[str] = ()
-    left_out: Sequence[LeftOut] = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
 
 def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
@@ -206,29 +193,27 @@ def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: 
             values = SOURCES.get(kind).with_modality(values, modality)
         found = read_source(kind, source, values)
         origin = Origin(source=kind, settings=values, problems=len(found.problems))
-        failed = {name: str(error) for name, error in found.failed.items()}
-        return _of_contrast(RawScans(found.manifest, origin, found.problems, found.left_out, failed), modality, source)
+        return _of_contrast(RawScans(**vars(found), origin=origin), modality, source)
     if settings:
         raise UsageError(
             "--source-set needs --source", received=settings[0], remedy="give the layout, for example --source folder"
         )
     if is_table(source):
-        return _of_contrast(RawScans(Manifest.read(source), Origin()), modality, source)
+        return _of_contrast(RawScans(Manifest.read(source)), modality, source)
     return _of_contrast(_from_names(source, modality), modality, source)
 
 
 def _from_names(source: Path, modality: str | None) -> RawScans:
     """Return the scans of a file, a folder or a list, described by their names only."""
-    scans, failed = find_scans(source), {}
-    whole = []
+    scans, failed, whole = find_scans(source), dict[str, HalebrainError](), []
     for scan in scans:
         try:
             scan.check()
             whole.append((scan.image, scan.name))
         except HalebrainError as error:
-            failed[scan.name] = str(error)
+            failed[scan.name] = error
     manifest = Manifest(records_of(whole, modality=modality), source=source)
-    return RawScans(manifest, Origin(), (), scans.left_out, failed)
+    return RawScans(manifest, left_out=scans.left_out, failed=failed)
 
 
 def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
@@ -256,7 +241,7 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
         )
         for record in others
     ]
-    failed = {name: why for name, why in raw.failed.items() if modality_of_scan(name) in (None, modality)}
+    failed = {name: error for name, error in raw.failed.items() if modality_of_scan(name) in (None, modality)}
     return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
 
 
