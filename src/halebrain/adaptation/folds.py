@@ -82,7 +82,7 @@ def choose_steps(tried: Sequence[int], auprc: dict[str, list[list[float]]], tole
     Args:
         tried: Numbers of steps, ascending.
         auprc: Left-out subject → one list a scan, with a value for each number of steps.
-        tolerance: See above.
+        tolerance: In AUPRC.
     """
     means = np.mean([np.mean(scans, axis=0) for scans in auprc.values()], axis=0)
     first = int(np.flatnonzero(means >= means.max() - tolerance)[0])

@@ -97,12 +97,7 @@ class LeftOut:
 
 
 def dice_threshold(left_out: Sequence[LeftOut], *, without: str | None = None) -> tuple[float, float]:
-    """Return the threshold of the best pooled Dice, and that Dice.
-
-    Args:
-        left_out: The scans; there must be annotated ones of others.
-        without: A subject to leave out, as it will be evaluated at the threshold.
-    """
+    """Return the threshold of the best pooled Dice over annotated scans, without those of a subject, and that Dice."""
     chosen = [scan for scan in left_out if not scan.is_healthy and scan.subject != without]
     return fit_best_dice([scan.after for scan in chosen], [scan.judged.labels for scan in chosen])
 
@@ -110,9 +105,7 @@ def dice_threshold(left_out: Sequence[LeftOut], *, without: str | None = None) -
 def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Calibration:
     """Return the thresholds of an adapted model: the best Dice, and shares of healthy voxels where some were left out.
 
-    Args:
-        left_out: Every scan that was left out once.
-        manifest_sha256: Fingerprint of the scans that were learned from.
+    The fingerprint is that of the scans that were learned from.
     """
 
     def stored(scans: Sequence[LeftOut], method: str, fitted: tuple[float, float]) -> Threshold:
@@ -164,10 +157,7 @@ class Comparison:
     def held_out(self, rows: Manifest, segmenter: AnySegmenter, folder: Path) -> Evaluation | None:
         """Return before and after on prepared scans that took no part; `None` where there are none.
 
-        Args:
-            rows: The scans.
-            segmenter: The adapted one.
-            folder: Where scores are kept.
+        Scores are kept in `folder`.
         """
         if len(rows) == 0:
             return None

@@ -42,10 +42,7 @@ class Change:
 def changes(scans: str, evaluation: Evaluation, *, seed: int) -> list[Change]:
     """Return the change of every shown metric in every group; scans where it is undefined are left out.
 
-    Args:
-        scans: What they are.
-        evaluation: With rows of the methods `BEFORE` and `AFTER`.
-        seed: Of the bootstrap.
+    The evaluation has rows of the methods `BEFORE` and `AFTER`; the seed is that of the bootstrap.
     """
     groups: dict[tuple[str, str], dict[str, dict[str, Row]]] = {}
     for row in evaluation.rows:
