@@ -13,8 +13,8 @@ from halebrain.evaluation.matrix import (
     matrix_tsv,
     paper_rows,
     runs_tsv,
-    to_markdown,
 )
+from halebrain.evaluation.tables import to_markdown
 
 N = 10
 

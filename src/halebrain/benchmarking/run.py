@@ -229,12 +229,11 @@ def _write_pictures(
         chosen = example_scan(test, pathology)
         if chosen is None:
             continue
-        prepared = test[chosen]
-        height = int(prepared.lesion.sum(axis=(0, 1)).argmax())
-        for title, values in maps.items():
-            arrays[f"{title}|{pathology}"] = np.take(values[chosen], height, axis=SLICE_AXIS).astype(np.float16)
-        arrays[f"image|{pathology}"] = np.take(prepared.scan.image, height, axis=SLICE_AXIS).astype(np.float16)
-        arrays[f"lesion|{pathology}"] = np.take(prepared.lesion, height, axis=SLICE_AXIS).astype(np.float16)
+        image, lesion = test[chosen].scan.image, test[chosen].lesion
+        height = int(lesion.sum(axis=(0, 1)).argmax())
+        shown = {title: values[chosen] for title, values in maps.items()} | {"image": image, "lesion": lesion}
+        for title, volume in shown.items():
+            arrays[f"{title}|{pathology}"] = np.take(volume, height, axis=SLICE_AXIS).astype(np.float16)
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
 
@@ -288,8 +287,7 @@ def method_runs(outcome: Outcome) -> list[MethodRun]:
             pooled = result.pooled.get(label.title, {})
             run = f"fold{cell.fold} seed{cell.seed}"
             found.append(MethodRun(label.title, label.block, label.trained_on, label.n_annotated, run, rows, pooled))
-    blocks = list(dict.fromkeys(sorted({run.block for run in found})))
-    return sorted(found, key=lambda run: blocks.index(run.block))
+    return sorted(found, key=lambda run: run.block)
 
 
 def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> dict[str, npt.NDArray[np.floating]]:

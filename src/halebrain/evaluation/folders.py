@@ -281,9 +281,9 @@ def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict
         return {key: [side[0] for side in sides]}, []
     if not all(sides):
         return {}, [key]
-    for name_of in (_scan_name, _stem, _place):
+    for way in range(3):
         named = [
-            {name_of(path, folder, key): path for path in side} for side, folder in zip(sides, folders, strict=True)
+            {_names(path, folder, key)[way]: path for path in side} for side, folder in zip(sides, folders, strict=True)
         ]
         distinct = all(len(names) == len(side) for names, side in zip(named, sides, strict=True))
         if distinct and all(names.keys() == named[0].keys() for names in named):
@@ -297,21 +297,16 @@ def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict
     )
 
 
-def _scan_name(path: Path, folder: Path, key: str) -> str:
-    """Return the entities of a name that identify the scan, without those of derivatives."""
-    name = read_name(stem_of(path))
+def _names(path: Path, folder: Path, key: str) -> tuple[str, str, str]:
+    """Return what may identify a scan: the entities of its name without those of derivatives, its name, its path."""
+    stem = stem_of(path)
+    name = read_name(stem)
     if name is None:
-        return key
-    kept = {entity: label for entity, label in name.entities.items() if entity not in _MADE}
-    return BidsName(kept, "").stem.rstrip("_")
-
-
-def _stem(path: Path, folder: Path, key: str) -> str:
-    return stem_of(path)
-
-
-def _place(path: Path, folder: Path, key: str) -> str:
-    return (path.relative_to(folder).parent / stem_of(path)).as_posix()
+        scan = key
+    else:
+        kept = {entity: label for entity, label in name.entities.items() if entity not in _MADE}
+        scan = BidsName(kept, "").stem.rstrip("_")
+    return scan, stem, (path.relative_to(folder).parent / stem).as_posix()
 
 
 def _subject(key: str) -> str:

@@ -237,17 +237,6 @@ def interval_rows(
     return header, cells
 
 
-def to_markdown(header: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in cells]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
-
-
 def _percent(spread: Spread) -> str:
     std = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""
     return f"{100 * spread.mean:.1f}{std}"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -35,22 +35,30 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def markdown(evaluation: Evaluation) -> str:
     """Return set values, macro means with 95 % intervals, and the comparisons, as Markdown tables."""
-    lines = ["## Values over the whole set", "", "| method | metric | value | definition |", "|---|---|---|---|"]
-    lines += [f"| {v.method} | {v.metric} | {v.value:.3f} | {v.says} |" for v in evaluation.set_values]
-    lines += ["", "## Means over scans (macro) with 95 % intervals", "", f"Intervals: {INTERVAL}.", ""]
-    lines += ["| group | method | metric | mean [interval] | scans (undefined) |", "|---|---|---|---|---|"]
-    for s in evaluation.summaries:
-        count = f"{s.interval.n_scans} ({s.interval.n_undefined})"
-        lines.append(f"| {s.group} | {s.method} | {s.metric} | {with_interval(s.interval, s.unit)} | {count} |")
+    values = [(v.method, v.metric, f"{v.value:.3f}", v.says) for v in evaluation.set_values]
+    means = [
+        (s.group, s.method, s.metric, with_interval(s.interval, s.unit), _count(s.interval))
+        for s in evaluation.summaries
+    ]
+    parts = ["## Values over the whole set\n", to_markdown(("method", "metric", "value", "definition"), values)]
+    parts += ["## Means over scans (macro) with 95 % intervals\n", f"Intervals: {INTERVAL}.\n"]
+    parts.append(to_markdown(("group", "method", "metric", "mean [interval]", "scans (undefined)"), means))
     if evaluation.comparisons:
-        lines += ["", "## Methods compared (Wilcoxon signed-rank over subjects, Holm)", ""]
-        lines += [
-            "| metric | first | second | median difference | subjects | p | p (Holm) |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for c in evaluation.comparisons:
-            lines.append(f"| {' | '.join(comparison_cells(c))} |")
+        header = ("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)")
+        parts.append("## Methods compared (Wilcoxon signed-rank over subjects, Holm)\n")
+        parts.append(to_markdown(header, map(comparison_cells, evaluation.comparisons)))
+    return "\n".join(parts)
+
+
+def to_markdown(header: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in cells]
     return "\n".join(lines) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def comparison_cells(c: Comparison) -> list[str]:
@@ -95,6 +103,10 @@ def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str
         return "n/a"
     bounds = "" if math.isnan(interval.low) else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
     return f"{interval.mean:.{digits}f}{bounds}" + (f" {unit}" if unit else "")
+
+
+def _count(interval: Interval) -> str:
+    return f"{interval.n_scans} ({interval.n_undefined})"
 
 
 def _tsv(evaluation: Evaluation) -> str:

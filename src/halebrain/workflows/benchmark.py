@@ -14,8 +14,9 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import DataError, UsageError
 from halebrain.core.files import write_text
 from halebrain.core.shipped_configs import find_config
-from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv, to_markdown
+from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv
 from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.workflows.settings import BenchmarkSettings
 
