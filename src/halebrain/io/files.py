@@ -58,21 +58,21 @@ def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> Missi
     )
 
 
-def check_present(path: Path, *, what: str = "a scan") -> None:
+def check_present(path: Path) -> None:
     """Raise if a path does not exist, or is only a pointer file of git-annex or Git LFS.
 
     Raises:
         MissingInputError: It is; the message says how to fetch the file.
     """
     if not path.exists():
-        raise missing_file(path, what=what)
+        raise missing_file(path)
     if path.is_file() and path.stat().st_size < 1024:
         with path.open("rb") as handle:
             start = handle.read(64)
         if start.startswith(_POINTERS):
             remedy = _FETCH if start.startswith(_POINTERS[0]) else "fetch it (git lfs pull)"
             raise MissingInputError(
-                f"{what} must exist", received="a pointer file whose content was not fetched", where=path, remedy=remedy
+                "a scan must exist", received="a pointer file whose content was not fetched", where=path, remedy=remedy
             )
 
 

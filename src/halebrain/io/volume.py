@@ -58,17 +58,17 @@ def read_volume(path: Path) -> Volume:
     return _scan(_open(path), path)
 
 
-def volume_of(image: Any, name: str = "image") -> Volume:
+def volume_of(image: Any) -> Volume:
     """Take a scan from a nibabel image; the same is asked of it as of a file.
 
     Args:
         image: Any spatial image of nibabel, with one volume.
-        name: Its name in messages.
 
     Raises:
         DataError: As `read_volume`.
     """
-    return _scan(take_image(image, Path(name)), Path(name))
+    name = Path("image")
+    return _scan(take_image(image, name), name)
 
 
 def _scan(image: Image, path: Path) -> Volume:
@@ -138,13 +138,14 @@ def read_mask(path: Path, like: Volume, notes: list[str] | None = None) -> MaskA
     return _mask(_open(path), path, like, notes)
 
 
-def mask_of(image: Any, like: Volume, name: str = "brain mask", notes: list[str] | None = None) -> MaskArray:
+def mask_of(image: Any, like: Volume, notes: list[str] | None = None) -> MaskArray:
     """Take a mask from a nibabel image as `read_mask` does from a file.
 
     Raises:
         DataError: As `read_mask`.
     """
-    return _mask(take_image(image, Path(name)), Path(name), like, notes)
+    name = Path("brain mask")
+    return _mask(take_image(image, name), name, like, notes)
 
 
 def _mask(image: Image, path: Path, like: Volume, notes: list[str] | None) -> MaskArray:

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 from halebrain.core.random import make_generator
 
 Shape = tuple[int, int, int]
+_SQUARINGS = 6
+"""Each doubles the time that a velocity field has flowed."""
 
 
 def smooth_noise(shape: Shape, *, wavelength_mm: float, spacing_mm: float, seed: int) -> torch.Tensor:
@@ -46,13 +48,13 @@ def sample(maps: torch.Tensor, displacement_mm: torch.Tensor, spacing_mm: float)
     return torch.as_tensor(read[0])
 
 
-def exponentiate(velocity_mm: torch.Tensor, spacing_mm: float, *, steps: int = 6) -> torch.Tensor:
+def exponentiate(velocity_mm: torch.Tensor, spacing_mm: float) -> torch.Tensor:
     """Return the displacement of the flow of a stationary velocity field (scaling and squaring; Arsigny 2006).
 
     The map is smooth and invertible; its inverse is the exponential of the negative field.
     """
-    displacement: torch.Tensor = velocity_mm / float(2**steps)
-    for _ in range(steps):
+    displacement: torch.Tensor = velocity_mm / 2.0**_SQUARINGS
+    for _ in range(_SQUARINGS):
         displacement = displacement + sample(displacement, displacement, spacing_mm)
     return displacement
 
