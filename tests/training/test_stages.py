@@ -1,6 +1,7 @@
 """The two stages: what is learned, what stays frozen, and what a batch is made of."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
-from halebrain.training.batch_sampling import open_healthy
+from halebrain.training.batch_sampling import open_slices
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig
@@ -246,18 +247,23 @@ def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(
     data = DataConfig(preprocessing=preprocessing, more_manifests=(further,), oversample_factor=3)
     segmenter = SegmenterConfig(channels=(8, 16), encoder="early", neighbours=(-1, 1))
     config = SegmenterTraining(regime="weak", data=data, segmenter=segmenter)
-    opened = _open(rows, "train", "annotated", config, tmp_path)
-    assert [record.subject for record in opened.records] == ["0", "1", "1", "1"]
-    assert opened.neighbours == (-1, 1)
-    judged = Manifest(tuple(replace(record, split="val") for record in rows))
-    assert len(_open(judged, "val", "annotated", config, tmp_path)) == 2, "what is judged is judged once"
+    others = tuple(replace(r, subject=f"{r.subject}x", scan_id=f"{r.scan_id}x") for r in rows)
+
+    def opened(train: Iterable[ScanRecord], val: Iterable[ScanRecord]) -> dict[str, SliceStore]:
+        both = Manifest((*train, *(replace(record, split="val") for record in val)))
+        return _open({"annotated": both}, config, tmp_path)["annotated"]
+
+    learned = opened(rows, others)["train"]
+    assert [record.subject for record in learned.records] == ["0", "1", "1", "1"]
+    assert learned.neighbours == (-1, 1)
+    assert len(opened(others, rows)["val"]) == 2, "what is judged is judged once"
     healthy = Manifest(
         tuple(
             replace(r, pathology="healthy", subject=f"{r.subject}{s}", split=s) for r in rows for s in ("train", "val")
         )
     )
     healthy.select(lambda record: record.subject.startswith("1")).write(further)
-    counted = {split: len(store) for split, store in open_healthy(healthy, data, tmp_path).items()}
+    counted = {split: len(store) for split, store in open_slices(healthy, "healthy", data, tmp_path).items()}
     assert counted == {"train": 4, "val": 2}
 
 

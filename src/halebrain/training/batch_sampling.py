@@ -5,7 +5,7 @@ Nothing here imports the training code, so data-loading processes start fast and
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,9 @@ from halebrain.training.prefetch import Drawn
 
 DRAWS = "draws 2"
 """Version of the batch sampling, part of a run's identity: runs of another version are not resumed."""
+
+
+_SPLITS: dict[Literal["train", "val"], str] = {"train": "training", "val": "validation"}
 
 
 class HealthySlices:
@@ -52,24 +55,28 @@ class HealthySlices:
         return image, brain_mask, generator
 
 
-def open_healthy(manifest: Manifest, data: DataConfig, folder: Path) -> dict[str, SliceStore]:
-    """Return the slices of the healthy scans of "train" and "val", preprocessed where they are not yet.
+def open_slices(manifest: Manifest, kind: str, data: DataConfig, folder: Path) -> dict[str, SliceStore]:
+    """Return the slices of the scans of "train" and "val", preprocessed where they are not yet.
+
+    Args:
+        manifest: The scans.
+        kind: "healthy" or "annotated", for messages; heights of slices are read for healthy ones alone.
+        data: Of the training; scans of "train" count as often as it says.
+        folder: Of the run, which has the cache where `data` names none.
 
     Raises:
-        MissingInputError: One of the splits has no healthy scan.
+        MissingInputError: One of the splits has no scan.
     """
-    cache = data.cache or folder / "cache"
-    parts = (("train", manifest.split("train"), "training"), ("val", manifest.split("val"), "validation"))
-    stores = {
-        name: build_store(
-            rows,
+    stores: dict[str, SliceStore] = {
+        split: build_store(
+            manifest.split(split),
             data.preprocessing,
-            cache,
-            description=f"healthy {what} scans",
+            data.cache or folder / "cache",
+            description=f"{kind} {what} scans",
             workers=data.workers,
-            with_levels=name == "train" and data.sampling == "level",
+            with_levels=kind == "healthy" and split == "train" and data.sampling == "level",
         )
-        for name, rows, what in parts
+        for split, what in _SPLITS.items()
     }
     return stores | {"train": weigh(stores["train"], data)}
 

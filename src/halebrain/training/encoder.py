@@ -12,7 +12,7 @@ from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
-from halebrain.training.batch_sampling import HealthySlices, open_healthy
+from halebrain.training.batch_sampling import HealthySlices, open_slices
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
@@ -75,7 +75,7 @@ def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> E
         MissingInputError: The manifest has no healthy training or validation scan.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    stores = open_healthy(manifest, config.data, folder)
+    stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     network = MaskedAutoencoder(config.masked).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = EncoderStage(network, stores, config)

@@ -22,7 +22,7 @@ from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.batch_sampling import HealthySlices, open_healthy
+from halebrain.training.batch_sampling import HealthySlices, open_slices
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss
@@ -111,7 +111,7 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
         ConfigError: The reconstructor gives no image.
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    stores = open_healthy(manifest, config.data, folder)
+    stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)

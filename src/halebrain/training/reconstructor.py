@@ -17,7 +17,7 @@ from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.store import load_model
-from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_healthy
+from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_slices
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
@@ -91,7 +91,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         others.append(_take_weights(reconstructor, before, config.start))
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
-    stage = ReconstructorStage(reconstructor, open_healthy(manifest, config.data, folder), config)
+    stage = ReconstructorStage(reconstructor, open_slices(manifest, "healthy", config.data, folder), config)
     known = config.model_copy(update={"encoder_weights": None, "start": None, "reconstructor": spec})
     others.insert(0, DRAWS)
     name = "Stage 1, reconstructor"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -13,7 +13,7 @@ from halebrain.data import through_plane
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.augment import warp
 from halebrain.data.samplers import Sampler, SliceSampler, build_sampler
-from halebrain.data.slices import SliceStore, build_store, weigh
+from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.bundle_files import About
@@ -22,13 +22,15 @@ from halebrain.models.joining import SHARED, part_for
 from halebrain.models.reconstruction import Reconstructor
 from halebrain.models.segmentation import Segmenter, weights_for
 from halebrain.models.store import load_model
-from halebrain.training.batch_sampling import DRAWS, LesionDraw
+from halebrain.training.batch_sampling import DRAWS, LesionDraw, open_slices
 from halebrain.training.loop import Stage
 from halebrain.training.losses import segmentation_loss
 from halebrain.training.pairs import cached_stage
 from halebrain.training.prefetch import Drawn
 from halebrain.training.runs import read_training_manifest, run_stage
 from halebrain.training.segmenter_config import SegmenterTraining
+
+_KINDS = {"synthetic": "healthy", "annotated": "annotated"}
 
 
 class SegmenterStage(Stage):
@@ -98,10 +100,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         )
     manifest = read_training_manifest(config.data)
     sources = _sources(config, manifest)
-    stores = {
-        source: {split: _open(rows, split, source, config, folder) for split in ("train", "val")}
-        for source, rows in sources.items()
-    }
+    stores = _open(sources, config, folder)
     before = None if config.start is None else load_model(config.start)
     part = None if before is None else part_for(before, config.data.modalities or ())
     segmenter = _begin(config, part)
@@ -204,20 +203,12 @@ def _sampler(store: SliceStore, count: int, split: str, source: str, config: Seg
     return SliceSampler(store, count, seed, stream, config.lesion_fraction if source == "annotated" else 0.0)
 
 
-def _open(
-    rows: Manifest, split: Literal["train", "val"], source: str, config: SegmenterTraining, folder: Path
-) -> SliceStore:
-    kind = {"synthetic": "healthy", "annotated": "annotated"}[source]
-    what = f"{kind} {'training' if split == 'train' else 'validation'} scans"
-    cache = config.data.cache or folder / "cache"
-    levels = source == "synthetic" and split == "train" and config.data.sampling == "level"
-    store = build_store(
-        rows.split(split),
-        config.data.preprocessing,
-        cache,
-        description=what,
-        with_levels=levels,
-        workers=config.data.workers,
-    )
-    store = replace(store, neighbours=config.segmenter.neighbours)
-    return weigh(store, config.data) if split == "train" else store
+def _open(sources: dict[str, Manifest], config: SegmenterTraining, folder: Path) -> dict[str, dict[str, SliceStore]]:
+    """Return the slices of each source and split, with the neighbours that the segmenter sees."""
+    return {
+        source: {
+            split: replace(store, neighbours=config.segmenter.neighbours)
+            for split, store in open_slices(rows, _KINDS[source], config.data, folder).items()
+        }
+        for source, rows in sources.items()
+    }
