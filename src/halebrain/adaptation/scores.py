@@ -29,11 +29,9 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_mask
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.preprocessing.prepared import open_record
-from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, fit_false_positive_rate
+from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, rate_thresholds
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.training.loop import Weights
-
-_RATES = (0.01, 0.05, 0.1)
 
 
 def open_annotated(predictor: Resegmenter, record: ScanRecord) -> AnnotatedScan:
@@ -108,22 +106,16 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
     The fingerprint is that of the scans that were learned from.
     """
 
-    def stored(scans: Sequence[LeftOut], method: str, fitted: tuple[float, float]) -> Threshold:
-        return Threshold(
-            value=fitted[0],
-            method=method,
-            split="leave-one-out",
-            manifest_sha256=manifest_sha256,
-            n_scans=len(scans),
-            achieved=fitted[1],
-            modalities=tuple(sorted({standard_modality(scan.judged.record.modality) for scan in scans})),
-        )
+    def about(scans: Sequence[LeftOut]) -> dict[str, Any]:
+        modalities = {standard_modality(scan.judged.record.modality) for scan in scans}
+        shared = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
+        return shared | {"n_scans": len(scans), "modalities": tuple(sorted(modalities))}
 
     ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
-    thresholds = {"dice": stored(ill, "best pooled Dice", dice_threshold(left_out))}
-    for rate in _RATES if healthy else ():
-        fitted = fit_false_positive_rate([scan.after for scan in healthy], rate)
-        thresholds[f"fpr:{rate:g}"] = stored(healthy, f"{rate:.0%} of healthy voxels", fitted)
+    value, dice = dice_threshold(left_out)
+    thresholds = {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about(ill))}
+    if healthy:
+        thresholds |= rate_thresholds([scan.after for scan in healthy], **about(healthy))
     subjects = tuple(sorted({scan.subject for scan in left_out}))
     return Calibration(default="dice", thresholds=thresholds, subjects=subjects)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
+RATES = (0.01, 0.05, 0.1)
+"""Fractions of healthy voxels that thresholds by false-positive rate mark."""
 MIN_HEALTHY_SCANS = 5
 """Minimum number of healthy scans of a modality for its own thresholds and percentiles."""
 
@@ -170,3 +172,12 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
         return float(ordered[0]), 1.0
     value = float(np.nextafter(ordered[len(ordered) - allowed - 1], np.float32(np.inf)))
     return value, float((ordered >= value).mean())
+
+
+def rate_thresholds(scores: Sequence[Scores], **about: Any) -> dict[str, Threshold]:
+    """Return the thresholds by false-positive rate on healthy scans; `about` is what they have in common."""
+    found = {}
+    for rate in RATES:
+        value, share = fit_false_positive_rate(scores, rate)
+        found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
+    return found

@@ -20,12 +20,13 @@ from halebrain.models.bundle_files import copy_bundle, store_calibration
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import (
     MIN_HEALTHY_SCANS,
+    RATES,
     Calibration,
     Labels,
     Scores,
     Threshold,
     fit_best_dice,
-    fit_false_positive_rate,
+    rate_thresholds,
     read_calibration,
     with_data_set,
 )
@@ -40,8 +41,6 @@ from halebrain.thresholds.false_positive_volume import (
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.evaluate import refuse_seen
 from halebrain.workflows.settings import CalibrateSettings
-
-_RATES = (0.01, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
 
 def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
     """Stop where a default is the name of no threshold that there will be, before anything is scored."""
-    by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
+    by_healthy = [*(f"fpr:{rate:g}" for rate in RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
     coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
     coming += by_healthy if any(row.is_healthy for row in rows) else []
     known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
@@ -236,10 +235,7 @@ def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], population_f
     if not scans:
         return {}
     about = about | {"n_scans": len(scans), "modalities": tuple(sorted({scan.modality for scan in scans}))}
-    found = {}
-    for rate in _RATES:
-        value, share = fit_false_positive_rate([scan.scores for scan in scans], rate)
-        found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
+    found = rate_thresholds([scan.scores for scan in scans], **about)
     smallest = scans[0].min_lesion_mm3
     pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
     is_median = population_fraction == POPULATION_FRACTION
