@@ -83,7 +83,7 @@ def _again(out: Path) -> None:
 
 def _view(out: Path) -> None:
     """Do what a visit does: every page, and what was decided on it."""
-    from halebrain.view.errors import RefusalError
+    from halebrain.view.access import RefusalError
     from halebrain.view.files import PAGE, first_page
     from halebrain.view.visit import Visit
 
