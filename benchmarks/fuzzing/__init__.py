@@ -1,17 +1,3 @@
 """Random damage to everything that HaleBrain reads: one kind of input a file, each registered by `base.kind`."""
 
 from fuzzing import bundle, config, detect, dicom, evaluation, manifest, mask, mgh, nifti, pair, results
-
-__all__ = [
-    "bundle",
-    "config",
-    "detect",
-    "dicom",
-    "evaluation",
-    "manifest",
-    "mask",
-    "mgh",
-    "nifti",
-    "pair",
-    "results",
-]

@@ -1,19 +1,7 @@
-"""Data sets: publishers' layouts as tables in `publishers`, other kinds in a file and one line here for each."""
+"""Data sets: publishers' layouts as tables in `publishers`, other kinds in a file and one name here for each."""
 
 from halebrain.data.datasets import bids, folder, published, publishers, table
 from halebrain.data.datasets.base import SOURCES, Source, SourceResult, build_source, read_source
 from halebrain.data.datasets.bids import bids_manifest
 
-__all__ = [
-    "SOURCES",
-    "Source",
-    "SourceResult",
-    "bids",
-    "bids_manifest",
-    "build_source",
-    "folder",
-    "published",
-    "publishers",
-    "read_source",
-    "table",
-]
+__all__ = ["SOURCES", "Source", "SourceResult", "bids_manifest", "build_source", "read_source"]

@@ -1,6 +1,6 @@
 """Registration of a brain to the template: engines, starts, and quality figures."""
 
-from halebrain.preprocessing.registration import ants, greedy, simpleitk  # noqa: F401  (each registers its engine)
+from halebrain.preprocessing.registration import ants, greedy, simpleitk
 from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Registration, prepare_brain
 from halebrain.preprocessing.registration.register import EngineName, check_engine, default_engine, register_to_template
 
