@@ -84,4 +84,4 @@ def test_the_words_are_those_that_the_package_knows():
 
     assert set(PATHOLOGIES) == set(DISEASES.names())
     assert set(SOURCES) == set(LAYOUTS.names())
-    assert set(BRAINS) - {"auto", "stripped"} <= set(BRAIN_EXTRACTORS.names())
+    assert {*BRAINS, "none"} == set(BRAIN_EXTRACTORS.names())

@@ -1,5 +1,7 @@
 """Brains made of label maps and of real T1 scans, which are made here."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, gather_anatomie
 from halebrain.simulation.config import CohortConfig, grid_shape
 from halebrain.simulation.generate import ANATOMIES, generate_cohort
 from halebrain.simulation.subject import SubjectParams
+from halebrain.workflows.settings import CohortSettings
 
 SHAPE, SPACING = (64, 64, 52), 3.0
 NUMBERS = {WM: 2, GM: 3, 2: 10, CSF: 24, VENTRICLE: 4}
@@ -48,6 +51,10 @@ def test_a_label_map_becomes_the_tissues_that_it_names(tmp_path):
     for tissue in (WM, GM, VENTRICLE):
         one, other = tissues[tissue] > 0.5, truth[tissue] > 0.5
         assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.8
+
+
+def test_every_source_is_an_option_of_the_cohort():
+    assert set(ANATOMY_SOURCES) <= {field.name for field in fields(CohortSettings)}
 
 
 def test_unknown_labels_are_named(tmp_path):

@@ -10,7 +10,7 @@ from halebrain.cli.detect import summed_up
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import BRAINS, BidsSettings, DetectSettings, Option
+from halebrain.workflows.settings import BRAINS, EXTRACTORS, BidsSettings, DetectSettings, Option
 
 
 class ListCommand(TyperCommand):
@@ -35,7 +35,7 @@ class ListCommand(TyperCommand):
         "modality": None,
         "dicom_seg": None,
         "threshold": Option("auto, a number, or the name of a stored threshold (fpr:0.01)."),
-        "brain": Option("Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.", known=BRAINS),
+        "brain": Option(f"Brain extraction: auto, {EXTRACTORS}.", known=BRAINS),
         "seed": Option("Random seed.", ("--seed", "--random-seed")),
     }
 )

@@ -7,6 +7,7 @@ from halebrain.data.datasets import bids_manifest
 from halebrain.io.discovery import is_bids
 from halebrain.io.manifest import Manifest
 from halebrain.report.figures import cohort_montage, save_figure
+from halebrain.simulation import ANATOMY_SOURCES
 from halebrain.simulation.anatomy_source import gather_anatomies
 from halebrain.simulation.config import CohortConfig, grid_shape
 from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_cohort
@@ -41,7 +42,8 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
     if settings.overwrite:
         clear_cohort(output)
     spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()
-    for kind, place in (("labels", settings.labels), ("t1", settings.t1)):
+    for kind in ANATOMY_SOURCES:
+        place: Path | None = getattr(settings, kind)
         if place is not None:
             scans = bids_manifest(place) if kind == "t1" and is_bids(place) else place
             folder, shape = output / ANATOMIES, grid_shape(spacing_mm)

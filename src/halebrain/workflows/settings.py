@@ -13,6 +13,7 @@ from halebrain.core.messages import Notify, log_message
 
 MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
+EXTRACTORS = f"{', '.join(BRAINS[1:-1])} or {BRAINS[-1]}"
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 
@@ -70,11 +71,7 @@ class DetectSettings:
     model: ModelPath = None
     brain: Annotated[
         str | None,
-        Option(
-            "Brain extraction: auto (the best one installed; stripped scans stay), stripped, synthstrip, hdbet, "
-            "deepbet or atlas.",
-            known=BRAINS,
-        ),
+        Option(f"Brain extraction: auto (the best one installed; stripped scans stay), {EXTRACTORS}.", known=BRAINS),
     ] = "auto"
     threshold: Annotated[str, Option("auto, a number, or the name of a stored threshold (ml:1, fpr:0.01).")] = "auto"
     modality: Annotated[
@@ -131,11 +128,7 @@ class PrepareSettings:
 
     kind: Annotated[
         str | None,
-        Option(
-            "Layout: ixi, brats, atlas2, mslub, wmh, mood, bids, folder, table, published.",
-            ("--source",),
-            known=SOURCES,
-        ),
+        Option(f"Layout: {', '.join(SOURCES)}.", ("--source",), known=SOURCES),
     ] = None
     source_settings: Annotated[tuple[str, ...], Option("key=value for the layout; repeatable.", ("--source-set",))] = ()
     config: Annotated[
