@@ -38,7 +38,7 @@ def only(wanted):
 @pytest.fixture(params=NAMES)
 def reconstructor(request):
     torch.manual_seed(0)
-    built = build_reconstructor(request.param, SETTINGS[request.param])
+    built = build_reconstructor(request.param, SETTINGS.get(request.param, {}))
     # Untrained heads are zero; noise on the weights makes the output depend on the input.
     with torch.no_grad():
         for parameter in built.parameters():
