@@ -84,6 +84,18 @@ def test_a_workflow_neither_parses_options_nor_prints(path):
             assert ast.unparse(node) not in {"sys.stdout", "sys.stderr"}
 
 
+def test_the_picture_of_the_house_in_contributing_is_true():
+    text = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pictured = dict(re.findall(r"^[├└]── (\w+).* ← (.+)$", text, flags=re.MULTILINE))
+    rooms = list(pictured)
+
+    def named(words):
+        first, _, last = words.partition(" to ")
+        return set(rooms[rooms.index(first) : rooms.index(last) + 1]) if last else set(words.split()) - {"nothing"}
+
+    assert {room: named(words) for room, words in pictured.items()} == ALLOWED
+
+
 def test_there_is_no_import_cycle():
     known = {module_name(path): path for path in MODULES}
     # A package's __init__ gathers its own modules; the cycle that matters is between modules.
