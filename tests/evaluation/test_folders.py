@@ -73,8 +73,14 @@ def test_a_name_of_a_subject_alone_ends_before_its_suffix(tmp_path):
 
 def test_a_file_without_partner_is_named(folders):
     (folders / "truth" / "sub-02_dseg.nii.gz").unlink()
-    with pytest.raises(MissingInputError, match="1 without: sub-02"):
+    with pytest.raises(MissingInputError, match=r"every scan needs a reference.*1 without: sub-02.*truth"):
         pairs_of(folders)
+
+
+def test_a_scan_without_brain_mask_is_named_with_the_folder_of_masks(folders):
+    masks = files(folders / "masks", "sub-02_mask.nii.gz")
+    with pytest.raises(MissingInputError, match="every scan needs a brain mask.*1 without: sub-01.*masks"):
+        match_files(folders / "maps", folders / "truth", masks)
 
 
 def test_two_files_of_one_scan_are_refused(folders):

@@ -1,6 +1,7 @@
 """Wording of numbers in sentences."""
 
 import math
+from collections.abc import Sequence
 
 
 def counted(number: int, thing: str, things: str = "") -> str:
@@ -27,6 +28,16 @@ def whole_percent(share: float) -> int:
 def named(number: int, thing: str, things: str = "") -> str:
     """Return "scan" for one and "scans" for any other number, where the number stands apart."""
     return thing if number == 1 else things or f"{thing}s"
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names of a list with commas, and how many more there are.
+
+    Example:
+        >>> first_of(["01", "02", "03"], most=2)
+        '01, 02 and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def printable(name: str) -> str:

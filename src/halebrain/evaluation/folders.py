@@ -14,6 +14,7 @@ from halebrain.core.mask import Cut
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
+from halebrain.core.wording import first_of
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.checksum import file_sha256
 from halebrain.io.manifest import ScanRecord
@@ -24,6 +25,7 @@ from halebrain.io.volume import MAP_SUFFIXES, read_map, read_mask, read_on_grid,
 _ENTITY = re.compile(r"(?:^|_)(sub|ses)-([^_]+)")
 _MADE = ("rec", "desc", "label", "space", "res", "den", "mod", "seg", "atlas")
 """Entities that describe a map or a mask instead of its scan."""
+_NEEDED = ("prediction", "reference", "brain mask")
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,18 @@ def match_files(predictions: Path, references: Path, brain_masks: Path | None = 
     folders = [predictions, references] + ([] if brain_masks is None else [brain_masks])
     sides = [_by_key(folder) for folder in folders]
     scans: list[ScanFiles] = []
-    lonely: list[str] = []
-    for key in sorted(sides[0].keys() | sides[1].keys()):
-        matched, without = _match([side.get(key, []) for side in sides], folders, key)
+    keys = sorted(sides[0].keys() | sides[1].keys())
+    for needed, side, folder in zip(_NEEDED, sides, folders, strict=False):
+        if missing := [key for key in keys if key not in side]:
+            raise MissingInputError(
+                f"every scan needs a {needed}",
+                received=f"{len(missing)} without: {first_of(missing)}",
+                where=folder,
+                remedy="give the files of a scan the same name, or the same sub- and ses-",
+            )
+    for key in keys:
+        matched = _match([side[key] for side in sides], folders, key)
         scans += [ScanFiles(name, _subject(name), *paths) for name, paths in matched.items()]
-        lonely += without
-    if lonely:
-        named = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
-        raise MissingInputError(
-            "every prediction needs a reference, and every reference a prediction",
-            received=f"{len(lonely)} without: {named}",
-            where=references,
-            remedy="give both files of a pair the same name, or the same sub- and ses-",
-        )
     return scans
 
 
@@ -271,23 +272,21 @@ def _is_map(name: str) -> bool:
     return name.lower().endswith(MAP_SUFFIXES)
 
 
-def _match(sides: list[list[Path]], folders: list[Path], key: str) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return scan → its file on each side for the files that share a key, and what is on one side only.
+def _match(sides: list[list[Path]], folders: list[Path], key: str) -> dict[str, list[Path]]:
+    """Return scan → its file on each side for the files that share a key.
 
     Raises:
         DataError: Several files on one side cannot be matched with the other side.
     """
     if all(len(side) == 1 for side in sides):
-        return {key: [side[0] for side in sides]}, []
-    if not all(sides):
-        return {}, [key]
+        return {key: [side[0] for side in sides]}
     for way in range(3):
         named = [
             {_names(path, folder, key)[way]: path for path in side} for side, folder in zip(sides, folders, strict=True)
         ]
         distinct = all(len(names) == len(side) for names, side in zip(named, sides, strict=True))
         if distinct and all(names.keys() == named[0].keys() for names in named):
-            return {name: [names[name] for names in named] for name in sorted(named[0])}, []
+            return {name: [names[name] for names in named] for name in sorted(named[0])}
     side, folder = next((side, folder) for side, folder in zip(sides, folders, strict=True) if len(side) > 1)
     raise DataError(
         "a folder must hold one file per scan, or several named as in the other folder",
