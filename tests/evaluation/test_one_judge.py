@@ -8,7 +8,7 @@ from halebrain.benchmarking.judge import SharingPredictor, model_scores, prepare
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
 from halebrain.inference.predictor import Predictor
-from halebrain.inference.scans import score_manifest
+from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 from halebrain.thresholds.choose import ThresholdSelector
@@ -62,7 +62,8 @@ def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
     folders = {name: tmp_path / name for name in ("maps", "truth", "brains")}
     for folder in folders.values():
         folder.mkdir()
-    for scored in score_manifest(Predictor(bundle), rows, description="Scoring"):
+    predictor = Predictor(bundle)
+    for scored in (score_scan(predictor, record) for record in rows):
         lesion = np.zeros(scored.volume.shape, bool) if scored.lesion is None else scored.lesion
         for folder, array in (("maps", scored.result.score), ("truth", lesion), ("brains", scored.result.brain_mask)):
             kind = np.float32 if folder == "maps" else np.uint8

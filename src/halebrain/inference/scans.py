@@ -1,15 +1,13 @@
 """Many scans through one model: the scans of an input, and their scores one by one."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from halebrain.core.errors import MissingInputError, UsageError
-from halebrain.core.modality import standard_modality
-from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.core.wording import printable
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -196,16 +194,6 @@ def _check_names(scans: list[ScanInput], source: Path) -> None:
         seen[scan.name] = scan.image
 
 
-def score_manifest(predictor: Predictor, manifest: Manifest, *, description: str) -> Iterator[ScoredScan]:
-    """Yield every scan of a manifest with its maps, one at a time.
-
-    Raises:
-        DataError: A scan cannot be used; the message names it.
-    """
-    for record in track(manifest.records, description=description, total=len(manifest)):
-        yield score_scan(predictor, record)
-
-
 def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
     """Return one scan of a manifest with its maps.
 
@@ -214,6 +202,5 @@ def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
     """
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-    modality = standard_modality(record.modality)
-    result, scan, maps = predictor.predict_scan(volume, scan, modality=modality)
+    result, scan, maps = predictor.predict_scan(volume, scan, modality=record.contrast)
     return ScoredScan(record, volume, lesion, result, scan, maps)

@@ -16,8 +16,8 @@ from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.predictor import Predictor
-from halebrain.inference.scans import ScanInput, ScoredScan, score_manifest
-from halebrain.io.manifest import Manifest
+from halebrain.inference.scans import ScanInput, ScoredScan, score_scan
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.figures import cohort_montage, loss_plot, save_figure
 from halebrain.report.page import Page, Section, write_page
@@ -142,11 +142,11 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     record = _median_scan(evaluation, unseen)
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
     detect_scan(detector, shown, output / "detection")
-    scored = next(score_manifest(predictor, unseen.select(lambda r: r == record), description="Page"))
-    return _write_page(output, manifest, evaluation, scored, predictor, point.at(record.modality).value)
+    scored = score_scan(predictor, record)
+    return _write_page(output, manifest, evaluation, scored, predictor, point.at(record.contrast).value)
 
 
-def _median_scan(evaluation: Evaluation, unseen: Manifest) -> Any:
+def _median_scan(evaluation: Evaluation, unseen: Manifest) -> ScanRecord:
     # FLAIR shows the lesions of this disease best; other modalities are in the table.
     rows = [r for r in evaluation.rows if r.method == "model" and r.metric == "auprc" and r.modality == "FLAIR"]
     ranked = sorted(rows, key=lambda r: r.value)
