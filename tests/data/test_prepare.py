@@ -121,6 +121,11 @@ def test_what_scans_show_is_said_once_and_the_next_step_says_what_lacks(raw, tmp
     assert said == {"sick": "ms", "s0": "healthy", "s1": "healthy", "s2": "healthy"}
 
 
+def test_a_table_may_use_other_words_for_a_contrast_that_is_not_supported(raw, tmp_path):
+    record = ScanRecord(subject="0", image=raw / "case0_T1w.nii.gz", modality="dti")
+    assert any("its name says dwi" in flag for flag in prepare_scan(PrepareTask(record, tmp_path, CONFIG)).flags)
+
+
 def test_prepared_and_raw_scans_teach_the_same(raw, tmp_path, monkeypatch, in_process):
     lesion = tmp_path / "lesion.nii.gz"
     image = write_head(raw / "sick_T1w.nii.gz", seed=9, lesion=lesion)

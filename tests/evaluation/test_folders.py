@@ -79,7 +79,7 @@ def test_a_file_without_partner_is_named(folders):
 
 def test_a_scan_without_brain_mask_is_named_with_the_folder_of_masks(folders):
     masks = files(folders / "masks", "sub-02_mask.nii.gz")
-    with pytest.raises(MissingInputError, match="every scan needs a brain mask.*1 without: sub-01.*masks"):
+    with pytest.raises(MissingInputError, match=r"every scan needs a brain mask.*2 without: sub-01, sub-03.*masks"):
         match_files(folders / "maps", folders / "truth", masks)
 
 

@@ -98,3 +98,12 @@ def test_entities_tell_scans_of_one_modality_apart(tmp_path):
     assert [r.scan_id for r in manifest] == ["sub-01_ses-1_run-1_T1w", "sub-01_ses-1_run-2_T1w"]
     manifest.write(tmp_path / "m.tsv")
     assert Manifest.read(tmp_path / "m.tsv").records == manifest.records
+
+
+def test_rows_of_a_contrast_are_found_whatever_the_word_for_it(tmp_path):
+    words = ("t1", "mprage", "T1w", "T2w", "other")
+    manifest = Manifest(tuple(ScanRecord(str(n), tmp_path / "a.nii", word) for n, word in enumerate(words)))
+    assert [record.contrast for record in manifest] == ["T1w", "T1w", "T1w", "T2w", "other"]
+    assert [record.modality for record in manifest.of_contrasts(("T1w",))] == ["t1", "mprage", "T1w"]
+    assert [record.modality for record in manifest.of_contrasts(("other", "t2"))] == ["T2w", "other"]
+    assert manifest.of_contrasts(()) == manifest

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.adaptation.config import STAGES, AdaptConfig
-from halebrain.core.modality import standard_modality
 from halebrain.core.random import derive_seed
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
@@ -74,7 +73,7 @@ def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, f
         `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
         virtual scans.
     """
-    shown = {standard_modality(record.modality) for record in annotated}
+    shown = {record.contrast for record in annotated}
     modalities, diseases = tuple(name for name in MODALITIES if name in shown), rehearsed_diseases(bundle)
     if not (config.rehearses and modalities and diseases):
         return None

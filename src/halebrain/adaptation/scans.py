@@ -6,6 +6,7 @@ from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
+from halebrain.core.modality import standard_modality
 from halebrain.core.wording import counted
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import working_row
@@ -86,8 +87,8 @@ def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: 
     learned = set(bundle.seen_subjects("train_subjects"))
     if twice := [s for s in annotated.subjects() if s in learned]:
         notes.append(f"{_named(twice)}: the model was trained on them, so the figures before adaptation are too good")
-    known = {m for summary in training.values() for m in summary.get("modalities", ())}
-    if known and (new := sorted({r.modality for r in annotated} - known)):
+    known = {standard_modality(m) for summary in training.values() for m in summary.get("modalities", ())}
+    if known and (new := sorted({r.contrast for r in annotated} - known)):
         notes.append(
             f"the model never saw {', '.join(new)}, and its reconstructor is not changed: expect little improvement"
         )

@@ -17,7 +17,6 @@ from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.files import atomic_path
 from halebrain.core.mask import Cut
-from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
@@ -58,7 +57,7 @@ def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Itera
     assert predictor.bundle.segmenter is not None  # only detectors are adapted
     segmenter = copy.deepcopy(predictor.bundle.segmenter)
     segmenter.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    known = predictor.know(judged.scan, modality=standard_modality(judged.record.modality))
+    known = predictor.know(judged.scan, modality=judged.record.contrast)
     found = [known.score[judged.region]]
     for weights in adapted:
         segmenter.load_state_dict(weights)
@@ -107,7 +106,7 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
     """
 
     def about(scans: Sequence[LeftOut]) -> dict[str, Any]:
-        modalities = {standard_modality(scan.judged.record.modality) for scan in scans}
+        modalities = {scan.judged.record.contrast for scan in scans}
         shared = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
         return shared | {"n_scans": len(scans), "modalities": tuple(sorted(modalities))}
 
@@ -187,7 +186,7 @@ class Comparison:
     def _threshold(self, version: str, scan: AnnotatedScan) -> float | None:
         """Return the threshold that a version has for a scan: that of its modality, where there is one."""
         point = self._points[version]
-        return None if point is None else point.at(standard_modality(scan.record.modality)).value
+        return None if point is None else point.at(scan.record.contrast).value
 
     def _provenance(self, scans: str) -> dict[str, Any]:
         return {

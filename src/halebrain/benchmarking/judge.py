@@ -9,7 +9,6 @@ import torch
 
 from halebrain.core.errors import DataError
 from halebrain.core.mask import Cut
-from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import SLICE_AXIS, FloatArray
@@ -127,7 +126,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
     """
 
     def score(prepared: AnnotatedScan) -> Maps:
-        maps = predictor.predict_working(prepared.scan, modality=standard_modality(prepared.record.modality))
+        maps = predictor.predict_working(prepared.scan, modality=prepared.record.contrast)
         found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
         inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
         return {title: np.where(inside, found[way], 0).astype(np.float32) for way, title in titles.items()}
@@ -139,7 +138,7 @@ def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
     """Return the maps of the training-free rows; those that start with "atlas" need `atlas`."""
 
     def score(prepared: AnnotatedScan) -> Maps:
-        image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.modality
+        image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.contrast
         found = {}
         for name in names:
             if name.startswith("atlas"):

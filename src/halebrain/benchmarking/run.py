@@ -83,7 +83,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
     done: dict[str, tuple[str, Path]] = {}
     for number, path in enumerate(manifests(config, output)):
         fold: _Fold | None = None
-        manifest = Manifest.read(path).select(lambda r: r.modality == config.modality)
+        manifest = Manifest.read(path).of_contrasts((config.modality,))
         outcome.empty += _without_lesion(manifest, config, number)
         for cell in [c for c in cells if c.fold == number]:
             if cell.needs is not None and cell.needs not in done:
@@ -304,6 +304,6 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
 
 def training_subjects(config: MatrixConfig, output: Path) -> dict[str, int]:
     """Return disease → annotated training subjects of the first fold."""
-    train = Manifest.read(manifests(config, output)[0]).split("train")
-    train = train.select(lambda r: r.modality == config.modality and r.lesion is not None and not r.is_healthy)
+    train = Manifest.read(manifests(config, output)[0]).split("train").of_contrasts((config.modality,))
+    train = train.select(lambda r: r.lesion is not None and not r.is_healthy)
     return {name: len(train.select(lambda r, n=name: r.pathology == n).subjects()) for name in config.pathologies}  # type: ignore[misc]

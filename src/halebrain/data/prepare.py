@@ -79,7 +79,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         lesion = None if record.lesion is None else read_mask(record.lesion, volume, notes)
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
-    scan = replace(scan, qc=check_contrast_label(scan.qc.noting(notes), record.modality))
+    scan = replace(scan, qc=check_contrast_label(scan.qc.noting(notes), record.contrast))
     with watch.step("quality"):
         quality = assess(volume, scan, lesion, atlas=preprocessor.template)
     about = {

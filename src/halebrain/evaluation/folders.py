@@ -11,10 +11,10 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
+from halebrain.core.wording import first_of
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.core.wording import first_of
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.checksum import file_sha256
 from halebrain.io.manifest import ScanRecord

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import write_text
+from halebrain.core.modality import standard_modality
 from halebrain.core.registry import suggestion
 from halebrain.io.files import split_selection
 from halebrain.io.tables import parse_number, read_table
@@ -69,6 +70,11 @@ class ScanRecord:
         return f"sub-{self.subject}{session}{entities}_{self.modality}"
 
     @property
+    def contrast(self) -> str:
+        """BIDS suffix of its modality ("T1w" for "t1" or "mprage"), or the word itself where none is known for it."""
+        return standard_modality(self.modality)
+
+    @property
     def is_healthy(self) -> bool:
         """Whether the scan is declared free of disease."""
         return self.pathology == "healthy"
@@ -111,6 +117,11 @@ class Manifest:
     def split(self, name: Split) -> "Manifest":
         """Return the rows of one split."""
         return self.select(lambda record: record.split == name)
+
+    def of_contrasts(self, names: Sequence[str]) -> "Manifest":
+        """Return the rows of some contrasts, whatever the words for them ("t1" is T1w); () = all rows."""
+        wanted = {standard_modality(name) for name in names}
+        return self.select(lambda record: not wanted or record.contrast in wanted)
 
     def subjects(self) -> list[str]:
         """Return the subjects, sorted, each once."""

@@ -19,7 +19,6 @@ from lightning_fabric import Fabric
 
 from halebrain.core.config import with_former_keys
 from halebrain.core.files import atomic_path
-from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data import through_plane
@@ -280,7 +279,7 @@ def open_pairs(
             with atomic_path(path) as temporary, temporary.open("wb") as handle:
                 np.save(handle, pairs)
         found.append(np.load(path, mmap_mode="r"))
-    modalities = tuple(standard_modality(record.modality) for record in store.records)
+    modalities = tuple(record.contrast for record in store.records)
     return PairStore(tuple(found), tuple(record.subject for record in store.records), modalities)
 
 

@@ -68,10 +68,9 @@ def read_training_manifest(data: DataConfig) -> Manifest:
     """
     if data.manifest is None:
         raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
-    wanted = data.modalities
     tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
     whole = Manifest(tuple(record for table in tables for record in table), source=data.manifest)
-    return whole.select(lambda record: wanted is None or record.modality in wanted)
+    return whole.of_contrasts(data.modalities or ())
 
 
 def run_identity(config: Config, manifest: Manifest, *others: str) -> str:

@@ -37,7 +37,7 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
     config = load_config(AdaptConfig, settings.config, [*settings.overrides, *seed])
     source = find_model(settings.model)
     bundle = load_bundle(source)
-    rows = Manifest.read(manifest).select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = Manifest.read(manifest).of_contrasts(settings.modalities)
     scans = choose_scans(
         rows, bundle, pathologies=settings.pathologies, max_healthy=config.max_healthy, seed=config.seed
     )

@@ -10,7 +10,6 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify
-from halebrain.core.modality import standard_modality
 from halebrain.core.wording import whole_percent
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
@@ -72,7 +71,7 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
         HalebrainError: As `run_calibration`.
     """
     rows = Manifest.read(manifest).split("val")
-    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
     failures = Failures(None)  # a model's folder takes no other files
@@ -157,7 +156,7 @@ def fit_calibration(
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
-        modality, brain = standard_modality(scored.record.modality), scored.result.brain_mask
+        modality, brain = record.contrast, scored.result.brain_mask
         if _is_annotated(scored.record) and scored.lesion is not None:
             ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
         elif scored.record.is_healthy:
@@ -190,7 +189,7 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
     """Stop where modalities cannot be added, before anything is scored."""
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
-    counts = Counter(standard_modality(row.modality) for row in rows if row.is_healthy)
+    counts = Counter(row.contrast for row in rows if row.is_healthy)
     coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
     if taken := sorted(coming & before.calibrated_modalities(name)):
         raise UsageError(
@@ -252,7 +251,7 @@ def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], population_f
 
 def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:
     """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
-    for modality, count in sorted(Counter(standard_modality(row.modality) for row in rows if row.is_healthy).items()):
+    for modality, count in sorted(Counter(row.contrast for row in rows if row.is_healthy).items()):
         sure = reached_confidence(count, population_fraction=population_fraction)
         if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
             few = f"{count} healthy scans are too few for {100 * population_fraction:g} % of people"

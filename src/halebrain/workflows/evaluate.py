@@ -13,7 +13,6 @@ from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
-from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
@@ -81,7 +80,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     failures = Failures(output)
     table = Manifest.read(settings.manifest)
     rows = table.select(lambda r: settings.split in ("all", r.split))
-    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
     point = ThresholdSelector(read_calibration(bundle), settings.threshold)
@@ -170,7 +169,7 @@ def run_evaluation(
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
-        threshold = point.at(standard_modality(record.modality)).value
+        threshold = point.at(record.contrast).value
         methods = _methods(scored, threshold, smallest, working=working, atlases=atlases)
         found = _levels(predictor, scored) if reconstruction else []
         evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
@@ -228,7 +227,7 @@ def _about(predictor: Predictor, rows: Manifest, point: ThresholdSelector) -> di
     return {
         "model_sha256": predictor.bundle.sha256,
         "manifest_sha256": rows.fingerprint(),
-        "threshold": _stated(point, {standard_modality(row.modality) for row in rows}),
+        "threshold": _stated(point, {row.contrast for row in rows}),
         "seed": predictor.seed,
         "levels": list(predictor.levels),
         "interval": INTERVAL,
@@ -307,8 +306,8 @@ def fit_atlases(
     evaluated = set(rows.subjects())
     train = manifest.split("train").select(lambda r: r.is_healthy and r.subject not in evaluated)
     atlases = {}
-    for modality in sorted({record.modality for record in rows}):
-        healthy = train.select(lambda record, own=modality: record.modality == own)  # type: ignore[misc]
+    for modality in sorted({record.contrast for record in rows}):
+        healthy = train.of_contrasts((modality,))
         if len(healthy) < _LEAST_SCANS:
             notify(f"no atlas of {modality}: fewer than two healthy training scans")
             continue
@@ -325,7 +324,7 @@ def _baseline_scores(
     atlases: Mapping[str, AtlasModel] | None,
 ) -> dict[str, FloatArray]:
     """Return each baseline's score of a scan in [0, 1] on the grid of `image`, 0 outside `region`, by name."""
-    modality = scored.record.modality
+    modality = scored.record.contrast
     found = {}
     for name in [DEFAULT] if atlases is None else BASELINES:
         found[name] = np.zeros(region.shape, dtype=np.float32)

@@ -224,8 +224,8 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
     """
     if modality is None:
         return raw
-    kept = raw.manifest.select(lambda record: standard_modality(record.modality) == modality)
-    others = raw.manifest.select(lambda record: standard_modality(record.modality) != modality)
+    kept = raw.manifest.of_contrasts((modality,))
+    others = raw.manifest.select(lambda record: record.contrast != standard_modality(modality))
     if not len(kept) and len(others):
         raise MissingInputError(
             "--modality must leave at least one scan",

@@ -66,7 +66,7 @@ def tune_model(
     if target is not None and target.exists():
         raise CannotWriteError("the output model must not exist yet", where=target, remedy="choose another")
     rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
-    rows = rows.select(lambda r: not settings.modalities or r.modality in settings.modalities)
+    rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle = load_model(settings.model)
     failures = Failures(output)
