@@ -22,7 +22,7 @@ def model(*, train=(), seen=()):
     return SimpleNamespace(
         seen_subjects=seen_subjects,
         calibration_subjects=dict,
-        training={"stage2": {"modalities": ["FLAIR"]}},
+        modalities=("FLAIR",),
     )
 
 

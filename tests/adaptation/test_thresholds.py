@@ -9,7 +9,7 @@ from halebrain.adaptation.scores import LeftOut, calibrate_left_out, dice_thresh
 
 
 def scan(subject, scores, labels, *, healthy=False):
-    record = SimpleNamespace(subject=subject, is_healthy=healthy, modality="flair")
+    record = SimpleNamespace(subject=subject, is_healthy=healthy, contrast="FLAIR")
     judged = SimpleNamespace(record=record, labels=np.array(labels, bool))
     values = np.array(scores, np.float32)
     return LeftOut(judged, values * 0, values)

@@ -7,7 +7,7 @@ from pathlib import Path
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.modality import standard_modality
-from halebrain.core.wording import counted
+from halebrain.core.wording import counted, first_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import working_row
 from halebrain.data.slices import SliceStore, build_store
@@ -18,7 +18,6 @@ from halebrain.preprocessing.prepared import prepared_files, read_sidecar
 
 MANY = 20
 """Number of annotated subjects from which training a segmenter is recommended."""
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def choose_scans(
     Raises:
         MissingInputError: No scan can be learned from.
     """
-    usable = manifest.select(lambda r: r.lesion is not None or r.is_healthy)
+    usable = manifest.select(lambda r: r.is_annotated or r.is_healthy)
     annotated = usable.select(
         lambda r: r.split != "test" and not r.is_healthy and (not pathologies or r.pathology in pathologies)
     )
@@ -63,7 +62,7 @@ def choose_scans(
         raise MissingInputError(
             "adaptation needs annotated scans",
             received=received,
-            where=manifest.source or "manifest",
+            where=manifest.where,
             remedy='name masks under "lesion", in rows whose split is not "test"',
         )
     healthy = usable.select(lambda r: r.is_healthy and r.split != "test")
@@ -75,19 +74,19 @@ def choose_scans(
     held_out = others.select(lambda r: r.subject not in seen)
     notes = [*_remarks(manifest, usable, annotated, bundle)]
     if left := sorted(set(others.subjects()) - set(held_out.subjects())):
-        notes.append(f"{_named(left)}: not scored before and after, as they are in the model's training data")
+        notes.append(f"{first_of(left)}: not scored before and after, as they are in the model's training data")
     return AdaptScans(annotated, healthy, held_out, tuple(notes))
 
 
 def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: Bundle) -> list[str]:
-    notes, training = [], bundle.training
+    notes = []
     if unused := len(manifest) - len(usable):
         has, are, they = ("has", "is", "it is") if unused == 1 else ("have", "are", "they are")
         notes.append(f"{counted(unused, 'scan')} {has} no lesion mask and {are} not declared healthy: {they} not used")
     learned = set(bundle.seen_subjects("train_subjects"))
     if twice := [s for s in annotated.subjects() if s in learned]:
-        notes.append(f"{_named(twice)}: the model was trained on them, so the figures before adaptation are too good")
-    known = {standard_modality(m) for summary in training.values() for m in summary.get("modalities", ())}
+        notes.append(f"{first_of(twice)}: the model was trained on them, so the figures before adaptation are too good")
+    known = {standard_modality(name) for name in bundle.modalities}
     if known and (new := sorted({r.contrast for r in annotated} - known)):
         notes.append(
             f"the model never saw {', '.join(new)}, and its reconstructor is not changed: expect little improvement"
@@ -95,11 +94,6 @@ def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: 
     if (count := len(annotated.subjects())) > MANY:
         notes.append(f"{count} annotated subjects are enough to train a segmenter: use halebrain train segmenter")
     return notes
-
-
-def _named(subjects: list[str]) -> str:
-    more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
-    return ", ".join(subjects[:_NAMED]) + more
 
 
 def prepare_scans(

@@ -37,7 +37,7 @@ def open_annotated(predictor: Resegmenter, record: ScanRecord) -> AnnotatedScan:
     """Read a prepared scan and its truth."""
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = np.zeros_like(scan.brain_mask)
-    if record.lesion is not None and not record.is_healthy:
+    if record.lesion is not None and record.is_annotated:
         lesion = read_mask(record.lesion, volume)
     return AnnotatedScan(record, scan, lesion)
 

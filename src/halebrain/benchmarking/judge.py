@@ -36,7 +36,7 @@ Score = Callable[[AnnotatedScan], Maps]
 
 def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
     """Return the scans on which methods are evaluated: healthy ones, and annotated ones of the given pathologies."""
-    return manifest.select(lambda r: r.is_healthy or (r.lesion is not None and r.pathology in pathologies))
+    return manifest.select(lambda r: r.is_healthy or (r.is_annotated and r.pathology in pathologies))
 
 
 def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[AnnotatedScan]:
@@ -55,7 +55,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
                 remedy="remove it from the manifest, or set preprocessing.registration to none",
             )
         lesion = np.zeros_like(scan.brain_mask)
-        if record.lesion is not None and not record.is_healthy:
+        if record.lesion is not None and record.is_annotated:
             lesion = scan.mask_from_native(read_mask(record.lesion, volume))
         found.append(AnnotatedScan(record, scan, lesion))
     return found

@@ -305,5 +305,5 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
 def training_subjects(config: MatrixConfig, output: Path) -> dict[str, int]:
     """Return disease → annotated training subjects of the first fold."""
     train = Manifest.read(manifests(config, output)[0]).split("train").of_contrasts((config.modality,))
-    train = train.select(lambda r: r.lesion is not None and not r.is_healthy)
+    train = train.select(lambda r: r.is_annotated)
     return {name: len(train.select(lambda r, n=name: r.pathology == n).subjects()) for name in config.pathologies}  # type: ignore[misc]

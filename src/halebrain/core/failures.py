@@ -9,6 +9,7 @@ from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailu
 from halebrain.core.files import write_text
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
+from halebrain.core.wording import first_of
 
 LOGS = "logs"
 """Folder of the tracebacks, in the output."""
@@ -89,10 +90,9 @@ class Failures:
         if not self.reasons:
             return
         names = sorted(self.reasons)
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise PartialFailureError(
             rule,
-            received=f"{len(names)} of {total} that failed: {', '.join(names[:_NAMED])}{more}",
+            received=f"{len(names)} of {total} that failed: {first_of(names, _NAMED)}",
             where=where,
             remedy=remedy,
         )

@@ -13,13 +13,12 @@ from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
-from halebrain.io.tables import read_table
+from halebrain.io.tables import MISSING, read_table
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
 from halebrain.preprocessing.quality.assess import GRID_DICE, group_distances, outliers
 from halebrain.preprocessing.template import Template, find_template
 
 _PATHS = ("image", "brain_mask", "lesion", "healthy")
-_MISSING = "n/a"
 _OF_THE_FILE = ("distinct_values", "highest_intensity")
 """Figures of intensity storage, which differ between scanners: they never make a scan an outlier."""
 _RENAMED = {"registration_mask_dice": GRID_DICE}
@@ -209,8 +208,8 @@ def write_quality_table(entries: Sequence[QualityEntry], path: Path) -> None:
     lines = ["\t".join(["scan", "modality", *names, "outlier", "seconds", "peak_memory_mib", "flags"])]
     for quality in sorted(entries, key=lambda quality: quality.entry.raw.scan_id):
         raw, costs = quality.entry.raw, quality.entry.sidecar.get("costs", {})
-        values = [_MISSING if quality.figures[name] is None else f"{quality.figures[name]:g}" for name in names]
+        values = [MISSING if quality.figures[name] is None else f"{quality.figures[name]:g}" for name in names]
         spent = f"{sum(costs.get('seconds', {}).values()):.1f}"
-        memory, flags = str(costs.get("peak_memory_mib", _MISSING)), "; ".join(quality.flags) or _MISSING
+        memory, flags = str(costs.get("peak_memory_mib", MISSING)), "; ".join(quality.flags) or MISSING
         lines.append("\t".join([raw.scan_id, raw.modality, *values, f"{quality.outlier:g}", spent, memory, flags]))
     write_text(path, "\n".join(lines) + "\n")

@@ -178,7 +178,7 @@ def build_store(
     if len(manifest) == 0:
         raise MissingInputError(
             f"{description}: at least one scan is needed",
-            where=manifest.source or "manifest",
+            where=manifest.where,
             remedy="check the columns split, modality and pathology, and the settings that select by them",
         )
     keys = [_cache_key(record, config) for record in manifest]

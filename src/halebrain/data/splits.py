@@ -47,7 +47,7 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
         raise DataError(
             "every split needs a subject",
             received=f"{len(subjects)} subjects, none for {', '.join(lacking)}",
-            where=manifest.source or "manifest",
+            where=manifest.where,
             remedy="give it a larger fraction or remove it",
         )
     return replace(manifest, records=tuple(replace(r, split=given[r.subject]) for r in manifest.records))

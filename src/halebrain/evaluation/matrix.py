@@ -9,7 +9,7 @@ from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean, holm, means_by_key, paired_test
 from halebrain.evaluation.tables import with_interval
-from halebrain.io.tables import tsv_text
+from halebrain.io.tables import MISSING, tsv_text
 
 HEALTHY = "healthy"
 Published = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -162,7 +162,7 @@ def runs_tsv(runs: Iterable[MethodRun]) -> str:
     header = "run row block trained_on n_annotated scan subject pathology metric unit value"
     lines = [tuple(header.split())]
     for run in runs:
-        count = "n/a" if run.n_annotated is None else str(run.n_annotated)
+        count = MISSING if run.n_annotated is None else str(run.n_annotated)
         about = (run.run, run.title, run.block, run.trained_on, count)
         for row in run.rows:
             lines.append((*about, row.scan_id, row.subject, row.pathology, row.metric, row.unit, f"{row.value:.6g}"))
@@ -180,8 +180,8 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
         )
     ]
     for row in table:
-        rate = "n/a" if row.false_positive_rate is None else f"{row.false_positive_rate.mean:.6g}"
-        count = "n/a" if row.n_annotated is None else str(row.n_annotated)
+        rate = MISSING if row.false_positive_rate is None else f"{row.false_positive_rate.mean:.6g}"
+        count = MISSING if row.n_annotated is None else str(row.n_annotated)
         for column, e in row.entries.items():
             numbers = (
                 *(e.best_dice.mean, e.best_dice.std, e.pooled_auprc.mean, e.pooled_auprc.std),

@@ -10,7 +10,7 @@ from halebrain.core.files import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, SetValue, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
-from halebrain.io.tables import tsv_text
+from halebrain.io.tables import MISSING, tsv_text
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
 
@@ -100,7 +100,7 @@ def latex(evaluation: Evaluation) -> str:
 def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str:
     """Return "0.512 [0.401, 0.620] ml", or the mean alone where there is no interval, or n/a."""
     if math.isnan(interval.mean):
-        return "n/a"
+        return MISSING
     bounds = "" if math.isnan(interval.low) else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
     return f"{interval.mean:.{digits}f}{bounds}" + (f" {unit}" if unit else "")
 
@@ -125,7 +125,7 @@ def _levels_tsv(evaluation: Evaluation) -> str:
 
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "n/a"
+        return MISSING
     return f"{value:.6g}" if isinstance(value, float) else value
 
 

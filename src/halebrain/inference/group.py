@@ -8,9 +8,8 @@ from halebrain.core.document import Document, read_object
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.core.provenance import read_provenance
 from halebrain.io.bids import read_name
-from halebrain.io.tables import parse_number, read_table, tsv_text
+from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
 
-MISSING = "n/a"
 FAILURES = "logs"
 """Folder of one JSON for each scan that failed."""
 COLUMNS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import halebrain
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.files import write_text
-from halebrain.io.tables import read_table
+from halebrain.io.tables import MISSING, read_table
 
 NAME = "halebrain"
 """Our name in `GeneratedBy`; the folder of a derivative within its raw data must hold it."""
@@ -49,7 +49,6 @@ PARTICIPANTS = "participants.tsv"
 _log = logging.getLogger(__name__)
 _ID = "participant_id"
 _NOT_TAKEN = "age, sex, handedness and group are not copied"
-_MISSING = "n/a"
 _KEPT = (_ID, "age", "sex", "handedness", "group")
 """Columns that are copied. Others may identify a person, and derivatives are made to be shared."""
 
@@ -199,7 +198,7 @@ def write_participants(derivative: Path, dataset: Path) -> Path | None:
     columns, rows = _read(dataset / PARTICIPANTS)
     chosen = [rows.get(name, {_ID: name}) for name in there]
     # Not by csv: tables of BIDS know no quotes, and one in a field is part of it.
-    lines = [columns, *([row.get(column, _MISSING) for column in columns] for row in chosen)]
+    lines = [columns, *([row.get(column, MISSING) for column in columns] for row in chosen)]
     path = derivative / PARTICIPANTS
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
     said = {name: about for name, about in _dictionary(dataset / "participants.json").items() if name in columns}
@@ -222,7 +221,7 @@ def _read(table: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     if _ID not in kept:
         _log.warning("no column '%s' in '%s' (%s)", _ID, table, _NOT_TAKEN)
         return [_ID], {}
-    rows = [{ours: row[theirs].strip() or _MISSING for ours, theirs in kept.items()} for row in read.rows]
+    rows = [{ours: row[theirs].strip() or MISSING for ours, theirs in kept.items()} for row in read.rows]
     return list(kept), {row[_ID]: row for row in rows}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.registry import suggestion
+from halebrain.core.wording import first_of
 from halebrain.io.bids import ENTITIES, LONG_NAMES, SUFFIXES, BidsName, read_name
 from halebrain.io.discovery import Found, bids_images
 from halebrain.io.tree import FileTree, LeftOut, summed_left_out
@@ -130,11 +131,10 @@ def _wanted(labels: Iterable[str], known: set[str], key: str) -> set[str]:
     wanted = {label.removeprefix(f"{key}-") for label in labels}
     if unknown := sorted(wanted - known):
         shown = sorted(known)
-        there = ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
         raise UsageError(
             f"a label must be one of the data set's '{key}-' folders",
             received=", ".join(unknown),
-            remedy=f"there are {there}" if shown else f"there is no '{key}-' folder",
+            remedy=f"there are {first_of(shown, _SHOWN)}" if shown else f"there is no '{key}-' folder",
         )
     return wanted
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from halebrain.core.errors import DataError
+from halebrain.core.wording import first_of
 
 PROGRAM = "bids-validator-deno"
-_SHOWN = 5
 
 
 def find_validator() -> Path | None:
@@ -48,10 +48,9 @@ def refuse_invalid(program: Path, dataset: Path) -> None:
     """
     errors = validation_errors(program, dataset)
     if errors:
-        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         raise DataError(
             "a data set must be valid BIDS",
-            received=f"{', '.join(errors[:_SHOWN])}{more}",
+            received=first_of(errors),
             where=dataset,
             remedy=f"see {PROGRAM} for all, or --skip-bids-validation",
         )

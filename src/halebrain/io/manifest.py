@@ -16,14 +16,14 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import write_text
 from halebrain.core.modality import standard_modality
 from halebrain.core.registry import suggestion
+from halebrain.core.wording import first_of
 from halebrain.io.files import split_selection
-from halebrain.io.tables import parse_number, read_table
+from halebrain.io.tables import MISSING, parse_number, read_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 Space = Literal["native", "MNI152NLin2009aSym"]
 SPACES: tuple[str, ...] = get_args(Space)
-MISSING = "n/a"
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class ScanRecord:
         return standard_modality(self.modality)
 
     @property
+    def is_annotated(self) -> bool:
+        """Whether the scan has a mask of its lesions; one of a healthy scan is empty and does not count."""
+        return self.lesion is not None and not self.is_healthy
+
+    @property
     def is_healthy(self) -> bool:
         """Whether the scan is declared free of disease."""
         return self.pathology == "healthy"
@@ -103,6 +108,11 @@ class Manifest:
     def __post_init__(self) -> None:
         self._check_splits()
         self._check_unique()
+
+    @property
+    def where(self) -> Path | str:
+        """Its file in a message, or "manifest" for one in memory."""
+        return self.source or "manifest"
 
     def __len__(self) -> int:
         return len(self.records)
@@ -144,7 +154,7 @@ class Manifest:
             raise DataError(
                 "a subset cannot have more subjects than there are",
                 received=f"{count} of {len(subjects)}",
-                where=self.source or "manifest",
+                where=self.where,
                 remedy="ask for fewer",
             )
         chosen = set(subjects[:count])
@@ -201,12 +211,10 @@ class Manifest:
                 seen.setdefault(record.subject, set()).add(record.split)
         leaks = sorted(subject for subject, splits in seen.items() if len(splits) > 1)
         if leaks:
-            named = ", ".join(f"{s} ({', '.join(sorted(seen[s]))})" for s in leaks[:5])
-            more = f" and {len(leaks) - 5} more" if len(leaks) > 5 else ""
             raise DataError(
                 "a subject must be in one split only",
-                received=named + more,
-                where=self.source or "manifest",
+                received=first_of([f"{s} ({', '.join(sorted(seen[s]))})" for s in leaks]),
+                where=self.where,
                 remedy="split by subject, not by scan",
             )
 
@@ -217,7 +225,7 @@ class Manifest:
                 raise DataError(
                     "a scan must be listed once",
                     received=f"{record.scan_id} twice",
-                    where=self.source or "manifest",
+                    where=self.where,
                     remedy="remove one row or give it another session",
                 )
             seen.add(record.scan_id)

@@ -14,6 +14,7 @@ from pydantic import Field
 from halebrain.core.config import Config, portable_dump
 from halebrain.core.files import write_text
 from halebrain.io.manifest import SPACES, SPLITS, Manifest
+from halebrain.io.tables import MISSING
 
 _OWN = "HaleBrain"
 _SPLIT_LEVELS = dict(
@@ -83,10 +84,10 @@ def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
 def _counts(manifest: Manifest) -> dict[str, Any]:
     """Return how many scans there are of each split, modality, pathology and site, and how many subjects."""
     by = {
-        name: dict(sorted(Counter(getattr(record, name) or "n/a" for record in manifest).items()))
+        name: dict(sorted(Counter(getattr(record, name) or MISSING for record in manifest).items()))
         for name in ("split", "modality", "pathology", "site")
     }
-    splits = {record.subject: record.split or "n/a" for record in manifest}
+    splits = {record.subject: record.split or MISSING for record in manifest}
     return {
         "scans": len(manifest),
         "subjects": len(splits),

@@ -13,6 +13,8 @@ from typing import Any
 from halebrain.core.errors import DataError
 from halebrain.io.files import missing_file
 
+MISSING = "n/a"
+"""A cell without a value, as in BIDS."""
 TABLE_SUFFIXES = (".tsv", ".csv")
 LIST_SUFFIX = ".txt"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -119,6 +119,11 @@ class Bundle:
         """Known limits of the model by modality, in words."""
         return {} if self.about is None else self.about.limits
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Contrasts that its stages learned from, sorted."""
+        return _modalities(self.training)
+
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage; those of a model that a stage began with too.
 
@@ -130,6 +135,10 @@ class Bundle:
     def calibration_subjects(self) -> dict[str, str]:
         """Return the subjects on which thresholds were chosen."""
         return dict.fromkeys(self.calibration.get("subjects", ()), "calibration")
+
+
+def _modalities(training: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted({name for stage in training.values() for name in stage.get("modalities", ())}))
 
 
 def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
@@ -238,8 +247,7 @@ def read_summary(path: Path) -> BundleSummary:
     """
     files, manifest = checked_files(path)
     config = _config(files, path)
-    modalities = {name for stage in manifest["training"].values() for name in stage.get("modalities", ())}
-    return BundleSummary(config.kind, tuple(sorted(modalities)), model_hash(files), _about(manifest, path))
+    return BundleSummary(config.kind, _modalities(manifest["training"]), model_hash(files), _about(manifest, path))
 
 
 def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:

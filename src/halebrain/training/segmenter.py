@@ -192,7 +192,7 @@ def _sources(config: SegmenterTraining, manifest: Manifest) -> dict[str, Manifes
 
 def _is_annotated(record: ScanRecord, wanted: tuple[str, ...] | None) -> bool:
     # A healthy scan may carry an empty mask; it has no lesion to learn from.
-    return not record.is_healthy and record.lesion is not None and (wanted is None or record.pathology in wanted)
+    return record.is_annotated and (wanted is None or record.pathology in wanted)
 
 
 def _sampler(store: SliceStore, count: int, split: str, source: str, config: SegmenterTraining) -> Sampler:

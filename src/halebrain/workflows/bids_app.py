@@ -195,12 +195,12 @@ def _select(dataset: Path, query: BidsQuery, model: Path | None) -> Found[Path]:
 
     if query.modalities:
         return select_scans(dataset, query)
-    learned = {name for stage in load_model(model).training.values() for name in stage.get("modalities", ())}
-    if not learned or not learned <= set(MODALITIES):
+    learned = load_model(model).modalities
+    if not learned or not set(learned) <= set(MODALITIES):
         return select_scans(dataset, query)
     every = select_scans(dataset, query)
-    chosen = select_scans(dataset, replace(query, modalities=tuple(sorted(learned))))
-    reason = f"of other contrasts: the model was trained on {', '.join(sorted(learned))}; --modality includes them"
+    chosen = select_scans(dataset, replace(query, modalities=learned))
+    reason = f"of other contrasts: the model was trained on {', '.join(learned)}; --modality includes them"
     other = [LeftOut(path.relative_to(dataset).as_posix(), reason) for path in every if path not in set(chosen)]
     return Found(chosen, [*every.left_out, *other])
 

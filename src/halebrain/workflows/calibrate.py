@@ -102,7 +102,7 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     if len(rows) == 0:
         raise MissingInputError(
             'calibration needs scans of the split "val"',
-            where=rows.source or "manifest",
+            where=rows.where,
             remedy='write val under "split" for some subjects, and check --modality and --pathology',
         )
     source = _source(model, output)
@@ -157,9 +157,9 @@ def fit_calibration(
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
         modality, brain = record.contrast, scored.result.brain_mask
-        if _is_annotated(scored.record) and scored.lesion is not None:
+        if record.is_annotated and scored.lesion is not None:
             ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
-        elif scored.record.is_healthy:
+        elif record.is_healthy:
             whole = working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm)
             kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
             healthy.setdefault(modality, []).append(kept)
@@ -172,7 +172,7 @@ def fit_calibration(
     if not thresholds:
         raise MissingInputError(
             "calibration needs healthy or annotated scans",
-            where=rows.source or "manifest",
+            where=rows.where,
             remedy='write healthy under "pathology", or a mask under "lesion"',
         )
     enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
@@ -195,7 +195,7 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
         raise UsageError(
             "--add takes only modalities without thresholds",
             received=", ".join(taken),
-            where=rows.source or "manifest",
+            where=rows.where,
             remedy="choose others with --modality, or calibrate again without --add",
         )
 
@@ -203,20 +203,16 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
 def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
     """Stop where a default is the name of no threshold that there will be, before anything is scored."""
     by_healthy = [*(f"fpr:{rate:g}" for rate in RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
-    coming = ["dice"] if any(_is_annotated(row) for row in rows) else []
+    coming = ["dice"] if any(row.is_annotated for row in rows) else []
     coming += by_healthy if any(row.is_healthy for row in rows) else []
     known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
     if default is not None and default not in known:
         raise UsageError(
             "--default takes the name of a threshold",
             received=repr(default),
-            where=rows.source or "manifest",
+            where=rows.where,
             remedy=f"these scans give {', '.join(known) or 'none'}",
         )
-
-
-def _is_annotated(record: ScanRecord) -> bool:
-    return record.lesion is not None and not record.is_healthy
 
 
 def _by_dice(ill: Sequence[tuple[str, Scores, Labels]], about: dict[str, Any]) -> dict[str, Threshold]:

@@ -15,6 +15,7 @@ from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.wording import first_of
 from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024
@@ -188,11 +189,11 @@ def run_evaluation(
 
 def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
     """Return the scans that can be evaluated: annotated or healthy, of subjects outside its training data."""
-    rows = rows.select(lambda r: r.lesion is not None or r.is_healthy)
+    rows = rows.select(lambda r: r.is_annotated or r.is_healthy)
     if len(rows) == 0:
         raise MissingInputError(
             "evaluation needs annotated or healthy scans",
-            where=rows.source or "manifest",
+            where=rows.where,
             remedy='check --split, --modality, --pathology, and the columns "pathology" and "lesion" of the manifest',
         )
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
@@ -213,11 +214,10 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
     """
     taken = [subject for subject in rows.subjects() if subject in seen]
     if taken:
-        named = ", ".join(f"{s} ({seen[s]})" for s in taken[:5])
         raise DataError(
             f"a scan used in training or calibration must not be {purpose}",
-            received=named + (f" and {len(taken) - 5} more" if len(taken) > 5 else ""),
-            where=rows.source or "manifest",
+            received=first_of([f"{s} ({seen[s]})" for s in taken]),
+            where=rows.where,
             remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
         )
 

@@ -147,10 +147,10 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
         MissingInputError: There is no such scan.
         DataError: A scan is in no split, or a case lacks a modality.
     """
-    rows = manifest.select(lambda r: r.lesion is not None or r.is_healthy)
+    rows = manifest.select(lambda r: r.is_annotated or r.is_healthy)
     wanted = tuple(dict.fromkeys(modalities)) or tuple(sorted({record.modality for record in rows}))
     rows = rows.select(lambda r: r.modality in wanted)
-    where = manifest.source or "manifest"
+    where = manifest.where
     if len(rows) == 0:
         raise MissingInputError(
             "an export needs annotated or healthy scans",

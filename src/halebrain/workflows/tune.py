@@ -65,7 +65,7 @@ def tune_model(
         raise UsageError("--store and --output-model must be used together", remedy="give both, or neither")
     if target is not None and target.exists():
         raise CannotWriteError("the output model must not exist yet", where=target, remedy="choose another")
-    rows = Manifest.read(manifest).split("val").select(lambda r: r.lesion is not None and not r.is_healthy)
+    rows = Manifest.read(manifest).split("val").select(lambda r: r.is_annotated)
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle = load_model(settings.model)
@@ -87,7 +87,7 @@ def tune_model(
 
 def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tuple[list[SweepPoint], Manifest]:
     """Run the networks once over each scan and score every weight; return the scores and the scans that took part."""
-    bundle, where = predictor.bundle, rows.source or "manifest"
+    bundle, where = predictor.bundle, rows.where
     if len(rows) == 0:
         raise MissingInputError(
             'tuning needs annotated scans of the split "val"',
