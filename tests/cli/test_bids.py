@@ -12,8 +12,8 @@ import pytest
 from halebrain.cli.view import open_server
 from halebrain.core import progress
 from halebrain.io.bids_validator import validation_errors
+from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.models import store
-from halebrain.workflows.pages import read_failures
 from halebrain.workflows.scan_steps import NETWORKS, PAGE
 
 SCANS = {
@@ -182,7 +182,7 @@ def test_the_page_of_all_scans_lists_what_failed(app, command, validator, datase
     (output / "failed.tsv").unlink()
     assert app(output, "--skip-bids-validation", "--participant-label", "02")[0] == 0
     page = (output / "index.html").read_text()
-    assert list(read_failures(output)) == ["sub-01_FLAIR"]
+    assert list(read_failed(output / FAILED)) == ["sub-01_FLAIR"]
     assert "1 failed" in page
     assert all(name.replace("provenance.json", "report.html") in page for name in (SECOND, THIRD))
     (output / "index.html").unlink()
@@ -195,7 +195,7 @@ def test_the_page_of_all_scans_lists_what_failed(app, command, validator, datase
 
     bad.write_bytes(whole)
     assert app(output, "--participant-label", "01")[0] == 0
-    assert read_failures(output) == {}
+    assert read_failed(output / FAILED) == {}
     assert "1 failed" not in (output / "index.html").read_text()
 
 

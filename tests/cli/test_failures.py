@@ -245,13 +245,14 @@ def test_cohort_makes_the_other_people_and_no_manifest(command, tmp_path, monkey
     assert len(Manifest.read(tmp_path / "virtual" / "manifest.tsv")) == 3
 
 
-def test_a_traceback_that_cannot_be_written_is_told(tmp_path, capsys):
+def test_a_traceback_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "logs").write_text("no folder")
-    failures = Failures(tmp_path)
+    told = []
+    failures = Failures(tmp_path, told.append)
     try:
         raise ZeroDivisionError("a fault of ours")
     except ZeroDivisionError as error:
         failures.add("scan", UnexpectedError.of(error))
-    said = capsys.readouterr().err
-    assert said.startswith("Traceback")
-    assert said.splitlines()[-1] == f"halebrain: scan: {SAID}; traceback: above"
+    traceback, line = told
+    assert traceback.startswith("Traceback")
+    assert line == f"scan: {SAID}; traceback: above"

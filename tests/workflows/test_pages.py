@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.files import file_lock
+from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.report.index_page import INDEX
-from halebrain.workflows.pages import FAILED, read_failures, write_index
+from halebrain.workflows.pages import write_index
 
 
 def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path
         recorded.clear()
     second.join(timeout=60)
     assert not second.is_alive()
-    assert read_failures(output) == {"a": "no brain", "b": "too dark"}
+    assert read_failed(output / FAILED) == {"a": "no brain", "b": "too dark"}
     assert sorted(path.name for path in output.iterdir()) == [FAILED, INDEX]
 
 
@@ -40,7 +41,7 @@ def test_a_lock_that_somebody_left_behind_costs_no_result(
     channel = {"notify": told.append} if quiet else {}
     with file_lock(tmp_path / INDEX):
         write_index(tmp_path, (), {"a": "no brain"}, wait_s=0.1, **channel)
-    assert read_failures(tmp_path) == {"a": "no brain"}
+    assert read_failed(tmp_path / FAILED) == {"a": "no brain"}
     assert (tmp_path / INDEX).is_file()
     # A caller who gives a channel gets the warning there and nowhere else; without one it is logged.
     logged = [record.getMessage() for record in caplog.records if record.name == "halebrain"]

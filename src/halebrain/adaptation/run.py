@@ -17,6 +17,7 @@ from halebrain.adaptation.scores import Comparison, LeftOut, calibrate_left_out,
 from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
@@ -66,13 +67,21 @@ class Adapter:
         config: How; anomalies and loss that it leaves open are those that the model learned with.
         folder: Of pairs, weights and scores; a run that was stopped goes on from them.
         device: Device of the networks.
+        notify: Receives a line for each scan that fails.
 
     Raises:
         DataError: The model has no segmenter.
     """
 
     def __init__(
-        self, bundle: Bundle, scans: AdaptScans, config: AdaptConfig, folder: Path, device: torch.device
+        self,
+        bundle: Bundle,
+        scans: AdaptScans,
+        config: AdaptConfig,
+        folder: Path,
+        device: torch.device,
+        *,
+        notify: Notify = log_message,
     ) -> None:
         if bundle.segmenter is None:
             raise DataError(
@@ -87,7 +96,7 @@ class Adapter:
         self.work = folder / self.identity[:16]
         self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
         self.fabric: Fabric = launch(config.tuning.loop, device)
-        self.notes = list(scans.notes)
+        self.notes, self._notify = list(scans.notes), notify
 
     def run(self) -> Adaptation:
         """Run the adaptation, or the remaining part of it.
@@ -143,7 +152,8 @@ class Adapter:
         given, preprocessing = self.given, self.predictor.preprocessor.config
         # Including held-out scans, so that unreadable files are reported before any training.
         parts = (given.annotated, given.healthy, given.held_out)
-        annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", Failures(self.folder))
+        failures = Failures(self.folder, self._notify)
+        annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", failures)
         cache, slices = self.folder / "slices", None
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:

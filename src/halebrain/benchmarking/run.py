@@ -27,6 +27,7 @@ from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, write_text
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import AtlasModel
@@ -71,7 +72,7 @@ class _Fold:
     shared_by: str = ""
 
 
-def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -> Outcome:
+def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, notify: Notify = log_message) -> Outcome:
     """Run every cell that has no result yet, in `output`.
 
     A cell that fails takes those that stand on it along; the rest goes on.
@@ -79,7 +80,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device) -
     Raises:
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
     """
-    cells, outcome, failures = plan(config), Outcome(), Failures(output)
+    cells, outcome, failures = plan(config), Outcome(), Failures(output, notify)
     done: dict[str, tuple[str, Path]] = {}
     for number, path in enumerate(manifests(config, output)):
         fold: _Fold | None = None

@@ -74,10 +74,11 @@ def bids(
         return
     done = run_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
     results.line(out_dir)
+    pages = [] if done.index is None else [look_at(done.index)]
     results.finish(
         summed_up(done.scans, done.failures.reasons),
         wrote=[out_dir],
-        then=[look_at(done.index), command_line("bids", bids_dir, out_dir, "group")],
+        then=[*pages, command_line("bids", bids_dir, out_dir, "group")],
         document={
             "output": out_dir,
             "index": done.index,

@@ -31,8 +31,8 @@ def detect(
 ) -> None:
     """Detect anomalies in scans. Writes anomaly map, mask, pseudo-healthy scan, lesion table and page."""
     results = console.begin("detect")
+    from halebrain.io.failed_table import FAILED
     from halebrain.workflows.detect import detect_scans
-    from halebrain.workflows.pages import FAILED
 
     if brain_mask is not None and settings.brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")

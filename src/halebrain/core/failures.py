@@ -1,12 +1,12 @@
 """Items that fail while the run goes on: each is reported at once with its reason, and listed at the end."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UnexpectedError
 from halebrain.core.files import write_text
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.wording import first_of
@@ -21,13 +21,16 @@ class Failures:
     """What failed in one run, and why.
 
     Args:
-        output: Where the results go; tracebacks of unexpected errors go into its folder `logs`. `None` = on stderr.
-        reasons: Item → why, of those that are known already.
+        output: Where the results go; tracebacks of unexpected errors go into its folder `logs`. `None` = to `notify`.
+        notify: Receives a line for each failure.
     """
 
-    def __init__(self, output: Path | None, reasons: dict[str, str] | None = None) -> None:
+    ending = ".txt"
+
+    def __init__(self, output: Path | None, notify: Notify = log_message) -> None:
         self._logs = None if output is None else output / LOGS
-        self.reasons = reasons or {}
+        self._notify = notify
+        self.reasons: dict[str, str] = {}
 
     def add(self, name: str, error: HalebrainError) -> None:
         """Report that an item failed, and store the reason.
@@ -36,16 +39,27 @@ class Failures:
             name: Of the item.
             error: Why.
         """
-        reason = str(error)
-        if isinstance(error, UnexpectedError):
-            reason += f"; {self._keep_traceback(name, error)}"
-        sys.stderr.write(f"halebrain: {name}: {reason}\n")
-        self.reasons[name] = reason
+        self.reasons[name] = self.record(name, error)
+        self._notify(f"{name}: {self.reasons[name]}")
+
+    def record(self, name: str, error: HalebrainError) -> str:
+        """Write the traceback of an unexpected error into a file; return the reason of a failure."""
+        if not isinstance(error, UnexpectedError):
+            return str(error)
+        if (path := self._log(name)) is not None:
+            try:
+                write_text(path, error.traceback)
+            except CannotWriteError:  # the disk is full, for one: what is known must not get lost
+                pass
+            else:
+                return f"{error}; traceback: {path}"
+        self._notify(error.traceback.rstrip())
+        return f"{error}; traceback: above"
 
     def went_well(self, name: str) -> None:
-        """Remove the traceback that an earlier run left of an item."""
-        if self._logs is not None:
-            self._log(self._logs, name).unlink(missing_ok=True)
+        """Remove what an earlier run wrote of the failure of an item."""
+        if (path := self._log(name)) is not None:
+            path.unlink(missing_ok=True)
 
     def each(
         self, work: Callable[[Item], Any], items: Sequence[Item], *, name: Callable[[Item], str], description: str
@@ -97,18 +111,5 @@ class Failures:
             remedy=remedy,
         )
 
-    def _keep_traceback(self, name: str, error: UnexpectedError) -> str:
-        """Write where an error happened into a file, and return where that is."""
-        if self._logs is not None:
-            path = self._log(self._logs, name)
-            try:
-                write_text(path, error.traceback)
-            except CannotWriteError:  # the disk is full, for one: what is known must not get lost
-                pass
-            else:
-                return f"traceback: {path}"
-        sys.stderr.write(error.traceback)
-        return "traceback: above"
-
-    def _log(self, logs: Path, name: str) -> Path:
-        return logs / f"{name.replace('/', '_')}.txt"
+    def _log(self, name: str) -> Path | None:
+        return None if self._logs is None else self._logs / f"{name.replace('/', '_')}{self.ending}"

@@ -11,9 +11,10 @@ import halebrain
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.io.failed_table import read_failed
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
-from halebrain.io.tables import MISSING, read_table
+from halebrain.io.tables import MISSING
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
 from halebrain.preprocessing.quality.assess import GRID_DICE, group_distances, outliers
 from halebrain.preprocessing.template import Template, find_template
@@ -112,11 +113,8 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
 
 def read_failures(dataset: Path) -> dict[str, str]:
     """Return scan → reason of those that could not be prepared, whichever part of the work met them."""
-    found: dict[str, str] = {}
-    for table in sorted(dataset.glob("failed*.tsv")):
-        rows = read_table(table, what="a table of failed scans", quotes=False).rows
-        found |= {row["scan"]: row["reason"] for row in rows}
-    return found
+    tables = sorted(dataset.glob("failed*.tsv"))
+    return {name: reason for table in tables for name, reason in read_failed(table).items()}
 
 
 def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:

@@ -1,17 +1,21 @@
-"""All scans of a BIDS derivative in one table, with the dictionary of its columns."""
+"""All scans of a BIDS derivative in one table, with the dictionary of its columns, and the records of its failures."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halebrain.core.document import Document, read_object
-from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.errors import DataError, HalebrainError, UnexpectedError
+from halebrain.core.failures import LOGS, Failures
+from halebrain.core.files import write_text
+from halebrain.core.messages import Notify
 from halebrain.core.provenance import read_provenance
+from halebrain.inference.outputs import OutputNames
 from halebrain.io.bids import read_name
 from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
 
-FAILURES = "logs"
-"""Folder of one JSON for each scan that failed."""
 COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant, with sub-."},
     "session_id": {"Description": "Session, with ses-."},
@@ -52,6 +56,44 @@ class FailureRecord(Document):
     traceback: tuple[str, ...] = ()
 
 
+class FailureRecords(Failures):
+    """Failures of the scans of a derivative: each has its own JSON, so that jobs in one folder keep each other's.
+
+    Args:
+        derivative: The derivative.
+        places: Name of a scan → its path in the raw data set.
+        notify: Receives a line for each failure.
+    """
+
+    ending = ".json"
+
+    def __init__(self, derivative: Path, places: Mapping[str, Path], notify: Notify) -> None:
+        super().__init__(derivative, notify)
+        self._places = places
+
+    def record(self, name: str, error: HalebrainError) -> str:
+        """Write the record of a failure, with its traceback where it is unexpected; return the reason."""
+        lines = tuple(error.traceback.splitlines()) if isinstance(error, UnexpectedError) else ()
+        made = FailureRecord(input_in_dataset=self._places[name].as_posix(), error=str(error), traceback=lines)
+        if (path := self._log(name)) is not None:
+            write_text(path, json.dumps(made.to_json(), indent=2) + "\n")
+        return str(error)
+
+
+def recorded_failures(derivative: Path) -> dict[str, str]:
+    """Return name → reason of every scan with a record of a failure and no result, whichever run it was."""
+    found = {}
+    for path in (derivative / LOGS).glob("*.json"):
+        try:
+            record = read_failure(path)
+        except FileNotFoundError:
+            continue  # another job has just completed it
+        folder = (derivative / record.input_in_dataset).parent
+        if not OutputNames(folder, path.stem).provenance.is_file():
+            found[path.stem] = record.error
+    return found
+
+
 def read_failure(path: Path) -> FailureRecord:
     """Return the record in a file.
 
@@ -73,7 +115,7 @@ def group_rows(derivative: Path) -> list[Row]:
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
     rows = [_done_row(path) for path in found]
     done = {row["scan"] for row in rows}
-    failed = [_failed_row(path) for path in (derivative / FAILURES).glob("*.json")]
+    failed = [_failed_row(path) for path in (derivative / LOGS).glob("*.json")]
     rows += [row for row in failed if row["scan"] not in done]
     return sorted(rows, key=lambda row: str(row["scan"]))
 

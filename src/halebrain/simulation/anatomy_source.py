@@ -13,6 +13,7 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray
 from halebrain.io.manifest import Manifest
@@ -45,7 +46,7 @@ ANATOMY_SOURCES: Registry[type[AnatomySource]] = Registry("anatomy source")
 
 
 def gather_anatomies(
-    kind: str, place: Path | Manifest, folder: Path, *, shape: Shape, spacing_mm: float
+    kind: str, place: Path | Manifest, folder: Path, *, shape: Shape, spacing_mm: float, notify: Notify = log_message
 ) -> tuple[str, ...]:
     """Bring every brain of a source into `folder`, one file each, and return their names, sorted.
 
@@ -55,6 +56,7 @@ def gather_anatomies(
         folder: Where they are kept; those that are there already stay.
         shape: Voxels of the working grid.
         spacing_mm: Its voxel size.
+        notify: Receives a line for each brain that cannot be used.
 
     Raises:
         ConfigError: The kind is unknown.
@@ -77,7 +79,7 @@ def gather_anatomies(
                 np.savez_compressed(temporary, tissues=tissues.astype(np.float16))
         names.append(name)
 
-    files, failures = source.files(place), Failures(folder)
+    files, failures = source.files(place), Failures(folder, notify)
     failures.each(gather, files, name=lambda found: found[0], description="Anatomies")
     failures.refuse(
         "every brain should become an anatomy",

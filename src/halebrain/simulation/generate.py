@@ -13,6 +13,7 @@ import halebrain
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_folder, write_text
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
@@ -33,13 +34,14 @@ _IGNORED = ("manifest.*", "montage.png", ANATOMIES, f"**/{PARAMETERS}")
 """Files that are ours and none of BIDS's."""
 
 
-def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> Manifest:
+def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0, notify: Notify = log_message) -> Manifest:
     """Write the cohort to `output`, skipping subjects that are there already, and return its manifest.
 
     Args:
         output: Output folder.
         config: What to make.
         workers: Processes, each with one thread; 0 = this one. The files are the same.
+        notify: Receives a line for each subject that fails.
 
     Raises:
         UsageError: A modality or pathology is unknown, or nobody is asked for.
@@ -54,7 +56,7 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0) -> 
         for subject, (pathology, _) in people.items()
         if not (output / f"sub-{subject}" / PARAMETERS).exists()
     ]
-    failures = Failures(None)
+    failures = Failures(None, notify)
     made = map_items(_make_subject, missing, workers=workers)
     for place, error in track(made, description="Virtual cohort", total=len(missing)):
         if isinstance(error, CannotWriteError) or (error is not None and len(missing) == 1):

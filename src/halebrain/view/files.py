@@ -4,6 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from halebrain.inference.outputs import page_of
+from halebrain.io.failed_table import FAILED
 from halebrain.report.index_page import INDEX, find_provenance, is_index_page
 
 KINDS = {
@@ -16,7 +17,6 @@ KINDS = {
 }
 PAGE = "_desc-anomaly_report.html"
 _OURS = "_desc-"
-_FAILED = "failed.tsv"
 
 
 def kind_of(path: Path) -> str | None:
@@ -24,7 +24,7 @@ def kind_of(path: Path) -> str | None:
     name = path.name
     if name.endswith(".html"):
         return KINDS[".html"] if name == INDEX or name.endswith(PAGE) else None
-    if _OURS not in name and name != _FAILED:
+    if _OURS not in name and name != FAILED:
         return None
     return next((kind for ending, kind in KINDS.items() if name.endswith(ending)), None)
 

@@ -43,7 +43,8 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
     )
     for note in scans.notes:
         settings.notify(f"warning: {note}")
-    adapter = Adapter(bundle, scans, config, output / "work", find_device(settings.device))
+    device = find_device(settings.device)
+    adapter = Adapter(bundle, scans, config, output / "work", device, notify=settings.notify)
     if settings.overwrite:
         _clear(output, source)
     elif _refuse_another(output, adapter.identity):

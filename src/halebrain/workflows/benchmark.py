@@ -52,7 +52,7 @@ def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults
             "a benchmark needs a configuration file", remedy="give -c FILE, or -c cpu for the shipped configuration"
         )
     config = load_config(MatrixConfig, found, settings.overrides)
-    outcome = run.run_benchmark(config, output, device=find_device(settings.device))
+    outcome = run.run_benchmark(config, output, device=find_device(settings.device), notify=settings.notify)
     return BenchmarkResults(outcome, _write_results(config, outcome, output))
 
 

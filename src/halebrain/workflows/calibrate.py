@@ -74,7 +74,7 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
-    failures = Failures(None)  # a model's folder takes no other files
+    failures = Failures(None, settings.notify)  # a model's folder takes no other files
     calibration = run_calibration(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
     _warn_of_few(kept, settings.population_fraction, settings.notify)

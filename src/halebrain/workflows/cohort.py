@@ -47,7 +47,9 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
         if place is not None:
             scans = bids_manifest(place) if kind == "t1" and is_bids(place) else place
             folder, shape = output / ANATOMIES, grid_shape(spacing_mm)
-            anatomies += gather_anatomies(kind, scans, folder, shape=shape, spacing_mm=spacing_mm)
+            anatomies += gather_anatomies(
+                kind, scans, folder, shape=shape, spacing_mm=spacing_mm, notify=settings.notify
+            )
     default = CohortConfig()
     config = CohortConfig(
         healthy=settings.subjects,
@@ -60,6 +62,9 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
         variety=settings.variety,
         prefix=settings.prefix,
     )
-    manifest, montage = generate_cohort(output, config, workers=settings.workers), output / "montage.png"
+    manifest, montage = (
+        generate_cohort(output, config, workers=settings.workers, notify=settings.notify),
+        output / "montage.png",
+    )
     save_figure(cohort_montage(manifest), montage)
     return VirtualCohort(manifest, output / "manifest.tsv", montage)

@@ -119,7 +119,7 @@ def _train(output: Path, size: DemoSize, settings: DemoSettings) -> Path:
 
 def _calibrate(model: Path, manifest: Manifest, settings: DemoSettings) -> None:
     rows = manifest.split("val").select(lambda r: r.is_healthy or r.pathology in LEARNED)
-    failures = Failures(None)
+    failures = Failures(None, settings.notify)
     how = CalibrateSettings(seed=settings.seed, device=settings.device, notify=settings.notify)
     run_calibration(model, rows, how, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(rows), remedy=_AGAIN)
@@ -133,7 +133,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     predictor, point = detector.predictor, detector.selector
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
-    failures = Failures(None)
+    failures = Failures(None, settings.notify)
     evaluation = run_evaluation(predictor, unseen, point=point, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(unseen), remedy=_AGAIN)
     write_evaluation(evaluation, output / "evaluation")

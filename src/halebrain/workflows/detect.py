@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halebrain.core.about import versions
 from halebrain.core.device import find_device
-from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError, unexpected_as_error
+from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
+from halebrain.core.parallel import map_items
+from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
 from halebrain.core.types import Volume
 from halebrain.inference.detection import Detection, describe_model, detect_anomalies
@@ -21,6 +24,7 @@ from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
+from halebrain.io.discovery import Found
 from halebrain.io.formats import FORMATS
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import format_of, read_volume, volume_of
@@ -34,7 +38,7 @@ from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector, check_modality
 from halebrain.thresholds.percentile import ScanLevel, place_among_healthy, working_scan_score
 from halebrain.workflows.pages import render, scan_mosaic, show_scan, write_index
-from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, each_scan
+from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import DetectSettings
 
 if TYPE_CHECKING:
@@ -411,33 +415,109 @@ def detect_scans(
         HalebrainError: The input or an option cannot be used, or the only scan failed.
     """
     scans = find_scans(source, brain_mask=brain_mask)
-    if line := summed_left_out(scans.left_out):
-        settings.notify(f"warning: {line}")
     if settings.dicom_seg:
         _check_dicom(scans)
-    detector = load_detector(settings)
-    in_dataset = scans[0].in_dataset is not None
-    if in_dataset:
-        begin_derivative(output, source)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
-    failures, found = Failures(output), list[DetectedScan]()
-    for scan, steps in each_scan(scans, detector.predictor):
-        folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
-        try:
-            with unexpected_as_error():
-                found.append(detect_scan(detector, scan, folder, steps=steps))
-            done(found[-1])
-            failures.went_well(scan.name)
-        except HalebrainError as error:
+    failures, dataset = Failures(output, settings.notify), None if scans[0].in_dataset is None else source
+    return run_scans(scans, output, settings, failures, dataset=dataset, single=single, done=done)
+
+
+def run_scans(
+    scans: Found[ScanInput],
+    output: Path,
+    settings: DetectSettings,
+    failures: Failures,
+    *,
+    dataset: Path | None,
+    single: bool = False,
+    workers: int = 0,
+    threads: int = 1,
+    stop: bool = False,
+    done: Callable[[DetectedScan], None] = lambda _: None,
+    recorded: Callable[[Path], Mapping[str, str]] | None = None,
+) -> DetectedScans:
+    """Process scans, one after the other or in several processes, and write the page of all of them.
+
+    Args:
+        scans: The scans; images of their input that are not used are reported.
+        output: Output folder.
+        settings: How.
+        failures: Receives the scans that fail.
+        dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
+        single: Whether there is one scan, whose files go into `output` itself, without the page of all scans.
+        workers: Processes; 0 = none, in this one.
+        threads: Threads of each process.
+        stop: Whether the first failure ends the run.
+        done: Called after each scan.
+        recorded: Reads what else is known to have failed in `output`.
+
+    Raises:
+        HalebrainError: Model or device cannot be used; a scan failed and is a single one or ends the run.
+    """
+    if line := summed_left_out(scans.left_out):
+        settings.notify(f"warning: {line}")
+    # Problems of model or device affect all scans. Other processes load their own model; one on a GPU would take
+    # their room.
+    find_device(settings.device)
+    detector = load_detector(replace(settings, device="cpu") if workers else settings)
+    if dataset is not None:
+        begin_derivative(output, dataset)
+    found: dict[int, DetectedScan] = {}
+    with ProgressBar("Detecting", len(scans)) as bar:
+        # Steps within a scan are shown for this process only; other processes report finished scans.
+        work = partial(
+            _detect_one,
+            settings,
+            output,
+            named=len(scans) > 1,
+            single=single,
+            detector=None if workers else detector,
+            bar=None if workers else bar,
+        )
+        for count, (place, result) in enumerate(map_items(work, scans, workers=workers, threads=threads), start=1):
+            bar.reach(count)
+            name = scans[place].name
+            if not isinstance(result, HalebrainError):
+                failures.went_well(name)
+                found[place] = result
+                done(result)
+                continue
             if single:
-                raise
-            failures.add(scan.name, error)
-    if in_dataset:
-        write_participants(output, source)
+                raise result
+            if stop:
+                failures.record(name, result)
+                raise result
+            failures.add(name, result)
+    if dataset is not None:
+        write_participants(output, dataset)
     index = None
     if not single:
-        index = write_index(output, [scan.name for scan in scans], failures.reasons, notify=settings.notify)
-    return DetectedScans(found, index, tuple(scans.left_out), failures, len(scans))
+        names = [scan.name for scan in scans]
+        index = write_index(output, names, failures.reasons, recorded=recorded, notify=settings.notify)
+    return DetectedScans([found[place] for place in sorted(found)], index, scans.left_out, failures, len(scans))
+
+
+def _detect_one(
+    settings: DetectSettings,
+    output: Path,
+    scan: ScanInput,
+    *,
+    named: bool,
+    single: bool,
+    detector: Detector | None = None,
+    bar: ProgressBar | None = None,
+) -> DetectedScan:
+    """Process one scan in its folder below that of the run; in another process without model and progress bar."""
+    detector = detector or _loaded(settings)
+    folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
+    steps = None if bar is None else begin_scan(bar, scan, detector.predictor, named=named)
+    return detect_scan(detector, scan, folder, steps=steps)
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: DetectSettings) -> Detector:
+    """Return the model, which each other process loads once."""
+    return load_detector(settings)
 
 
 def _check_dicom(scans: list[ScanInput]) -> None:

@@ -78,7 +78,7 @@ def evaluate(output: Path, settings: EvaluateSettings) -> EvaluationResults:
 def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResults:
     if settings.manifest is None:
         raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
-    failures = Failures(output)
+    failures = Failures(output, settings.notify)
     table = Manifest.read(settings.manifest)
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = rows.of_contrasts(settings.modalities)
@@ -107,7 +107,7 @@ def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationRes
     predictions, references, brains = settings.predictions, settings.references, settings.brain_masks
     if predictions is None or references is None:
         raise UsageError("predictions are evaluated against references", remedy="give --references")
-    failures, notify = Failures(output), settings.notify
+    failures, notify = Failures(output, settings.notify), settings.notify
     value = None if settings.threshold == "auto" else ThresholdSelector(None, settings.threshold).at(None).value
     pairs = match_files(predictions, references, brains)
     left_out = tuple(unused_images(pairs, predictions, references, brains))

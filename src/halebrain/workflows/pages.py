@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halebrain.core.errors import UnavailableError, cannot_write_into
-from halebrain.core.files import file_lock, write_text
+from halebrain.core.files import file_lock
 from halebrain.core.mask import to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
-from halebrain.io.tables import read_table, tsv_text
+from halebrain.io.failed_table import FAILED, read_failed, write_failed
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # neither is needed to make pages from files, and both load t
     from halebrain.inference.predictor import WorkingMaps
     from halebrain.preprocessing.pipeline import WorkingScan
 
-FAILED = "failed.tsv"
 _REGION_MM = 3.0
 """Voxel size of the region names in a page."""
 
@@ -167,17 +166,8 @@ def write_index(
         except UnavailableError as error:
             # The results exist; a stale lock must not prevent the page.
             notify(f"warning: {INDEX} is written without the lock: {error}")
-        failures = {name: reason for name, reason in read_failures(output).items() if name not in again}
+        failures = {name: reason for name, reason in read_failed(output / FAILED).items() if name not in again}
         failures |= dict(recorded(output) if recorded else {}) | dict(failed)
         if failures or (output / FAILED).exists():
-            write_text(output / FAILED, tsv_text([("scan", "reason"), *sorted(failures.items())]))
+            write_failed(output / FAILED, failures)
         return write_index_page(output, failures)
-
-
-def read_failures(output: Path) -> dict[str, str]:
-    """Return which scans failed in earlier runs, and why."""
-    path = output / FAILED
-    if not path.is_file():
-        return {}
-    table = read_table(path, what="a table of failed scans")
-    return {row.get("scan", ""): row.get("reason", "") for row in table.rows}

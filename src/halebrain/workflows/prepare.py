@@ -1,6 +1,6 @@
 """Preparation: raw scans to a data set that is preprocessed, checked and split, with its tables and its page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from halebrain.data.prepared_set import (
 )
 from halebrain.data.splits import assign_splits
 from halebrain.inference.scans import find_scans
+from halebrain.io.failed_table import write_failed
 from halebrain.io.manifest import SPLITS, Manifest
 from halebrain.io.manifest_sidecar import Origin
 from halebrain.io.tables import is_table
@@ -120,7 +121,11 @@ def prepare_dataset(
         notify(f"{name}: {reason}")
     outcomes, failures = _run_tasks(tasks, settings)
     failures.reasons.update(broken)
-    _write_failures(failures.reasons, output / f"failed{settings.part}.tsv")
+    failed = output / f"failed{settings.part}.tsv"
+    if failures.reasons:
+        write_failed(failed, failures.reasons)
+    else:
+        failed.unlink(missing_ok=True)
     prepared = PreparedScans(len(tasks) + len(broken), outcomes, failures, raw.problems, raw.left_out)
     return _finish(prepared, output, manifest, origin, done=done)
 
@@ -245,15 +250,6 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
     return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
 
 
-def _write_failures(failures: Mapping[str, str], path: Path) -> None:
-    """Write which scans of this part failed, and why."""
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    rows = [f"{name}\t{' '.join(failures[name].split())}" for name in sorted(failures)]
-    write_text(path, "\n".join(["scan\treason", *rows]) + "\n")
-
-
 def _report_problems(problems: Sequence[str], path: Path, notify: Notify) -> None:
     """Write what is wrong with the raw data set, a line each, and print the first of them."""
     if not problems:
@@ -273,7 +269,7 @@ def _run_tasks(tasks: Sequence[PrepareTask], settings: PrepareSettings) -> tuple
         CannotWriteError: The data set cannot be written, a full disk for one: no further scan would fare better.
     """
     outcomes = []
-    failures = Failures(tasks[0].dataset if tasks else None)
+    failures = Failures(tasks[0].dataset if tasks else None, settings.notify)
     results = map_items(prepare_scan, tasks, workers=settings.workers, threads=settings.threads)
     for place, result in track(results, description="Preparing", total=len(tasks)):
         name = tasks[place].record.scan_id

@@ -18,10 +18,11 @@ from halebrain.inference.outputs import OutputNames, page_of, write_detection
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.bids_derivative import update_ignored
 from halebrain.io.checksum import scan_sha256
+from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file
 from halebrain.report.index_page import INDEX, find_provenance, is_index_page
-from halebrain.workflows.pages import read_failures, render, show_scan, write_index
+from halebrain.workflows.pages import render, show_scan, write_index
 
 _AGAIN = "run halebrain detect --overwrite"
 _NEEDED = ("scan", "threshold", "template_to_native")
@@ -80,7 +81,7 @@ def remake_pages(
             "a threshold must be a number above 0", received=threshold, remedy="for example --threshold 0.3"
         )
     found = find_provenance(output) if output.is_dir() else []
-    if not found and not read_failures(output):
+    if not found and not read_failed(output / FAILED):
         raise MissingInputError(
             "the folder must hold a detection", where=output, remedy="run halebrain detect with this folder as -o"
         )
@@ -92,7 +93,7 @@ def remake_pages(
             where=output,
             remedy="give the folder of that scan",
         )
-    failures, pages = Failures(output), list[Path]()
+    failures, pages = Failures(output, settings.notify), list[Path]()
     for path in track(found, description="Pages", total=len(found)):
         name = path.parent.relative_to(output).as_posix()
         try:

@@ -194,6 +194,7 @@ class CohortSettings:
     prefix: Annotated[str, Option("Prefix of subject labels, for other subjects than those of another cohort.")] = ""
     workers: Annotated[int, Option("Number of processes, one thread each; 0 = the main process.", minimum=0)] = 0
     overwrite: Overwrite = False
+    notify: Notify = log_message
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,7 @@ class TuneSettings:
     output_model: Annotated[Path | None, Option("Folder of that model; MODEL is not changed.")] = None
     seed: Seed = 0
     device: Device = "auto"
+    notify: Notify = log_message
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ class BenchmarkSettings:
     config: ConfigPath = None
     overrides: Overrides = ()
     device: Device = "auto"
+    notify: Notify = log_message
 
 
 @dataclass(frozen=True)

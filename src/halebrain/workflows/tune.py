@@ -69,7 +69,7 @@ def tune_model(
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle = load_model(settings.model)
-    failures = Failures(output)
+    failures = Failures(output, settings.notify)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
     points, rows = _run_sweep(predictor, rows, failures)
     files = _write(points, rows, bundle, output, settings.seed)
