@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from halebrain.core import parallel
+from halebrain.inference.scans import ScanInput
 from halebrain.io.checksum import file_sha256
 from halebrain.io.manifest import Manifest
+from halebrain.workflows.detect import detect_scan, load_detector
+from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("a", "FLAIR", "val", "ms"), ("b", "FLAIR", "val", "healthy")]
 RAW = [f"--set={pair}" for pair in ("shape=[32,32,24]", "spacing_mm=6", "registration=none", "bias_correction=none")]
@@ -100,6 +103,26 @@ def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
     assert code == 0, said.err
     assert "sub-a_FLAIR: processed again: a provenance file must be JSON" in said.err
     assert json.loads(provenance.read_text()) | {"seconds": 0} == whole | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_scan_that_lost_any_file_is_made_again(small_model, small_cohort, tmp_path, monkeypatch):
+    (row,) = Manifest.read(small_cohort(ROWS[:1]))
+    told, scan, output = [], ScanInput(row.image, row.scan_id), tmp_path / "out"
+    detector = load_detector(DetectSettings(model=small_model, threshold="0.05", device="cpu", notify=told.append))
+    done = detect_scan(detector, scan, output)
+    files = sorted(output.iterdir())
+    assert len(files) == 21
+    monkeypatch.setattr("halebrain.workflows.detect.find_anomalies", lambda *_, **__: 1 / 0)
+    for path in files:
+        raw = path.read_bytes()
+        path.unlink()
+        with pytest.raises(ZeroDivisionError):
+            detect_scan(detector, scan, output)
+        path.write_bytes(raw)
+        if path != done.provenance:
+            assert told[-1] == f"{row.scan_id}: processed again, as {path.name} is missing"
+    assert detect_scan(detector, scan, output) == done
 
 
 @pytest.mark.slow

@@ -161,6 +161,13 @@ class OutputNames:
         """The small picture that the page of many scans shows."""
         return self.file("anomaly", "thumbnail", ".jpg")
 
+    def promised(self, *, dicom_seg: bool) -> list[Path]:
+        """Return every file of a detection, with the DICOM-SEG if that was asked for."""
+        table = ("anomaly", "lesions")
+        files = [self.file(*image) for image in _MAPS] + [self.file(*image, ".json") for image in (*_MAPS, table)]
+        files += [self.file(*table, ".tsv"), self.page, self.thumbnail, self.mosaic, self.display, self.provenance]
+        return [*files, self.segmentation] if dicom_seg else files
+
 
 def page_of(provenance: Path) -> Path:
     """Return the page beside a provenance; it may not be there."""

@@ -307,10 +307,7 @@ def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: S
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
-    promised = [names.page, names.file("anomaly", "lesions", ".tsv")]
-    promised += [names.file("anomaly", suffix) for suffix in ("probseg", "mask")]
-    promised += [names.segmentation] if asked.dicom_seg else []
-    lost = [path.name for path in promised if not path.exists()]
+    lost = [path.name for path in names.promised(dicom_seg=asked.dicom_seg) if not path.exists()]
     if lost:
         settings.notify(f"{names.stem}: processed again, as {', '.join(lost)} is missing")
     return None if lost else done
