@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError, UsageError
-from halebrain.thresholds.calibration import (
-    Calibration,
-    Threshold,
-    fit_best_dice,
-    fit_false_positive_rate,
-)
+from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.thresholds.fit import fit_best_dice, fit_false_positive_rate
 
 
 def select_threshold(calibration, wanted, *, modality=None):

@@ -28,8 +28,9 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_mask
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.preprocessing.prepared import open_record
-from halebrain.thresholds.calibration import Calibration, Threshold, fit_best_dice, rate_thresholds
+from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.thresholds.fit import by_dice, by_rate, fit_best_dice
 from halebrain.training.loop import Weights
 
 
@@ -104,17 +105,11 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
 
     The fingerprint is that of the scans that were learned from.
     """
-
-    def about(scans: Sequence[LeftOut]) -> dict[str, Any]:
-        modalities = {scan.judged.record.contrast for scan in scans}
-        shared = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
-        return shared | {"n_scans": len(scans), "modalities": tuple(sorted(modalities))}
-
+    about = {"split": "leave-one-out", "manifest_sha256": manifest_sha256}
     ill, healthy = [s for s in left_out if not s.is_healthy], [s for s in left_out if s.is_healthy]
-    value, dice = dice_threshold(left_out)
-    thresholds = {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about(ill))}
-    if healthy:
-        thresholds |= rate_thresholds([scan.after for scan in healthy], **about(healthy))
+    contrasts = [s.judged.record.contrast for s in ill]
+    thresholds = by_dice([s.after for s in ill], [s.judged.labels for s in ill], contrasts, **about)
+    thresholds |= by_rate([s.after for s in healthy], [s.judged.record.contrast for s in healthy], **about)
     subjects = tuple(sorted({scan.subject for scan in left_out}))
     return Calibration(default="dice", thresholds=thresholds, subjects=subjects)
 

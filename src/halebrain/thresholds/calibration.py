@@ -1,25 +1,14 @@
 """Thresholds with provenance: method, split and scans of each."""
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from halebrain.core.config import GrowingConfig, parse_config
-from halebrain.core.errors import DataError
-from halebrain.evaluation.curve import PooledCurve
 
 if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
 
-Scores = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.bool_]
-
-RATES = (0.01, 0.05, 0.1)
-"""Fractions of healthy voxels that thresholds by false-positive rate mark."""
 MIN_HEALTHY_SCANS = 5
 """Minimum number of healthy scans of a modality for its own thresholds and percentiles."""
 
@@ -133,51 +122,3 @@ def data_set_of(key: str) -> str | None:
 
 def _named(table: dict[str, Threshold], name: str) -> dict[str, Threshold]:
     return {with_data_set(key, name): threshold for key, threshold in table.items()}
-
-
-def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:
-    """Return the threshold with the best pooled Dice, and that Dice; exact.
-
-    Raises:
-        DataError: No scan has a lesion.
-    """
-    pooled = PooledCurve()
-    for score, reference in zip(scores, references, strict=True):
-        pooled.add(score, reference)
-    if not pooled.has_lesion:
-        raise DataError(
-            "a Dice threshold needs validation scans with lesions",
-            received="none",
-            remedy="assign scans with a lesion mask to 'val'",
-        )
-    dice, value = pooled.finish().best_dice
-    return value, dice
-
-
-def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[float, float]:
-    """Return the lowest threshold at which at most `rate` of healthy voxels are marked, and the fraction marked.
-
-    Raises:
-        DataError: There is no healthy scan.
-    """
-    if not sum(score.size for score in scores):
-        raise DataError(
-            "a false-positive threshold needs healthy validation scans",
-            received="none",
-            remedy="assign scans of healthy people to 'val'",
-        )
-    ordered = np.sort(np.concatenate(scores))
-    allowed = math.floor(rate * len(ordered) + 1e-9)
-    if allowed >= len(ordered):
-        return float(ordered[0]), 1.0
-    value = float(np.nextafter(ordered[len(ordered) - allowed - 1], np.float32(np.inf)))
-    return value, float((ordered >= value).mean())
-
-
-def rate_thresholds(scores: Sequence[Scores], **about: Any) -> dict[str, Threshold]:
-    """Return the thresholds by false-positive rate on healthy scans; `about` is what they have in common."""
-    found = {}
-    for rate in RATES:
-        value, share = fit_false_positive_rate(scores, rate)
-        found[f"fpr:{rate:g}"] = Threshold(value=value, method=f"{rate:.0%} of healthy voxels", achieved=share, **about)
-    return found

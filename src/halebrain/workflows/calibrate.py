@@ -1,7 +1,6 @@
 """Calibration: thresholds chosen on the validation scans of a manifest, and stored in the model."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,9 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle
 from halebrain.models.bundle_files import copy_bundle, store_calibration
 from halebrain.models.store import find_model
-from halebrain.thresholds.calibration import (
-    MIN_HEALTHY_SCANS,
-    RATES,
-    Calibration,
-    Labels,
-    Scores,
-    Threshold,
-    fit_best_dice,
-    rate_thresholds,
-    read_calibration,
-    with_data_set,
-)
-from halebrain.thresholds.false_positive_volume import (
-    CONFIDENCE,
-    POPULATION_FRACTION,
-    VOLUMES_ML,
-    HealthyMap,
-    fit_false_volume,
-    reached_confidence,
-)
+from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
+from halebrain.thresholds.false_positive_volume import CONFIDENCE, HealthyMap, reached_confidence
+from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy, threshold_names
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.evaluate import refuse_seen
 from halebrain.workflows.settings import CalibrateSettings
@@ -166,9 +148,10 @@ def fit_calibration(
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Calibrating")
     rows = replace(rows, records=tuple(done))
-    about = {"split": "val", "manifest_sha256": rows.fingerprint()}
+    about: dict[str, Any] = {"split": "val", "manifest_sha256": rows.fingerprint()}
+    contrasts, scores, references = zip(*ill, strict=True) if ill else ((), (), ())
     every = [scan for scans in healthy.values() for scan in scans]
-    thresholds = _by_dice(ill, about) | _by_healthy(every, about, population_fraction)
+    thresholds = by_dice(scores, references, contrasts, **about) | by_healthy(every, population_fraction, **about)
     if not thresholds:
         raise MissingInputError(
             "calibration needs healthy or annotated scans",
@@ -180,7 +163,7 @@ def fit_calibration(
         default=next(iter(thresholds)),
         thresholds=thresholds,
         subjects=tuple(rows.subjects()),
-        modalities={modality: _by_healthy(scans, about, population_fraction) for modality, scans in enough.items()},
+        modalities={modality: by_healthy(scans, population_fraction, **about) for modality, scans in enough.items()},
         healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
     )
 
@@ -202,9 +185,8 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
 
 def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
     """Stop where a default is the name of no threshold that there will be, before anything is scored."""
-    by_healthy = [*(f"fpr:{rate:g}" for rate in RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
-    coming = ["dice"] if any(row.is_annotated for row in rows) else []
-    coming += by_healthy if any(row.is_healthy for row in rows) else []
+    healthy = any(row.is_healthy for row in rows)
+    coming = threshold_names(annotated=any(row.is_annotated for row in rows), healthy=healthy)
     known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
     if default is not None and default not in known:
         raise UsageError(
@@ -213,36 +195,6 @@ def _check_default(default: str | None, rows: Manifest, before: Calibration | No
             where=rows.where,
             remedy=f"these scans give {', '.join(known) or 'none'}",
         )
-
-
-def _by_dice(ill: Sequence[tuple[str, Scores, Labels]], about: dict[str, Any]) -> dict[str, Threshold]:
-    """Return the threshold of the best Dice; nothing where no scan is annotated."""
-    if not ill:
-        return {}
-    modalities, scores, references = zip(*ill, strict=True)
-    value, dice = fit_best_dice(scores, references)
-    about = about | {"n_scans": len(ill), "modalities": tuple(sorted(set(modalities)))}
-    return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **about)}
-
-
-def _by_healthy(scans: Sequence[HealthyMap], about: dict[str, Any], population_fraction: float) -> dict[str, Threshold]:
-    """Return the thresholds by false-positive rate and by false volume; nothing where no scan is healthy."""
-    if not scans:
-        return {}
-    about = about | {"n_scans": len(scans), "modalities": tuple(sorted({scan.modality for scan in scans}))}
-    found = rate_thresholds([scan.scores for scan in scans], **about)
-    smallest = scans[0].min_lesion_mm3
-    pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
-    is_median = population_fraction == POPULATION_FRACTION
-    whom = "the median healthy scan" if is_median else f"{100 * population_fraction:g}% of healthy scans"
-    sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
-    for volume_ml in VOLUMES_ML:
-        value, median_ml = fit_false_volume(scans, volume_ml, population_fraction=population_fraction)
-        method = f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}"
-        found[f"ml:{volume_ml:g}"] = Threshold(
-            value=value, method=method, achieved=median_ml, population_fraction=population_fraction, **about
-        )
-    return found
 
 
 def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:
