@@ -68,6 +68,8 @@ __all__ = [
     "train_reconstructor",
     "train_segmenter",
 ]
+_IN_MEMORY = "image"
+"""Name of an image in memory."""
 PathLike = str | os.PathLike[str]
 Settings = TypeVar("Settings")
 
@@ -100,8 +102,7 @@ class Prediction:
     qc: dict[str, Any]
     provenance: dict[str, Any]
     _found: FoundAnomalies = field(repr=False)
-    _asked: Provenance = field(repr=False)
-    _seconds: float = field(repr=False)
+    _made: Provenance = field(repr=False)
 
     def save(self, folder: PathLike, *, name: str | None = None) -> DetectedScan:
         """Write the files of `halebrain detect` for this scan: maps, mask, lesion table, page and provenance.
@@ -116,10 +117,9 @@ class Prediction:
         Raises:
             CannotWriteError: The folder cannot be written.
         """
-        stem = name or self._asked.scan or "image"
-        begun = time.perf_counter() - self._seconds
-        asked = replace(self._asked, scan=stem, unstated=self._asked.unstated - {"scan", "seconds"})
-        return write_found(self._found, OutputNames(Path(folder), stem), asked, start=begun)
+        stem = name or self._made.scan or _IN_MEMORY
+        begun = time.perf_counter() - (self._made.seconds or 0.0)
+        return write_found(self._found, OutputNames(Path(folder), stem), replace(self._made, scan=stem), start=begun)
 
 
 def detect(
@@ -166,14 +166,17 @@ def detect(
         image=image if path is None else None,
         brain_mask=brain_mask if mask is None else None,
     )
-    about = replace(
-        describe_model(detector.predictor),
-        unstated=IN_MEMORY,
-        input=Path(found.volume.name).name,
-        content_sha256=found.detection.scan.content.hex(),
-    )
-    asked = about if path is None else describe_scan(detector, scan)
-    return _prediction(found, found.provenance(about).to_json(), asked, time.perf_counter() - start)
+    if path is None:
+        asked = replace(
+            describe_model(detector.predictor),
+            unstated=IN_MEMORY,
+            input=Path(found.volume.name).name,
+            content_sha256=found.detection.scan.content.hex(),
+            scan=_IN_MEMORY,
+        )
+    else:
+        asked = describe_scan(detector, scan)
+    return _prediction(found, replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2)))
 
 
 def _path_of(image: Any) -> Path | None:
@@ -189,7 +192,7 @@ def _path_of(image: Any) -> Path | None:
     return None
 
 
-def _prediction(found: FoundAnomalies, provenance: dict[str, Any], asked: Provenance, seconds: float) -> Prediction:
+def _prediction(found: FoundAnomalies, made: Provenance) -> Prediction:
     detection, result = found.detection, found.detection.result
     placement = result.placement
     maps = {
@@ -200,8 +203,9 @@ def _prediction(found: FoundAnomalies, provenance: dict[str, Any], asked: Proven
     images = maps | {
         name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
     }
+    provenance = made.to_json()
     told = {"lesions": tuple(detection.lesions), "qc": provenance["qc"], "provenance": provenance}
-    return Prediction(**images, **told, _found=found, _asked=asked, _seconds=seconds)
+    return Prediction(**images, **told, _found=found, _made=made)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 """Contrast of a scan whose intensities are unlike T1w, T2w and FLAIR."""
 FIXED = "fixed"
 """Key of a threshold that was given as a number."""
-IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "scan", "input_in_dataset", "seconds"})
+IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset"})
 """Fields that the provenance of an image in memory does not state."""
 _AGAIN = "run halebrain detect --overwrite, or remove it"
 _Row = tuple[float, float, float, float]
