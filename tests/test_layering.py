@@ -252,7 +252,7 @@ JSON_AND_SETTINGS = {
     "data/datasets/tables.py age_and_sex",
     "evaluation/evaluate.py Evaluation.provenance",
     "evaluation/evaluate.py Evaluator.finish",
-    "models/bundle.py ReconstructorSpec.settings",
+    "models/reconstruction/base.py ReconstructorSpec.settings",
     "models/bundle.py ModelConfig.preprocessing",
     "models/bundle.py ModelConfig.postprocessing",
     "models/bundle.py Bundle.training",

@@ -25,8 +25,7 @@ from halebrain.core.shipped_configs import shipped_configs
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec
 from halebrain.data.datasets import SOURCES
 from halebrain.inference.anomaly_map import PostprocessingConfig
-from halebrain.models.bundle import ReconstructorSpec
-from halebrain.models.reconstruction import RECONSTRUCTORS
+from halebrain.models.reconstruction import RECONSTRUCTORS, ReconstructorSpec
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.simulation.config import CohortConfig
 from halebrain.training.encoder import EncoderTraining

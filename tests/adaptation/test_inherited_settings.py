@@ -7,8 +7,8 @@ import pytest
 from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.core.config import load_config
 from halebrain.data.anomalies import AnomalySpec
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
-from halebrain.models.reconstruction import build_reconstructor
+from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.reconstruction import ReconstructorSpec, build_reconstructor
 from halebrain.models.store import load_model
 from halebrain.training.losses import LossConfig
 

@@ -11,7 +11,8 @@ from halebrain.adaptation.pairs import open_pairs
 from halebrain.core.config import load_config
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import ScanRecord
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks
+from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.segmentation import SegmenterConfig
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}

@@ -227,3 +227,60 @@ def test_a_mixture_draws_by_weight_and_passes_settings_on(healthy):
 def test_wrong_settings_are_refused(name, settings):
     with pytest.raises(ConfigError):
         build_anomaly(AnomalySpec(name=name, settings=settings))
+
+
+def fluid(**settings):
+    steady = {"probability": 1.0, "steps": (8, 8), "flow": (0.0, 0.0), "mass_effect": (0.0, 0.0), "texture": 0.0}
+    return build_anomaly(AnomalySpec(name="fluid", settings=steady | settings))
+
+
+def spread_of(anomaly, image, density):
+    params = anomaly.sample_params(len(image), generator=make_generator(0))
+    return anomaly._spread(density, image, torch.ones_like(image, dtype=torch.bool), params)
+
+
+def test_what_seeps_is_kept_and_flattens():
+    image, density = torch.full((2, 1, 48, 48), 0.5), torch.zeros(2, 1, 48, 48)
+    density[:, :, 20:28, 20:28] = 1
+    after = spread_of(fluid(seep=(0.2, 0.2)), image, density)
+    assert after.sum(dim=(1, 2, 3)).tolist() == pytest.approx([64.0, 64.0], rel=1e-5)
+    assert (after.amax(dim=(1, 2, 3)) < 1).all()
+    assert (after > 1e-3).sum() > (density > 0).sum()
+
+
+def test_an_edge_of_intensity_holds_it_back():
+    image, density = torch.full((1, 1, 48, 48), 0.2), torch.zeros(1, 1, 48, 48)
+    image[..., 28:] = 0.9
+    density[:, :, 20:28, 20:28] = 1
+    after = spread_of(fluid(seep=(0.2, 0.2)), image, density)
+    assert after[..., 28:].sum() < 0.01 * after[..., :20].sum()
+
+
+def test_a_flow_carries_it_away_and_no_step_leaves_it():
+    image, density = torch.full((1, 1, 48, 48), 0.5), torch.zeros(1, 1, 48, 48)
+    density[:, :, 20:28, 20:28] = 1
+    still = spread_of(fluid(steps=(0, 0), flow=(1.5, 1.5)), image, density)
+    assert torch.equal(still, density)
+    moved = spread_of(fluid(seep=(0.0, 0.0), flow=(1.5, 1.5)), image, density)
+    assert (moved - density).abs().sum() > 10
+
+
+def test_a_mass_pushes_tissue_outwards_which_is_no_lesion():
+    """Rings around the focus widen: the brightness of a ramp moves away from the middle."""
+    rows = torch.arange(64.0)[None, None, :, None].expand(1, 1, 64, 64) / 64
+    anomaly = fluid(size=(24.0, 24.0), mass_effect=(3.0, 3.0), at_border=0.0, steps=(0, 0), change=(0.3, 0.3))
+    inside = torch.ones_like(rows, dtype=torch.bool)
+    for number in range(8):
+        params = anomaly.sample_params(1, generator=make_generator(number))
+        params[0]["place"] = 0.508  # row 32, column 32
+        altered, lesion = anomaly.apply(rows, inside, params)
+        moved = (altered != rows) & ~lesion
+        if params[0]["mass"] == 0:
+            assert not (moved & ((altered - rows).abs() > 0.02)).any()
+            continue
+        assert moved.sum() > 50
+        middle = float(lesion[0, 0].nonzero()[:, 0].float().mean())
+        above, below = torch.arange(64) < middle, torch.arange(64) > middle
+        change = torch.where(moved, altered - rows, 0)[0, 0].sum(dim=1)
+        # Above the focus, what lay further down (brighter) has come up; below it the reverse.
+        assert change[above].sum() > 0 > change[below].sum()

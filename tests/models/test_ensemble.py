@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from halebrain.core.errors import DataError
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks, load_bundle, save_bundle
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
 from halebrain.models.card import model_card
 from halebrain.models.ensemble import Ensemble, EnsembleMember, present_weight_names
 from halebrain.models.joining import join_models
+from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.segmentation import SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}

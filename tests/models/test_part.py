@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from halebrain.core.errors import ConfigError
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec, build_networks
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks
 from halebrain.models.joining import join_models, part_for
+from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
 AE = {"channels": [8, 8], "latent": 4, "norm_groups": 4}

@@ -13,8 +13,8 @@ from halebrain.data.anomalies import AnomalySpec
 from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import ScanRecord
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
-from halebrain.models.reconstruction import build_reconstructor
+from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.reconstruction import ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig

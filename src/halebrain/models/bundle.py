@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 import halebrain
-from halebrain.core.config import Config, GrowingConfig, dump_yaml, parse_config, parse_yaml
+from halebrain.core.config import GrowingConfig, dump_yaml, parse_config, parse_yaml
 from halebrain.core.errors import ConfigError, DataError
 from halebrain.models.bundle_files import (
     CARD,
@@ -34,20 +34,8 @@ from halebrain.models.bundle_files import (
     write_files,
 )
 from halebrain.models.ensemble import AnySegmenter, Ensemble, EnsembleMember, present_weight_names
-from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-
-
-class ReconstructorSpec(Config):
-    """Which reconstructor, and its settings.
-
-    Args:
-        name: Name of the reconstructor.
-        settings: Its settings, checked by its own class.
-    """
-
-    name: str
-    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class ModelConfig(GrowingConfig):

@@ -155,10 +155,18 @@ class DiffusionUNet(nn.Module):
         condition_features: Length of the condition's vectors; 0 = none.
         conditioning: "vector" = concatenated to the time embedding (the paper), "film" = its own scale and shift
             in every block, "cross_attention" = asked for in the middle, after self-attention.
+        inputs: Channels of the input; 1 = the noisy image alone.
+        outputs: Channels of the prediction.
     """
 
     def __init__(
-        self, config: UNetConfig, *, condition_features: int = 0, conditioning: Conditioning = "vector"
+        self,
+        config: UNetConfig,
+        *,
+        condition_features: int = 0,
+        conditioning: Conditioning = "vector",
+        inputs: int = 1,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         widths, groups, folded = config.channels, config.norm_groups, config.patch**2
@@ -168,7 +176,7 @@ class DiffusionUNet(nn.Module):
         block = partial(ResidualBlock, embedding=embedding, groups=groups, condition=film)
         self.patch = config.patch
         self.time = TimeEmbedding(widths[0])
-        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs * folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips, width = [widths[0]], widths[0]
         for level, out in enumerate(widths):
@@ -192,15 +200,15 @@ class DiffusionUNet(nn.Module):
                 width = out
             if level > 0:
                 self.up.append(block(width, width, resample="up"))
-        self.norm, self.head = nn.GroupNorm(groups, width), nn.Conv2d(width, folded, 3, padding=1)
+        self.norm, self.head = nn.GroupNorm(groups, width), nn.Conv2d(width, outputs * folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor, level: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
-        """Return the prediction `(b, 1, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
+        """Return the prediction `(b, outputs, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
 
         Args:
-            x: Noisy image `(b, 1, h, w)`.
+            x: Noisy image `(b, inputs, h, w)`.
             level: Noise level of each sample `(b,)`.
             condition: Condition vector `(b, f)`, for cross-attention `(b, n, f)`; `None` where the network takes none.
         """

@@ -19,8 +19,8 @@ from halebrain.core.random import draw_seeds
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
-from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, build_reconstructor
+from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.training.batch_sampling import HealthySlices, open_slices
 from halebrain.training.loop import Stage

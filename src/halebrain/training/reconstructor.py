@@ -1,5 +1,6 @@
 """Stage 1: a reconstructor is trained on healthy slices only."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,10 +13,13 @@ from halebrain.core.random import branch, make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
-from halebrain.models.bundle import Bundle, ModelConfig, ReconstructorSpec
+from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.conditioning import SliceEncoder
 from halebrain.models.encoder_file import load_encoder, start_from
-from halebrain.models.reconstruction import Reconstructor, build_reconstructor
+from halebrain.models.joining import part_for
+from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, ReconstructorSpec, build_reconstructor
+from halebrain.models.reconstruction.second_look import SecondLook
+from halebrain.models.segmentation import Segmenter
 from halebrain.models.store import load_model
 from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_slices
 from halebrain.training.loop import Stage
@@ -32,18 +36,21 @@ class ReconstructorTraining(GrowingConfig):
         reconstructor: What to train.
         encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from scratch.
         start: A model, by path or name, whose reconstructor is trained further; `None` = from scratch.
+        detector: A model, by path or name, whose networks are the first pass of `second_look`; other reconstructors
+            have none.
         anomaly: The synthetic anomalies that a restoring reconstructor learns to undo; others do not use it.
         augmentation: Intensity augmentation of training slices.
         loop: Settings of the optimisation.
         seed: Seed of weights, batches, augmentation and noise.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"start"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"start", "detector"})
 
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
     encoder_weights: Path | None = None
     start: Path | None = None
+    detector: Path | None = None
     anomaly: AnomalySpec = AnomalySpec()
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
@@ -82,17 +89,20 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     """
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
-    spec = config.reconstructor
+    first_pass = _first_pass(config)
+    spec = config.reconstructor if first_pass is None else _with_first_pass(config.reconstructor, first_pass)
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
     before = None if config.start is None else load_model(config.start)
     if before is not None:
         others.append(_take_weights(reconstructor, before, config.start))
+    if first_pass is not None:
+        others.append(_take_first_pass(reconstructor, first_pass))
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
     stage = ReconstructorStage(reconstructor, open_slices(manifest, "healthy", config.data, folder), config)
-    known = config.model_copy(update={"encoder_weights": None, "start": None, "reconstructor": spec})
+    known = config.model_copy(update={"encoder_weights": None, "start": None, "detector": None, "reconstructor": spec})
     others.insert(0, DRAWS)
     name = "Stage 1, reconstructor"
     summary = run_stage(stage, config, manifest, folder, fabric=fabric, name=name, known=known, others=others)
@@ -103,6 +113,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     )
     if before is not None:
         summary["start"] = {"sha256": before.sha256, "stage1": before.training.get("stage1", {})}
+    if first_pass is not None:  # whom it saw, the second look has seen
+        summary["start"] = {"sha256": first_pass.sha256, **first_pass.training}
     return Bundle(model, reconstructor, None, {"stage1": summary}, {})
 
 
@@ -138,3 +150,61 @@ def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | No
             remedy="use its settings of the section reconstructor, or remove start",
         ) from error
     return before.sha256
+
+
+def _first_pass(config: ReconstructorTraining) -> Bundle | None:
+    """Return the detector of one network that makes the first pass of a second look; `None` for other reconstructors.
+
+    Raises:
+        ConfigError: There is no such detector, or it cannot see one slice at a time.
+    """
+    takes_one = RECONSTRUCTORS.get(config.reconstructor.name) is SecondLook
+    if config.detector is None:
+        if takes_one and "doubter" not in config.reconstructor.settings:
+            raise ConfigError(
+                "second_look needs a detector for its first pass", received="none", remedy="set detector=general"
+            )
+        return None
+    if not takes_one:
+        raise ConfigError(
+            "detector is the first pass of second_look",
+            received=f"reconstructor.name={config.reconstructor.name}",
+            remedy="remove detector, or set reconstructor.name=second_look",
+        )
+    whole = load_model(config.detector)
+    bundle = part_for(whole, config.data.modalities or ())
+    wrong = ""
+    if not isinstance(bundle.segmenter, Segmenter):
+        wrong = "a reconstructor without a segmenter"
+    elif bundle.segmenter.config.neighbours:
+        wrong = "one that sees neighbouring slices"
+    elif not bundle.reconstructor.gives_image:
+        wrong = f"{bundle.config.reconstructor.name}, which gives no reconstruction"
+    if wrong:
+        raise ConfigError(
+            "the first pass must be a detector that sees one slice at a time",
+            received=wrong,
+            where=config.detector,
+            remedy="name a detector whose segmenter has no neighbours",
+        )
+    return replace(bundle, sha256=whole.sha256)
+
+
+def _with_first_pass(spec: ReconstructorSpec, first_pass: Bundle) -> ReconstructorSpec:
+    """Return the settings of a second look with the networks of its first pass."""
+    config = first_pass.config
+    assert config.segmenter is not None
+    own = {
+        "finder": config.reconstructor.model_dump(mode="json"),
+        "doubter": config.segmenter.model_dump(mode="json"),
+    }
+    return ReconstructorSpec(name=spec.name, settings={**spec.settings, **own})
+
+
+def _take_first_pass(reconstructor: Reconstructor, first_pass: Bundle) -> str:
+    """Give a second look the weights of its first pass, and return their hash."""
+    assert isinstance(reconstructor, SecondLook)
+    assert first_pass.segmenter is not None
+    reconstructor.finder.load_state_dict(first_pass.reconstructor.state_dict())
+    reconstructor.doubter.load_state_dict(first_pass.segmenter.state_dict())
+    return first_pass.sha256

@@ -47,6 +47,8 @@ class AnomalyGenerator(ABC):
 
     Settings: ClassVar[type[Config]]
     settings: Config
+    displaces_tissue: ClassVar[bool] = False
+    """Whether tissue around the anomaly moves too, which the mask leaves out."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -67,7 +69,7 @@ class AnomalyGenerator(ABC):
 
         Returns:
             Slices in [0, 1] and a bool mask, both `(b, 1, h, w)`. The mask lies inside the brain, and only where
-            the image has changed.
+            the image has changed; without `displaces_tissue`, everywhere it has changed.
         """
         return put_in(image, self._altered(image, brain_mask, params), brain_mask, drawn(params, "present"))
 

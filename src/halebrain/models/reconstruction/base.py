@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from halebrain.core.config import Config, parse_config
@@ -12,6 +13,18 @@ from halebrain.core.registry import Registry
 
 Level = int | None
 """How strongly a reconstructor may alter the input; `None` for those that have no such choice."""
+
+
+class ReconstructorSpec(Config):
+    """Which reconstructor, and its settings.
+
+    Args:
+        name: Name of the reconstructor.
+        settings: Its settings, checked by its own class.
+    """
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 Corruption = Callable[[torch.Tensor, torch.Generator], torch.Tensor]

@@ -1,4 +1,4 @@
-"""U-Nets that undo coarse noise (DAE), or a synthetic anomaly: at once (restoration), or step by step (DISYRE)."""
+"""U-Nets that undo coarse noise (DAE), or a synthetic anomaly: at once, or step by step (DISYRE)."""
 
 from typing import Any
 
@@ -13,14 +13,17 @@ from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Lev
 from halebrain.models.schedule import ddim_path
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
+VISIBLE_CHANGE = 0.005
+"""Change of intensity above which a pixel counts as anomalous."""
+
 
 class _OneUNet(Reconstructor):
     """A reconstructor that is one U-Net."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: Any, *, outputs: int = 1) -> None:
         super().__init__()
         self.settings = settings
-        self.unet = DiffusionUNet(settings.unet)
+        self.unet = DiffusionUNet(settings.unet, outputs=outputs)
 
     def _output(self, image: torch.Tensor, level: torch.Tensor | None = None) -> torch.Tensor:
         """Return what the network makes of slices in [−1, 1]; without a level, of level 0."""
@@ -210,3 +213,72 @@ class Disyre(_OneUNet):
 
     def _healthy(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         return x + self._output(x, level)  # the change, so that a fresh network gives the slice back
+
+
+class RestorerSettings(Config):
+    """Settings of the restorer.
+
+    Args:
+        unet: Size of the network; its noise level is not used.
+        balanced: Weigh the anomaly as much as all the rest; otherwise each pixel counts once, and as few pixels are
+            anomalous, the identity is nearly optimal.
+        gate: Predict where to change, beside what to change to.
+        gate_weight: Weight of the gate's cross-entropy.
+    """
+
+    unet: UNetConfig = UNetConfig()
+    balanced: bool = True
+    gate: bool = True
+    gate_weight: float = Field(default=0.05, ge=0)
+
+
+@RECONSTRUCTORS.register("restorer")
+class Restorer(_OneUNet, OneLevelReconstructor):
+    r"""$\hat x = x + g \odot c$ with the change c and the gate $g \in (0, 1)$ predicted from x alone.
+
+    Loss: mean $|x_0 - \hat x|$ over the anomaly plus the mean over the rest of the brain, plus the cross-entropy of
+    the gate with the anomaly, both classes weighted equally; $x_0$ is healthy, x has a synthetic anomaly.
+    """
+
+    reference = (
+        "Naval Marimont S, Baugh M, Siomos V, Tzelepis C, Kainz B, Tarroni G. DISYRE: diffusion-inspired synthetic "
+        "restoration for unsupervised anomaly detection. ISBI 2024."
+    )
+    Settings = RestorerSettings
+    needs_corruption = True
+
+    def __init__(self, settings: RestorerSettings) -> None:
+        super().__init__(settings, outputs=2 if settings.gate else 1)
+
+    def loss(
+        self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
+    ) -> torch.Tensor:
+        """Return the error of the restored slices, intensities in [−1, 1]."""
+        given = self._corrupted(image, generator, corrupt)
+        change, gate = self._change(given)
+        error = 2 * (given + (change if gate is None else gate.sigmoid() * change) - image).abs()
+        anomaly, brain = (given - image).abs() > VISIBLE_CHANGE, image > 0
+        if not self.settings.balanced:
+            loss = _mean(error, brain)
+        else:
+            loss = _mean(error, anomaly) + _mean(error, brain & ~anomaly)
+        if gate is not None:
+            entropy = F.binary_cross_entropy_with_logits(gate, anomaly.float(), reduction="none")
+            loss = loss + self.settings.gate_weight * (_mean(entropy, anomaly) + _mean(entropy, brain & ~anomaly))
+        return loss
+
+    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the restored slice in [0, 1]; nothing is random."""
+        change, gate = self._change(image)
+        return (image + (change if gate is None else gate.sigmoid() * change)).clamp(0, 1)
+
+    def _change(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the change of intensity, and the logits of the gate if there is one."""
+        output = self._output(image * 2 - 1)
+        change = output[:, :1] / 2
+        return change, output[:, 1:] if self.settings.gate else None
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Return the mean over some pixels; 0 where there are none."""
+    return (values * where).sum() / where.sum().clamp_min(1)
