@@ -1,7 +1,7 @@
 """Inpainting: regions are cut out and filled from their surroundings, so that the rest of the slice stays to the bit.
 
-In a second look (`second_look`), what a first pass doubts is cut out. Alone, the network cuts out every second square of
-a chessboard, then the other squares.
+In a second look (`second_look`), what a first pass doubts is cut out. Alone, the network cuts out every second square
+of a chessboard, then the other squares.
 Related: IterMask (Liang et al. 2024, arXiv 2406.02422), pDDPM (Behrendt et al. 2023).
 """
 
