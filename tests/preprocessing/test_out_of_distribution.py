@@ -165,7 +165,7 @@ GOOD = {
     "orientation_ratio": 3.0,
     "cut_face": 0.19,
     "cut_off": 0.0,
-    "spacing_max_mm": 6.0,
+    "spacing_max_mm": 4.0,
     "brain_voxels_across": 26,
     "contrast": "T1w",
     "tissue_levels": {"white": 0.9, "cortex": 0.7, "deep": 0.7, "fluid": 0.1},
@@ -177,12 +177,15 @@ GOOD = {
     "highest_intensity": 438.0,
 }
 BAD = {
+    "thick slices": ({"spacing_max_mm": 4.5}, "4.5 mm"),
+    "doubtful mask": ({"brain_confidence": 0.85, "brain_method": "atlas"}, "low confidence (0.85)"),
+    "mask by atlas": ({"brain_confidence": 0.9, "brain_method": "atlas"}, "check the brain mask"),
     "registration": ({"registration_failed": True, "registration_mask_dice": 0.7}, "0.70"),
     "orientation": ({"orientation_ratio": 0.9}, "0.90"),
     "overlap": ({"registration_mask_dice": 0.87}, "0.87"),
     "margin": ({"registration_margin": 1.31}, "1.31 times"),
     "field of view": ({"cut_off": 0.05}, "5 %"),
-    "resolution": ({"spacing_max_mm": 6.5}, "6.5 mm"),
+    "resolution": ({"brain_voxels_across": 9}, "9 voxels"),
     "contrast": ({"contrast": "unknown"}, "cortex 0.70"),
     "smoothness": ({"smoothness": 0.9}, "0.90"),
     "child": ({"brain_volume_ml": 900.0}, "900 ml"),
@@ -208,6 +211,13 @@ def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
     assert value in qc.flags[1]
     assert qc.out_of_distribution == withholds
     assert qc.out_of_distribution_reasons == (qc.flags[1:] if withholds else ())
+
+
+def test_voxels_coarser_than_those_of_the_training_are_thick_too():
+    assert apply_quality_rules(QualityReport(**GOOD | {"spacing_max_mm": 6.0})).flags == ("thick slices (6.0 mm)",)
+    thick, coarse = apply_quality_rules(QualityReport(**GOOD | {"spacing_max_mm": 6.5})).flags
+    assert thick == "thick slices (6.5 mm)"
+    assert coarse.startswith("voxels of 6.5 mm are coarser")
 
 
 def test_what_was_not_measured_says_nothing():

@@ -38,8 +38,6 @@ from halebrain.preprocessing.registration import (
 )
 from halebrain.preprocessing.template import Template, find_template, template_on
 
-LOOK_AT_MASK = "skull stripped by registration to the template: check the brain mask"
-"""Flag of a brain mask that was found without a learned extractor, whatever its confidence."""
 _WHEN_REGISTERED = frozenset(
     {*(f"registration_{name}" for name in ("mask_dice", "nmi", "margin", "scale")), "orientation_ratio"}
 )
@@ -276,14 +274,6 @@ class Preprocessor:
                 orientation_ratio=None if ratio is None else round(ratio, 2),
             )
         report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
-        if max(volume.spacing_mm) > 4:
-            report = report.flagged(f"thick slices ({max(volume.spacing_mm):.1f} mm)")
-        if brain.confidence < 0.9:
-            report = report.flagged(
-                f"brain mask of low confidence ({brain.confidence:.2f}): check it, or give --brain-mask"
-            )
-        elif brain.method == "atlas":
-            report = report.flagged(LOOK_AT_MASK)
         return apply_quality_rules(report)
 
     def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:

@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from halebrain.core.mask import dice
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.preprocessing.pipeline import LOOK_AT_MASK, WorkingScan
+from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.quality.measurements import normalised_mutual_information
+from halebrain.preprocessing.quality.rules import MASK_BY_ATLAS, flags_without
 from halebrain.preprocessing.template import Template, template_on
 
 HISTOGRAM_BINS = 64
@@ -83,7 +84,7 @@ def assess(
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
     return ScanQuality(
         {name: None if value is None else round(value, 4) for name, value in figures.items()},
-        tuple(flag for flag in scan.qc.flags if flag != LOOK_AT_MASK) + tuple(_flags(figures)),
+        (*flags_without(scan.qc, MASK_BY_ATLAS), *_flags(figures)),
         histogram,
     )
 

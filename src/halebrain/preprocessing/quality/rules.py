@@ -15,6 +15,8 @@ from halebrain.core.types import MaskArray, Volume
 from halebrain.preprocessing.quality.contrast import contrast_flag, is_foreign
 from halebrain.preprocessing.quality.measurements import TURNED_RATIO, structure
 
+MASK_BY_ATLAS = "mask by atlas"
+"""Rule that flags a mask which was found without a learned extractor."""
 _LOW_REGISTRATION_DICE = 0.88
 """`registration_mask_dice`, the overlap with the template at which the registration ended, of real adult scans exceeds
 it (0.91 to 0.98). The overlap on the working grid is another figure, `working_grid_mask_dice`."""
@@ -27,8 +29,9 @@ _CUT_FACE = 0.3
 """Share of the brain's largest cross-section on a face of the field of view. Real scans of thick slices: up to 0.19."""
 _CUT_OFF = 0.02
 """Share of the template's brain that may lie outside the field of view."""
-_COARSE_MM, _FEW_VOXELS = 6.0, 12
+_THICK_MM, _COARSE_MM, _FEW_VOXELS = 4.0, 6.0, 12
 """Virtual patients were scanned with slices of up to 6 mm; a brain is at least 12 of them high."""
+_LOW_CONFIDENCE = 0.9
 _SMOOTH = 0.89
 """Correlation of neighbours. Real scans: 0.53 to 0.84; T1 blurred to a resolution of 5 mm: 0.88 to 0.89, 6 mm: 0.90."""
 _PLACEMENTS_MM = 0.5
@@ -71,6 +74,12 @@ def apply_quality_rules(report: QualityReport) -> QualityReport:
     return report
 
 
+def flags_without(report: QualityReport, name: str) -> tuple[str, ...]:
+    """Return the flags of a report, without that of one rule."""
+    own = next(rule for rule in RULES if rule.name == name).check(report)
+    return tuple(flag for flag in report.flags if flag != own)
+
+
 def check_contrast_label(report: QualityReport, named: str | None) -> QualityReport:
     """Return a report with a flag if declared and inferred contrast differ, or the declared one is not supported.
 
@@ -81,6 +90,24 @@ def check_contrast_label(report: QualityReport, named: str | None) -> QualityRep
     # An uncertain inference does not contradict a declared contrast.
     line = contrast_flag(named, report.contrast if report.contrast_sure else None)
     return report.flagged(line, withholds=is_foreign(named))
+
+
+def _thick(qc: QualityReport) -> str | None:
+    spacing = qc.spacing_max_mm or 0.0
+    return f"thick slices ({spacing:.1f} mm)" if spacing > _THICK_MM else None
+
+
+def _doubtful_mask(qc: QualityReport) -> str | None:
+    confidence = qc.brain_confidence
+    if confidence is None or confidence >= _LOW_CONFIDENCE:
+        return None
+    return f"brain mask of low confidence ({confidence:.2f}): check it, or give --brain-mask"
+
+
+def _mask_by_atlas(qc: QualityReport) -> str | None:
+    if qc.brain_method != "atlas" or _doubtful_mask(qc) is not None:
+        return None
+    return "skull stripped by registration to the template: check the brain mask"
 
 
 def _is_misplaced(qc: QualityReport) -> bool:
@@ -205,6 +232,9 @@ def _eight_bit(qc: QualityReport) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule("thick slices", _thick, withholds=False),
+    Rule("doubtful mask", _doubtful_mask, withholds=False),
+    Rule(MASK_BY_ATLAS, _mask_by_atlas, withholds=False),
     Rule("registration", _failed),
     Rule("orientation", _turned),
     Rule("overlap", _overlap),
