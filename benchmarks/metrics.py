@@ -25,8 +25,10 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Evaluator, score_case
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
 
 SHAPE, SPACING_MM, THRESHOLD = (197, 233, 189), (1.0, 1.0, 1.0), 0.5  # 8.7 million voxels, as MNI152 at 1 mm
+PROVENANCE = EvaluationProvenance(grid=NATIVE_GRID, seed=0)
 
 
 def make_case(seed: int = 0) -> Case:
@@ -113,7 +115,7 @@ def stream(case: Case, scans: int) -> None:
     before, start = peak_gb(), time.perf_counter()
     for number in range(scans):
         evaluator.add("model", replace(fresh(case), scan_id=f"scan{number}", subject=f"subject{number}"))
-    evaluator.finish({})
+    evaluator.finish(PROVENANCE)
     seconds = (time.perf_counter() - start) / scans
     print(f"{scans} more scans streamed: {peak_gb() - before:.3f} GB more at the peak, {seconds:.2f} s a scan")
 
@@ -135,7 +137,7 @@ def main() -> None:
     def whole_set() -> None:
         evaluator = Evaluator(seed=0)
         evaluator.add("model", fresh(case))
-        evaluator.finish({})
+        evaluator.finish(PROVENANCE)
 
     together = median_s(whole_set, 3)
     grown = peak_gb() - before

@@ -250,8 +250,6 @@ JSON_AND_SETTINGS = {
     "data/datasets/publishers.py MoodSource.with_modality",
     "data/datasets/table.py TableSource.with_modality",
     "data/datasets/tables.py age_and_sex",
-    "evaluation/evaluate.py Evaluation.provenance",
-    "evaluation/evaluate.py Evaluator.finish",
     "models/reconstruction/base.py ReconstructorSpec.settings",
     "models/bundle.py ModelConfig.preprocessing",
     "models/bundle.py ModelConfig.postprocessing",

@@ -10,6 +10,8 @@ import pytest
 from halebrain.core.errors import DataError
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, score_case
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
+from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
@@ -57,7 +59,7 @@ def evaluation(scan) -> Evaluation:
     for case in cases:
         evaluator.add("model", case)
         evaluator.add("other", scan(case.subject, case.modality, case.pathology, threshold=None))
-    return evaluator.finish({"model_sha256": "abc", "seed": 1})
+    return evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
 
 
 def test_groups(evaluation):
@@ -121,7 +123,12 @@ def test_files(evaluation, tmp_path):
         raise AssertionError(f"{name} is not JSON")
 
     payload = json.loads(summary.read_text(), parse_constant=refuse)
-    assert payload["provenance"] == {"model_sha256": "abc", "seed": 1}
+    assert payload["provenance"] == {
+        "grid": "working grid, resampled labels",
+        "seed": 1,
+        "model_sha256": "abc",
+        "interval": INTERVAL,
+    }
     entry = next(s for s in payload["summaries"] if (s["group"], s["metric"]) == ("all", "dice"))
     assert entry["n_scans"] == 4
     assert {s["metric"] for s in payload["set"]} >= {"micro_auprc", "micro_dice", "dice_oracle_set"}

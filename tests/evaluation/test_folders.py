@@ -222,7 +222,7 @@ def test_scores_that_are_no_probabilities_are_said(folders):
     assert notes[0] == "predictions are read as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
     assert len(notes) == 4
     assert "not probabilities" in notes[1]
-    assert found.provenance["notes"] == notes
+    assert found.provenance.notes == notes
     assert not found.reliability
     assert "micro_auprc" in {v.metric for v in found.set_values}
 
@@ -260,9 +260,9 @@ def test_brain_masks_say_where_voxels_count(folders):
 
 def test_provenance_names_every_file(folders):
     found, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=3, failures=Failures(None))
-    assert [p["name"] for p in found.provenance["references"]] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
-    assert all(len(p["sha256"]) == 64 for p in found.provenance["predictions"])
-    assert found.provenance["seed"] == 3
+    assert [p["name"] for p in found.provenance.references] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
+    assert all(len(p["sha256"]) == 64 for p in found.provenance.predictions)
+    assert found.provenance.seed == 3
 
 
 @pytest.fixture

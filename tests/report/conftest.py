@@ -12,6 +12,7 @@ from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, ScanResult
 from halebrain.evaluation.evaluate import Evaluator
 from halebrain.evaluation.matrix import MatrixEntry, MatrixRow, Spread
+from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.statistics import Interval
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
@@ -117,7 +118,8 @@ def evaluation_page(tmp_path: Path, make_case: Callable[..., Any], rng: np.rando
                 about = {"scan_id": f"sub-{number}_<b>FLAIR", "subject": str(number), "site": "<i>site"}
                 mask = score > 0.5 if method == methods[0] else None
                 evaluator.add(method, make_case(reference, score=score, mask=mask, **about), show=method == methods[0])
-        write_evaluation_page(evaluator.finish({"seed": 0}), tmp_path / "index.html", title="An <evaluation>")
+        origin = EvaluationProvenance(grid=WORKING_GRID, seed=0)
+        write_evaluation_page(evaluator.finish(origin), tmp_path / "index.html", title="An <evaluation>")
         return tmp_path / "index.html"
 
     return write

@@ -21,7 +21,7 @@ from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.inference.resegment import Resegmenter
 from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -183,18 +183,17 @@ class Comparison:
         point = self._points[version]
         return None if point is None else point.at(scan.record.contrast).value
 
-    def _provenance(self, scans: str) -> dict[str, Any]:
-        return {
-            "scans": scans,
-            "adapted_from": self._predictor.bundle.sha256,
-            "identity": self._identity,
-            "threshold": {version: _stated(point) for version, point in self._points.items()},
-            "seed": self._predictor.seed,
-            "levels": list(self._predictor.levels),
-            "grid": "working grid, resampled labels",
-            "interval": INTERVAL,
-            "versions": versions(),
-        }
+    def _provenance(self, scans: str) -> EvaluationProvenance:
+        return EvaluationProvenance(
+            scans=scans,
+            adapted_from=self._predictor.bundle.sha256,
+            identity=self._identity,
+            threshold={version: _stated(point) for version, point in self._points.items()},
+            seed=self._predictor.seed,
+            levels=list(self._predictor.levels),
+            grid=WORKING_GRID,
+            versions=versions(),
+        )
 
 
 def _default_threshold(calibration: dict[str, Any]) -> ThresholdSelector | None:

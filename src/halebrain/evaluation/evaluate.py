@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import Curve, PooledCurve
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
+from halebrain.evaluation.provenance import EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
 from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods, means_by_key
@@ -78,20 +78,20 @@ class Evaluation:
         reliability: Method → counts over bins of the score.
         thumbnails: A slice of each scan that came with one.
         froc: Method → lesions and false candidates.
+        provenance: What all this comes from.
         reconstruction: Quality of the reconstruction, one entry a scan and level; empty where it was not asked for.
-        provenance: Model, configuration, split, seed, threshold.
     """
 
-    rows: list[Row] = field(default_factory=list)
-    summaries: list[Summary] = field(default_factory=list)
-    set_values: list[SetValue] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    reliability: dict[str, Reliability] = field(default_factory=dict)
-    thumbnails: list[Thumbnail] = field(default_factory=list)
-    froc: dict[str, Froc] = field(default_factory=dict)
+    rows: list[Row]
+    summaries: list[Summary]
+    set_values: list[SetValue]
+    comparisons: list[Comparison]
+    curves: dict[str, Curve]
+    reliability: dict[str, Reliability]
+    thumbnails: list[Thumbnail]
+    froc: dict[str, Froc]
+    provenance: EvaluationProvenance
     reconstruction: list[LevelQuality] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
 
     def mean(self, metric: str, *, group: str = "all", method: str = "model") -> Interval:
         """Return the macro mean of one metric."""
@@ -136,7 +136,7 @@ class Evaluator:
                 values = {row.metric: row.value for row in rows}
                 self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
 
-    def finish(self, provenance: dict[str, Any]) -> Evaluation:
+    def finish(self, provenance: EvaluationProvenance) -> Evaluation:
         """Return everything that was found."""
         values, curves, reliability = [], {}, {}
         for method, level in self._sets.items():
@@ -312,5 +312,5 @@ def behrendt2024(evaluation: Evaluation) -> Evaluation:
         for v in evaluation.set_values
         if v.metric in renamed
     ]
-    provenance = evaluation.provenance | {"protocol": "behrendt2024"}
+    provenance = replace(evaluation.provenance, protocol="behrendt2024")
     return replace(evaluation, set_values=ahead + evaluation.set_values, provenance=provenance)

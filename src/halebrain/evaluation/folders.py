@@ -4,7 +4,6 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from halebrain.core.mask import Cut
 from halebrain.core.wording import first_of
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.provenance import REFERENCE_GRID, EvaluationProvenance
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.checksum import file_sha256
 from halebrain.io.manifest import ScanRecord
@@ -239,17 +238,16 @@ def evaluate_files(
         notes.extend(said)
 
     scans = failures.each(score, scans, name=lambda scan: scan.scan_id, description="Evaluating")
-    provenance: dict[str, Any] = {
-        "predictions": [_about(scan.prediction) for scan in scans],
-        "references": [_about(scan.reference) for scan in scans],
-        "options": asdict(options),
-        "region": "whole image" if scans[0].brain_mask is None else "brain masks",
-        "grid": "native (of the references)",
-        "seed": seed,
-        "interval": INTERVAL,
-        "notes": notes,
-        "failed": dict(failures.reasons),
-    }
+    provenance = EvaluationProvenance(
+        predictions=[_about(scan.prediction) for scan in scans],
+        references=[_about(scan.reference) for scan in scans],
+        options=asdict(options),
+        region="whole image" if scans[0].brain_mask is None else "brain masks",
+        grid=REFERENCE_GRID,
+        seed=seed,
+        notes=notes,
+        failed=dict(failures.reasons),
+    )
     return evaluator.finish(provenance), notes
 
 

@@ -136,7 +136,7 @@ def _json(evaluation: Evaluation) -> str:
         return {key: _json_number(value) if isinstance(value, float) else value for key, value in about.items()}
 
     content = {
-        "provenance": evaluation.provenance,
+        "provenance": evaluation.provenance.as_json(),
         "set": [flat(value) for value in evaluation.set_values],
         "summaries": [flat(summary) for summary in evaluation.summaries],
         "comparisons": [flat(comparison) for comparison in evaluation.comparisons],

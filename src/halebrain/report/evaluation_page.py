@@ -42,10 +42,10 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     page = Page(
         title=title,
         lead=f"{counted(len({r.scan_id for r in rows}), 'scan')} of "
-        f"{counted(len({r.subject for r in rows}), 'subject')}, grid: {evaluation.provenance.get('grid', 'as given')}.",
+        f"{counted(len({r.subject for r in rows}), 'subject')}, grid: {evaluation.provenance.grid}.",
         numbers=_numbers(evaluation, method),
         sections=sections,
-        provenance=evaluation.provenance,
+        provenance=evaluation.provenance.as_json(),
     )
     # Each figure is drawn once: drawing is what takes the time here.
     for section, picture in zip(sections, write_page(page, path, dpi=150), strict=True):
@@ -148,7 +148,7 @@ def _whole_set(evaluation: Evaluation) -> Section:
 
 
 def _reconstruction(evaluation: Evaluation) -> Section:
-    means = summarise_levels(evaluation.reconstruction, seed=int(evaluation.provenance.get("seed", 0)))
+    means = summarise_levels(evaluation.reconstruction, seed=evaluation.provenance.seed)
     levels = list(dict.fromkeys(level for level, _ in means))
     measures = [m for m in dict.fromkeys(m for _, m in means) if any(means[level, m].n_scans for level in levels)]
     return Section(

@@ -15,6 +15,7 @@ from halebrain.core.errors import DataError, UsageError
 from halebrain.core.files import write_text
 from halebrain.core.shipped_configs import find_config
 from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv
+from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
@@ -72,7 +73,7 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         "cells": {cell.key: result.provenance for cell, result in outcome.results},
         "failures": outcome.failures,
         "runs": sorted({method.run for method in runs}),
-        "grid": "working grid, resampled labels",
+        "grid": WORKING_GRID,
         "interval": INTERVAL,
         "versions": versions(),
     }

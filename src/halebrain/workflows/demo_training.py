@@ -172,7 +172,7 @@ def _write_page(
         ),
         numbers=_numbers(evaluation, scored, stages),
         sections=_sections(output, manifest, evaluation, scored, picture),
-        provenance=evaluation.provenance | {"training": stages},
+        provenance=evaluation.provenance.as_json() | {"training": stages},
     )
     write_page(page, output / "index.html")
     return output / "index.html"

@@ -20,8 +20,8 @@ from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files, parse_labels, unused_images
+from halebrain.evaluation.provenance import NATIVE_GRID, WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
-from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScoredScan, score_scan
@@ -178,12 +178,18 @@ def run_evaluation(
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Evaluating")
     rows = replace(rows, records=tuple(done))
-    provenance = _about(predictor, rows, point) | {
-        "min_lesion_mm3": smallest,
-        "grid": "working grid, resampled labels" if working else "native, original labels",
-        "atlas_scans": {modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
-        "failed": dict(failures.reasons),
-    }
+    provenance = EvaluationProvenance(
+        model_sha256=predictor.bundle.sha256,
+        manifest_sha256=rows.fingerprint(),
+        threshold=_stated(point, {row.contrast for row in rows}),
+        seed=predictor.seed,
+        levels=list(predictor.levels),
+        min_lesion_mm3=smallest,
+        grid=WORKING_GRID if working else NATIVE_GRID,
+        atlas_scans={modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
+        failed=dict(failures.reasons),
+        versions=versions(),
+    )
     return replace(evaluator.finish(provenance), reconstruction=levels)
 
 
@@ -220,19 +226,6 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
             where=rows.where,
             remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
         )
-
-
-def _about(predictor: Predictor, rows: Manifest, point: ThresholdSelector) -> dict[str, Any]:
-    """Return what the figures come from: model, scans, threshold, seed, levels, versions."""
-    return {
-        "model_sha256": predictor.bundle.sha256,
-        "manifest_sha256": rows.fingerprint(),
-        "threshold": _stated(point, {row.contrast for row in rows}),
-        "seed": predictor.seed,
-        "levels": list(predictor.levels),
-        "interval": INTERVAL,
-        "versions": versions(),
-    }
 
 
 def _stated(point: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:

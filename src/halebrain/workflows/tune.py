@@ -11,6 +11,7 @@ from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.files import write_text
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep, SweepPoint, best_point, sweep_tsv
 from halebrain.inference.anomaly_map import erode, fuse
 from halebrain.inference.predictor import Predictor
@@ -168,7 +169,7 @@ def _write(points: list[SweepPoint], rows: Manifest, bundle: Bundle, output: Pat
             "manifest_sha256": rows.fingerprint(),
             "subjects": rows.subjects(),
             "split": "val",
-            "grid": "working grid, resampled labels",
+            "grid": WORKING_GRID,
             "seed": seed,
             "versions": versions(),
         },
