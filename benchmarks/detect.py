@@ -74,7 +74,7 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
         last[0] = now
 
     with watch.step(NETWORKS):
-        return predictor.predict_working(working, progress=one_more)
+        return predictor.predict_working(working, working.qc.inferred_contrast, progress=one_more)
 
 
 def write(

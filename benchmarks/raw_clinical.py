@@ -51,7 +51,8 @@ def main() -> None:
         head = read_volume(next((folder / "raw").glob(f"{raw}.nii.gz")))
         for name, volume in (("SRI24", stripped), ("raw", head)):
             lesion = read_mask(folder / "sri24_1mm_bet" / "simple.nii.gz", stripped)
-            result, scan, _ = predictor.predict_scan(volume, predictor.preprocessor.run(volume), modality=modality)
+            scan = predictor.preprocessor.run(volume)
+            result, _ = predictor.predict_scan(volume, scan, modality)
             if name == "raw":
                 to_stripped = register_stripped(volume, result.brain_mask, stripped)
                 lesion = mask_on_grid(lesion.astype(np.float32), stripped.affine, volume, to_stripped)

@@ -76,12 +76,12 @@ def scan(bundle: Bundle, volume: Volume) -> WorkingScan:
 
 @pytest.fixture(scope="module")
 def maps(bundle: Bundle, scan: WorkingScan) -> WorkingMaps:
-    return Predictor(bundle).predict_working(scan)
+    return Predictor(bundle).predict_working(scan, None)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_the_batch_size_changes_nothing(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps, batch_size: int) -> None:
-    other = Predictor(bundle, batch_size=batch_size, precision="fp32").predict_working(scan)
+    other = Predictor(bundle, batch_size=batch_size, precision="fp32").predict_working(scan, None)
     for name in MAPS:
         np.testing.assert_allclose(getattr(other, name), getattr(maps, name), atol=1e-5, rtol=0, err_msg=name)
     # The root of a difference of squares that nearly cancel.
@@ -89,18 +89,18 @@ def test_the_batch_size_changes_nothing(bundle: Bundle, scan: WorkingScan, maps:
 
 
 def test_the_seed_decides(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
-    again = Predictor(bundle).predict_working(scan)
+    again = Predictor(bundle).predict_working(scan, None)
     for name in (*MAPS, "uncertainty"):
         np.testing.assert_array_equal(getattr(again, name), getattr(maps, name))
-    other = Predictor(bundle, seed=1).predict_working(scan)
+    other = Predictor(bundle, seed=1).predict_working(scan, None)
     assert np.abs(other.reconstruction - maps.reconstruction).max() > 1e-3
 
 
 def test_what_ran_before_does_not_matter(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
     predictor = Predictor(bundle)
     torch.manual_seed(99)
-    predictor.predict_working(scan)
-    np.testing.assert_array_equal(predictor.predict_working(scan).score, maps.score)
+    predictor.predict_working(scan, None)
+    np.testing.assert_array_equal(predictor.predict_working(scan, None).score, maps.score)
 
 
 def test_scores_lie_in_the_unit_interval_and_in_the_brain(scan: WorkingScan, maps: WorkingMaps) -> None:
@@ -119,18 +119,18 @@ def test_the_score_is_the_mixture_of_its_parts(scan: WorkingScan, maps: WorkingM
     expected = np.where(scan.brain_mask, 0.5 * maps.residual + 0.5 * maps.probability, 0)
     np.testing.assert_allclose(maps.score, expected, atol=1e-6)
     for weight, part in ((0.0, "probability"), (1.0, "residual")):
-        alone = Predictor(make_bundle(postprocessing={"residual_weight": weight})).predict_working(scan)
+        alone = Predictor(make_bundle(postprocessing={"residual_weight": weight})).predict_working(scan, None)
         np.testing.assert_allclose(alone.score, getattr(maps, part) * scan.brain_mask, atol=1e-6)
 
 
 def test_the_probability_is_smoothed_across_slices_before_it_is_mixed(scan: WorkingScan, maps: WorkingMaps) -> None:
-    smooth = Predictor(make_bundle(postprocessing={"through_plane_mm": 9.0})).predict_working(scan)
+    smooth = Predictor(make_bundle(postprocessing={"through_plane_mm": 9.0})).predict_working(scan, None)
     expected = smooth_through_plane(maps.probability, scan.brain_mask, sigma_voxels=1.5)  # 6 mm a voxel
     np.testing.assert_allclose(smooth.probability, expected, atol=1e-6)
     np.testing.assert_allclose(smooth.score, 0.5 * maps.residual + 0.5 * expected, atol=1e-6)
     np.testing.assert_array_equal(smooth.residual, maps.residual)
     own = {"through_plane_mm": 3.0, "through_plane_by_contrast": {"FLAIR": [9.0, 18.0]}}
-    both = Predictor(make_bundle(postprocessing=own)).predict_working(scan, modality="FLAIR")
+    both = Predictor(make_bundle(postprocessing=own)).predict_working(scan, "FLAIR")
     expected = smooth_through_plane(maps.probability, scan.brain_mask, sigma_voxels=1.5, around_voxels=3.0)
     np.testing.assert_allclose(both.probability, expected, atol=1e-6)
 
@@ -148,21 +148,17 @@ def by_contrast() -> tuple[Bundle, Bundle]:
 
 def test_a_scan_is_seen_by_the_segmenter_of_its_contrast(scan: WorkingScan) -> None:
     joined, second = by_contrast()
-    expected = Predictor(second).predict_working(scan).score
-    assert scan.qc.contrast != "T2w"
-    np.testing.assert_array_equal(Predictor(joined).predict_working(scan, modality="T2w").score, expected)
-    shown = replace(scan, qc=replace(scan.qc, contrast="T2w"))
-    np.testing.assert_array_equal(Predictor(joined).predict_working(shown).score, expected)
-    other = Predictor(joined).predict_working(shown, modality="T1w").score
+    expected = Predictor(second).predict_working(scan, None).score
+    np.testing.assert_array_equal(Predictor(joined).predict_working(scan, "T2w").score, expected)
+    other = Predictor(joined).predict_working(scan, "T1w").score
     assert np.abs(other - expected).max() > 0.01
     assert Predictor(joined).method().contrasts == (("T1w",), ("T2w",))
 
 
 def test_an_unknown_contrast_is_seen_by_all(scan: WorkingScan) -> None:
     joined, _ = by_contrast()
-    unknown = replace(scan, qc=replace(scan.qc, contrast="unknown"))
-    each = [Predictor(joined).predict_working(scan, modality=name).probability for name in ("T1w", "T2w")]
-    found = Predictor(joined).predict_working(unknown).probability
+    each = [Predictor(joined).predict_working(scan, name).probability for name in ("T1w", "T2w")]
+    found = Predictor(joined).predict_working(scan, None).probability
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
 
 
@@ -174,11 +170,11 @@ def test_mirrored_pairs_are_seen_as_the_mirror_image_of_what_is_seen() -> None:
     inside = image > 0.2
     plain, both = (Predictor(b).segment_with for b in (make_bundle(), bundle))
     seen, mirrored = (
-        both(segmenter, image, inside, reconstruction),
+        both(segmenter, image, inside, reconstruction, None),
         [t.flip(2) for t in (image, inside, reconstruction)],
     )
-    torch.testing.assert_close(both(segmenter, *mirrored).flip(2), seen, atol=1e-6, rtol=0)
-    once, again = plain(segmenter, image, inside, reconstruction), plain(segmenter, *mirrored).flip(2)
+    torch.testing.assert_close(both(segmenter, *mirrored, None).flip(2), seen, atol=1e-6, rtol=0)
+    once, again = plain(segmenter, image, inside, reconstruction, None), plain(segmenter, *mirrored, None).flip(2)
     torch.testing.assert_close(seen, (once + again) / 2, atol=1e-6, rtol=0)
     assert (once - again).abs().max() > 1e-3
 
@@ -189,7 +185,7 @@ def test_a_segmenter_is_shown_the_neighbours_that_it_asks_for_whatever_the_batch
     image, reconstruction = torch.rand(2, 7, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     inside = torch.ones_like(image, dtype=torch.bool)
     found = [
-        Predictor(make_bundle(), batch_size=size).segment_with(segmenter, image, inside, reconstruction)
+        Predictor(make_bundle(), batch_size=size).segment_with(segmenter, image, inside, reconstruction, None)
         for size in (2, 16)
     ]
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=0)
@@ -220,9 +216,8 @@ def test_a_slice_has_the_neighbours_that_it_had_in_training(tmp_path: Path) -> N
     segmenter.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     volume, mask = read_volume(record.image), brain.astype(bool)
     predictor = Predictor(bundle, levels=(250,))
-    predictor.predict_scan(
-        volume, predictor.preprocessor.run(volume, brain_mask=mask, space=record.space), modality="FLAIR"
-    )
+    scan = predictor.preprocessor.run(volume, brain_mask=mask, space=record.space)
+    predictor.predict_scan(volume, scan, "FLAIR")
     shown = torch.cat(seen)
     assert len(shown) == 16  # the small ones too
 
@@ -236,21 +231,21 @@ def test_a_slice_has_the_neighbours_that_it_had_in_training(tmp_path: Path) -> N
 
 
 def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMaps) -> None:
-    eroded = Predictor(make_bundle(postprocessing={"erosion": 1})).predict_working(scan)
+    eroded = Predictor(make_bundle(postprocessing={"erosion": 1})).predict_working(scan, None)
     scored = eroded.score > 0
     assert 0 < scored.sum() < (maps.score > 0).sum()
     np.testing.assert_array_equal(eroded.score[scored], maps.score[scored])
 
 
 def test_without_a_segmenter_there_is_no_probability(scan: WorkingScan) -> None:
-    maps = Predictor(make_bundle(segmenter=False)).predict_working(scan)
+    maps = Predictor(make_bundle(segmenter=False)).predict_working(scan, None)
     assert not maps.probability.any()
     np.testing.assert_allclose(maps.score, 0.5 * maps.residual, atol=1e-6)
     assert maps.score.any()
 
 
 def test_levels_are_averaged(bundle: Bundle, scan: WorkingScan, maps: WorkingMaps) -> None:
-    parts = [Predictor(bundle, levels=(level,)).predict_working(scan) for level in (250, 500)]
+    parts = [Predictor(bundle, levels=(level,)).predict_working(scan, None) for level in (250, 500)]
     np.testing.assert_allclose(maps.reconstruction, (parts[0].reconstruction + parts[1].reconstruction) / 2, atol=1e-6)
     np.testing.assert_allclose(maps.probability, (parts[0].probability + parts[1].probability) / 2, atol=1e-6)
     # Of two values, the standard deviation is half their distance.
@@ -260,8 +255,8 @@ def test_levels_are_averaged(bundle: Bundle, scan: WorkingScan, maps: WorkingMap
 
 
 def test_draws_give_uncertainty(bundle: Bundle, scan: WorkingScan) -> None:
-    once = Predictor(bundle, levels=(500,)).predict_working(scan)
-    twice = Predictor(bundle, levels=(500,), draws=2).predict_working(scan)
+    once = Predictor(bundle, levels=(500,)).predict_working(scan, None)
+    twice = Predictor(bundle, levels=(500,), draws=2).predict_working(scan, None)
     assert not once.uncertainty.any()
     assert twice.uncertainty[scan.brain_mask].mean() > 1e-4
     assert not twice.uncertainty[~scan.brain_mask].any()
@@ -269,13 +264,14 @@ def test_draws_give_uncertainty(bundle: Bundle, scan: WorkingScan) -> None:
 
 def test_progress_is_told_once_a_pass(bundle: Bundle, scan: WorkingScan) -> None:
     calls = []
-    Predictor(bundle, draws=2).predict_working(scan, progress=lambda: calls.append(1))
+    Predictor(bundle, draws=2).predict_working(scan, None, progress=lambda: calls.append(1))
     assert len(calls) == 4
 
 
 def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> None:
     predictor = Predictor(bundle)
-    result, scan, maps = predictor.predict_scan(volume, predictor.preprocessor.run(volume))
+    scan = predictor.preprocessor.run(volume)
+    result, maps = predictor.predict_scan(volume, scan, None)
     inside = volume.data > 0
     for name in ("score", "probability", "reconstruction", "residual", "uncertainty"):
         values = getattr(result, name)
@@ -301,12 +297,12 @@ def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> No
 def test_a_scan_without_brain_is_refused(bundle: Bundle, scan: WorkingScan) -> None:
 
     with pytest.raises(DataError, match="show brain"):
-        Predictor(bundle).predict_working(replace(scan, brain_mask=np.zeros_like(scan.brain_mask)))
+        Predictor(bundle).predict_working(replace(scan, brain_mask=np.zeros_like(scan.brain_mask)), None)
 
 
 def test_the_mahalanobis_map_takes_the_spread_over_levels(scan: WorkingScan) -> None:
     settings = {"residual": "mahalanobis", "median_size": 1}
-    found = Predictor(make_bundle(postprocessing=settings)).predict_working(scan).residual
+    found = Predictor(make_bundle(postprocessing=settings)).predict_working(scan, None).residual
     levels = Predictor(make_bundle()).reconstruct_levels(scan)
     stack = np.stack([levels["250"], levels["500"]])
     squares = (scan.image - stack.mean(axis=0)) ** 2

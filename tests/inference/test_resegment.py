@@ -23,9 +23,9 @@ def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_m
     record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]
     predictor = Resegmenter(bundle, seed=4, draws=2)
     scan = predictor.preprocessor.run(read_volume(record.image), space=record.space)
-    known = predictor.know(scan)
+    known = predictor.know(scan, "FLAIR")
     assert len(known.reconstructions) == 2
-    plain = Predictor(bundle, seed=4, draws=2).predict_working(scan).score
+    plain = Predictor(bundle, seed=4, draws=2).predict_working(scan, "FLAIR").score
     np.testing.assert_array_equal(known.score, plain)
     assert bundle.segmenter is not None
     np.testing.assert_allclose(predictor.score(known, bundle.segmenter), plain, atol=1e-6)
@@ -34,6 +34,6 @@ def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_m
     other = Segmenter(bundle.segmenter.config).eval().requires_grad_(False)
     score = predictor.score(known, other)
     assert np.abs(score - plain).max() > 0.01
-    expected = Predictor(replace(bundle, segmenter=other), seed=4, draws=2).predict_working(scan).score
+    expected = Predictor(replace(bundle, segmenter=other), seed=4, draws=2).predict_working(scan, "FLAIR").score
     # A fresh network computes in another order of memory: the sixth decimal moves.
     np.testing.assert_allclose(score, expected, atol=5e-5)

@@ -57,7 +57,7 @@ def detected(patient, predictor):
         scan = open_scan(predictor.preprocessor, volume, image, brain_mask=record.brain_mask, space=record.space)
         threshold = ThresholdSelector(read_calibration(predictor.bundle), "auto").at(contrast).value
         cut = Cut(threshold, predictor.postprocessing.min_lesion_mm3)
-        return volume, detect_anomalies(predictor, volume, scan, cut, modality=contrast)
+        return volume, detect_anomalies(predictor, volume, scan, cut, contrast)
 
     return detect
 
@@ -76,6 +76,6 @@ def test_a_patient_is_found_and_the_healthy_image_is_mostly_left_alone(patient, 
 def test_the_batch_size_moves_no_score_by_more_than_is_promised(predictor, detected):
     """The documents promise 0.00001; convolutions over other batches round otherwise in their last bits (2e-7)."""
     _, found = detected("T1w", "image")
-    other = Predictor(predictor.bundle, batch_size=7).predict_working(found.scan, modality="T1w")
+    other = Predictor(predictor.bundle, batch_size=7).predict_working(found.scan, "T1w")
     for name in ("score", "probability", "residual", "reconstruction"):
         np.testing.assert_allclose(getattr(other, name), getattr(found.maps, name), atol=1e-5, rtol=0, err_msg=name)

@@ -105,3 +105,11 @@ def test_the_notes_become_flags(tools, hdbet, oblique):
     assert scan.qc.brain_method == "hdbet"
     assert "no licence" in scan.qc.flags[0]
     assert np.array_equal(scan.native_brain_mask, oblique[1])
+
+
+def test_remarks_of_the_extractor_that_is_taken_stay(oblique, monkeypatch):
+    def remarking(volume):
+        return BrainMask(volume.data > 50, "atlas", 0.9, 1000.0, notes=("a remark",))
+
+    monkeypatch.setattr(auto, "extract_by_atlas", remarking)
+    assert extract_automatically(oblique[0]).notes == ("a remark",)

@@ -8,7 +8,7 @@ from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.prepared import open_scan, prepared_files, read_prepared, read_sidecar, write_prepared
+from halebrain.preprocessing.prepared import as_prepared, open_scan, prepared_files, read_sidecar, write_prepared
 
 CONFIG = PreprocessingConfig(shape=(24, 28, 24), spacing_mm=8.0, registration="none", bias_correction="none")
 
@@ -80,19 +80,19 @@ def test_other_settings_are_refused_by_name(scan, tmp_path):
     files, _ = prepare(scan, tmp_path / "set")
     other = CONFIG.model_copy(update={"high_percentile": 98.0, "brain": "atlas"})
     with pytest.raises(DataError, match=r"high_percentile 99\.0 instead of 98\.0") as caught:
-        read_prepared(files.image, files.brain_mask, other)
+        as_prepared(read_volume(files.image), files.image, files.brain_mask, other)
     assert "brain" not in caught.value.received, "how the brain was found is done with"
     with pytest.raises(DataError, match="needs its brain mask"):
-        read_prepared(files.image, None, CONFIG)
+        as_prepared(read_volume(files.image), files.image, None, CONFIG)
 
 
 def test_a_mask_of_another_grid_is_refused(scan, tmp_path):
     files, _ = prepare(scan, tmp_path / "set")
     with pytest.raises(DataError, match="a mask must lie on the grid of its scan"):
-        read_prepared(files.image, files.native_brain_mask, CONFIG)
+        as_prepared(read_volume(files.image), files.image, files.native_brain_mask, CONFIG)
 
 
 @pytest.mark.parametrize("text", ["{}", "no json", '["a list"]', '{"HaleBrainPrepared": 99}'])
 def test_another_sidecar_does_not_make_a_scan_prepared(scan, text):
     scan.with_name("raw.json").write_text(text, encoding="utf-8")
-    assert read_prepared(scan, None, CONFIG) is None
+    assert as_prepared(read_volume(scan), scan, None, CONFIG) is None

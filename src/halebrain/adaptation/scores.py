@@ -58,7 +58,7 @@ def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Itera
     assert predictor.bundle.segmenter is not None  # only detectors are adapted
     segmenter = copy.deepcopy(predictor.bundle.segmenter)
     segmenter.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    known = predictor.know(judged.scan, modality=judged.record.contrast)
+    known = predictor.know(judged.scan, judged.record.contrast)
     found = [known.score[judged.region]]
     for weights in adapted:
         segmenter.load_state_dict(weights)

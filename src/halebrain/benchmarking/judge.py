@@ -126,7 +126,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
     """
 
     def score(prepared: AnnotatedScan) -> Maps:
-        maps = predictor.predict_working(prepared.scan, modality=prepared.record.contrast)
+        maps = predictor.predict_working(prepared.scan, prepared.record.contrast)
         found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
         inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
         return {title: np.where(inside, found[way], 0).astype(np.float32) for way, title in titles.items()}

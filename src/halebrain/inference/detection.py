@@ -50,8 +50,8 @@ def detect_anomalies(
     volume: Volume,
     scan: WorkingScan,
     cut: Cut,
+    contrast: str | None,
     *,
-    modality: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Detection:
     """Run the model on a preprocessed scan and apply the threshold.
@@ -61,13 +61,13 @@ def detect_anomalies(
         volume: The scan on its native grid.
         scan: The preprocessed scan.
         cut: A voxel is marked where its score reaches the threshold, in (0, 1]; smaller components are removed.
-        modality: Contrast of the scan, a BIDS suffix; `None` = inferred from the image.
+        contrast: Contrast of the scan, a BIDS suffix; `None` = not known.
         progress: Called after each level and draw.
 
     Raises:
         DataError: No slice shows enough brain.
     """
-    result, scan, maps = predictor.predict_scan(volume, scan, modality=modality, progress=progress)
+    result, maps = predictor.predict_scan(volume, scan, contrast, progress=progress)
     regions = regions_are_known(predictor.preprocessor.config.space, scan.qc)
     return Detection(result, scan, maps, *mark_lesions(result, cut, scan.template_to_native, regions=regions))
 

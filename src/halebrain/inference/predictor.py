@@ -114,24 +114,23 @@ class Predictor:
         self,
         volume: Volume,
         scan: WorkingScan,
+        contrast: str | None,
         *,
-        modality: str | None = None,
         progress: Callable[[], None] | None = None,
-    ) -> tuple[ScanResult, WorkingScan, WorkingMaps]:
+    ) -> tuple[ScanResult, WorkingMaps]:
         """Run both networks on a scan that is preprocessed already.
 
         Args:
             volume: The scan, on its native grid.
             scan: The same on the working grid.
-            modality: Its contrast, a BIDS suffix; `None` = inferred from the image. It matters to models that have a
-                segmenter for each.
+            contrast: Its contrast, a BIDS suffix; `None` = not known. It matters to models with a segmenter for each.
             progress: Called after each pass of the networks.
 
         Returns:
-            The maps on the native grid, and the scan and the maps on the working grid.
+            The maps on the native grid, and on the working grid.
         """
-        maps = self.predict_working(scan, modality=modality, progress=progress)
-        return self.to_native(volume, scan, maps), scan, maps
+        maps = self.predict_working(scan, contrast, progress=progress)
+        return self.to_native(volume, scan, maps), maps
 
     def to_native(self, volume: Volume, scan: WorkingScan, maps: WorkingMaps) -> ScanResult:
         """Return the maps of the working grid on the native grid of the scan."""
@@ -148,21 +147,21 @@ class Predictor:
         )
 
     def predict_working(
-        self, scan: WorkingScan, *, modality: str | None = None, progress: Callable[[], None] | None = None
+        self, scan: WorkingScan, contrast: str | None, *, progress: Callable[[], None] | None = None
     ) -> WorkingMaps:
         """Run both networks over the slices of a preprocessed scan.
 
         Args:
             scan: The scan.
-            modality: Its contrast, a BIDS suffix; `None` = inferred from the image.
+            contrast: Its contrast, a BIDS suffix; `None` = not known.
             progress: Called after each level and draw.
 
         Raises:
             DataError: No slice shows enough brain.
         """
-        image, mask, used = _slices(scan)
+        image, mask, used = brain_slices(scan)
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
-        beta, contrast = self.postprocessing.residual_weight, modality or scan.qc.inferred_contrast
+        beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self._seeds(scan, level, draw, used)
@@ -180,7 +179,7 @@ class Predictor:
         residual = mean[5]
         if self.bundle.reconstructor.gives_image:
             residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
-        volumes = [_to_volume(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
+        volumes = [volume_of_slices(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
@@ -198,14 +197,14 @@ class Predictor:
         Raises:
             DataError: No slice shows enough brain.
         """
-        image, mask, used = _slices(scan)
+        image, mask, used = brain_slices(scan)
         found = {}
         for level in self.levels:
             draws = [
                 self._reconstruct_slices(image[used], mask[used], level, self._seeds(scan, level, draw, used))
                 for draw in range(self.draws)
             ]
-            found[str(level)] = _to_volume(torch.stack(draws).mean(dim=0), used, scan.image.shape)
+            found[str(level)] = volume_of_slices(torch.stack(draws).mean(dim=0), used, scan.image.shape)
         return found | {"ensemble": np.mean(list(found.values()), axis=0, dtype=np.float32)}
 
     def _seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
@@ -213,11 +212,11 @@ class Predictor:
         return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
 
     def _run_level(
-        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor, modality: str | None
+        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor, contrast: str | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
         reconstruction = self._reconstruct_slices(image, mask, level, seeds)
-        return reconstruction, self._segment_slices(image, mask, reconstruction, modality)
+        return reconstruction, self._segment_slices(image, mask, reconstruction, contrast)
 
     def _reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
@@ -243,12 +242,12 @@ class Predictor:
         return self._in_batches(run, image, mask, seeds)
 
     def _segment_slices(
-        self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor, modality: str | None
+        self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor, contrast: str | None
     ) -> torch.Tensor:
         segmenter = self.bundle.segmenter
         if segmenter is None:
             return torch.zeros_like(reconstruction)
-        return self.segment_with(segmenter, image, mask, reconstruction, modality)
+        return self.segment_with(segmenter, image, mask, reconstruction, contrast)
 
     def segment_with(
         self,
@@ -256,7 +255,7 @@ class Predictor:
         image: torch.Tensor,
         mask: torch.Tensor,
         reconstruction: torch.Tensor,
-        modality: str | None = None,
+        contrast: str | None,
     ) -> torch.Tensor:
         """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
 
@@ -265,9 +264,9 @@ class Predictor:
         """
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            probability: torch.Tensor = segmenter(x, healthy, modality).float().sigmoid()
+            probability: torch.Tensor = segmenter(x, healthy, contrast).float().sigmoid()
             if self.postprocessing.mirror:
-                other = segmenter(x.flip(2), healthy.flip(2), modality).float().sigmoid().flip(2)
+                other = segmenter(x.flip(2), healthy.flip(2), contrast).float().sigmoid().flip(2)
                 probability = (probability + other) / 2
             return probability * inside
 
@@ -294,7 +293,7 @@ class Predictor:
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
-def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def brain_slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return axial slices and their brain masks `(n, 1, h, w)`, and the indices of those that show enough brain."""
     image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
     mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
@@ -304,7 +303,8 @@ def _slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     return image, mask, used
 
 
-def _to_volume(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:
+def volume_of_slices(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:
+    """Return axial slices `(n, 1, h, w)` at the indices `used` of a volume `(i, j, k)` that is 0 elsewhere."""
     volume = torch.zeros(shape[SLICE_AXIS], *slices.shape[-2:])
     volume[used] = slices[:, 0]
     array: FloatArray = np.ascontiguousarray(np.moveaxis(volume.numpy(), 0, SLICE_AXIS))

@@ -6,7 +6,7 @@ import torch
 
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.anomaly_map import erode, fuse
-from halebrain.inference.predictor import Predictor, _slices, _to_volume
+from halebrain.inference.predictor import Predictor, brain_slices, volume_of_slices
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -21,14 +21,14 @@ class KnownScan:
         reconstructions: Of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
         residual: The filtered residual map, `(i, j, k)`.
         score: Score of the model itself, same shape.
-        modality: Its contrast, a BIDS suffix; `None` = not known.
+        contrast: Its contrast, a BIDS suffix; `None` = not known.
     """
 
     scan: WorkingScan
     reconstructions: tuple[torch.Tensor, ...]
     residual: FloatArray
     score: FloatArray
-    modality: str | None = None
+    contrast: str | None
 
 
 class Resegmenter(Predictor):
@@ -36,30 +36,29 @@ class Resegmenter(Predictor):
 
     _made: list[torch.Tensor] | None = None
 
-    def know(self, scan: WorkingScan, *, modality: str | None = None) -> KnownScan:
+    def know(self, scan: WorkingScan, contrast: str | None) -> KnownScan:
         """Run the whole model over a preprocessed scan.
 
         Args:
             scan: The scan.
-            modality: Its contrast, a BIDS suffix; `None` = inferred from the image.
+            contrast: Its contrast, a BIDS suffix; `None` = not known.
 
         Raises:
             DataError: No slice shows enough brain.
         """
         self._made = []
-        modality = modality or scan.qc.inferred_contrast
-        maps = self.predict_working(scan, modality=modality)
+        maps = self.predict_working(scan, contrast)
         made, self._made = self._made, None
-        return KnownScan(scan, tuple(made), maps.residual, maps.score, modality)
+        return KnownScan(scan, tuple(made), maps.residual, maps.score, contrast)
 
     def score(self, known: KnownScan, segmenter: AnySegmenter) -> FloatArray:
         """Return the score `(i, j, k)` in [0, 1] that the model would give with another segmenter."""
-        image, mask, used = _slices(known.scan)
+        image, mask, used = brain_slices(known.scan)
         total = torch.zeros_like(image[used])
         for reconstruction in known.reconstructions:
-            total += self.segment_with(segmenter, image[used], mask[used], reconstruction, known.modality)
-        probability = _to_volume(total / len(known.reconstructions), used, known.scan.image.shape)
-        probability = self.across_slices(probability, known.scan.brain_mask, known.modality)
+            total += self.segment_with(segmenter, image[used], mask[used], reconstruction, known.contrast)
+        probability = volume_of_slices(total / len(known.reconstructions), used, known.scan.image.shape)
+        probability = self.across_slices(probability, known.scan.brain_mask, known.contrast)
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
 

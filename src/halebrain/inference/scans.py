@@ -29,7 +29,7 @@ class ScanInput:
     Args:
         image: The file or the DICOM folder.
         name: Name of its results.
-        brain_mask: Mask on its grid, or `None` where it is stripped.
+        brain_mask: Mask on its grid; `None` = extract the brain.
         space: "native", or the template's name.
         modality: Contrast from the manifest; `None` without a manifest.
         in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
@@ -202,5 +202,5 @@ def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
     """
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = None if record.lesion is None else read_mask(record.lesion, volume)
-    result, scan, maps = predictor.predict_scan(volume, scan, modality=record.contrast)
+    result, maps = predictor.predict_scan(volume, scan, record.contrast)
     return ScoredScan(record, volume, lesion, result, scan, maps)

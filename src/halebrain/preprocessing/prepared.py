@@ -21,7 +21,7 @@ from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import mask_of, read_map, read_mask, read_volume, stem_of
+from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
@@ -202,17 +202,23 @@ def read_sidecar(image: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get(_MARK) == _FORM else None
 
 
-def read_prepared(
-    image: Path, brain_mask: "Path | SpatialImage | None", config: PreprocessingConfig
+def as_prepared(
+    volume: Volume,
+    image: Path,
+    brain_mask: "Path | SpatialImage | None",
+    config: PreprocessingConfig,
+    notes: list[str] | None = None,
 ) -> WorkingScan | None:
-    """Return a prepared scan as if it had just been preprocessed; `None` if `image` is not a prepared one.
+    """Return a prepared scan as if it had just been preprocessed; `None` if it is not a prepared one.
 
     Its native grid is the working grid: maps of it stay there.
 
     Args:
-        image: Any image.
+        volume: Any scan.
+        image: Where it was read from.
         brain_mask: Its mask.
         config: How it should have been prepared.
+        notes: Gets a line for each thing that was done to the mask; `None` = they are logged.
 
     Raises:
         DataError: It was prepared with other settings, or its mask is missing.
@@ -225,17 +231,16 @@ def read_prepared(
         raise DataError(
             "a prepared scan needs its brain mask", where=image, remedy="use the manifest in the same folder"
         )
-    found = read_map(image)
-    if found.shape != config.shape:
+    if volume.shape != config.shape:
         raise DataError(
             "a prepared scan must lie on its working grid",
-            received=f"{found.shape} instead of {config.shape}",
+            received=f"{volume.shape} instead of {config.shape}",
             where=image,
             remedy="prepare it again",
         )
-    grid, mask = Grid(config.shape, found.affine), _mask(brain_mask, found, None)
+    grid, mask = Grid(config.shape, volume.affine), _mask(brain_mask, volume, notes)
     return WorkingScan(
-        image=found.data,
+        image=volume.data,
         brain_mask=mask,
         grid=grid,
         native=grid,
@@ -275,7 +280,7 @@ def open_scan(
     Raises:
         DataError: The scan cannot be used, or was prepared with other settings.
     """
-    prepared = None if image is None else read_prepared(image, brain_mask, preprocessor.config)
+    prepared = None if image is None else as_prepared(volume, image, brain_mask, preprocessor.config, notes)
     if prepared is not None:
         return prepared
     for note in volume.notes if notes is None else ():

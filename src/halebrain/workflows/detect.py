@@ -159,7 +159,7 @@ def find_anomalies(
         volume,
         working,
         threshold.cut,
-        modality=contrast.name,
+        contrast.name,
         progress=steps.one_pass,
     )
     score = working_scan_score(detection.maps.score, working.brain_mask, working.grid.spacing_mm)

@@ -40,8 +40,12 @@ def extract_automatically(volume: Volume) -> BrainMask:
         if not is_available():
             continue
         try:
-            return replace(extract(volume), notes=tuple(notes))
+            found = extract(volume)
         except (DataError, UnavailableError) as error:
             notes.append(f"{name} failed, another brain extractor is used: {error}")
             _log.warning("%s: %s", volume.name, notes[-1])
-    return replace(extract_by_atlas(volume), notes=tuple(notes))
+        else:
+            break
+    else:
+        found = extract_by_atlas(volume)
+    return replace(found, notes=(*notes, *found.notes))
