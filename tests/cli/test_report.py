@@ -173,7 +173,16 @@ def test_results_that_say_too_little_are_refused(detected, command, key):
     assert key in said.err
 
 
-@pytest.mark.parametrize(("key", "value"), [("template_to_native", "x"), ("threshold", 3), ("steps", ["registration"])])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("template_to_native", "x"),
+        ("template_to_native", [[0] * 4] * 4),
+        ("template_to_native", [[float("nan")] * 4] * 4),
+        ("threshold", 3),
+        ("steps", ["registration"]),
+    ],
+)
 def test_results_that_say_something_else_are_refused(detected, command, key, value):
     out, names, _ = detected
     provenance = json.loads(names.provenance.read_text())

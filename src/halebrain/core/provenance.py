@@ -5,8 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from halebrain.core.document import Document, read_object
+from halebrain.core.errors import DataError
 from halebrain.core.mask import Cut
+from halebrain.core.types import Affine
 
 UNKNOWN = "unknown"
 """Contrast of a scan whose intensities are unlike T1w, T2w and FLAIR."""
@@ -15,6 +19,8 @@ FIXED = "fixed"
 IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset"})
 """Fields that the provenance of an image in memory does not state."""
 _AGAIN = "run halebrain detect --overwrite, or remove it"
+_LEAST_DETERMINANT = 1e-9
+"""Of the matrix from template to scan; registration keeps sizes within a factor of three."""
 _Row = tuple[float, float, float, float]
 
 
@@ -297,4 +303,12 @@ def read_provenance(path: Path, *, remedy: str = _AGAIN) -> Provenance:
         DataError: It is damaged.
     """
     rule = "a provenance file must be as halebrain detect wrote it"
-    return Provenance.from_json(read_object(path, "a provenance file", remedy), rule=rule, where=path, remedy=remedy)
+    made = Provenance.from_json(read_object(path, "a provenance file", remedy), rule=rule, where=path, remedy=remedy)
+    if made.template_to_native is not None and not _has_inverse(np.array(made.template_to_native, dtype=np.float64)):
+        found = "a matrix without an inverse at 'template_to_native'"
+        raise DataError(rule, received=found, where=path, remedy=remedy)
+    return made
+
+
+def _has_inverse(matrix: Affine) -> bool:
+    return bool(np.isfinite(matrix).all()) and abs(float(np.linalg.det(matrix))) > _LEAST_DETERMINANT
