@@ -13,7 +13,7 @@ from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.adaptation.folds import Snapshots, StepChoice, assign_folds, choose_steps
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
-from halebrain.adaptation.scores import Comparison, LeftOut, calibrate_left_out, open_annotated, score_versions
+from halebrain.adaptation.scores import Comparison, LeftOut, calibrate_left_out, score_versions
 from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
@@ -24,7 +24,7 @@ from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.inference.resegment import Resegmenter
-from halebrain.inference.scans import AnnotatedScan
+from halebrain.inference.scans import AnnotatedScan, open_annotated
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
@@ -186,7 +186,10 @@ class Adapter:
         rows = [(record, run) for fold, run in runs.items() for record in manifest if record.subject in fold]
         found = []
         for record, run in track(rows, description=description, total=len(rows)):
-            scan, path = open_annotated(self.predictor, record), self.work / "scores" / f"{record.scan_id}.npy"
+            scan, path = (
+                open_annotated(self.predictor.preprocessor, record),
+                self.work / "scores" / f"{record.scan_id}.npy",
+            )
             found.append((scan, score_versions(self.predictor, scan, (run.load(step) for step in steps), path)))
         return found
 

@@ -23,24 +23,13 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.inference.resegment import Resegmenter
-from halebrain.inference.scans import AnnotatedScan
-from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.volume import read_mask
+from halebrain.inference.scans import AnnotatedScan, open_annotated
+from halebrain.io.manifest import Manifest
 from halebrain.models.ensemble import AnySegmenter
-from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.thresholds.fit import by_dice, by_rate, fit_best_dice
 from halebrain.training.loop import Weights
-
-
-def open_annotated(predictor: Resegmenter, record: ScanRecord) -> AnnotatedScan:
-    """Read a prepared scan and its truth."""
-    volume, scan = open_record(predictor.preprocessor, record)
-    lesion = np.zeros_like(scan.brain_mask)
-    if record.lesion is not None and record.is_annotated:
-        lesion = read_mask(record.lesion, volume)
-    return AnnotatedScan(record, scan, lesion)
 
 
 def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Iterable[Weights], path: Path) -> FloatArray:
@@ -149,7 +138,7 @@ class Comparison:
             return None
         evaluator = Evaluator(seed=self._predictor.seed)
         for record in track(rows.records, description="Scoring held-out scans", total=len(rows)):
-            scan, path = open_annotated(self._predictor, record), folder / f"{record.scan_id}_held_out.npy"
+            scan, path = open_annotated(self._predictor.preprocessor, record), folder / f"{record.scan_id}_held_out.npy"
             before, after = score_versions(self._predictor, scan, [segmenter.state_dict()], path)
             self._add(evaluator, scan, before, after, self._threshold(AFTER, scan))
         return evaluator.finish(self._provenance("took no part"))

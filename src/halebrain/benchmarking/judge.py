@@ -13,18 +13,16 @@ from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.evaluation.baselines import BASELINES, AtlasModel
+from halebrain.evaluation.baselines import AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import PooledCurve
 from halebrain.evaluation.evaluate import Row, score_case
 from halebrain.inference.anomaly_map import erode
 from halebrain.inference.predictor import Predictor
-from halebrain.inference.scans import AnnotatedScan
+from halebrain.inference.scans import AnnotatedScan, open_annotated
 from halebrain.io.manifest import Manifest
-from halebrain.io.volume import read_mask
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import Preprocessor
-from halebrain.preprocessing.prepared import open_record
 
 WANTED = ("auprc", "dice", "dice_oracle_per_scan", "lesion_f1", "specificity", "false_positive_volume")
 """Metrics of a scan that the tables use."""
@@ -47,17 +45,13 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
     """
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
-        volume, scan = open_record(preprocessor, record)
-        if scan.qc.registration_failed:
+        found.append(open_annotated(preprocessor, record))
+        if found[-1].scan.qc.registration_failed:
             raise DataError(
                 "a scan of a benchmark must register to the template",
                 where=record.image,
                 remedy="remove it from the manifest, or set preprocessing.registration to none",
             )
-        lesion = np.zeros_like(scan.brain_mask)
-        if record.lesion is not None and record.is_annotated:
-            lesion = scan.mask_from_native(read_mask(record.lesion, volume))
-        found.append(AnnotatedScan(record, scan, lesion))
     return found
 
 
@@ -135,19 +129,11 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
 
 
 def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
-    """Return the maps of the training-free rows; those that start with "atlas" need `atlas`."""
+    """Return the maps of the training-free rows; those in `ATLAS` need `atlas`."""
 
     def score(prepared: AnnotatedScan) -> Maps:
         image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.contrast
-        found = {}
-        for name in names:
-            if name.startswith("atlas"):
-                assert atlas is not None
-                found[name] = atlas.score(image, signed=name.endswith("signed"), modality=modality) * inside
-                continue
-            found[name] = np.zeros(image.shape, dtype=np.float32)
-            found[name][inside] = BASELINES.get(name)(image[inside], modality)
-        return found
+        return {name: baseline_map(name, image, inside, modality, atlas=atlas) for name in names}
 
     return score
 

@@ -7,13 +7,11 @@ from halebrain.benchmarking.config import MatrixConfig, SegmenterEntry, Settings
 from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
-from halebrain.evaluation.baselines import BASELINES
+from halebrain.evaluation.baselines import ATLAS, BASELINES
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
 
-ATLAS = ("atlas z-score", "atlas z-score signed")
-"""Baselines that are fitted on the healthy training scans first."""
 Kind = Literal["reconstructor", "segmenter", "joint", "baseline"]
 
 

@@ -22,7 +22,7 @@ from halebrain.benchmarking.judge import (
     score_cell,
     with_anomalies,
 )
-from halebrain.benchmarking.plan import ATLAS, Cell, plan
+from halebrain.benchmarking.plan import Cell, plan
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
@@ -30,7 +30,7 @@ from halebrain.core.files import atomic_path, write_text
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
-from halebrain.evaluation.baselines import AtlasModel
+from halebrain.evaluation.baselines import ATLAS, AtlasModel
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.inference.scans import AnnotatedScan

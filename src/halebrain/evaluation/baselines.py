@@ -21,6 +21,8 @@ Baseline = Callable[[FloatArray, str], FloatArray]
 BASELINES: Registry[Baseline] = Registry("baseline")
 DEFAULT = "intensity rank"
 """The default baseline of every evaluation."""
+ATLAS = {"atlas z-score": False, "atlas z-score signed": True}
+"""Baselines that are fitted on healthy training scans first, and whether they count only the direction of lesions."""
 _BINS = 256
 _LEAST_STD = 0.02
 """Floor of the atlas's standard deviation, in units of the normalised intensity."""
@@ -126,6 +128,26 @@ class AtlasModel:
         z = self.z(image)
         z = np.maximum(-z if lesions_are_dark(modality) else z, 0) if signed else np.abs(z)
         return np.asarray(z / (1 + z), dtype=np.float32)
+
+
+def baseline_map(
+    name: str, image: FloatArray, region: MaskArray, modality: str, *, atlas: AtlasModel | None = None
+) -> FloatArray:
+    """Return the score of a scan by a baseline, `(i, j, k)`, in [0, 1]; 0 outside `region`.
+
+    Args:
+        name: One of `BASELINES` or `ATLAS`.
+        image: Intensities, `(i, j, k)`; for an atlas in [0, 1] on the working grid.
+        region: Voxels that count, bool, same shape.
+        modality: Contrast of the image, a BIDS suffix.
+        atlas: Of that contrast; needed for the names in `ATLAS`.
+    """
+    if name in ATLAS:
+        assert atlas is not None, "a score by an atlas needs the atlas"
+        return atlas.score(image, signed=ATLAS[name], modality=modality) * region
+    score = np.zeros(region.shape, dtype=np.float32)
+    score[region] = BASELINES.get(name)(image[region], modality)
+    return score
 
 
 def _pool(count: Moments, mean: Moments, variance: Moments, sigma: float) -> tuple[Moments, Moments]:

@@ -18,7 +18,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.tree import LeftOut, check_name, summed_left_out
 from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
-from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import open_record
 
 
@@ -105,6 +105,19 @@ class AnnotatedScan:
         """The lesion over the voxels that count, `(m,)`."""
         labels: MaskArray = self.lesion[self.region]
         return labels
+
+
+def open_annotated(preprocessor: Preprocessor, record: ScanRecord) -> AnnotatedScan:
+    """Return one scan of a manifest on the working grid, with its lesion.
+
+    Raises:
+        DataError: It cannot be used; the message names it.
+    """
+    volume, scan = open_record(preprocessor, record)
+    lesion = np.zeros_like(scan.brain_mask)
+    if record.lesion is not None and record.is_annotated:
+        lesion = scan.mask_from_native(read_mask(record.lesion, volume))
+    return AnnotatedScan(record, scan, lesion)
 
 
 def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInput]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.provenance import read_provenance
 from halebrain.core.types import SLICE_AXIS, MaskArray
-from halebrain.evaluation.baselines import BASELINES, DEFAULT
+from halebrain.evaluation.baselines import DEFAULT, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import score_case
 from halebrain.inference.outputs import OutputNames
@@ -169,8 +169,7 @@ def _judge(record: ScanRecord, folder: Path) -> JudgedScan:
     )
     score = read_map(names.file("anomaly", "probseg")).data
     case = Case.of(record, reference=lesion, brain_mask=brain, affine=scan.affine, score=score, mask=mask)
-    rank = np.zeros(scan.shape, dtype=np.float32)
-    rank[case.region] = BASELINES.get(DEFAULT)(scan.data[case.region], record.modality)
+    rank = baseline_map(DEFAULT, scan.data, case.region, record.contrast)
     (baseline,) = score_case(replace(case, score=rank, mask=None), only=("auprc",))
     made = read_provenance(names.provenance)
     assert made.threshold is not None, "detect writes it"

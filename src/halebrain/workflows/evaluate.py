@@ -16,7 +16,7 @@ from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import first_of
-from halebrain.evaluation.baselines import BASELINES, DEFAULT, AtlasModel
+from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files, parse_labels, unused_images
@@ -27,10 +27,9 @@ from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, summed_left_out
-from halebrain.io.volume import read_volume
 from halebrain.models.store import DEFAULT_MODEL, load_model
 from halebrain.preprocessing.pipeline import Preprocessor
-from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.prepared import open_record
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
@@ -318,15 +317,13 @@ def _baseline_scores(
 ) -> dict[str, FloatArray]:
     """Return each baseline's score of a scan in [0, 1] on the grid of `image`, 0 outside `region`, by name."""
     modality = scored.record.contrast
-    found = {}
-    for name in [DEFAULT] if atlases is None else BASELINES:
-        found[name] = np.zeros(region.shape, dtype=np.float32)
-        found[name][region] = BASELINES.get(name)(image[region], modality)
-    atlas = (atlases or {}).get(modality)
-    if atlas is not None:
-        for name, signed in (("atlas z-score", False), ("atlas z-score signed", True)):
-            score = atlas.score(scored.scan.image, signed=signed, modality=modality) * scored.scan.brain_mask
-            found[name] = score if working else np.clip(scored.scan.to_native(score), 0, 1)
+    names = [DEFAULT] if atlases is None else list(BASELINES)
+    found = {name: baseline_map(name, image, region, modality) for name in names}
+    if atlas := (atlases or {}).get(modality):
+        scan = scored.scan
+        for name in ATLAS:
+            score = baseline_map(name, scan.image, scan.brain_mask, modality, atlas=atlas)
+            found[name] = score if working else np.clip(scan.to_native(score), 0, 1)
     return found
 
 
@@ -335,8 +332,7 @@ def _working_scans(
 ) -> Iterator[tuple[FloatArray, MaskArray]]:
     """Yield image and brain mask on the working grid, one scan at a time."""
     for record in track(rows.records, description=description, total=len(rows)):
-        volume = read_volume(record.image)
-        scan = open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
+        _, scan = open_record(preprocessor, record)
         if scan.qc.registration_failed:
             notify(f"{record.scan_id} failed to register and is left out of the atlas")
             continue
