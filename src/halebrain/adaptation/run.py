@@ -186,10 +186,8 @@ class Adapter:
         rows = [(record, run) for fold, run in runs.items() for record in manifest if record.subject in fold]
         found = []
         for record, run in track(rows, description=description, total=len(rows)):
-            scan, path = (
-                open_annotated(self.predictor.preprocessor, record),
-                self.work / "scores" / f"{record.scan_id}.npy",
-            )
+            scan = open_annotated(self.predictor.preprocessor, record)
+            path = self.work / "scores" / f"{record.scan_id}.npy"
             found.append((scan, score_versions(self.predictor, scan, (run.load(step) for step in steps), path)))
         return found
 

@@ -45,13 +45,14 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
     """
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
-        found.append(open_annotated(preprocessor, record))
-        if found[-1].scan.qc.registration_failed:
+        prepared = open_annotated(preprocessor, record)
+        if prepared.scan.qc.registration_failed:
             raise DataError(
                 "a scan of a benchmark must register to the template",
                 where=record.image,
                 remedy="remove it from the manifest, or set preprocessing.registration to none",
             )
+        found.append(prepared)
     return found
 
 
