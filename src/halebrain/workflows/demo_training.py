@@ -1,7 +1,6 @@
 """The demo of the training: the whole method on a virtual cohort, from training to a page."""
 
 import json
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from halebrain.core.failures import Failures
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.reconstruction_quality import reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.tables import write_evaluation
+from halebrain.evaluation.tables import with_interval, write_evaluation
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScanInput, ScoredScan, score_scan
@@ -229,13 +228,8 @@ def _numbers(evaluation: Evaluation, scored: ScoredScan, stages: dict[str, Any])
 
 
 def _table(evaluation: Evaluation) -> list[list[str]]:
-    modalities = sorted({row.modality for row in evaluation.rows})
     rows = []
-    for modality in modalities:
-        cells = [modality]
-        for method in _METHODS:
-            i = evaluation.mean("auprc", group=modality, method=method)
-            bounds = "" if math.isnan(i.low) else f" [{i.low:.2f}, {i.high:.2f}]"
-            cells.append(f"{i.mean:.2f}{bounds}")
-        rows.append(cells)
+    for modality in sorted({row.modality for row in evaluation.rows}):
+        means = (evaluation.mean("auprc", group=modality, method=method) for method in _METHODS)
+        rows.append([modality, *(with_interval(mean, digits=2) for mean in means)])
     return rows
