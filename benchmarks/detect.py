@@ -21,9 +21,7 @@ from halebrain.cli.console import Console
 from halebrain.core.device import find_device
 from halebrain.core.mask import Cut
 from halebrain.core.progress import Stopwatch
-from halebrain.core.provenance import FIXED, ChosenThreshold, Provenance
-from halebrain.core.types import Volume
-from halebrain.inference.detection import Detection, describe_model
+from halebrain.core.provenance import FIXED, ChosenThreshold
 from halebrain.inference.lesions import mark_lesions
 from halebrain.inference.outputs import OutputNames, write_detection
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -33,6 +31,7 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.report.figures import figure_png
+from halebrain.workflows.detect import FoundAnomalies, describe_found
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 
 WHOLE, NETWORKS = "whole", "networks"
@@ -54,10 +53,13 @@ def run_once(
         with watch.step("mask and lesions"):
             smallest = predictor.postprocessing.min_lesion_mm3
             cut = Cut(threshold, smallest)
-            marked = mark_lesions(result, cut, working.template_to_native, regions=False)
-            found = Detection(result, working, maps, *marked)
+            mask, lesions = mark_lesions(result, cut, working.template_to_native, regions=False)
+            called = ChosenThreshold(value=threshold, name=FIXED, key=FIXED)
+            about = replace(predictor.provenance(), scan=stem_of(scan), threshold=called)
+            made = describe_found(about, working, lesions)
+            found = FoundAnomalies(volume, result, working, maps, mask, lesions, called, made)
         names = OutputNames(Path(folder), stem_of(scan))
-        write(found, volume, names, describe_model(predictor), threshold, watch)
+        write(found, names, watch)
         page_bytes = names.page.stat().st_size
     n_slices = int(maps.reconstruction.any(axis=(0, 1)).sum())
     return watch.seconds | working.seconds, n_slices, page_bytes
@@ -77,20 +79,16 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
         return predictor.predict_working(working, working.qc.inferred_contrast, progress=one_more)
 
 
-def write(
-    found: Detection, volume: Volume, names: OutputNames, about: Provenance, threshold: float, watch: Stopwatch
-) -> None:
+def write(found: FoundAnomalies, names: OutputNames, watch: Stopwatch) -> None:
     """Write what the command writes."""
     with watch.step("mosaic"):
-        figure = scan_mosaic(found.scan, found.maps, threshold=threshold, title=names.stem)
+        figure = scan_mosaic(found.scan, found.maps, threshold=found.threshold.value, title=names.stem)
         picture = figure_png(figure, dpi=110)
-    called = ChosenThreshold(value=threshold, name=FIXED, key=FIXED)
-    provenance = found.provenance(replace(about, scan=names.stem, threshold=called))
     with watch.step("page"):
-        shown = show_scan(volume, found.result)
-        pages = render(names, found.result, found.mask, shown, found.lesions, provenance, picture=picture)
+        shown = show_scan(found.volume, found.result)
+        pages = render(names, found.result, found.mask, shown, found.lesions, found.made, picture=picture)
     with watch.step("writing"):
-        write_detection(names, found.result, found.mask, found.lesions, provenance, pages)
+        write_detection(names, found.result, found.mask, found.lesions, found.made, pages)
 
 
 def report(first: dict[str, float], runs: list[dict[str, float]], n_slices: int, n_draws: int) -> None:

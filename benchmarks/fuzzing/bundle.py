@@ -182,7 +182,6 @@ def _use(path: Path, how: str, home: Path) -> None:
 
 def _load(path: Path) -> None:
     """Do what `detect` does with a model before it opens a scan."""
-    from halebrain.inference.detection import describe_model
     from halebrain.inference.predictor import Predictor
     from halebrain.models.bundle import load_bundle
     from halebrain.thresholds.calibration import read_calibration
@@ -190,6 +189,5 @@ def _load(path: Path) -> None:
 
     found = load_bundle(path)
     ThresholdSelector(read_calibration(found), "auto")
-    predictor = Predictor(found)
-    json.dumps(describe_model(predictor).to_json())
+    json.dumps(Predictor(found).provenance().to_json())
     found.seen_subjects("train_subjects", "val_subjects")

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from halebrain.core.errors import UsageError
-from halebrain.core.provenance import IN_MEMORY, Provenance
+from halebrain.core.provenance import IN_MEMORY
 from halebrain.core.types import Lesion
-from halebrain.inference.detection import describe_model
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import ScanInput
 from halebrain.io.nifti import make_image
@@ -102,7 +101,6 @@ class Prediction:
     qc: dict[str, Any]
     provenance: dict[str, Any]
     _found: FoundAnomalies = field(repr=False)
-    _made: Provenance = field(repr=False)
 
     def save(self, folder: PathLike, *, name: str | None = None) -> DetectedScan:
         """Write the files of `halebrain detect` for this scan: maps, mask, lesion table, page and provenance.
@@ -117,9 +115,10 @@ class Prediction:
         Raises:
             CannotWriteError: The folder cannot be written.
         """
-        stem = name or self._made.scan or _IN_MEMORY
-        begun = time.perf_counter() - (self._made.seconds or 0.0)
-        return write_found(self._found, OutputNames(Path(folder), stem), replace(self._made, scan=stem), start=begun)
+        made = self._found.made
+        stem, begun = name or made.scan or _IN_MEMORY, time.perf_counter() - (made.seconds or 0.0)
+        found = replace(self._found, made=replace(made, scan=stem))
+        return write_found(found, OutputNames(Path(folder), stem), start=begun)
 
 
 def detect(
@@ -160,23 +159,20 @@ def detect(
     detector, start = load_detector(_settings(DetectSettings, told), bundle), time.perf_counter()
     path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
     scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
+    if path is None:
+        asked = replace(detector.predictor.provenance(), unstated=IN_MEMORY, input=_IN_MEMORY, scan=_IN_MEMORY)
+    else:
+        asked = describe_scan(detector, scan)
     found = find_anomalies(
         detector,
         scan,
+        asked,
         image=image if path is None else None,
         brain_mask=brain_mask if mask is None else None,
     )
-    if path is None:
-        asked = replace(
-            describe_model(detector.predictor),
-            unstated=IN_MEMORY,
-            input=Path(found.volume.name).name,
-            content_sha256=found.detection.scan.content.hex(),
-            scan=_IN_MEMORY,
-        )
-    else:
-        asked = describe_scan(detector, scan)
-    return _prediction(found, replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2)))
+    content = found.scan.content.hex() if path is None else None
+    made = replace(found.made, content_sha256=content, seconds=round(time.perf_counter() - start, 2))
+    return _prediction(replace(found, made=made))
 
 
 def _path_of(image: Any) -> Path | None:
@@ -192,20 +188,17 @@ def _path_of(image: Any) -> Path | None:
     return None
 
 
-def _prediction(found: FoundAnomalies, made: Provenance) -> Prediction:
-    detection, result = found.detection, found.detection.result
-    placement = result.placement
+def _prediction(found: FoundAnomalies) -> Prediction:
+    result, provenance = found.result, found.made.to_json()
     maps = {
-        name: make_image(getattr(result, name), result.affine, placement=placement)
-        for name in ("score", "reconstruction", "residual", "probability", "uncertainty")
+        name: getattr(result, name) for name in ("score", "reconstruction", "residual", "probability", "uncertainty")
     }
-    masks = {"mask": detection.mask, "brain_mask": result.brain_mask}
-    images = maps | {
-        name: make_image(mask.astype("uint8"), result.affine, placement=placement) for name, mask in masks.items()
+    masks = {"mask": found.mask.astype("uint8"), "brain_mask": result.brain_mask.astype("uint8")}
+    images = {
+        name: make_image(data, result.affine, placement=result.placement) for name, data in (maps | masks).items()
     }
-    provenance = made.to_json()
-    told = {"lesions": tuple(detection.lesions), "qc": provenance["qc"], "provenance": provenance}
-    return Prediction(**images, **told, _found=found, _made=made)
+    told = {"lesions": tuple(found.lesions), "qc": provenance["qc"], "provenance": provenance}
+    return Prediction(**images, **told, _found=found)
 
 
 @dataclass(frozen=True, eq=False)

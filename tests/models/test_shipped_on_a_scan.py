@@ -9,17 +9,15 @@ from functools import cache
 import numpy as np
 import pytest
 
-from halebrain.core.mask import Cut
 from halebrain.evaluation.curve import Curve
-from halebrain.inference.detection import detect_anomalies
 from halebrain.inference.predictor import Predictor
-from halebrain.io.volume import read_mask, read_volume
+from halebrain.inference.scans import ScanInput
+from halebrain.io.volume import read_mask
 from halebrain.models import store
-from halebrain.preprocessing.prepared import open_scan
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import generate_cohort
-from halebrain.thresholds.calibration import read_calibration
-from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.workflows.detect import describe_scan, find_anomalies, load_detector
+from halebrain.workflows.settings import DetectSettings
 
 pytestmark = [
     # Six detections at full size, half a minute.
@@ -41,23 +39,20 @@ def patient(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return Predictor(store.load_model(None))
+def detector():
+    return load_detector(DetectSettings(brain=None, device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def detected(patient, predictor):
+def detected(patient, detector):
     """Detect with the default threshold in the scan of a contrast, or in its healthy image; each once."""
 
     @cache
     def detect(contrast, kind):
         record = patient[contrast]
-        image = getattr(record, kind)
-        volume = read_volume(image)
-        scan = open_scan(predictor.preprocessor, volume, image, brain_mask=record.brain_mask, space=record.space)
-        threshold = ThresholdSelector(read_calibration(predictor.bundle), "auto").at(contrast).value
-        cut = Cut(threshold, predictor.postprocessing.min_lesion_mm3)
-        return volume, detect_anomalies(predictor, volume, scan, cut, contrast)
+        scan = ScanInput(getattr(record, kind), record.scan_id, record.brain_mask, record.space, contrast)
+        found = find_anomalies(detector, scan, describe_scan(detector, scan))
+        return found.volume, found
 
     return detect
 
@@ -73,9 +68,9 @@ def test_a_patient_is_found_and_the_healthy_image_is_mostly_left_alone(patient, 
     assert float(healthy.mask.sum()) * float(np.prod(volume.spacing_mm)) / 1000 <= MOST_ML[contrast]
 
 
-def test_the_batch_size_moves_no_score_by_more_than_is_promised(predictor, detected):
+def test_the_batch_size_moves_no_score_by_more_than_is_promised(detector, detected):
     """The documents promise 0.00001; convolutions over other batches round otherwise in their last bits (2e-7)."""
     _, found = detected("T1w", "image")
-    other = Predictor(predictor.bundle, batch_size=7).predict_working(found.scan, "T1w")
+    other = Predictor(detector.predictor.bundle, batch_size=7).predict_working(found.scan, "T1w")
     for name in ("score", "probability", "residual", "reconstruction"):
         np.testing.assert_allclose(getattr(other, name), getattr(found.maps, name), atol=1e-5, rtol=0, err_msg=name)

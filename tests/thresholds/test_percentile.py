@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from halebrain.core.provenance import Provenance
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
 
@@ -35,7 +36,7 @@ def test_raising_any_voxel_never_lowers_it(rng):
 
 @pytest.mark.parametrize(("score", "percentile"), [(0.05, 0.0), (0.1, 10.0), (0.25, 40.0), (0.35, 70.0), (0.9, 100.0)])
 def test_the_percentile_by_hand(score, percentile):
-    level = place_among_healthy(score, calibrated(T1w=(0.1, 0.2, 0.3, 0.35, 0.4)), modality="T1w")
+    level = place_among_healthy(Provenance(), score, calibrated(T1w=(0.1, 0.2, 0.3, 0.35, 0.4)), modality="T1w")
     assert (level.scan_score, level.scan_score_percentile, level.scan_score_n_healthy, level.scan_score_note) == (
         score,
         percentile,
@@ -55,7 +56,7 @@ def test_the_percentile_by_hand(score, percentile):
     ],
 )
 def test_where_there_is_no_percentile_it_says_why(calibration, modality, n_healthy, says):
-    level = place_among_healthy(0.3, calibration, modality=modality)
+    level = place_among_healthy(Provenance(), 0.3, calibration, modality=modality)
     assert (level.scan_score_percentile, level.scan_score_n_healthy) == (None, n_healthy)
     assert says in level.scan_score_note
     assert level.scan_score_healthy == ()
@@ -63,7 +64,7 @@ def test_where_there_is_no_percentile_it_says_why(calibration, modality, n_healt
 
 def test_many_healthy_scores_are_kept_as_quantiles_with_their_ends_and_their_median(rng):
     scores = tuple(sorted(rng.random(400).round(4).tolist()))
-    kept = place_among_healthy(0.5, calibrated(T1w=scores), modality="T1w").scan_score_healthy
+    kept = place_among_healthy(Provenance(), 0.5, calibrated(T1w=scores), modality="T1w").scan_score_healthy
     assert len(kept) == 49
     assert list(kept) == sorted(kept)
     assert (kept[0], kept[-1]) == (scores[0], scores[-1])
@@ -72,7 +73,9 @@ def test_many_healthy_scores_are_kept_as_quantiles_with_their_ends_and_their_med
 
 def test_a_data_set_has_its_own_healthy_scans():
     both = calibrated(T1w=(0.1,) * 5, **{"T1w@ours": (0.9,) * 6})
-    assert place_among_healthy(0.5, both, modality="T1w").scan_score_percentile == 100
-    ours = place_among_healthy(0.5, both, modality="T1w", data_set="ours")
+    assert place_among_healthy(Provenance(), 0.5, both, modality="T1w").scan_score_percentile == 100
+    ours = place_among_healthy(Provenance(), 0.5, both, modality="T1w", data_set="ours")
     assert (ours.scan_score_percentile, ours.scan_score_n_healthy) == (0, 6)
-    assert "of theirs" in place_among_healthy(0.5, both, modality="T1w", data_set="theirs").scan_score_note
+    assert (
+        "of theirs" in place_among_healthy(Provenance(), 0.5, both, modality="T1w", data_set="theirs").scan_score_note
+    )

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError
-from halebrain.core.provenance import ScoringMethod
+from halebrain.core.provenance import Provenance, ScoringMethod
 from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
@@ -91,6 +92,22 @@ class Predictor:
         for network in (bundle.reconstructor, bundle.segmenter):
             if network is not None:
                 network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def provenance(self) -> Provenance:
+        """Return what the provenance of every scan states of the model, its settings and the software."""
+        return Provenance(
+            brain=self.preprocessor.config.brain,
+            model_sha256=self.bundle.sha256,
+            seed=self.seed,
+            draws=self.draws,
+            levels=self.levels,
+            precision=self.precision,
+            versions=versions(),
+            device=str(self.device),
+            model=self.bundle.name,
+            space=self.preprocessor.config.space,
+            method=self.method(),
+        )
 
     def method(self) -> ScoringMethod:
         """Return how scores are made."""

@@ -7,11 +7,12 @@ On the working grid it does not depend on the resolution of the scan. What count
 contrast: hence the percentile.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from halebrain.core.provenance import Provenance
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import counted
 from halebrain.evaluation.set_level import SCAN_ML, mean_of_highest_ml
@@ -19,27 +20,6 @@ from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, wit
 
 _MOST_KEPT = 49
 """Healthy scores that a result states; odd, so that the middle one is their median."""
-
-
-@dataclass(frozen=True)
-class ScanLevel:
-    """A scan as a whole, in the fields of its provenance.
-
-    Args:
-        scan_score: Mean score of its highest millilitre, in [0, 1].
-        scan_score_percentile: Percentage of healthy validation scans of its modality that score lower, ties counted
-            half; `None` if it is not defined.
-        scan_score_n_healthy: Number of healthy scans behind the percentile.
-        scan_score_note: Why there is no percentile.
-        scan_score_healthy: Scores of those healthy scans, ascending, quantiles where they are many; empty without a
-            percentile.
-    """
-
-    scan_score: float
-    scan_score_percentile: float | None
-    scan_score_n_healthy: int
-    scan_score_note: str | None = None
-    scan_score_healthy: tuple[float, ...] = ()
 
 
 def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:
@@ -55,28 +35,44 @@ def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tup
 
 
 def place_among_healthy(
-    score: float, calibration: Calibration | None, *, modality: str | None, data_set: str | None = None
-) -> ScanLevel:
-    """Return the percentile of a scan's score among the healthy validation scans of its modality.
+    made: Provenance,
+    score: float,
+    calibration: Calibration | None,
+    *,
+    modality: str | None,
+    data_set: str | None = None,
+) -> Provenance:
+    """Return a provenance with a scan's score and its percentile among the healthy validation scans of its modality.
+
+    The percentile is the percentage that score lower, ties counted half.
 
     Args:
+        made: What is known already.
         score: Of the scan.
         calibration: Of the model; `None` where it has none.
         modality: Of the scan; `None` where it is not known.
         data_set: Name of the data set whose healthy scans are meant; `None` = those without a name.
     """
-    if modality is None:
-        return ScanLevel(score, None, 0, "the contrast of the scan is not known")
     known = {} if calibration is None else calibration.healthy_scores
-    healthy = np.array(known.get(with_data_set(modality, data_set), ()))
-    if len(healthy) < MIN_HEALTHY_SCANS:
+    healthy = np.array(() if modality is None else known.get(with_data_set(modality, data_set), ()))
+    percentile, note, spread = None, None, tuple[float, ...]()
+    if modality is None:
+        note = "the contrast of the scan is not known"
+    elif len(healthy) < MIN_HEALTHY_SCANS:
         whose = f" of {data_set}" if data_set else ""
         scans, are = counted(len(healthy), "healthy validation scan"), "is" if len(healthy) == 1 else "are"
         note = f"{scans}{whose} {are} {modality}, {MIN_HEALTHY_SCANS} are needed"
-        return ScanLevel(score, None, len(healthy), note)
-    lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
-    percentile = round(100 * (lower + ties / 2) / len(healthy), 1)
-    return ScanLevel(score, percentile, len(healthy), scan_score_healthy=_spread(healthy))
+    else:
+        lower, ties = int((healthy < score).sum()), int((healthy == score).sum())
+        percentile, spread = round(100 * (lower + ties / 2) / len(healthy), 1), _spread(healthy)
+    return replace(
+        made,
+        scan_score=score,
+        scan_score_percentile=percentile,
+        scan_score_n_healthy=len(healthy),
+        scan_score_note=note,
+        scan_score_healthy=spread,
+    )
 
 
 def _spread(scores: npt.NDArray[np.float64]) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halebrain.core.about import versions
+from halebrain.core.about import NOTICE, versions
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.failures import Failures
@@ -16,10 +16,11 @@ from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
-from halebrain.core.types import Volume
-from halebrain.inference.detection import Detection, describe_model, detect_anomalies
+from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.outputs import OutputNames, write_detection
-from halebrain.inference.predictor import Predictor
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.checksum import scan_sha256
@@ -30,13 +31,14 @@ from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import format_of, read_volume, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
+from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector, check_modality
-from halebrain.thresholds.percentile import ScanLevel, place_among_healthy, working_scan_score
+from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
 from halebrain.workflows.pages import render, scan_mosaic, show_scan, write_index
 from halebrain.workflows.scan_steps import NETWORKS, PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import DetectSettings
@@ -68,10 +70,10 @@ class Detector:
         chosen = self.selector.at(contrast.name)
         return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
 
-    def level(self, contrast: ScanContrast, score: float) -> ScanLevel:
-        """Return where the score of a whole scan lies among healthy ones."""
+    def placed(self, made: Provenance, contrast: ScanContrast, score: float) -> Provenance:
+        """Return a provenance with the score of the whole scan and its place among healthy ones."""
         calibration, data_set = self.selector.calibration, self.selector.at(contrast.name).data_set
-        return place_among_healthy(score, calibration, modality=contrast.name, data_set=data_set)
+        return place_among_healthy(made, score, calibration, modality=contrast.name, data_set=data_set)
 
 
 def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
@@ -103,31 +105,33 @@ def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Det
 
 @dataclass(frozen=True)
 class FoundAnomalies:
-    """What was found in one scan, and with which threshold.
+    """What was found in one scan.
 
     Args:
         volume: The scan on its native grid.
-        notes: What was assumed or done on reading.
-        detection: Maps, mask and lesions.
+        result: Maps on that grid.
+        scan: The scan on the working grid.
+        maps: Maps on that grid.
+        mask: Anomaly mask on the native grid, inside the brain.
+        lesions: The connected components of the mask, largest first.
         threshold: The threshold.
-        level: Score of the whole scan and its place among healthy scans.
+        made: Provenance, complete but for the duration.
     """
 
     volume: Volume
-    notes: list[str]
-    detection: Detection
+    result: ScanResult
+    scan: WorkingScan
+    maps: WorkingMaps
+    mask: MaskArray
+    lesions: list[Lesion]
     threshold: ChosenThreshold
-    level: ScanLevel
-
-    def provenance(self, about: Provenance) -> Provenance:
-        """Return a provenance with what was found."""
-        found = replace(about, threshold=self.threshold, input_notes=tuple(self.notes))
-        return self.detection.provenance(replace(found, **vars(self.level)))
+    made: Provenance
 
 
 def find_anomalies(
     detector: Detector,
     scan: ScanInput,
+    asked: Provenance,
     *,
     image: "SpatialImage | None" = None,
     brain_mask: "SpatialImage | None" = None,
@@ -138,9 +142,13 @@ def find_anomalies(
     Args:
         detector: The loaded model.
         scan: The scan.
+        asked: What the provenance states of model, settings and scan.
         image: The scan in memory, a nibabel image; `None` = it is read from its file.
         brain_mask: Its brain mask in memory; `None` = that of `scan`.
         steps: Receives the steps; `None` = no progress bar.
+
+    Raises:
+        DataError: The scan cannot be used.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
     volume = read_volume(scan.image) if image is None else volume_of(image)
@@ -154,16 +162,27 @@ def find_anomalies(
     working = replace(working, qc=report.flagged(_limit(predictor.bundle.limits, contrast)))
     threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)
-    detection = detect_anomalies(
-        predictor,
-        volume,
-        working,
-        threshold.cut,
-        contrast.name,
-        progress=steps.one_pass,
+    result, maps = predictor.predict_scan(volume, working, contrast.name, progress=steps.one_pass)
+    regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
+    found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
+    score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
+    made = describe_found(replace(asked, threshold=threshold, input_notes=tuple(notes)), working, lesions)
+    made = detector.placed(made, contrast, score)
+    return FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
+
+
+def describe_found(asked: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
+    """Return a provenance with what a scan went through and how much was found."""
+    rows = [tuple(row) for row in scan.template_to_native.tolist()]
+    return replace(
+        asked,
+        steps=scan.steps,
+        qc=scan.qc,
+        template_to_native=(rows[0], rows[1], rows[2], rows[3]),
+        n_lesions=len(lesions),
+        lesion_volume_ml=total_ml(lesions),
+        notice=NOTICE,
     )
-    score = working_scan_score(detection.maps.score, working.brain_mask, working.grid.spacing_mm)
-    return FoundAnomalies(volume, notes, detection, threshold, detector.level(contrast, score))
 
 
 def _limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
@@ -262,9 +281,9 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
         return DetectedScan.of(names, done)
     if asked.dicom_seg:
         check_source(scan.image)  # fail now, before the networks run
-    found = find_anomalies(detector, scan, steps=steps)
+    found = find_anomalies(detector, scan, asked, steps=steps)
     steps.begin(PAGE)
-    written = write_found(found, names, asked, start=start, image=scan.image)
+    written = write_found(found, names, start=start, image=scan.image)
     for flag in written.flags:
         detector.settings.notify(f"warning: {names.stem}: {flag}")
     return written
@@ -277,7 +296,7 @@ _ASKED = ("input", "input_sha256", "brain_mask_sha256", "brain", "model_sha256",
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     """Return what a provenance states of model, settings and the file of a scan before it is opened."""
     return replace(
-        describe_model(detector.predictor),
+        detector.predictor.provenance(),
         input=scan.image.name or scan.name,
         input_sha256=scan_sha256(scan.image),
         brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
@@ -327,47 +346,43 @@ def _is_same(done: Provenance, asked: Provenance, detector: Detector, contrast: 
     if done.scan_score is None:
         return True
     # A new calibration may change the percentile.
-    placed = vars(detector.level(contrast, done.scan_score))
-    return all(value == getattr(done, name) for name, value in placed.items() if name not in done.unstated)
+    placed = detector.placed(done, contrast, done.scan_score)
+    return replace(placed, **{name: getattr(done, name) for name in done.unstated}) == done
 
 
-def write_found(
-    found: FoundAnomalies, names: OutputNames, asked: Provenance, *, start: float, image: Path | None = None
-) -> DetectedScan:
+def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:
     """Draw mosaic and page, and write all files of a scan or none.
 
     Args:
         found: What was found.
         names: File names.
-        asked: What the provenance states of model, settings and scan.
         start: When the scan was begun, by `time.perf_counter`.
         image: The DICOM file or folder, where the mask is also written as DICOM-SEG.
 
     Raises:
         CannotWriteError: The folder cannot be written.
     """
-    detection, threshold = found.detection, found.threshold
+    threshold, result, mask, lesions = found.threshold, found.result, found.mask, found.lesions
     figure = scan_mosaic(
-        detection.scan,
-        detection.maps,
+        found.scan,
+        found.maps,
         threshold=threshold.value,
         title=names.stem,
         min_lesion_mm3=threshold.min_lesion_mm3,
         called=threshold.name,
     )
     picture = figure_png(figure, dpi=_MOSAIC_DPI)
-    made = replace(found.provenance(asked), seconds=round(time.perf_counter() - start, 2))
-    result, mask, lesions = detection.result, detection.mask, detection.lesions
+    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
     shown = show_scan(found.volume, result)
     extra = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
     if made.dicom_seg and image is not None:
-        extra[names.segmentation] = _segmentation(detection, image, made, threshold)
+        extra[names.segmentation] = _segmentation(found, image, made)
     write_detection(names, result, mask, lesions, made, extra)
     return DetectedScan.of(names, made)
 
 
-def _segmentation(found: Detection, image: Path, made: Provenance, threshold: ChosenThreshold) -> bytes:
-    said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "seed": str(made.seed)}
+def _segmentation(found: FoundAnomalies, image: Path, made: Provenance) -> bytes:
+    said = {"threshold": f"{found.threshold.value:.6g}", "method": found.threshold.name, "seed": str(made.seed)}
     about = SegmentationAbout(versions()["halebrain"], str(made.model), str(made.model_sha256), said)
     return segmentation_bytes(found.mask, found.result.affine, image, about)
 
