@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from halebrain.adaptation.scores import LeftOut, calibrate_left_out, dice_threshold
+from halebrain.adaptation.scores import LeftOutScan, calibrate_left_out, dice_threshold
 
 
 def scan(subject, scores, labels, *, healthy=False):
     record = SimpleNamespace(subject=subject, is_healthy=healthy, contrast="FLAIR")
     judged = SimpleNamespace(record=record, labels=np.array(labels, bool))
     values = np.array(scores, np.float32)
-    return LeftOut(judged, values * 0, values)
+    return LeftOutScan(judged, values * 0, values)
 
 
 def test_a_subject_has_no_say_in_its_own_threshold():

@@ -13,7 +13,7 @@ from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.adaptation.folds import Snapshots, StepChoice, assign_folds, choose_steps
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
 from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
-from halebrain.adaptation.scores import Comparison, LeftOut, calibrate_left_out, score_versions
+from halebrain.adaptation.scores import BeforeAndAfter, LeftOutScan, calibrate_left_out, score_versions
 from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
@@ -118,8 +118,8 @@ class Adapter:
         choice = self._choose(ill)
         only = (choice.steps,) if choice.steps else ()
         well = self._score(scans.healthy, runs, only, "Scoring left-out healthy scans")
-        left_out = [LeftOut(scan, scores[0], scores[choice.tried.index(choice.steps)]) for scan, scores in ill]
-        left_out += [LeftOut(scan, scores[0], scores[-1]) for scan, scores in well]
+        left_out = [LeftOutScan(scan, scores[0], scores[choice.tried.index(choice.steps)]) for scan, scores in ill]
+        left_out += [LeftOutScan(scan, scores[0], scores[-1]) for scan, scores in well]
         segmenter, seconds = self._final(pairs, choice)
         calibration = self._calibration(left_out, scans.annotated)
         summary = self._summary(scans, choice) | {
@@ -138,7 +138,7 @@ class Adapter:
             about=adapted_about(self.bundle.about, summary),
             sha256="",
         )
-        compare = Comparison(self.predictor, self.bundle.calibration, calibration, identity=self.identity)
+        compare = BeforeAndAfter(self.predictor, self.bundle.calibration, calibration, identity=self.identity)
         held_out = compare.held_out(scans.held_out, segmenter, self.work / "scores")
         return Adaptation(bundle, choice, compare.left_out(left_out), held_out, tuple(self.notes))
 
@@ -255,7 +255,7 @@ class Adapter:
         )
         return segmenter, seconds
 
-    def _calibration(self, left_out: Sequence[LeftOut], annotated: Manifest) -> dict[str, Any]:
+    def _calibration(self, left_out: Sequence[LeftOutScan], annotated: Manifest) -> dict[str, Any]:
         if not left_out:
             return self.bundle.calibration
         found = calibrate_left_out(left_out, annotated.fingerprint())

@@ -59,7 +59,7 @@ def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Itera
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutScan:
     """A scan that was left out, and its scores.
 
     Args:
@@ -83,13 +83,13 @@ class LeftOut:
         return self.judged.record.is_healthy
 
 
-def dice_threshold(left_out: Sequence[LeftOut], *, without: str | None = None) -> tuple[float, float]:
+def dice_threshold(left_out: Sequence[LeftOutScan], *, without: str | None = None) -> tuple[float, float]:
     """Return the threshold of the best pooled Dice over annotated scans, without those of a subject, and that Dice."""
     chosen = [scan for scan in left_out if not scan.is_healthy and scan.subject != without]
     return fit_best_dice([scan.after for scan in chosen], [scan.judged.labels for scan in chosen])
 
 
-def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Calibration:
+def calibrate_left_out(left_out: Sequence[LeftOutScan], manifest_sha256: str) -> Calibration:
     """Return the thresholds of an adapted model: the best Dice, and shares of healthy voxels where some were left out.
 
     The fingerprint is that of the scans that were learned from.
@@ -103,7 +103,7 @@ def calibrate_left_out(left_out: Sequence[LeftOut], manifest_sha256: str) -> Cal
     return Calibration(default="dice", thresholds=thresholds, subjects=subjects)
 
 
-class Comparison:
+class BeforeAndAfter:
     """Evaluates scans before and after adaptation, each at the threshold that its model has.
 
     Args:
@@ -117,7 +117,7 @@ class Comparison:
         self._predictor, self._identity = predictor, identity
         self._points = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
 
-    def left_out(self, scans: list[LeftOut]) -> Evaluation | None:
+    def left_out(self, scans: list[LeftOutScan]) -> Evaluation | None:
         """Return before and after on scans that were left out in turn; `None` where there are none."""
         if not scans:
             return None

@@ -28,7 +28,7 @@ WANTED = ("auprc", "dice", "dice_oracle_per_scan", "lesion_f1", "specificity", "
 """Metrics of a scan that the tables use."""
 
 Maps = dict[str, FloatArray]
-Score = Callable[[AnnotatedScan], Maps]
+Scorer = Callable[[AnnotatedScan], Maps]
 """Scan → map `(i, j, k)` in [0, 1] for each row title, 0 outside the brain."""
 
 
@@ -112,7 +112,7 @@ class SharingPredictor(Predictor):
         return self._store[key]
 
 
-def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
+def model_scores(predictor: Predictor, titles: dict[str, str]) -> Scorer:
     """Return the maps of a model's rows.
 
     Args:
@@ -129,7 +129,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Score:
     return score
 
 
-def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
+def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Scorer:
     """Return the maps of the training-free rows; those in `ATLAS` need `atlas`."""
 
     def score(prepared: AnnotatedScan) -> Maps:
@@ -140,7 +140,7 @@ def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Score:
 
 
 def score_cell(
-    score: Score,
+    score: Scorer,
     val: Sequence[AnnotatedScan],
     test: Sequence[AnnotatedScan],
     *,
@@ -177,7 +177,7 @@ def score_cell(
     return CellResult(rows, _set_values(pooled), thresholds), pictures
 
 
-def _scored(score: Score, scans: Sequence[AnnotatedScan], description: str) -> Iterator[tuple[AnnotatedScan, Maps]]:
+def _scored(score: Scorer, scans: Sequence[AnnotatedScan], description: str) -> Iterator[tuple[AnnotatedScan, Maps]]:
     for prepared in track(scans, description=description, total=len(scans)):
         yield prepared, score(prepared)
 

@@ -13,7 +13,7 @@ import torch
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
 from halebrain.benchmarking.judge import (
     CellResult,
-    Score,
+    Scorer,
     SharingPredictor,
     baseline_scores,
     judged,
@@ -122,7 +122,7 @@ def _run_cell(
     """Train the cell's model if it has one, evaluate it, and write its result."""
     sha256 = ""
     if cell.kind == "baseline":
-        score: Score = baseline_scores(list(cell.rows), _atlas(cell, config, fold))
+        score: Scorer = baseline_scores(list(cell.rows), _atlas(cell, config, fold))
     else:
         stage1 = None if cell.needs is None else done[cell.needs][1] / "model"
         bundle = train_cell(cell, folder, fold.path, cache, stage1, device=device)
