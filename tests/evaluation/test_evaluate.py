@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import DataError
-from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, score_case
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, groups_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.statistics import INTERVAL
@@ -60,6 +61,13 @@ def evaluation(scan) -> Evaluation:
         evaluator.add("model", case)
         evaluator.add("other", scan(case.subject, case.modality, case.pathology, threshold=None))
     return evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+
+
+def test_scans_are_grouped_by_contrast_whatever_the_word_for_it():
+    mask = np.ones((2, 2, 2), dtype=bool)
+    record = ScanRecord("1", Path("a.nii"), "mprage", pathology="ms")
+    (row,) = score_case(Case.of(record, reference=mask, brain_mask=mask, affine=np.eye(4), mask=mask), only=("dice",))
+    assert groups_of(row)[:2] == ["all", "T1w"]
 
 
 def test_groups(evaluation):

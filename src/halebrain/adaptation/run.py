@@ -175,7 +175,7 @@ class Adapter:
             preprocessing, cache = self.predictor.preprocessor.config, self.folder / "slices"
             return build_store(virtual, preprocessing, cache, description="virtual scans")
         if self.config.rehearses and rehearsed_diseases(self.bundle):
-            contrasts = ", ".join(sorted({record.modality for record in scans.annotated}))
+            contrasts = ", ".join(sorted({record.contrast for record in scans.annotated}))
             self.notes.append(f"no virtual scans of {contrasts}: adaptation runs without rehearsal")
         return None
 
@@ -277,7 +277,7 @@ class Adapter:
             "manifest_sha256": learned.fingerprint(),
             "train_subjects": learned.subjects(),
             "val_subjects": [],
-            "modalities": sorted({record.modality for record in learned}),
+            "modalities": sorted({record.contrast for record in learned}),
             "pathologies": sorted({record.pathology or "unknown" for record in annotated}),
             "scans": {record.scan_id: _hashes_of(record) for record in learned},
             "steps": choice.steps,

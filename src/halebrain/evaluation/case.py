@@ -24,7 +24,7 @@ class Case:
     Args:
         scan_id: Name of the scan.
         subject: Whose it is; the unit of resampling.
-        modality: Its contrast.
+        modality: Its contrast, a BIDS suffix where there is one.
         pathology: "healthy" or the disease; "unknown" if not given.
         reference: True lesion, bool `(i, j, k)`.
         region: Where voxels count, bool, same shape: the brain, and any lesion outside of it.
@@ -82,7 +82,7 @@ class Case:
         return cls(
             scan_id=record.scan_id,
             subject=record.subject,
-            modality=record.modality,
+            modality=record.contrast,
             pathology=record.pathology or "unknown",
             reference=reference,
             region=brain_mask | reference,

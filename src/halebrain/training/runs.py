@@ -50,7 +50,7 @@ def run_stage(
         "manifest_sha256": manifest.fingerprint(),
         "train_subjects": manifest.split("train").subjects(),
         "val_subjects": manifest.split("val").subjects(),
-        "modalities": sorted({record.modality for record in manifest}),
+        "modalities": sorted({record.contrast for record in manifest}),
         "step": result.step,
         "validation_loss": result.validation_loss,
         "seconds": round(result.seconds, 1),
