@@ -6,6 +6,10 @@ import nibabel
 import numpy as np
 import pytest
 
+from halebrain.core.errors import DataError
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.workflows.export_nnunet import find_cases
+
 ROWS = [
     *[("a", modality, "train", "ms") for modality in ("T1w", "FLAIR")],
     *[("b", modality, "val", "healthy") for modality in ("T1w", "FLAIR")],
@@ -88,6 +92,18 @@ def test_a_lacking_modality_is_named(export):
     assert "--modality" in said.err
     assert not folder.exists()
     assert export(ROWS[:-1], "--grid", "native", "--modality", "T1w")[0] == 0
+
+
+def test_words_for_one_contrast_are_one_channel(tmp_path):
+    def rows(*words):
+        records = (ScanRecord("a", tmp_path / "a.nii", word, split="train", pathology="healthy") for word in words)
+        return Manifest(tuple(records))
+
+    channels, (case,) = find_cases(rows("t1", "FLAIR"), ("T1w",))
+    assert channels == ("T1w",)
+    assert (case.name, [record.modality for record in case.channels]) == ("sub-a", ["t1"])
+    with pytest.raises(DataError, match="sub-a_t1 and sub-a_T1w"):
+        find_cases(rows("t1", "T1w"))
 
 
 def test_refusals_leave_nothing(export, tmp_path):

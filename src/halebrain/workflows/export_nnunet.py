@@ -16,6 +16,7 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.files import atomic_folder
 from halebrain.core.messages import log_message
+from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 from halebrain.io.grid import match
@@ -145,11 +146,12 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
 
     Raises:
         MissingInputError: There is no such scan.
-        DataError: A scan is in no split, or a case lacks a modality.
+        DataError: A scan is in no split, or a case lacks a modality or has two scans of it.
     """
     rows = manifest.select(lambda r: r.is_annotated or r.is_healthy)
-    wanted = tuple(dict.fromkeys(modalities)) or tuple(sorted({record.modality for record in rows}))
-    rows = rows.select(lambda r: r.modality in wanted)
+    named = map(standard_modality, modalities) if modalities else sorted({record.contrast for record in rows})
+    wanted = tuple(dict.fromkeys(named))
+    rows = rows.of_contrasts(wanted)
     where = manifest.where
     if len(rows) == 0:
         raise MissingInputError(
@@ -162,7 +164,14 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
         if record.split is None:
             remedy = "assign train, val or test"
             raise DataError("a scan must be in a split", received=record.scan_id, where=where, remedy=remedy)
-        grouped.setdefault(record.scan_id.removesuffix(f"_{record.modality}"), {})[record.modality] = record
+        channels = grouped.setdefault(record.scan_id.removesuffix(f"_{record.modality}"), {})
+        if (other := channels.setdefault(record.contrast, record)) is not record:
+            raise DataError(
+                "a case must have one scan of each modality",
+                received=f"{other.scan_id} and {record.scan_id}",
+                where=where,
+                remedy="remove one row, or give it another session",
+            )
     lacking = {name: [m for m in wanted if m not in own] for name, own in grouped.items()}
     first = next((f"{name} without {', '.join(missing)}" for name, missing in lacking.items() if missing), None)
     if first is not None:
