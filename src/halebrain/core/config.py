@@ -79,13 +79,8 @@ def load_config(
     Args:
         model: The configuration class expected.
         path: The YAML file; `None` starts from the defaults.
-        overrides: `key=value` pairs with dotted keys (`of.0.name` for the first item of a list); the value is read as
-            YAML.
+        overrides: `key=value` pairs with dotted keys (`of.0.name` for the first item of a list); values are YAML.
         base: Settings in place of a file's.
-
-    Raises:
-        MissingInputError: The file does not exist.
-        ConfigError: The file is not a YAML mapping, or a key, type or value is wrong.
     """
     raw = read_yaml(path) if path is not None else with_present_keys(base or {})
     for pair in overrides:
@@ -94,16 +89,7 @@ def load_config(
 
 
 def with_present_keys(value: Any, *, where: object = "", notify: Notify | None = None) -> Any:
-    """Return a copy of settings in which every key has its present name, at any depth.
-
-    Args:
-        value: Mappings, lists and values, as YAML holds them.
-        where: Their file, for messages.
-        notify: Receives one line where a key has a former name.
-
-    Raises:
-        ConfigError: A key is given under both names.
-    """
+    """Return a copy of settings with present key names at any depth; one given under both names is refused."""
     former: list[str] = []
     renamed = _renamed(value, FORMER_KEYS, where, former)
     if former and notify is not None:
@@ -144,12 +130,7 @@ def _renamed(value: Any, names: dict[str, str], where: object, found: list[str])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from `path`; `extends: FILE` in it merges it over that file, relative to its own folder.
-
-    Raises:
-        MissingInputError: The file, or the one that it extends, does not exist.
-        ConfigError: It is not a YAML mapping, or it extends itself.
-    """
+    """Read a YAML mapping from `path`; `extends: FILE` in it merges it over that file, relative to its own folder."""
     return _read_extending(path, ())
 
 
@@ -194,15 +175,7 @@ def _read_one(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str | bytes, *, where: object) -> Any:
-    """Return the value that a YAML text holds; size and nesting are limited.
-
-    Args:
-        text: The text.
-        where: Its file, for messages.
-
-    Raises:
-        ConfigError: It is not YAML, refers to itself, or is too large.
-    """
+    """Return the value that a YAML text holds; size and nesting are limited, references to itself are refused."""
     try:
         raw = yaml.safe_load(text)
         size = _size(raw, {})
@@ -222,11 +195,7 @@ def parse_yaml(text: str | bytes, *, where: object) -> Any:
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """Return how many values a mapping or a list holds, counting each reference.
-
-    Raises:
-        ValueError: It contains itself, or an integer of more than 64 bits.
-    """
+    """Return how many values a mapping or list holds, each reference counted; `ValueError` where it contains itself."""
     if isinstance(node, int) and node.bit_length() > 64:
         raise ValueError("an integer of more than 64 bits")
     if not isinstance(node, dict | list):
@@ -262,11 +231,7 @@ def merged(*settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def over_defaults(model: type[Config], raw: dict[str, Any]) -> dict[str, Any]:
-    """Return settings in which a section that is given in part keeps the rest of what `model` has there by default.
-
-    A class may have other defaults for a section than the section's own class: changing one key of it must not change
-    the others.
-    """
+    """Return settings in which a section that is given in part keeps the rest of what `model` has there by default."""
     result = dict(raw)
     for name, field in model.model_fields.items():
         default, given = field.default, raw.get(name)
@@ -312,11 +277,7 @@ def strip_absolute_paths(value: Any) -> Any:
 
 
 def parse_pair(pair: str) -> dict[str, Any]:
-    """Return `a.b=value` as `{"a": {"b": value}}`, the value read as YAML.
-
-    Raises:
-        ConfigError: It is not such a pair.
-    """
+    """Return `a.b=value` as `{"a": {"b": value}}`, the value read as YAML."""
     nested: dict[str, Any] = {}
     _apply_override(nested, pair)
     return nested

@@ -12,10 +12,6 @@ def find_device(name: str) -> "torch.device":
     """Return the device called `name`; "auto" uses CUDA if it is available, else the CPU.
 
     MPS is used on request only: it lacks sparse matrices, which the simplex noise needs.
-
-    Raises:
-        UsageError: The name is not a device.
-        UnavailableError: The device is not available.
     """
     import torch
 

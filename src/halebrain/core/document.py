@@ -28,17 +28,7 @@ class Document:
 
     @classmethod
     def from_json(cls, found: object, *, rule: str, where: Path, remedy: str) -> Self:
-        """Return the document that a JSON value holds.
-
-        Args:
-            found: The value.
-            rule: What must hold, in words ("a provenance file must be as halebrain detect wrote it").
-            where: Its file.
-            remedy: What the user can do about it.
-
-        Raises:
-            DataError: A field that is needed is missing, or one is of another type.
-        """
+        """Return the document that a JSON value holds; `rule` says in words what must hold, for the message."""
         try:
             return cls._read(found, "")
         except _MismatchError as error:
@@ -77,17 +67,7 @@ class _MismatchError(Exception):
 
 
 def read_object(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Args:
-        path: The file.
-        what: Its kind, for messages ("a provenance file").
-        remedy: What the user can do about another content.
-
-    Raises:
-        DataError: It holds no JSON object.
-        FileNotFoundError: There is no such file.
-    """
+    """Return the JSON object in a file; `what` is its kind for messages, `remedy` what the user can do otherwise."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -100,11 +80,7 @@ def read_object(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 
 def _typed(value: Any, wanted: Any, place: str) -> Any:
-    """Return a JSON value as a field holds it: lists as tuples, objects as documents.
-
-    Raises:
-        _MismatchError: It is of another type.
-    """
+    """Return a JSON value as a field holds it: lists as tuples, objects as documents."""
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
         chosen = NoneType if value is None and NoneType in inner else next(one for one in inner if one is not NoneType)

@@ -108,12 +108,7 @@ class UnexpectedError(HalebrainError):
 
 @contextmanager
 def unexpected_as_error() -> Iterator[None]:
-    """Turn an unexpected exception into an `UnexpectedError`, so that one of many items can fail alone.
-
-    Raises:
-        HalebrainError: As it is raised within the block.
-        UnexpectedError: In place of every other exception; interrupts pass.
-    """
+    """Turn an unexpected exception into an `UnexpectedError`, so that one of many items can fail alone."""
     try:
         yield
     except HalebrainError:
@@ -136,12 +131,7 @@ class ConfigError(HalebrainError):
 
 
 def cannot_write_into(folder: Path, error: OSError) -> CannotWriteError:
-    """Return the error for a folder that is not writable.
-
-    Args:
-        folder: Where something was to be written.
-        error: The error of the system.
-    """
+    """Return the error for a folder that is not writable."""
     return CannotWriteError(
         "the output folder must be writable",
         received=error.strerror or error,

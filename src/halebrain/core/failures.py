@@ -66,14 +66,8 @@ class Failures:
     ) -> list[Item]:
         """Process every item under a progress bar, and return the items that succeeded.
 
-        Args:
-            work: What is done; whatever it raises is that item's failure.
-            items: With what.
-            name: Name of an item.
-            description: What the bar says.
-
-        Raises:
-            HalebrainError: The only item failed, or all of them did; it is the first error.
+        Whatever `work` raises is that item's failure. If the only item or all of them failed, the first error is
+        raised.
         """
         done: list[Item] = []
         first: HalebrainError | None = None
@@ -90,17 +84,7 @@ class Failures:
         return done
 
     def refuse(self, rule: str, total: int, *, where: object = "", remedy: str) -> None:
-        """End the command with exit code 3 where anything failed.
-
-        Args:
-            rule: What should hold of every item.
-            total: How many items there were.
-            where: Where they are listed.
-            remedy: What the user can do.
-
-        Raises:
-            PartialFailureError: Something failed.
-        """
+        """End the command with exit code 3 where any of `total` items failed; `rule` says what should hold of each."""
         if not self.reasons:
             return
         names = sorted(self.reasons)

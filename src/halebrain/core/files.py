@@ -19,12 +19,7 @@ WAIT_S = 60.0
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends without an error.
 
-    Files that a killed process left in that folder are removed.
-
-    The temporary name keeps all suffixes of `path` (`.nii.gz`), so libraries that choose a format by the name work.
-
-    Raises:
-        CannotWriteError: The folder cannot be made or written.
+    It keeps all suffixes of `path` (`.nii.gz`). Files that a killed process left in that folder are removed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,11 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes `path` when the block ends without an error.
-
-    Raises:
-        CannotWriteError: `path` exists and `overwrite` is not set, or its parent cannot be written.
-    """
+    """Give an empty temporary folder that becomes `path` when the block ends without an error."""
     if path.exists() and not overwrite:
         raise CannotWriteError("the output must not exist yet", where=path, remedy="choose another or --overwrite")
     try:
@@ -84,16 +75,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def file_lock(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
     """Keep every other process and thread that asks for the same path out while the block runs.
 
-    The lock is a hidden file beside `path` that names its holder and goes when the block ends. That of a process of
-    this machine that died is recognised and taken over.
-
-    Args:
-        path: What is changed; it need not exist.
-        wait_s: Longest wait, seconds.
-
-    Raises:
-        UnavailableError: Another process did not release the lock in time.
-        CannotWriteError: The folder cannot be written.
+    The lock is a hidden file beside `path`, which need not exist; it names its holder and goes when the block ends.
+    That of a process of this machine that died is taken over. `UnavailableError` after `wait_s` seconds.
     """
     from filelock import SoftFileLock, Timeout
 

@@ -22,11 +22,7 @@ def user_home() -> Path | None:
 
 
 def named_path(variable: str) -> Path | None:
-    """Return the path that an environment variable names; `None` where it names none.
-
-    Raises:
-        ConfigError: It begins with `~`, and there is no such home.
-    """
+    """Return the path that an environment variable names; `None` where it names none."""
     named = os.environ.get(variable)
     try:
         return Path(named).expanduser() if named else None
@@ -37,11 +33,7 @@ def named_path(variable: str) -> Path | None:
 
 
 def halebrain_home() -> Path | None:
-    """Return what `HALEBRAIN_HOME` names, or `~/.halebrain`, which need not exist; `None` where there is no home.
-
-    Raises:
-        ConfigError: `HALEBRAIN_HOME` begins with `~`, and there is no such home.
-    """
+    """Return what `HALEBRAIN_HOME` names, or `~/.halebrain`, which need not exist; `None` where there is no home."""
     home = user_home()
     return named_path(VARIABLE) or (None if home is None else home / ".halebrain")
 
@@ -60,9 +52,9 @@ def is_writable(folder: Path) -> bool:
 
 
 def settle_matplotlib() -> None:
-    """Give matplotlib a temporary folder if its own is not writable, which also avoids its warnings.
+    """Give matplotlib a temporary folder if its own is not writable, child processes too.
 
-    To be called before matplotlib is imported. Processes that this one starts take the same folder.
+    To be called before matplotlib is imported.
     """
     if os.environ.get(_MATPLOTLIB) or all(is_writable(base / "matplotlib") for base in _matplotlib_bases()):
         return

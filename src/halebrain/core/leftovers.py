@@ -29,11 +29,7 @@ _swept: set[Path] = set()
 
 
 def temporary_file(path: Path) -> Path:
-    """Make an empty file beside `path`, whose name ends as that of `path` does; its folder must exist.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """Make an empty file beside `path`, whose name ends as that of `path` does; its folder must exist."""
     _sweep_once(path.parent)
     handle, name = tempfile.mkstemp(prefix=_prefix(MARK), suffix=f"-{path.name[-_LAST_OF_NAME:]}", dir=path.parent)
     os.close(handle)
@@ -41,21 +37,13 @@ def temporary_file(path: Path) -> Path:
 
 
 def temporary_folder(place: Path, mark: str = MARK) -> Path:
-    """Make an empty folder in a folder that exists; its name begins with `mark`.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """Make an empty folder in a folder that exists; its name begins with `mark`."""
     _sweep_once(place, mark)
     return Path(tempfile.mkdtemp(prefix=_prefix(mark), dir=place))
 
 
 def new_scratch_folder(place: Path | None = None) -> Path:
-    """Make an empty folder in `place`, or among the system's temporary files, that its maker removes.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """Make an empty folder in `place`, or among the system's temporary files, that its maker removes."""
     return temporary_folder(place or Path(tempfile.gettempdir()), _SCRATCH)
 
 
@@ -70,14 +58,10 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def sweep(place: Path, mark: str = MARK) -> None:
-    """Remove what processes that are dead left in a folder; what belongs to a living one stays.
+    """Remove what dead processes left in a folder under names that begin with `mark`; that of living ones stays.
 
     A process of this machine is dead when its number is free or belongs to one that began later. Of another machine
     this is unknown: files not written to for a day are treated as abandoned.
-
-    Args:
-        place: The folder; it need not exist.
-        mark: How names of temporary things begin.
     """
     try:
         found = [path for path in place.iterdir() if path.name.startswith(mark)]

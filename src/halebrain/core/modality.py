@@ -37,14 +37,10 @@ def contrast_alike(modality: str | None) -> str | None:
 
 
 def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple[int, ...]:
-    """Return the indices of the networks that are used for a contrast.
+    """Return the indices of the networks that are used for a contrast (a BIDS suffix; `None` = not known).
 
-    Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none
-    those that name no contrast, or were trained on synthetic contrasts ("random"); else all.
-
-    Args:
-        each: The contrasts of each network, as BIDS suffixes; () = no own contrasts.
-        modality: The scan's ("T2w"); `None` = not known.
+    Those that name it, or the one whose tissues look alike (T1 for T1 with contrast medium); where there are none those
+    that name no contrast, or were trained on synthetic contrasts ("random"); else all.
 
     Example:
         >>> networks_asked([("T1w",), ("T2w",), ("T2w",), ()], "T2w"), networks_asked([("T1w",), ()], "PDw")
@@ -77,11 +73,7 @@ class ScanContrast:
 def find_contrast(asked: str, in_manifest: str | None, scan: str, inferred: str | None) -> ScanContrast:
     """Return the contrast of a scan: declared by the user, the manifest or its name, else inferred from the image.
 
-    Args:
-        asked: "auto", or the user's word.
-        in_manifest: That of a manifest; `None` = none.
-        scan: Name of the scan.
-        inferred: What the image looks like; `None` = not known.
+    `asked` is "auto" or the user's word; `None` elsewhere = not known.
 
     Example:
         >>> find_contrast("auto", "t2", "sub-01_FLAIR", None)

@@ -27,9 +27,9 @@ def map_items(
 ) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield `(index, function(item))` as they finish; an error is yielded in place of a result, never raised.
 
-    Unexpected exceptions become an `UnexpectedError`, with the traceback. With processes started
-    here, an item whose process dies (out of memory, a crash in a library) becomes a `WorkerError`; the others
-    go on. A broken `executor` gives a `WorkerError` for each remaining item.
+    Unexpected exceptions become an `UnexpectedError`, with the traceback. With processes started here, an item whose
+    process dies (out of memory, a crash in a library) becomes a `WorkerError`; the others go on. A broken `executor`
+    gives a `WorkerError` for each remaining item.
 
     Args:
         function: Picklable, unless `workers` is 0.

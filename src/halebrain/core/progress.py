@@ -134,12 +134,7 @@ def _length(items: Iterable[object]) -> int | None:
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds of named steps.
-
-    Args:
-        seconds: Step → seconds so far.
-        begin: Called with the name of each step when it begins.
-    """
+    """Adds up the seconds of named steps; `begin` is called with the name of each step when it begins."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     begin: Callable[[str], None] | None = None

@@ -100,12 +100,7 @@ class QualityReport(Document):
         return replace(self, flags=(*notes, *self.flags))
 
     def flagged(self, line: str | None, *, withholds: bool = False) -> Self:
-        """Return the report with one more flag; unchanged if it is `None` or there already.
-
-        Args:
-            line: The flag.
-            withholds: Whether it also marks the scan as out of distribution.
-        """
+        """Return the report with one more flag, which may withhold the maps; unchanged if it is `None` or there."""
         if line is None or line in self.flags:
             return self
         report = replace(self, flags=(*self.flags, line))
@@ -293,15 +288,7 @@ class Provenance(Document):
 
 
 def read_provenance(path: Path, *, remedy: str = _AGAIN) -> Provenance:
-    """Return the provenance in a file.
-
-    Args:
-        path: The file.
-        remedy: What the user can do about a damaged one.
-
-    Raises:
-        DataError: It is damaged.
-    """
+    """Return the provenance in a file; `remedy` is what the user can do about a damaged one."""
     rule = "a provenance file must be as halebrain detect wrote it"
     made = Provenance.from_json(read_object(path, "a provenance file", remedy), rule=rule, where=path, remedy=remedy)
     if made.template_to_native is not None and not _has_inverse(np.array(made.template_to_native, dtype=np.float64)):

@@ -45,11 +45,7 @@ class Registry(Generic[T]):
         return keep
 
     def get(self, name: str) -> T:
-        """Return the part called `name`.
-
-        Raises:
-            ConfigError: The name is unknown; the message offers the closest one.
-        """
+        """Return the part called `name`; `ConfigError` with the closest name if it is unknown."""
         if name not in self._parts:
             raise ConfigError(
                 f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} must be a known one",

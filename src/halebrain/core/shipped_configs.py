@@ -16,12 +16,7 @@ def shipped_configs(kind: str) -> dict[str, Path]:
 def find_config(path: Path | None, kind: str) -> Path | None:
     """Return the configuration file: `path` itself, or the shipped one of that name ("tiny", "demo", "paper").
 
-    Args:
-        path: What the user gave.
-        kind: How the names of its files begin: "reconstructor", "segmenter", "matrix" …
-
-    Raises:
-        MissingInputError: It is neither a file nor a shipped name.
+    `kind` is how the names of its files begin ("reconstructor", "segmenter", "matrix").
     """
     if path is None or path.is_file() or path.suffix:
         return path

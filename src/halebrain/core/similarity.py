@@ -50,13 +50,9 @@ def _ssim(
 def multi_ssim_map(image: torch.Tensor, other: torch.Tensor, *, sigmas: Sequence[float] = _SIGMAS) -> torch.Tensor:
     """Return the mean of the structural similarity over Gaussian kernels of several widths, in [−1, 1].
 
-    Each window reaches four standard deviations to either side, as the single one does by default.
+    Intensities in [0, 1], `(b, 1, h, w)`; standard deviations in pixels. Each window reaches four of them to either
+    side and must fit the image.
     Source: Behrendt et al. 2024, arXiv 2403.14262. Differs from paper: widths given as standard deviations.
-
-    Args:
-        image: Intensities in [0, 1], `(b, 1, h, w)`.
-        other: As `image`.
-        sigmas: Standard deviations of the kernels in pixels; the widest window must fit the image.
     """
     maps = [ssim_map(image, other, sigma=sigma, window=2 * round(4 * sigma) + 1) for sigma in sigmas]
     return torch.stack(maps).mean(dim=0)

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 
 
 def counted(number: int, thing: str, things: str = "") -> str:
-    """Return "1 scan" or "3 scans".
-
-    Args:
-        number: How many.
-        thing: Singular of the noun.
-        things: Plural; empty = `thing` with an s.
-    """
+    """Return "1 scan" or "3 scans"; the plural is `thing` with an s unless `things` is given."""
     return f"{number} {named(number, thing, things)}"
 
 

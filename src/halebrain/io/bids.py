@@ -33,12 +33,7 @@ _KEY = re.compile(r"[a-z]+")
 
 @dataclass(frozen=True)
 class BidsName:
-    """One file name, without its ending.
-
-    Args:
-        entities: Label of each key.
-        suffix: What kind of image it is ("T1w", "mask").
-    """
+    """One file name, without its ending: the label of each key, and the kind of image ("T1w", "mask")."""
 
     entities: dict[str, str]
     suffix: str
@@ -55,13 +50,9 @@ class BidsName:
         return "T1ce" if self.suffix == "T1w" and "ce" in self.entities else self.suffix
 
     def derived(self, description: str, suffix: str | None = None) -> "BidsName":
-        """Return the name of something that was made of this image.
+        """Return the name of something made of this image; `suffix=None` = an image of the same contrast.
 
         Contrasts of a subject share a folder, so a name with another suffix keeps the image's own as its `rec`.
-
-        Args:
-            description: What it is, letters and digits.
-            suffix: Its kind; `None` = an image of the same contrast.
         """
         entities = {**self.entities, "desc": self.entities.get("desc", "") + description}
         if suffix is not None:

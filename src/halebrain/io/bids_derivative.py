@@ -54,11 +54,7 @@ _KEPT = (_ID, "age", "sex", "handedness", "group")
 
 
 def begin_derivative(output: Path, raw: Path) -> None:
-    """Make a folder a BIDS derivative: its description, its README and its `.bidsignore`.
-
-    Args:
-        output: The derivative; made where it is not there.
-        raw: The data set that it is made of.
+    """Make `output` a BIDS derivative of `raw`: its description, its README and its `.bidsignore`.
 
     Raises:
         UsageError: It would lie where raw data are.
@@ -79,22 +75,14 @@ def begin_derivative(output: Path, raw: Path) -> None:
 
 
 def update_ignored(folder: Path) -> None:
-    """Write the `.bidsignore` of an earlier version again, where `folder` lies in a derivative of ours.
-
-    Raises:
-        CannotWriteError: It cannot be written.
-    """
+    """Write the `.bidsignore` of an earlier version again, where `folder` lies in a derivative of ours."""
     root = next((each for each in (folder, *folder.resolve().parents) if (each / DESCRIPTION).is_file()), None)
     if root is not None and _maker(root) == NAME:
         write_text(root / _IGNORE, _IGNORED)
 
 
 def check_place(output: Path, raw: Path) -> None:
-    """Refuse an output folder among raw data; only `derivatives/NAME` is free for others there.
-
-    Raises:
-        UsageError: It lies elsewhere in the raw data, or its name does not say whose it is.
-    """
+    """Refuse an output folder among raw data; only `derivatives/NAME` is free for others there."""
     inner, outer = output.resolve(), raw.resolve()
     if not inner.is_relative_to(outer):
         return
@@ -111,11 +99,7 @@ def check_place(output: Path, raw: Path) -> None:
 
 
 def read_description(dataset: Path) -> dict[str, Any]:
-    """Return the description of a data set; empty without one.
-
-    Raises:
-        DataError: Its description is no JSON object.
-    """
+    """Return the description of a data set; empty without one."""
     path = dataset / DESCRIPTION
     if not path.is_file():
         return {}
@@ -180,17 +164,7 @@ def write_participants(derivative: Path, dataset: Path) -> Path | None:
     """Write the participants of a derivative, with age, sex, handedness and group where the raw table has them.
 
     The validator wants a row for each folder of a participant and no other, so those whose scans all failed are left
-    out. Nothing is written where there is no folder yet.
-
-    Args:
-        derivative: Where the results are.
-        dataset: The raw data set; its table may be absent.
-
-    Returns:
-        The path of the table.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
+    out. Nothing is written where there is no folder yet. Returns the path of the table.
     """
     there = sorted(path.name for path in derivative.glob("sub-*") if path.is_dir())
     if not there:

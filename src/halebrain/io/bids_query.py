@@ -42,11 +42,8 @@ class BidsQuery:
 def select_scans(dataset: Path, query: BidsQuery) -> Found[Path]:
     """Return the anatomical scans that are meant, sorted, and the images of the same people that are no such scans.
 
-    One that cannot be read, as it was not fetched, is among them: it fails alone.
-
-    Raises:
-        UsageError: A label or a contrast is not there; the message lists those that are.
-        MissingInputError: No scan is left.
+    One that cannot be read, as it was not fetched, is among them: it fails alone. A label or a contrast that is not
+    there is an error that lists those that are.
     """
     people = _wanted(query.participants, _folders(dataset, "sub-*"), "sub")
     sessions = _wanted(query.sessions, _folders(dataset, "sub-*/ses-*"), "ses")
@@ -89,10 +86,6 @@ def read_rules(path: Path) -> tuple[dict[str, Rule], tuple[str, ...]]:
 
     Example:
         `{"t1w": {"session": "01", "acquisition": null, "run": [1, 2]}}`
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is no JSON object of objects, or names an unknown key.
     """
     if not path.is_file():
         raise MissingInputError("a filter file must exist", where=path, remedy="check the path given")

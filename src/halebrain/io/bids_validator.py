@@ -20,11 +20,7 @@ def find_validator() -> Path | None:
 
 
 def validation_errors(program: Path, dataset: Path) -> list[str]:
-    """Return what is wrong with a data set, "CODE: place"; warnings are left out.
-
-    Raises:
-        DataError: The validator fails.
-    """
+    """Return what is wrong with a data set, "CODE: place"; warnings are left out."""
     done = subprocess.run(
         [str(program), str(dataset), "--format", "json"], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -41,11 +37,7 @@ def validation_errors(program: Path, dataset: Path) -> list[str]:
 
 
 def refuse_invalid(program: Path, dataset: Path) -> None:
-    """Refuse a data set with errors.
-
-    Raises:
-        DataError: It has some; the first are named.
-    """
+    """Refuse a data set with errors; the message names the first."""
     errors = validation_errors(program, dataset)
     if errors:
         raise DataError(

@@ -10,11 +10,7 @@ from halebrain.io.formats.hdr_img import both_files, is_hdr_img
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content.
-
-    Raises:
-        MissingInputError: There is no such file.
-    """
+    """Return the sha256 of a file's content."""
     try:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()

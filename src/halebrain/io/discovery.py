@@ -31,12 +31,7 @@ Item = TypeVar("Item")
 
 
 class Found(list[Item], Generic[Item]):
-    """What was looked for in a folder.
-
-    Args:
-        items: What is used.
-        left_out: The images that are not, and why.
-    """
+    """What was looked for in a folder: the items that are used, and the images that are not, with the reason."""
 
     def __init__(self, items: Iterable[Item] = (), left_out: Iterable[LeftOut] = ()) -> None:
         super().__init__(items)
@@ -101,11 +96,8 @@ def bids_images(
 ) -> Found[tuple[str, BidsName]]:
     """Return the scans of a BIDS data set: relative path and name, sorted; every other image is left out with a reason.
 
-    Args:
-        tree: The data set.
-        suffixes: Kinds of image that are scans.
-        derived: Whether images count that are derived by name (`desc-`, `res-`, …); `None` = where the data set
-            describes itself as a derivative.
+    `derived`: whether images count that are derived by name (`desc-`, `res-`, …); `None` = where the data set describes
+    itself as a derivative.
     """
     if derived is None:
         derived = _is_derivative(tree.root)

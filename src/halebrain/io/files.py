@@ -14,10 +14,7 @@ _FETCH = "fetch it (datalad get / git annex get)"
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file is DICOM by its content, with or without the 128 bytes and the mark before the header.
-
-    Its name does not matter. Only a file that begins as a header does is looked into further.
-    """
+    """Return whether a file is DICOM by its content, with or without the 128 bytes and the mark before the header."""
     try:
         with path.open("rb") as handle:
             start = handle.read(132)
@@ -39,13 +36,7 @@ def is_hidden(name: str) -> bool:
 
 
 def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> MissingInputError:
-    """Return the error for a file that is not there; with a hint for git-annex links whose content is not fetched.
-
-    Args:
-        path: What was asked for.
-        what: Its name in messages.
-        remedy: What helps where it is no link; empty = "check the path given".
-    """
+    """Return the error for a file that is not there; with a hint for git-annex links whose content is not fetched."""
     if not path.is_symlink():
         return MissingInputError(f"{what} must exist", where=path, remedy=remedy or "check the path given")
     target = path.readlink()
@@ -59,11 +50,7 @@ def missing_file(path: Path, *, what: str = "a scan", remedy: str = "") -> Missi
 
 
 def check_present(path: Path) -> None:
-    """Raise if a path does not exist, or is only a pointer file of git-annex or Git LFS.
-
-    Raises:
-        MissingInputError: It is; the message says how to fetch the file.
-    """
+    """Raise if a path does not exist, or is only a pointer file of git-annex or Git LFS."""
     if not path.exists():
         raise missing_file(path)
     if path.is_file() and path.stat().st_size < 1024:
@@ -77,16 +64,7 @@ def check_present(path: Path) -> None:
 
 
 def check_link(path: Path, root: Path) -> None:
-    """Refuse a path that leaves a folder by a symbolic link.
-
-    Args:
-        path: A file or folder below `root`.
-        root: The folder that was given.
-
-    Raises:
-        MissingInputError: It leads nowhere; where git-annex made it, the message says how to fetch the file.
-        DataError: It leads out of `root`.
-    """
+    """Refuse a path below `root` that leaves it by a symbolic link, or whose link leads nowhere."""
     if not path.exists():
         raise missing_file(path)
     if not path.resolve().is_relative_to(root.resolve()):
@@ -99,11 +77,7 @@ def check_link(path: Path, root: Path) -> None:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Return every DICOM file below a folder (known by its content), sorted; hidden ones are left out.
-
-    Raises:
-        DataError: A symbolic link leads out of the folder or nowhere.
-    """
+    """Return every DICOM file below a folder (known by its content), sorted; hidden ones are left out."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))

@@ -37,14 +37,7 @@ class Match:
 
 
 def match(shape: tuple[int, ...], affine: Affine, like_shape: tuple[int, ...], like_affine: Affine) -> Match | None:
-    """Return how an image lies on a grid; `None` where it has other voxels, in whatever order.
-
-    Args:
-        shape: Of the image.
-        affine: Of the image.
-        like_shape: Of the grid.
-        like_affine: Of the grid.
-    """
+    """Return how an image lies on a grid; `None` where it has other voxels, in whatever order."""
     if len(shape) != 3:
         return None
     found = None

@@ -70,11 +70,7 @@ def sidecar_path(table: Path) -> Path:
 
 
 def write_sidecar(manifest: Manifest, table: Path, origin: Origin) -> Path:
-    """Write the JSON for the manifest that was written to `table`, and return its path.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write the JSON for the manifest that was written to `table`, and return its path."""
     path = sidecar_path(table)
     about = {"Fingerprint": manifest.fingerprint(), "Origin": portable_dump(origin), "Counts": _counts(manifest)}
     write_text(path, json.dumps({**COLUMNS, _OWN: about}, indent=2, ensure_ascii=False) + "\n")

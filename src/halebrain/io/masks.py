@@ -59,11 +59,7 @@ class MaskValues:
 
 
 def look_at_values(values: FloatArray, path: Path) -> MaskValues:
-    """Return what the values of an image are.
-
-    Raises:
-        DataError: Some are NaN or infinite.
-    """
+    """Return what the values of an image are; NaN and infinite ones are refused."""
     if not np.isfinite(values).all():
         raise DataError(
             "an image must be finite",
@@ -94,16 +90,9 @@ def look_at_values(values: FloatArray, path: Path) -> MaskValues:
 
 
 def mask_from(values: FloatArray, path: Path, notes: list[str], labels: Labels = "all") -> MaskArray:
-    """Return the mask that values mean.
+    """Return the mask that values mean; `notes` gets a line where it is not simply what is above 0.
 
-    Args:
-        values: Those of an image.
-        path: Its name in messages.
-        notes: Gets a line where the mask is not simply what is above 0.
-        labels: Those that count; "all" = every one; `None` = the same, but refused where there are several.
-
-    Raises:
-        DataError: It is no mask, not finite, or holds several labels unasked.
+    `labels`: those that count; "all" = every one; `None` = the same, but refused where there are several.
     """
     found = look_at_values(values, path)
     _refuse(found, labels, path)

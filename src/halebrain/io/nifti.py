@@ -50,14 +50,7 @@ def write_volume(
 def make_image(
     data: npt.NDArray[Any], affine: Affine, *, space: str = "native", placement: Placement | None = None
 ) -> nibabel.Nifti1Image:
-    """Return an array as a NIfTI image in memory, of the array's own data type.
-
-    Args:
-        data: Array `(i, j, k)`.
-        affine: Voxel-to-world in mm, RAS+.
-        space: "native" (scanner coordinates) or the template's name; becomes the code of the affine.
-        placement: Of the scan whose grid this is: its sform and qform are repeated with their codes, in mm.
-    """
+    """Return an array as a NIfTI image in memory, of the array's own data type; arguments as of `write_volume`."""
     image = nibabel.Nifti1Image(data, affine)
     code = "mni" if space == TEMPLATE_SPACE else "scanner"
     image.set_sform(affine, code=code)

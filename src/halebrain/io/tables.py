@@ -90,24 +90,14 @@ def read_table(path: Path, *, what: str = "a table", quotes: bool = True, remedy
 
 
 def read_lines(path: Path, *, what: str) -> list[str]:
-    """Return the lines of a UTF-8 text that are neither empty nor begin with "#", without the spaces around them.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is no UTF-8 text.
-    """
+    """Return the lines of a UTF-8 text that are neither empty nor begin with "#", without the spaces around them."""
     # Not splitlines: a name may hold any of the rarer separators of lines.
     lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_text(path, what=what))]
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def read_text(path: Path, *, what: str, remedy: str = "") -> str:
-    """Return a UTF-8 text, with or without the mark at its beginning, with line ends unchanged.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is no UTF-8 text.
-    """
+    """Return a UTF-8 text, with or without the mark at its beginning, with line ends unchanged."""
     if not path.is_file():
         raise missing_file(path, what=what, remedy=remedy)
     raw = path.read_bytes()
@@ -130,10 +120,11 @@ def read_text(path: Path, *, what: str, remedy: str = "") -> str:
 
 
 def parse_number(text: str) -> float:
-    """Return a finite number, with a decimal point or comma.
+    """Return a finite number, with a decimal point or comma; else a `ValueError`.
 
-    Raises:
-        ValueError: It is none.
+    Example:
+        >>> parse_number("40,5"), parse_number(" 7 ")
+        (40.5, 7.0)
 
     Example:
         >>> parse_number("40,5"), parse_number(" 7 ")

@@ -19,12 +19,7 @@ NIFTI = r"(?i:\.nii(?:\.gz)?)"
 
 
 class LeftOut(NamedTuple):
-    """An image, or a link to a folder, that is not used.
-
-    Args:
-        name: Path relative to the folder given.
-        reason: Why, a clause that goes with any number of them.
-    """
+    """An image, or a link to a folder, that is not used: its relative path, and why, in words that fit any number."""
 
     name: str
     reason: str
@@ -127,11 +122,7 @@ class FileTree:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file whose name could not be written into a table or a page.
-
-    Raises:
-        DataError: The name is no UTF-8.
-    """
+    """Refuse a file whose name is no UTF-8: it could not be written into a table or a page."""
     if any("\ud800" <= letter <= "\udfff" for letter in path.as_posix()):
         raise DataError("a file name must be UTF-8", where=path, remedy="rename it")
 

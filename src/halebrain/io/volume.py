@@ -59,14 +59,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def volume_of(image: Any) -> Volume:
-    """Take a scan from a nibabel image; the same is asked of it as of a file.
-
-    Args:
-        image: Any spatial image of nibabel, with one volume.
-
-    Raises:
-        DataError: As `read_volume`.
-    """
+    """Take a scan from a nibabel image; the same is asked of it as of a file."""
     name = Path("image")
     return _scan(take_image(image, name), name)
 
@@ -102,13 +95,7 @@ def _scan(image: Image, path: Path) -> Volume:
 
 
 def read_map(path: Path) -> Volume:
-    """Read any three-dimensional image, a map or labels; empty and constant ones too.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is in no known format, damaged, not 3-D, of no possible size, or its affine is missing or
-            singular.
-    """
+    """Read any three-dimensional image, a map or labels; empty and constant ones too."""
     image = _open(path)
     _check_axes(image, path, "an image must have three dimensions")
     _check_size(image, path, "an image of a head", _IMAGE_MM, 0.0)
@@ -126,24 +113,14 @@ def read_array(path: Path) -> tuple[FloatArray, Affine]:
 def read_mask(path: Path, like: Volume, notes: list[str] | None = None) -> MaskArray:
     """Read a mask that lies where `like` does, by the rule of `halebrain.io.masks`; every label counts.
 
-    Args:
-        path: The mask.
-        like: Its scan; a mask in another order of voxels is turned.
-        notes: Gets a line for each thing that was done to it; `None` = they are logged.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is unreadable, lies elsewhere, or holds no mask.
+    A mask in another order of voxels is turned. `notes` gets a line for each thing that was done to it; `None` = they
+    are logged. A `DataError` where it is unreadable, lies elsewhere, or holds no mask.
     """
     return _mask(_open(path), path, like, notes)
 
 
 def mask_of(image: Any, like: Volume, notes: list[str] | None = None) -> MaskArray:
-    """Take a mask from a nibabel image as `read_mask` does from a file.
-
-    Raises:
-        DataError: As `read_mask`.
-    """
+    """Take a mask from a nibabel image as `read_mask` does from a file."""
     name = Path("brain mask")
     return _mask(take_image(image, name), name, like, notes)
 
@@ -156,15 +133,7 @@ def _mask(image: Image, path: Path, like: Volume, notes: list[str] | None) -> Ma
 def read_on_grid(path: Path, like: Volume, rule: str, notes: list[str] | None = None) -> FloatArray:
     """Read values that lie where `like` does, turned where their voxels have another order.
 
-    Args:
-        path: Any image.
-        like: Its scan or reference.
-        rule: What must hold, in words.
-        notes: Gets a line for each thing that was done to it; `None` = they are logged.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is unreadable, or lies elsewhere.
+    `rule`: what must hold, in words. `notes` gets a line for each thing that was done; `None` = they are logged.
     """
     with _noted(notes) as said:
         return _on_grid(_open(path), path, like, rule, said)
@@ -196,11 +165,7 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> ScanFormat:
-    """Return the format of a scan by its content, else by its name.
-
-    Raises:
-        DataError: It is in none that is known.
-    """
+    """Return the format of a scan by its content, else by its name."""
     place, series = split_selection(path)
     if place.is_dir() or series is not None:
         return FORMATS.get("dicom")

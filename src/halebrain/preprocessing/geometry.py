@@ -21,12 +21,7 @@ ToOriginal = Callable[[MaskArray], MaskArray]
 
 @dataclass(frozen=True)
 class Grid:
-    """A lattice of voxels in space.
-
-    Args:
-        shape: Voxels along each axis.
-        affine: Voxel-to-world in mm, RAS+.
-    """
+    """A lattice of voxels in space; `affine` is voxel-to-world in mm, RAS+."""
 
     shape: tuple[int, int, int]
     affine: Affine

@@ -14,11 +14,7 @@ _TIME_STEP = 0.125
 def curvature_flow(image: FloatArray, *, iterations: int) -> FloatArray:
     """Return the image after some steps of curvature flow (time step 0.125; Sethian 1996), same shape and units.
 
-    It denoises lightly and keeps edges, as the paper's preprocessing has it.
-
-    Args:
-        image: Scan `(i, j, k)`; voxels count as cubes, which is how the published preprocessing treats 1 mm scans.
-        iterations: Steps; the paper takes three.
+    Voxels count as cubes, as in the published preprocessing of 1 mm scans; the paper takes three steps.
     """
     import SimpleITK as sitk  # noqa: N813
 
@@ -30,12 +26,7 @@ def curvature_flow(image: FloatArray, *, iterations: int) -> FloatArray:
 def n4_log_bias(image: FloatArray, brain_mask: MaskArray, *, iterations: int = 30) -> FloatArray:
     """Return the logarithm of the bias field on the grid of `image`; divide the image by its exponential.
 
-    N4 (Tustison et al. 2010) fits the smooth intensity drift that receive coils leave.
-
-    Args:
-        image: Working-grid scan, any positive units, `(i, j, k)`.
-        brain_mask: Where the field is fitted.
-        iterations: Most iterations at each of three levels.
+    N4 (Tustison et al. 2010), fitted within the mask, with at most `iterations` at each of three levels.
     """
     import SimpleITK as sitk  # noqa: N813
 
@@ -72,9 +63,6 @@ def scale_intensity(
     """Return the image scaled to [0, 1] inside the brain, clipped, 0 outside; with the range that undoes it.
 
     Percentiles are taken inside the brain mask, after all resampling, so nothing leaves [0, 1] afterwards.
-
-    Raises:
-        DataError: The intensities inside the brain do not vary.
     """
     inside = image[brain_mask]
     low, high = (float(v) for v in np.percentile(inside, [low_percentile, high_percentile]))

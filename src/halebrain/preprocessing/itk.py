@@ -15,11 +15,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @contextmanager
 def one_itk_thread() -> Iterator[None]:
-    """Keep ITK to one thread: its sums over several are not bit-stable, and at 2 mm one is nearly as quick.
-
-    Raises:
-        DataError: ITK gave up within.
-    """
+    """Keep ITK to one thread: its sums over several are not bit-stable, and at 2 mm one is nearly as quick."""
     import SimpleITK as sitk  # noqa: N813
 
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()

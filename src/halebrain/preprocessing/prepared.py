@@ -68,16 +68,7 @@ class PreparedFiles:
 
 
 def prepared_files(dataset: Path, record: ScanRecord, space: str = TEMPLATE_SPACE) -> PreparedFiles:
-    """Return the places of one scan in a data set, in the manner of BIDS derivatives.
-
-    Args:
-        dataset: Root of the data set.
-        record: The scan.
-        space: Name of the space of the working grid (`PreprocessingConfig.space`).
-
-    Raises:
-        DataError: The record's labels cannot stand in a file name.
-    """
+    """Return the places of one scan in a data set, in the manner of BIDS derivatives."""
     _check_labels(record)
     folders = [f"sub-{record.subject}"] + ([f"ses-{record.session}"] if record.session else [])
     base, mask_base = _stem(record), _stem(record, contrast=record.modality)
@@ -93,13 +84,9 @@ def prepared_files(dataset: Path, record: ScanRecord, space: str = TEMPLATE_SPAC
 
 
 def _stem(record: ScanRecord, *, contrast: str = "") -> str:
-    """Return how the names of a scan's files begin: its entities, none twice.
+    """Return how the names of a scan's files begin: its entities, none twice; `contrast` is given for a mask.
 
     What the raw name says in an entity that the new name sets goes into its `rec`: `space-T1w` to `rec-spaceT1w`.
-
-    Args:
-        record: The scan.
-        contrast: That of the scan, for a mask: contrasts of a subject share a folder, and each has its own.
     """
     said = [pair.partition("-")[::2] for pair in (record.entities or "").split("_") if pair]
     entities = {"sub": record.subject} | ({"ses": record.session} if record.session else {})
@@ -147,9 +134,6 @@ def write_prepared(
         healthy: True healthy image on the working grid, in [0, 1].
         placement: How the NIfTI header of the raw scan places it; `None` for other formats.
         about: More for the sidecar (where it comes from, quality); JSON-able.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
     """
     files.sidecar.unlink(missing_ok=True)
     grid, space = scan.grid.affine, config.space
@@ -182,11 +166,7 @@ def write_prepared(
 
 
 def update_sidecar(files: PreparedFiles, sidecar: dict[str, Any]) -> None:
-    """Write the JSON of a prepared scan.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write the JSON of a prepared scan."""
     write_text(files.sidecar, json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -294,11 +274,7 @@ def _mask(mask: "Path | SpatialImage", like: Volume, notes: list[str] | None) ->
 
 
 def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume, WorkingScan]:
-    """Return a scan of a manifest as it was read, and preprocessed; a prepared one is used unchanged.
-
-    Raises:
-        DataError: The scan cannot be used, or was prepared with other settings.
-    """
+    """Return a scan of a manifest as it was read, and preprocessed; a prepared one is used unchanged."""
     volume = read_volume(record.image)
     return volume, open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
 

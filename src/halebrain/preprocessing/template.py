@@ -21,12 +21,9 @@ _PLAUSIBLE_ML = (200.0, 2500.0)
 
 @dataclass(frozen=True)
 class Template:
-    """A stripped brain that others are registered to, on a 2 mm RAS grid.
+    """A stripped brain that others are registered to, in [0, 1] on a 2 mm RAS grid.
 
-    Args:
-        image: Intensities in [0, 1], 0 outside the brain.
-        mask: Its brain.
-        centre_mm: World point (RAS) that becomes the centre of the working grid.
+    `centre_mm` is the world point that becomes the centre of the working grid.
     """
 
     image: Volume
@@ -35,16 +32,7 @@ class Template:
 
 
 def find_template(path: Path | None = None, mask: Path | None = None) -> Template:
-    """Return the atlas of a configuration.
-
-    Args:
-        path: A T1 brain in any format; `None` = the MNI template.
-        mask: Its brain mask; `None` = `path` is stripped, and the brain is what is not 0.
-
-    Raises:
-        MissingInputError: A file does not exist.
-        DataError: It is no image, the mask lies on another grid, or there is no brain in it.
-    """
+    """Return the atlas of a configuration; no `path` = the MNI template, no `mask` = the brain is what is not 0."""
     if path is None:
         image, brain = load_template(_SPACING_MM)
         inside = np.where(brain, image.data, 0).astype(np.float32)

@@ -121,11 +121,7 @@ def sample_anatomy(generator: torch.Generator, *, age_range: tuple[float, float]
 def build_anatomy(params: AnatomyParams, *, shape: Shape, spacing_mm: float, base: FloatArray | None = None) -> Anatomy:
     """Return the tissues of the brain that `params` describes; pure.
 
-    Args:
-        params: What was drawn.
-        shape: Voxels of the working grid.
-        spacing_mm: Its voxel size.
-        base: Tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, with new folds.
+    `base`: tissues of the brain that is deformed, `(5, i, j, k)`; `None` = the template's, with new folds.
     """
     if base is None:
         atlas = _load_atlas(shape, spacing_mm)
@@ -181,8 +177,7 @@ def _fold(
 ) -> torch.Tensor:
     """Return crisp fractions: the average brain's uncertainty at the cortex is settled by individual folds.
 
-    Sulci are sheets, and so is the zero level of a smooth random field: CSF lies along it, cortex on
-    both sides, white matter in between. Where the template is sure of its tissue, nothing changes.
+    Sulci are sheets, and so is the zero level of a smooth random field: CSF lies along it, cortex on both sides.
     """
     field = smooth_noise(shape, wavelength_mm=11, spacing_mm=spacing_mm, seed=params.seed + 20)
     field = field + 0.35 * smooth_noise(shape, wavelength_mm=5, spacing_mm=spacing_mm, seed=params.seed + 21)
@@ -247,10 +242,7 @@ def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
 
 
 def _atlas_of(tissues: FloatArray, brain: FloatArray, ventricles: MaskArray, grid: Grid) -> _Atlas:
-    """Return what the deformation of a brain needs: its tissues, and how far the ventricles are and in which direction.
-
-    The distance is negative inside; its gradient has length 1.
-    """
+    """Return what the deformation of a brain needs: tissues, and signed distance and direction of the ventricles."""
     outside, inside = (
         ndimage.distance_transform_edt(mask, sampling=grid.spacing_mm[0]) for mask in (~ventricles, ventricles)
     )

@@ -53,11 +53,7 @@ class LabelAnatomies(AnatomySource):
         return found
 
     def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
-        """Register the brain of one map to the template and bring its tissues there.
-
-        Raises:
-            DataError: It is no label map, has unknown labels, or does not register.
-        """
+        """Register the brain of one map to the template and bring its tissues there."""
         labels, affine = read_array(path)
         classes = _classes(labels, path)
         brain = _brain(classes, float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3)))

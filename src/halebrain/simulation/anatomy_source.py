@@ -91,11 +91,7 @@ def gather_anatomies(
 
 
 def load_base(folder: Path, name: str) -> FloatArray:
-    """Return the tissue fractions of an anatomy that was gathered, `(5, i, j, k)` in the order of `anatomy.TISSUES`.
-
-    Raises:
-        MissingInputError: It is gone.
-    """
+    """Return the tissue fractions of an anatomy that was gathered, `(5, i, j, k)` in the order of `anatomy.TISSUES`."""
     path = folder / f"{name}.npz"
     if not path.is_file():
         raise MissingInputError("an anatomy of the cohort must exist", where=path, remedy="make the cohort again")

@@ -58,11 +58,7 @@ class T1Anatomies(AnatomySource):
         return found
 
     def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
-        """Preprocess one scan and segment it.
-
-        Raises:
-            DataError: It has no usable brain, does not register, or is no T1.
-        """
+        """Preprocess one scan and segment it; refuse one without a usable brain, or that is no T1."""
         config = PreprocessingConfig(shape=shape, spacing_mm=spacing_mm, brain="auto")
         volume = read_volume(path)
         scan = Preprocessor(config).run(volume)

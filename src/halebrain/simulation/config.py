@@ -56,11 +56,7 @@ def grid_shape(spacing_mm: float) -> tuple[int, int, int]:
 
 
 def check_cohort(config: CohortConfig) -> None:
-    """Stop where a cohort cannot be made so.
-
-    Raises:
-        UsageError: A modality or pathology is unknown, the prefix is no label, or nobody is asked for.
-    """
+    """Stop where a modality or pathology is unknown, the prefix is no label, or nobody is asked for."""
     for kind, names, known in (
         ("modality", config.modalities, list(MODALITIES)),
         ("pathology", config.pathologies, PATHOLOGIES.names()),

@@ -35,10 +35,7 @@ def coordinates_mm(shape: Shape, affine: torch.Tensor) -> torch.Tensor:
 def sample(maps: torch.Tensor, displacement_mm: torch.Tensor, spacing_mm: float) -> torch.Tensor:
     """Return `maps` `(c, *shape)` read at x + displacement(x), trilinear, edge values outside.
 
-    Args:
-        maps: Channels on the grid.
-        displacement_mm: `(3, *shape)`, in mm along the grid's axes.
-        spacing_mm: Voxel size.
+    The displacement is `(3, *shape)`, in mm along the grid's axes.
     """
     shape = maps.shape[1:]
     index = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
@@ -49,10 +46,7 @@ def sample(maps: torch.Tensor, displacement_mm: torch.Tensor, spacing_mm: float)
 
 
 def exponentiate(velocity_mm: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-    """Return the displacement of the flow of a stationary velocity field (scaling and squaring; Arsigny 2006).
-
-    The map is smooth and invertible; its inverse is the exponential of the negative field.
-    """
+    """Return the displacement of the flow of a stationary velocity field (scaling and squaring; Arsigny 2006)."""
     displacement: torch.Tensor = velocity_mm / 2.0**_SQUARINGS
     for _ in range(_SQUARINGS):
         displacement = displacement + sample(displacement, displacement, spacing_mm)

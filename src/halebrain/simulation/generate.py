@@ -119,11 +119,7 @@ def _splits(count: int, fractions: Sequence[float]) -> list[str]:
 
 
 def clear_cohort(output: Path) -> None:
-    """Remove a cohort that was made here before; anything else is refused.
-
-    Raises:
-        CannotWriteError: The folder holds something else.
-    """
+    """Remove a cohort that was made here before; anything else is refused."""
     if not output.exists():
         return
     if any(output.iterdir()) and not is_cohort(output):

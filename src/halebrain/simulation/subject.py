@@ -54,14 +54,7 @@ class SubjectImages:
 
 
 def sample_subject(subject: str, pathology: str, config: CohortConfig, *, folder: Path | None = None) -> SubjectParams:
-    """Draw one subject; depends on the seed and the subject's label alone.
-
-    Args:
-        subject: Its label.
-        pathology: "healthy", or its disease.
-        config: The cohort.
-        folder: Where the cohort's anatomies lie; needed where it has some.
-    """
+    """Draw one subject; depends on seed and label alone. `folder` is needed where the cohort has anatomies."""
     generator = make_generator(config.seed, "cohort", subject)
     anatomy_params = sample_anatomy(generator, age_range=_AGES.get(pathology, (20.0, 85.0)))
     anatomy_params = anatomy_params.model_copy(update={"base": _draw_base(subject, config)})

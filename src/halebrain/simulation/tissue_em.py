@@ -30,25 +30,14 @@ _ISLAND_ML = 3.0
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in one brain.
-
-    Args:
-        tissues: Fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`, summing to 1 in the brain and 0 outside.
-        means: Mean intensity of CSF, grey and white matter.
-    """
+    """Tissue fractions `(5, i, j, k)` in the order of `anatomy.TISSUES`; means of CSF, grey and white matter."""
 
     tissues: FloatArray
     means: tuple[float, float, float]
 
 
 def segment_t1(image: FloatArray, brain_mask: MaskArray, atlas: FloatArray, *, spacing_mm: float) -> Segmentation:
-    """Return the tissues of a T1 brain.
-
-    Args:
-        image: T1 on the working grid, in [0, 1], free of bias.
-        brain_mask: Bool, on the same grid.
-        atlas: The template's tissue fractions on that grid, `(5, i, j, k)`.
-        spacing_mm: Voxel size.
+    """Return the tissues of a T1 brain in [0, 1], free of bias; `atlas` has the template's fractions on its grid.
 
     Raises:
         DataError: The image is no T1: white matter does not come out brighter than grey, and grey than CSF.
@@ -114,8 +103,7 @@ def _mixtures(
 ) -> FloatArray:
     """Return the shares of CSF, grey and white matter that give each voxel its intensity, `(3, i, j, k)`.
 
-    Between two means the share is linear. A value between CSF and white is either grey matter or a mixture of both, as
-    at the walls of the ventricles: where the prior has no grey matter it is the mixture.
+    A value between CSF and white is grey matter or a mixture of both; where the prior has no grey matter, the mixture.
     """
     csf, gm, wm = means
     fluid = np.clip((gm - image) / (gm - csf), 0, 1)
@@ -142,11 +130,7 @@ def _agreement(posterior: Numbers, brain_mask: MaskArray) -> Numbers:
 
 
 def _without_islands(classes: FloatArray, brain_mask: MaskArray, atlas: FloatArray, spacing_mm: float) -> FloatArray:
-    """Return the classes with dark spots of the white matter given back to it.
-
-    In the elderly, white matter has lesions that are dark in T1. As healthy anatomy they would teach that such spots
-    are normal, in every contrast.
-    """
+    """Return the classes with dark spots of the white matter, lesions of the elderly in T1, given back to it."""
     white = classes[2] > 0.5
     # Where the template is nearly all white, away from ventricles and nuclei.
     deep_white = (atlas[WM] > 0.75) & brain_mask & ~white

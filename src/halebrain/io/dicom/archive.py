@@ -27,8 +27,7 @@ Member = tuple[str, bool, int, Callable[[], IO[bytes] | None] | None]
 def unpacked(path: Path) -> Iterator[Path]:
     """Give a temporary folder with the files of a `.zip` or `.tar(.gz)`; it is gone when the block ends.
 
-    Raises:
-        DataError: The archive is damaged, encrypted or too large, or a member leaves the folder or is a link.
+    A `DataError` where it is damaged, encrypted or too large, or a member leaves the folder or is a link.
     """
     with scratch_folder() as folder:
         try:

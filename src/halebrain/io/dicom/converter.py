@@ -22,12 +22,7 @@ _TOLERANCE_MM = 1e-2
 
 
 def chosen_converter() -> str:
-    """Return which converter to use.
-
-    Raises:
-        ConfigError: The environment names an unknown one.
-        UnavailableError: dcm2niix is asked for and not there.
-    """
+    """Return which converter to use, as the environment names it; "auto" where it names none."""
     choice = os.environ.get(ENVIRONMENT, "auto") or "auto"
     if choice not in _CHOICES:
         raise ConfigError(
@@ -41,16 +36,10 @@ def chosen_converter() -> str:
 
 
 def convert(frames: Sequence[Frame], affine: Affine) -> FloatArray | None:
-    """Return the values of sorted frames on the grid of `affine`, as dcm2niix reads them.
+    """Return the values of sorted frames on the grid of `affine` (RAS+ mm), as dcm2niix reads them.
 
-    What it prints and the sidecar that it could write carry names; the first is thrown away, the second is off.
-
-    Args:
-        frames: Slices of one series.
-        affine: Their grid, `(column, row, slice)` to RAS+ mm.
-
-    Returns:
-        The array, or `None` where dcm2niix is not there, fails, or sees another grid.
+    `None` where dcm2niix is not there, fails, or sees another grid. What it prints and the sidecar that it could write
+    carry names; the first is thrown away, the second is off.
     """
     program = shutil.which("dcm2niix")
     if program is None:

@@ -33,16 +33,11 @@ def count_positions(frames: Sequence[Frame]) -> int:
 
 
 def sorted_grid(frames: Sequence[Frame], where: Path) -> tuple[list[Frame], Affine]:
-    """Return the frames in order along the normal, and the affine of the array `(column, row, slice)`.
+    """Return the frames in order along the normal, and the affine of the array `(column, row, slice)`, RAS+ mm.
 
     The step from slice to slice is that between the first and the last position, so that slices that are shifted
-    against each other (a tilted gantry) have an exact affine too. SliceThickness is not asked.
-
-    Returns:
-        The frames, and the matrix `(4, 4)` to RAS+ mm.
-
-    Raises:
-        DataError: Slices are missing, doubled, too few, uneven, or differ in matrix, pixel size or orientation.
+    against each other (a tilted gantry) have an exact affine too. SliceThickness is not used. A `DataError` where
+    slices are missing, doubled, too few, uneven, or differ in matrix, pixel size or orientation.
     """
     _check_alike(frames, where)
     along = depths(frames)

@@ -97,11 +97,7 @@ class Frame:
 
 
 def frames_of(header: Any, file: Path) -> Iterator[Frame]:
-    """Yield the frames of a header read with `TAGS`; none for an object that is no image.
-
-    Raises:
-        ValueError: It is an image without dimensions, or no image; other errors for other damage.
-    """
+    """Yield the frames of a header read with `TAGS`, none for an object that is no image; damage raises any error."""
     if "Rows" not in header or "Columns" not in header:
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
         if not kind or kind in _MR_IMAGES:
@@ -228,11 +224,7 @@ def is_bare_header(file: Path) -> bool:
 
 
 def read_frames(files: list[Path], where: Path) -> tuple[list[Frame], int]:
-    """Return the frames of all images among DICOM files, each once, and the number of other objects.
-
-    Raises:
-        DataError: A header is damaged; the message says how many are.
-    """
+    """Return the frames of all images among DICOM files, each once, and the number of other objects."""
     frames: dict[str, Frame] = {}
     others = damaged = 0
     with quiet():

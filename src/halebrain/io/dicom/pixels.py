@@ -17,12 +17,7 @@ from halebrain.io.dicom.headers import Frame, quiet
 
 
 def read_pixels(frames: Sequence[Frame], where: Path) -> FloatArray:
-    """Return the values of sorted frames, shape `(column, row, slice)`.
-
-    Raises:
-        DataError: Pixels are missing, cut off, or no grey values.
-        UnavailableError: They are compressed in a way that nothing installed decodes.
-    """
+    """Return the values of sorted frames, shape `(column, row, slice)`; pixels that nothing decodes are refused."""
     rows, columns = frames[0].shape
     data = np.empty((columns, rows, len(frames)), np.float32)
     for slot, plane in _planes(frames, where):

@@ -75,10 +75,7 @@ def _values(frames: list[Frame], affine: Affine, where: Path) -> FloatArray:
 
 
 def _agrees(data: FloatArray, frames: list[Frame], where: Path) -> bool:
-    """Return whether converted values are those of the files in the first, the middle and the last slice.
-
-    If no installed package decodes the files, the converter is trusted.
-    """
+    """Return whether first, middle and last slice have the files' values; true if nothing installed decodes them."""
     slots = sorted({0, len(frames) // 2, len(frames) - 1})
     try:
         own = read_pixels([frames[slot] for slot in slots], where)

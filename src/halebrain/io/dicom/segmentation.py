@@ -31,14 +31,7 @@ _SAYS = "Anomalies detected by software; research use only"
 
 @dataclass(frozen=True)
 class SegmentationAbout:
-    """Provenance of a segmentation.
-
-    Args:
-        version: Version of HaleBrain.
-        model: Name of the model.
-        model_sha256: Its hash.
-        parameters: Further settings, as text.
-    """
+    """Provenance of a segmentation: version of HaleBrain, model, its hash, and further settings as text."""
 
     version: str
     model: str
@@ -47,11 +40,7 @@ class SegmentationAbout:
 
 
 def check_highdicom() -> None:
-    """Refuse where no segmentation can be written.
-
-    Raises:
-        UnavailableError: highdicom is not installed.
-    """
+    """Refuse where no segmentation can be written, as highdicom is not installed."""
     if find_spec("highdicom") is None:
         raise UnavailableError("DICOM-SEG needs highdicom", remedy="pip install 'halebrain[dicom]'")
 
@@ -186,17 +175,9 @@ _DIGITS = 16
 def source_headers(frames: Sequence[Frame], grid: Affine, where: Path) -> list[Any]:
     """Return the headers of sorted frames: one a slice, or one of a multi-frame file.
 
-    Direction, pixel size and distance are those of the grid, so that one slice with other rounding
-    does not differ; positions are those of the headers.
-
-    Args:
-        frames: All slices of the scan, in order.
-        grid: Their affine, `(column, row, slice)` to RAS+ mm.
-        where: Where they are, for messages.
-
-    Raises:
-        DataError: UIDs are missing, shared or different where they may not be, or the scan is a part of its
-            multi-frame files.
+    Direction, pixel size and distance are those of `grid` (`(column, row, slice)` to RAS+ mm), so that one slice with
+    other rounding does not differ; positions are those of the headers. A `DataError` where UIDs are missing, shared or
+    different where they may not be, or the scan is a part of its multi-frame files.
     """
     files = list(dict.fromkeys(frame.file for frame in frames))
     with quiet():

@@ -73,16 +73,9 @@ def group_series(frames: list[Frame]) -> list[Series]:
 
 
 def choose(series: list[Series], wanted: str | None, where: Path, *, others: int = 0) -> Series:
-    """Return the one image that is meant.
+    """Return the one image that is meant by a number or key; `None` = the only one that could be a scan.
 
-    Args:
-        series: All of them.
-        wanted: Number or key of the one to take; `None` for the only one that could be a scan.
-        where: Where they are.
-        others: Number of objects that are no images, for the message.
-
-    Raises:
-        DataError: There is none of MR, none that could be a scan, several, or not the one that is wanted.
+    Where there is none, or several, the error lists them; `others` is the number of objects that are no images.
     """
     if not series:
         also = f"; {others} other objects" if others else ""

@@ -64,11 +64,7 @@ FORMATS: Registry[ScanFormat] = Registry("scan format")
 # What is too large overflows on the way to being refused.
 @np.errstate(all="ignore")
 def checked_affine(affine: npt.ArrayLike, path: Path) -> Affine:
-    """Return a copy of a voxel-to-world matrix.
-
-    Raises:
-        DataError: It is not finite or cannot be inverted.
-    """
+    """Return a copy of a voxel-to-world matrix; refuse one that is not finite or cannot be inverted."""
     if np.iscomplexobj(affine):
         affine = np.full((4, 4), np.nan)
     matrix: Affine = np.array(affine, dtype=np.float64)

@@ -7,12 +7,7 @@ from halebrain.io.formats.base import FORMATS, Image, ScanFormat, checked_affine
 
 
 def read_dicom_image(path: Path) -> Image:
-    """Read the one series that a path means, or the one chosen as `PATH#NUMBER`.
-
-    Raises:
-        DataError: There is no series of MR, several, or one that is damaged or incomplete.
-        UnavailableError: Its pixels are compressed in a way that needs another package.
-    """
+    """Read the one series that a path means, or the one chosen as `PATH#NUMBER`."""
     # pydicom loads where a DICOM is read, and only there.
     from halebrain.io.dicom.read import read_series
 

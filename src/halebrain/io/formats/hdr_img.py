@@ -27,10 +27,6 @@ def read_hdr_img(path: Path) -> Image:
     """Read a `.hdr` with its `.img` (either may be packed); any file of the two may be given.
 
     An Analyze header has no trustworthy orientation; the one that is assumed is among the notes.
-
-    Raises:
-        MissingInputError: The other file of the pair is not there.
-        DataError: A file is damaged, neither NIfTI nor Analyze, or its orientation is missing or not known.
     """
     header, image = both_files(path)
     raw = first_bytes(header, 540)
@@ -53,11 +49,7 @@ def has_header(path: Path) -> bool:
 
 
 def both_files(path: Path) -> tuple[Path, Path]:
-    """Return the header and the image that a file of a pair belongs to.
-
-    Raises:
-        MissingInputError: One of them is not there.
-    """
+    """Return the header and the image that a file of a pair belongs to."""
     base, suffix = _split(path)
     wanted, kind = (_IMAGES, "image") if suffix in _HEADERS else (_HEADERS, "header")
     other = _beside(path, base, wanted)

@@ -49,16 +49,7 @@ _OTHERS = {
 
 
 def read_header(opener: Opener, path: Path, title: str) -> Any:
-    """Return nibabel's image with header and affine alone; the file is closed again.
-
-    Args:
-        opener: Opens it.
-        path: Its name in messages.
-        title: What it should be ("NIfTI").
-
-    Raises:
-        DataError: It is damaged, something else, or does not hold one real number a voxel.
-    """
+    """Return nibabel's image with header and affine alone, its file closed again; `title` is the kind ("NIfTI")."""
     with _translate_errors(path, title), opener() as image:
         kind = image.get_data_dtype()
         if kind.fields is not None or np.issubdtype(kind, np.complexfloating):
@@ -74,11 +65,7 @@ def read_header(opener: Opener, path: Path, title: str) -> Any:
 
 
 def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
-    """Return the values of an image as float32, without trailing axes of length one.
-
-    Raises:
-        DataError: It is damaged or cut off.
-    """
+    """Return the values of an image as float32, without trailing axes of length one."""
     with _translate_errors(path, title), opener() as image:
         data = np.asanyarray(image.dataobj, dtype=np.float32)
         # To the end, where a packed file has its checksum, which detects corrupted values.
@@ -90,12 +77,7 @@ def read_values(opener: Opener, path: Path, title: str) -> FloatArray:
 
 @contextmanager
 def opened(kind: Any, files: Mapping[str, Path | None]) -> Iterator[Any]:
-    """Give an image of a nibabel class from open files; each may be packed or not, whatever its name.
-
-    Args:
-        kind: The class.
-        files: Part of nibabel's file map → file; `None` = an empty one.
-    """
+    """Give an image of a nibabel class from open files, packed or not, whatever their names; `None` = an empty file."""
     with ExitStack() as stack:
         holders = kind.make_file_map()
         for part, file in files.items():

@@ -25,11 +25,7 @@ _GOOD_RAS = slice(28, 30)
 
 
 def read_mgh(path: Path) -> Image:
-    """Read the header of an MGH file, packed (`.mgz`) or not.
-
-    Raises:
-        DataError: It is damaged, no MGH, or states no geometry.
-    """
+    """Read the header of an MGH file, packed (`.mgz`) or not."""
     opener = partial(opened, nibabel.MGHImage, {"image": path})
     image = read_header(opener, path, "MGH")
     if struct.unpack(">h", first_bytes(path, 30)[_GOOD_RAS])[0] <= 0:

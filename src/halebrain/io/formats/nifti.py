@@ -26,41 +26,21 @@ DAMAGED_QFORM = "its qform cannot be read; its sform is used"
 
 
 def read_nifti(path: Path) -> Image:
-    """Read the header of a NIfTI file, packed or not.
-
-    Raises:
-        DataError: It is damaged, no NIfTI, or its affine is missing or singular.
-    """
+    """Read the header of a NIfTI file, packed or not."""
     second = first_bytes(path, 8)[4:] in (b"n+2\0", b"ni2\0")
     kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
     return placed_image(partial(opened, kind, {"image": path}), path)
 
 
 def take_image(image: Any, name: Path) -> Image:
-    """Take a nibabel image in memory, or one that nibabel will read, like a file.
-
-    Args:
-        image: Any spatial image of nibabel.
-        name: Its name in messages.
-
-    Raises:
-        DataError: Its file is damaged, or its affine is missing or singular.
-    """
+    """Take a nibabel image in memory, or one that nibabel will read, like a file."""
     return placed_image(lambda: nullcontext(image), name)
 
 
 # What is infinite in a header is refused below; on the way there numpy would warn of it on stderr.
 @np.errstate(all="ignore")
 def placed_image(opener: Opener, path: Path) -> Image:
-    """Return a nibabel image whose header says where it lies, in mm whatever its units.
-
-    Args:
-        opener: Opens it.
-        path: Its name in messages.
-
-    Raises:
-        DataError: It is damaged, or its affine is missing or singular.
-    """
+    """Return a nibabel image whose header says where it lies, in mm whatever its units."""
     image = read_header(opener, path, "NIfTI")
     shape, load = without_trailing_ones(image.shape), partial(read_values, opener, path, "NIfTI")
     if not isinstance(image, nibabel.Nifti1Pair):

@@ -30,9 +30,6 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
 
     The outline of the head gives the first place of the template in it; there the surface is fitted; the brain so found
     is registered to the template, the surface fitted again from the better place, until the mask stays.
-
-    Raises:
-        DataError: No brain was found with enough confidence.
     """
     prior = load_prior()
     small = isotropic(volume)
@@ -63,10 +60,7 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
 
 
 def _confidence(registration: Registration, surface: Surface, size_ml: float, *, head_ml: float) -> float:
-    """Return the confidence of the mask, in [0, 1].
-
-    It must fit the template, have an edge, a brain's volume, and a head around it (in adults about twice as large).
-    """
+    """Return the confidence of the mask, in [0, 1]: fit to the template, edge, volume, and a head around it."""
     fits = np.interp(registration.mask_dice, [0.85, 0.95], [0.0, 1.0])
     has_edge = np.interp(float(np.median(surface.contrast)), [0.08, 0.25], [0.0, 1.0])
     low, high = _PLAUSIBLE_ML

@@ -24,13 +24,7 @@ _log = logging.getLogger(__name__)
 
 @BRAIN_EXTRACTORS.register("auto")
 def extract_automatically(volume: Volume) -> BrainMask:
-    """Return the brain of a scan, with or without its skull.
-
-    If a learned extractor fails, the next one is used; stderr and the notes report it.
-
-    Raises:
-        DataError: It is not stripped, and no brain was found in it.
-    """
+    """Return the brain of a scan, with or without its skull; if a learned extractor fails, the next one is used."""
     try:
         return extract_stripped(volume)
     except DataError:

@@ -19,17 +19,7 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 
 def run_command(arguments: Sequence[str], *, where: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program to its end and return what it printed on its standard output.
-
-    Args:
-        arguments: The program and its arguments; no shell reads them.
-        where: The scan it is for.
-        environment: Variables set for it besides those of this process.
-
-    Raises:
-        UnavailableError: It cannot be started.
-        DataError: It fails, or takes more than an hour; the message ends in its last output line.
-    """
+    """Run a program without a shell, an hour at most, and return what it printed; `where` is the scan it is for."""
     name = Path(arguments[0]).name
     try:
         done = subprocess.run(
@@ -72,12 +62,7 @@ def mask_by_command(
     *,
     environment: Mapping[str, str] | None = None,
 ) -> MaskArray:
-    """Return the mask that a program writes for a scan, from the scan's file and the output folder in its arguments.
-
-    Raises:
-        UnavailableError: The program cannot be started.
-        DataError: It fails, writes none of `masks`, or one on another grid.
-    """
+    """Return the mask that a program writes for a scan, from the scan's file and the output folder in its arguments."""
     with scratch_folder() as folder:
         scan, out = folder / "scan.nii.gz", folder / "out"
         write_volume(scan, volume.data, volume.affine)
@@ -96,11 +81,7 @@ def mask_by_command(
 
 
 def learned_device() -> Literal["cpu", "cuda"]:
-    """Return where learned extractors run, by `HALEBRAIN_BRAIN_DEVICE`.
-
-    Raises:
-        ConfigError: The variable holds something else than "auto", "cpu" or "cuda".
-    """
+    """Return where learned extractors run, by `HALEBRAIN_BRAIN_DEVICE`."""
     wanted = os.environ.get(DEVICE_VARIABLE) or "auto"
     if wanted not in _DEVICES:
         raise ConfigError(

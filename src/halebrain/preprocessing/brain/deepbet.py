@@ -2,10 +2,7 @@
 
 The networks are TorchScript files, `bbox_model.pt` and `model.pt`, in the distribution `deepbet`
 (`pip install --no-deps deepbet`) or in the folder that `HALEBRAIN_DEEPBET_WEIGHTS` names. The package itself is never
-imported: its files are found by its metadata, and what happens before and after the networks is done here.
-
-TorchScript holds a program, not weights alone. It is loaded from the user's own installation, whose code the user
-runs anyway, or from a folder that the user names; never from a model bundle, nor from a folder of scans.
+imported. TorchScript holds a program: it is loaded from these two places only, never from a model bundle or from scans.
 """
 
 import os
@@ -43,12 +40,7 @@ _Box = tuple[slice, slice, slice]
 
 @BRAIN_EXTRACTORS.register("deepbet")
 def extract_by_deepbet(volume: Volume) -> BrainMask:
-    """Return the brain of a whole T1 head.
-
-    Raises:
-        UnavailableError: The distribution is not installed, or its networks are not in it.
-        DataError: The networks cannot be read, or no brain was found.
-    """
+    """Return the brain of a whole T1 head."""
     paths = find_networks()
     if paths is None:
         raise UnavailableError(

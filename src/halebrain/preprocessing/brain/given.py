@@ -18,11 +18,7 @@ _LEAST_EMPTY = 0.85
 
 
 def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
-    """Use the mask unchanged, and refuse only masks that cannot be a brain.
-
-    Raises:
-        DataError: The mask is on another grid, or its volume is outside 0.2–2.5 litres.
-    """
+    """Use the mask unchanged; refuse one on another grid or with a volume outside 0.2–2.5 litres."""
     if mask.shape != volume.shape:
         raise DataError(
             f"a brain mask must have the shape of its scan {volume.shape}",
@@ -51,11 +47,7 @@ def extract_nothing(volume: Volume) -> BrainMask:
 
 @BRAIN_EXTRACTORS.register("stripped")
 def extract_stripped(volume: Volume) -> BrainMask:
-    """Return the brain of a stripped scan.
-
-    Raises:
-        DataError: The scan still shows its skull (too much tissue, or noise where there should be nothing).
-    """
+    """Return the brain of a stripped scan; refuse one that still shows its skull."""
     mask, emptiness = _foreground(volume)
     size = volume_ml(mask, volume)
     whole_head = size > _PLAUSIBLE_ML[1] or emptiness < _LEAST_EMPTY

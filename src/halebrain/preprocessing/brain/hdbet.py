@@ -1,8 +1,7 @@
 """HD-BET (Isensee et al. 2019), run as the user has installed it: the command `hd-bet`, version 1 or 2.
 
-HD-BET fetches its weights from the network where it does not find them. Here it never does: the weights must lie where
-HD-BET looks for them (`~/hd-bet_params`), or in the folder that `HALEBRAIN_HDBET_WEIGHTS` names, and that is checked
-before it is run; for the run itself, the way to the network is closed by a proxy that does not exist.
+It never downloads weights here: they must lie in `~/hd-bet_params` or in the folder that `HALEBRAIN_HDBET_WEIGHTS`
+names, which is checked first, and the run has no way to the network.
 """
 
 import os
@@ -37,10 +36,6 @@ def extract_by_hdbet(volume: Volume) -> BrainMask:
     """Return the brain of a whole head, found by the user's HD-BET.
 
     HD-BET wants a scan with its axes in the order of the MNI template; it gets one, and the mask is brought back.
-
-    Raises:
-        UnavailableError: There is no `hd-bet` on PATH, or it has no weights.
-        DataError: It fails, writes no mask or one on another grid, or finds no brain.
     """
     command = shutil.which(COMMAND)
     if command is None:

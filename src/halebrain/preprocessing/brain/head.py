@@ -58,13 +58,7 @@ def head_mask(volume: Volume) -> MaskArray:
 
 
 def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior) -> Affine:
-    """Return template-to-native (world, mm, RAS) of the best similarity between the template's outline and the head.
-
-    Args:
-        head: The scan on the grid of `isotropic`.
-        mask: The head on that grid.
-        prior: The template.
-    """
+    """Return template-to-native (world, mm, RAS) of the best similarity between the template's outline and the head."""
     import SimpleITK as sitk  # noqa: N813
 
     height = prior.affine[2, 3] + prior.affine[2, 2] * np.arange(prior.distance_mm.shape[2])

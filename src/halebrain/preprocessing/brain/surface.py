@@ -57,11 +57,10 @@ _GAP, _GAP_FROM_MM = 0.45, -14.0
 
 @dataclass(frozen=True)
 class Surface:
-    """A brain surface in template space.
+    """A brain surface in template space: signed distance on the prior's grid, mm, and the contrast at each point.
 
-    Args:
-        distance_mm: Signed distance to it, negative inside, on the prior's grid, cut at ± 20.
-        contrast: Drop of intensity across it at each point, as a share of the brain's median.
+    The distance is negative inside and cut at ± 20; the contrast is the drop of intensity as a share of the brain's
+    median.
     """
 
     distance_mm: FloatArray
@@ -77,14 +76,7 @@ class Surface:
 
 
 def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *, prior_sigma_mm: float) -> Surface:
-    """Return the surface of the brain in a scan.
-
-    Args:
-        volume: The scan with its head on.
-        prior: The template.
-        template_to_native: World-to-world matrix, mm, RAS.
-        prior_sigma_mm: How far from the template's surface it is expected to lie.
-    """
+    """Return the surface of the brain in a scan; `prior_sigma_mm` is its expected distance from the template's."""
     native = Grid(volume.shape, volume.affine)
     image = resample(volume.data, native, prior.grid, target_to_source=template_to_native)
     within = image[(prior.distance_mm < -8) & (image > 0)]
@@ -106,10 +98,7 @@ def fit_surface(volume: Volume, prior: BrainPrior, template_to_native: Affine, *
 
 
 def _contrast(image: FloatArray, prior: BrainPrior) -> Literal["T1w", "T2w", "FLAIR"]:
-    """Return what a scan looks like: fluid bright (T2), or dark with white matter the brighter one (T1) or not (FLAIR).
-
-    The scan need not lie well on the template: a quartile is used for ventricles, the whole inside for tissue.
-    """
+    """Return what a scan looks like: fluid bright (T2), or dark with white matter brighter (T1) or not (FLAIR)."""
     fluid = (prior.distance_mm < _DEEP_MM) & (prior.brightness < _FLUID)
     if np.percentile(image[fluid], 75) > _BRIGHT:
         return "T2w"
@@ -158,11 +147,7 @@ def _rim(
 def _hull(
     profile: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64], neighbours: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Return how far beyond the edge the tops of the gyri lie at each point, mm, smooth over neighbours.
-
-    Outward from the edge, the bright ones of the neighbouring profiles are followed down to the level at which tissue
-    ends. What is not crossed is a rise: beyond it lie dura, marrow and fat.
-    """
+    """Return how far beyond the edge the tops of the gyri lie at each point, mm, smooth over neighbours."""
     inside, outward = 6, _HULL_REACH + 2
     steps = np.minimum(chosen[:, None] + _REACH + np.arange(-inside, outward), profile.shape[1] - 1)
     around = neighbours[:, :_HULL_NEIGHBOURS]

@@ -33,12 +33,7 @@ _FACTOR, _LEAST, _MOST = 64, 192, 320
 
 @BRAIN_EXTRACTORS.register("synthstrip")
 def extract_by_synthstrip(volume: Volume) -> BrainMask:
-    """Return the brain of a whole head, of any contrast and resolution.
-
-    Raises:
-        UnavailableError: There are neither weights nor the program.
-        DataError: The weights do not fit the network, the program fails, or no brain was found.
-    """
+    """Return the brain of a whole head, of any contrast and resolution."""
     weights = find_weights()
     if weights is not None:
         return plausible_brain(_by_network(volume, weights), volume, "synthstrip")

@@ -80,12 +80,7 @@ def _through(layers: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def load_network(path: Path, device: str) -> SynthStripNetwork:
-    """Return the network with the weights of `path`, ready to run; the last one is kept in memory.
-
-    Raises:
-        UnavailableError: There is no such file.
-        DataError: It is no file of SynthStrip's weights; the message names the first layer that does not fit.
-    """
+    """Return the network with the weights of `path`, ready to run; the last one is kept in memory."""
     if not path.is_file():
         raise UnavailableError(
             "SynthStrip needs its weights",

@@ -106,10 +106,7 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
 
 
 def _snr(data: FloatArray, mask: MaskArray) -> float | None:
-    """Return the brain's median over its noise, the latter from second differences (Immerkær 1996), robustly.
-
-    A stripped scan has no air to measure noise in; what changes from voxel to voxel unlike its neighbours is noise.
-    """
+    """Return the brain's median over its noise, the latter from second differences (Immerkær 1996), robustly."""
     inner = ndimage.binary_erosion(mask, iterations=2)
     if not inner.any():
         return None
@@ -169,11 +166,7 @@ def robust_deviations(values: Sequence[float | None]) -> list[float | None]:
 
 
 def outliers(figures: Sequence[Mapping[str, float | None]]) -> list[tuple[float, list[str]]]:
-    """Return the largest robust deviation of each scan of one contrast, and a line for each outlying figure.
-
-    Args:
-        figures: One mapping a scan, all of the same names.
-    """
+    """Return the largest robust deviation of each scan of one contrast, and a line for each outlying figure."""
     found: list[tuple[float, list[str]]] = [(0.0, []) for _ in figures]
     for name in figures[0] if figures else ():
         for place, deviation in enumerate(robust_deviations([scan[name] for scan in figures])):

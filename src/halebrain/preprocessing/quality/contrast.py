@@ -126,15 +126,9 @@ class TissueLevels:
 
 
 def measure_levels(image: FloatArray, brain_mask: MaskArray, grid: Grid) -> TissueLevels | None:
-    """Return how bright the tissues of a registered brain are.
+    """Return how bright the tissues are, any unit, of a brain registered to the MNI template.
 
-    Args:
-        image: The scan in the space of the MNI template, `(i, j, k)`, any unit.
-        brain_mask: Its brain.
-        grid: Grid of both.
-
-    Returns:
-        The levels; `None` where too little of a tissue is seen (a cut scan, a coarse grid).
+    `None` where too little of a tissue is seen (a cut scan, a coarse grid).
     """
     priors = tissue_priors(grid)
     places = (priors.white, priors.cortex, priors.deep, priors.ventricle)
@@ -180,12 +174,7 @@ def is_foreign(named: str | None) -> bool:
 
 
 def contrast_flag(named: str | None, seen: str | None) -> str | None:
-    """Return a warning if declared and inferred contrast differ, else `None`.
-
-    Args:
-        named: Declared contrast, a BIDS suffix; `None` or an unknown word = not declared.
-        seen: Inferred contrast; `None` or "unknown" = not inferred.
-    """
+    """Return a warning if declared and inferred contrast differ, else `None`; `None` or an unknown word = not known."""
     if is_foreign(named):
         return f"its name says {named}: maps are not valid, as the model was trained on T1w, T2w and FLAIR"
     claimed = _family(named)

@@ -21,13 +21,7 @@ _TURNS = ((1,), (2,), (1, 2))
 
 
 def measure_intensities(report: QualityReport, volume: Volume, brain_mask: MaskArray) -> QualityReport:
-    """Return a report with figures of how intensities are stored and spread.
-
-    Args:
-        report: What is known already.
-        volume: The scan on its native grid.
-        brain_mask: Its brain on that grid, not empty.
-    """
+    """Return a report with figures of how intensities are stored and spread; the mask must not be empty."""
     inside = volume.data[brain_mask]
     values = np.unique(inside)
     return replace(
@@ -56,14 +50,7 @@ def measure_geometry(report: QualityReport, volume: Volume, brain_mask: MaskArra
 
 
 def cut_off(native: Grid, grid: Grid, template_to_native: Affine, template_mask: MaskArray) -> float:
-    """Return the share of the template's brain whose place in the scan lies outside the scan's voxels.
-
-    Args:
-        native: Grid of the scan.
-        grid: The working grid.
-        template_to_native: World-to-world matrix, mm, RAS.
-        template_mask: The template's brain on the working grid.
-    """
+    """Return the share of the template's brain whose place in the scan lies outside the scan's voxels."""
     everywhere = np.ones(native.shape, dtype=np.float32)
     inside = resample(everywhere, native, grid, target_to_source=template_to_native, order=0)
     return 1 - float((inside[template_mask] > 0.5).mean())
@@ -72,12 +59,8 @@ def cut_off(native: Grid, grid: Grid, template_to_native: Affine, template_mask:
 def smoothness(image: FloatArray, brain_mask: MaskArray, spacing_mm: float) -> float | None:
     """Return how far neighbours agree beyond slow changes: correlation of high-passed neighbours, least of three axes.
 
-    Thick slices are smooth along one axis only; PET and strongly filtered images along all.
-
-    Args:
-        image: The scan on the working grid.
-        brain_mask: Its brain.
-        spacing_mm: Voxel size; another than 2 mm cannot be compared and gives `None`.
+    Thick slices are smooth along one axis only; PET and strongly filtered images along all. `None` unless voxels have 2
+    mm.
     """
     inner = ndimage.binary_erosion(brain_mask, iterations=3)
     if abs(spacing_mm - _SMOOTHNESS_MM) > 0.2 or inner.sum() < 1000:
@@ -140,16 +123,9 @@ def normalised_mutual_information(one: FloatArray, other: FloatArray, mask: Mask
 def orientation_ratio(
     image: FloatArray, brain_mask: MaskArray, template: FloatArray, template_mask: MaskArray
 ) -> float | None:
-    """Return the similarity of image and template, relative to the best similarity of an inverted image.
+    """Return the similarity of a registered image (RAS) and template, relative to the best one of an inverted image.
 
-    Args:
-        image: Registered scan.
-        brain_mask: Its brain.
-        template: On the same grid, RAS.
-        template_mask: Its brain.
-
-    Returns:
-        Ratio of normalised mutual information above 1; `None` where there is none either way.
+    A ratio of normalised mutual information above 1; `None` where there is none either way.
     """
     if not brain_mask.any():
         return None

@@ -54,12 +54,9 @@ _LEAST_STRUCTURE = 0.1
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that may be wrong with a scan.
+    """One thing that may be wrong with a scan; `withholds`: whether its results are then not valid.
 
-    Args:
-        name: Short and unique.
-        check: Figures of quality control → a line for the user with the value measured and what to do, or `None`.
-        withholds: Whether the results of such a scan are not valid.
+    `check` returns a line for the user with the value measured and what to do, or `None`.
     """
 
     name: str
@@ -81,12 +78,7 @@ def flags_without(report: QualityReport, name: str) -> tuple[str, ...]:
 
 
 def check_contrast_label(report: QualityReport, named: str | None) -> QualityReport:
-    """Return a report with a flag if declared and inferred contrast differ, or the declared one is not supported.
-
-    Args:
-        report: Quality of the scan.
-        named: Declared contrast (from name or manifest), a BIDS suffix; `None` = not declared.
-    """
+    """Return a report with a flag if declared and inferred contrast differ, or the declared one is not supported."""
     # An uncertain inference does not contradict a declared contrast.
     line = contrast_flag(named, report.contrast if report.contrast_sure else None)
     return report.flagged(line, withholds=is_foreign(named))
@@ -258,12 +250,6 @@ def refuse_ct(volume: Volume) -> None:
 
     In CT, air is about −1000 and soft tissue 0 to 100 in every scanner; MR has no such pair of values, be it raw or
     standardised. A standardised brain whose background was set to −1000 or so is none: its values hardly spread.
-
-    Args:
-        volume: The scan on its native grid.
-
-    Raises:
-        DataError: It looks like CT.
     """
     data = volume.data
     if float(data.min()) > _AIR_HU[1]:
@@ -284,15 +270,7 @@ def refuse_ct(volume: Volume) -> None:
 
 
 def refuse_without_structure(volume: Volume, brain_mask: MaskArray) -> None:
-    """Raise where there is one intensity, or noise alone, in the place of the brain.
-
-    Args:
-        volume: The scan on its native grid.
-        brain_mask: What was taken for its brain.
-
-    Raises:
-        DataError: It shows no brain.
-    """
+    """Raise where there is one intensity, or noise alone, in the place of the brain."""
     inside = volume.data[brain_mask]
     if inside.size < 2:
         return  # the brain extractor reports an empty mask

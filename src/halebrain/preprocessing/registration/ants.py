@@ -19,11 +19,7 @@ _THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 
 
 def load_ants() -> Any:
-    """Return the module of antspyx.
-
-    Raises:
-        UnavailableError: It is not installed.
-    """
+    """Return the module of antspyx."""
     try:
         import ants
     except ImportError as error:
@@ -36,12 +32,7 @@ def load_ants() -> Any:
 
 @REGISTRATION_ENGINES.register("ants")
 def register_by_ants(brain: Brain, start: Affine, template: Template) -> Affine:
-    """Return the template-to-native matrix near `start`: rigid, then affine.
-
-    Raises:
-        UnavailableError: antspyx is not installed.
-        DataError: ANTs gave up.
-    """
+    """Return the template-to-native matrix near `start`: rigid, then affine."""
     import SimpleITK as sitk  # noqa: N813
 
     ants = load_ants()

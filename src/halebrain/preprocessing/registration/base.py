@@ -44,12 +44,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Brain:
-    """A brain prepared for registration, on an axis-aligned RAS grid of 2 mm.
-
-    Args:
-        image: Intensities in [0.1, 1.1] within the brain, 0 outside.
-        mask: The brain, bool, same shape.
-    """
+    """A brain on an axis-aligned RAS grid of 2 mm, for registration: [0.1, 1.1] within the mask, 0 outside."""
 
     image: Volume
     mask: MaskArray

@@ -28,12 +28,7 @@ _TIMEOUT_S = 600.0
 
 @REGISTRATION_ENGINES.register("greedy")
 def register_by_greedy(brain: Brain, start: Affine, template: Template) -> Affine:
-    """Return the template-to-native matrix near `start`.
-
-    Raises:
-        UnavailableError: picsl_greedy is not installed.
-        DataError: Greedy gave up.
-    """
+    """Return the template-to-native matrix near `start`."""
     check_installed()
     atlas = template_brain(template)
     with scratch_folder() as folder:

@@ -35,11 +35,7 @@ def default_engine() -> EngineName:
 
 
 def check_engine(name: EngineName) -> None:
-    """Check that an engine is installed, before the first scan.
-
-    Raises:
-        UnavailableError: It is not installed.
-    """
+    """Check that an engine is installed, before the first scan."""
     if name == "greedy":
         greedy.check_installed()
     elif name == "ants":
@@ -56,8 +52,8 @@ def register_to_template(
 ) -> Registration:
     """Register the brain in `volume` to the template, from other starts where the first ends badly.
 
-    The egg-shaped outline can trap a nodded head: a placement that fits no better than a rotated one is
-    finally moved to where the interior fits best.
+    The egg-shaped outline can trap a nodded head: a placement that fits no better than a rotated one is finally moved
+    to where the interior fits best.
 
     Args:
         volume: Native scan, any contrast.
@@ -65,10 +61,6 @@ def register_to_template(
         near: Template-to-native matrix known to be close: only refined, unless that ends badly.
         template: The atlas; `None` = the MNI template.
         engine: Name of a registration engine; `None` = `default_engine()`.
-
-    Raises:
-        UnavailableError: The engine is not installed.
-        DataError: It gave up.
     """
     atlas = find_template() if template is None else template
     name = engine or default_engine()

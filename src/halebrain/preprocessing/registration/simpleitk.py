@@ -18,11 +18,7 @@ larger steps sometimes diverge."""
 
 @REGISTRATION_ENGINES.register("simpleitk")
 def register_by_simpleitk(brain: Brain, start: Affine, template: Template) -> Affine:
-    """Return the template-to-native matrix near `start`.
-
-    Raises:
-        DataError: ITK gave up.
-    """
+    """Return the template-to-native matrix near `start`."""
     import SimpleITK as sitk  # noqa: N813
 
     atlas = template_brain(template)

@@ -62,9 +62,7 @@ class SharedInformation:
     def at(self, template_to_native: Affine, *, within: bool = False) -> float:
         """Return what brain and atlas share beyond chance: 0 = nothing, 1 = each determines the other.
 
-        Args:
-            template_to_native: The placement, mm, RAS.
-            within: Only where both have brain, so that the outline has no say.
+        `within`: only where both have brain, so that the outline has no say.
         """
         place = apply_affine(np.linalg.inv(self.brain.image.affine) @ template_to_native, self.points).T
         here = ndimage.map_coordinates(self.brain.image.data, place, order=1, prefilter=False)
