@@ -76,3 +76,11 @@ def test_a_scan_standardised_inside_its_brain_shows_all_of_it(stripped):
     inside = volume.data[mask]
     data = np.where(mask, (volume.data - inside.mean()) / inside.std(), 0).astype(np.float32)
     assert dice(extract_stripped(Volume(data, volume.affine)).mask, mask) > 0.97
+
+
+def test_the_volume_of_a_mask_on_oblique_axes_is_that_of_its_voxels(stripped):
+    volume, mask = stripped
+    sheared = volume.affine.copy()
+    sheared[0, 2] = 1.5
+    found = from_given_mask(Volume(volume.data, sheared), mask)
+    assert found.volume_ml == pytest.approx(mask.sum() * 8 / 1000)

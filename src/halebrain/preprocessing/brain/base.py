@@ -7,7 +7,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.registry import Registry
-from halebrain.core.types import Affine, MaskArray, Volume
+from halebrain.core.types import Affine, MaskArray, Volume, voxel_mm3_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ _PLAUSIBLE_ML = (200.0, 800.0, 2000.0, 2500.0)
 
 def volume_ml(mask: MaskArray, volume: Volume) -> float:
     """Return the volume of a mask on the grid of `volume`, in ml."""
-    x, y, z = volume.spacing_mm
-    return float(mask.sum()) * x * y * z / 1000
+    return float(mask.sum()) * voxel_mm3_of(volume.affine) / 1000
 
 
 def plausible_brain(mask: MaskArray, volume: Volume, method: str) -> BrainMask:

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from halebrain.core.mask import dice
 from halebrain.core.types import FloatArray, MaskArray, Volume
+from halebrain.preprocessing.brain.base import volume_ml
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.quality.measurements import normalised_mutual_information
 from halebrain.preprocessing.quality.rules import MASK_BY_ATLAS, flags_without
@@ -66,7 +67,7 @@ def assess(
         GRID_DICE: dice(scan.brain_mask, template_mask),
         "normalised_mutual_information": normalised_mutual_information(scan.image, template, scan.brain_mask),
         "brain_confidence": scan.qc.brain_confidence,
-        "brain_volume_ml": float(scan.native_brain_mask.sum()) * scan.native.voxel_mm3 / 1000,
+        "brain_volume_ml": volume_ml(scan.native_brain_mask, volume),
         "snr": _snr(volume.data, scan.native_brain_mask),
         "cut_off": scan.qc.cut_off,
         "gap_slices": float(_gap_slices(volume.data, scan.native_brain_mask)),
@@ -78,7 +79,7 @@ def assess(
     }
     if lesion is not None:
         size = float(lesion.sum())
-        figures["lesion_volume_ml"] = size * scan.native.voxel_mm3 / 1000
+        figures["lesion_volume_ml"] = volume_ml(lesion, volume)
         figures["lesion_outside_brain"] = float((lesion & ~scan.native_brain_mask).sum()) / size if size else None
     counts, _ = np.histogram(scan.image[scan.brain_mask], bins=HISTOGRAM_BINS, range=(0, 1))
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
