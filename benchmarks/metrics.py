@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Evaluator, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
+from halebrain.io.manifest import ScanRecord
 
 SHAPE, SPACING_MM, THRESHOLD = (197, 233, 189), (1.0, 1.0, 1.0), 0.5  # 8.7 million voxels, as MNI152 at 1 mm
 PROVENANCE = EvaluationProvenance(grid=NATIVE_GRID, seed=0)
@@ -43,10 +45,8 @@ def make_case(seed: int = 0) -> Case:
     noise = ndimage.gaussian_filter(rng.standard_normal(SHAPE, dtype=np.float32), 1.5)
     score = 1 / (1 + np.exp(-(1.6 * (smooth - 2.9) + 3.0 * noise / noise.std() * 0.4)))
     return Case(
+        record=ScanRecord("benchmark", Path("benchmark.nii"), "FLAIR", pathology="ms"),
         scan_id="benchmark",
-        subject="benchmark",
-        modality="FLAIR",
-        pathology="ms",
         reference=lesion,
         region=np.ones(SHAPE, dtype=bool),
         spacing_mm=SPACING_MM,
@@ -114,7 +114,8 @@ def stream(case: Case, scans: int) -> None:
     evaluator.add("model", fresh(case))
     before, start = peak_gb(), time.perf_counter()
     for number in range(scans):
-        evaluator.add("model", replace(fresh(case), scan_id=f"scan{number}", subject=f"subject{number}"))
+        record = replace(case.record, subject=f"subject{number}")
+        evaluator.add("model", replace(fresh(case), record=record, scan_id=f"scan{number}"))
     evaluator.finish(PROVENANCE)
     seconds = (time.perf_counter() - start) / scans
     print(f"{scans} more scans streamed: {peak_gb() - before:.3f} GB more at the peak, {seconds:.2f} s a scan")

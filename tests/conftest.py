@@ -105,6 +105,7 @@ def rng():
 def make_case():
     """Make a case from small arrays; 1-D ones become a row of voxels, and every voxel counts."""
     from halebrain.evaluation.case import Case
+    from halebrain.io.manifest import ScanRecord
 
     def solid(array, dtype):
         array = np.asarray(array, dtype=dtype)
@@ -112,14 +113,17 @@ def make_case():
 
     def make(reference, *, score=None, mask=None, region=None, spacing_mm=(1.0, 1.0, 1.0), **about):
         reference = solid(reference, bool)
-        about = {"scan_id": "sub-a_FLAIR", "subject": "a", "modality": "FLAIR", "pathology": "ms"} | about
+        scan_id, axial_axis = about.pop("scan_id", "sub-a_FLAIR"), about.pop("axial_axis", 2)
+        about = {"subject": "a", "modality": "FLAIR", "pathology": "ms"} | about
         return Case(
+            record=ScanRecord(image=Path("a.nii"), **about),
+            scan_id=scan_id,
             reference=reference,
             region=np.ones(reference.shape, bool) if region is None else solid(region, bool),
             spacing_mm=spacing_mm,
             score=None if score is None else solid(score, np.float32),
             mask=None if mask is None else solid(mask, bool),
-            **about,
+            axial_axis=axial_axis,
         )
 
     return make

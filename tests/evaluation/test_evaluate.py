@@ -59,7 +59,7 @@ def evaluation(scan) -> Evaluation:
     ]
     for case in cases:
         evaluator.add("model", case)
-        evaluator.add("other", scan(case.subject, case.modality, case.pathology, threshold=None))
+        evaluator.add("other", scan(case.record.subject, case.record.modality, case.record.pathology, threshold=None))
     return evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
 
 

@@ -278,7 +278,7 @@ class Adapter:
             "train_subjects": learned.subjects(),
             "val_subjects": [],
             "modalities": sorted({record.contrast for record in learned}),
-            "pathologies": sorted({record.pathology or "unknown" for record in annotated}),
+            "pathologies": sorted({record.condition for record in annotated}),
             "scans": {record.scan_id: _hashes_of(record) for record in learned},
             "steps": choice.steps,
             "steps_tried": list(choice.tried),

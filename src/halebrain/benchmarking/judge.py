@@ -172,7 +172,7 @@ def score_cell(
                 cut=Cut(thresholds[title], min_lesion_mm3) if title in thresholds else None,
             )
             rows += score_case(case, method=title, only=WANTED)
-            pooled.setdefault((title, case.pathology), PooledCurve()).add(case.values, case.labels)
+            pooled.setdefault((title, prepared.record.condition), PooledCurve()).add(case.values, case.labels)
             pictures.setdefault(title, []).append(values)
     return CellResult(rows, _set_values(pooled), thresholds), pictures
 

@@ -22,34 +22,24 @@ class Case:
     """A graded map, a mask, or both, and the reference.
 
     Args:
+        record: What the scan is; its subject is the unit of resampling.
         scan_id: Name of the scan.
-        subject: Whose it is; the unit of resampling.
-        modality: Its contrast, a BIDS suffix where there is one.
-        pathology: "healthy" or the disease; "unknown" if not given.
         reference: True lesion, bool `(i, j, k)`.
         region: Where voxels count, bool, same shape: the brain, and any lesion outside of it.
         spacing_mm: Voxel size.
         score: Graded map, higher = more anomalous, same shape; `None` where there is only a mask.
         mask: Prediction at a frozen threshold; `None` where there is none.
         axial_axis: The axis along which axial slices lie.
-        site: Scanner or hospital.
-        age: Age in years.
-        sex: As the data set gives it.
     """
 
+    record: ScanRecord
     scan_id: str
-    subject: str
-    modality: str
-    pathology: str
     reference: MaskArray
     region: MaskArray
     spacing_mm: tuple[float, float, float]
     score: FloatArray | None = None
     mask: MaskArray | None = None
     axial_axis: int = 2
-    site: str | None = None
-    age: float | None = None
-    sex: str | None = None
 
     @classmethod
     def of(
@@ -80,19 +70,14 @@ class Case:
                 score, threshold=cut.threshold, min_lesion_mm3=cut.min_lesion_mm3, voxel_mm3=float(np.prod((x, y, z)))
             )
         return cls(
+            record=record,
             scan_id=record.scan_id,
-            subject=record.subject,
-            modality=record.contrast,
-            pathology=record.pathology or "unknown",
             reference=reference,
             region=brain_mask | reference,
             spacing_mm=(x, y, z),
             score=score,
             mask=mask,
             axial_axis=axial_axis(affine),
-            site=record.site,
-            age=record.age,
-            sex=record.sex,
         )
 
     @property

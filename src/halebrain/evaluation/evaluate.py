@@ -220,7 +220,8 @@ def _volume_correlation(rows: list[Row]) -> list[SetValue]:
 def score_case(case: Case, *, method: str = "model", only: Collection[str] | None = None) -> list[Row]:
     """Return every metric that the case allows, those on masks only where there is a mask; `None` = all metrics."""
     lesion_ml = float(case.labels.sum()) * case.voxel_ml
-    about = (case.scan_id, case.subject, case.modality, case.pathology, case.site, case.age, case.sex, lesion_ml)
+    r = case.record
+    about = (case.scan_id, r.subject, r.contrast, r.condition, r.site, r.age, r.sex, lesion_ml)
     rows = []
     for name in METRICS if only is None else only:
         metric = METRICS.get(name)

@@ -75,6 +75,11 @@ class ScanRecord:
         return standard_modality(self.modality)
 
     @property
+    def condition(self) -> str:
+        """What the scan shows: "healthy", the name of the disease, or "unknown"."""
+        return self.pathology or "unknown"
+
+    @property
     def is_annotated(self) -> bool:
         """Whether the scan has a mask of its lesions; one of a healthy scan is empty and does not count."""
         return self.lesion is not None and not self.is_healthy

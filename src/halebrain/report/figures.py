@@ -280,7 +280,7 @@ def _spread(manifest: Manifest, most: int) -> list[str]:
     """Return at most `most` subjects, some of each pathology."""
     by_pathology: dict[str, list[str]] = {}
     for record in manifest:
-        group = by_pathology.setdefault(record.pathology or "unknown", [])
+        group = by_pathology.setdefault(record.condition, [])
         if record.subject not in group:
             group.append(record.subject)
     each = max(1, most // len(by_pathology))

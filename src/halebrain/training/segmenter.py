@@ -119,7 +119,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         preprocessing=stage1.config.preprocessing,
         postprocessing=config.postprocessing,
     )
-    summary["pathologies"] = sorted({r.pathology or "unknown" for r in sources.get("annotated", ())})
+    summary["pathologies"] = sorted({r.condition for r in sources.get("annotated", ())})
     if before is not None and part is not None:
         learned = {stage: told for stage, told in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned

@@ -111,7 +111,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
         fused = _fuser(scored, region, predictor.postprocessing.erosion)
-        sweep.add(SEEN if (scored.record.pathology or "unknown") in learned else UNSEEN, fused, lesion[region])
+        sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
     points = sweep.finish()
