@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import read_provenance
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.evaluation.baselines import DEFAULT, baseline_map
@@ -25,7 +26,7 @@ from halebrain.report.page import Page, Section, write_page
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
 from halebrain.workflows.detect import detect_scan, load_detector
-from halebrain.workflows.scan_steps import each_scan
+from halebrain.workflows.scan_steps import begin_scan
 from halebrain.workflows.settings import DemoSettings, DetectSettings
 
 MODALITIES = ("FLAIR", "T2w", "T1w")
@@ -119,8 +120,11 @@ def run_patient_demo(output: Path, settings: DemoSettings) -> JudgedPatient:
     )
     # As a stranger's scans: without the brain mask and the placement that the manifest knows.
     scans = [ScanInput(record.image, record.scan_id, modality=record.modality) for record in patient]
-    for scan, steps in each_scan(scans, detector.predictor):
-        detect_scan(detector, scan, output / "detection", steps=steps)
+    with ProgressBar("Detecting", len(scans)) as bar:
+        for count, scan in enumerate(scans, start=1):
+            steps = begin_scan(bar, scan, detector.predictor, named=True)
+            detect_scan(detector, scan, output / "detection", steps=steps)
+            bar.reach(count)
     judged = [_judge(record, output / "detection") for record in patient]
     page = _write_page(output, settings.pathology, judged, detector.predictor)
     return JudgedPatient(page, judged, time.monotonic() - start)

@@ -1,6 +1,6 @@
 """Progress of a detection: steps of one scan, weighted by duration, in the progress bar over all scans."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from halebrain.core.progress import ProgressBar
@@ -42,11 +42,6 @@ class ScanSteps:
         self._passed += 1
         self._reach(NETWORKS, self._passed / self._passes)
 
-    def finish(self) -> None:
-        """Report that the scan is finished, with or without success."""
-        if self._bar is not None:
-            self._bar.reach(self._first + 1)
-
     def _reach(self, step: str, part: float) -> None:
         """Show that a step is done in part."""
         if self._bar is None:
@@ -55,15 +50,6 @@ class ScanSteps:
         before = sum(self._seconds[name] for name in names[: names.index(step)])
         done = (before + part * self._seconds[step]) / sum(self._seconds.values())
         self._bar.reach(self._first + done, f"{self._prefix}{step}")
-
-
-def each_scan(scans: "Sequence[ScanInput]", predictor: "Predictor") -> "Iterator[tuple[ScanInput, ScanSteps]]":
-    """Yield every scan with its progress reporter, under a bar that shows the time left."""
-    with ProgressBar("Detecting", len(scans)) as bar:
-        for scan in scans:
-            steps = begin_scan(bar, scan, predictor, named=len(scans) > 1)
-            yield scan, steps
-            steps.finish()
 
 
 def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
