@@ -20,22 +20,14 @@ _LOW, _HIGH = (-0.45, 0.1), (0.85, 1.2)
 def add_rician_noise(image: torch.Tensor, sigma: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
     """Return the magnitude of slices with complex Gaussian noise, as MR images have it (Gudbjartsson & Patz 1995).
 
-    Args:
-        image: `(b, c, h, w)`.
-        sigma: Standard deviation of either part, `(b, 1, 1, 1)`.
-        generator: Randomness, on the CPU.
+    Slices are `(b, c, h, w)`; `sigma` is the standard deviation of either part, `(b, 1, 1, 1)`.
     """
     real, imaginary = (torch.randn(image.shape, generator=generator).to(image.device) * sigma for _ in range(2))
     return ((image + real).square() + imaginary.square()).sqrt()
 
 
 def lower_resolution(image: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Return slices as if their pixels had been larger, interpolated back to the same grid.
-
-    Args:
-        image: `(b, c, h, w)`.
-        factors: How many times larger along h and w, at least 1, `(b, 2)`.
-    """
+    """Return slices as if their pixels had been larger along h and w by `factors` ≥ 1, `(b, 2)`, on the same grid."""
     along_h = _coarsen(image.transpose(2, 3), factors[:, 0]).transpose(2, 3)
     return _coarsen(along_h, factors[:, 1])
 
@@ -196,12 +188,9 @@ class PairAugmentationConfig(AugmentationConfig):
 def warp(
     *tensors: torch.Tensor, config: PairAugmentationConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
-    """Move some slices, in every tensor alike; what comes from outside the field is 0.
+    """Move some slices `(b, c, h, w)`, in every tensor alike; what comes from outside the field is 0.
 
-    Args:
-        tensors: Each `(b, c, h, w)`, of intensities in [0, 1] or bool; a bool tensor stays one.
-        config: How many.
-        generator: Randomness.
+    Intensities lie in [0, 1]; a bool tensor stays one.
     """
     if config.warp == 0:
         return tensors

@@ -13,15 +13,7 @@ from halebrain.io.tree import label
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
-    """Return a row for each scan, from its name alone.
-
-    Args:
-        scans: Path and name.
-        modality: Contrast of those whose names do not say it; `None` = every name says it.
-
-    Raises:
-        UsageError: A name does not say the contrast.
-    """
+    """Return a row for each scan, from path and name alone; `modality` is that of names that do not say it."""
     records = [_record(path, name, modality) for path, name in scans]
     taken = Counter(record.scan_id for record in records)
     for place, ((_, name), record) in enumerate(zip(scans, records, strict=True)):

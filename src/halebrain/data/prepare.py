@@ -24,14 +24,7 @@ _KEPT_FIELDS = ("subject", "session", "entities", "modality", "split", "patholog
 
 @dataclass(frozen=True)
 class PrepareTask:
-    """One scan to prepare; travels to worker processes.
-
-    Args:
-        record: The raw scan.
-        dataset: Where the data set goes.
-        config: How to preprocess.
-        overwrite: Do it again even if it is done.
-    """
+    """One scan to prepare; travels to worker processes."""
 
     record: ScanRecord
     dataset: Path
@@ -41,13 +34,7 @@ class PrepareTask:
 
 @dataclass(frozen=True)
 class PrepareOutcome:
-    """Outcome of one scan.
-
-    Args:
-        scan_id: Its name.
-        kept: Whether it existed already, made from the same input with the same settings.
-        flags: Quality flags.
-    """
+    """Outcome of one scan; `kept` = it existed already, made from the same input with the same settings."""
 
     scan_id: str
     kept: bool
@@ -55,11 +42,7 @@ class PrepareOutcome:
 
 
 def prepare_scan(task: PrepareTask) -> PrepareOutcome:
-    """Preprocess one scan and write it with its masks, unless it is there already.
-
-    Raises:
-        HalebrainError: The scan cannot be read or used, or the data set cannot be written.
-    """
+    """Preprocess one scan and write it with its masks, unless it is there already."""
     record, files = task.record, prepared_files(task.dataset, task.record, task.config.space)
     watch = Stopwatch()
     sweep(files.image.parent)

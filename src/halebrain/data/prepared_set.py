@@ -41,13 +41,7 @@ def working_row(raw: ScanRecord, files: PreparedFiles, space: str) -> ScanRecord
 
 @dataclass(frozen=True)
 class PreparedEntry:
-    """A prepared scan of a data set.
-
-    Args:
-        raw: The scan that it was made from.
-        files: Where it lies.
-        sidecar: What is written beside it.
-    """
+    """A prepared scan of a data set: the raw scan, its files, and what is written beside it."""
 
     raw: ScanRecord
     files: PreparedFiles
@@ -60,11 +54,7 @@ class PreparedEntry:
 
     @property
     def atlas(self) -> Template | None:
-        """What it was registered to; `None` = the MNI template.
-
-        Raises:
-            MissingInputError: The atlas is no longer where it was.
-        """
+        """What it was registered to; `None` = the MNI template."""
         said = self.sidecar["preprocessing"]
         if said.get("template") is None:
             return None
@@ -78,11 +68,7 @@ class PreparedEntry:
 
 
 def read_entries(dataset: Path) -> list[PreparedEntry]:
-    """Return every complete prepared scan of a data set, sorted by name.
-
-    Raises:
-        DataError: Two of them are one scan under two names.
-    """
+    """Return every complete prepared scan of a data set, sorted by name; one scan under two names is refused."""
     entries: dict[str, PreparedEntry] = {}
     for pattern in ("sub-*/anat/*_desc-preproc_*.nii.gz", "sub-*/ses-*/anat/*_desc-preproc_*.nii.gz"):
         for image in dataset.glob(pattern):
@@ -120,14 +106,7 @@ def read_failures(dataset: Path) -> dict[str, str]:
 def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:
     """Write `manifest.tsv` (prepared scans) and `manifest_native.tsv` (raw ones), and return their paths.
 
-    Args:
-        dataset: The data set.
-        entries: Its prepared scans.
-        manifest: The raw scans with their splits; a scan that is not among them keeps the split that it had.
-        origin: Where they came from.
-
-    Raises:
-        DataError: A subject would stand in two splits.
+    Splits are those of `manifest`; a scan that is not in it keeps the split that it had.
     """
     splits = {record.subject: record.split for record in manifest}
     tables = []
@@ -197,11 +176,7 @@ def _figures(entry: PreparedEntry) -> dict[str, float | None]:
 
 
 def write_quality_table(entries: Sequence[QualityEntry], path: Path) -> None:
-    """Write a line a scan as TSV, sorted by name.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write a line a scan as TSV, sorted by name."""
     names = list(entries[0].figures) if entries else []
     lines = ["\t".join(["scan", "modality", *names, "outlier", "seconds", "peak_memory_mib", "flags"])]
     for quality in sorted(entries, key=lambda quality: quality.entry.raw.scan_id):

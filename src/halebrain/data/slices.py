@@ -163,17 +163,8 @@ def build_store(
 ) -> SliceStore:
     """Preprocess every scan of `manifest` that is not cached yet and open them all.
 
-    Args:
-        manifest: The scans.
-        config: How they are preprocessed.
-        cache: Folder of the slices.
-        description: What they are, for messages.
-        with_levels: Open the heights of slices too; a scan that was cached without them is preprocessed once more.
-        workers: Processes that preprocess; 0 = this one.
-
-    Raises:
-        MissingInputError: The selection holds no scan.
-        DataError: A scan cannot be used; the message names it.
+    `with_levels` opens the heights of slices too; a scan that was cached without them is preprocessed once more.
+    `workers` are the processes that preprocess; 0 = this one.
     """
     if len(manifest) == 0:
         raise MissingInputError(

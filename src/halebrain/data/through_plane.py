@@ -25,17 +25,10 @@ def apply_with_neighbours(
     *,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put anomalies into slices and, tapering off, into their neighbours.
+    """Put anomalies into slices `(b, 1 + k, h, w)` in [0, 1] and, tapering off, into their k neighbours.
 
     An anomaly is widest in the slice itself or, in half of the draws, in any slice as near as the farthest neighbour,
     the slice itself among them; where too little of it reaches the slice, that has none.
-
-    Args:
-        anomaly: The generator; it sees the slices themselves.
-        image: Slices in [0, 1], each followed by its neighbours, `(b, 1 + k, h, w)`.
-        brain_mask: Bool, same shape.
-        neighbours: The k places of the neighbours from the slice.
-        generator: Randomness; without neighbours it is used as `sample_params` uses it.
 
     Returns:
         The altered slices and neighbours, and the anomaly's mask in the slices themselves, bool `(b, 1, h, w)`.

@@ -59,10 +59,7 @@ class FailureRecord(Document):
 class FailureRecords(Failures):
     """Failures of the scans of a derivative: each has its own JSON, so that jobs in one folder keep each other's.
 
-    Args:
-        derivative: The derivative.
-        places: Name of a scan → its path in the raw data set.
-        notify: Receives a line for each failure.
+    `places` is the name of a scan → its path in the raw data set.
     """
 
     ending = ".json"
@@ -95,23 +92,14 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
 
 
 def read_failure(path: Path) -> FailureRecord:
-    """Return the record in a file.
-
-    Raises:
-        DataError: It is damaged.
-        FileNotFoundError: There is no such file: another job has just completed the scan.
-    """
+    """Return the record in a file; `FileNotFoundError` where another job has just completed the scan."""
     what, remedy = "a record of a failure", "remove it, and run the participant level again"
     rule = f"{what} must be as halebrain bids wrote it"
     return FailureRecord.from_json(read_object(path, what, remedy), rule=rule, where=path, remedy=remedy)
 
 
 def group_rows(derivative: Path) -> list[Row]:
-    """Return one row for each scan with a result and for each that failed, sorted.
-
-    Raises:
-        DataError: A result or a record of a failure is damaged.
-    """
+    """Return one row for each scan with a result and for each that failed, sorted."""
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
     rows = [_done_row(path) for path in found]
     done = {row["scan"] for row in rows}

@@ -35,12 +35,8 @@ def lesion_table(
 ) -> list[Lesion]:
     """Return the connected components (26 neighbours) of a native-grid mask, largest first.
 
-    Args:
-        mask: Bool `(i, j, k)`.
-        score: Same shape.
-        affine: Voxel-to-world of the native grid.
-        template_to_native: World-to-world matrix, for positions in the template.
-        regions: Add approximate regions; for the MNI template only.
+    Matrices are voxel-to-world, and world-to-world from template to native. `regions` adds approximate regions, for the
+    MNI template only.
     """
     if not mask.any():
         return []
@@ -77,14 +73,7 @@ def total_ml(lesions: Sequence[Lesion]) -> float:
 def mark_lesions(
     result: ScanResult, cut: Cut, template_to_native: Affine, *, regions: bool
 ) -> tuple[MaskArray, list[Lesion]]:
-    """Return the anomaly mask inside the brain, and its lesion table.
-
-    Args:
-        result: Maps on the native grid.
-        cut: Threshold of the score and smallest lesion.
-        template_to_native: World-to-world matrix, for positions in the template.
-        regions: Add approximate regions; for the MNI template only.
-    """
+    """Return the anomaly mask inside the brain, and its lesion table (see `lesion_table`)."""
     mask = result.brain_mask & to_mask(
         result.score,
         threshold=cut.threshold,
@@ -100,12 +89,7 @@ def lesions_tsv(lesions: Sequence[Lesion]) -> str:
 
 
 def read_lesions(path: Path) -> list[Lesion]:
-    """Return the findings of a written table.
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is no table, a column is missing, or one holds no number.
-    """
+    """Return the findings of a written table."""
     remedy = "run halebrain detect --overwrite"
     rows = read_table(path, what="a lesion table", remedy=remedy).rows
     numbers = [column for column in fields(Lesion) if column.name != "region"]

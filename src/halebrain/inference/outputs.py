@@ -46,13 +46,7 @@ _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
 
 
 def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return (description, suffix) → sidecar of every image and of the lesion table.
-
-    What the provenance does not say is left out, as BIDS has it.
-
-    Args:
-        provenance: How the detection was made.
-    """
+    """Return (description, suffix) → sidecar of every image and of the lesion table, as far as the provenance goes."""
     made = {name: {**about, **_origin(provenance)} for name, about in _MAPS.items()}
     for name in made:
         if name != _BRAIN_ONLY:
@@ -104,12 +98,7 @@ def _without_none(**entries: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OutputNames:
-    """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_rec-FLAIR_desc-anomaly_mask.nii.gz`).
-
-    Args:
-        folder: Where they go.
-        stem: Name of the scan without its ending.
-    """
+    """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_rec-FLAIR_desc-anomaly_mask.nii.gz`)."""
 
     folder: Path
     stem: str
@@ -186,17 +175,8 @@ def write_detection(
 ) -> list[Path]:
     """Write every file of one scan into `names.folder`, whole or not at all; return the paths.
 
-    Args:
-        names: Where, and what the files are called.
-        result: Maps on the native grid.
-        mask: Anomaly mask on the native grid.
-        lesions: The lesion table.
-        provenance: Provenance.
-        extra: More files (the mosaic) by final path.
-        maps_stay: Replace mask, lesion table, provenance and `extra` alone: the maps are there.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
+    `extra` holds more files (the mosaic) by final path. With `maps_stay` the maps, which are there, are not written
+    again.
     """
     try:
         names.folder.mkdir(parents=True, exist_ok=True)

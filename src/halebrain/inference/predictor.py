@@ -135,16 +135,10 @@ class Predictor:
         *,
         progress: Callable[[], None] | None = None,
     ) -> tuple[ScanResult, WorkingMaps]:
-        """Run both networks on a scan that is preprocessed already.
+        """Run both networks on a preprocessed scan; return the maps on the native grid, and on the working grid.
 
-        Args:
-            volume: The scan, on its native grid.
-            scan: The same on the working grid.
-            contrast: Its contrast, a BIDS suffix; `None` = not known. It matters to models with a segmenter for each.
-            progress: Called after each pass of the networks.
-
-        Returns:
-            The maps on the native grid, and on the working grid.
+        `contrast` is a BIDS suffix, `None` = not known; it matters to models with a segmenter for each. `progress` is
+        called after each pass of the networks.
         """
         maps = self.predict_working(scan, contrast, progress=progress)
         return self.to_native(volume, scan, maps), maps
@@ -166,16 +160,7 @@ class Predictor:
     def predict_working(
         self, scan: WorkingScan, contrast: str | None, *, progress: Callable[[], None] | None = None
     ) -> WorkingMaps:
-        """Run both networks over the slices of a preprocessed scan.
-
-        Args:
-            scan: The scan.
-            contrast: Its contrast, a BIDS suffix; `None` = not known.
-            progress: Called after each level and draw.
-
-        Raises:
-            DataError: No slice shows enough brain.
-        """
+        """Run both networks over the slices of a preprocessed scan; `progress` is called after each level and draw."""
         image, mask, used = brain_slices(scan)
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
@@ -209,11 +194,7 @@ class Predictor:
         return smooth_through_plane(probability, brain_mask, sigma_voxels=narrow, around_voxels=wide)
 
     def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
-        """Return the pseudo-healthy scan at each level, and their mean under "ensemble"; `(i, j, k)` in [0, 1].
-
-        Raises:
-            DataError: No slice shows enough brain.
-        """
+        """Return the pseudo-healthy scan at each level, and their mean under "ensemble"; `(i, j, k)` in [0, 1]."""
         image, mask, used = brain_slices(scan)
         found = {}
         for level in self.levels:

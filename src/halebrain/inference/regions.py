@@ -33,14 +33,7 @@ _VENTRICLE_MM3 = 2000
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """A structure as an axis-aligned ellipsoid in template space, mirrored to both sides.
-
-    Args:
-        name: Its name.
-        centre_mm: (|x|, y, z) of its middle.
-        radii_mm: Half its axes.
-        paired: Whether it has a left and a right side.
-    """
+    """A structure as an axis-aligned ellipsoid in template space, centre (|x|, y, z); if `paired`, on both sides."""
 
     name: str
     centre_mm: tuple[float, float, float]
@@ -79,8 +72,7 @@ STRUCTURES = (
 def region_of(points_mm: Millimetres) -> str:
     """Return the region of most voxels of a component; with ", and further" if it holds less than half of them.
 
-    Args:
-        points_mm: Places in template space, `(n, 3)`; of many, an evenly spread sample is used.
+    Places are in template space, mm, `(n, 3)`; of many, an evenly spread sample is used.
     """
     chosen = points_mm[np.unique(np.linspace(0, len(points_mm) - 1, _SAMPLE).astype(int))]
     codes, names = region_codes(np.asarray(chosen, dtype=np.float64))
@@ -108,10 +100,7 @@ def region_map(
 ) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Return the name of every voxel of a box, as codes `shape` into the names that come with them.
 
-    Args:
-        to_template: Matrix from mm in the box, from its corner, to mm in template space.
-        shape: Voxels of the box.
-        spacing_mm: Their size.
+    `to_template` goes from mm in the box, from its corner, to mm in template space.
     """
     index = np.stack(np.meshgrid(*(np.arange(n) + 0.5 for n in shape), indexing="ij"), axis=-1)
     places = index * np.array(spacing_mm) @ to_template[:3, :3].T + to_template[:3, 3]

@@ -37,15 +37,7 @@ class Resegmenter(Predictor):
     _made: list[torch.Tensor] | None = None
 
     def know(self, scan: WorkingScan, contrast: str | None) -> KnownScan:
-        """Run the whole model over a preprocessed scan.
-
-        Args:
-            scan: The scan.
-            contrast: Its contrast, a BIDS suffix; `None` = not known.
-
-        Raises:
-            DataError: No slice shows enough brain.
-        """
+        """Run the whole model over a preprocessed scan; `contrast` is a BIDS suffix, `None` = not known."""
         self._made = []
         maps = self.predict_working(scan, contrast)
         made, self._made = self._made, None

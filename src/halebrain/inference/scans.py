@@ -45,12 +45,7 @@ class ScanInput:
     root: Path | None = None
 
     def check(self) -> None:
-        """Refuse a scan that must not or cannot be read, before anything is spent on it.
-
-        Raises:
-            DataError: Its name is no UTF-8, or it is a link that leads out of the folder given.
-            MissingInputError: It is a link to a file that is not there; the message says how to fetch it.
-        """
+        """Refuse a scan that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
         check_name(self.image)
         if self.root is not None and self.image.is_symlink():
             check_link(self.image, self.root)
@@ -83,13 +78,7 @@ class ScoredScan:
 
 @dataclass(frozen=True)
 class AnnotatedScan:
-    """A scan on the working grid with its lesion.
-
-    Args:
-        record: Its row of the manifest.
-        scan: Image and brain mask.
-        lesion: Annotated lesion on the working grid, bool `(i, j, k)`; all false for a healthy scan.
-    """
+    """A scan on the working grid with its annotated lesion, bool `(i, j, k)`; all false for a healthy scan."""
 
     record: ScanRecord
     scan: WorkingScan
@@ -108,11 +97,7 @@ class AnnotatedScan:
 
 
 def open_annotated(preprocessor: Preprocessor, record: ScanRecord) -> AnnotatedScan:
-    """Return one scan of a manifest on the working grid, with its lesion.
-
-    Raises:
-        DataError: It cannot be used; the message names it.
-    """
+    """Return one scan of a manifest on the working grid, with its lesion."""
     volume, scan = open_record(preprocessor, record)
     lesion = np.zeros_like(scan.brain_mask)
     if record.lesion is not None and record.is_annotated:
@@ -208,11 +193,7 @@ def _check_names(scans: list[ScanInput], source: Path) -> None:
 
 
 def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
-    """Return one scan of a manifest with its maps.
-
-    Raises:
-        DataError: It cannot be used; the message names it.
-    """
+    """Return one scan of a manifest with its maps."""
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = None if record.lesion is None else read_mask(record.lesion, volume)
     result, maps = predictor.predict_scan(volume, scan, record.contrast)

@@ -77,10 +77,9 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Return the features after each of three stages, at 1/4, 1/8 and 1/16 of the slice's size.
+        """Return the features after each of three stages, at 1/4, 1/8 and 1/16 of the size.
 
-        Raises:
-            RuntimeError: No weights were loaded, and features of a random network would be meaningless.
+        Without weights an error.
         """
         if not self.loaded:
             raise RuntimeError("a backbone must be loaded before it is used")
@@ -127,11 +126,6 @@ def load_backbone(backbone: Backbone, path: Path | None) -> str:
     """Give the backbone the weights of a file, and return the file's hash.
 
     The file's fourth stage and classifier are not needed and left aside; everything else must fit.
-
-    Raises:
-        ConfigError: No file is named.
-        MissingInputError: There is none at `path`.
-        DataError: It is damaged, or belongs to another network.
     """
     if path is None:
         raise ConfigError(

@@ -115,8 +115,7 @@ class Bundle:
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage; those of a model that a stage began with too.
 
-        Args:
-            kinds: "train_subjects", "val_subjects" or both.
+        `kinds` are "train_subjects", "val_subjects" or both.
         """
         return {s: stage for stage, summary in self.training.items() for s in _seen(summary, kinds)}
 
@@ -138,11 +137,7 @@ def _seen(summary: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[str]:
 
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, AnySegmenter | None]:
-    """Build both networks with fresh weights from a configuration.
-
-    Raises:
-        ConfigError: A name or a setting is unknown or wrong.
-    """
+    """Build both networks with fresh weights from a configuration."""
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings, where=where)
     if config.ensemble_members:
@@ -153,17 +148,8 @@ def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstr
 def save_bundle(bundle: Bundle, path: Path, *, card: str, overwrite: bool = False, half: bool = False) -> str:
     """Write a bundle folder, whole or not at all, and return its hash.
 
-    Args:
-        bundle: The model.
-        path: The folder.
-        card: Its card, Markdown.
-        overwrite: Replace a folder that is there.
-        half: Round weights to 16 bits (float16), half the size. What is read back computes in 32 bits, with the
-            rounded weights: another model, with another hash.
-
-    Raises:
-        CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
-        DataError: A weight does not fit into 16 bits.
+    `half` rounds weights to 16 bits (float16), half the size; what is read back computes in 32 bits with the rounded
+    weights: another model, with another hash. A weight that does not fit into 16 bits is an error.
     """
     files = {**_model_files(bundle, half=half), CARD: card.encode()}
     write_files(files | {MANIFEST: sealed_text(_manifest(files, bundle)).encode()}, path, overwrite=overwrite)
@@ -210,14 +196,7 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """Description of a model without building its networks.
-
-    Args:
-        kind: "reconstructor" or "detector".
-        modalities: Contrasts that its stages learned from, sorted.
-        sha256: Hash of weights and configuration.
-        about: Licence, citation, authors and data; `None` if not stated.
-    """
+    """Description of a model without building its networks: "reconstructor" or "detector", and sorted contrasts."""
 
     kind: str
     modalities: tuple[str, ...]
@@ -226,13 +205,7 @@ class BundleSummary:
 
 
 def read_summary(path: Path) -> BundleSummary:
-    """Return the description of a bundle folder or zip, with every file checked against its hash.
-
-    Raises:
-        MissingInputError: There is nothing at `path`.
-        DataError: A file is missing, unknown or changed.
-        ConfigError: The configuration is not one that this version understands.
-    """
+    """Return the description of a bundle folder or zip, with every file checked against its hash."""
     files, manifest = checked_files(path)
     config = _config(files, path)
     return BundleSummary(config.kind, _modalities(manifest["training"]), model_hash(files), _about(manifest, path))
@@ -285,10 +258,7 @@ def _config(files: dict[str, bytes], path: Path) -> ModelConfig:
 
 
 def _check_weights(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Raise where weights are not those of the networks, or no numbers.
-
-    The networks are laid out without memory first: a damaged configuration may describe any size.
-    """
+    """Raise where weights are not those of the networks, or no numbers; a damaged configuration takes no memory."""
     try:
         with torch.device("meta"):
             networks = _together(*build_networks(config, where=path / CONFIG))

@@ -67,12 +67,7 @@ class _Stated(BaseModel):
 
 
 def _read_files(path: Path) -> dict[str, bytes]:
-    """Return name → content of every file in a bundle folder or zip, unchecked.
-
-    Raises:
-        MissingInputError: There is nothing at `path`.
-        DataError: It is neither, or the zip is damaged.
-    """
+    """Return name → content of every file in a bundle folder or zip, unchecked."""
     if path.is_dir():
         return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
     if not path.exists():
@@ -91,10 +86,7 @@ def _read_files(path: Path) -> dict[str, bytes]:
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the entries by name, each checked before any is unpacked, as unknown ones may be huge.
-
-    They lie at the top, or all in one folder. No name of theirs is ever a path to write to.
-    """
+    """Return the entries by name, each checked before any is unpacked; they lie at the top, or all in one folder."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len({entry.filename.rpartition("/")[0] for entry in entries}) > 1:
         raise DataError("the files of a bundle zip must lie in one folder", where=path, remedy="zip the folder again")
@@ -127,12 +119,7 @@ def _check_known(names: Iterable[str], path: Path) -> None:
 
 
 def checked_files(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return name → content of a bundle's files, each known and checked against its hash, and the manifest among them.
-
-    Raises:
-        MissingInputError: There is nothing at `path`.
-        DataError: A file is missing, unknown or changed, or another version wrote it.
-    """
+    """Return name → content of a bundle's files, each known and checked against its hash, and the manifest."""
     files = _read_files(path)
     if missing := sorted({*_HASHED, MANIFEST} - set(files)):
         raise DataError("a bundle must be complete", received=f"no {missing[0]}", where=path, remedy="copy it again")
@@ -194,12 +181,7 @@ def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: b
 
 
 def copy_bundle(source: Path, path: Path) -> None:
-    """Write the files of a bundle folder or zip into a new folder, to the byte.
-
-    Raises:
-        CannotWriteError: The folder exists, or cannot be written.
-        MissingInputError, DataError: As `checked_files`.
-    """
+    """Write the files of a bundle folder or zip into a new folder, to the byte."""
     write_files(checked_files(source)[0], path)
 
 
@@ -216,11 +198,9 @@ def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
 
 
 def store_about(path: Path, about: About, *, card: str) -> None:
-    """Replace licence, citation and card in the bundle folder at `path`; weights and configuration stay, to the byte.
+    """Replace licence, citation and card in the bundle folder at `path`.
 
-    Raises:
-        DataError: The bundle is damaged, or no folder.
-        CannotWriteError: It cannot be written.
+    Weights and configuration stay, to the byte.
     """
     if path.is_file():
         raise DataError("a model is described in its folder", where=path, remedy="unpack the zip")

@@ -65,12 +65,9 @@ class Bottleneck(nn.Module):
 
 
 class SliceEncoder(nn.Module):
-    """Maps a slice `(b, 1, h, w)` in [−1, 1] to a vector `(b, features)`, or to one at each place of its last map.
+    """Maps a slice `(b, 1, h, w)` in [−1, 1] to a vector `(b, features)`.
 
-    Args:
-        config: Size of the encoder.
-        features: Length of the vectors.
-        spatial: Give a vector a place, `(b, n, features)`, for cross-attention.
+    If `spatial`, to one a place `(b, n, features)`.
     """
 
     def __init__(self, config: EncoderConfig, *, features: int, spatial: bool = False) -> None:

@@ -23,14 +23,7 @@ _NOT_KEPT = "project."
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """What an encoder file holds.
-
-    Args:
-        weights: State of the encoder without its last layer.
-        config: Its size.
-        training: Summary of the pretraining.
-        sha256: Hash of the file.
-    """
+    """What an encoder file holds; the weights are without the last layer, the hash is that of the file."""
 
     weights: dict[str, torch.Tensor]
     config: EncoderConfig
@@ -47,12 +40,7 @@ def save_encoder(encoder: SliceEncoder, config: EncoderConfig, training: dict[st
 
 
 def load_encoder(path: Path) -> PretrainedEncoder:
-    """Read an encoder file.
-
-    Raises:
-        MissingInputError: There is none at `path`.
-        DataError: It is not one of ours, or damaged.
-    """
+    """Read an encoder file."""
     if not path.is_file():
         raise MissingInputError("a pretrained encoder must exist", where=path, remedy=_ANEW)
     try:
@@ -74,11 +62,7 @@ def load_encoder(path: Path) -> PretrainedEncoder:
 
 
 def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: PretrainedEncoder, *, where: Path) -> None:
-    """Give `encoder` the pretrained weights; its last layer is not changed.
-
-    Raises:
-        ConfigError: The two encoders are not of the same size.
-    """
+    """Give `encoder` the pretrained weights, its last layer excepted; encoders of other sizes are refused."""
     own = config.model_copy(update={"features": None})
     if own != pretrained.config.model_copy(update={"features": None}):
         wrong = [k for k, v in own if v != getattr(pretrained.config, k) and k != "features"]

@@ -112,15 +112,9 @@ def _where(bundle: Bundle) -> object:
 def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
     """Return the network of a joined model that is used for some contrasts, as a separate model.
 
-    If several are averaged, it is the first of them in the order in which they were joined. A model
-    of one network, or of none, is returned unchanged.
-
-    Args:
-        bundle: A model.
-        modalities: BIDS suffixes; () = every contrast, for which the network of the rest is used.
-
-    Raises:
-        ConfigError: Each contrast has another network, or there is none of the rest.
+    If several are averaged, it is the first of them in the order in which they were joined. A model of one network, or
+    of none, is returned unchanged. `modalities` are BIDS suffixes; () = every contrast: the network of the rest. Where
+    each contrast has another network, or none is of the rest, it is an error.
     """
     segmenter = bundle.segmenter
     if not isinstance(segmenter, Ensemble):

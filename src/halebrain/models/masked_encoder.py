@@ -105,10 +105,7 @@ class MaskedAutoencoder(nn.Module):
 def sparse_features(encoder: SliceEncoder, x: torch.Tensor, visible: torch.Tensor) -> list[torch.Tensor]:
     """Return the encoder's features after each stage, fine to coarse, computed from visible pixels alone.
 
-    Args:
-        encoder: As the reconstructor uses it; its weights fit without a change.
-        x: Slices in [−1, 1], 0 where hidden, `(b, 1, h, w)`.
-        visible: Bool, same shape.
+    Slices `(b, 1, h, w)` in [−1, 1], 0 where hidden; `visible` is bool, same shape.
     """
     x = F.pixel_unshuffle(x, encoder.patch)
     for layer in encoder.stem:

@@ -26,13 +26,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model that can be named instead of its path.
-
-    Args:
-        name: Its name.
-        path: Its zip.
-        origin: "bundled" with the package, or "imported".
-    """
+    """A model that can be named instead of its path, a zip; `origin` is "bundled" with the package, or "imported"."""
 
     name: str
     path: Path
@@ -40,13 +34,7 @@ class StoredModel:
 
 
 def stored_models() -> list[StoredModel]:
-    """Return every model that has a name, sorted; an imported model takes precedence over a bundled one.
-
-    A home that this user may not look into holds nothing that was imported by them.
-
-    Raises:
-        UnavailableError: `HALEBRAIN_HOME` names such a folder.
-    """
+    """Return every model that has a name, sorted; an imported model takes precedence over a bundled one."""
     home = halebrain_home()
     places = [("bundled", bundled_folder()), *([] if home is None else [("imported", home / "models")])]
     found = {
@@ -86,10 +74,6 @@ def find_model(model: Path | str | None = None) -> Path:
     """Return the path of a model that is given by its path or its name; of the default one where it is not given.
 
     A path takes precedence over a name, and an imported model over a bundled one of the same name.
-
-    Raises:
-        MissingInputError: It is neither.
-        UnavailableError: None is given, and there is no default one.
     """
     if model is not None and Path(model).exists():
         return Path(model)
@@ -128,20 +112,7 @@ def load_model(model: Path | str | None = None) -> "Bundle":
 
 
 def import_model(source: Path, name: str | None = None, *, overwrite: bool = False) -> StoredModel:
-    """Check a bundle and keep it under a name.
-
-    Args:
-        source: Bundle folder or zip.
-        name: Its new name; `None` = as the folder or zip is.
-        overwrite: Replace another model of that name.
-
-    Raises:
-        MissingInputError: There is no such bundle.
-        DataError: It is damaged or not one.
-        UsageError: The name cannot be one.
-        CannotWriteError: The name is taken by another model, or the folder cannot be written.
-        UnavailableError: There is no folder for imported models.
-    """
+    """Check a bundle folder or zip and keep it under a name; `None` = as the folder or zip is named."""
     from halebrain.models.bundle import load_bundle
 
     home = halebrain_home()
@@ -175,12 +146,7 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
 
 
 def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
-    """Check a bundle and write it as one zip; the same bundle gives the same bytes.
-
-    Raises:
-        CannotWriteError: The file is there already, or cannot be written.
-        DataError: The bundle is damaged.
-    """
+    """Check a bundle and write it as one zip; the same bundle gives the same bytes."""
     from halebrain.models.bundle_files import checked_files
 
     if path.exists() and not overwrite:
@@ -199,10 +165,6 @@ def convert_fp16(source: Path, path: Path, *, overwrite: bool = False) -> str:
     """Write a bundle folder with weights of 16 bits, half the size, and return its hash.
 
     Its thresholds are left out: they were chosen on scores of the other weights.
-
-    Raises:
-        CannotWriteError: The folder exists (and `overwrite` is not set) or cannot be written.
-        DataError: The bundle is damaged, or a weight does not fit into 16 bits.
     """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card

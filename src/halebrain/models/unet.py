@@ -64,13 +64,8 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Norm–SiLU–conv twice with a skip; the embedding scales and shifts the second norm (FiLM).
 
-    Args:
-        width: Channels in.
-        out: Channels out.
-        embedding: Length of the embedding.
-        groups: Groups of the norms.
-        resample: "down" and "up" halve and double the size inside the block; "none" keeps it.
-        condition: Length of a condition vector with its own scale and shift; 0 = none.
+    `resample`: "down" and "up" halve and double the size inside the block; "none" keeps it. `condition` is the length
+    of a condition vector with its own scale and shift; 0 = none.
     """
 
     def __init__(
@@ -205,12 +200,10 @@ class DiffusionUNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor, level: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
-        """Return the prediction `(b, outputs, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
+        """Return the prediction `(b, 1, h, w)`; h and w must divide by `patch × 2^(levels − 1)`.
 
-        Args:
-            x: Noisy image `(b, inputs, h, w)`.
-            level: Noise level of each sample `(b,)`.
-            condition: Condition vector `(b, f)`, for cross-attention `(b, n, f)`; `None` where the network takes none.
+        `level` is that of each sample `(b,)`; the condition a vector `(b, f)`, for cross-attention `(b, n, f)`, or
+        `None`.
         """
         embedding = self.time(level)
         if self.conditioning == "vector" and condition is not None:

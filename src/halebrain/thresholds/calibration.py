@@ -100,11 +100,7 @@ class Calibration(GrowingConfig):
 
 
 def read_calibration(bundle: "Bundle") -> Calibration | None:
-    """Return the thresholds stored in a model, or `None` where it has none.
-
-    Raises:
-        ConfigError: They cannot be read.
-    """
+    """Return the thresholds stored in a model, or `None` where it has none."""
     if not bundle.calibration:
         return None
     return parse_config(Calibration, bundle.calibration, where=bundle.path or "model")

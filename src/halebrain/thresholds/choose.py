@@ -95,11 +95,7 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
 
 
 def check_modality(asked: str, calibration: Calibration | None) -> None:
-    """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for.
-
-    Raises:
-        UsageError: It is none.
-    """
+    """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for."""
     own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
     known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
     if asked not in known:

@@ -161,13 +161,7 @@ class HealthyMap:
 
 
 def _first_that(holds: Callable[[int], bool], known: int, stride: int) -> int:
-    """Return the first index from which `holds` is true; it is at `known`, and stays true once it is.
-
-    Args:
-        holds: The condition, expensive to evaluate; only evaluated below `known`.
-        known: An index at which it holds.
-        stride: Initial search distance.
-    """
+    """Return the first index from which `holds`, which is expensive and stays true, is true; it is at `known`."""
     low, stride = known, max(stride, 1)
     while low > 0:
         low = max(known - stride, 0)

@@ -37,11 +37,7 @@ def by_dice(
 ) -> dict[str, Threshold]:
     """Return the threshold of the best pooled Dice on annotated scans; nothing where there are none.
 
-    Args:
-        scores: Of the voxels of each scan, `(m,)`.
-        references: Where these are lesion, bool `(m,)`.
-        contrasts: BIDS suffix of each scan.
-        about: Fields that all thresholds have in common: split and fingerprint.
+    Scores and references (bool) are those of the voxels of each scan, `(m,)`; `about` are fields of all thresholds.
     """
     if not scores:
         return {}
@@ -63,10 +59,7 @@ def by_rate(scores: Sequence[Scores], contrasts: Sequence[str], **about: Any) ->
 def by_healthy(scans: Sequence[HealthyMap], population_fraction: float, **about: Any) -> dict[str, Threshold]:
     """Return the thresholds by false-positive rate and volume on healthy scans; nothing where there are none.
 
-    Args:
-        scans: Healthy scans.
-        population_fraction: Fraction of people who keep a limit in ml.
-        about: As in `by_dice`.
+    A fraction `population_fraction` of people keeps a limit in ml.
     """
     if not scans:
         return {}
@@ -95,11 +88,7 @@ def _scans(contrasts: Sequence[str]) -> dict[str, Any]:
 
 
 def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:
-    """Return the threshold with the best pooled Dice, and that Dice; exact.
-
-    Raises:
-        DataError: No scan has a lesion.
-    """
+    """Return the threshold with the best pooled Dice, and that Dice; exact."""
     pooled = PooledCurve()
     for score, reference in zip(scores, references, strict=True):
         pooled.add(score, reference)
@@ -114,11 +103,7 @@ def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tup
 
 
 def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[float, float]:
-    """Return the lowest threshold at which at most `rate` of healthy voxels are marked, and the fraction marked.
-
-    Raises:
-        DataError: There is no healthy scan.
-    """
+    """Return the lowest threshold at which at most `rate` of healthy voxels are marked, and the fraction marked."""
     if not sum(score.size for score in scores):
         raise DataError(
             "a false-positive threshold needs healthy validation scans",

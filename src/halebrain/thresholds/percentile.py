@@ -25,10 +25,7 @@ _MOST_KEPT = 49
 def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:
     """Return the score of a scan: the mean of its highest millilitre, rounded to six decimals.
 
-    Args:
-        score: Anomaly score on the working grid, `(i, j, k)`.
-        brain_mask: Bool, same shape; not empty.
-        spacing_mm: Of the working grid.
+    The mask is not empty.
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     return round(mean_of_highest_ml(score[brain_mask], SCAN_ML, voxel_ml), 6)
@@ -44,14 +41,8 @@ def place_among_healthy(
 ) -> Provenance:
     """Return a provenance with a scan's score and its percentile among the healthy validation scans of its modality.
 
-    The percentile is the percentage that score lower, ties counted half.
-
-    Args:
-        made: What is known already.
-        score: Of the scan.
-        calibration: Of the model; `None` where it has none.
-        modality: Of the scan; `None` where it is not known.
-        data_set: Name of the data set whose healthy scans are meant; `None` = those without a name.
+    The percentile is the percentage that score lower, ties counted half. `data_set` names that of the healthy scans;
+    `None` = those without a name.
     """
     known = {} if calibration is None else calibration.healthy_scores
     healthy = np.array(() if modality is None else known.get(with_data_set(modality, data_set), ()))

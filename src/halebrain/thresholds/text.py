@@ -50,9 +50,7 @@ def marking_text(threshold: ChosenThreshold) -> str:
 def promise(key: str, population_fraction: float | None = None) -> str:
     """Return what a stored threshold means, from its name ("ml:1", "fpr:0.05", "dice"); empty where unknown.
 
-    Args:
-        key: Its name without a data set.
-        population_fraction: Fraction of healthy people who keep a limit in ml; `None` = one half.
+    `population_fraction` is that of healthy people who keep a limit in ml; `None` = one half.
     """
     kind, _, amount = key.partition(":")
     try:

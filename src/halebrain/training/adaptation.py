@@ -86,14 +86,9 @@ class TuningConfig(Config):
 def adaptation_stage(
     segmenter: AnySegmenter, stores: dict[str, PairStore], config: TuningConfig, seed: int
 ) -> PairStage:
-    """Return the stage that fine-tunes.
+    """Return the stage that fine-tunes the segmenter on the pairs of `stores`.
 
-    Args:
-        segmenter: As the model has it; it learns.
-        stores: "annotated" and "synthetic" pairs to learn from, "val" annotated pairs for validation; "rehearsed" ones,
-            of virtual patients, where there are any.
-        config: How.
-        seed: The user's seed.
+    "annotated" and "synthetic" are learned from, and "rehearsed" ones of virtual patients, if any; "val" validates.
     """
     share = config.lesion_fraction
     counts = config.counts(rehearses="rehearsed" in stores)
@@ -118,16 +113,8 @@ def fine_tune(
 ) -> float:
     """Fine-tune `segmenter`, which ends between its own weights and those of the last step; return the seconds taken.
 
-    Args:
-        segmenter: As the model has it.
-        stores: As `adaptation_stage` takes them.
-        config: How.
-        folder: Of the checkpoint, from which a run goes on.
-        fabric: Launched.
-        seed: The user's seed.
-        name: Name in the progress bar.
-        identity: Hash of all that the run depends on.
-        on_validated: Called with the step and the weights that the segmenter would end with, after each validation.
+    A run goes on from the checkpoint in `folder`; `identity` is the hash of all that it depends on. After each
+    validation, `on_validated` gets the step and the weights that the segmenter would end with.
     """
     before = {name: weight.detach().clone() for name, weight in segmenter.state_dict().items()}
 

@@ -58,14 +58,8 @@ class HealthySlices:
 def open_slices(manifest: Manifest, kind: str, data: DataConfig, folder: Path) -> dict[str, SliceStore]:
     """Return the slices of the scans of "train" and "val", preprocessed where they are not yet.
 
-    Args:
-        manifest: The scans.
-        kind: "healthy" or "annotated", for messages; heights of slices are read for healthy ones alone.
-        data: Of the training; scans of "train" count as often as it says.
-        folder: Of the run, which has the cache where `data` names none.
-
-    Raises:
-        MissingInputError: One of the splits has no scan.
+    `kind` is "healthy" or "annotated"; heights of slices are read for healthy ones alone. The cache is in `folder`
+    where `data` names none.
     """
     stores: dict[str, SliceStore] = {
         split: build_store(
@@ -83,12 +77,7 @@ def open_slices(manifest: Manifest, kind: str, data: DataConfig, folder: Path) -
 
 @dataclass(frozen=True)
 class HealthyDraw:
-    """Draws augmented healthy slices and, where there is an anomaly, the same with it.
-
-    Args:
-        slices: Where from.
-        anomaly: What a restoring reconstructor learns to undo.
-    """
+    """Draws augmented healthy slices and, where there is an anomaly, the same with it."""
 
     slices: HealthySlices
     anomaly: AnomalyGenerator | None
@@ -106,12 +95,8 @@ class HealthyDraw:
 class LesionDraw:
     """Draws slices with known lesions, their own or synthetic ones; training slices are augmented.
 
-    Args:
-        samplers: By split and source ("synthetic", "annotated").
-        anomaly: What is put into the slices of "synthetic".
-        augmentation: Of training slices.
-        neighbours: The places of the neighbours that each slice has behind it.
-        seed: The user's seed.
+    `samplers` are by split and source ("synthetic", "annotated"); `neighbours` are the places of those behind each
+    slice.
     """
 
     samplers: dict[str, dict[str, Sampler]]

@@ -57,10 +57,7 @@ class EncoderStage(Stage):
 class EncoderRun:
     """What a pretraining ends with.
 
-    Args:
-        network: Encoder and decoder.
-        summary: Data, steps, loss, time, device and configuration.
-        example: Original validation slices, with hidden cells, and as predicted; `(3, b, h, w)` in [0, 1].
+    `example` is slices, with hidden cells, and as predicted, `(3, b, h, w)` in [0, 1].
     """
 
     network: MaskedAutoencoder
@@ -69,11 +66,7 @@ class EncoderRun:
 
 
 def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> EncoderRun:
-    """Run the pretraining in `folder` (resuming what is there).
-
-    Raises:
-        MissingInputError: The manifest has no healthy training or validation scan.
-    """
+    """Run the pretraining in `folder` (resuming what is there)."""
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
     stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator

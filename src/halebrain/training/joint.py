@@ -104,12 +104,7 @@ def _given(altered: torch.Tensor, _healthy: torch.Tensor, _generator: torch.Gene
 
 
 def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundle:
-    """Run the joint training in `folder` (resuming what is there); return the bundle, not yet written.
-
-    Raises:
-        MissingInputError: The manifest has no healthy training or validation scan.
-        ConfigError: The reconstructor gives no image.
-    """
+    """Run the joint training in `folder` (resuming what is there); return the bundle, not yet written."""
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
     stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator

@@ -42,10 +42,7 @@ class Stage(nn.Module):
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the loss, a scalar, of batch `step` of `split` ("train" or "val").
 
-        Args:
-            split: Which batches.
-            step: Which of them.
-            drawn: What `draw(split, step)` gives, where another process drew it already.
+        `drawn` is its batch, if drawn already.
         """
         raise TypeError(f"{type(self).__name__} must define how its loss is computed")
 

@@ -173,10 +173,7 @@ class PairStore:
     ) -> tuple[torch.Tensor, list[str | None]]:
         """Return pairs of scans drawn uniformly, `(count, 3 + k, h, w)`, float32, and the contrast of each.
 
-        Args:
-            count: How many.
-            generator: Randomness.
-            lesion_fraction: Share of draws restricted to pairs with lesion.
+        A share `lesion_fraction` of the draws is restricted to pairs with lesion.
         """
         scans = torch.randint(len(self.pairs), (count,), generator=generator).tolist()
         drawn, found = torch.rand(count, 2, generator=generator).tolist(), []
@@ -262,12 +259,8 @@ def open_pairs(
 ) -> PairStore:
     """Return the pairs of every scan of `store`, made where they are not there yet.
 
-    Args:
-        store: Slices of the scans.
-        folder: Of the pairs.
-        kind: What they are; it is part of the files' names, as is what the slices hold, and of the progress bar.
-        make: The pairs of one scan, by its place in the store and which copy of the scan it is: 0, or more where the
-            store holds it several times.
+    `kind` is part of the files' names, as is what the slices hold. `make` gets the place of a scan in the store and
+    which copy of the scan it is: 0, or more where the store holds it several times.
     """
     found, copies = [], Counter[str]()
     for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
@@ -295,14 +288,6 @@ def cached_stage(
     """Return stage 2 on pairs that are made here, once for all runs of the same reconstructor and settings.
 
     A run that learns from fewer scans, other diseases or another share of them finds the pairs of an earlier one.
-
-    Args:
-        segmenter: It learns.
-        stage1: The frozen reconstructor, on the device where pairs are made.
-        stores: Slices by source ("synthetic", "annotated") and split.
-        config: The run; `config.pairs` says how many.
-        cache: Folder of folders of pairs.
-        fabric: Launched; pairs are made in its precision.
     """
     draws: dict[str, list[PairDraw]] = {}
     for split in ("train", "val"):

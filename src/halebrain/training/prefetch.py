@@ -34,15 +34,10 @@ class _Batches(Dataset[Drawn | Exception]):
 def prefetch(
     draw: Draw | None, steps: range, *, workers: int, pinned: bool = False
 ) -> Generator[Drawn | None, None, None]:
-    """Yield the training batch of each step, in order; `None` if the stage draws it itself.
+    """Yield the training batch of each step, in order; `None` where the stage draws it itself (`draw` is `None`).
 
-    A batch depends on its step alone, so the number of processes changes only the time. Close it to end them.
-
-    Args:
-        draw: Draws a batch; `None` = the stage cannot separate it from its networks.
-        steps: The steps.
-        workers: Processes, of one thread each; 0 = this one draws each batch when its turn comes.
-        pinned: Put batches where they are copied to a GPU without waiting.
+    A batch depends on its step alone, so the number of processes (0 = this one) changes only the time. Close it to end
+    them. `pinned` puts batches where they are copied to a GPU without waiting.
     """
     if draw is None or workers == 0 or not steps:
         yield from (None if draw is None else draw("train", step) for step in steps)
@@ -75,11 +70,7 @@ def prefetch(
 
 @contextmanager
 def translate_worker_death() -> Iterator[None]:
-    """Turn the death of a data-loading process, which torch raises anywhere in the training, into one line.
-
-    Raises:
-        WorkerError: A process died.
-    """
+    """Turn the death of a data-loading process, raised anywhere in the training, into a `WorkerError` of one line."""
     try:
         yield
     except RuntimeError as error:

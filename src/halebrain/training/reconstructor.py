@@ -82,11 +82,7 @@ class ReconstructorStage(Stage):
 
 
 def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: Fabric) -> Bundle:
-    """Run stage 1 in `folder` (resuming what is there) and return the bundle, not yet written.
-
-    Raises:
-        MissingInputError: The manifest has no healthy training or validation scan.
-    """
+    """Run stage 1 in `folder` (resuming what is there) and return the bundle, not yet written."""
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     first_pass = _first_pass(config)
@@ -119,11 +115,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
 
 
 def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]:
-    """Start the reconstructor's encoder from a pretrained one, and return the hash of its file.
-
-    Raises:
-        ConfigError: The reconstructor has no encoder, or one of another size.
-    """
+    """Start the reconstructor's encoder from a pretrained one, and return the hash of its file."""
     if path is None:
         return []
     encoder, settings = getattr(reconstructor, "encoder", None), reconstructor.settings
@@ -135,11 +127,7 @@ def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]
 
 
 def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | None) -> str:
-    """Start from the weights of another model's reconstructor, and return the hash of that model.
-
-    Raises:
-        ConfigError: It is of another method or size.
-    """
+    """Start from the weights of another model's reconstructor, and return the hash of that model."""
     try:
         reconstructor.load_state_dict(before.reconstructor.state_dict())
     except RuntimeError as error:
@@ -153,10 +141,9 @@ def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | No
 
 
 def _first_pass(config: ReconstructorTraining) -> Bundle | None:
-    """Return the detector of one network that makes the first pass of a second look; `None` for other reconstructors.
+    """Return the detector of one network that makes the first pass of a second look.
 
-    Raises:
-        ConfigError: There is no such detector, or it cannot see one slice at a time.
+    `None` for other reconstructors.
     """
     takes_one = RECONSTRUCTORS.get(config.reconstructor.name) is SecondLook
     if config.detector is None:

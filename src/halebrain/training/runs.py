@@ -30,15 +30,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Train a stage, resuming what is in `folder`, and return its entry in the model card.
 
-    Args:
-        stage: Its network ends with the weights of the run.
-        config: The resolved configuration of a training.
-        manifest: The scans that the run sees.
-        folder: Of checkpoint and log.
-        fabric: Launched.
-        name: In the progress bar.
-        known: The configuration as the hash of the run has it; `None` = as it is.
-        others: Hashes of whatever else goes in, such as a frozen model.
+    `known` is the configuration as the hash of the run has it (`None` = unchanged); `others` are hashes of whatever
+    else goes in, such as a frozen model.
     """
     # On a CPU no process draws ahead, which would take from the training what it uses.
     workers = 0 if fabric.device.type == "cpu" else config.data.workers
@@ -60,12 +53,7 @@ def run_stage(
 
 
 def read_training_manifest(data: DataConfig) -> Manifest:
-    """Read the manifests of `data` as one, restricted to its modalities.
-
-    Raises:
-        MissingInputError: No manifest is named.
-        DataError: Two of them name the same scan, or split a subject.
-    """
+    """Read the manifests of `data` as one, restricted to its modalities."""
     if data.manifest is None:
         raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
     tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
@@ -74,13 +62,7 @@ def read_training_manifest(data: DataConfig) -> Manifest:
 
 
 def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
-    """Return a hash of all that a run depends on, whatever the place of its files on disk.
-
-    Args:
-        config: The resolved configuration.
-        manifest: The scans that the run sees.
-        others: Hashes of whatever else goes in, such as a frozen model.
-    """
+    """Return a hash of all that a run depends on, `others` too, whatever the place of its files on disk."""
     settings = config.model_dump(mode="json")
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
     if weights := scan_weights(config.data):  # type: ignore[attr-defined]

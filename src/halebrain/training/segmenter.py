@@ -86,11 +86,9 @@ class SegmenterStage(Stage):
 
 
 def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, fabric: Fabric) -> Bundle:
-    """Run stage 2 in `folder` (resuming what is there) on a trained reconstructor; return the bundle, not yet written.
+    """Run stage 2 in `folder` (resuming what is there) on a trained reconstructor.
 
-    Raises:
-        ConfigError: The reconstructor has no picture to show, or the model to start from is none for these contrasts.
-        MissingInputError: The regime needs scans that the manifest does not have.
+    Return the bundle, not yet written.
     """
     if config.segmenter.needs_reconstruction and not stage1.reconstructor.gives_image:
         raise ConfigError(
@@ -137,11 +135,7 @@ def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:
 
 
 def _begin(config: SegmenterTraining, before: Bundle | None) -> Segmenter:
-    """Return the segmenter to train: with fresh weights, or with those of another model's.
-
-    Raises:
-        ConfigError: That one has none, or one of another size or with other inputs.
-    """
+    """Return the segmenter to train: with fresh weights, or with those of another model's."""
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     segmenter = Segmenter(config.segmenter)
     if before is not None:

@@ -85,10 +85,6 @@ ANOMALIES: Registry[type[AnomalyGenerator]] = Registry("anomaly")
 
 
 def build_anomaly(spec: AnomalySpec) -> AnomalyGenerator:
-    """Build the generator that `spec` names.
-
-    Raises:
-        ConfigError: The name or a setting is unknown or wrong.
-    """
+    """Build the generator that `spec` names."""
     kind = ANOMALIES.get(spec.name)
     return kind(parse_config(kind.Settings, spec.settings, where="anomaly"))

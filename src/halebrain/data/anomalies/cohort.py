@@ -155,15 +155,8 @@ def _maps(parts: list[LesionPart]) -> torch.Tensor:
 def mask_library(folder: Path) -> torch.Tensor:
     """Return axial slices of lesion masks on the 2 mm grid, `(n, 2, 96, 96)`: how wet and how fluid, in about [0, 1].
 
-    How a mask is filled is drawn from its name, so that the same folder gives the same slices.
-
-    Args:
-        folder: Masks in template space, in any format; files with more than one value besides 0 are left out and
-            named in a warning (atlases of regions, for example).
-
-    Raises:
-        MissingInputError: There is none.
-        DataError: One does not lie where the template does.
+    How a mask is filled is drawn from its name, so that the same folder gives the same slices. Masks lie in template
+    space, in any format; files with more than one value besides 0 are left out and named in a warning.
     """
     if not folder.is_dir():
         raise MissingInputError(

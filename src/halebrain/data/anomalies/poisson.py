@@ -77,11 +77,7 @@ class PoissonAnomaly(AnomalyGenerator):
 def blend(ours: torch.Tensor, theirs: torch.Tensor, *, factor: float, strongest: bool) -> torch.Tensor:
     """Return `ours` with the gradients of `theirs` mixed in; its outermost pixels stay, both `(h, w)`, at least 3 × 3.
 
-    Args:
-        ours: Part of the slice.
-        theirs: Part of the foreign slice.
-        factor: Share of the foreign gradients.
-        strongest: Take the stronger gradient of both instead.
+    `factor` is the share of the foreign gradients; `strongest` takes the stronger gradient of both instead.
     """
     divergence = torch.zeros_like(ours[1:-1, 1:-1])
     for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):

@@ -18,11 +18,7 @@ def put_in(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the slices with what really changed inside the brain, and where that is; the rest stays to the bit.
 
-    Args:
-        image: Healthy slices in [0, 1], `(b, 1, h, w)`.
-        altered: Slices with the anomaly, same shape.
-        brain_mask: Bool, same shape.
-        present: Which slices get theirs, bool `(b,)`.
+    Slices in [0, 1] and bool masks, `(b, 1, h, w)`; `present`: which slices get theirs, bool `(b,)`.
     """
     altered = altered.clamp(0, 1)
     mask = ((altered - image).abs() > LEAST_CHANGE) & brain_mask & present.to(image.device)[:, None, None, None]
@@ -85,12 +81,7 @@ def smooth_noise(seeds: Sequence[int], shape: Sequence[int], *, cells: int) -> t
 
 
 def foreign(image: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Return another slice of the batch for each: the one `offset` further on; of a lone slice, its mirror image.
-
-    Args:
-        image: `(b, 1, h, w)`.
-        offset: Any whole number ≥ 0, `(b,)`.
-    """
+    """Return another slice of the batch for each: the one `offset` `(b,)` further on; a lone slice's mirror image."""
     count = len(image)
     if count == 1:
         return image.flip(2)

@@ -30,12 +30,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a table; cells for missing values become "".
-
-    Raises:
-        MissingInputError: There is no such file.
-        DataError: It is no table.
-    """
+    """Read a table; cells for missing values become ""."""
     return [{name: clean_cell(cell) for name, cell in row.items()} for row in read_table(path).rows]
 
 
@@ -57,11 +52,7 @@ def column(row: Mapping[str, str], *names: str) -> str:
 
 
 def find_columns(header: Sequence[str], named: Mapping[str, str], *, where: Path) -> dict[str, str]:
-    """Return which of a table's columns holds what: those in `named`, and the others by the names in `ALIASES`.
-
-    Raises:
-        ConfigError: `named` holds a key that is not one of `ALIASES`, or a column that the table lacks.
-    """
+    """Return which of a table's columns holds what: those in `named`, and the others by the names in `ALIASES`."""
     lowered = {name.lower(): name for name in header}
     found = {
         ours: next(lowered[name] for name in names if name in lowered)
@@ -77,11 +68,7 @@ def find_columns(header: Sequence[str], named: Mapping[str, str], *, where: Path
 
 
 def named_column(header: Sequence[str], name: str, *, where: Path) -> str:
-    """Return a column as the header writes it, whatever the case of `name`.
-
-    Raises:
-        ConfigError: The table has none of that name.
-    """
+    """Return a column as the header writes it, whatever the case of `name`."""
     found = {column.lower(): column for column in header}.get(name.strip().lower())
     if found is None:
         remedy = suggestion(name, list(header))

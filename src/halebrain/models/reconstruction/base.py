@@ -109,10 +109,6 @@ RECONSTRUCTORS: Registry[type[Reconstructor]] = Registry("reconstructor")
 
 
 def build_reconstructor(name: str, settings: dict[str, Any], *, where: object = "") -> Reconstructor:
-    """Build the reconstructor registered as `name` from a plain mapping of its settings.
-
-    Raises:
-        ConfigError: The name or a setting is unknown or wrong.
-    """
+    """Build the reconstructor registered as `name` from a plain mapping of its settings."""
     kind = RECONSTRUCTORS.get(name)
     return kind(parse_config(kind.Settings, settings, where=where))
