@@ -38,11 +38,7 @@ def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
 
 
 def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[AnnotatedScan]:
-    """Return every scan of the manifest on the working grid.
-
-    Raises:
-        DataError: A scan cannot be used; the message names it.
-    """
+    """Return every scan of the manifest on the working grid."""
     found = []
     for record in track(manifest.records, description=description, total=len(manifest)):
         prepared = open_annotated(preprocessor, record)
@@ -113,12 +109,7 @@ class SharingPredictor(Predictor):
 
 
 def model_scores(predictor: Predictor, titles: dict[str, str]) -> Scorer:
-    """Return the maps of a model's rows.
-
-    Args:
-        predictor: The model.
-        titles: Way to score ("residual", "segmenter", "fused") → row title.
-    """
+    """Return the maps of a model's rows; `titles` is way to score ("residual", "segmenter", "fused") → row title."""
 
     def score(prepared: AnnotatedScan) -> Maps:
         maps = predictor.predict_working(prepared.scan, prepared.record.contrast)
@@ -149,8 +140,7 @@ def score_cell(
 ) -> tuple[CellResult, dict[str, list[FloatArray]]]:
     """Evaluate every row of one cell, with thresholds chosen on the validation scans.
 
-    Returns:
-        The result, and the maps of the test scans by row title, in the order of `test`.
+    Returns the result, and the maps of the test scans by row title, in the order of `test`.
     """
     curves: dict[str, PooledCurve] = {}
     for prepared, maps in _scored(score, val, f"{name}: validation"):

@@ -64,8 +64,7 @@ class Cell:
 def plan(config: MatrixConfig) -> list[Cell]:
     """Return every cell, those that others need before them.
 
-    Raises:
-        ConfigError: A setting is unknown or wrong, or a name is: nothing has been trained by then.
+    A wrong setting or name is an error before any training.
     """
     cells: list[Cell] = []
     for fold in range(max(1, len(config.folds))):

@@ -85,15 +85,10 @@ class AtlasModel:
 
     @classmethod
     def fit(cls, scans: Iterable[tuple[FloatArray, MaskArray]], *, smoothing_voxels: float = 1.0) -> "AtlasModel":
-        """Return the atlas of healthy scans, which stream through one at a time (Welford).
+        """Return the atlas of healthy scans in [0, 1] with their brains, which stream through one at a time (Welford).
 
-        Args:
-            scans: Intensities in [0, 1] `(i, j, k)` and the brain, same shape, of each.
-            smoothing_voxels: Standard deviation of the Gaussian neighbourhood over which the moments are pooled, since
-                no registration is exact; 0 = each voxel for itself.
-
-        Raises:
-            ValueError: There is no scan.
+        `smoothing_voxels` is the standard deviation of the Gaussian neighbourhood over which the moments are pooled,
+        since no registration is exact; 0 = each voxel for itself.
         """
         count: Moments = np.zeros(1)
         mean: Moments = np.zeros(1)
@@ -118,12 +113,9 @@ class AtlasModel:
         return np.asarray((image - self.mean) / np.maximum(self.std, _LEAST_STD), dtype=np.float32)
 
     def score(self, image: FloatArray, *, signed: bool = False, modality: str = "") -> FloatArray:
-        """Return z / (1 + z) in [0, 1), with z the absolute deviation, or the one in the direction of lesions.
+        """Return z / (1 + z) in [0, 1), with z the absolute deviation of an image in [0, 1] on the working grid.
 
-        Args:
-            image: Intensities in [0, 1] on the working grid.
-            signed: Count only what is brighter than healthy, or darker on T1.
-            modality: Contrast of the image; matters with `signed`.
+        With `signed`, only what is brighter than healthy counts, or darker on T1.
         """
         z = self.z(image)
         z = np.maximum(-z if lesions_are_dark(modality) else z, 0) if signed else np.abs(z)
@@ -135,12 +127,8 @@ def baseline_map(
 ) -> FloatArray:
     """Return the score of a scan by a baseline, `(i, j, k)`, in [0, 1]; 0 outside `region`.
 
-    Args:
-        name: One of `BASELINES` or `ATLAS`.
-        image: Intensities, `(i, j, k)`; for an atlas in [0, 1] on the working grid.
-        region: Voxels that count, bool, same shape.
-        modality: Contrast of the image, a BIDS suffix.
-        atlas: Of that contrast; needed for the names in `ATLAS`.
+    `name` is one of `BASELINES`, or of `ATLAS`, which need the atlas of that contrast and intensities in [0, 1] on the
+    working grid.
     """
     if name in ATLAS:
         assert atlas is not None, "a score by an atlas needs the atlas"

@@ -53,16 +53,10 @@ class Case:
         mask: MaskArray | None = None,
         cut: Cut | None = None,
     ) -> "Case":
-        """Return the case of a scan; used by `evaluate`, `benchmark` and `adapt`.
+        """Return the case of a scan; arrays `(i, j, k)` of one shape. A lesion outside the brain counts as missed.
 
-        Args:
-            record: What the scan is.
-            reference: True lesion, bool `(i, j, k)`; what lies outside the brain counts as missed.
-            brain_mask: Bool, same shape.
-            affine: Of that grid.
-            score: Graded map, same shape.
-            mask: The prediction, where it is a mask in itself.
-            cut: How the mask is made of `score`; `None` = no threshold, and no metrics on masks.
+        `mask` is the prediction where it is a mask in itself, `cut` how it is made of `score`; without both there are
+        no metrics on masks.
         """
         x, y, z = spacing_of(affine)
         if cut is not None and score is not None:

@@ -40,11 +40,7 @@ class Curve:
 
     @classmethod
     def of(cls, score: Scores, reference: Labels) -> "Curve":
-        """Return the curve of the scores `(m,)` of labelled voxels `(m,)`.
-
-        Raises:
-            ValueError: A score is not a number, or there is no lesion voxel.
-        """
+        """Return the curve of the scores `(m,)` of labelled voxels `(m,)`; `ValueError` without a lesion voxel."""
         positive, negative = split_by_label(score, reference)
         return _assemble(positive, [negative])
 
@@ -91,11 +87,7 @@ class PooledCurve:
         self._files: list[Path] = []
 
     def add(self, score: Scores, reference: Labels) -> None:
-        """Add the voxels of one scan.
-
-        Raises:
-            ValueError: A score is not a number.
-        """
+        """Add the voxels of one scan."""
         positive, negative = split_by_label(score, reference, needs_lesion=False)
         self._positive.append(positive)
         path = self._folder / f"{len(self._files)}.npy"
@@ -108,11 +100,7 @@ class PooledCurve:
         return any(values.size for values in self._positive)
 
     def finish(self) -> Curve:
-        """Return the curve.
-
-        Raises:
-            ValueError: No scan had a lesion voxel.
-        """
+        """Return the curve; `ValueError` where no scan had a lesion voxel."""
         return _assemble(np.sort(np.concatenate(self._positive)), self._stream())
 
     def _stream(self) -> Iterator[Scores]:
@@ -121,11 +109,7 @@ class PooledCurve:
 
 
 def split_by_label(score: Scores, reference: Labels, *, needs_lesion: bool = True) -> tuple[Scores, Scores]:
-    """Return the sorted scores of lesion voxels and of the others.
-
-    Raises:
-        ValueError: A score is not a number, or a lesion is needed and there is none.
-    """
+    """Return the sorted scores of lesion voxels and of the others; `ValueError` where a needed lesion is missing."""
     if score.size == 0 or np.isnan(score).any():
         # NaN would sort as the highest score and pass silently.
         raise ValueError(f"scores must be finite and not empty, got {score.size} voxels")

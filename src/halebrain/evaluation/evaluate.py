@@ -123,10 +123,7 @@ class Evaluator:
     ) -> None:
         """Score one scan as every method sees it: of a scan that cannot be scored nothing is kept.
 
-        Args:
-            methods: Name of each method, and the scan as it sees it.
-            image: The scan's intensities, for the figure of best and worst.
-            shown: The method that this figure shows; `None` = none of these.
+        `image` is for the figure of best and worst, and `shown` the method that it shows; `None` = none of these.
         """
         scored = [(method, case, score_case(case, method=method)) for method, case in methods]
         for method, case, rows in scored:
@@ -247,8 +244,8 @@ def summarise(rows: Iterable[Row], *, seed: int) -> list[Summary]:
 def groups_of(row: Row) -> list[str]:
     """Return the names of the groups that a scan belongs to, "all" first.
 
-    Healthy scans are grouped by site, age and sex under their own names: every marked voxel is false positive, and
-    a difference between sites is an effect of the scanner.
+    Healthy scans are grouped by site, age and sex under their own names: every marked voxel is false positive, and a
+    difference between sites is an effect of the scanner.
     """
     groups = ["all", row.modality, row.pathology, f"{row.pathology} {row.modality}"]
     kinds = []

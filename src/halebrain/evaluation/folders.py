@@ -29,15 +29,7 @@ _NEEDED = ("prediction", "reference", "brain mask")
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Two files about one scan.
-
-    Args:
-        scan_id: What they have in common.
-        subject: Whose scan it is.
-        prediction: Anomaly map or mask.
-        reference: True lesion.
-        brain_mask: Where voxels count; `None` = everywhere.
-    """
+    """Two files about one scan; without `brain_mask` voxels count everywhere."""
 
     scan_id: str
     subject: str
@@ -67,11 +59,7 @@ class FolderOptions:
 
 
 def parse_labels(text: str | None) -> Labels:
-    """Return the labels that a user names: "all", or numbers with commas.
-
-    Raises:
-        UsageError: It is neither.
-    """
+    """Return the labels that a user names: "all", or numbers with commas."""
     if text is None or text == "all":
         return "all" if text else None
     try:
@@ -87,10 +75,6 @@ def match_files(predictions: Path, references: Path, brain_masks: Path | None = 
 
     Where several of one folder share that (`run-1` and `run-2`), those are matched by all that their names have in
     common, or by their paths.
-
-    Raises:
-        MissingInputError: A folder is not there or holds no image, or a file has no partner.
-        DataError: Two files would be the same scan.
     """
     folders = [predictions, references] + ([] if brain_masks is None else [brain_masks])
     sides = [_by_key(folder) for folder in folders]
@@ -127,10 +111,6 @@ def look_at_files(scans: list[ScanFiles], options: FolderOptions) -> tuple[Folde
     """Return the options completed from the values of all predictions, and a note about it.
 
     Predictions are anomaly maps if any of them holds fractions, or as many different integers as a scan.
-
-    Raises:
-        DataError: No prediction can be read, or a label that was named is in no reference.
-        UsageError: A threshold is given for masks.
     """
     if isinstance(options.labels, tuple):
         _check_named(options.labels, [scan.reference for scan in scans])
@@ -177,12 +157,7 @@ def _check_named(labels: tuple[int, ...], references: list[Path]) -> None:
 
 
 def read_case(scan: ScanFiles, options: FolderOptions) -> tuple[Case, list[str]]:
-    """Return the case of a scan on the grid of its reference, and what was done to bring the prediction there.
-
-    Raises:
-        DataError: A file is damaged, the grids are not the same place, or a mask file holds no mask or several labels
-            unasked.
-    """
+    """Return the case of a scan on the grid of its reference, and what was done to bring the prediction there."""
     reference = read_map(scan.reference)
     notes = [f"{scan.reference.name}: {note}" for note in reference.notes]
     truth = mask_from(reference.data, scan.reference, notes, options.labels)
@@ -219,15 +194,9 @@ def read_case(scan: ScanFiles, options: FolderOptions) -> tuple[Case, list[str]]
 def evaluate_files(
     scans: list[ScanFiles], options: FolderOptions, *, method: str, seed: int, failures: Failures
 ) -> tuple[Evaluation, list[str]]:
-    """Score every scan, one at a time.
+    """Score every scan, one at a time; return the evaluation and notes on what was done to files.
 
-    Returns:
-        What was found, and notes: what the predictions are taken for, and what was done to files.
-
-    Raises:
-        DataError: No scan can be compared (the message is that of the first), or a label that was named is in no
-            reference.
-        UsageError: A threshold is given for masks.
+    The first error is raised where no scan can be compared.
     """
     options, notes = look_at_files(scans, options)
     evaluator = Evaluator(seed=seed)
@@ -271,11 +240,7 @@ def _is_map(name: str) -> bool:
 
 
 def _match(sides: list[list[Path]], folders: list[Path], key: str) -> dict[str, list[Path]]:
-    """Return scan → its file on each side for the files that share a key.
-
-    Raises:
-        DataError: Several files on one side cannot be matched with the other side.
-    """
+    """Return scan → its file on each side for the files that share a key."""
     if all(len(side) == 1 for side in sides):
         return {key: [side[0] for side in sides]}
     for way in range(3):

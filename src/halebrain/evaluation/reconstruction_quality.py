@@ -69,11 +69,7 @@ def reconstruction_quality(
     *,
     healthy: FloatArray | None = None,
 ) -> ReconstructionQuality:
-    """Measure one scan; all arrays `(i, j, k)` on the working grid, intensities in [0, 1].
-
-    Raises:
-        ValueError: The lesion holds no voxel of the brain.
-    """
+    """Measure one scan; all arrays `(i, j, k)` on the working grid, intensities in [0, 1]."""
     inside, outside = lesion & brain_mask, brain_mask & ~lesion
     if not inside.any():
         raise ValueError("reconstruction quality needs a lesion inside the brain")

@@ -29,10 +29,8 @@ _BINS = 15
 class Froc:
     """Lesions and false candidates of a set, as scans come.
 
-    Args:
-        scans: Scans so far.
-        found: For each true lesion the peak of the most confident candidate that touches it; −inf where none does.
-        false: Peak of each false candidate.
+    `found` has, for each true lesion, the peak of the most confident candidate that touches it, −inf where none does;
+    `false` the peak of each false candidate.
     """
 
     scans: int = 0
@@ -121,24 +119,14 @@ def mean_of_highest_ml(values: npt.NDArray[np.floating], volume_ml: float, voxel
 
 @dataclass
 class Reliability:
-    """Counts over equal bins of [0, 1], as scans come; exact whatever their number.
-
-    Args:
-        count: Voxels in each bin.
-        total: Sum of their scores.
-        lesion: How many of them are lesion.
-    """
+    """Counts over equal bins of [0, 1], as scans come: voxels, sum of their scores, and lesion voxels; exact."""
 
     count: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     total: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BINS))
     lesion: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def add(self, score: npt.NDArray[np.floating], reference: npt.NDArray[np.bool_]) -> None:
-        """Add the voxels of one scan, scores in [0, 1].
-
-        Raises:
-            ValueError: A score lies outside.
-        """
+        """Add the voxels of one scan, scores in [0, 1]; another score is a `ValueError`."""
         if score.size and (score.min() < 0 or score.max() > 1):
             raise ValueError(f"probabilities lie in [0, 1], got {score.min():g} to {score.max():g}")
         place = np.minimum((score * _BINS).astype(np.int64), _BINS - 1)

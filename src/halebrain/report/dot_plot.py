@@ -28,12 +28,8 @@ def dot_plot(
 ) -> dict[str, Any]:
     """Return what a template draws of one figure; equal values are stacked so that none hides the others.
 
-    Args:
-        name: Of the figure.
-        dots: The scans.
-        limits: Ends of the line; `None` = the lowest and the highest value.
-        marks: Values to compare with, drawn as a second row below.
-        says: What these are.
+    `limits` are the ends of the line; `None` = the lowest and the highest value. `marks` are values to compare with,
+    drawn as a second row below; `says` says what these are.
     """
     known = [(dot, dot.value) for dot in dots if dot.value is not None]
     values = [*(value for _, value in known), *marks]

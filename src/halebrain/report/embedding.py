@@ -72,11 +72,7 @@ def scan_file(scan: ShownVolume) -> bytes:
 
 
 def read_scan_file(path: Path) -> ShownVolume:
-    """Return the scan that `scan_file` stored.
-
-    Raises:
-        DataError: It is another file, or damaged.
-    """
+    """Return the scan that `scan_file` stored."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             (x, y, z), codes = stored["spacing_mm"].tolist(), np.asarray(stored["codes"], dtype=np.uint8)
@@ -86,11 +82,7 @@ def read_scan_file(path: Path) -> ShownVolume:
 
 
 def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
-    """Return the volume from `encoded` and `about`.
-
-    Raises:
-        DataError: It is damaged.
-    """
+    """Return the volume from `encoded` and `about`."""
     try:
         steps = np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=np.uint8)
         codes = np.cumsum(steps, dtype=np.uint8).reshape(about["shape"], order="F")
@@ -101,12 +93,7 @@ def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
 
 
 def read_page(path: Path) -> tuple[dict[str, Any], dict[str, ShownVolume]]:
-    """Return the data of a page and its volumes by name; results of version 0.1 hold the scan in their page alone.
-
-    Raises:
-        MissingInputError: There is no such page.
-        DataError: It is no page of this kind, or damaged.
-    """
+    """Return the data of a page and its volumes by name; results of version 0.1 hold the scan in their page alone."""
     if not path.is_file():
         raise MissingInputError("a page must exist", where=path, remedy="run halebrain detect --overwrite")
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -132,19 +119,9 @@ def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> Sh
 def shown_volumes(
     maps: ScanResult, mask: MaskArray, scan: ShownVolume, grid: DisplayGrid, *, threshold: float
 ) -> dict[str, ShownVolume]:
-    """Return everything that a page shows, by name.
+    """Return everything that a page shows, by name; `scan` lies on the same grid as the maps are shown on.
 
     One step of the score begins at the threshold, so the codes show exactly where it is reached.
-
-    Args:
-        maps: Maps on the native grid.
-        mask: What was found, on that grid.
-        scan: The scan, shown on the same grid.
-        grid: The box.
-        threshold: Above 0.
-
-    Raises:
-        DataError: The scan lies in another box.
     """
     fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(grid.coarse_mm)
     score = grid.show(maps.score, grid.fine_mm)

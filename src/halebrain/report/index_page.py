@@ -101,11 +101,7 @@ def is_index_page(path: Path) -> bool:
 
 
 def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
-    """Write the page of everything that lies below `folder`, and return its path.
-
-    Raises:
-        CannotWriteError: The folder cannot be written, or another page has that name.
-    """
+    """Write the page of everything that lies below `folder`, and return its path."""
     path = folder / INDEX
     if path.exists() and not is_index_page(path):
         raise CannotWriteError(

@@ -100,9 +100,8 @@ def examples_figure(pictures: Pictures, column: str, titles: Sequence[str], *, p
 def transfer_figure(table: Sequence[MatrixRow], *, reference: str) -> Figure:
     """Return a line a method: its mean AUPRC on diseases that it learned from (●) and on the others (□).
 
-    Args:
-        table: The rows; those that learned from no disease have one mark, over all of them.
-        reference: Title of the row whose AUPRC on the same diseases stands beside each mark as a tick (|).
+    Rows that learned from no disease have one mark, over all of them. The AUPRC of the row `reference` on the same
+    diseases stands beside each mark as a tick (|).
     """
     rows = [row for row in table if row.n_annotated is None and row.entries]
     alone = next((row for row in rows if row.title == reference), None)
@@ -137,10 +136,8 @@ def _mean(row: MatrixRow, columns: Sequence[str]) -> float:
 def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, reference: str) -> Figure | None:
     """Return AUPRC over the number of annotated subjects, seen and unseen apart; `None` where none was varied.
 
-    Args:
-        table: The rows.
-        most: Disease → subjects that there are for training: where "all" stands on the axis.
-        reference: Title of the row that learned from none: a level line of each kind.
+    `most` is disease → subjects that there are for training: where "all" stands on the axis. The row `reference`
+    learned from none: a level line of each kind.
     """
     lines = _counts_lines(table, most)
     if not lines:

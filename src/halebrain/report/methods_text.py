@@ -63,11 +63,7 @@ _ENGINES = {
 
 
 def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
-    """Return the paragraph, and its references in the order of their numbers.
-
-    Args:
-        provenance: Of a detection. What it does not state is left out.
-    """
+    """Return the paragraph, without what the provenance does not state, and its references in order of number."""
     steps = {step.step: step for step in provenance.steps}
     sentences = [
         _BRAIN.get(str(steps["brain"].method), "") if "brain" in steps else "",

@@ -71,13 +71,7 @@ def page_template(name: str, *, package: str = "halebrain.report") -> Template:
 def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:
     """Write the page as one HTML file, atomically; every text is escaped.
 
-    Args:
-        page: What it shows.
-        path: The file.
-        dpi: Resolution of its figures.
-
-    Returns:
-        The figure of each section as PNG, for files beside the page; empty where it has none.
+    Returns the figure of each section as PNG, for files beside the page; empty where it has none.
     """
     pictures = [b"" if section.figure is None else figure_png(section.figure, dpi=dpi) for section in page.sections]
     html = page_template("page.html.j2").render(

@@ -28,10 +28,8 @@ def quality_picture(
 ) -> bytes:
     """Return a JPEG with an axial, a coronal and a sagittal slice side by side, twice the grid's resolution.
 
-    Args:
-        image: Scan on the working grid, in [0, 1], RAS.
-        brain_mask: On the same grid; its outline is blue.
-        template: The template on the same grid; its edges are orange. Where they lie on those of the scan, it fits.
+    The scan is in [0, 1], RAS. The outline of the brain mask is blue, the edges of the template are orange: where they
+    lie on those of the scan, it fits.
     """
     middle = [round(c) for c in ndimage.center_of_mass(brain_mask)] if brain_mask.any() else None
     i, j, k = middle or [n // 2 for n in image.shape]
@@ -72,12 +70,7 @@ def _padded(tile: npt.NDArray[np.uint8], height: int) -> npt.NDArray[np.uint8]:
 class QualityRow:
     """One scan.
 
-    Args:
-        scan_id: Its name.
-        modality: Its contrast.
-        figures: Name with unit → value; the same names in every row.
-        flags: Quality flags.
-        picture: JPEG of the scan on the template; `None` where there is none.
+    `figures` are name with unit → value, the same names in every row, `picture` its JPEG on the template.
     """
 
     scan_id: str
@@ -93,11 +86,7 @@ class QualityRow:
 
 
 def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], path: Path) -> None:
-    """Write one HTML file that needs nothing else; every text is escaped.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write one HTML file that needs nothing else; every text is escaped."""
     names = list(rows[0].figures) if rows else []
     strips = [dot_plot(n, [Dot(row.scan_id, row.figures[n], bool(row.flags)) for row in rows]) for n in names]
     html = page_template("quality.html.j2").render(

@@ -87,12 +87,7 @@ def _figures(provenance: Provenance, findings: Sequence[Lesion]) -> list[tuple[s
 
 @dataclass(frozen=True)
 class HealthyReference:
-    """Healthy validation scans of the same contrast.
-
-    Args:
-        count: How many; `None` if unknown.
-        scores: Their scores, or quantiles of them, ascending; empty if unknown, as in older results.
-    """
+    """Healthy validation scans of the same contrast: number (`None` = unknown) and scores, or quantiles, ascending."""
 
     count: int | None
     scores: tuple[float, ...]

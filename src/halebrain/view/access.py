@@ -62,41 +62,25 @@ class Access:
         return made
 
     def within(self, target: str) -> str:
-        """Return the path of an address without the space of this server.
-
-        Raises:
-            RefusalError: It is not in it.
-        """
+        """Return the path of an address without the space of this server."""
         if not target.startswith(f"{self.space}/"):
             raise RefusalError(HTTPStatus.NOT_FOUND, "not found")
         return target.removeprefix(self.space)
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Refuse a request that was sent to another name: a page elsewhere whose name leads here.
-
-        Raises:
-            RefusalError: There is not one, or it is another.
-        """
+        """Refuse a request that was sent to another name: a page elsewhere whose name leads here."""
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
             raise RefusalError(HTTPStatus.FORBIDDEN, f"the Host header must be {' or '.join(self.hosts)}")
 
     def check_origin(self, origins: Sequence[str], site: str | None) -> None:
-        """Refuse a change that a page of another origin asks for.
-
-        Raises:
-            RefusalError: There is not one origin, or it is another.
-        """
+        """Refuse a change that a page of another origin asks for."""
         if len(origins) != 1 or origins[0].lower() not in [f"http://{host}" for host in self.hosts]:
             raise RefusalError(HTTPStatus.FORBIDDEN, "the Origin header must be this server")
         if site not in (None, "same-origin"):
             raise RefusalError(HTTPStatus.FORBIDDEN, "requests from other sites are refused")
 
     def admit(self, token: str) -> None:
-        """Take the token of an address; a ticket is spent by it.
-
-        Raises:
-            RefusalError: It is no token of this server.
-        """
+        """Take the token of an address; a ticket is spent by it."""
         if _same(token, self.token):
             return
         for ticket in tuple(self._tickets):
@@ -106,11 +90,7 @@ class Access:
         raise _stranger()
 
     def check_session(self, cookies: Sequence[str], authorization: str | None) -> None:
-        """Refuse requests with neither the cookie nor the token in a header.
-
-        Raises:
-            RefusalError: The secret is absent or wrong.
-        """
+        """Refuse requests with neither the cookie nor the token in a header."""
         if authorization is not None and authorization.startswith(_BEARER):
             if _same(authorization.removeprefix(_BEARER), self.token):
                 return

@@ -54,11 +54,7 @@ _KNOWN: TypeAdapter[Decide | Save] = TypeAdapter(Annotated[Decide | Save, Field(
 
 
 def parse_message(raw: bytes) -> Decide | Save:
-    """Return what the body of a request asks for.
-
-    Raises:
-        RefusalError: It is no JSON object with exactly the keys and types that are known.
-    """
+    """Return what the body of a request asks for: a JSON object with exactly the keys and types that are known."""
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
         return _KNOWN.validate_python(found)

@@ -76,13 +76,7 @@ class Decision:
 
     @classmethod
     def of(cls, row: Mapping[str, str]) -> Self:
-        """Return the decision of a row.
-
-        Raises:
-            KeyError: A column is missing.
-            TypeError: A line is too short.
-            ValueError: A column holds something else.
-        """
+        """Return the decision of a row; `KeyError`, `TypeError` or `ValueError` where it is damaged."""
         if row["decision"] not in DECISIONS:
             raise ValueError(f"decision {row['decision']!r}")
         return cls(**{column.name: column.type(row[column.name]) for column in fields(cls)})  # type: ignore[operator]
@@ -92,11 +86,7 @@ COLUMNS = tuple(f.name for f in fields(Decision))
 
 
 def read_review(path: Path) -> list[Decision]:
-    """Return every decision; none where there is no table yet.
-
-    Raises:
-        DataError: The table is none of ours, or damaged.
-    """
+    """Return every decision; none where there is no table yet."""
     if not path.is_file():
         return []
     try:
@@ -108,11 +98,7 @@ def read_review(path: Path) -> list[Decision]:
 
 
 def write_review(path: Path, decisions: Iterable[Decision]) -> None:
-    """Write the table, whole or not at all.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write the table, whole or not at all."""
     write_text(path, tsv_text([COLUMNS, *(vars(decision).values() for decision in decisions)]))
 
 

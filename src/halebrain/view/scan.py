@@ -38,12 +38,7 @@ class ViewedScan:
 
     @classmethod
     def at(cls, page: Path) -> Self:
-        """Return the detection that a page shows.
-
-        Raises:
-            DataError: Its files are damaged or another's.
-            MissingInputError: One is gone.
-        """
+        """Return the detection that a page shows."""
         provenance = page.with_name(page.name.removesuffix(PAGE) + PROVENANCE)
         if not provenance.is_file():
             raise DataError(
@@ -70,22 +65,12 @@ class ViewedScan:
         return cls(names, mask, findings)
 
     def check_mask(self, sha256: str) -> None:
-        """Refuse what was asked for on the page of another mask.
-
-        Raises:
-            RefusalError: The mask that lies there is not the one of that hash.
-        """
+        """Refuse what was asked for on the page of another mask."""
         if sha256 != self.mask.sha256:
             raise RefusalError(HTTPStatus.CONFLICT, "the mask has changed: reload the page")
 
     def decide(self, asked: Decide) -> None:
-        """Write a decision into the table beside the detection.
-
-        Raises:
-            RefusalError: It is about another mask, or about no finding of this one.
-            DataError: The table is damaged.
-            CannotWriteError: The folder cannot be written.
-        """
+        """Write a decision into the table beside the detection."""
         self.check_mask(asked.mask_sha256)
         finding = next((f for f in self.findings if f.lesion == asked.lesion), None)
         if finding is None:
@@ -94,11 +79,7 @@ class ViewedScan:
         write_review(self.names.review, with_decision(read_review(self.names.review), new))
 
     def review(self) -> dict[str, Any]:
-        """Return what a page must know to show decisions; JSON-able.
-
-        Raises:
-            DataError: The table is damaged.
-        """
+        """Return what a page must know to show decisions; JSON-able."""
         known = read_review(self.names.review)
         return {
             "mask_sha256": self.mask.sha256,

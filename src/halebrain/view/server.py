@@ -111,11 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         self.access.check_session(self.headers.get_all("Cookie", []), self.headers.get("Authorization"))
 
     def _body(self) -> bytes:
-        """Return the body of a request.
-
-        Raises:
-            RefusalError: It is of another type, of no stated length, or too long.
-        """
+        """Return the body of a request."""
         if self.headers.get_content_type() != _JSON:
             raise RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_JSON}")
         lengths = self.headers.get_all("Content-Length", [])
@@ -165,11 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _tokens(query: str) -> list[str]:
-    """Return the tokens that the query of an address holds.
-
-    Raises:
-        RefusalError: It has more fields than any address of ours.
-    """
+    """Return the tokens that the query of an address holds."""
     try:
         return parse_qs(query, max_num_fields=_QUERY_FIELDS).get("token", [])
     except ValueError as error:

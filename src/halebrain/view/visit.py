@@ -44,11 +44,7 @@ class Visit:
         """Held while files are read that belong together, or replaced."""
 
     def read(self, target: str) -> tuple[Path, bytes]:
-        """Return the file that the path of an address means, and its content as it is served.
-
-        Raises:
-            RefusalError: There is none, or none that is served.
-        """
+        """Return the file that the path of an address means, and its content as it is served."""
         path = find_file(self.root, target)
         if path is None or (path.name == INDEX and not is_index_page(path)):
             raise RefusalError(HTTPStatus.NOT_FOUND, "no such file of a detection")
@@ -56,12 +52,7 @@ class Visit:
             return path, self._content(path)
 
     def change(self, target: str, message: Decide | Save) -> dict[str, Any]:
-        """Do what a page asks for; return what is decided then, as a page has it.
-
-        Raises:
-            RefusalError: There is no such page or finding, or its mask is another one by now.
-            HalebrainError: The files are damaged, gone, or cannot be written, or another process holds them.
-        """
+        """Do what a page asks for; return what is decided then, as a page has it."""
         page = find_file(self.root, target)
         if page is None or not page.name.endswith(PAGE):
             raise RefusalError(HTTPStatus.NOT_FOUND, "no such page of a scan")
