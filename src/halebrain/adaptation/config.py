@@ -69,8 +69,7 @@ class AdaptConfig(Config):
 def inherit_settings(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
     """Return the settings, with anomalies and loss inherited from the training of the model where they are unset.
 
-    Other anomalies would teach the model that what it marks is healthy: with bright ones only, it would forget
-    the dark lesions of T1. If the model does not state its settings, the defaults stay.
+    Other anomalies would teach the model that what it marks is healthy. Without stated settings the defaults stay.
     """
     stages = [bundle.training[stage] for stage in STAGES if stage in bundle.training]
     learned: dict[str, Any] = _without_folders(stages[0].get("config", {})) if stages else {}

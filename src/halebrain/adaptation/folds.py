@@ -12,12 +12,7 @@ from halebrain.training.loop import Weights
 
 
 def assign_folds(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tuple[str, ...]]:
-    """Return the groups of subjects that are left out in turn; none where there is one annotated subject.
-
-    Args:
-        annotated: Annotated subjects, each once; every group has at least one.
-        healthy: Healthy subjects; groups without one are as good.
-        most: Groups at most.
+    """Return the at most `most` groups of subjects left out in turn, each with an annotated one; none for a single one.
 
     Example:
         >>> assign_folds(["a", "b", "c"], ["h"], 2)
@@ -31,12 +26,7 @@ def assign_folds(annotated: Sequence[str], healthy: Sequence[str], most: int) ->
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The weights of one run after some numbers of steps, on disk.
-
-    Args:
-        folder: Where.
-        steps: After how many, ascending.
-    """
+    """The weights of one run on disk after some numbers of steps, ascending."""
 
     folder: Path
     steps: tuple[int, ...]
@@ -79,10 +69,7 @@ class StepChoice:
 def choose_steps(tried: Sequence[int], auprc: dict[str, list[list[float]]], tolerance: float) -> StepChoice:
     """Return the smallest number of steps whose mean AUPRC over subjects lies within `tolerance` of the best.
 
-    Args:
-        tried: Numbers of steps, ascending.
-        auprc: Left-out subject → one list a scan, with a value for each number of steps.
-        tolerance: In AUPRC.
+    `tried` ascends; `auprc` has, for each left-out subject, one list a scan with a value for each number of steps.
     """
     means = np.mean([np.mean(scans, axis=0) for scans in auprc.values()], axis=0)
     first = int(np.flatnonzero(means >= means.max() - tolerance)[0])

@@ -1,9 +1,7 @@
 """What an adaptation learns from: cached pairs of its scans, and virtual patients for rehearsal.
 
-Pairs are made once per scan, and reused by resumed runs.
-
-A few scans, seen hundreds of times, teach the segmenter that everything else in them is normal. The cohort
-generator is part of the package, so virtual patients can be made again wherever a model is adapted.
+A few scans, seen hundreds of times, teach the segmenter that everything else in them is normal. The cohort generator is
+part of the package, so virtual patients can be made again wherever a model is adapted.
 """
 
 from dataclasses import replace
@@ -29,13 +27,8 @@ from halebrain.training.pairs import PairMaker, PairStore
 def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig, folder: Path) -> PairStore:
     """Return the pairs of every scan, made where they are not there yet.
 
-    Args:
-        kind: "annotated", "synthetic" = with anomalies in slices that have no lesion, or "rehearsed" = some slices of
-            virtual people.
-        store: Slices of the scans.
-        bundle: A detector, on the device where pairs are made.
-        config: How many, and how.
-        folder: Of the pairs of this adaptation.
+    `kind` is "annotated", "synthetic" = with anomalies in slices that have no lesion, or "rehearsed" = some slices of
+    virtual people.
     """
     assert bundle.segmenter is not None  # only detectors are adapted
     store = replace(store, neighbours=bundle.segmenter.visible_neighbours)
@@ -63,15 +56,8 @@ def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
 def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, folder: Path) -> Manifest | None:
     """Return virtual people of the model's diseases in the contrasts of the annotated scans; made where absent.
 
-    Args:
-        bundle: The model.
-        annotated: The scans that it is adapted to.
-        config: How many; the same seed gives the same people.
-        folder: Where they are kept.
-
-    Returns:
-        `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
-        virtual scans.
+    `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
+    virtual scans. The same seed gives the same people.
     """
     shown = {record.contrast for record in annotated}
     modalities, diseases = tuple(name for name in MODALITIES if name in shown), rehearsed_diseases(bundle)

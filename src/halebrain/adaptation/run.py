@@ -99,11 +99,7 @@ class Adapter:
         self.notes, self._notify = list(scans.notes), notify
 
     def run(self) -> Adaptation:
-        """Run the adaptation, or the remaining part of it.
-
-        Raises:
-            HalebrainError: A scan cannot be used; the message names it.
-        """
+        """Run the adaptation, or the remaining part of it."""
         scans, annotated, healthy = self._open()
         stores = {"annotated": annotated, "synthetic": healthy or annotated, "rehearsed": self._rehearse(scans)}
         pairs = {
@@ -304,11 +300,9 @@ def _hashes_of(record: ScanRecord) -> dict[str, str | None]:
 
 
 def adapted_about(about: About | None, summary: Mapping[str, Any]) -> About | None:
-    """Return whose the adapted weights are: figures of the model that they came from are not theirs.
+    """Return whose the adapted weights are, without figures and limits of the earlier model.
 
-    Args:
-        about: What that model says.
-        summary: Of the adaptation; limits of its modalities are no longer known. Without a step, all stays.
+    Without a step, all stays.
     """
     if about is None or not summary["steps"]:
         return about

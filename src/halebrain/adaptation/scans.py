@@ -42,15 +42,7 @@ def choose_scans(
 ) -> AdaptScans:
     """Return the scans by purpose: the split "test" and other pathologies are used for evaluation only.
 
-    Args:
-        manifest: All scans.
-        bundle: The model.
-        pathologies: What to adapt to; () = everything annotated.
-        max_healthy: Most healthy subjects that are used.
-        seed: Draws which.
-
-    Raises:
-        MissingInputError: No scan can be learned from.
+    Of no `pathologies`, everything annotated is learned from; at most `max_healthy` healthy subjects are drawn.
     """
     usable = manifest.select(lambda r: r.is_annotated or r.is_healthy)
     annotated = usable.select(
@@ -102,10 +94,6 @@ def prepare_scans(
     """Return the scans on the working grid: prepared ones unchanged, the others prepared in `folder`.
 
     All scans are processed before the run stops, so that all failures are reported at once.
-
-    Raises:
-        PartialFailureError: Some failed: without them another model would be learned.
-        DataError: None can be used; the message names the first.
     """
     made: dict[str, ScanRecord] = {}
 
@@ -131,11 +119,7 @@ def _prepared(record: ScanRecord, config: PreprocessingConfig, folder: Path) -> 
 
 
 def without_empty(annotated: Manifest, config: PreprocessingConfig, cache: Path) -> tuple[SliceStore, list[str]]:
-    """Return the slices of the scans that show lesion on the working grid, and the names of the others.
-
-    Raises:
-        DataError: None does, or a scan did not register.
-    """
+    """Return the slices of the scans that show lesion on the working grid, and the names of the others."""
     store = build_store(annotated, config, cache, description="annotated scans")
     kept = [n for n, slices in enumerate(store.lesion_slices) if len(slices)]
     if not kept:

@@ -33,14 +33,7 @@ from halebrain.training.loop import Weights
 
 
 def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Iterable[Weights], path: Path) -> FloatArray:
-    """Return the scores of the voxels that count, `(1 + versions, m)`: the model itself first, then each version.
-
-    Args:
-        predictor: The model.
-        judged: The scan.
-        adapted: Weights of the segmenter in each version.
-        path: Where the scores are kept; what is there is taken.
-    """
+    """Return the scores of the voxels that count, `(1 + versions, m)`: the model itself first, then each version."""
     if path.exists():
         kept: FloatArray = np.load(path)
         return kept
@@ -60,13 +53,7 @@ def score_versions(predictor: Resegmenter, judged: AnnotatedScan, adapted: Itera
 
 @dataclass(frozen=True)
 class LeftOutScan:
-    """A scan that was left out, and its scores.
-
-    Args:
-        judged: The scan.
-        before: Scores of the model itself, `(m,)`.
-        after: Scores of the version that learned from the others, `(m,)`.
-    """
+    """A scan that was left out; scores `(m,)` of the model itself, and of the version that learned from the others."""
 
     judged: AnnotatedScan
     before: FloatArray
@@ -104,14 +91,7 @@ def calibrate_left_out(left_out: Sequence[LeftOutScan], manifest_sha256: str) ->
 
 
 class BeforeAndAfter:
-    """Evaluates scans before and after adaptation, each at the threshold that its model has.
-
-    Args:
-        predictor: The model that was adapted.
-        before: Its thresholds; `{}` = none, and masks are not evaluated.
-        after: Those of the adapted one.
-        identity: Of the adaptation, for provenance.
-    """
+    """Evaluates scans before and after adaptation, each at the thresholds of its model; `{}` = masks are left out."""
 
     def __init__(self, predictor: Resegmenter, before: dict[str, Any], after: dict[str, Any], *, identity: str) -> None:
         self._predictor, self._identity = predictor, identity
@@ -130,9 +110,9 @@ class BeforeAndAfter:
         return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
 
     def held_out(self, rows: Manifest, segmenter: AnySegmenter, folder: Path) -> Evaluation | None:
-        """Return before and after on prepared scans that took no part; `None` where there are none.
+        """Return before and after on prepared scans that took no part, kept in `folder`.
 
-        Scores are kept in `folder`.
+        `None` where there are none.
         """
         if len(rows) == 0:
             return None

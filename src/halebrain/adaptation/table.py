@@ -20,16 +20,7 @@ _SHOWN = ("auprc", "dice", "dice_oracle_per_scan", "false_positive_volume")
 
 @dataclass(frozen=True)
 class Change:
-    """One metric in one group of scans.
-
-    Args:
-        scans: "left out" in turn or "held out" of everything.
-        group: Pathology and modality.
-        metric: Name of the metric.
-        before: Mean over scans of the model that was adapted.
-        after: The same of the adapted one.
-        difference: Mean over scans of after minus before.
-    """
+    """One metric in one group of scans, "left out" or "held out": means before and after, and of after minus before."""
 
     scans: str
     group: str

@@ -68,15 +68,7 @@ def refuse_without_effect(
 ) -> None:
     """Stop where an option was typed that has no effect beside the others.
 
-    Args:
-        context: Of the command.
-        names: Names of its parameters that have none here.
-        rule: What they go with, a clause that follows the option.
-        received: What the command got.
-        remedy: What to do.
-
-    Raises:
-        UsageError: One was typed.
+    `names` are the parameters concerned; `rule` says what they go with, a clause that follows the option.
     """
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")

@@ -115,11 +115,7 @@ def _former(parameter: inspect.Parameter) -> inspect.Parameter | None:
 
 
 def _under_either_name(former: Any, present: Any, parameter: inspect.Parameter) -> Any:
-    """Return the value of an option that may be given under its former name, with a warning, or its present one.
-
-    Raises:
-        UsageError: Both were given.
-    """
+    """Return the value of an option that may be given under its former name, with a warning, or its present one."""
     option = _option(parameter.annotation)
     if former is None or option is None:
         return present

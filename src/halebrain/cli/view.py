@@ -34,16 +34,7 @@ def view(
 
 
 def open_server(output: Path, *, port: int = 0) -> "ViewServer":
-    """Return the server of a folder, which listens but does not answer yet.
-
-    Args:
-        output: What `halebrain detect` wrote.
-        port: 0 = any that is free.
-
-    Raises:
-        MissingInputError: There is no detection, or no page of it.
-        UnavailableError: The port is taken.
-    """
+    """Return the server of a folder, which listens but does not answer yet; port 0 = any that is free."""
     from halebrain.report.index_page import find_provenance
     from halebrain.view.files import first_page
     from halebrain.view.server import ViewServer

@@ -25,13 +25,7 @@ _MADE = ("model", "work", "left_out", "held_out", "adaptation.md", "adaptation.j
 def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[Path]:
     """Fine-tune a model on the annotated scans of a manifest; return the files, the model last.
 
-    Args:
-        manifest: Table of scans.
-        output: Output folder; the same adaptation in it is resumed, or kept if it is finished.
-        settings: How.
-
-    Raises:
-        HalebrainError: Model, scans or an option cannot be used, or the folder holds another adaptation.
+    The same adaptation in the output folder is resumed, or kept if it is finished; another one is refused.
     """
     seed = [] if settings.seed is None else [f"seed={settings.seed}"]
     config = load_config(AdaptConfig, settings.config, [*settings.overrides, *seed])
@@ -59,11 +53,7 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
 
 
 def _clear(output: Path, source: Path) -> None:
-    """Remove an earlier adaptation: what it made, and nothing else.
-
-    Raises:
-        DataError: The model there is no adapted one, or the one to adapt.
-    """
+    """Remove an earlier adaptation: what it made, and nothing else."""
     model = output / "model"
     if model.exists() and (
         model.resolve() == source.resolve()
@@ -84,11 +74,7 @@ def _clear(output: Path, source: Path) -> None:
 
 
 def _refuse_another(output: Path, identity: str) -> bool:
-    """Return whether the same adaptation exists already.
-
-    Raises:
-        CannotWriteError: Another one is.
-    """
+    """Return whether the same adaptation exists already."""
     if not (output / "model").exists():
         return False
     stages = load_bundle(output / "model").training.values()

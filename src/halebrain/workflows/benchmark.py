@@ -36,17 +36,7 @@ class BenchmarkResults:
 
 
 def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults:
-    """Train and evaluate every cell that has no result yet, and write tables, figures and the page.
-
-    Args:
-        output: Output folder; finished cells in it are kept.
-        settings: Which methods.
-
-    Raises:
-        UsageError: No configuration is given.
-        ConfigError: A setting of a cell is wrong.
-        DataError: No cell has finished.
-    """
+    """Train and evaluate every cell that has no result yet in `output`, and write tables, figures and the page."""
     found = find_config(settings.config, "matrix")
     if found is None:
         raise UsageError(

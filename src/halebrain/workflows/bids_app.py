@@ -38,13 +38,7 @@ TABLE = "group_anomaly.tsv"
 
 @dataclass(frozen=True)
 class GroupResults:
-    """What the group level wrote.
-
-    Args:
-        rows: Rows of the table.
-        table: Its path.
-        index: The page of all scans.
-    """
+    """What the group level wrote: the table, and the page of all scans."""
 
     rows: list[Row]
     table: Path
@@ -78,15 +72,7 @@ def run_participants(
 ) -> "DetectedScans":
     """Process the selected scans of a data set; one that fails leaves a record and does not stop the others.
 
-    Args:
-        dataset: The BIDS data set.
-        output: The derivative.
-        settings: Which scans, and in how many processes.
-        detect: How they are processed.
-        threads: CPU threads of each process; `None` = the cores, shared out.
-
-    Raises:
-        HalebrainError: Data set, model or an option cannot be used, or a scan failed and the first failure is to stop.
+    `threads` are the CPU threads of each process; `None` = the cores, shared out.
     """
     from halebrain.inference.scans import bids_scan
     from halebrain.workflows.detect import run_scans
@@ -119,18 +105,7 @@ def _query(settings: BidsSettings, notify: Notify) -> BidsQuery:
 
 
 def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) -> GroupResults:
-    """Write the table of all results, its dictionary and the page of all scans.
-
-    Args:
-        derivative: Where the results of participants are.
-        dataset: The BIDS data set that they are of.
-        notify: Receives the warning about scans without a result.
-
-    Raises:
-        MissingInputError: There is no result.
-        DataError: A result or a record of a failure is damaged.
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write the table of all results, its dictionary and the page of all scans."""
     check_place(derivative, dataset)
     _check_dataset(dataset, validate=False, notify=notify)
     rows = group_rows(derivative)
@@ -168,10 +143,9 @@ def _select(dataset: Path, query: BidsQuery, model: Path | None) -> Found[Path]:
 
 @contextmanager
 def _temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Let temporary files of this process and of those that it starts lie in `folder`; `None` = where they always do.
+    """Let temporary files of this process and of those that it starts lie in `folder`.
 
-    Raises:
-        CannotWriteError: The folder cannot be made.
+    `None` = where they always do.
     """
     if folder is None:
         yield

@@ -42,15 +42,9 @@ class CalibrationResults:
 
 
 def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettings) -> CalibrationResults:
-    """Fit every threshold on the validation scans of a manifest and store them in the model, or in a copy of it.
+    """Fit every threshold on the scans of the split "val" of a manifest and store them in the model, or in a copy.
 
-    Args:
-        model: The model; a folder, or with `settings.output` a zip or a name.
-        manifest: Table of scans; those of the split "val" take part.
-        settings: How; healthy scans take part whatever the pathologies chosen.
-
-    Raises:
-        HalebrainError: As `run_calibration`.
+    The model is a folder, or with `settings.output` a zip or a name. Healthy scans take part whatever the pathologies.
     """
     rows = Manifest.read(manifest).split("val")
     rows = rows.of_contrasts(settings.modalities)
@@ -128,9 +122,6 @@ def fit_calibration(
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
     Scans that are neither healthy nor annotated take no part; those that fail are collected.
-
-    Raises:
-        MissingInputError: None takes part.
     """
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[HealthyMap]] = {}

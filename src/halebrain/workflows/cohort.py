@@ -30,15 +30,7 @@ class VirtualCohort:
 
 
 def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
-    """Make a virtual cohort, or the remaining part of one that was begun with the same settings.
-
-    Args:
-        output: Its folder.
-        settings: Which people.
-
-    Raises:
-        HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
-    """
+    """Make a virtual cohort, or the remaining part of one that was begun with the same settings."""
     if settings.overwrite:
         clear_cohort(output)
     spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()

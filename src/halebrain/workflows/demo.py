@@ -80,13 +80,7 @@ class JudgedScan:
 
 @dataclass(frozen=True)
 class JudgedPatient:
-    """What the demo made.
-
-    Args:
-        page: The page to open.
-        scans: Each contrast with its figures.
-        seconds: Time that it took.
-    """
+    """What the demo made: the page to open, each contrast with its figures, and the time that it took."""
 
     page: Path
     scans: list[JudgedScan]
@@ -96,13 +90,7 @@ class JudgedPatient:
 def run_patient_demo(output: Path, settings: DemoSettings) -> JudgedPatient:
     """Make the patient, detect in every contrast with the bundled model, and write the page.
 
-    Args:
-        output: Where everything goes; what is there from the same command is kept.
-        settings: Which patient.
-
-    Raises:
-        UsageError: There is no such disease.
-        CannotWriteError: The folder holds a demo of another patient.
+    What is in the folder from the same command is kept; a demo of another patient there is refused.
     """
     start = time.monotonic()
     if settings.overwrite:

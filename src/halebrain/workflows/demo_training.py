@@ -55,13 +55,7 @@ QUICK = DemoSize(healthy=6, patients=3, spacing_mm=4.0, modalities=("FLAIR",), c
 
 @dataclass(frozen=True)
 class TrainedDemo:
-    """What the demo of the training left.
-
-    Args:
-        page: The page to open.
-        model: The trained model.
-        seconds: Time that it took.
-    """
+    """What the demo of the training left."""
 
     page: Path
     model: Path
@@ -71,13 +65,7 @@ class TrainedDemo:
 def run_trained_demo(output: Path, size: DemoSize, settings: DemoSettings) -> TrainedDemo:
     """Make a cohort, train both networks, calibrate, evaluate on an unseen disease, detect, and write a page.
 
-    Args:
-        output: Where everything goes; what is there from the same command is kept.
-        size: How much of it.
-        settings: Seed, device and whether an earlier demo is removed first; it chooses its patients itself.
-
-    Raises:
-        PartialFailureError: A scan could not be scored.
+    What is in the folder from the same command is kept. Patients in the settings have no effect.
     """
     start = time.monotonic()
     if settings.overwrite:

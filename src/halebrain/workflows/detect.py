@@ -51,14 +51,7 @@ _MOSAIC_DPI = 110
 
 @dataclass(frozen=True)
 class Detector:
-    """A loaded model with the options that it is applied with.
-
-    Args:
-        settings: As the user gave them.
-        predictor: The model.
-        selector: Which threshold.
-        min_lesion_mm3: Smallest lesion kept.
-    """
+    """A loaded model with the options that it is applied with."""
 
     settings: DetectSettings
     predictor: Predictor
@@ -77,15 +70,7 @@ class Detector:
 
 
 def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
-    """Load the model and check threshold, modality and device.
-
-    Args:
-        settings: How scans are processed.
-        bundle: The model, if it is loaded already.
-
-    Raises:
-        HalebrainError: The model, the device or an option cannot be used.
-    """
+    """Load the model, unless it is given as `bundle`, and check threshold, modality and device."""
     bundle = bundle or load_model(settings.model)
     selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
     check_modality(settings.modality, selector.calibration)
@@ -139,16 +124,8 @@ def find_anomalies(
 ) -> FoundAnomalies:
     """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
-    Args:
-        detector: The loaded model.
-        scan: The scan.
-        asked: What the provenance states of model, settings and scan.
-        image: The scan in memory, a nibabel image; `None` = it is read from its file.
-        brain_mask: Its brain mask in memory; `None` = that of `scan`.
-        steps: Receives the steps; `None` = no progress bar.
-
-    Raises:
-        DataError: The scan cannot be used.
+    `asked` is what the provenance states of model, settings and scan. Nibabel images take the place of files; without
+    `steps` there is no progress bar.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
     volume = read_volume(scan.image) if image is None else volume_of(image)
@@ -261,17 +238,7 @@ class DetectedScan:
 
 
 def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> DetectedScan:
-    """Run one scan and write its files; finished results with the same settings are kept.
-
-    Args:
-        detector: The loaded model.
-        scan: The scan.
-        folder: Output folder.
-        steps: Receives the steps; `None` = no progress bar.
-
-    Raises:
-        CannotWriteError: There are results made with other settings.
-    """
+    """Run one scan and write its files; finished results with the same settings are kept, others refused."""
     scan.check()
     names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
@@ -307,11 +274,7 @@ def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
 
 
 def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
-    """Return the provenance of an earlier run with these settings if all its files are there, else `None`.
-
-    Raises:
-        CannotWriteError: They were made with other settings.
-    """
+    """Return the provenance of an earlier run with these settings if all its files are there, else `None`."""
     settings = detector.settings
     if settings.overwrite or not names.provenance.exists():
         return None
@@ -353,14 +316,8 @@ def _is_same(done: Provenance, asked: Provenance, detector: Detector, contrast: 
 def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:
     """Draw mosaic and page, and write all files of a scan or none.
 
-    Args:
-        found: What was found.
-        names: File names.
-        start: When the scan was begun, by `time.perf_counter`.
-        image: The DICOM file or folder, where the mask is also written as DICOM-SEG.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
+    `start` is when the scan was begun, by `time.perf_counter`; `image` the DICOM file or folder, where the mask is also
+    written as DICOM-SEG.
     """
     threshold, result, mask, lesions = found.threshold, found.result, found.mask, found.lesions
     figure = scan_mosaic(
@@ -416,15 +373,8 @@ def detect_scans(
 ) -> DetectedScans:
     """Process every scan of an input; one that fails is reported and does not stop the others.
 
-    Args:
-        source: A scan, a folder, a BIDS data set, a list, or a manifest.
-        output: Output folder.
-        settings: How.
-        brain_mask: Mask of the scan, where the input is a single one.
-        done: Called after each scan.
-
-    Raises:
-        HalebrainError: The input or an option cannot be used, or the only scan failed.
+    The input is a scan, a folder, a BIDS data set, a list, or a manifest; a mask goes with a single scan. `done` is
+    called after each scan. The error of an only scan is raised.
     """
     scans = find_scans(source, brain_mask=brain_mask)
     if settings.dicom_seg:
@@ -533,12 +483,7 @@ def _loaded(settings: DetectSettings) -> Detector:
 
 
 def _check_dicom(scans: list[ScanInput]) -> None:
-    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed.
-
-    Raises:
-        UsageError: A scan did not come as DICOM.
-        UnavailableError: highdicom is not installed.
-    """
+    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed."""
     check_highdicom()
     for scan in scans:
         if format_of(scan.image) is not FORMATS.get("dicom"):

@@ -62,15 +62,7 @@ class EvaluationResults:
 
 
 def evaluate(output: Path, settings: EvaluateSettings) -> EvaluationResults:
-    """Evaluate and write tables and page; a scan that fails is reported and left out.
-
-    Args:
-        output: Output folder.
-        settings: What is evaluated.
-
-    Raises:
-        HalebrainError: Model, manifest, a folder or an option cannot be used, or every scan failed.
-    """
+    """Evaluate and write tables and page; a scan that fails is reported and left out."""
     return _evaluate_model(output, settings) if settings.predictions is None else _evaluate_folders(output, settings)
 
 
@@ -151,11 +143,6 @@ def run_evaluation(
         reconstruction: Measure the quality of the reconstruction at each level too.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
         atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
-
-    Raises:
-        MissingInputError: There is no such scan.
-        DataError: A subject took part in training or in the choice of the threshold.
-        UsageError: The model has no reconstruction to measure.
     """
     if reconstruction and not predictor.bundle.reconstructor.gives_image:
         raise UsageError(
@@ -209,13 +196,7 @@ def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
 def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
     """Stop if a subject was used to train or calibrate the model: its score would be too good.
 
-    Args:
-        rows: The scans that are asked for.
-        seen: Subject → in what it took part.
-        purpose: What must not happen to them ("evaluated").
-
-    Raises:
-        DataError: One of them was seen.
+    `seen` is subject → in what it took part, `purpose` what must not happen to them ("evaluated").
     """
     taken = [subject for subject in rows.subjects() if subject in seen]
     if taken:
@@ -288,12 +269,6 @@ def fit_atlases(
     """Return one atlas a modality of `rows`, fitted on the healthy scans of the split "train".
 
     Subjects that are evaluated take no part. A modality without two such scans has no atlas, with a note.
-
-    Args:
-        manifest: The whole table.
-        rows: The scans to be evaluated.
-        preprocessor: Of the model, so that atlas and scans lie on the same grid.
-        notify: Receives notes.
     """
     evaluated = set(rows.subjects())
     train = manifest.split("train").select(lambda r: r.is_healthy and r.subject not in evaluated)

@@ -34,13 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class NnunetCase:
-    """One case: all modalities of a subject in a session.
-
-    Args:
-        name: `sub-01[_ses-1]`.
-        split: "train", "val" or "test".
-        channels: One row of the manifest a modality, in the order of the channels.
-    """
+    """One case, `sub-01[_ses-1]`: all modalities of a subject in a session, in the order of the channels."""
 
     name: str
     split: str
@@ -49,14 +43,7 @@ class NnunetCase:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported data set.
-
-    Args:
-        folder: `DatasetNNN_NAME`.
-        modalities: Its channels, in order.
-        cases: Its cases.
-        splits: Its split into training and validation; `None` = nnU-Net draws its own.
-    """
+    """An exported data set with its channels, in order, and its split; `None` = nnU-Net draws its own."""
 
     folder: Path
     modalities: tuple[str, ...]
@@ -140,13 +127,7 @@ def _dataset_name(settings: ExportSettings) -> str:
 def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tuple[str, ...], list[NnunetCase]]:
     """Return the modalities in the order of the channels, and the cases that have a truth: annotated or healthy.
 
-    Args:
-        manifest: The scans.
-        modalities: The channels wanted, in order; empty = all that are there, sorted.
-
-    Raises:
-        MissingInputError: There is no such scan.
-        DataError: A scan is in no split, or a case lacks a modality or has two scans of it.
+    `modalities` are the channels wanted, in order; empty = all that are there, sorted.
     """
     rows = manifest.select(lambda r: r.is_annotated or r.is_healthy)
     named = map(standard_modality, modalities) if modalities else sorted({record.contrast for record in rows})

@@ -66,15 +66,7 @@ def list_models() -> list[NamedModel]:
 
 @dataclass(frozen=True)
 class VerifiedModel:
-    """A model of which every file and weight was checked.
-
-    Args:
-        name: Its name, or that of its file.
-        path: Where it is.
-        whole: Whether it is intact.
-        sha256: Its hash; `None` = it is damaged.
-        error: What is damaged.
-    """
+    """A model of which every file and weight was checked; damaged ones have an error in place of a hash."""
 
     name: str
     path: Path
@@ -84,15 +76,9 @@ class VerifiedModel:
 
 
 def verify_models(model: Path | None = None, *, notify: Notify = log_message) -> list[VerifiedModel]:
-    """Check every file against its hash, and every weight against its network.
+    """Check every file against its hash, and every weight against its network; `None` = every model that has a name.
 
-    Args:
-        model: A folder, a zip or a name; `None` = every model that has a name.
-        notify: Receives what is damaged.
-
-    Raises:
-        DataError: The model given is damaged.
-        UnavailableError: None is given, and none has a name.
+    `notify` receives what is damaged; a damaged model that was given is an error.
     """
     if model is not None:
         path = find_model(model)
@@ -139,11 +125,7 @@ def _line(name: str, threshold: Threshold) -> str:
 
 
 def describe_model(model: Path, settings: DescribeSettings) -> About:
-    """Write licence, citation, authors, data, figures and limits into a bundle folder and its card.
-
-    Raises:
-        HalebrainError: A setting or the model cannot be used.
-    """
+    """Write licence, citation, authors, data, figures and limits into a bundle folder and its card."""
     weak = dict(limit.partition("=")[::2] for limit in settings.limits)
     if wrong := [name for name, words in weak.items() if not name or not words]:
         raise UsageError(
@@ -158,11 +140,7 @@ def describe_model(model: Path, settings: DescribeSettings) -> About:
 
 
 def join(models: Sequence[Path], output: Path, settings: JoinSettings) -> None:
-    """Write a model with the segmenters of several models on the same reconstructor; it has no thresholds yet.
-
-    Raises:
-        HalebrainError: The models do not fit together, or the output cannot be written.
-    """
+    """Write a model with the segmenters of several models on the same reconstructor; it has no thresholds yet."""
     rest = settings.rest
     if rest is not None and (rest not in models or not settings.by_contrast):
         raise UsageError(

@@ -49,14 +49,7 @@ def render(
 ) -> dict[Path, bytes]:
     """Return page, thumbnail and mosaic by final path, from maps and the scan as a page shows it.
 
-    Args:
-        names: File names.
-        maps: Maps on the native grid.
-        mask: What was found, on that grid.
-        scan: The scan, in the box of the page.
-        lesions: The lesion table.
-        provenance: Provenance.
-        picture: The mosaic, a PNG; empty = it is drawn from what the page holds.
+    `picture` is the mosaic, a PNG; empty = it is drawn from what the page holds.
     """
     if provenance.threshold is None:
         raise ValueError("a page needs the threshold")
@@ -143,16 +136,8 @@ def write_index(
 ) -> Path:
     """Write the page of all scans below `output`, including earlier runs, and store the failures.
 
-    Args:
-        output: Where the detections are.
-        looked_at: Names of the scans of this run.
-        failed: Those of them that failed, with the reason.
-        recorded: Reads what else is known to have failed below `output`.
-        wait_s: Longest wait for another run that writes them, seconds; then they are written with a warning.
-        notify: Receives that warning.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
+    `recorded` reads what else is known to have failed there. If another run writes them for longer than `wait_s`
+    seconds, they are written with a warning.
     """
     again = set(looked_at)
     try:

@@ -82,16 +82,9 @@ class PreparedScans:
 def prepare_dataset(
     source: Path, output: Path, settings: PrepareSettings, *, done: Callable[[Path], None] = lambda _: None
 ) -> PreparedScans:
-    """Preprocess raw scans into a data set; one that fails is reported and does not stop the others.
+    """Preprocess raw scans into a new or existing data set; one that fails does not stop the others.
 
-    Args:
-        source: Raw scans.
-        output: The data set, new or existing.
-        settings: How.
-        done: Called with each file of the whole data set.
-
-    Raises:
-        HalebrainError: The input or an option cannot be used, or the data set cannot be written.
+    `done` is called with each file of the whole data set.
     """
     if settings.part_id >= settings.num_parts:
         raise UsageError(
@@ -138,11 +131,7 @@ class RawScans(SourceResult):
 
 
 def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
-    """Return the scans with what they show, where the input does not say it.
-
-    Raises:
-        UsageError: Every scan in the input has another pathology, so the option would have no effect.
-    """
+    """Return the scans with what they show, where the input does not say it."""
     if pathology is None:
         return manifest
     said = {record.pathology for record in manifest}
@@ -159,13 +148,7 @@ def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
 def read_preprocessing(
     config: Path | None, overrides: Sequence[str], model: Path | None, brain: str | None
 ) -> PreprocessingConfig:
-    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` brain extraction.
-
-    Raises:
-        MissingInputError: `config` is neither a file nor a shipped training.
-        UsageError: Both a file and a model are given.
-        ConfigError: A key or value is wrong.
-    """
+    """Return the settings: those of a file, a training or a model, or the defaults, with `auto` brain extraction."""
     if model is None:
         file = find_config(config, "reconstructor")
         if file is None or file == config:
@@ -185,11 +168,7 @@ def read_preprocessing(
 
 
 def read_raw(source: Path, kind: str | None, settings: Sequence[str], modality: str | None) -> RawScans:
-    """Return the raw scans of an input; with a contrast, without those of a declared other contrast.
-
-    Raises:
-        HalebrainError: The input holds no scan, or cannot be read.
-    """
+    """Return the raw scans of an input; with a contrast, without those of a declared other contrast."""
     if kind is None and (source / "dataset_description.json").is_file():
         kind = "bids"
     if kind is not None:
@@ -222,11 +201,7 @@ def _from_names(source: Path, modality: str | None) -> RawScans:
 
 
 def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
-    """Return the scans of one contrast; the others are left out, with their count.
-
-    Raises:
-        MissingInputError: There is none.
-    """
+    """Return the scans of one contrast; the others are left out, with their count."""
     if modality is None:
         return raw
     kept = raw.manifest.of_contrasts((modality,))
@@ -263,10 +238,9 @@ def _report_problems(problems: Sequence[str], path: Path, notify: Notify) -> Non
 
 
 def _run_tasks(tasks: Sequence[PrepareTask], settings: PrepareSettings) -> tuple[list[PrepareOutcome], Failures]:
-    """Prepare every scan and return what became of them, and those that failed.
+    """Prepare every scan; return what became of them, and those that failed.
 
-    Raises:
-        CannotWriteError: The data set cannot be written, a full disk for one: no further scan would fare better.
+    A data set that is not writable ends all.
     """
     outcomes = []
     failures = Failures(tasks[0].dataset if tasks else None, settings.notify)
@@ -315,13 +289,6 @@ def _finish(
     """Write the files of the whole data set from the existing scans, and return what became of it.
 
     Of several parts, only the one that finds all scans there (or failed) writes them.
-
-    Args:
-        prepared: What became of the scans of this part.
-        output: The data set.
-        manifest: All raw scans.
-        origin: Where they came from.
-        done: Called with each file.
     """
     entries, failures = read_entries(output), read_failures(output)
     known = {entry.raw.scan_id for entry in entries} | set(failures)

@@ -47,14 +47,7 @@ class RemakeSettings:
 
 @dataclass(frozen=True)
 class RemadePages:
-    """Pages that were made.
-
-    Args:
-        pages: Of scans.
-        index: Of all scans; `None` where the folder is that of one detection.
-        failures: Detections whose page could not be made, with the reason.
-        n_detections: Detections in the folder.
-    """
+    """Pages that were made, those that failed, and the page of all scans; `None` where there is one detection."""
 
     pages: list[Path]
     index: Path | None
@@ -67,13 +60,7 @@ def remake_pages(
 ) -> RemadePages:
     """Make the pages of all detections in a folder again; one that fails is reported and does not stop the others.
 
-    Args:
-        output: One detection, or a folder of many.
-        settings: What changes.
-        done: Called with each page.
-
-    Raises:
-        HalebrainError: There is no detection, an option cannot be used, or the page of the only detection failed.
+    `done` is called with each page. The error of an only detection is raised.
     """
     threshold = settings.threshold
     if threshold is not None and not 0 < threshold < float("inf"):
@@ -115,17 +102,7 @@ def remake_pages(
 def remake_page(path: Path, settings: RemakeSettings) -> Path:
     """Make the page of one detection again, and mask and table where the threshold changes; return the page's path.
 
-    Another report, or a `halebrain view`, on the same detection is waited for.
-
-    Args:
-        path: Its provenance.
-        settings: What changes.
-
-    Raises:
-        DataError: The files do not belong together, or come from an older version without the necessary keys.
-        MissingInputError: A file is missing.
-        CannotWriteError: The folder cannot be written.
-        UnavailableError: Another process did not release the detection in time.
+    `path` is its provenance. Another report, or a `halebrain view`, on the same detection is waited for.
     """
     with file_lock(page_of(path)):
         return remake_locked_page(path, settings)
@@ -176,13 +153,7 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
 
 
 def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
-    """Make one page of a reviewed folder again, and the page of all scans where there is one.
-
-    Args:
-        output: The folder under review; its caller holds the lock of the page.
-        path: The provenance of the detection.
-        settings: What changes.
-    """
+    """Make one page of a reviewed folder again, and the page of all scans; the caller holds the lock of the page."""
     remake_locked_page(path, settings)
     if is_index_page(output / INDEX):
         write_index(output, (), {}, notify=settings.notify)
@@ -197,12 +168,7 @@ def _changed(before: ChosenThreshold, settings: RemakeSettings) -> ChosenThresho
 
 
 def _read_maps(names: OutputNames) -> tuple[ScanResult, MaskArray]:
-    """Read the maps and the mask of a detection.
-
-    Raises:
-        DataError: They lie on different grids.
-        MissingInputError: One is missing.
-    """
+    """Read the maps and the mask of a detection."""
     score = read_map(names.file("anomaly", "probseg"))
 
     def read(description: str, suffix: str = "") -> FloatArray:
@@ -222,12 +188,7 @@ def _read_maps(names: OutputNames) -> tuple[ScanResult, MaskArray]:
 
 
 def _scan_of(names: OutputNames, maps: ScanResult, provenance: Provenance, settings: RemakeSettings) -> ShownVolume:
-    """Return the scan as a page shows it: from the user's file, else from the file beside the page.
-
-    Raises:
-        DataError: It is another scan.
-        MissingInputError: There is neither.
-    """
+    """Return the scan as a page shows it: from the user's file, else from the file beside the page."""
     scan = settings.scan
     if scan is not None:
         volume = read_volume(scan)

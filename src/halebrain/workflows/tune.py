@@ -50,16 +50,9 @@ def tune_model(
     *,
     scored: Callable[[list[SweepPoint]], None] = lambda _: None,
 ) -> TuneResults:
-    """Score the validation scans of a manifest with every weight, and store the best one where it is asked for.
+    """Score the annotated scans of the split "val" with every weight, and store the best one where it is asked for.
 
-    Args:
-        manifest: Table of scans; annotated ones of the split "val" take part.
-        output: Output folder.
-        settings: What.
-        scored: Called with the scores, before a model is stored.
-
-    Raises:
-        HalebrainError: Model, scans or an option cannot be used, or the group to store has no scan.
+    `scored` is called with the scores, before a model is stored.
     """
     store, target = settings.store, settings.output_model
     if (store is None) != (target is None):
@@ -135,9 +128,9 @@ def best_points(points: list[SweepPoint]) -> dict[str, SweepPoint | None]:
 
 
 def _store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path) -> Path:
-    """Write the model with another weight.
+    """Write the model with another weight and no thresholds.
 
-    Thresholds go, as they were chosen on other scores; the subjects stay on record, so that none is evaluated on.
+    The subjects stay on record, so that none is evaluated on.
     """
     settings = {**bundle.config.postprocessing, "residual_weight": chosen.weight}
     before = bundle.training.get("tuning", {}).get("val_subjects", [])
