@@ -31,7 +31,7 @@ from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
 from halebrain.report.figures import figure_png
-from halebrain.workflows.detect import FoundAnomalies, describe_found
+from halebrain.workflows.detector import FoundAnomalies, describe_found
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 
 WHOLE, NETWORKS = "whole", "networks"

@@ -28,13 +28,11 @@ from halebrain.workflows.cohort import VirtualCohort
 from halebrain.workflows.detect import (
     DetectedScan,
     DetectedScans,
-    FoundAnomalies,
     describe_scan,
     detect_scans,
-    find_anomalies,
-    load_detector,
     write_found,
 )
+from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (

@@ -203,13 +203,13 @@ def test_a_scan_without_a_name_for_its_contrast_is_looked_at(calibrate, detect, 
         working = open_scan(*arguments, **options)
         return replace(working, qc=replace(working.qc, contrast="T1w"))
 
-    monkeypatch.setattr("halebrain.workflows.detect.open_scan", seeing)
+    monkeypatch.setattr("halebrain.workflows.detector.open_scan", seeing)
     seen = detect(scan, out="seen")
     assert seen["threshold"] == said["threshold"] | {"modality_known_from": "image"}
     assert seen["scan_score_percentile"] == said["scan_score_percentile"]
 
     # Asked again, nothing is opened anew, whatever told the contrast; another wish is refused.
-    monkeypatch.setattr("halebrain.workflows.detect.open_scan", None)
+    monkeypatch.setattr("halebrain.workflows.detector.open_scan", None)
     detect(scan, out="seen")
     detect(scan, "--modality", "FLAIR", out="seen", code=73)
 

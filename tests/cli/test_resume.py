@@ -12,7 +12,8 @@ from halebrain.core import parallel
 from halebrain.inference.scans import ScanInput
 from halebrain.io.checksum import file_sha256
 from halebrain.io.manifest import Manifest
-from halebrain.workflows.detect import detect_scan, load_detector
+from halebrain.workflows.detect import detect_scan
+from halebrain.workflows.detector import load_detector
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("a", "FLAIR", "val", "ms"), ("b", "FLAIR", "val", "healthy")]

@@ -16,7 +16,8 @@ from halebrain.io.volume import read_mask
 from halebrain.models import store
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import generate_cohort
-from halebrain.workflows.detect import describe_scan, find_anomalies, load_detector
+from halebrain.workflows.detect import describe_scan
+from halebrain.workflows.detector import find_anomalies, load_detector
 from halebrain.workflows.settings import DetectSettings
 
 pytestmark = [

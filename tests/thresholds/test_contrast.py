@@ -8,7 +8,7 @@ from halebrain.core.provenance import QualityReport
 from halebrain.inference.scans import find_scans
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import check_modality
-from halebrain.workflows.detect import _limit
+from halebrain.workflows.detector import _limit
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from halebrain.report.figures import MosaicRow, Panel, mosaic_of_rows, save_figu
 from halebrain.report.page import Page, Section, write_page
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import clear_cohort, generate_cohort, is_cohort
-from halebrain.workflows.detect import detect_scan, load_detector
+from halebrain.workflows.detect import detect_scan
+from halebrain.workflows.detector import load_detector
 from halebrain.workflows.scan_steps import begin_scan
 from halebrain.workflows.settings import DemoSettings, DetectSettings
 

@@ -24,7 +24,8 @@ from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.generate import generate_cohort
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.demo import clear_demo
-from halebrain.workflows.detect import detect_scan, load_detector
+from halebrain.workflows.detect import detect_scan
+from halebrain.workflows.detector import load_detector
 from halebrain.workflows.evaluate import run_evaluation
 from halebrain.workflows.pages import scan_mosaic
 from halebrain.workflows.settings import CalibrateSettings, DemoSettings, DetectSettings, TrainSettings

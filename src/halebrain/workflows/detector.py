@@ -1,0 +1,149 @@
+"""The core of detection: a model with its options, and from one scan to its findings in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from halebrain.core.about import NOTICE
+from halebrain.core.device import find_device
+from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
+from halebrain.core.provenance import ChosenThreshold, Provenance
+from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.inference.lesions import mark_lesions, total_ml
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.inference.regions import regions_are_known
+from halebrain.inference.scans import ScanInput
+from halebrain.io.volume import read_volume, volume_of
+from halebrain.models.bundle import Bundle
+from halebrain.models.store import load_model
+from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.prepared import open_scan
+from halebrain.preprocessing.quality.rules import check_contrast_label
+from halebrain.thresholds.calibration import read_calibration
+from halebrain.thresholds.choose import ThresholdSelector, check_modality
+from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
+from halebrain.workflows.scan_steps import NETWORKS, ScanSteps
+from halebrain.workflows.settings import DetectSettings
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A loaded model with the options that it is applied with."""
+
+    settings: DetectSettings
+    predictor: Predictor
+    selector: ThresholdSelector
+    min_lesion_mm3: float
+
+    def threshold(self, contrast: ScanContrast) -> ChosenThreshold:
+        """Return the threshold for a scan of a contrast."""
+        chosen = self.selector.at(contrast.name)
+        return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
+
+    def placed(self, made: Provenance, contrast: ScanContrast, score: float) -> Provenance:
+        """Return a provenance with the score of the whole scan and its place among healthy ones."""
+        calibration, data_set = self.selector.calibration, self.selector.at(contrast.name).data_set
+        return place_among_healthy(made, score, calibration, modality=contrast.name, data_set=data_set)
+
+
+def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
+    """Load the model, unless it is given as `bundle`, and check threshold, modality and device."""
+    bundle = bundle or load_model(settings.model)
+    selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
+    check_modality(settings.modality, selector.calibration)
+    predictor = Predictor(
+        bundle,
+        device=find_device(settings.device),
+        seed=settings.seed,
+        draws=settings.draws,
+        batch_size=settings.batch_size,
+        brain=settings.brain,
+    )
+    smallest = settings.min_lesion_mm3
+    if smallest is None:
+        smallest = predictor.postprocessing.min_lesion_mm3
+    return Detector(settings, predictor, selector, smallest)
+
+
+@dataclass(frozen=True)
+class FoundAnomalies:
+    """What was found in one scan.
+
+    Args:
+        volume: The scan on its native grid.
+        result: Maps on that grid.
+        scan: The scan on the working grid.
+        maps: Maps on that grid.
+        mask: Anomaly mask on the native grid, inside the brain.
+        lesions: The connected components of the mask, largest first.
+        threshold: The threshold.
+        made: Provenance, complete but for the duration.
+    """
+
+    volume: Volume
+    result: ScanResult
+    scan: WorkingScan
+    maps: WorkingMaps
+    mask: MaskArray
+    lesions: list[Lesion]
+    threshold: ChosenThreshold
+    made: Provenance
+
+
+def find_anomalies(
+    detector: Detector,
+    scan: ScanInput,
+    asked: Provenance,
+    *,
+    image: "SpatialImage | None" = None,
+    brain_mask: "SpatialImage | None" = None,
+    steps: ScanSteps | None = None,
+) -> FoundAnomalies:
+    """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
+
+    `asked` is what the provenance states of model, settings and scan. Nibabel images take the place of files; without
+    `steps` there is no progress bar.
+    """
+    predictor, steps = detector.predictor, steps or ScanSteps()
+    volume = read_volume(scan.image) if image is None else volume_of(image)
+    notes, path = list(volume.notes), scan.image if image is None else None
+    mask = scan.brain_mask if brain_mask is None else brain_mask
+    working = open_scan(
+        predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
+    )
+    contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
+    report = check_contrast_label(working.qc.noting(notes), contrast.declared)
+    working = replace(working, qc=report.flagged(_limit(predictor.bundle.limits, contrast)))
+    threshold = detector.threshold(contrast)
+    steps.begin(NETWORKS)
+    result, maps = predictor.predict_scan(volume, working, contrast.name, progress=steps.one_pass)
+    regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
+    found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
+    score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
+    made = describe_found(replace(asked, threshold=threshold, input_notes=tuple(notes)), working, lesions)
+    made = detector.placed(made, contrast, score)
+    return FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
+
+
+def describe_found(asked: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
+    """Return a provenance with what a scan went through and how much was found."""
+    rows = [tuple(row) for row in scan.template_to_native.tolist()]
+    return replace(
+        asked,
+        steps=scan.steps,
+        qc=scan.qc,
+        template_to_native=(rows[0], rows[1], rows[2], rows[3]),
+        n_lesions=len(lesions),
+        lesion_volume_ml=total_ml(lesions),
+        notice=NOTICE,
+    )
+
+
+def _limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
+    """Return the known limit of a model on scans of a contrast, `None` where there is none."""
+    # Scans scored by the networks of another contrast share the limits of that contrast.
+    names = (name for name in (contrast.name, contrast_alike(contrast.name)) if limits.get(name or ""))
+    return next((f"known limit of the model on {name}: {limits[name or '']}" for name in names), None)
