@@ -85,9 +85,9 @@ def main() -> None:
         atlases = fit_atlases(healthy, real_patients(arguments.data), predictor.preprocessor)
     found = {}
     for name in arguments.threshold:
-        point = ThresholdSelector(read_calibration(bundle), name)
+        selector = ThresholdSelector(read_calibration(bundle), name)
         failures, rows = Failures(None), real_patients(arguments.data)
-        found[name] = run_evaluation(predictor, rows, point=point, failures=failures, atlases=atlases)
+        found[name] = run_evaluation(predictor, rows, selector=selector, failures=failures, atlases=atlases)
         failures.refuse("every scan should be scored", len(rows), remedy="fix what each line says")
         write_evaluation(found[name], arguments.output / name.replace(":", "_"))
     table(found)

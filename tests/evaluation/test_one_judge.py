@@ -32,9 +32,9 @@ def figures(rows, method="model"):
 
 
 def evaluated(bundle, rows, smallest, *, working):
-    point = ThresholdSelector(None, str(THRESHOLD))
+    selector = ThresholdSelector(None, str(THRESHOLD))
     found = run_evaluation(
-        Predictor(bundle), rows, point=point, working=working, min_lesion_mm3=smallest, failures=Failures(None)
+        Predictor(bundle), rows, selector=selector, working=working, min_lesion_mm3=smallest, failures=Failures(None)
     )
     return figures(found.rows)
 
@@ -47,9 +47,9 @@ def test_benchmark_and_evaluate_agree_on_a_case(bundle, rows):
         result, _ = score_cell(score, scans, scans, name="cell", min_lesion_mm3=smallest)
         own = figures(result.rows)
         assert {name for _, name in own} >= {"auprc", "dice", "false_positive_volume"}
-        point = ThresholdSelector(None, repr(result.thresholds["model"]))
+        selector = ThresholdSelector(None, repr(result.thresholds["model"]))
         found = run_evaluation(
-            Predictor(bundle), rows, point=point, working=True, min_lesion_mm3=smallest, failures=Failures(None)
+            Predictor(bundle), rows, selector=selector, working=True, min_lesion_mm3=smallest, failures=Failures(None)
         )
         theirs = figures(found.rows)
         np.testing.assert_array_equal(list(own.values()), [theirs[key] for key in own])

@@ -25,7 +25,7 @@ def picture(monkeypatch: pytest.MonkeyPatch, **settings: float) -> tuple[np.ndar
         seen.update({panel.title: panel for panel in panels}, note=note)
 
     monkeypatch.setattr(pages, "mosaic", mosaic)
-    scan_mosaic(scan, maps, threshold=0.5, title="one", called="ml:1", **settings)  # type: ignore[arg-type]
+    scan_mosaic(scan, maps, threshold=0.5, title="one", threshold_name="ml:1", **settings)  # type: ignore[arg-type]
     return seen["found"].outline, seen["note"]
 
 

@@ -35,13 +35,13 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
     tuning, needed = config.tuning, bundle.segmenter.needs_reconstruction
     maker = PairMaker(bundle.reconstructor, tuning.augmentation, config.seed, needed)
     anomaly, each = build_anomaly(tuning.anomaly), -(-tuning.synthetic_slices // len(store))
-    shown = -(-config.rehearsal.slices // len(store))
+    per_scan = -(-config.rehearsal.slices // len(store))
 
     def make(scan: int, copy: int) -> npt.NDArray[np.float16]:
         if kind == "annotated":
             return maker.annotated(store, scan, draws=tuning.draws)
         if kind == "rehearsed":
-            return maker.drawn(store, scan, count=shown, lesion_fraction=tuning.lesion_fraction, copy=copy)
+            return maker.drawn(store, scan, count=per_scan, lesion_fraction=tuning.lesion_fraction, copy=copy)
         return maker.synthetic(store, scan, anomaly, count=each, copy=copy)
 
     return pairs.open_pairs(store, folder, kind, make)
@@ -59,8 +59,8 @@ def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, f
     `None` if no patients are requested, or the model did not learn from any such disease, or the contrasts have no
     virtual scans. The same seed gives the same people.
     """
-    shown = {record.contrast for record in annotated}
-    modalities, diseases = tuple(name for name in MODALITIES if name in shown), rehearsed_diseases(bundle)
+    contrasts = {record.contrast for record in annotated}
+    modalities, diseases = tuple(name for name in MODALITIES if name in contrasts), rehearsed_diseases(bundle)
     if not (config.rehearses and modalities and diseases):
         return None
     cohort = CohortConfig(

@@ -95,7 +95,7 @@ class BeforeAndAfter:
 
     def __init__(self, predictor: Resegmenter, before: dict[str, Any], after: dict[str, Any], *, identity: str) -> None:
         self._predictor, self._identity = predictor, identity
-        self._points = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
+        self._selectors = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
 
     def left_out(self, scans: list[LeftOutScan]) -> Evaluation | None:
         """Return before and after on scans that were left out in turn; `None` where there are none."""
@@ -149,15 +149,15 @@ class BeforeAndAfter:
 
     def _threshold(self, version: str, scan: AnnotatedScan) -> float | None:
         """Return the threshold that a version has for a scan: that of its modality, where there is one."""
-        point = self._points[version]
-        return None if point is None else point.at(scan.record.contrast).value
+        selector = self._selectors[version]
+        return None if selector is None else selector.at(scan.record.contrast).value
 
     def _provenance(self, scans: str) -> EvaluationProvenance:
         return EvaluationProvenance(
             scans=scans,
             adapted_from=self._predictor.bundle.sha256,
             identity=self._identity,
-            threshold={version: _stated(point) for version, point in self._points.items()},
+            threshold={version: _stated(selector) for version, selector in self._selectors.items()},
             seed=self._predictor.seed,
             levels=list(self._predictor.levels),
             grid=WORKING_GRID,
@@ -171,10 +171,10 @@ def _default_threshold(calibration: dict[str, Any]) -> ThresholdSelector | None:
     return ThresholdSelector(known) if known is not None and known.default in known.thresholds else None
 
 
-def _stated(point: ThresholdSelector | None) -> float | dict[str, float] | None:
+def _stated(selector: ThresholdSelector | None) -> float | dict[str, float] | None:
     """Return the default threshold; where modalities have their own, each of them, and that over all under "all"."""
-    if point is None or point.calibration is None:
+    if selector is None or selector.calibration is None:
         return None
-    over_all, known = point.at(None).value, point.calibration
+    over_all, known = selector.at(None).value, selector.calibration
     own = {name: table[known.default].value for name, table in known.modalities.items() if known.default in table}
     return {"all": over_all, **own} if own else over_all

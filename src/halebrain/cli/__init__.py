@@ -1,1 +1,1 @@
-"""Layer 9: one file per command; parse, call one function, exit. Heavy imports are inside the commands."""
+"""One file per command; parse, call one function, exit. Heavy imports are inside the commands."""

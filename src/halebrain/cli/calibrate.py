@@ -25,7 +25,7 @@ def calibrate(
     from halebrain.workflows.calibrate import calibrate_on_manifest
 
     done = calibrate_on_manifest(model, manifest, settings)
-    _tell(results, manifest, done)
+    _print_summary(results, manifest, done)
     done.failures.refuse(
         "every scan should be used for the thresholds",
         len(done.rows),
@@ -34,7 +34,7 @@ def calibrate(
     )
 
 
-def _tell(results: Results, manifest: Path, done: "CalibrationResults") -> None:
+def _print_summary(results: Results, manifest: Path, done: "CalibrationResults") -> None:
     """Print the thresholds, the default and the closing summary."""
     from halebrain.core.config import with_former_keys
 

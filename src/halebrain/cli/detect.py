@@ -37,7 +37,7 @@ def detect(
     if brain_mask is not None and settings.brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
     found = detect_scans(source, output, settings, brain_mask=brain_mask, done=lambda scan: results.line(scan.folder))
-    _tell(results, output, found)
+    _print_summary(results, output, found)
     found.failures.refuse(
         "every scan should be processed",
         found.n_scans,
@@ -46,7 +46,7 @@ def detect(
     )
 
 
-def _tell(results: Results, output: Path, found: "DetectedScans") -> None:
+def _print_summary(results: Results, output: Path, found: "DetectedScans") -> None:
     """Print the closing summary: findings, paths and next step."""
     index = found.index
     pages = [look_at(index if index is not None else scan.report) for scan in found.scans[:1]]

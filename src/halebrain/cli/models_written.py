@@ -31,7 +31,7 @@ def describe(
     about = describe_model(model, settings).model_dump(mode="json")
     authors = counted(len(settings.authors), "author")
     written = f"licence, citation and {authors} are in the model and its card"
-    _tell(console, "describe", written, model, about=about)
+    _print_summary(console, "describe", written, model, about=about)
 
 
 @models_app.command("import")
@@ -47,7 +47,7 @@ def import_(
 
     stored = import_model(source, name, overwrite=overwrite)
     then = command_line("detect", "-i", "SCAN", "-o", "OUT", "-m", stored.name)
-    _tell(console, "import", f"use it with -m {stored.name}", stored.path, then=[then], name=stored.name)
+    _print_summary(console, "import", f"use it with -m {stored.name}", stored.path, then=[then], name=stored.name)
 
 
 @models_app.command()
@@ -62,7 +62,7 @@ def export(
     from halebrain.models.store import export_model, find_model
 
     export_model(find_model(model), output, overwrite=overwrite)
-    _tell(console, "export", "one zip holds the model", output)
+    _print_summary(console, "export", "one zip holds the model", output)
 
 
 @models_app.command()
@@ -91,11 +91,13 @@ def join(models: SeveralModels, output: NewFolder, settings: JoinSettings, conso
 
 def _tell_uncalibrated(console: JsonConsole, verb: str, done: str, path: Path) -> None:
     then = command_line("calibrate", path, "--manifest", "M")
-    _tell(console, verb, done, path, then=[then])
+    _print_summary(console, verb, done, path, then=[then])
     echo_message(f"the model has no thresholds yet: {then}")
 
 
-def _tell(console: JsonConsole, verb: str, done: str, path: Path, *, then: Sequence[str] = (), **more: Any) -> None:
+def _print_summary(
+    console: JsonConsole, verb: str, done: str, path: Path, *, then: Sequence[str] = (), **more: Any
+) -> None:
     """Report the path and a description of a model that was written."""
     from halebrain.models.bundle import read_summary
     from halebrain.models.store import size_bytes

@@ -34,7 +34,7 @@ def prepare(
     from halebrain.workflows.prepare import prepare_dataset
 
     done = prepare_dataset(source, output, settings, done=results.line)
-    _tell(results, output, done, settings.config)
+    _print_summary(results, output, done, settings.config)
     done.failures.refuse(
         "every scan should be prepared",
         done.n_scans,
@@ -43,7 +43,7 @@ def prepare(
     )
 
 
-def _tell(results: Results, output: Path, done: "PreparedScans", config: Path | None) -> None:
+def _print_summary(results: Results, output: Path, done: "PreparedScans", config: Path | None) -> None:
     """Print the closing summary: number of prepared scans, paths and next step."""
     then: list[str] = []
     if done.files:

@@ -27,7 +27,7 @@ def reconstructor(output: Output, settings: TrainSettings, console: Console) -> 
     trained = run_reconstructor(output, settings)
     then = ("train", "segmenter", "-c", settings.config or "paper", "--manifest", trained.manifest)
     follow = command_line(*then, "-o", output.parent / "stage2", "--reconstructor", trained.path)
-    _tell(results, "stage 1 is trained", trained, follow)
+    _print_summary(results, "stage 1 is trained", trained, follow)
 
 
 @train_app.command()
@@ -43,7 +43,7 @@ def encoder(output: Output, settings: TrainSettings, console: Console) -> None:
     trained = run_encoder(output, settings)
     then = ("train", "reconstructor", "-c", settings.config or "paper", "--manifest", trained.manifest)
     follow = command_line(*then, "-o", output.parent / "stage1", "--set", f"encoder_weights={trained.path}")
-    _tell(results, "the encoder is trained", trained, follow)
+    _print_summary(results, "the encoder is trained", trained, follow)
 
 
 @train_app.command()
@@ -63,7 +63,7 @@ def segmenter(
     from halebrain.workflows.train import run_segmenter
 
     trained = run_segmenter(output, stage1, settings, variant=variant)
-    _tell(results, "stage 2 is trained", trained, _calibrate(trained))
+    _print_summary(results, "stage 2 is trained", trained, _calibrate(trained))
 
 
 @train_app.command()
@@ -74,14 +74,14 @@ def joint(output: Output, settings: TrainSettings, console: Console) -> None:
     from halebrain.workflows.train import run_joint
 
     trained = run_joint(output, settings)
-    _tell(results, "both networks are trained", trained, _calibrate(trained))
+    _print_summary(results, "both networks are trained", trained, _calibrate(trained))
 
 
 def _calibrate(trained: "TrainedModel") -> str:
     return command_line("calibrate", trained.path, "--manifest", trained.manifest)
 
 
-def _tell(results: Results, done: str, trained: "TrainedModel", then: str) -> None:
+def _print_summary(results: Results, done: str, trained: "TrainedModel", then: str) -> None:
     """Tell the path of what was trained, and close with what to do with it."""
     results.line(trained.path)
     what = "model" if trained.path.is_dir() else "encoder"

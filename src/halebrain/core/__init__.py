@@ -1,1 +1,1 @@
-"""Layer 0: types, registry, configuration, errors, randomness. Independent of MRI files and networks."""
+"""Types, registry, configuration, errors, randomness. Independent of MRI files and networks."""

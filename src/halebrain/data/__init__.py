@@ -1,1 +1,1 @@
-"""Layer 3: training data (virtual cohorts, slices from manifests, synthetic anomalies, augmentation)."""
+"""Training data: data sets, splits, slices from manifests, synthetic anomalies, augmentation."""

@@ -1,1 +1,1 @@
-"""Layer 7: metrics, statistics and thresholds; evaluates maps from disk and never runs a network."""
+"""Metrics and statistics; evaluates maps from disk and never runs a network."""

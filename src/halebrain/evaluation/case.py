@@ -110,10 +110,10 @@ class Case:
     @cached_property
     def counts(self) -> tuple[int, int, int, int]:
         """True positives, false positives, missed, and true negatives of the mask, in voxels."""
-        called = self.predicted[self.region]
-        true = int((called & self.labels).sum())
-        false, missed = int(called.sum()) - true, int(self.labels.sum()) - true
-        return true, false, missed, called.size - true - false - missed
+        predicted = self.predicted[self.region]
+        true = int((predicted & self.labels).sum())
+        false, missed = int(predicted.sum()) - true, int(self.labels.sum()) - true
+        return true, false, missed, predicted.size - true - false - missed
 
     @cached_property
     def reference_lesions(self) -> tuple[npt.NDArray[np.int32], int]:

@@ -19,7 +19,7 @@ class Thumbnail:
     value: float
     image: Pixels
     score: Pixels
-    called: MaskArray
+    predicted: MaskArray
     reference: MaskArray
 
 
@@ -33,13 +33,13 @@ def thumbnail(case: Case, value: float, image: FloatArray | None = None) -> Thum
         return np.ascontiguousarray(np.take(volume, index, axis=case.axial_axis)[::-1, ::-1].T)
 
     empty = np.zeros(case.reference.shape, dtype=bool)
-    called = empty if case.mask is None else case.mask
+    predicted = empty if case.mask is None else case.mask
     return Thumbnail(
         scan_id=case.scan_id,
         value=value,
         image=_to_pixels(cut(empty if image is None else np.where(case.region, image, 0))),
-        score=_to_pixels(cut(called if case.score is None else case.score)),
-        called=cut(called).astype(bool),
+        score=_to_pixels(cut(predicted if case.score is None else case.score)),
+        predicted=cut(predicted).astype(bool),
         reference=cut(case.reference).astype(bool),
     )
 

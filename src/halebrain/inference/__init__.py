@@ -1,1 +1,1 @@
-"""Layer 6: from one scan to its anomaly maps, and from a list of scans to a folder of results."""
+"""From one scan to its anomaly maps, and from a list of scans to a folder of results."""

@@ -268,11 +268,11 @@ class Predictor:
                 probability = (probability + other) / 2
             return probability * inside
 
-        learned, shown = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.visible_neighbours
-        seen = with_neighbours(image * learned[:, None, None, None], shown)
+        learned, neighbours = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.visible_neighbours
+        seen = with_neighbours(image * learned[:, None, None, None], neighbours)
         seen[:, :1] = image
         # In a store of slices those between which there is none stand side by side.
-        seen[learned] = with_neighbours(image[learned], shown)
+        seen[learned] = with_neighbours(image[learned], neighbours)
         return self._in_batches(run, seen, mask, reconstruction)
 
     @torch.inference_mode()

@@ -1,1 +1,1 @@
-"""Layer 1: files on disk (scans of any format, manifests), checked on reading and written completely or not at all."""
+"""Files on disk (scans of any format, manifests), checked on reading and written completely or not at all."""

@@ -69,7 +69,7 @@ class Ensemble(nn.Module):
         groups: dict[tuple[int, ...], list[int]] = {}
         for row, name in enumerate(modality):
             groups.setdefault(self.asked(name), []).append(row)
-        parts = [self._logits_of(asked, image[rows], reconstruction[rows]) for asked, rows in groups.items()]
+        parts = [self._logits_of(used, image[rows], reconstruction[rows]) for used, rows in groups.items()]
         places = torch.tensor([row for rows in groups.values() for row in rows], device=image.device)
         return torch.cat(parts)[places.argsort()]
 
@@ -79,9 +79,9 @@ class Ensemble(nn.Module):
         """Return the logits alone: an ensemble has none at coarser levels."""
         return [self(image, reconstruction, modality)]
 
-    def _logits_of(self, asked: Sequence[int], image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    def _logits_of(self, used: Sequence[int], image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         visible, found = self.visible_neighbours, []
-        for number in asked:
+        for number in used:
             own = self.configs[number].neighbours
             seen = image if own == visible else image[:, [0, *(1 + visible.index(place) for place in own)]]
             found.append(self.members[number](seen, reconstruction))

@@ -50,8 +50,8 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: i
     joined.eval().requires_grad_(False)
     training: dict[str, Any] = dict(first.training)
     for number, bundle in enumerate(others, start=2):
-        stages = {stage: told for stage, told in bundle.training.items() if stage != SHARED}
-        training |= {f"{stage}{_WHOSE}{number}": told for stage, told in stages.items()}
+        stages = {stage: summary for stage, summary in bundle.training.items() if stage != SHARED}
+        training |= {f"{stage}{_WHOSE}{number}": summary for stage, summary in stages.items()}
     model = first.config.model_copy(update={"segmenter": None, "ensemble_members": tuple(members)})
     return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
 
@@ -138,12 +138,12 @@ def _part(bundle: Bundle, ensemble: Ensemble, number: int) -> Bundle:
     alone = Segmenter(own)
     alone.load_state_dict(ensemble.members[number].state_dict())
     alone.eval().requires_grad_(False)
-    told = {}
+    training = {}
     for key, summary in bundle.training.items():
         stage, whose = stage_of(key)
         # What came after the joining has no number; whom it saw, any of the networks may have seen.
         of_all = stage == key and stage not in _OF_FIRST
         if of_all or whose == number + 1:
-            told[stage] = summary
+            training[stage] = summary
     model = bundle.config.model_copy(update={"segmenter": own, "ensemble_members": ()})
-    return replace(bundle, config=model, segmenter=alone, training=told, calibration={}, about=None, sha256="")
+    return replace(bundle, config=model, segmenter=alone, training=training, calibration={}, about=None, sha256="")

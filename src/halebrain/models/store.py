@@ -123,14 +123,14 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
             remedy=f"set the environment variable {VARIABLE} to a folder",
         )
     found = load_bundle(source)  # every hash, and every weight in its place
-    called = name or (source.resolve().parent.name if source.name == "model" else source.stem)
-    if not called.replace("-", "").replace("_", "").replace(".", "").isalnum():
+    new_name = name or (source.resolve().parent.name if source.name == "model" else source.stem)
+    if not new_name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(
             "a model's name takes letters, digits, '-', '_' and '.'",
-            received=repr(called),
+            received=repr(new_name),
             remedy="choose another --name",
         )
-    path = home / "models" / f"{called}.zip"
+    path = home / "models" / f"{new_name}.zip"
     if not is_writable(path.parent):
         raise CannotWriteError(
             "the folder of imported models must be writable",
@@ -139,10 +139,10 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
         )
     if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
         raise CannotWriteError(
-            "a model name must be unique", received=called, where=path, remedy="choose --name, or --overwrite"
+            "a model name must be unique", received=new_name, where=path, remedy="choose --name, or --overwrite"
         )
     export_model(source, path, overwrite=True)
-    return StoredModel(called, path, "imported")
+    return StoredModel(new_name, path, "imported")
 
 
 def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:

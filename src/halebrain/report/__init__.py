@@ -1,4 +1,4 @@
-"""Layer 8: figures and pages; reads tables and arrays, never runs a network."""
+"""Figures and pages; reads tables and arrays, never runs a network."""
 
 from halebrain.core.home import settle_matplotlib
 

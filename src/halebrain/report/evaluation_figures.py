@@ -130,7 +130,7 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
         axes[1, column].imshow(t.score, cmap="inferno", vmin=0, vmax=255)
         for axis in axes[:, column]:
             axis.axis("off")
-            for mask, colour in ((t.reference, "#7ee0a3"), (t.called, "#ff4d4d")):
+            for mask, colour in ((t.reference, "#7ee0a3"), (t.predicted, "#ff4d4d")):
                 if mask.any():
                     axis.contour(mask.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
     figure.suptitle(

@@ -136,21 +136,21 @@ def _across_slices(narrow: float, wide: float) -> str:
     return f"Gaussian, standard deviation {narrow:g} mm" if narrow else ""
 
 
-def _segmenters(method: ScoringMethod, shown: str | None) -> tuple[str, str]:
-    """Return which networks processed a scan of the contrast `shown`, and whether with neighbouring slices."""
+def _segmenters(method: ScoringMethod, contrast: str | None) -> tuple[str, str]:
+    """Return which networks processed a scan of a contrast, and whether with neighbouring slices."""
     each = method.contrasts
     if not each:
         return "A segmentation network", f",{_BESIDE}" if method.neighbours else ""
-    asked = networks_asked(each, shown)
+    used = networks_asked(each, contrast)
     # Results of earlier versions do not say it of each network.
     seen = method.neighbours_each or (method.neighbours,) * len(each)
-    with_beside = sum(bool(seen[number]) for number in asked)
-    some = "" if with_beside == len(asked) else f" {'one' if with_beside == 1 else with_beside} of them"
-    return _who([each[number] for number in asked]), f",{some}{_BESIDE}" if with_beside else ""
+    with_beside = sum(bool(seen[number]) for number in used)
+    some = "" if with_beside == len(used) else f" {'one' if with_beside == 1 else with_beside} of them"
+    return _who([each[number] for number in used]), f",{some}{_BESIDE}" if with_beside else ""
 
 
 def _who(contrasts: Sequence[Sequence[str]]) -> str:
-    """Return the networks that were asked, by the contrasts that each learned from."""
+    """Return the networks that were used, by the contrasts that each learned from."""
     learned = [" and ".join(names) for names in contrasts]
     if len(learned) == 1:
         return f"A segmentation network trained on {learned[0]} scans" if learned[0] else _FOR_OTHERS

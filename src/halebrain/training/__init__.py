@@ -1,1 +1,1 @@
-"""Layer 5: one training loop, and the two stages that it trains."""
+"""One training loop, and the two stages that it trains."""

@@ -77,7 +77,7 @@ def train(
         WorkerError: A process that draws batches died.
     """
     model, run = _set_up(stage, config, folder, fabric, identity)
-    log, told = Log(folder / LOG, first_step=run.step), ""
+    log, message = Log(folder / LOG, first_step=run.step), ""
     batches = prefetch(stage.draw, range(run.step, config.steps), workers=workers, pinned=fabric.device.type == "cuda")
     with (
         ProgressBar(name, config.steps, completed=run.step) as bar,
@@ -91,9 +91,9 @@ def train(
                 # Reading a value synchronises the device; at every step this would leave it idle half of the time.
                 if _is_due(run.step, config) or watch.asked_to_stop:
                     _check_finite(norm, config)
-                    told = f"loss {float(loss):.4f}"
+                    message = f"loss {float(loss):.4f}"
                     _keep_books(stage, run, log, loss, norm, on_validated)
-                bar.advance(told)
+                bar.advance(message)
                 if watch.asked_to_stop:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:

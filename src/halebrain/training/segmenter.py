@@ -57,8 +57,8 @@ class SegmenterStage(Stage):
             }
             for split in ("train", "val")
         }
-        anomaly, shown = build_anomaly(config.anomaly), config.segmenter.neighbours
-        self.draw = LesionDraw(samplers, anomaly, config.augmentation, shown, config.seed)
+        anomaly, neighbours = build_anomaly(config.anomaly), config.segmenter.neighbours
+        self.draw = LesionDraw(samplers, anomaly, config.augmentation, neighbours, config.seed)
 
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the segmentation loss of batch `step`."""
@@ -119,7 +119,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     )
     summary["pathologies"] = sorted({r.condition for r in sources.get("annotated", ())})
     if before is not None and part is not None:
-        learned = {stage: told for stage, told in part.training.items() if stage != SHARED}
+        learned = {stage: summary for stage, summary in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned
     training, about = _of_reconstructor(stage1)
     return Bundle(model, stage1.reconstructor, segmenter, training | {"stage2": summary}, {}, about=about)
@@ -127,7 +127,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
 
 def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:
     """Return training summary and description of a reconstructor, without the segmenters of its detector."""
-    training = {stage: told for stage, told in stage1.training.items() if stage in (SHARED, "joint")}
+    training = {stage: summary for stage, summary in stage1.training.items() if stage in (SHARED, "joint")}
     if stage1.segmenter is None or stage1.about is None:
         return training, stage1.about
     data = f"Model of the reconstructor: {stage1.about.data}"

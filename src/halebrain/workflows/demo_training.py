@@ -118,11 +118,11 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     detector = load_detector(
         DetectSettings(model=model, min_lesion_mm3=_SMALLEST_MM3, brain=None, overwrite=True, **how)
     )
-    predictor, point = detector.predictor, detector.selector
+    predictor, selector = detector.predictor, detector.selector
     # All its patients, whatever their split: nothing was learned or chosen on any, or evaluation would refuse it.
     unseen = manifest.select(lambda r: r.pathology == UNSEEN)
     failures = Failures(None, settings.notify)
-    evaluation = run_evaluation(predictor, unseen, point=point, failures=failures)
+    evaluation = run_evaluation(predictor, unseen, selector=selector, failures=failures)
     failures.refuse("every scan of the demo should be scored", len(unseen), remedy=_AGAIN)
     write_evaluation(evaluation, output / "evaluation")
     write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
@@ -131,7 +131,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
     detect_scan(detector, shown, output / "detection")
     scored = score_scan(predictor, record)
-    return _write_page(output, manifest, evaluation, scored, predictor, point.at(record.contrast).value)
+    return _write_page(output, manifest, evaluation, scored, predictor, selector.at(record.contrast).value)
 
 
 def _median_scan(evaluation: Evaluation, unseen: Manifest) -> ScanRecord:

@@ -192,7 +192,7 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
         threshold=threshold.value,
         title=names.stem,
         min_lesion_mm3=threshold.min_lesion_mm3,
-        called=threshold.name,
+        threshold_name=threshold.name,
     )
     picture = figure_png(figure, dpi=_MOSAIC_DPI)
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))

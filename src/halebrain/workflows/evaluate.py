@@ -75,7 +75,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
-    point = ThresholdSelector(read_calibration(bundle), settings.threshold)
+    selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
     atlases = None
     if settings.baselines:
@@ -83,7 +83,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     evaluation = run_evaluation(
         predictor,
         rows,
-        point=point,
+        selector=selector,
         failures=failures,
         working=paper or settings.grid == "working",
         reconstruction=settings.reconstruction,
@@ -125,7 +125,7 @@ def run_evaluation(
     predictor: Predictor,
     rows: Manifest,
     *,
-    point: ThresholdSelector,
+    selector: ThresholdSelector,
     failures: Failures,
     working: bool = False,
     reconstruction: bool = False,
@@ -137,7 +137,7 @@ def run_evaluation(
     Args:
         predictor: The model.
         rows: The scans.
-        point: The frozen threshold, by modality if available.
+        selector: The frozen threshold, by modality if available.
         failures: Collects scans that fail; the others are scored without them.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
         reconstruction: Measure the quality of the reconstruction at each level too.
@@ -156,7 +156,7 @@ def run_evaluation(
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
-        threshold = point.at(record.contrast).value
+        threshold = selector.at(record.contrast).value
         methods = _methods(scored, threshold, smallest, working=working, atlases=atlases)
         found = _levels(predictor, scored) if reconstruction else []
         evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
@@ -167,7 +167,7 @@ def run_evaluation(
     provenance = EvaluationProvenance(
         model_sha256=predictor.bundle.sha256,
         manifest_sha256=rows.fingerprint(),
-        threshold=_stated(point, {row.contrast for row in rows}),
+        threshold=_stated(selector, {row.contrast for row in rows}),
         seed=predictor.seed,
         levels=list(predictor.levels),
         min_lesion_mm3=smallest,
@@ -208,11 +208,11 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
         )
 
 
-def _stated(point: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:
+def _stated(selector: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:
     """Return value and name of the threshold; by modality, where they are not the same for all."""
     by_modality = {}
     for modality in sorted(modalities):
-        chosen = point.at(modality)
+        chosen = selector.at(modality)
         by_modality[modality] = {"value": chosen.value, "name": chosen.name}
     first = next(iter(by_modality.values()))
     return first if all(one == first for one in by_modality.values()) else {"by_modality": by_modality}

@@ -90,7 +90,7 @@ def scan_mosaic(
     title: str,
     min_lesion_mm3: float = 0.0,
     truth: Any = None,
-    called: str | None = None,
+    threshold_name: str | None = None,
 ) -> Figure:
     """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known.
 
@@ -101,7 +101,7 @@ def scan_mosaic(
         title: Above the picture.
         min_lesion_mm3: Smaller components are not outlined, as in the mask and the table.
         truth: Annotated lesion on the working grid.
-        called: Name of the threshold, for the note below.
+        threshold_name: Name of the threshold, for the note below.
     """
     size = {"min_lesion_mm3": min_lesion_mm3, "voxel_mm3": working.grid.voxel_mm3}
     found = to_mask(np.where(working.brain_mask, maps.score, -1.0), threshold=threshold, **size)
@@ -119,7 +119,7 @@ def scan_mosaic(
     # With a reference, its largest slices are shown, so that misses are visible.
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
-    name = f" ({called})" if called else ""
+    name = f" ({threshold_name})" if threshold_name else ""
     smaller = f", without components under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
     note = f"Outlined where the score is at least {threshold:.3f}{name}{smaller}."
     return mosaic(panels, slices=slices, title=title, note=note)
@@ -127,7 +127,7 @@ def scan_mosaic(
 
 def write_index(
     output: Path,
-    looked_at: Iterable[str],
+    processed: Iterable[str],
     failed: Mapping[str, str],
     *,
     recorded: Callable[[Path], Mapping[str, str]] | None = None,
@@ -139,7 +139,7 @@ def write_index(
     `recorded` reads what else is known to have failed there. If another run writes them for longer than `wait_s`
     seconds, they are written with a warning.
     """
-    again = set(looked_at)
+    again = set(processed)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
