@@ -153,18 +153,18 @@ def detect(
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
     bundle = model if isinstance(model, Bundle) else None
-    told = locals() | {"model": None if bundle is not None else model, "modality": modality or "auto"}
-    detector, start = load_detector(_settings(DetectSettings, told), bundle), time.perf_counter()
+    given = locals() | {"model": None if bundle is not None else model, "modality": modality or "auto"}
+    detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
     path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
     scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
     if path is None:
-        asked = replace(detector.predictor.provenance(), unstated=IN_MEMORY, input=_IN_MEMORY, scan=_IN_MEMORY)
+        requested = replace(detector.predictor.provenance(), unstated=IN_MEMORY, input=_IN_MEMORY, scan=_IN_MEMORY)
     else:
-        asked = describe_scan(detector, scan)
+        requested = describe_scan(detector, scan)
     found = find_anomalies(
         detector,
         scan,
-        asked,
+        requested,
         image=image if path is None else None,
         brain_mask=brain_mask if mask is None else None,
     )
@@ -195,8 +195,8 @@ def _prediction(found: FoundAnomalies) -> Prediction:
     images = {
         name: make_image(data, result.affine, placement=result.placement) for name, data in (maps | masks).items()
     }
-    told = {"lesions": tuple(found.lesions), "qc": provenance["qc"], "provenance": provenance}
-    return Prediction(**images, **told, _found=found)
+    findings = {"lesions": tuple(found.lesions), "qc": provenance["qc"], "provenance": provenance}
+    return Prediction(**images, **findings, _found=found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ def choose_scans(
 ) -> AdaptScans:
     """Return the scans by purpose: the split "test" and other pathologies are used for evaluation only.
 
-    Of no `pathologies`, everything annotated is learned from; at most `max_healthy` healthy subjects are drawn.
+    Without `pathologies`, everything annotated is learned from; at most `max_healthy` healthy subjects are drawn.
     """
     usable = manifest.select(lambda r: r.is_annotated or r.is_healthy)
     annotated = usable.select(

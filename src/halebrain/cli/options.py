@@ -73,8 +73,8 @@ def _fields(settings: Any, changed: Mapping[str, Option | None]) -> dict[str, in
 
 
 def _filled(settings: Any, values: Mapping[str, Any]) -> Any:
-    told = {"notify": echo_message} if any(field.name == "notify" for field in fields(settings)) else {}
-    return settings(**values, **told)
+    messages = {"notify": echo_message} if any(field.name == "notify" for field in fields(settings)) else {}
+    return settings(**values, **messages)
 
 
 def _option(hint: Any) -> Option | None:

@@ -70,17 +70,17 @@ class ScanContrast:
         return None if self.known_from in ("image", "nothing") else self.name
 
 
-def find_contrast(asked: str, in_manifest: str | None, scan: str, inferred: str | None) -> ScanContrast:
+def find_contrast(option: str, in_manifest: str | None, scan: str, inferred: str | None) -> ScanContrast:
     """Return the contrast of a scan: declared by the user, the manifest or its name, else inferred from the image.
 
-    `asked` is "auto" or the user's word; `None` elsewhere = not known.
+    `option` is "auto" or the user's word; `None` elsewhere = not known.
 
     Example:
         >>> find_contrast("auto", "t2", "sub-01_FLAIR", None)
         ScanContrast(name='T2w', known_from='manifest')
     """
-    if asked != "auto":
-        return ScanContrast(asked, "option")
+    if option != "auto":
+        return ScanContrast(option, "option")
     if in_manifest is not None:
         return ScanContrast(standard_modality(in_manifest), "manifest")
     if (named := modality_of_scan(scan)) is not None:

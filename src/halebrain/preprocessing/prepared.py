@@ -280,10 +280,10 @@ def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume,
 
 
 def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:
-    asked = config.model_dump(mode="json")
-    other = sorted(k for k in asked.keys() | found.keys() if k not in _FREE_KEYS and found.get(k) != asked.get(k))
+    wanted = config.model_dump(mode="json")
+    other = sorted(k for k in wanted.keys() | found.keys() if k not in _FREE_KEYS and found.get(k) != wanted.get(k))
     if other:
-        named = ", ".join(f"{key} {found.get(key)!r} instead of {asked.get(key)!r}" for key in other)
+        named = ", ".join(f"{key} {found.get(key)!r} instead of {wanted.get(key)!r}" for key in other)
         raise DataError(
             "a scan must be prepared with the settings that the model expects",
             received=named,

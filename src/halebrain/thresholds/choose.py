@@ -94,11 +94,11 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
     return found, () if found.modalities == (modality,) else found.modalities
 
 
-def check_modality(asked: str, calibration: Calibration | None) -> None:
+def check_modality(option: str, calibration: Calibration | None) -> None:
     """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for."""
     own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
     known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
-    if asked not in known:
+    if option not in known:
         raise UsageError(
-            "--modality takes " + ", ".join(known), received=repr(asked), remedy="auto infers it from the scan"
+            "--modality takes " + ", ".join(known), received=repr(option), remedy="auto infers it from the scan"
         )

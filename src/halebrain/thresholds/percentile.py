@@ -23,10 +23,7 @@ _MOST_KEPT = 49
 
 
 def working_scan_score(score: FloatArray, brain_mask: MaskArray, spacing_mm: tuple[float, float, float]) -> float:
-    """Return the score of a scan: the mean of its highest millilitre, rounded to six decimals.
-
-    The mask is not empty.
-    """
+    """Return the score of a scan: the mean of its highest millilitre, rounded to six decimals; no empty masks."""
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     return round(mean_of_highest_ml(score[brain_mask], SCAN_ML, voxel_ml), 6)
 

@@ -57,7 +57,7 @@ class EncoderStage(Stage):
 class EncoderRun:
     """What a pretraining ends with.
 
-    `example` is slices, with hidden cells, and as predicted, `(3, b, h, w)` in [0, 1].
+    `example` is original validation slices, these with hidden cells, and as predicted, `(3, b, h, w)` in [0, 1].
     """
 
     network: MaskedAutoencoder

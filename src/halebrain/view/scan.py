@@ -69,13 +69,13 @@ class ViewedScan:
         if sha256 != self.mask.sha256:
             raise RefusalError(HTTPStatus.CONFLICT, "the mask has changed: reload the page")
 
-    def decide(self, asked: Decide) -> None:
+    def decide(self, message: Decide) -> None:
         """Write a decision into the table beside the detection."""
-        self.check_mask(asked.mask_sha256)
-        finding = next((f for f in self.findings if f.lesion == asked.lesion), None)
+        self.check_mask(message.mask_sha256)
+        finding = next((f for f in self.findings if f.lesion == message.lesion), None)
         if finding is None:
-            raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this mask has no finding {asked.lesion}")
-        new = Decision.on(finding, self.mask, asked.decision, asked.note)
+            raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this mask has no finding {message.lesion}")
+        new = Decision.on(finding, self.mask, message.decision, message.note)
         write_review(self.names.review, with_decision(read_review(self.names.review), new))
 
     def review(self) -> dict[str, Any]:
