@@ -108,13 +108,13 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     scan.check()
     names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
-    asked = describe_scan(detector, scan)
+    requested = describe_scan(detector, scan)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
-    if (done := _finished(names, asked, detector, scan)) is not None:
+    if (done := _finished(names, requested, detector, scan)) is not None:
         return DetectedScan.of(names, done)
-    if asked.dicom_seg:
+    if requested.dicom_seg:
         check_source(scan.image)  # fail now, before the networks run
-    found = find_anomalies(detector, scan, asked, steps=steps)
+    found = find_anomalies(detector, scan, requested, steps=steps)
     steps.begin(PAGE)
     written = write_found(found, names, start=start, image=scan.image)
     for flag in written.flags:
@@ -122,7 +122,17 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     return written
 
 
-_ASKED = ("input", "input_sha256", "brain_mask_sha256", "brain", "model_sha256", "seed", "draws", "levels", "precision")
+_REQUESTED = (
+    "input",
+    "input_sha256",
+    "brain_mask_sha256",
+    "brain",
+    "model_sha256",
+    "seed",
+    "draws",
+    "levels",
+    "precision",
+)
 """Fields of a provenance that must match for results of an earlier run to be kept, besides the threshold."""
 
 
@@ -139,7 +149,7 @@ def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     )
 
 
-def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
+def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
     """Return the provenance of an earlier run with these settings if all its files are there, else `None`."""
     settings = detector.settings
     if settings.overwrite or not names.provenance.exists():
@@ -151,22 +161,22 @@ def _finished(names: OutputNames, asked: Provenance, detector: Detector, scan: S
         return None
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, done.qc.inferred_contrast)
-    if not _is_same(done, asked, detector, contrast):
+    if not _is_same(done, requested, detector, contrast):
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
-    lost = [path.name for path in names.promised(dicom_seg=asked.dicom_seg) if not path.exists()]
+    lost = [path.name for path in names.promised(dicom_seg=requested.dicom_seg) if not path.exists()]
     if lost:
         settings.notify(f"{names.stem}: processed again, as {', '.join(lost)} is missing")
     return None if lost else done
 
 
-def _is_same(done: Provenance, asked: Provenance, detector: Detector, contrast: ScanContrast) -> bool:
+def _is_same(done: Provenance, requested: Provenance, detector: Detector, contrast: ScanContrast) -> bool:
     """Return whether results were made with these settings; older ones say less of them, and that counts."""
     stated, threshold = done.threshold, detector.threshold(contrast)
-    if stated is None or any(getattr(done, name) != getattr(asked, name) for name in _ASKED):
+    if stated is None or any(getattr(done, name) != getattr(requested, name) for name in _REQUESTED):
         return False
-    if asked.dicom_seg and not done.dicom_seg:
+    if requested.dicom_seg and not done.dicom_seg:
         return False
     # What an older version did not state cannot differ.
     unsaid = {name: getattr(stated, name) for name in (*stated.unstated, "unstated", "more")}

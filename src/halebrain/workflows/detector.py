@@ -96,7 +96,7 @@ class FoundAnomalies:
 def find_anomalies(
     detector: Detector,
     scan: ScanInput,
-    asked: Provenance,
+    requested: Provenance,
     *,
     image: "SpatialImage | None" = None,
     brain_mask: "SpatialImage | None" = None,
@@ -104,8 +104,8 @@ def find_anomalies(
 ) -> FoundAnomalies:
     """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
-    `asked` is what the provenance states of model, settings and scan. Nibabel images take the place of files; without
-    `steps` there is no progress bar.
+    `requested` is what the provenance states of model, settings and scan. Nibabel images take the place of files;
+    without `steps` there is no progress bar.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
     volume = read_volume(scan.image) if image is None else volume_of(image)
@@ -123,16 +123,16 @@ def find_anomalies(
     regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
     found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
     score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
-    made = describe_found(replace(asked, threshold=threshold, input_notes=tuple(notes)), working, lesions)
+    made = describe_found(replace(requested, threshold=threshold, input_notes=tuple(notes)), working, lesions)
     made = detector.placed(made, contrast, score)
     return FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
 
 
-def describe_found(asked: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
+def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
     """Return a provenance with what a scan went through and how much was found."""
     rows = [tuple(row) for row in scan.template_to_native.tolist()]
     return replace(
-        asked,
+        requested,
         steps=scan.steps,
         qc=scan.qc,
         template_to_native=(rows[0], rows[1], rows[2], rows[3]),

@@ -154,8 +154,8 @@ def read_preprocessing(
         if file is None or file == config:
             settings = load_config(PreprocessingConfig, file, overrides)
         else:  # a training, whose data say how they must have been prepared
-            asked = read_yaml(file).get("data", {}).get("preprocessing", {})
-            settings = load_config(PreprocessingConfig, None, overrides, base=asked)
+            stated = read_yaml(file).get("data", {}).get("preprocessing", {})
+            settings = load_config(PreprocessingConfig, None, overrides, base=stated)
     elif config is not None or overrides:
         raise UsageError(
             "--model sets the preprocessing; -c and --set cannot be used with it",
