@@ -53,12 +53,9 @@ class Snapshots:
 
 @dataclass(frozen=True)
 class StepChoice:
-    """How many steps to take.
+    """How many steps to take (0 = none), of the numbers in `tried`, ascending from 0.
 
-    Args:
-        steps: That number; 0 = do not change the segmenter.
-        tried: Numbers of steps, ascending from 0.
-        auprc: Mean AUPRC over left-out subjects for each; empty where none could be left out.
+    `auprc` is the mean over left-out subjects for each; empty where none could be left out.
     """
 
     steps: int

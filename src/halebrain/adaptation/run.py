@@ -61,16 +61,9 @@ class Adaptation:
 class Adapter:
     """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
 
-    Args:
-        bundle: A detector; its reconstructor is not changed.
-        scans: The scans for training and evaluation.
-        config: How; anomalies and loss that it leaves open are those that the model learned with.
-        folder: Of pairs, weights and scores; a run that was stopped goes on from them.
-        device: Device of the networks.
-        notify: Receives a line for each scan that fails.
-
-    Raises:
-        DataError: The model has no segmenter.
+    A run that was stopped goes on from there. The model must be a detector; its reconstructor is not changed. Anomalies
+    and loss that `config` leaves open are those that the model learned with. `notify` receives a line for each scan
+    that fails.
     """
 
     def __init__(

@@ -21,12 +21,7 @@ _INDENT = 9
 
 
 class Results:
-    """Where the results of one command go.
-
-    Args:
-        command: Its name, as it is typed.
-        as_json: One document on stdout at the end, instead of lines as results come.
-    """
+    """Where the results of one command go: lines as they come, or with `as_json` one document on stdout at the end."""
 
     def __init__(self, command: str, *, as_json: bool = False) -> None:
         self._command, self._as_json = command, as_json

@@ -18,14 +18,7 @@ from halebrain.data.slices import Sampling, SliceBatch, SliceStore
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """Gives the batch of a step.
-
-    Args:
-        store: Where from.
-        batch_size: Slices in a batch.
-        seed: The user's seed.
-        stream: What the batches are for ("train", "val"); other streams draw other slices.
-    """
+    """Gives the batch of a step; `stream` is what it is for ("train", "val"), and other streams draw other slices."""
 
     store: SliceStore
     batch_size: int
@@ -92,11 +85,8 @@ def _order(total: int, seed: int, stream: str, epoch: int) -> npt.NDArray[np.int
 class LevelSampler(Sampler):
     """Draws batches of one height: a scan uniformly, one of its slices, then scans that have a slice at that height.
 
-    For methods that compare slices of different heads at the same place. A scan comes twice only where too few scans
-    reach the height.
-
-    Raises:
-        DataError: The store was opened without levels.
+    For methods that compare slices of different heads at the same place; the store must have levels. A scan comes twice
+    only where too few scans reach the height.
     """
 
     def __post_init__(self) -> None:

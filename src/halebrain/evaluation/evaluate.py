@@ -102,11 +102,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Collects scans one at a time; it keeps only a few numbers and the lesion scores of each.
-
-    Args:
-        seed: Seed of the bootstrap.
-    """
+    """Collects scans one at a time; it keeps only a few numbers and the lesion scores of each."""
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed

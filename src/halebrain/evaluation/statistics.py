@@ -102,16 +102,10 @@ def _standard_error(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float6
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired test between two methods.
+    """A paired test between two methods over subjects that have both; the difference is first minus second.
 
-    Args:
-        metric: What is compared.
-        first: One method.
-        second: The other.
-        median_difference: Median over subjects of first minus second.
-        n_subjects: Subjects that have both.
-        p: Of a two-sided Wilcoxon signed-rank test; 1 where all differences are 0.
-        p_holm: Corrected for all comparisons of this metric (Holm 1979).
+    `p` is that of a two-sided Wilcoxon signed-rank test, 1 where all differences are 0; `p_holm` is corrected for all
+    comparisons of this metric (Holm 1979).
     """
 
     metric: str

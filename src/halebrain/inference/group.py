@@ -42,13 +42,7 @@ _AGAIN = "run the participant level again with --overwrite"
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRecord(Document):
-    """The record of a scan that failed.
-
-    Args:
-        input_in_dataset: Path of the scan in the raw data set.
-        error: Why.
-        traceback: Lines of the traceback of an unexpected error.
-    """
+    """The record of a scan that failed: its path in the raw data set, why, and the lines of an unexpected traceback."""
 
     unstated: frozenset[str] = frozenset({"traceback"})
     input_in_dataset: str

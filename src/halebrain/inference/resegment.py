@@ -14,14 +14,9 @@ from halebrain.preprocessing.pipeline import WorkingScan
 
 @dataclass(frozen=True)
 class KnownScan:
-    """A scan with cached results of the whole model.
+    """A scan on the working grid with cached results of the whole model; arrays `(i, j, k)`.
 
-    Args:
-        scan: The scan on the working grid, `(i, j, k)`.
-        reconstructions: Of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
-        residual: The filtered residual map, `(i, j, k)`.
-        score: Score of the model itself, same shape.
-        contrast: Its contrast, a BIDS suffix; `None` = not known.
+    The reconstructions are those of the slices that show brain, one tensor a level and draw, `(n, 1, h, w)`.
     """
 
     scan: WorkingScan

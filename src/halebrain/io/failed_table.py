@@ -10,20 +10,12 @@ FAILED = "failed.tsv"
 
 
 def write_failed(path: Path, failures: Mapping[str, str]) -> None:
-    """Write which scans failed, and why.
-
-    Raises:
-        CannotWriteError: The folder cannot be written.
-    """
+    """Write which scans failed, and why."""
     write_text(path, tsv_text([("scan", "reason"), *sorted(failures.items())]))
 
 
 def read_failed(path: Path) -> dict[str, str]:
-    """Return scan → reason; empty where there is no such table.
-
-    Raises:
-        DataError: It is damaged.
-    """
+    """Return scan → reason; empty where there is no such table."""
     if not path.is_file():
         return {}
     table = read_table(path, what="a table of failed scans")

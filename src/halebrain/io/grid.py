@@ -14,12 +14,9 @@ TOLERANCE_VOXELS = 0.1
 
 @dataclass(frozen=True)
 class Match:
-    """How an image lies on a grid.
+    """How an image lies on a grid; the distance is that of the farthest corner from its place.
 
-    Args:
-        turn: How its axes must be reordered, as a nibabel orientation; `None` where they are in order.
-        voxels: How far the farthest corner is from its place, in voxels of the grid.
-        distance_mm: The same in mm.
+    `turn` is how its axes must be reordered, as a nibabel orientation; `None` where they are in order.
     """
 
     turn: npt.NDArray[np.float64] | None

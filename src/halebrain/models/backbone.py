@@ -37,12 +37,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Maps slices `(b, 1, h, w)` in [0, 1] to the features of the first three stages; always frozen, in eval mode.
-
-    Args:
-        name: Which network.
-        width: Channels of the first stage; 64 as published.
-    """
+    """Maps slices `(b, 1, h, w)` in [0, 1] to the features of the first three stages; always frozen, in eval mode."""
 
     mean: torch.Tensor
     std: torch.Tensor

@@ -30,9 +30,6 @@ class Ensemble(nn.Module):
     """Several segmenters, trained apart: `(image, reconstruction, modality) -> logits` of their mean probability.
 
     Source: Lakshminarayanan et al. 2017. Differs from paper: there one network gives the probability.
-
-    Args:
-        configs: Size, inputs and contrasts of each network.
     """
 
     def __init__(self, configs: Sequence[EnsembleMember]) -> None:

@@ -44,13 +44,7 @@ def n4_log_bias(image: FloatArray, brain_mask: MaskArray, *, iterations: int = 3
 
 @dataclass(frozen=True)
 class IntensityRange:
-    """The intensities that became 0 and 1.
-
-    Args:
-        low: Intensity of 0, above `offset`.
-        high: Intensity of 1, above `offset`.
-        offset: What was subtracted from the scan before, where it had negative intensities.
-    """
+    """The intensities that became 0 and 1, above `offset`, which was subtracted where there were negative ones."""
 
     low: float
     high: float

@@ -152,17 +152,7 @@ class WorkingScan:
 
 
 class Preprocessor:
-    """Brings scans to the working grid.
-
-    Args:
-        config: What to do.
-
-    Raises:
-        ConfigError: The brain extractor is unknown.
-        MissingInputError: The configuration names an atlas that does not exist.
-        DataError: Its atlas cannot be used.
-        UnavailableError: It asks for a registration engine that is not installed.
-    """
+    """Brings scans to the working grid; a configuration that cannot be met is an error at once."""
 
     def __init__(self, config: PreprocessingConfig) -> None:
         BRAIN_EXTRACTORS.get(config.brain)  # an unknown name fails now, not at the first scan

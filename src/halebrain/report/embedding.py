@@ -28,14 +28,7 @@ _VOLUME = re.compile(r'<script type="text/plain" id="volume-([a-z]+)">([A-Za-z0-
 
 @dataclass(frozen=True)
 class ShownVolume:
-    """A map as a page holds it: value = offset + scale · code.
-
-    Args:
-        codes: `(x, y, z)`, right, front, up.
-        scale: Value of one step.
-        offset: Value of code 0.
-        spacing_mm: Voxel size.
-    """
+    """A map as a page holds it: value = offset + scale · code; codes `(x, y, z)` to the right, front and up."""
 
     codes: Codes
     scale: float

@@ -78,13 +78,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class LesionPart:
-    """A part of a lesion.
-
-    Args:
-        extent: Soft extent in [0, 1] inside `box`.
-        box: The part of the grid outside of which there is nothing of it.
-        params: How it was drawn.
-    """
+    """A part of a lesion: its soft extent in [0, 1] inside `box`, outside of which there is nothing of it."""
 
     extent: torch.Tensor
     box: Box

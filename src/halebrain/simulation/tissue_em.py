@@ -39,8 +39,7 @@ class Segmentation:
 def segment_t1(image: FloatArray, brain_mask: MaskArray, atlas: FloatArray, *, spacing_mm: float) -> Segmentation:
     """Return the tissues of a T1 brain in [0, 1], free of bias; `atlas` has the template's fractions on its grid.
 
-    Raises:
-        DataError: The image is no T1: white matter does not come out brighter than grey, and grey than CSF.
+    A `DataError` where white matter does not come out brighter than grey, and grey than CSF.
     """
     prior = _intensity_prior(atlas, brain_mask, spacing_mm)
     values = image[brain_mask].astype(np.float64)

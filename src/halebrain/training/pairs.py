@@ -197,13 +197,7 @@ def split_pairs(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 @dataclass(frozen=True)
 class PairDraw:
-    """What a batch takes from one store.
-
-    Args:
-        store: Cached pairs.
-        count: How many of them.
-        lesion_fraction: Share of them restricted to pairs with lesion.
-    """
+    """What a batch takes from one store: `count` pairs, a share `lesion_fraction` of them with lesion only."""
 
     store: PairStore
     count: int
@@ -213,13 +207,8 @@ class PairDraw:
 class PairStage(Stage):
     """Cached pairs in, segmentation loss out; shapes are augmented again at each step, intensities once before.
 
-    Args:
-        segmenter: It learns.
-        draws: What a batch of "train" and of "val" is made of.
-        augmentation: Of shapes.
-        loss: Weights of the loss.
-        seed: The user's seed; validation always uses the same pairs.
-        purpose: What draws from the generator; other purposes use other random numbers.
+    `draws` is what a batch of "train" and of "val" is made of; validation always uses the same pairs. Another `purpose`
+    draws other random numbers.
     """
 
     def __init__(

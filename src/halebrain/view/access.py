@@ -24,12 +24,9 @@ class RefusalError(Exception):
 class Access:
     """The secrets of one server, and the rules of who is let in.
 
-    The token opens the door: it stands in the address that is printed, or in a header. The session is another secret,
+    The token gives access: it stands in the address that is printed, or in a header. The session is another secret,
     which the cookie holds. A ticket is a token that is good once: what starts a browser shows its arguments to every
     user of the machine.
-
-    Args:
-        port: Where the server listens.
     """
 
     def __init__(self, port: int) -> None:

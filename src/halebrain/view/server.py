@@ -170,15 +170,7 @@ def _tokens(query: str) -> list[str]:
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Serves one folder; it listens at once and answers in `serve_forever`.
-
-    Args:
-        visit: What is shown.
-        port: 0 = any that is free.
-
-    Raises:
-        UnavailableError: The port is taken or may not be used.
-    """
+    """Serves one folder; it listens at once (port 0 = any that is free) and answers in `serve_forever`."""
 
     daemon_threads = True
 

@@ -39,17 +39,8 @@ _METRICS = ("auprc", "dice", "lesion_sensitivity", "false_lesions", "false_posit
 class JudgedScan:
     """One contrast of the patient: its files, and what they say beside the truth.
 
-    Args:
-        record: The scan.
-        names: The files that `detect` wrote.
-        metrics: Name of a metric → value, on the scan's own grid.
-        baseline_auprc: That of the intensity rank, which needs no training.
-        n_lesions: True lesions (connected components).
-        lesion_ml: Their volume.
-        n_findings: Connected components of the mask.
-        found_ml: Their volume.
-        threshold: Value and name of the threshold.
-        seconds: What `detect` took.
+    Metrics are those on the scan's own grid; `baseline_auprc` is that of the intensity rank, which needs no training.
+    Lesions are connected components of the truth, findings those of the mask.
     """
 
     record: ScanRecord

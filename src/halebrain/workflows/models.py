@@ -20,19 +20,9 @@ from halebrain.workflows.settings import DescribeSettings, JoinSettings
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model that can be named instead of its path.
+    """A model that can be named instead of its path, a zip; `kind` is `None` and `error` says why where it is damaged.
 
-    Args:
-        name: Its name.
-        default: Whether it is used where no model is given.
-        origin: "bundled" with the package, or "imported".
-        bytes: Size of its zip.
-        path: Its zip.
-        kind: "detector" or "reconstructor"; `None` = it is damaged.
-        modalities: Contrasts of its training data.
-        sha256: Its hash.
-        licence: Licence of the weights.
-        error: What is damaged.
+    `origin` is "bundled" with the package, or "imported".
     """
 
     name: str

@@ -28,14 +28,7 @@ from halebrain.workflows.settings import TuneSettings
 
 @dataclass(frozen=True)
 class TuneResults:
-    """Scores of every weight, and their files.
-
-    Args:
-        points: One a group and weight.
-        rows: Scans that took part.
-        files: Table, JSON and figure.
-        failures: Scans that failed, with the reason.
-    """
+    """Scores of every weight, one point a group and weight, with the scans that took part or failed, and the files."""
 
     points: list[SweepPoint]
     rows: Manifest

@@ -22,11 +22,7 @@ _KEY = "model_state_dict"
 
 
 class SynthStripNetwork(nn.Module):
-    """Intensities in [0, 1] in, distance to the brain's surface in mm out, negative inside.
-
-    Args:
-        features: Channels of each level; the published weights have `FEATURES`.
-    """
+    """Intensities in [0, 1] in, distance to the brain's surface in mm out, negative inside."""
 
     def __init__(self, features: tuple[int, ...] = FEATURES) -> None:
         super().__init__()
