@@ -12,6 +12,7 @@ from halebrain.core.types import Lesion, ScanResult
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
 from halebrain.report.scan_page import ScanPage, scan_html
+from stated import provenance
 
 pytestmark = pytest.mark.slow
 
@@ -80,13 +81,14 @@ def placed(tmp_path: Path) -> Placed:
     grid = display_grid(AFFINE, brain)
     volumes = shown_volumes(maps, lesion, shown_scan(scan, brain, grid), grid, threshold=0.5)
     finding = Lesion(1, 1.0, 1.0, 0.6, 0.0, 0.0, 0.0, i, j, k)
-    about = {
-        "scan": "sub-01_FLAIR",
-        "threshold": {"value": 0.5, "name": "fixed", "min_lesion_mm3": 0.0},
-        "qc": {"flags": []},
-        "levels": [250],
-    }
-    page = ScanPage("sub-01_FLAIR", grid, volumes, [finding], about, None, b"\x89PNG")
+    made = provenance(
+        scan="sub-01_FLAIR",
+        threshold={"value": 0.5, "name": "fixed", "min_lesion_mm3": 0.0},
+        qc={"flags": []},
+        levels=[250],
+    )
+    assert made.threshold is not None
+    page = ScanPage("sub-01_FLAIR", grid, volumes, [finding], made, made.threshold, None, b"\x89PNG")
     (tmp_path / "page.html").write_text(scan_html(page), encoding="utf-8")
     return Placed(tmp_path / "page.html", edges_mm(brain), edges_mm(lesion))
 

@@ -50,7 +50,7 @@ def _many_scans(folder: Path) -> Path:
             "scan_score_percentile": 40.0 + 10 * number,
             "scan_score_n_healthy": 5,
             "scan_score_healthy": [0.1, 0.15, 0.2, 0.3, 0.35],
-            "threshold": {"modality": "FLAIR"},
+            "threshold": {"value": 0.5, "name": "fixed", "modality": "FLAIR"},
             "lesion_volume_ml": (3, 1, 2)[number],
             "qc": {"flags": ["thick slices (6.0 mm): small lesions are hard to see"][: number % 2]},
         }
