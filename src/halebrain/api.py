@@ -360,6 +360,7 @@ def make_cohort(
     t1: PathLike | None = None,
     variety: Literal["usual", "wide"] = "usual",
     prefix: str = "",
+    ages: tuple[float, float] | None = None,
     workers: int = 0,
     overwrite: bool = False,
 ) -> VirtualCohort:
@@ -377,6 +378,7 @@ def make_cohort(
         t1: Healthy T1 scans as anatomies: a folder or a manifest.
         variety: "wide": many scanners, artefacts, imperfect stripping.
         prefix: Prefix of subject labels, for other subjects than those of another cohort.
+        ages: Youngest and oldest person in years; `None` = 20 to 85, patients by disease.
         workers: Number of processes, one thread each; 0 = this process.
         overwrite: Replace an earlier cohort.
 
@@ -386,7 +388,8 @@ def make_cohort(
     Raises:
         HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
     """
-    return cohort_workflow.make_cohort(Path(output), _settings(CohortSettings, locals()))
+    given = None if ages is None else ",".join(f"{age:g}" for age in ages)
+    return cohort_workflow.make_cohort(Path(output), _settings(CohortSettings, locals() | {"ages": given}))
 
 
 def train_reconstructor(

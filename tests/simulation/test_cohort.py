@@ -11,9 +11,9 @@ from halebrain.core.random import make_generator
 from halebrain.io.bids_validator import validation_errors
 from halebrain.simulation.acquisition import acquire, sample_acquisition
 from halebrain.simulation.anatomy import CSF, GM, VENTRICLE, WM, build_anatomy, sample_anatomy
-from halebrain.simulation.config import CohortConfig
+from halebrain.simulation.config import CohortConfig, check_cohort
 from halebrain.simulation.contrast import add_nuisances, render
-from halebrain.simulation.contrast_params import sample_contrast
+from halebrain.simulation.contrast_params import aged, sample_contrast
 from halebrain.simulation.fields import compose, exponentiate, smooth_vectors
 from halebrain.simulation.generate import _people, clear_cohort, generate_cohort
 from halebrain.simulation.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
@@ -121,8 +121,49 @@ def test_what_a_healthy_flair_shows_beside_the_ventricles_and_in_limbic_cortex_i
     drawn = [sample_contrast("FLAIR", make_generator(n), variety="wide") for n in range(200)]
     lesion = 0.5 * 0.5  # what half of the water of oedema adds on FLAIR
     assert max(c.cap * c.means[1] for c in drawn) < lesion
+    old = [aged(c, 85, make_generator(n)) for n, c in enumerate(drawn)]
+    assert max(c.cap * (1 + c.horn) * c.means[1] for c in old) < 1.1 * lesion
     assert max(c.limbic * c.means[1] for c in drawn) < lesion / 2
     assert max(c.unevenness * c.means[0] for c in drawn) < lesion / 4
+
+
+def ventricles_ml(params):
+    anatomy = build_anatomy(params, shape=SHAPE, spacing_mm=SPACING)
+    return float(anatomy.tissues[VENTRICLE].sum()) * SPACING**3 / 1000
+
+
+def test_ventricles_of_healthy_people_reach_from_15_to_150_ml_and_the_widest_are_those_of_old_people():
+    old = [sample_anatomy(make_generator(n), age_range=(75, 85)) for n in range(400)]
+    young = [sample_anatomy(make_generator(n), age_range=(20, 50)) for n in range(400)]
+    widest, narrowest = max(old, key=lambda p: p.ventricle_mm), min(young, key=lambda p: p.ventricle_mm)
+    assert 90 < ventricles_ml(widest) < 170
+    assert 10 < ventricles_ml(narrowest) < 22
+    assert np.median([p.ventricle_mm for p in old]) < 3.5  # the others are as most people of that age
+    assert max(p.ventricle_mm for p in young) < 4
+
+
+def test_old_people_have_caps_and_bands_beside_the_ventricles_and_young_ones_do_not():
+    drawn = sample_contrast("FLAIR", make_generator(1), variety="wide").model_copy(update={"cap": 0.1})
+    assert aged(drawn, 59, make_generator(1)) == drawn
+    old = aged(drawn, 80, make_generator(1))
+    assert (old.cap > 0.1, 3 < old.cap_mm <= 5, 0 < old.horn <= 0.3) == (True, True, True)
+    t1 = sample_contrast("T1w", make_generator(1))
+    assert aged(t1, 80, make_generator(1)) == t1  # nothing is bright there
+    anatomy = build_anatomy(sample_anatomy(make_generator(3)), shape=SHAPE, spacing_mm=SPACING)
+    added = render(anatomy, old) - render(anatomy, old.model_copy(update={"cap": 0.0}))
+    y = anatomy.positions_mm()[1]
+    frontal, beside = (added[(y > low) & (y < high)].max() for low, high in ((12, 30), (-10, 10)))
+    assert frontal > 0.03
+    assert float(added[anatomy.ventricle_distance_mm > 15].abs().max()) < 1e-3
+    assert beside > 0
+
+
+def test_ages_are_drawn_from_the_range_that_is_asked_for():
+    config = SMALL.model_copy(update={"ages": (66.0, 69.0)})
+    for pathology in ("healthy", "ms"):
+        assert 66 <= sample_subject(f"{pathology}001", pathology, config).anatomy.age <= 69
+    with pytest.raises(UsageError, match="ages are two numbers"):
+        check_cohort(SMALL.model_copy(update={"ages": (90.0, 65.0)}))
 
 
 @pytest.mark.slow

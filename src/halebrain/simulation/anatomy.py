@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from halebrain.core.config import GrowingConfig
+from halebrain.core.random import branch
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.simulation.fields import (
@@ -28,6 +29,9 @@ from halebrain.simulation.fields import (
 TISSUES = ("wm", "gm", "deep", "csf", "ventricle")
 """White matter, cortex, deep grey nuclei, CSF of sulci and cisterns, CSF of the ventricles."""
 WM, GM, DEEP, CSF, VENTRICLE = range(5)
+_WIDEST_MM = 9.0
+"""How far the walls of the ventricles of a healthy person of 85 years may lie outside those of most people of that
+age: 2 mm are about 45 ml of ventricle, 6 mm 95 ml and 10 mm 150 ml."""
 
 
 class AnatomyParams(GrowingConfig):
@@ -100,18 +104,23 @@ class Anatomy:
 
 
 def sample_anatomy(generator: torch.Generator, *, age_range: tuple[float, float] = (20, 85)) -> AnatomyParams:
-    """Draw a brain; ventricles and sulci widen with age, with spread between people."""
+    """Draw a brain; ventricles and sulci widen with age, with spread between people.
+
+    From 55 years on the spread has a long tail, as among healthy old people: most have ventricles of 30 to 60 ml, some
+    of 150 ml. The tail has its own random stream.
+    """
     u, n = torch.rand(8, generator=generator).tolist(), torch.randn(12, generator=generator).tolist()
     age = age_range[0] + (age_range[1] - age_range[0]) * u[0]
     decades = (age - 45) / 10
+    tail = float(torch.rand((), generator=branch(generator, "old"))) ** 3 * max(0.0, age - 55) / 30
     return AnatomyParams(
         age=round(age, 1),
         scale=(1 + 0.025 * n[0], 1 + 0.025 * n[1], 1 + 0.025 * n[2]),
         rotation_degrees=(1.5 * n[3], 0.7 * n[4], 0.7 * n[5]),
         translation_mm=(0.8 * n[6], 1.5 * n[7], 1.5 * n[8]),
         warp_mm=0.9 + 1.1 * u[1],
-        ventricle_mm=max(-1.0, 0.2 + 0.45 * decades + 0.8 * n[9]),
-        sulcus=0.28 * decades + 0.35 * n[10],
+        ventricle_mm=min(11.0, max(-1.0, 0.2 + 0.45 * decades + 0.8 * n[9]) + _WIDEST_MM * tail),
+        sulcus=0.28 * decades + 0.35 * n[10] + 0.6 * tail,
         folding=0.8 + 0.5 * u[2],
         sharpness=2.0 + 1.0 * u[3],
         seed=int(torch.randint(2**40, (), generator=generator)),

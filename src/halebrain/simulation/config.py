@@ -32,9 +32,10 @@ class CohortConfig(GrowingConfig):
             masks.
         prefix: What the labels of all subjects begin with, letters and digits. Labels do not depend on the seed, so a
             cohort beside another one needs a prefix, and has other people.
+        ages: Youngest and oldest in years; `None` = 20 to 85 among the healthy, and those of each disease.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix", "ages"})
 
     healthy: int = 20
     patients: int = 5
@@ -47,6 +48,7 @@ class CohortConfig(GrowingConfig):
     template_share: float = Field(default=0.2, ge=0, le=1)
     variety: Variety = "usual"
     prefix: str = ""
+    ages: tuple[float, float] | None = None
 
 
 def grid_shape(spacing_mm: float) -> tuple[int, int, int]:
@@ -69,6 +71,12 @@ def check_cohort(config: CohortConfig) -> None:
             "a prefix of subject labels takes letters and digits",
             received=repr(config.prefix),
             remedy="for example --prefix second",
+        )
+    if config.ages is not None and not 18 <= config.ages[0] <= config.ages[1] <= 100:
+        raise UsageError(
+            "ages are two numbers of years between 18 and 100, the smaller first",
+            received=",".join(f"{age:g}" for age in config.ages),
+            remedy="for example --ages 65,90",
         )
     if config.healthy + config.patients * len(config.pathologies) == 0 or not config.modalities:
         raise UsageError(

@@ -39,7 +39,10 @@ def _caps(anatomy: Anatomy, params: ContrastParams, field: torch.Tensor) -> torc
     """Return the healthy brightening of white matter along the ventricle walls."""
     if params.cap == 0:
         return torch.zeros_like(field)
-    near = torch.exp(-((anatomy.ventricle_distance_mm / 3.0) ** 2))
+    near = torch.exp(-((anatomy.ventricle_distance_mm / params.cap_mm) ** 2))
+    if params.horn > 0:
+        y = anatomy.positions_mm()[1]
+        near = near * (1 + params.horn * torch.maximum(_between(y, 12, 60), _between(y, -90, -42)))
     return params.cap * params.means[GM] * near * anatomy.tissues[WM] * (1 + 0.6 * field).clamp(0, 2)
 
 

@@ -44,6 +44,8 @@ class ContrastParams(Config):
         iron: Relative darkening of pallidum and midbrain nuclei.
         voids: Signal that blood flowing in vessels of cisterns and sulci takes away, relative to CSF.
         rim_brightness: Of what bad stripping leaves outside the brain; 1 = the same in every contrast.
+        cap_mm: Width of the brightening beside the ventricles, as the standard deviation of its profile times √2.
+        horn: How much brighter it is at the horns than along the walls, as a fraction: the caps of old people.
     """
 
     modality: str
@@ -61,6 +63,8 @@ class ContrastParams(Config):
     iron: float = 0.0
     voids: float = 0.0
     rim_brightness: float = 1.0
+    cap_mm: float = 3.0
+    horn: float = 0.0
 
 
 def sample_contrast(modality: str, generator: torch.Generator, *, variety: Variety = "usual") -> ContrastParams:
@@ -112,6 +116,19 @@ def _widened(params: ContrastParams, generator: torch.Generator) -> ContrastPara
             "rim_brightness": dark[1] ** 2 if like == "T2w" else 1.0,
         }
     )
+
+
+def aged(params: ContrastParams, age: float, generator: torch.Generator) -> ContrastParams:
+    """Return the contrast in a healthy person of an age in years; from 60 on walls have caps and bands (FLAIR and T2).
+
+    They stay within the norm of age: smooth, continuous with the wall, up to 5 mm wide, and fainter than a lesion
+    (grade 1 of Fazekas et al. 1987).
+    """
+    if age < 60 or params.cap == 0:
+        return params
+    u, share = torch.rand(3, generator=generator).tolist(), min(1.0, (age - 60) / 20)
+    cap = max(params.cap, min(0.22, params.cap + 0.08 * share * u[0]))
+    return params.model_copy(update={"cap": cap, "cap_mm": 3.0 + 2.0 * share * u[1], "horn": 0.3 * share * u[2]})
 
 
 def _wide_means(modality: str, u: list[float]) -> Means:

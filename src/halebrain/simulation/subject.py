@@ -14,7 +14,7 @@ from halebrain.simulation.anatomy import Anatomy, AnatomyParams, build_anatomy, 
 from halebrain.simulation.anatomy_source import load_base
 from halebrain.simulation.config import CohortConfig, grid_shape
 from halebrain.simulation.contrast import render
-from halebrain.simulation.contrast_params import ContrastParams, sample_contrast
+from halebrain.simulation.contrast_params import ContrastParams, aged, sample_contrast
 from halebrain.simulation.pathology import LesionParams, build_lesions, lesion_mask, paint, push_field, sample_lesions
 from halebrain.simulation.stripping import StrippingParams, add_rim, sample_stripping, stripped_mask
 
@@ -56,18 +56,21 @@ class SubjectImages:
 def sample_subject(subject: str, pathology: str, config: CohortConfig, *, folder: Path | None = None) -> SubjectParams:
     """Draw one subject; depends on seed and label alone. `folder` is needed where the cohort has anatomies."""
     generator = make_generator(config.seed, "cohort", subject)
-    anatomy_params = sample_anatomy(generator, age_range=_AGES.get(pathology, (20.0, 85.0)))
+    ages = config.ages or _AGES.get(pathology, (20.0, 85.0))
+    anatomy_params = sample_anatomy(generator, age_range=ages)
     anatomy_params = anatomy_params.model_copy(update={"base": _draw_base(subject, config)})
     anatomy = _build(anatomy_params, config.spacing_mm, folder)
     lesions = None if pathology == "healthy" else sample_lesions(pathology, anatomy, generator)
     site = int(torch.randint(len(SITES), (), generator=generator))
+    sex = "F" if float(torch.rand((), generator=generator)) < 0.5 else "M"
+    contrasts = [sample_contrast(m, generator, variety=config.variety) for m in config.modalities]
     return SubjectParams(
         subject=subject,
         pathology=pathology,
-        sex="F" if float(torch.rand((), generator=generator)) < 0.5 else "M",
+        sex=sex,
         anatomy=anatomy_params,
         lesions=lesions,
-        contrasts=tuple(sample_contrast(m, generator, variety=config.variety) for m in config.modalities),
+        contrasts=tuple(aged(c, anatomy_params.age, branch(generator, "age", c.modality)) for c in contrasts),
         acquisitions=tuple(sample_acquisition(m, site, generator, variety=config.variety) for m in config.modalities),
         stripping=None if config.variety == "usual" else sample_stripping(branch(generator, "stripping")),
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from halebrain.core.errors import UsageError
 from halebrain.data.datasets import bids_manifest
 from halebrain.io.discovery import is_bids
 from halebrain.io.manifest import Manifest
@@ -53,6 +54,7 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
         anatomies=anatomies,
         variety=settings.variety,
         prefix=settings.prefix,
+        ages=None if settings.ages is None else _read_ages(settings.ages),
     )
     manifest, montage = (
         generate_cohort(output, config, workers=settings.workers, notify=settings.notify),
@@ -60,3 +62,12 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
     )
     save_figure(cohort_montage(manifest), montage)
     return VirtualCohort(manifest, output / "manifest.tsv", montage)
+
+
+def _read_ages(text: str) -> tuple[float, float]:
+    """Return the youngest and the oldest age of "65,90", in years; `check_cohort` judges them."""
+    try:
+        youngest, oldest = (float(word) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError("--ages takes two numbers", received=repr(text), remedy="for example 65,90") from error
+    return youngest, oldest

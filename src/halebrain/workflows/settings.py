@@ -192,6 +192,9 @@ class CohortSettings:
         "usual"
     )
     prefix: Annotated[str, Option("Prefix of subject labels, for other subjects than those of another cohort.")] = ""
+    ages: Annotated[
+        str | None, Option("Youngest and oldest person in years: 65,90. Default: 20 to 85, patients by disease.")
+    ] = None
     workers: Annotated[int, Option("Number of processes, one thread each; 0 = the main process.", minimum=0)] = 0
     overwrite: Overwrite = False
     notify: Notify = log_message
