@@ -85,7 +85,13 @@ class SecondLook(Reconstructor):
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the slice with its doubted region filled, in [0, 1]; the rest to the bit."""
-        return self.filler.fill(image, self.doubted(image, level=level, seeds=seeds))
+        doubted = self.doubted(image, level=level, seeds=seeds)
+        rows = doubted.flatten(1).any(dim=1)
+        if not rows.any():
+            return image
+        filled = image.clone()  # slices without doubt need no filler
+        filled[rows] = self.filler.fill(image[rows], doubted[rows])
+        return filled
 
     def doubted(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return what the first pass doubts, grown, bool `(b, 1, h, w)`; arguments as of `reconstruct`."""
