@@ -179,6 +179,21 @@ def test_mirrored_pairs_are_seen_as_the_mirror_image_of_what_is_seen() -> None:
     assert (once - again).abs().max() > 1e-3
 
 
+def test_pairs_moved_by_half_a_block_are_seen_too_and_no_border_of_blocks_is_left() -> None:
+    bundle = make_bundle(postprocessing={"overlap": True})
+    segmenter = bundle.segmenter
+    assert segmenter is not None
+    assert segmenter.configs[0].patch == 2
+    image, reconstruction = torch.rand(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    inside = torch.ones_like(image, dtype=torch.bool)
+    plain, both = (Predictor(b).segment_with for b in (make_bundle(), bundle))
+    moved = [t.roll((1, 1), dims=(2, 3)) for t in (image, inside, reconstruction)]
+    once, again = plain(segmenter, image, inside, reconstruction, None), plain(segmenter, *moved, None)
+    seen = both(segmenter, image, inside, reconstruction, None)
+    torch.testing.assert_close(seen, (once + again.roll((-1, -1), dims=(2, 3))) / 2, atol=1e-6, rtol=0)
+    assert (seen - once).abs().max() > 1e-3
+
+
 def test_a_segmenter_is_shown_the_neighbours_that_it_asks_for_whatever_the_batch() -> None:
     torch.manual_seed(3)
     segmenter = Segmenter(SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 3))).eval()

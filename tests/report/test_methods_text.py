@@ -96,7 +96,9 @@ def test_smoothing_is_told_where_it_was_done() -> None:
 
 def test_mirroring_is_told_where_it_was_done() -> None:
     assert "original and mirrored [" in said(FULL | {"method": FULL["method"] | {"mirror": True}})[0]
+    assert "original and shifted [" in said(FULL | {"method": FULL["method"] | {"overlap": True}})[0]
     assert "mirrored" not in said(FULL)[0]
+    assert "shifted" not in said(FULL)[0]
 
 
 def test_a_model_without_a_segmenter_does_not_cite_one() -> None:

@@ -194,6 +194,7 @@ class ScoringMethod(Document):
         around_mm: That of the wider Gaussian.
         through_plane_by_contrast: Both by contrast, where they differ.
         mirror: Whether scans are segmented mirrored, too.
+        overlap: Whether they are segmented moved by half a block of folded pixels, too.
         neighbours: Slices beside its own that a segmenter sees.
         neighbours_each: Those of each network.
         contrasts: Contrasts that each network is used for.
@@ -208,6 +209,7 @@ class ScoringMethod(Document):
     around_mm: float = 0.0
     through_plane_by_contrast: Mapping[str, tuple[float, ...]] | None = None
     mirror: bool = False
+    overlap: bool | None = None
     neighbours: tuple[int, ...] = ()
     neighbours_each: tuple[tuple[int, ...], ...] = ()
     contrasts: tuple[tuple[str, ...], ...] = ()

@@ -115,10 +115,12 @@ class PostprocessingConfig(GrowingConfig):
         through_plane_by_contrast: Both widths, narrow and wide, of scans of a contrast (BIDS suffix) that has its own:
             where lesions have high contrast, less smoothing delineates small ones better.
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
+        overlap: Show the segmenter each pair moved by half a block of folded pixels (`segmenter.patch`) too, and take
+            the mean: without it the borders of the blocks may show in the probability (not in the paper).
     """
 
     ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset(
-        {"through_plane_mm", "through_plane_sigma_wide_mm", "through_plane_by_contrast", "mirror"}
+        {"through_plane_mm", "through_plane_sigma_wide_mm", "through_plane_by_contrast", "mirror", "overlap"}
     )
 
     residual: str = "ssim"
@@ -130,6 +132,7 @@ class PostprocessingConfig(GrowingConfig):
     through_plane_sigma_wide_mm: float = Field(default=0.0, ge=0)
     through_plane_by_contrast: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
     mirror: bool = False
+    overlap: bool = False
 
     @field_validator("residual")
     @classmethod

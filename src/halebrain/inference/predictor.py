@@ -122,6 +122,7 @@ class Predictor:
             around_mm=post.through_plane_sigma_wide_mm,
             through_plane_by_contrast=post.through_plane_by_contrast,
             mirror=post.mirror,
+            overlap=post.overlap or None,
             neighbours=() if segmenter is None else segmenter.visible_neighbours,
             neighbours_each=() if segmenter is None else tuple(config.neighbours for config in segmenter.configs),
             contrasts=() if segmenter is None else segmenter.contrasts_each,
@@ -260,13 +261,19 @@ class Predictor:
         The slices are those of one scan in their order: each has the neighbours that the segmenter uses,
         as it was in training, where slices with too little brain are not used as neighbours.
         """
+        half = max(config.patch for config in segmenter.configs) // 2 if self.postprocessing.overlap else 0
 
         def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            probability: torch.Tensor = segmenter(x, healthy, contrast).float().sigmoid()
+            def seen(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+                probability: torch.Tensor = segmenter(image, other, contrast).float().sigmoid()
+                return probability
+
+            found = [seen(x, healthy)]
             if self.postprocessing.mirror:
-                other = segmenter(x.flip(2), healthy.flip(2), contrast).float().sigmoid().flip(2)
-                probability = (probability + other) / 2
-            return probability * inside
+                found.append(seen(x.flip(2), healthy.flip(2)).flip(2))
+            if half:
+                found.append(_moved(seen(_moved(x, half), _moved(healthy, half)), -half))
+            return torch.stack(found).mean(dim=0) * inside
 
         learned, neighbours = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.visible_neighbours
         seen = with_neighbours(image * learned[:, None, None, None], neighbours)
@@ -289,6 +296,11 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _moved(slices: torch.Tensor, by: int) -> torch.Tensor:
+    """Return slices moved along both axes, what leaves on one side entering on the other: there is no brain."""
+    return slices.roll((by, by), dims=(2, 3))
 
 
 def brain_slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -113,7 +113,8 @@ def _networks(provenance: Provenance) -> list[str]:
     times = f", {draws} noise samples each" if draws > 1 else ""
     found = [f"A model trained on healthy brains{kind} computed pseudo-healthy reconstructions{at}{times}."]
     if method.segmenter:
-        twice = ", original and mirrored" if method.mirror else ""
+        ways = [word for word, is_done in (("mirrored", method.mirror), ("shifted", method.overlap)) if is_done]
+        twice = f", original and {' and '.join(ways)}" if ways else ""
         who, beside = _segmenters(method, contrast)
         found.append(f"{who} processed each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
     if (weight := method.residual_weight) is not None:
