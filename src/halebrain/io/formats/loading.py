@@ -102,6 +102,12 @@ def first_bytes(path: Path, count: int) -> bytes:
         return b""
 
 
+def unpacked(path: Path) -> bytes:
+    """Return the content of a file that was read before, unpacked where it is gzip."""
+    with _stream(path) as handle:
+        return handle.read()
+
+
 def foreign_content(path: Path) -> str | None:
     """Return in words what a file is, where it begins as one of a kind that is not read here."""
     start = first_bytes(path, 10)
