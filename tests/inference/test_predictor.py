@@ -17,7 +17,11 @@ from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks
 from halebrain.models.joining import join_models
+from halebrain.models.reconstruction.base import HoleFiller
+from halebrain.models.reconstruction.inpainting import Inpainter, InpainterSettings
+from halebrain.models.reconstruction.second_look import SecondLook
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.models.unet import UNetConfig
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig, WorkingScan
 
@@ -323,3 +327,19 @@ def test_the_mahalanobis_map_takes_the_spread_over_levels(scan: WorkingScan) -> 
     squares = (scan.image - stack.mean(axis=0)) ** 2
     expected = squares / (squares + stack.var(axis=0) + 0.05**2)
     np.testing.assert_allclose(found[scan.brain_mask], expected[scan.brain_mask], atol=1e-4)
+
+
+def test_a_network_that_fills_holes_changes_the_holes_alone(bundle: Bundle, scan: WorkingScan) -> None:
+    assert issubclass(SecondLook, HoleFiller)
+    hole = np.zeros_like(scan.brain_mask)
+    hole[12:18, 12:18, 8:14] = True
+    assert Predictor(bundle).fill_holes(scan, hole) is None
+    torch.manual_seed(0)
+    filler = Inpainter(InpainterSettings(unet=UNetConfig.model_validate(SETTINGS["unet"]))).eval()
+    filled = Predictor(replace(bundle, reconstructor=filler)).fill_holes(scan, hole)
+    assert filled is not None
+    inside = hole & scan.brain_mask
+    np.testing.assert_array_equal(filled[~inside], scan.image[~inside])
+    assert (filled[inside] != scan.image[inside]).mean() > 0.9
+    assert filled.min() >= 0
+    assert filled.max() <= 1

@@ -24,7 +24,7 @@ from halebrain.inference.anomaly_map import (
 )
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter
-from halebrain.models.reconstruction.base import Level
+from halebrain.models.reconstruction.base import HoleFiller, Level
 from halebrain.models.segmentation import with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
@@ -205,6 +205,22 @@ class Predictor:
             ]
             found[str(level)] = volume_of_slices(torch.stack(draws).mean(dim=0), used, scan.image.shape)
         return found | {"ensemble": np.mean(list(found.values()), axis=0, dtype=np.float32)}
+
+    def fill_holes(self, scan: WorkingScan, hole: MaskArray) -> FloatArray | None:
+        """Return the scan with holes of the working grid filled from their surroundings, `(i, j, k)` in [0, 1].
+
+        `None` where the reconstructor cannot fill holes.
+        """
+        reconstructor = self.bundle.reconstructor
+        if not isinstance(reconstructor, HoleFiller):
+            return None
+        image, mask, used = brain_slices(scan)
+        holes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(hole, SLICE_AXIS, 0)))[:, None]
+
+        def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            return reconstructor.fill(x, own & inside).float() * inside
+
+        return volume_of_slices(self._in_batches(run, image[used], mask[used], holes[used]), used, scan.image.shape)
 
     def _seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
         """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -29,6 +29,20 @@ class ReconstructorSpec(Config):
 
 Corruption = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 """Puts synthetic anomalies into healthy slices `(b, 1, h, w)` in [0, 1], for reconstructors that learn to undo them."""
+
+
+@runtime_checkable
+class HoleFiller(Protocol):
+    """A reconstructor that also gives back what lies in a hole from the surroundings of the hole."""
+
+    def fill(self, image: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
+        """Return the slices with what a healthy brain would show in the holes, in [0, 1]; the rest to the bit.
+
+        Args:
+            image: Slices in [0, 1], `(b, 1, h, w)`.
+            hole: What is cut out, bool, same shape.
+        """
+        ...
 
 
 class Reconstructor(nn.Module, ABC):

@@ -93,6 +93,10 @@ class SecondLook(Reconstructor):
         filled[rows] = self.filler.fill(image[rows], doubted[rows])
         return filled
 
+    def fill(self, image: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
+        """Return the slices with their holes filled by the inpainter, in [0, 1]; arguments as of `Inpainter.fill`."""
+        return self.filler.fill(image, hole)
+
     def doubted(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return what the first pass doubts, grown, bool `(b, 1, h, w)`; arguments as of `reconstruct`."""
         first = self.finder.reconstruct(image, level=level, seeds=seeds) * (image > 0)
