@@ -54,7 +54,7 @@ def test_the_command_and_the_function_call_the_same_with_the_same(command, bundl
     """Both read, preprocess and process a scan in `find_anomalies`, so the results need not be compared."""
     calls = []
 
-    def note(detector, scan, asked, *, image=None, brain_mask=None, steps=None):
+    def note(detector, scan, asked, *, image=None, brain_mask=None, fill_mask=None, steps=None):
         calls.append((detector, scan, asked, image, brain_mask))
         raise UnavailableError("no network runs here")
 
@@ -247,8 +247,8 @@ SETTINGS = {
 }
 OTHERWISE = {("detect", "modality"), ("detect_many", "modality"), ("benchmark", "config")}
 """`None` instead of "auto"; required, as there is no default configuration."""
-LEFT_OUT = {"notify", "part_id", "num_parts", "kind", "batch_size", "overwrite", "dicom_seg"}
-"""Not asked for in Python, or only where files are written; `kind` is called `source`, as the option is."""
+LEFT_OUT = {"notify", "part_id", "num_parts", "kind", "batch_size", "overwrite", "dicom_seg", "also_fill", "fill"}
+"""Not asked for in Python, or only where files are written (`fill`: only in memory); `kind` is called `source`."""
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -56,6 +56,9 @@ def newcomer_files(small_demo: SmallDemo, once: Callable[[str, Callable[[Path], 
         image = stored_otherwise(small_demo.patient(), scan)
         brain = (np.asarray(image.dataobj) > 0).astype(np.uint8)
         nibabel.save(nibabel.Nifti1Image(brain, image.affine), folder / "mask.nii.gz")
+        lesion, middle = np.zeros_like(brain), [size // 2 for size in brain.shape]
+        lesion[tuple(slice(place - 3, place + 3) for place in middle)] = 1
+        nibabel.save(nibabel.Nifti1Image(lesion, image.affine), folder / "lesion.nii.gz")
         (folder / "folder_of_scans").mkdir()
         shutil.copy(scan, folder / "folder_of_scans" / "sub-02_FLAIR.nii.gz")
         as_bids(scan, folder)

@@ -219,6 +219,7 @@ JSON_AND_SETTINGS = {
     "cli/results.py Results.finish",
     "data/prepare.py describe",
     "data/prepared_set.py PreparedEntry.sidecar",
+    "inference/outputs.py filled_sidecar",
     "inference/outputs.py sidecars",
     "models/bundle_files.py checked_files",
     "models/bundle_files.py sealed_text",
@@ -237,6 +238,7 @@ JSON_AND_SETTINGS = {
     "workflows/demo.py JudgedScan.document",
     "workflows/detect.py DetectedScan.to_json",
     "workflows/doctor.py examine",
+    "workflows/fill.py FilledScan.to_json",
     # Settings of a part that is chosen by name, as a YAML file has them; and what a template draws.
     "adaptation/run.py adapted_about",
     "data/anomalies/base.py AnomalySpec.settings",

@@ -86,6 +86,8 @@ class Prediction:
         lesions: The connected components of the mask, largest first.
         qc: Quality-control figures; "flags" lists the quality flags.
         provenance: Model, threshold, seed, steps and versions that made it; JSON-able.
+        filled: The scan with what was found, or `fill_mask`, filled as healthy tissue: outside the region its voxels
+            to the last bit; `None` without `fill`. `save` writes the same bytes as `halebrain detect --also-fill`.
     """
 
     score: "Nifti1Image"
@@ -99,6 +101,7 @@ class Prediction:
     qc: dict[str, Any]
     provenance: dict[str, Any]
     _found: FoundAnomalies = field(repr=False)
+    filled: "Nifti1Image | None" = None
 
     def save(self, folder: PathLike, *, name: str | None = None) -> DetectedScan:
         """Write the files of `halebrain detect` for this scan: maps, mask, lesion table, page and provenance.
@@ -131,6 +134,9 @@ def detect(
     device: str = "auto",
     seed: int = 0,
     draws: int = 1,
+    fill: bool = False,
+    fill_margin_mm: float = 2.0,
+    fill_mask: "SpatialImage | str | os.PathLike[str] | None" = None,
 ) -> Prediction:
     """Detect anomalies in one scan; same results as `halebrain detect`.
 
@@ -146,17 +152,23 @@ def detect(
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
+        fill: Also return the lesion-filled scan.
+        fill_margin_mm: How far the mask is grown before it is filled, mm.
+        fill_mask: Mask on the grid of the scan that is filled instead of what is found.
 
     Raises:
         HalebrainError: As the command; `exit_code` gives the kind.
     """
+    if fill_mask is not None and not fill:
+        raise UsageError("fill_mask needs fill", received="fill=False", remedy="add fill=True")
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
     bundle = model if isinstance(model, Bundle) else None
     given = locals() | {"model": None if bundle is not None else model, "modality": modality or "auto"}
     detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
     path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
-    scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask)
+    to_fill = None if fill_mask is None else _path_of(fill_mask)
+    scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask, fill_mask=to_fill)
     if path is None:
         requested = replace(detector.predictor.provenance(), unstated=IN_MEMORY, input=_IN_MEMORY, scan=_IN_MEMORY)
     else:
@@ -167,6 +179,7 @@ def detect(
         requested,
         image=image if path is None else None,
         brain_mask=brain_mask if mask is None else None,
+        fill_mask=fill_mask if to_fill is None else None,
     )
     content = found.scan.content.hex() if path is None else None
     made = replace(found.made, content_sha256=content, seconds=round(time.perf_counter() - start, 2))
@@ -196,7 +209,8 @@ def _prediction(found: FoundAnomalies) -> Prediction:
         name: make_image(data, result.affine, placement=result.placement) for name, data in (maps | masks).items()
     }
     findings = {"lesions": tuple(found.lesions), "qc": provenance["qc"], "provenance": provenance}
-    return Prediction(**images, **findings, _found=found)
+    filled = None if found.filling is None else found.filling.scan.image()
+    return Prediction(**images, **findings, _found=found, filled=filled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +282,8 @@ def detect_many(
     batch_size: int = 16,
     dicom_seg: bool = False,
     overwrite: bool = False,
+    also_fill: bool = False,
+    fill_margin_mm: float = 2.0,
 ) -> DetectedScans:
     """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
 
@@ -287,6 +303,8 @@ def detect_many(
         batch_size: Slices per batch; changes no score by more than 0.00001.
         dicom_seg: Also write the mask of DICOM scans as DICOM-SEG.
         overwrite: Replace results made with other settings.
+        also_fill: Also write the lesion-filled scans.
+        fill_margin_mm: How far the mask is grown before it is filled, mm.
 
     Returns:
         The files of each scan, the page of all scans, and `failures.reasons`: scan → reason of those that failed.

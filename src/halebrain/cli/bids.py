@@ -34,6 +34,7 @@ class ListCommand(TyperCommand):
     detect={
         "modality": None,
         "dicom_seg": None,
+        "fill": None,
         "threshold": Option("auto, a number, or the name of a stored threshold (fpr:0.01)."),
         "brain": Option(f"Brain extraction: auto, {EXTRACTORS}.", known=BRAINS),
         "seed": Option("Random seed.", ("--seed", "--random-seed")),

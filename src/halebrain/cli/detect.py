@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence, Sized
 
     from halebrain.workflows.detect import DetectedScan, DetectedScans
+    from halebrain.workflows.fill import FilledScans
 
 _INPUT = "A scan (NIfTI, .hdr/.img, MGH, DICOM folder or archive), a folder, BIDS, a .txt list, or a manifest."
 
@@ -26,6 +27,10 @@ def detect(
     brain_mask: Annotated[
         Path | None, Option("Brain mask on the scan's grid; without it, the brain is extracted.")
     ] = None,
+    fill_mask: Annotated[
+        Path | None,
+        Option("Mask on the scan's grid that is filled instead of what is found; with --fill, --also-fill."),
+    ] = None,
     settings: DetectSettings,
     console: Console,
 ) -> None:
@@ -33,11 +38,18 @@ def detect(
     results = console.begin("detect")
     from halebrain.io.failed_table import FAILED
     from halebrain.workflows.detect import detect_scans
+    from halebrain.workflows.fill import fill_scans
 
     if brain_mask is not None and settings.brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
-    found = detect_scans(source, output, settings, brain_mask=brain_mask, done=lambda scan: results.line(scan.folder))
-    _print_summary(results, output, found)
+    masks = {"brain_mask": brain_mask, "fill_mask": fill_mask}
+    found: DetectedScans | FilledScans
+    if settings.fill:
+        found = fill_scans(source, output, settings, **masks, done=lambda scan: results.line(scan.filled))
+        _print_filled(results, output, found)
+    else:
+        found = detect_scans(source, output, settings, **masks, done=lambda scan: results.line(scan.folder))
+        _print_summary(results, output, found)
     found.failures.refuse(
         "every scan should be processed",
         found.n_scans,
@@ -63,6 +75,24 @@ def _print_summary(results: Results, output: Path, found: "DetectedScans") -> No
             "scans": [scan.to_json() for scan in found.scans],
             "failed": failed_scans(found.failures.reasons),
             "left_out": left_out_groups(found.left_out),
+        },
+    )
+
+
+def _print_filled(results: Results, output: Path, filled: "FilledScans") -> None:
+    """Print the closing summary of filled scans."""
+    volume_ml = sum(scan.filled_ml for scan in filled.scans)
+    line = f"{counted(len(filled.scans), 'scan')} filled, {volume_ml:.2f} ml"
+    failed = filled.failures.reasons
+    results.finish(
+        f"{line}; {counted(len(failed), 'scan')} failed" if failed else line,
+        wrote=[output],
+        document={
+            "output": output,
+            "index": None,
+            "scans": [scan.to_json() for scan in filled.scans],
+            "failed": failed_scans(failed),
+            "left_out": left_out_groups(filled.left_out),
         },
     )
 

@@ -16,7 +16,9 @@ UNKNOWN = "unknown"
 """Contrast of a scan whose intensities are unlike T1w, T2w and FLAIR."""
 FIXED = "fixed"
 """Key of a threshold that was given as a number."""
-IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset"})
+FILLING = frozenset({"fill_margin_mm", "fill_mask_sha256", "filled_ml"})
+"""Fields that the provenance of a scan that was not filled does not state."""
+IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset"}) | FILLING
 """Fields that the provenance of an image in memory does not state."""
 _AGAIN = "run halebrain detect --overwrite, or remove it"
 _LEAST_DETERMINANT = 1e-9
@@ -231,6 +233,9 @@ class Provenance(Document):
         levels: Noise levels.
         precision: Precision of the networks.
         dicom_seg: Whether the mask was also written as DICOM-SEG.
+        fill_margin_mm: How far the mask was grown for the lesion-filled scan; `None` = that was not written.
+        fill_mask_sha256: Hash of the file of the mask that was filled; `None` = what was found.
+        filled_ml: Volume that was filled.
         threshold: The threshold.
         scan_score: Score of the whole scan: mean of its highest millilitre.
         scan_score_percentile: Percentage of healthy scans that score lower; `None` = not known.
@@ -254,7 +259,7 @@ class Provenance(Document):
         seconds: Duration.
     """
 
-    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg"})
+    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg"}) | FILLING
     input: str | None = None
     input_sha256: str | None = None
     content_sha256: str | None = None
@@ -266,6 +271,9 @@ class Provenance(Document):
     levels: tuple[int | None, ...] = ()
     precision: str | None = None
     dicom_seg: bool = False
+    fill_margin_mm: float | None = None
+    fill_mask_sha256: str | None = None
+    filled_ml: float | None = None
     threshold: ChosenThreshold | None = None
     scan_score: float | None = None
     scan_score_percentile: float | None = None

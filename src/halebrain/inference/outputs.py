@@ -16,6 +16,7 @@ from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult
+from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
@@ -54,6 +55,36 @@ def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
     made["anomaly", "mask"] |= _threshold(provenance.threshold)
     table = {"Description": "One row for each connected component of the anomaly mask."}
     return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | _origin(provenance)}}
+
+
+def filled_sidecar(provenance: Provenance, filling: Filling) -> dict[str, Any]:
+    """Return the sidecar of the lesion-filled scan: what was filled, from which mask, and how."""
+    mask = {"FilledMaskSHA256": provenance.fill_mask_sha256}
+    if not filling.is_given:
+        mask = _threshold(provenance.threshold)
+    return {
+        "Description": "The scan with a region filled as healthy tissue; outside it, the scan itself to the last bit.",
+        "SkullStripped": filling.is_stripped,
+        **_origin(provenance),
+        **_model(provenance),
+        "InputSHA256": provenance.input_sha256,
+        "BrainMaskSHA256": provenance.brain_mask_sha256,
+        "FilledMask": "given" if filling.is_given else "found",
+        **mask,
+        "MaskVolumeMl": round(filling.mask_ml, 3),
+        "FillMarginMm": filling.margin_mm,
+        "FilledVolumeMl": round(filling.filled_ml, 3),
+        "NotFilledVolumeMl": round(filling.left_out_ml, 3),
+        "NoiseStandardDeviation": round(filling.noise, 6),
+        "FilledFrom": "surroundings of the hole" if filling.by_holes else "reconstruction",
+        "QualityFlags": list(provenance.qc.flags),
+    }
+
+
+def filled_files(names: "OutputNames", provenance: Provenance, filling: Filling) -> dict[Path, bytes]:
+    """Return the lesion-filled scan and its sidecar by final path."""
+    sidecar = json.dumps(filled_sidecar(provenance, filling), indent=2) + "\n"
+    return {names.filled: filling.scan.packed(), names.filled_sidecar: sidecar.encode("utf-8")}
 
 
 def _origin(provenance: Provenance) -> dict[str, Any]:
@@ -126,6 +157,16 @@ class OutputNames:
         return self.file("anomaly", "seg", ".dcm")
 
     @property
+    def filled(self) -> Path:
+        """The lesion-filled scan, where it is asked for."""
+        return self.file("filled", "")
+
+    @property
+    def filled_sidecar(self) -> Path:
+        """What was filled, and how."""
+        return self.file("filled", "", ".json")
+
+    @property
     def mosaic(self) -> Path:
         """The picture."""
         return self.file("anomaly", "mosaic", ".png")
@@ -150,12 +191,13 @@ class OutputNames:
         """The small picture that the page of many scans shows."""
         return self.file("anomaly", "thumbnail", ".jpg")
 
-    def promised(self, *, dicom_seg: bool) -> list[Path]:
-        """Return every file of a detection, with the DICOM-SEG if that was asked for."""
+    def promised(self, *, dicom_seg: bool, filled: bool) -> list[Path]:
+        """Return every file of a detection, with DICOM-SEG and lesion-filled scan if they were asked for."""
         table = ("anomaly", "lesions")
         files = [self.file(*image) for image in _MAPS] + [self.file(*image, ".json") for image in (*_MAPS, table)]
         files += [self.file(*table, ".tsv"), self.page, self.thumbnail, self.mosaic, self.display, self.provenance]
-        return [*files, self.segmentation] if dicom_seg else files
+        files += [self.segmentation] if dicom_seg else []
+        return files + ([self.filled, self.filled_sidecar] if filled else [])
 
 
 def page_of(provenance: Path) -> Path:
@@ -194,7 +236,8 @@ def write_detection(
         write_text(staged.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
-        names.segmentation.unlink(missing_ok=True)  # not every run writes one
+        for optional in (names.segmentation, names.filled, names.filled_sidecar):  # not every run writes them
+            optional.unlink(missing_ok=True)
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
         return [path.replace(names.folder / path.name) for path in paths]
     finally:

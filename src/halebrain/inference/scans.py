@@ -34,6 +34,7 @@ class ScanInput:
         modality: Contrast from the manifest; `None` without a manifest.
         in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
         root: The folder that it was found in, which no link may lead out of; `None` where it was named itself.
+        fill_mask: Mask on its grid that is filled; `None` = what is found.
     """
 
     image: Path
@@ -43,6 +44,7 @@ class ScanInput:
     modality: str | None = None
     in_dataset: Path | None = None
     root: Path | None = None
+    fill_mask: Path | None = None
 
     def check(self) -> None:
         """Refuse a scan that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
@@ -105,18 +107,19 @@ def open_annotated(preprocessor: Preprocessor, record: ScanRecord) -> AnnotatedS
     return AnnotatedScan(record, scan, lesion)
 
 
-def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInput]:
+def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path | None = None) -> Found[ScanInput]:
     """Return the scans of an input and the left-out images; broken scans fail separately.
 
     Args:
         source: One file of any known format, a DICOM folder or archive (`PATH#NUMBER` for one series of several), a
             folder of scans, a BIDS data set, a text list of paths, or a manifest.
         brain_mask: Mask of the scan, where the input is a single one.
+        fill_mask: What is filled, where the input is a single one.
 
     Raises:
         MissingInputError: There is nothing, or no scan in it.
         DataError: A manifest or a list is no text, or all there is is one DICOM series in two folders.
-        UsageError: A brain mask is given for several scans, or two scans would share a name.
+        UsageError: A mask is given for several scans, or two scans would share a name.
     """
     place, series = split_selection(source)
     if not place.exists():
@@ -149,14 +152,23 @@ def find_scans(source: Path, *, brain_mask: Path | None = None) -> Found[ScanInp
             where=source,
             remedy=f"give {', '.join(SUFFIXES)} or DICOM folders",
         )
-    if brain_mask is not None:
-        if len(scans) > 1 or scans[0].image != source:
-            raise UsageError(
-                "--brain-mask can be used with a single scan only", where=source, remedy="give the masks in a manifest"
-            )
-        scans = [replace(scans[0], brain_mask=brain_mask)]
+    scans = _masked(scans, source, brain_mask=brain_mask, fill_mask=fill_mask)
     _check_names(scans, source)
     return Found(scans, left_out)
+
+
+def _masked(
+    scans: list[ScanInput], source: Path, *, brain_mask: Path | None, fill_mask: Path | None
+) -> list[ScanInput]:
+    """Return the scans, a single one with its masks."""
+    option, remedy = ("--brain-mask", "give the masks in a manifest")
+    if brain_mask is None:
+        option, remedy = ("--fill-mask", "run the command for each scan")
+        if fill_mask is None:
+            return scans
+    if len(scans) > 1 or scans[0].image != source:
+        raise UsageError(f"{option} can be used with a single scan only", where=source, remedy=remedy)
+    return [replace(scans[0], brain_mask=brain_mask or scans[0].brain_mask, fill_mask=fill_mask)]
 
 
 def bids_scan(image: Path, dataset: Path) -> ScanInput:

@@ -15,8 +15,8 @@ from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import ProgressBar
-from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
-from halebrain.inference.outputs import OutputNames, write_detection
+from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
+from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.checksum import scan_sha256
@@ -56,6 +56,8 @@ class DetectedScan:
         flags: Quality flags.
         model: Name of the model.
         model_sha256: Its hash.
+        filled: The lesion-filled scan, where it was asked for.
+        filled_ml: Volume that was filled in it.
     """
 
     scan: str
@@ -74,6 +76,8 @@ class DetectedScan:
     flags: tuple[str, ...]
     model: str | None
     model_sha256: str | None
+    filled: Path | None = None
+    filled_ml: float | None = None
 
     @classmethod
     def of(cls, names: OutputNames, made: Provenance) -> "DetectedScan":
@@ -95,6 +99,8 @@ class DetectedScan:
             flags=made.qc.flags,
             model=made.model,
             model_sha256=made.model_sha256,
+            filled=None if made.fill_margin_mm is None else names.filled,
+            filled_ml=made.filled_ml,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -138,12 +144,17 @@ _REQUESTED = (
 
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     """Return what a provenance states of model, settings and the file of a scan before it is opened."""
+    base, settings = detector.predictor.provenance(), detector.settings
+    if settings.fills:
+        sha256 = None if scan.fill_mask is None else scan_sha256(scan.fill_mask)
+        unstated = base.unstated - FILLING
+        base = replace(base, fill_margin_mm=settings.fill_margin_mm, fill_mask_sha256=sha256, unstated=unstated)
     return replace(
-        detector.predictor.provenance(),
+        base,
         input=scan.image.name or scan.name,
         input_sha256=scan_sha256(scan.image),
         brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
-        dicom_seg=detector.settings.dicom_seg,
+        dicom_seg=settings.dicom_seg,
         scan=scan.name,
         input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
     )
@@ -165,7 +176,9 @@ def _finished(names: OutputNames, requested: Provenance, detector: Detector, sca
         raise CannotWriteError(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
-    lost = [path.name for path in names.promised(dicom_seg=requested.dicom_seg) if not path.exists()]
+    filled = requested.fill_margin_mm is not None
+    promised = names.promised(dicom_seg=requested.dicom_seg, filled=filled)
+    lost = [path.name for path in promised if not path.exists()]
     if lost:
         settings.notify(f"{names.stem}: processed again, as {', '.join(lost)} is missing")
     return None if lost else done
@@ -177,6 +190,10 @@ def _is_same(done: Provenance, requested: Provenance, detector: Detector, contra
     if stated is None or any(getattr(done, name) != getattr(requested, name) for name in _REQUESTED):
         return False
     if requested.dicom_seg and not done.dicom_seg:
+        return False
+    if requested.fill_margin_mm is not None and any(
+        getattr(done, name) != getattr(requested, name) for name in ("fill_margin_mm", "fill_mask_sha256")
+    ):
         return False
     # What an older version did not state cannot differ.
     unsaid = {name: getattr(stated, name) for name in (*stated.unstated, "unstated", "more")}
@@ -210,6 +227,8 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
     extra = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
     if made.dicom_seg and image is not None:
         extra[names.segmentation] = _segmentation(found, image, made)
+    if found.filling is not None:
+        extra |= filled_files(names, made, found.filling)
     write_detection(names, result, mask, lesions, made, extra)
     return DetectedScan.of(names, made)
 
@@ -245,14 +264,17 @@ def detect_scans(
     settings: DetectSettings,
     *,
     brain_mask: Path | None = None,
+    fill_mask: Path | None = None,
     done: Callable[[DetectedScan], None] = lambda _: None,
 ) -> DetectedScans:
     """Process every scan of an input; one that fails is reported and does not stop the others.
 
-    The input is a scan, a folder, a BIDS data set, a list, or a manifest; a mask goes with a single scan. `done` is
-    called after each scan. The error of an only scan is raised.
+    The input is a scan, a folder, a BIDS data set, a list, or a manifest; a mask goes with a single scan.
+    `fill_mask` is filled instead of what is found. `done` is called after each scan. The error of an only scan is
+    raised.
     """
-    scans = find_scans(source, brain_mask=brain_mask)
+    _check_filling(settings, fill_mask)
+    scans = find_scans(source, brain_mask=brain_mask, fill_mask=fill_mask)
     if settings.dicom_seg:
         _check_dicom(scans)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
@@ -356,6 +378,14 @@ def _detect_one(
 def _loaded(settings: DetectSettings) -> Detector:
     """Return the model, which each other process loads once."""
     return load_detector(settings)
+
+
+def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:
+    """Refuse a mask to fill where no filled scan is asked for."""
+    if fill_mask is not None and not settings.fills:
+        raise UsageError(
+            "--fill-mask needs --fill or --also-fill", received="neither", remedy="add --fill, or remove --fill-mask"
+        )
 
 
 def _check_dicom(scans: list[ScanInput]) -> None:

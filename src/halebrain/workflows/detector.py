@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halebrain.core.about import NOTICE
 from halebrain.core.device import find_device
+from halebrain.core.errors import UsageError
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
-from halebrain.core.provenance import ChosenThreshold, Provenance
+from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
-from halebrain.io.volume import read_volume, volume_of
+from halebrain.io.stored import StoredScan
+from halebrain.io.volume import mask_of, read_mask, read_volume, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -52,6 +56,12 @@ class Detector:
 def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Detector:
     """Load the model, unless it is given as `bundle`, and check threshold, modality and device."""
     bundle = bundle or load_model(settings.model)
+    if settings.fills and not bundle.reconstructor.gives_image:
+        raise UsageError(
+            "lesion filling needs a model that gives a pseudo-healthy image",
+            received=bundle.config.reconstructor.name,
+            remedy="use a model of another kind; halebrain models info MODEL shows it",
+        )
     selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
     check_modality(settings.modality, selector.calibration)
     predictor = Predictor(
@@ -81,6 +91,7 @@ class FoundAnomalies:
         lesions: The connected components of the mask, largest first.
         threshold: The threshold.
         made: Provenance, complete but for the duration.
+        filling: The lesion-filled scan, where it is asked for.
     """
 
     volume: Volume
@@ -91,6 +102,7 @@ class FoundAnomalies:
     lesions: list[Lesion]
     threshold: ChosenThreshold
     made: Provenance
+    filling: Filling | None = None
 
 
 def find_anomalies(
@@ -100,16 +112,19 @@ def find_anomalies(
     *,
     image: "SpatialImage | None" = None,
     brain_mask: "SpatialImage | None" = None,
+    fill_mask: "SpatialImage | None" = None,
     steps: ScanSteps | None = None,
 ) -> FoundAnomalies:
     """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
     `requested` is what the provenance states of model, settings and scan. Nibabel images take the place of files;
-    without `steps` there is no progress bar.
+    without `steps` there is no progress bar. With `fill` or `also_fill` the scan is filled, too: what is found, or the
+    mask of the scan input or `fill_mask`.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
     volume = read_volume(scan.image) if image is None else volume_of(image)
     notes, path = list(volume.notes), scan.image if image is None else None
+    to_fill = _to_fill(scan.fill_mask if fill_mask is None else fill_mask, volume, notes)
     mask = scan.brain_mask if brain_mask is None else brain_mask
     working = open_scan(
         predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
@@ -125,7 +140,38 @@ def find_anomalies(
     score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
     made = describe_found(replace(requested, threshold=threshold, input_notes=tuple(notes)), working, lesions)
     made = detector.placed(made, contrast, score)
-    return FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
+    everything = FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
+    if not detector.settings.fills:
+        return everything
+    stored = StoredScan.of(volume, scan.image if image is None else image)
+    return _filled(detector, everything, stored, to_fill)
+
+
+def _to_fill(mask: "Path | SpatialImage | None", volume: Volume, notes: list[str]) -> MaskArray | None:
+    """Return the mask that a user wants filled; `None` = what is found."""
+    if mask is None:
+        return None
+    return read_mask(mask, volume, notes) if isinstance(mask, Path) else mask_of(mask, volume, notes)
+
+
+def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:
+    """Return what was found with the lesion-filled scan; a message where nothing or not all was filled.
+
+    `given` is a user's mask; `None` = what was found is filled.
+    """
+    mask = found.mask if given is None else given
+    margin_mm, made = detector.settings.fill_margin_mm, found.made
+    about = (found.volume, stored, found.scan, found.maps.reconstruction, mask)
+    filling = fill_mask_in(detector.predictor, *about, margin_mm=margin_mm, is_given=given is not None)
+    if not filling.region.any():
+        said = "nothing was found" if not mask.any() else "nothing of the mask lies in the brain"
+        detector.settings.notify(f"{made.scan}: {said}: the filled scan is the scan itself")
+    elif filling.left_out_ml > 0.1 * filling.mask_ml:
+        said = f"{filling.left_out_ml:.1f} ml of the mask lie outside the brain and were not filled"
+        detector.settings.notify(f"warning: {made.scan}: {said}")
+    filled_ml, unstated = round(filling.filled_ml, 3), made.unstated - FILLING
+    made = replace(made, fill_margin_mm=margin_mm, filled_ml=filled_ml, unstated=unstated)
+    return replace(found, made=made, filling=filling)
 
 
 def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:

@@ -11,7 +11,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, file_lock
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
-from halebrain.core.provenance import ChosenThreshold, Provenance, read_provenance
+from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
 from halebrain.inference.lesions import mark_lesions, read_lesions, total_ml
 from halebrain.inference.outputs import OutputNames, page_of, write_detection
@@ -139,13 +139,19 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
     if made.dicom_seg:
         said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
+    if made.fill_margin_mm is not None:
+        said = "the lesion-filled scan of the old mask was removed; halebrain detect --also-fill writes a new one"
+        settings.notify(f"warning: {names.stem}: {said}")
     made = replace(
         made,
         threshold=threshold,
         n_lesions=len(lesions),
         lesion_volume_ml=total_ml(lesions),
         dicom_seg=False,
-        unstated=made.unstated | {"dicom_seg"},
+        fill_margin_mm=None,
+        fill_mask_sha256=None,
+        filled_ml=None,
+        unstated=made.unstated | {"dicom_seg"} | FILLING,
     )
     extra = render(names, maps, mask, shown, lesions, made) | kept
     write_detection(names, maps, mask, lesions, made, extra, maps_stay=True)

@@ -89,8 +89,28 @@ class DetectSettings:
     dicom_seg: Annotated[bool, Option("Also write the mask of DICOM scans as DICOM-SEG (needs the extra dicom).")] = (
         False
     )
+    fill: Annotated[
+        bool, Option("Write the lesion-filled scan alone: what is found is healed, all else is the scan itself.")
+    ] = False
+    also_fill: Annotated[bool, Option("Write the lesion-filled scan beside the other files.")] = False
+    fill_margin_mm: Annotated[
+        float, Option("How far the mask is grown before it is filled, mm.", minimum=0.0, maximum=20.0)
+    ] = 2.0
     overwrite: Overwrite = False
     notify: Notify = log_message
+
+    def __post_init__(self) -> None:
+        """Refuse options that exclude each other."""
+        if self.fill and (self.also_fill or self.dicom_seg):
+            other = "--also-fill" if self.also_fill else "--dicom-seg"
+            raise UsageError(
+                f"--fill and {other} exclude each other", received="both", remedy="--also-fill writes all files"
+            )
+
+    @property
+    def fills(self) -> bool:
+        """Whether the lesion-filled scan is made."""
+        return self.fill or self.also_fill
 
 
 @dataclass(frozen=True)

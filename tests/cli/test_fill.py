@@ -1,0 +1,121 @@
+"""`halebrain detect --fill`: the filled scan alone, from what is found or from a mask; resumed, refused, stated."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+import halebrain
+from halebrain.io.manifest import Manifest
+
+Command = Callable[..., tuple[int, Any]]
+HOW = ("--threshold", "0.05", "--device", "cpu", "--no-progress")
+
+
+@pytest.fixture
+def patient(small_cohort: Callable[..., Path]) -> tuple[Path, Path]:
+    """A scan of whole numbers with its lesion mask."""
+    record = next(iter(Manifest.read(small_cohort([("p", "FLAIR", "test", "ms")]))))
+    image = nibabel.load(record.image)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj).astype(np.int16), image.affine), record.image)
+    assert record.lesion is not None
+    return record.image, record.lesion
+
+
+def raw(path: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(nibabel.load(path).dataobj.get_unscaled())
+
+
+def test_a_mask_is_filled_and_written_alone(
+    bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (scan, mask), out = patient, tmp_path / "out"
+    options = ("detect", "-i", scan, "-o", out, *HOW, "--fill", "--fill-mask", mask)
+    code, said = command(*options, "--json")
+    assert code == 0, said.err
+    filled, sidecar = out / "sub-p_desc-filled_FLAIR.nii.gz", out / "sub-p_desc-filled_FLAIR.json"
+    assert sorted(out.iterdir()) == [sidecar, filled]
+    stated = json.loads(sidecar.read_text())
+    assert (stated["FilledMask"], stated["FillMarginMm"], stated["SkullStripped"]) == ("given", 2.0, True)
+    lesion = raw(mask) > 0
+    assert stated["MaskVolumeMl"] == pytest.approx(lesion.sum() * 0.125)
+    assert stated["Notice"].startswith("Research use only")
+    before, after = raw(scan), raw(filled)
+    assert after.dtype == before.dtype
+    np.testing.assert_array_equal(after[~lesion], before[~lesion])  # 2 mm reach no further voxel of 5 mm
+    assert (after[lesion] != before[lesion]).mean() > 0.8
+    (one,) = json.loads(said.out)["scans"]
+    assert one["filled"] == str(filled)
+    assert one["filled_ml"] == stated["FilledVolumeMl"] == pytest.approx(lesion.sum() * 0.125)
+
+    # Finished with the same settings: kept. With others: refused.
+    stamp = filled.stat().st_mtime_ns
+    assert command(*options)[0] == 0
+    assert filled.stat().st_mtime_ns == stamp
+    assert command(*options, "--fill-margin-mm", 6)[0] == 73
+    assert command(*options, "--fill-margin-mm", 6, "--overwrite")[0] == 0
+    assert json.loads(sidecar.read_text())["FilledVolumeMl"] > stated["FilledVolumeMl"]
+
+
+def test_nothing_found_is_said_and_gives_the_scan(
+    bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scan, out = patient[0], tmp_path / "out"
+    code, said = command("detect", "-i", scan, "-o", out, *HOW, "--fill", "--min-lesion-mm3", 1e9)
+    assert code == 0, said.err
+    assert "nothing was found: the filled scan is the scan itself" in said.err
+    np.testing.assert_array_equal(raw(out / "sub-p_desc-filled_FLAIR.nii.gz"), raw(scan))
+    assert json.loads((out / "sub-p_desc-filled_FLAIR.json").read_text())["FilledVolumeMl"] == 0
+
+
+def test_beside_the_other_files_and_in_python_it_is_the_same(
+    bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (scan, mask), alone, beside = patient, tmp_path / "alone", tmp_path / "beside"
+    given = ("--fill-mask", mask)
+    assert command("detect", "-i", scan, "-o", alone, *HOW, "--fill", *given)[0] == 0
+    assert command("detect", "-i", scan, "-o", beside, *HOW, "--also-fill", *given)[0] == 0
+    name = "sub-p_desc-filled_FLAIR.nii.gz"
+    assert (alone / name).read_bytes() == (beside / name).read_bytes()
+    found = halebrain.detect(scan, threshold=0.05, device="cpu", fill=True, fill_mask=nibabel.load(mask))
+    assert found.filled is not None
+    np.testing.assert_array_equal(np.asarray(found.filled.dataobj), raw(alone / name))
+    saved = found.save(tmp_path / "saved")
+    assert saved.filled is not None
+    assert saved.filled.read_bytes() == (alone / name).read_bytes()
+    # A result without the filled scan is none with it, and a new threshold removes the filled scan of the old one.
+    plain = tmp_path / "plain"
+    assert command("detect", "-i", scan, "-o", plain, *HOW)[0] == 0
+    assert command("detect", "-i", scan, "-o", plain, *HOW, "--also-fill")[0] == 73
+    assert command("report", beside, "--threshold", "0.2", "--no-progress")[0] == 0
+    assert not (beside / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "rule"),
+    [
+        (("--fill-mask", "MASK"), 2, "--fill-mask needs --fill or --also-fill"),
+        (("--fill", "--also-fill"), 2, "--fill and --also-fill exclude each other"),
+        (("--fill", "--fill-mask", "SHIFTED"), 65, "a mask must lie on the grid of its scan"),
+    ],
+)
+def test_refusals(
+    bundled: Path,
+    command: Command,
+    patient: tuple[Path, Path],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    code: int,
+    rule: str,
+) -> None:
+    scan, mask = patient
+    shifted = tmp_path / "shifted.nii.gz"
+    image = nibabel.load(mask)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine + np.eye(4)), shifted)
+    files = {"MASK": mask, "SHIFTED": shifted}
+    found, said = command("detect", "-i", scan, "-o", tmp_path / "out", *HOW, *(files.get(one, one) for one in options))
+    assert (found, rule in said.err) == (code, True), said.err
