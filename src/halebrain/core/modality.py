@@ -36,6 +36,11 @@ def contrast_alike(modality: str | None) -> str | None:
     return _ALIKE.get(modality or "")
 
 
+def lesions_are_dark(modality: str) -> bool:
+    """Return whether lesions are darker than tissue: on T1, and on no other contrast."""
+    return modality.upper().startswith("T1")
+
+
 def networks_asked(each: Sequence[Sequence[str]], modality: str | None) -> tuple[int, ...]:
     """Return the indices of the networks that are used for a contrast (a BIDS suffix; `None` = not known).
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage, stats
+from scipy import stats
 
+from halebrain.core.modality import lesions_are_dark
+from halebrain.core.moments import squash, sums_of
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray, MaskArray
 
-Moments = npt.NDArray[np.float64]
 Baseline = Callable[[FloatArray, str], FloatArray]
 """(intensities of the voxels that count `(m,)`, in any unit; modality) → score `(m,)` in [0, 1], higher = anomalous."""
 
@@ -26,11 +26,6 @@ ATLAS = {"atlas z-score": False, "atlas z-score signed": True}
 _BINS = 256
 _LEAST_STD = 0.02
 """Floor of the atlas's standard deviation, in units of the normalised intensity."""
-
-
-def lesions_are_dark(modality: str) -> bool:
-    """Return whether lesions are darker than tissue: on T1, and on no other contrast."""
-    return modality.upper().startswith("T1")
 
 
 @BASELINES.register("intensity rank bright")
@@ -85,28 +80,15 @@ class AtlasModel:
 
     @classmethod
     def fit(cls, scans: Iterable[tuple[FloatArray, MaskArray]], *, smoothing_voxels: float = 1.0) -> "AtlasModel":
-        """Return the atlas of healthy scans in [0, 1] with their brains, which stream through one at a time (Welford).
+        """Return the atlas of healthy scans in [0, 1] with their brains, which stream through one at a time.
 
         `smoothing_voxels` is the standard deviation of the Gaussian neighbourhood over which the moments are pooled,
         since no registration is exact; 0 = each voxel for itself.
         """
-        count: Moments = np.zeros(1)
-        mean: Moments = np.zeros(1)
-        squares: Moments = np.zeros(1)
-        n_scans = 0
-        for image, mask in scans:
-            count = count + mask
-            change = np.where(mask, image - mean, 0.0)
-            mean = mean + change / np.maximum(count, 1)
-            squares = squares + change * np.where(mask, image - mean, 0.0)
-            n_scans += 1
-        if n_scans == 0:
+        sums, n_scans = sums_of(scans)
+        if sums is None:
             raise ValueError("an atlas needs at least one scan")
-        variance = squares / np.maximum(count, 1)
-        if smoothing_voxels > 0:
-            mean, variance = _pool(count, mean, variance, smoothing_voxels)
-        std = np.where(count > 1, np.sqrt(np.maximum(variance, 0)), np.inf)
-        return cls(mean.astype(np.float32), std.astype(np.float32), n_scans)
+        return cls(*sums.pooled(smoothing_voxels), n_scans)
 
     def z(self, image: FloatArray) -> FloatArray:
         """Return how many standard deviations an image lies above the mean, `(i, j, k)`; 0 where none is known."""
@@ -119,7 +101,7 @@ class AtlasModel:
         """
         z = self.z(image)
         z = np.maximum(-z if lesions_are_dark(modality) else z, 0) if signed else np.abs(z)
-        return np.asarray(z / (1 + z), dtype=np.float32)
+        return squash(z)
 
 
 def baseline_map(
@@ -136,17 +118,3 @@ def baseline_map(
     score = np.zeros(region.shape, dtype=np.float32)
     score[region] = BASELINES.get(name)(image[region], modality)
     return score
-
-
-def _pool(count: Moments, mean: Moments, variance: Moments, sigma: float) -> tuple[Moments, Moments]:
-    """Return mean and variance over scans and a Gaussian neighbourhood; voxels weigh by how many scans show brain."""
-
-    def smooth(moment: Moments) -> Moments:
-        blurred: Moments = ndimage.gaussian_filter(moment * count, sigma, mode="constant")
-        return blurred
-
-    weight = np.maximum(smooth(np.ones_like(count)), 1e-9)
-    pooled = np.where(count > 0, smooth(mean) / weight, 0)
-    # The variance of all is the mean of the variances and the variance of the means.
-    spread = smooth(variance + mean**2) / weight - (smooth(mean) / weight) ** 2
-    return pooled, np.where(count > 0, spread, 0)
