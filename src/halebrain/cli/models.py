@@ -55,6 +55,7 @@ def info(console: JsonConsole, model: DefaultedModel = None) -> None:
     document = {"path": path, "bytes": size_bytes(path), "sha256": bundle.sha256, "about": about}
     document |= {"config": bundle.config.model_dump(mode="json")}
     document |= {"training": bundle.training, "calibration": bundle.calibration}
+    document |= {"healthy_map": None if bundle.healthy_map is None else bundle.healthy_map.about()}
     typer.echo(to_json(document) if console.as_json else model_text(path, bundle))
 
 

@@ -1,8 +1,8 @@
 """The model bundle: one folder (or zip) that holds everything needed to run a model, checked to the byte.
 
-`model.safetensors` (weights), `config.yaml` (how to rebuild and preprocess), `card.md` (for people) and `manifest.json`
-(hashes of the other three, versions, training summary, thresholds with the split that they were chosen on, and licence
-and citation if stated). No pickle.
+`model.safetensors` (weights), `config.yaml` (how to rebuild and preprocess), `card.md` (for people), `manifest.json`
+(hashes of the others, versions, training summary, thresholds with the split that they were chosen on, and licence and
+citation if stated), and `healthy_map.safetensors` if a healthy residual map was fitted. No pickle.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from halebrain.models.bundle_files import (
     CARD,
     CONFIG,
     FORMAT,
+    HEALTHY_MAP,
     MANIFEST,
     WEIGHTS,
     About,
@@ -34,6 +35,7 @@ from halebrain.models.bundle_files import (
     write_files,
 )
 from halebrain.models.ensemble import AnySegmenter, Ensemble, EnsembleMember, present_weight_names
+from halebrain.models.healthy_map import HealthyResiduals, HealthyScans
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
@@ -80,9 +82,10 @@ class Bundle:
         segmenter: Stage 2, one network or several, or `None`.
         training: Training summary (data, seeds, steps, hours), one entry a stage.
         calibration: Thresholds with the split that they were chosen on; empty before `halebrain calibrate`.
-        sha256: Hash of weights and configuration; names the model in every result.
+        sha256: Hash of weights, configuration and healthy map; names the model in every result.
         path: Where it was read from.
         about: Licence, citation, authors and data in words; `None` if not stated.
+        healthy_map: Mean and spread of the residual in healthy scans; `None` if not fitted.
     """
 
     config: ModelConfig
@@ -93,6 +96,7 @@ class Bundle:
     sha256: str = ""
     path: Path | None = None
     about: About | None = None
+    healthy_map: HealthyResiduals | None = None
 
     @property
     def name(self) -> str:
@@ -120,8 +124,10 @@ class Bundle:
         return {s: stage for stage, summary in self.training.items() for s in _seen(summary, kinds)}
 
     def calibration_subjects(self) -> dict[str, str]:
-        """Return the subjects on which thresholds were chosen."""
-        return dict.fromkeys(self.calibration.get("subjects", ()), "calibration")
+        """Return the subjects on which thresholds were chosen or the healthy map was fitted."""
+        of_map = () if self.healthy_map is None else self.healthy_map.subjects()
+        subjects = dict.fromkeys(of_map, "healthy map")
+        return subjects | dict.fromkeys(self.calibration.get("subjects", ()), "calibration")
 
 
 def _modalities(training: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,24 +197,32 @@ def load_bundle(path: Path, *, device: torch.device | str = "cpu") -> Bundle:
         model_hash(files),
         path,
         _about(manifest, path),
+        _healthy_map(files, manifest, path),
     )
 
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """Description of a model without building its networks: "reconstructor" or "detector", and sorted contrasts."""
+    """Description of a model without building its networks: "reconstructor" or "detector", and sorted contrasts.
+
+    `healthy_map` is contrast → scans of the healthy residual map, empty without one.
+    """
 
     kind: str
     modalities: tuple[str, ...]
     sha256: str
     about: About | None
+    healthy_map: Mapping[str, HealthyScans]
 
 
 def read_summary(path: Path) -> BundleSummary:
     """Return the description of a bundle folder or zip, with every file checked against its hash."""
     files, manifest = checked_files(path)
     config = _config(files, path)
-    return BundleSummary(config.kind, _modalities(manifest["training"]), model_hash(files), _about(manifest, path))
+    healthy_map = _healthy_map(files, manifest, path)
+    scans = {} if healthy_map is None else {name: one.scans for name, one in healthy_map.contrasts.items()}
+    modalities = _modalities(manifest["training"])
+    return BundleSummary(config.kind, modalities, model_hash(files), _about(manifest, path), scans)
 
 
 def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
@@ -216,7 +230,8 @@ def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.state_dict().items()}
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
-    return {WEIGHTS: safetensors.torch.save(weights), CONFIG: dump_yaml(bundle.config).encode()}
+    files = {WEIGHTS: safetensors.torch.save(weights), CONFIG: dump_yaml(bundle.config).encode()}
+    return files if bundle.healthy_map is None else files | {HEALTHY_MAP: bundle.healthy_map.to_bytes()}
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -234,7 +249,8 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _manifest(files: dict[str, bytes], bundle: Bundle) -> dict[str, Any]:
-    about = {} if bundle.about is None else {"about": bundle.about.model_dump(mode="json")}
+    added = {} if bundle.about is None else {"about": bundle.about.model_dump(mode="json")}
+    added |= {} if bundle.healthy_map is None else {"healthy_map": bundle.healthy_map.about()}
     return {
         "format": FORMAT,
         "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
@@ -245,12 +261,18 @@ def _manifest(files: dict[str, bytes], bundle: Bundle) -> dict[str, Any]:
         },
         "training": bundle.training,
         "calibration": bundle.calibration,
-        **about,
+        **added,
     }
 
 
 def _about(manifest: dict[str, Any], path: Path) -> About | None:
     return parse_config(About, manifest["about"], where=path / MANIFEST) if "about" in manifest else None
+
+
+def _healthy_map(files: dict[str, bytes], manifest: dict[str, Any], path: Path) -> HealthyResiduals | None:
+    if HEALTHY_MAP not in files:
+        return None
+    return HealthyResiduals.from_bytes(files[HEALTHY_MAP], manifest.get("healthy_map"), where=path / HEALTHY_MAP)
 
 
 def _config(files: dict[str, bytes], path: Path) -> ModelConfig:

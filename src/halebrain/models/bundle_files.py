@@ -4,7 +4,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from halebrain.core.files import atomic_folder, write_text
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, MANIFEST = "model.safetensors", "config.yaml", "card.md", "manifest.json"
+HEALTHY_MAP = "healthy_map.safetensors"
+"""The healthy residual map, which a bundle may lack."""
 _HASHED = (WEIGHTS, CONFIG, CARD)
 _SEALED = ("format", "files", "versions", "training", "calibration")
-_ADDED_KEYS = ("about",)
+_ADDED_KEYS = ("about", "healthy_map")
 """Keys that a manifest may lack, as bundles of earlier versions do."""
 _MOST_BYTES, _MOST_TEXT = 16 << 30, 64 << 20
 """No bundle file is larger than this when unpacked."""
@@ -94,7 +96,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     for entry in entries:
         name = entry.filename.rpartition("/")[2]
         _check_known([name], path)
-        limit = _MOST_BYTES if name == WEIGHTS else _MOST_TEXT
+        limit = _MOST_BYTES if name in (WEIGHTS, HEALTHY_MAP) else _MOST_TEXT
         if entry.compress_size > path.stat().st_size:
             raise DataError(
                 "a bundle zip must hold what it lists",
@@ -114,7 +116,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
 
 
 def _check_known(names: Iterable[str], path: Path) -> None:
-    if unknown := sorted(set(names) - {*_HASHED, MANIFEST}):
+    if unknown := sorted(set(names) - {*_HASHED, HEALTHY_MAP, MANIFEST}):
         raise DataError("a bundle holds known files only", received=unknown[0], where=path, remedy="remove it")
 
 
@@ -158,8 +160,8 @@ def _content_hash(content: dict[str, Any]) -> str:
 
 
 def model_hash(files: dict[str, bytes]) -> str:
-    """Return the hash of weights and configuration, which names the model."""
-    return hashlib.sha256(files[WEIGHTS] + files[CONFIG]).hexdigest()
+    """Return the hash of weights, configuration and healthy map, if there is one, which names the model."""
+    return hashlib.sha256(files[WEIGHTS] + files[CONFIG] + files.get(HEALTHY_MAP, b"")).hexdigest()
 
 
 def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: bool, path: Path) -> None:
@@ -169,7 +171,9 @@ def _check_hashes(files: dict[str, bytes], hashes: dict[str, str], *, changed: b
             where=path / MANIFEST,
             remedy="the file was changed or damaged; copy the bundle again",
         )
-    for name in _HASHED:
+    if HEALTHY_MAP in hashes and HEALTHY_MAP not in files:
+        raise DataError("a bundle must be complete", received=f"no {HEALTHY_MAP}", where=path, remedy="copy it again")
+    for name in (*_HASHED, *({HEALTHY_MAP} & {*files})):
         found = hashlib.sha256(files[name]).hexdigest()
         if hashes.get(name) != found:
             raise DataError(
@@ -195,6 +199,28 @@ def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
     manifest = checked_files(path)[1]
     manifest["calibration"] = calibration
     write_text(path / MANIFEST, sealed_text(manifest))
+
+
+def store_scoring(
+    path: Path, calibration: dict[str, Any], *, config: bytes, healthy_map: bytes, fitted_on: Mapping[str, object]
+) -> None:
+    """Replace what turns a reconstruction into a score in the bundle folder at `path`: the weights are not changed.
+
+    Args:
+        path: The folder.
+        calibration: Its thresholds.
+        config: Its configuration.
+        healthy_map: Its healthy residual map; empty = it has none.
+        fitted_on: Contrast → what the manifest states of the scans of the map.
+    """
+    files, manifest = checked_files(path)
+    files[CONFIG] = config
+    if healthy_map:
+        files[HEALTHY_MAP], manifest["healthy_map"] = healthy_map, dict(fitted_on)
+    manifest["files"] = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items() if name != MANIFEST}
+    manifest["calibration"] = calibration
+    files[MANIFEST] = sealed_text(manifest).encode()
+    write_files(files, path, overwrite=True)
 
 
 def store_about(path: Path, about: About, *, card: str) -> None:

@@ -10,6 +10,7 @@ from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.modality import standard_modality
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import Ensemble, EnsembleMember
+from halebrain.models.healthy_map import HealthyResiduals
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
 SHARED = "stage1"
@@ -23,8 +24,9 @@ _OF_FIRST = ("stage2", "joint")
 def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: int | None = None) -> Bundle:
     """Return one detector from several, an ensemble (Lakshminarayanan et al. 2017).
 
-    The postprocessing is the first one's, with how it was chosen. Thresholds, and what is said of a model (licence,
-    figures), are dropped: the joined model must be calibrated and described again.
+    The postprocessing is the first one's, with how it was chosen, and the healthy residual map that of those that have
+    one. Thresholds, and what is said of a model (licence, figures), are dropped: the joined model must be calibrated
+    and described again.
 
     Args:
         bundles: Detectors on the same reconstructor, two at least.
@@ -53,7 +55,31 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: i
         stages = {stage: summary for stage, summary in bundle.training.items() if stage != SHARED}
         training |= {f"{stage}{_WHOSE}{number}": summary for stage, summary in stages.items()}
     model = first.config.model_copy(update={"segmenter": None, "ensemble_members": tuple(members)})
-    return replace(first, config=model, segmenter=joined, training=training, calibration={}, about=None, sha256="")
+    return replace(
+        first,
+        config=model,
+        segmenter=joined,
+        training=training,
+        calibration={},
+        about=None,
+        sha256="",
+        healthy_map=_shared_map(bundles),
+    )
+
+
+def _shared_map(bundles: Sequence[Bundle]) -> HealthyResiduals | None:
+    """Return the healthy map of the models that have one, which must be the same for all of them."""
+    having = [bundle for bundle in bundles if bundle.healthy_map is not None]
+    files = [bundle.healthy_map.to_bytes() for bundle in having if bundle.healthy_map is not None]
+    for bundle, raw in zip(having, files, strict=True):
+        if raw != files[0]:
+            raise DataError(
+                "joined models must have the same healthy map, or none",
+                received="another one",
+                where=_where(bundle),
+                remedy="join models from before halebrain calibrate --healthy-map, then calibrate the joined one",
+            )
+    return having[0].healthy_map if having else None
 
 
 def stage_of(key: str) -> tuple[str, int]:

@@ -122,7 +122,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         learned = {stage: summary for stage, summary in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned
     training, about = _of_reconstructor(stage1)
-    return Bundle(model, stage1.reconstructor, segmenter, training | {"stage2": summary}, {}, about=about)
+    stages = training | {"stage2": summary}
+    return Bundle(model, stage1.reconstructor, segmenter, stages, {}, about=about, healthy_map=stage1.healthy_map)
 
 
 def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:

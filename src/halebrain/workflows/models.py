@@ -12,6 +12,7 @@ from halebrain.core.wording import counted
 from halebrain.models.bundle import Bundle, load_bundle, read_summary, save_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.card import model_card
+from halebrain.models.healthy_map import HealthyResidual
 from halebrain.models.joining import join_models
 from halebrain.models.store import DEFAULT_MODEL, find_model, size_bytes, stored_models
 from halebrain.thresholds.calibration import Threshold, read_calibration
@@ -90,8 +91,18 @@ def model_text(path: Path, bundle: Bundle) -> str:
     lines = [read_card(path)]
     if bundle.about is None:
         lines.append("- Licence and citation: not stated (halebrain models describe)")
+    if bundle.healthy_map is not None:
+        lines += [_healthy_scans(name, one) for name, one in sorted(bundle.healthy_map.contrasts.items())]
     lines += [*_thresholds(bundle), f"- Size: {size_bytes(path) / 1e6:.1f} MB", f"- Hash: {bundle.sha256}"]
     return "\n".join(lines)
+
+
+def _healthy_scans(contrast: str, one: HealthyResidual) -> str:
+    people = counted(len(one.scans.subjects), "person", "people")
+    return (
+        f"- Healthy residual map of {contrast}: {counted(one.scans.n_scans, 'scan')} of {people} "
+        f"(manifest {one.scans.manifest_sha256[:12]}), pooled over {one.scans.sigma_voxels:g} voxels"
+    )
 
 
 def _thresholds(bundle: Bundle) -> list[str]:
