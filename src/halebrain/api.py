@@ -484,6 +484,8 @@ def calibrate(
     population_fraction: float = 0.5,
     seed: int = 0,
     device: str = "auto",
+    healthy_map: bool = False,
+    residual: str | None = None,
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -499,6 +501,9 @@ def calibrate(
         population_fraction: Fraction of healthy people within the limit of "ml:" thresholds, 0.5 (the median) to 0.99.
         seed: Random seed.
         device: auto, cpu, cuda, cuda:N or mps.
+        healthy_map: Fit the healthy residual map too, from the healthy scans, of five people a contrast or more; each
+            threshold is chosen on scans that are compared with other people.
+        residual: Residual map of the model from now on, such as "normalised" or "normalised_signed"; `None` = as it is.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.

@@ -82,3 +82,33 @@ def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
     code, said = command("calibrate", tmp_path / "packed.zip", "--manifest", small_cohort(HEALTHY), "--no-progress")
     assert code == 2
     assert "--output FOLDER" in said.err
+
+
+def test_a_healthy_map_is_fitted_used_and_evaluated(command, small_model, small_cohort, tmp_path):
+    people = [(f"h{n}", "FLAIR", "val", "healthy") for n in range(5)]
+    ill = [("p1", "FLAIR", "test", "ms"), ("p2", "T2w", "test", "ms")]
+    manifest, own = small_cohort([*people, ("p0", "FLAIR", "val", "ms"), *ill]), tmp_path / "own"
+    fit = ("--healthy-map", "--residual", "normalised_signed", "-o", own, "--no-progress")
+    code, said = command("calibrate", small_model, "--manifest", manifest, *fit)
+    assert code == 0, said.err
+    assert "healthy residual map of FLAIR: 5 healthy scans of 5 people" in said.err
+    old, new = checked_files(small_model)[0], checked_files(own)[0]
+    changed = {name for name in new if new[name] != old.get(name)}
+    assert changed == {"manifest.json", "config.yaml", "healthy_map.safetensors"}
+    bundle = load_bundle(own)
+    assert bundle.config.postprocessing == {"residual": "normalised_signed", "median_size": 1}
+    assert bundle.calibration["subjects"] == [*(f"h{n}" for n in range(5)), "p0"]
+    # A contrast without a map is an error that names the scan, whatever else was asked for.
+    evaluate = ("evaluate", own, "--manifest", manifest, "--no-progress", "-o", tmp_path / "evaluated")
+    code, said = command(*evaluate, "--reconstruction", "--split", "test")
+    assert code == 3, said.err
+    assert "sub-p2_T2w" in said.err
+    assert "got T2w; the map has FLAIR" in said.err
+    table = (tmp_path / "evaluated" / "scans.tsv").read_text()
+    for name in ("residual", "residual signed", "residual normalised", "residual normalised signed"):
+        assert f"\t{name}\tauprc\t" in table, table
+    code, said = command(*evaluate, "--split", "val")
+    assert code == 65
+    assert "h0 (" in said.err
+    code, said = command("models", "info", own)
+    assert "Healthy residual map of FLAIR: 5 scans of 5 people" in said.out

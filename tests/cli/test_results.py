@@ -93,7 +93,7 @@ FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "interval", "notes"},
     "bids": {"output", "index", "level", "scans", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
-    "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities"},
+    "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities", "healthy_map"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},
     "demo": {"output", "page", "scans", "seconds"},
     "detect": {"output", "index", "scans", "failed", "left_out"},
@@ -105,7 +105,7 @@ FIELDS = {
     "models halve": {"path", "bytes", "sha256"},
     "models import": {"path", "bytes", "sha256", "name"},
     "models join": {"path", "bytes", "sha256"},
-    "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration"},
+    "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration", "healthy_map"},
     "models list": {
         *("name", "default", "origin", "bytes", "path", "kind", "modalities", "sha256", "licence", "error"),
     },

@@ -43,6 +43,9 @@ def _print_summary(results: Results, manifest: Path, done: "CalibrationResults")
         for stored, threshold in table.items():
             line = f"{stored}\t{threshold.value:.4f}\t{threshold.method}\tn={threshold.n_scans}"
             results.line(f"{line}\t{contrast}" if contrast else line)
+    for contrast, scans in sorted(done.healthy_map.items()):
+        of = f"{counted(scans.n_scans, 'healthy scan')} of {counted(len(scans.subjects), 'person', 'people')}"
+        echo_message(f"healthy residual map of {contrast}: {of}")
     echo_message(f"--threshold auto means {calibration.default}")
     results.finish(
         f"{counted(len(calibration.thresholds), 'threshold')} stored; --threshold auto means {calibration.default}",
@@ -56,6 +59,7 @@ def _print_summary(results: Results, manifest: Path, done: "CalibrationResults")
             "scans": len(done.rows) - len(failed),
             "subjects": len(calibration.subjects),
             "failed": failed_scans(failed),
+            "healthy_map": {contrast: scans.n_scans for contrast, scans in sorted(done.healthy_map.items())},
             "modalities": {},
             **with_former_keys(calibration.model_dump(mode="json", include={"default", "thresholds", "modalities"})),
         },

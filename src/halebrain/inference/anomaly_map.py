@@ -14,7 +14,10 @@ from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from scipy import ndimage
 
 from halebrain.core.config import GrowingConfig
-from halebrain.core.registry import Registry
+from halebrain.core.errors import ConfigError
+from halebrain.core.modality import lesions_are_dark
+from halebrain.core.moments import squash
+from halebrain.core.registry import Registry, suggestion
 from halebrain.core.similarity import multi_ssim_map, ssim_map
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
 
@@ -25,6 +28,13 @@ All `(b, 1, h, w)`; intensities in [0, 1], variance ≥ 0 and 0 where there is o
 """
 
 RESIDUALS: Registry[Residual] = Registry("residual")
+Normalised = Callable[[FloatArray, str], FloatArray]
+"""(z, contrast as a BIDS suffix) → map, arrays `(i, j, k)`; map in [0, 1), 0 where z is 0.
+
+z is the residual x − x̂ in standard deviations of healthy scans, by the healthy map of the model.
+"""
+
+NORMALISED: Registry[Normalised] = Registry("normalised residual")
 _FLOOR = 0.05**2
 """Variance added to the observed one, as few samples can agree by chance (5 % of the range)."""
 
@@ -94,6 +104,30 @@ def mahalanobis(image: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor)
     return squares / (squares + variance + _FLOOR)
 
 
+@NORMALISED.register("normalised")
+def normalised(z: FloatArray, _contrast: str) -> FloatArray:
+    """Return |z| / (1 + |z|)."""
+    return squash(np.abs(z))
+
+
+@NORMALISED.register("normalised_bright")
+def normalised_bright(z: FloatArray, _contrast: str) -> FloatArray:
+    """Return z / (1 + z) where z > 0, else 0: brighter than the residual of healthy scans."""
+    return squash(np.maximum(z, 0))
+
+
+@NORMALISED.register("normalised_dark")
+def normalised_dark(z: FloatArray, _contrast: str) -> FloatArray:
+    """Return −z / (1 − z) where z < 0, else 0: darker than the residual of healthy scans."""
+    return squash(np.maximum(-z, 0))
+
+
+@NORMALISED.register("normalised_signed")
+def normalised_signed(z: FloatArray, contrast: str) -> FloatArray:
+    """Return the dark map on T1, where lesions are dark, and the bright map on other contrasts."""
+    return (normalised_dark if lesions_are_dark(contrast) else normalised_bright)(z, contrast)
+
+
 class PostprocessingConfig(GrowingConfig):
     """Settings of the anomaly map.
 
@@ -101,7 +135,10 @@ class PostprocessingConfig(GrowingConfig):
         residual: Name of a map in `RESIDUALS`: "ssim" = 1 − SSIM (the paper), "ssim_multi" = over several kernel sizes,
             "absolute" = |x − x̂|, "squared" = (x − x̂)², "positive" = max(x − x̂, 0): brighter than healthy only, as
             lesions are on FLAIR and T2, "negative" = darker, as on T1, "mahalanobis" = in units of the spread over
-            levels and draws.
+            levels and draws. With a healthy map in the model (halebrain calibrate --healthy-map) also those in
+            `NORMALISED`, with z = (x − x̂ − mean) / (standard deviation + 0.02) of healthy scans: "normalised" =
+            |z| / (1 + |z|), "normalised_bright" and "normalised_dark" = that of one sign, "normalised_signed" = dark on
+            T1, bright elsewhere.
         residual_weight: β of β·residual + (1 − β)·probability (appendix D, equation 4); 0.5 orders voxels as the
             paper's unweighted sum does, 1 is reconstruction alone, 0 the segmenter alone.
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
@@ -137,8 +174,14 @@ class PostprocessingConfig(GrowingConfig):
     @field_validator("residual")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        RESIDUALS.get(value)
+        if value not in (known := [*RESIDUALS, *NORMALISED]):
+            raise ConfigError("a residual must be a known one", received=repr(value), remedy=suggestion(value, known))
         return value
+
+    @property
+    def needs_healthy_map(self) -> bool:
+        """Whether the residual is normalised by the healthy map of the model."""
+        return self.residual in NORMALISED
 
     @model_validator(mode="after")
     def _is_wider(self) -> "PostprocessingConfig":

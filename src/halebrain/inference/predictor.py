@@ -1,20 +1,22 @@
 """One scan through the model: preprocess, reconstruct and segment at each level, fuse, back to the native grid."""
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 
 from halebrain.core.about import versions
 from halebrain.core.config import parse_config
-from halebrain.core.errors import DataError
+from halebrain.core.errors import ConfigError, DataError
 from halebrain.core.provenance import Provenance, ScoringMethod
 from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
+    NORMALISED,
     PostprocessingConfig,
     erode,
     filter_residual,
@@ -24,6 +26,7 @@ from halebrain.inference.anomaly_map import (
 )
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter
+from halebrain.models.healthy_map import HealthyResidual, HealthyResiduals
 from halebrain.models.reconstruction.base import HoleFiller, Level
 from halebrain.models.segmentation import with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
@@ -66,6 +69,10 @@ class Predictor:
         precision: "fp32", or "bf16" for wide networks: faster, but its results depend on the batch size in the third
             decimal.
         brain: Name of the brain extractor for scans without a mask; `None` = the model's.
+
+    Raises:
+        ConfigError: The residual is normalised, and the model has no healthy map or gives no image.
+        DataError: The healthy map does not lie on the working grid.
     """
 
     def __init__(
@@ -89,9 +96,33 @@ class Predictor:
             preprocessing = preprocessing.model_copy(update={"brain": brain})
         self.preprocessor = Preprocessor(preprocessing)
         self.postprocessing = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=where)
+        self.healthy_map = bundle.healthy_map
+        self._check_healthy_map()
         for network in (bundle.reconstructor, bundle.segmenter):
             if network is not None:
                 network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def with_healthy_map(self, healthy_map: HealthyResiduals) -> Self:
+        """Return the same predictor with another healthy map."""
+        other = copy.copy(self)
+        other.healthy_map = healthy_map
+        return other
+
+    def _check_healthy_map(self) -> None:
+        post, where = self.postprocessing, self.bundle.path or "model"
+        if self.healthy_map is not None:
+            grid = self.preprocessor.grid
+            self.healthy_map.check_grid(grid.shape, grid.affine, where=where)
+        if post.needs_healthy_map and (self.healthy_map is None or not self.bundle.reconstructor.gives_image):
+            gives = self.bundle.reconstructor.gives_image
+            raise ConfigError(
+                f"the residual {post.residual} needs a healthy map and a reconstruction",
+                received="a model without a healthy map" if gives else "a reconstructor that gives no image",
+                where=where,
+                remedy="halebrain calibrate MODEL --healthy-map --residual KIND fits one from healthy scans"
+                if gives
+                else "choose another postprocessing.residual",
+            )
 
     def provenance(self) -> Provenance:
         """Return what the provenance of every scan states of the model, its settings and the software."""
@@ -163,6 +194,9 @@ class Predictor:
     ) -> WorkingMaps:
         """Run both networks over the slices of a preprocessed scan; `progress` is called after each level and draw."""
         image, mask, used = brain_slices(scan)
+        kind = self.postprocessing.residual
+        if kind in NORMALISED:
+            self._healthy_residual(scan, contrast, kind)  # what is missing is said before the networks run
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
         for level in self.levels:
@@ -180,14 +214,68 @@ class Predictor:
         deviation = (mean[3] - mean[2].square()).clamp_min(0).sqrt()
         variance = (mean[4] - mean[0].square()).clamp_min(0)
         residual = mean[5]
-        if self.bundle.reconstructor.gives_image:
-            residual = residual_map(image[used], mean[0], self.postprocessing.residual, variance=variance)
+        if self.bundle.reconstructor.gives_image and kind not in NORMALISED:
+            residual = residual_map(image[used], mean[0], kind, variance=variance)
         volumes = [volume_of_slices(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
+        if kind in NORMALISED:
+            difference = volume_of_slices(image[used] - mean[0], used, scan.image.shape)
+            volumes[2] = self._normalised(scan, difference, contrast, kind)
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
         score = fuse(smooth, shared, inside, residual_weight=beta)
         return WorkingMaps(volumes[0], shared, smooth, score, np.where(inside, volumes[3], 0))
+
+    def residual_alone(
+        self, scan: WorkingScan, reconstruction: FloatArray, contrast: str | None, kind: str
+    ) -> FloatArray:
+        """Return the residual map of a kind, median-filtered as the model's own.
+
+        Args:
+            scan: A preprocessed scan.
+            reconstruction: Its pseudo-healthy image on the working grid, in [0, 1].
+            contrast: A BIDS suffix; `None` = not known.
+            kind: A name in `RESIDUALS` or `NORMALISED`.
+
+        Returns:
+            A map `(i, j, k)` in [0, 1], 0 outside the brain and in slices that are not scored.
+
+        Raises:
+            DataError: The kind is normalised, and the healthy map has none of the contrast.
+            ConfigError: The model has no healthy map.
+        """
+        image, _, used = brain_slices(scan)
+        mean = torch.from_numpy(np.ascontiguousarray(np.moveaxis(reconstruction, SLICE_AXIS, 0)))[:, None]
+        if kind in NORMALISED:
+            found = volume_of_slices((image - mean)[used], used, scan.image.shape)
+            found = self._normalised(scan, found, contrast, kind)
+        else:
+            found = volume_of_slices(residual_map(image[used], mean[used], kind), used, scan.image.shape)
+        return filter_residual(found, scan.brain_mask, self.postprocessing.median_size)
+
+    def scored(self, scan: WorkingScan) -> MaskArray:
+        """Return the brain without slices that show too little of it, bool `(i, j, k)`: what has a reconstruction."""
+        found = np.zeros_like(scan.brain_mask)
+        used = brain_slices(scan)[2].numpy()
+        found[..., used] = scan.brain_mask[..., used]
+        return found
+
+    def _normalised(self, scan: WorkingScan, difference: FloatArray, contrast: str | None, kind: str) -> FloatArray:
+        """Return a normalised residual map of x − x̂ on the working grid, 0 in slices without a reconstruction."""
+        healthy = self._healthy_residual(scan, contrast, kind)
+        z = np.where(self.scored(scan), healthy.z(difference), 0).astype(np.float32)
+        return NORMALISED.get(kind)(z, contrast or "")
+
+    def _healthy_residual(self, scan: WorkingScan, contrast: str | None, kind: str) -> HealthyResidual:
+        if self.healthy_map is None:
+            raise ConfigError(
+                f"the residual {kind} needs a healthy map",
+                received="a model without one",
+                where=self.bundle.path or "model",
+                remedy="halebrain calibrate MODEL --healthy-map fits one from healthy scans",
+            )
+        self.healthy_map.check_grid(scan.grid.shape, scan.grid.affine)
+        return self.healthy_map.of_contrast(contrast)
 
     def across_slices(self, probability: FloatArray, brain_mask: MaskArray, contrast: str | None) -> FloatArray:
         """Return a probability map of the working grid smoothed across slices as the model has it for the contrast."""

@@ -1,26 +1,31 @@
 """Calibration: thresholds chosen on the validation scans of a manifest, and stored in the model."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from halebrain.core.config import dump_yaml, parse_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify
-from halebrain.core.wording import whole_percent
+from halebrain.core.wording import counted, whole_percent
+from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_files import copy_bundle, store_calibration
+from halebrain.models.bundle import Bundle, load_bundle, read_summary
+from halebrain.models.bundle_files import copy_bundle, store_calibration, store_scoring
+from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
 from halebrain.thresholds.false_positive_volume import CONFIDENCE, HealthyMap, reached_confidence
 from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy, threshold_names
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.settings import CalibrateSettings
 
 
@@ -33,12 +38,14 @@ class CalibrationResults:
         calibration: Its thresholds.
         rows: The scans that were asked for.
         failures: Those that failed, with the reason.
+        healthy_map: Contrast → scans of the model's healthy residual map; empty without one.
     """
 
     model: Path
     calibration: Calibration
     rows: Manifest
     failures: Failures
+    healthy_map: Mapping[str, HealthyScans] = field(default_factory=dict)
 
 
 def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettings) -> CalibrationResults:
@@ -54,7 +61,9 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     calibration = run_calibration(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
     _warn_of_few(kept, settings.population_fraction, settings.notify)
-    return CalibrationResults(settings.output or model, calibration, rows, failures)
+    target = settings.output or model
+    scans = read_summary(find_model(target)).healthy_map
+    return CalibrationResults(target, calibration, rows, failures, scans)
 
 
 def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
@@ -70,8 +79,9 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         CannotWriteError: The output is there already.
         MissingInputError: There is no validation scan, none healthy or annotated, no model, or nothing to add to.
         DataError: The model was trained on one of them.
-        UsageError: A modality to add is there already, the default is the name of no threshold, or the model is no
-            folder and no output folder is given.
+        UsageError: A modality to add is there already, the default is the name of no threshold, the model is no
+            folder and no output folder is given, or thresholds on other scores would stay beside a new healthy map.
+        ConfigError: The residual is unknown, or normalised without a healthy map.
     """
     output, name, add, default = settings.output, settings.name, settings.add, settings.default
     device = find_device(settings.device)
@@ -81,6 +91,13 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
             where=rows.where,
             remedy='write val under "split" for some subjects, and check --modality and --pathology',
         )
+    changes_scores = settings.healthy_map or settings.residual is not None
+    if changes_scores and (add or name is not None):
+        raise UsageError(
+            "--healthy-map and --residual change the scores, so that no earlier threshold can stay",
+            received="--add" if add else "--name",
+            remedy="calibrate with them first, without --add and --name",
+        )
     source = _source(model, output)
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
@@ -88,8 +105,11 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     if add:
         _check_addition(rows, before, name)
     _check_default(default, rows, before, name)
+    bundle, fit, rows = _with_residual(bundle, rows, settings, failures)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
-    calibration = fit_calibration(predictor, rows, population_fraction=settings.population_fraction, failures=failures)
+    calibration = fit_calibration(
+        predictor, rows, population_fraction=settings.population_fraction, failures=failures, fit=fit
+    )
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
     if add and before is not None:
@@ -98,8 +118,48 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         calibration = calibration.model_copy(update={"default": default})
     if output is not None:
         copy_bundle(source, output)
-    store_calibration(output or source, calibration.model_dump(mode="json"))
+    target, stored = output or source, calibration.model_dump(mode="json")
+    if changes_scores:
+        healthy = bundle.healthy_map
+        raw, about = (b"", {}) if healthy is None else (healthy.to_bytes(), healthy.about())
+        store_scoring(target, stored, config=dump_yaml(bundle.config).encode(), healthy_map=raw, fitted_on=about)
+    else:
+        store_calibration(target, stored)
     return calibration
+
+
+def _with_residual(
+    bundle: Bundle, rows: Manifest, settings: CalibrateSettings, failures: Failures
+) -> tuple[Bundle, HealthyFit | None, Manifest]:
+    """Return the model with the map and the residual asked for, the fit of the map, and the scans that did not fail."""
+    post = bundle.config.postprocessing
+    if settings.residual is not None:
+        post = {**post, "residual": settings.residual}
+        parse_config(PostprocessingConfig, post, where="--residual")
+    final = bundle.config.model_copy(update={"postprocessing": post})
+    if not settings.healthy_map:
+        bundle = replace(bundle, config=final)
+        _warn_of_own_map(bundle, rows, settings.notify)
+        return bundle, None, rows
+    # Residuals are measured before they are normalised; the kind that the model will have may need the map.
+    plain = bundle.config.model_copy(update={"postprocessing": {**post, "residual": "absolute"}})
+    predictor = Predictor(replace(bundle, config=plain), device=find_device(settings.device), seed=settings.seed)
+    fit = fit_healthy_map(predictor, rows, failures=failures, notify=settings.notify)
+    rows = rows.select(lambda record: record.scan_id not in failures.reasons)
+    return replace(bundle, config=final, healthy_map=fit.fitted), fit, rows
+
+
+def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
+    """Warn where thresholds are chosen on scans that are in the healthy map, which makes them too low."""
+    post = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=bundle.path or "model")
+    if not post.needs_healthy_map or bundle.healthy_map is None:
+        return
+    inside = set(bundle.healthy_map.subjects()) & set(rows.subjects())
+    if inside:
+        notify(
+            f"warning: {counted(len(inside), 'person', 'people')} of these scans are in the model's healthy map, and "
+            "score lower than others would: use --healthy-map, which leaves each person out of the map for own scans"
+        )
 
 
 def _source(model: Path, output: Path | None) -> Path:
@@ -117,18 +177,24 @@ def _source(model: Path, output: Path | None) -> Path:
 
 
 def fit_calibration(
-    predictor: Predictor, rows: Manifest, *, population_fraction: float, failures: Failures
+    predictor: Predictor,
+    rows: Manifest,
+    *,
+    population_fraction: float,
+    failures: Failures,
+    fit: HealthyFit | None = None,
 ) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
-    Scans that are neither healthy nor annotated take no part; those that fail are collected.
+    Scans that are neither healthy nor annotated take no part; those that fail are collected. With `fit`, the healthy
+    map was fitted on some of these scans: each is scored with the map of all other people.
     """
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[HealthyMap]] = {}
     ill: list[tuple[str, Scores, Labels]] = []
 
     def score(record: ScanRecord) -> None:
-        scored = score_scan(predictor, record)
+        scored = score_scan(_without(predictor, fit, record), record)
         modality, brain = record.contrast, scored.result.brain_mask
         if record.is_annotated and scored.lesion is not None:
             ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
@@ -157,6 +223,13 @@ def fit_calibration(
         modalities={modality: by_healthy(scans, population_fraction, **about) for modality, scans in enough.items()},
         healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
     )
+
+
+def _without(predictor: Predictor, fit: HealthyFit | None, record: ScanRecord) -> Predictor:
+    """Return the predictor for a scan: with the healthy map of everybody else where its person is in the map."""
+    if fit is None or not predictor.postprocessing.needs_healthy_map or record.subject not in fit.shares:
+        return predictor
+    return predictor.with_healthy_map(fit.without(record.subject))
 
 
 def _check_addition(rows: Manifest, before: Calibration | None, name: str | None) -> None:

@@ -131,7 +131,10 @@ def find_anomalies(
     )
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
     report = check_contrast_label(working.qc.noting(notes), contrast.declared)
-    working = replace(working, qc=report.flagged(_limit(predictor.bundle.limits, contrast)))
+    report = report.flagged(_limit(predictor.bundle.limits, contrast))
+    if predictor.postprocessing.needs_healthy_map and report.registration_failed:
+        report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
+    working = replace(working, qc=report)
     threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)
     result, maps = predictor.predict_scan(volume, working, contrast.name, progress=steps.one_pass)

@@ -256,6 +256,21 @@ class CalibrateSettings:
             former="--healthy-share",
         ),
     ] = 0.5
+    healthy_map: Annotated[
+        bool,
+        Option(
+            "Fit the healthy residual map too: mean and spread of scan − pseudo-healthy scan at each place, from the "
+            "healthy scans, five people a contrast or more."
+        ),
+    ] = False
+    residual: Annotated[
+        str | None,
+        Option(
+            "Residual map of the model from now on: normalised, normalised_signed (with a healthy map), absolute …; "
+            "default: as it is.",
+            known=("normalised", "normalised_bright", "normalised_dark", "normalised_signed"),
+        ),
+    ] = None
     seed: Seed = 0
     device: Device = "auto"
     notify: Notify = log_message

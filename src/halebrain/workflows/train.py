@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,8 +73,9 @@ def run_reconstructor(output: Path, settings: TrainSettings) -> TrainedModel:
 def run_segmenter(output: Path, stage1: Path, settings: TrainSettings, *, variant: str | None = None) -> TrainedModel:
     """Run or resume stage 2 in `output` on the model `stage1`; a variant of the paper sets inputs and fusion."""
     config = _read(SegmenterTraining, "segmenter", settings, _of_variant(variant))
-    parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing")
+    post = parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing")
     bundle = load_model(stage1)
+    _check_residual(post, bundle)
     config = _with_preprocessing(config, bundle, stage1)
     fabric = _start(config.loop, output, settings)
     return _finish(train_segmenter(config, bundle, output, fabric=fabric), output, config)
@@ -83,7 +84,7 @@ def run_segmenter(output: Path, stage1: Path, settings: TrainSettings, *, varian
 def run_joint(output: Path, settings: TrainSettings) -> TrainedModel:
     """Run or resume a joint training in `output`."""
     config = _read(JointTraining, "joint", settings)
-    parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing")
+    _check_residual(parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing"), None)
     return _finish(train_joint(config, output, fabric=_start(config.loop, output, settings)), output, config)
 
 
@@ -115,6 +116,17 @@ def _with_preprocessing(settings: SegmenterTraining, stage1: Bundle, path: Path)
     return settings.model_copy(update={"data": settings.data.model_copy(update={"preprocessing": own})})
 
 
+def _check_residual(post: PostprocessingConfig, stage1: Bundle | None) -> None:
+    """Stop before the training where the model could not make its residual map."""
+    if post.needs_healthy_map and (stage1 is None or stage1.healthy_map is None):
+        raise ConfigError(
+            f"the residual {post.residual} needs a healthy map",
+            received="a training of both stages" if stage1 is None else "a reconstructor without one",
+            where="postprocessing.residual" if stage1 is None else stage1.path or "model",
+            remedy="train with another residual, and then halebrain calibrate --healthy-map --residual KIND",
+        )
+
+
 def _start(loop: LoopConfig, output: Path, settings: TrainSettings) -> Fabric:
     device = find_device(settings.device)
     if settings.overwrite and output.exists():
@@ -134,13 +146,18 @@ def _start(loop: LoopConfig, output: Path, settings: TrainSettings) -> Fabric:
 def _finish(bundle: Bundle, output: Path, config: Training) -> TrainedModel:
     model, loss = output / "model", output / "loss.png"
     # A finished run asked for again: its model stays, with the thresholds that it was given.
-    is_new = not (model.exists() and model_sha256(load_bundle(model)) == model_sha256(bundle))
+    is_new = not (model.exists() and _without_map(load_bundle(model)) == _without_map(bundle))
     if is_new:
         save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
         write_text(output / "model_config.yaml", dump_yaml(bundle.config))
     if is_new or not loss.exists():  # a run that was ended between the two promised a picture
         save_figure(loss_plot(output / "log.csv"), loss)
     return _trained(model, config)
+
+
+def _without_map(bundle: Bundle) -> str:
+    """Return the hash of a model without its healthy map, which is fitted after the training."""
+    return model_sha256(replace(bundle, healthy_map=None))
 
 
 def _trained(path: Path, config: Training) -> TrainedModel:
