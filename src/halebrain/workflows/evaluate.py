@@ -13,6 +13,7 @@ from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import lesions_are_dark
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import first_of
@@ -23,6 +24,7 @@ from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_fi
 from halebrain.evaluation.provenance import NATIVE_GRID, WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
 from halebrain.evaluation.tables import write_evaluation
+from halebrain.inference.anomaly_map import NORMALISED
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -35,6 +37,15 @@ from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.settings import EvaluateSettings
 
+RESIDUALS_ALONE = {
+    "residual": "absolute",
+    "residual signed": "signed",
+    "residual normalised": "normalised",
+    "residual normalised signed": "normalised_signed",
+}
+"""Residual maps that --reconstruction scores alone, by the name of their rows; the normalised ones with a healthy map.
+
+"signed" is "negative" on T1, where lesions are dark, and "positive" on other contrasts."""
 _LEAST_SCANS = 2
 """Healthy training scans of a contrast, below which it has no atlas."""
 
@@ -140,7 +151,7 @@ def run_evaluation(
         selector: The frozen threshold, by modality if available.
         failures: Collects scans that fail; the others are scored without them.
         working: On the model's working grid with resampled labels, instead of the scan's own with the original ones.
-        reconstruction: Measure the quality of the reconstruction at each level too.
+        reconstruction: Measure the quality of the reconstruction at each level too, and score residual maps alone.
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
         atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
     """
@@ -157,7 +168,8 @@ def run_evaluation(
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
         threshold = selector.at(record.contrast).value
-        methods = _methods(scored, threshold, smallest, working=working, atlases=atlases)
+        residuals = _residuals_alone(predictor, scored) if reconstruction else {}
+        methods = _methods(scored, threshold, smallest, working=working, atlases=atlases, residuals=residuals)
         found = _levels(predictor, scored) if reconstruction else []
         evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
         levels.extend(found)
@@ -235,6 +247,19 @@ def _levels(predictor: Predictor, scored: ScoredScan) -> list[LevelQuality]:
     ]
 
 
+def _residuals_alone(predictor: Predictor, scored: ScoredScan) -> dict[str, FloatArray]:
+    """Return residual maps on the working grid by the name of their rows; normalised ones where there is a map."""
+    contrast, found = scored.record.contrast, dict[str, FloatArray]()
+    known = () if predictor.healthy_map is None else predictor.healthy_map.contrasts
+    for name, kind in RESIDUALS_ALONE.items():
+        if kind in NORMALISED and contrast not in known:
+            continue
+        if kind == "signed":
+            kind = "negative" if lesions_are_dark(contrast) else "positive"
+        found[name] = predictor.residual_alone(scored.scan, scored.maps.reconstruction, contrast, kind)
+    return found
+
+
 def _methods(
     scored: ScoredScan,
     threshold: float,
@@ -242,6 +267,7 @@ def _methods(
     *,
     working: bool,
     atlases: dict[str, AtlasModel] | None,
+    residuals: Mapping[str, FloatArray],
 ) -> Iterator[tuple[str, Case]]:
     """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
@@ -257,6 +283,7 @@ def _methods(
             "segmenter alone": result.probability,
             "reconstruction alone": np.clip(scan.to_native(maps.residual), 0, 1),
         }
+    found |= {name: score if working else np.clip(scan.to_native(score), 0, 1) for name, score in residuals.items()}
     found |= _baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():
         cut = Cut(threshold, min_lesion_mm3) if method == "model" else None
