@@ -29,7 +29,7 @@ from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
-from halebrain.thresholds.false_positive_volume import HealthyMap
+from halebrain.thresholds.scored_map import ScoredMap
 
 LEVELS = (150, 300, 400)
 SETS = ((150,), (300,), (400,), (150, 300), (300, 400), (150, 300, 400))
@@ -94,7 +94,7 @@ def judge(
     for weight, modality in itertools.product(WEIGHTS, sorted({scan.modality for scan in scans})):
         mine = [(scan, own[weight]) for scan, own in zip(scans, maps, strict=True) if scan.modality == modality]
         limits = [
-            HealthyMap(
+            ScoredMap(
                 score, s.brain_mask, voxel_mm3=VOXEL_MM3, min_lesion_mm3=30, modality=modality, scan_score=0
             ).lowest_threshold(1.0)
             for s, score in mine

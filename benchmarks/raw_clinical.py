@@ -8,6 +8,7 @@ grid, in the brain that was found in it and the lesion.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,8 @@ def main() -> None:
             if name == "raw":
                 to_stripped = register_stripped(volume, result.brain_mask, stripped)
                 lesion = mask_on_grid(lesion.astype(np.float32), stripped.affine, volume, to_stripped)
-            called = to_mask(
-                result.score,
-                threshold=point.at(modality).value,
-                min_lesion_mm3=predictor.postprocessing.min_lesion_mm3,
-                voxel_mm3=scan.native.voxel_mm3,
-            )
+            cut = replace(point.at(modality), min_lesion_mm3=predictor.postprocessing.min_lesion_mm3).cut
+            called = to_mask(result.score, cut, voxel_mm3=scan.native.voxel_mm3)
             # A brain that misses some of the lesion: that counts against it.
             brain, ml = result.brain_mask | lesion, scan.native.voxel_mm3 / 1000
             missed = float((lesion & ~result.brain_mask).sum() / lesion.sum())

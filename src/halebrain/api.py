@@ -137,6 +137,7 @@ def detect(
     fill: bool = False,
     fill_margin_mm: float = 2.0,
     fill_mask: "SpatialImage | str | os.PathLike[str] | None" = None,
+    grow_to: float | None = None,
 ) -> Prediction:
     """Detect anomalies in one scan; same results as `halebrain detect`.
 
@@ -155,6 +156,8 @@ def detect(
         fill: Also return the lesion-filled scan.
         fill_margin_mm: How far the mask is grown before it is filled, mm.
         fill_mask: Mask on the grid of the scan that is filled instead of what is found.
+        grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
+            Stored thresholds have their own.
 
     Raises:
         HalebrainError: As the command; `exit_code` gives the kind.
@@ -284,6 +287,7 @@ def detect_many(
     overwrite: bool = False,
     also_fill: bool = False,
     fill_margin_mm: float = 2.0,
+    grow_to: float | None = None,
 ) -> DetectedScans:
     """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
 
@@ -305,6 +309,8 @@ def detect_many(
         overwrite: Replace results made with other settings.
         also_fill: Also write the lesion-filled scans.
         fill_margin_mm: How far the mask is grown before it is filled, mm.
+        grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
+            Stored thresholds have their own.
 
     Returns:
         The files of each scan, the page of all scans, and `failures.reasons`: scan → reason of those that failed.
@@ -486,6 +492,8 @@ def calibrate(
     device: str = "auto",
     healthy_map: bool = False,
     residual: str | None = None,
+    patients: PathLike | None = None,
+    plain: bool = False,
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -504,6 +512,8 @@ def calibrate(
         healthy_map: Fit the healthy residual map too, from the healthy scans, of five people a contrast or more; each
             threshold is chosen on scans that are compared with other people.
         residual: Residual map of the model from now on, such as "normalised" or "normalised_signed"; `None` = as it is.
+        patients: Another table whose annotated scans of the split "val" take part, too.
+        plain: Thresholds alone: findings do not grow to a lower one.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.
@@ -534,6 +544,7 @@ def evaluate(
     baselines: bool = False,
     seed: int = 0,
     device: str = "auto",
+    grow_to: float | None = None,
 ) -> EvaluationResults:
     """Evaluate a model on a manifest, or result files of any method against references, as `halebrain evaluate`.
 
@@ -556,6 +567,8 @@ def evaluate(
         baselines: More baselines without networks: an atlas of the healthy training scans.
         seed: Random seed.
         device: auto, cpu, cuda, cuda:N or mps.
+        grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
+            Stored thresholds have their own.
 
     Returns:
         The figures with intervals, the files, and `failures.reasons`.

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
-from halebrain.core.mask import to_mask
+from halebrain.core.mask import Cut, to_mask
 from halebrain.core.similarity import ssim_map
 from halebrain.inference.anomaly_map import (
     PostprocessingConfig,
@@ -170,7 +170,7 @@ def test_erosion_of_a_single_slice_keeps_it() -> None:
 
 def test_mask_reaches_the_threshold() -> None:
     score = np.array([[[0.1, 0.5, 0.9]]], dtype=np.float32)
-    mask = to_mask(score, threshold=0.5, min_lesion_mm3=0, voxel_mm3=1)
+    mask = to_mask(score, Cut(0.5), voxel_mm3=1)
     assert mask.tolist() == [[[False, True, True]]]
 
 
@@ -179,11 +179,11 @@ def test_small_pieces_are_dropped_by_volume(least: float, kept: int) -> None:
     score = np.zeros((12, 12, 12), dtype=np.float32)
     score[1, 1, 1] = score[2, 2, 2] = score[3, 3, 3] = 1  # touches by corners: one piece of three voxels
     score[6:9, 6:8, 6:8] = 1  # twelve voxels
-    mask = to_mask(score, threshold=0.5, min_lesion_mm3=least, voxel_mm3=2.0)
+    mask = to_mask(score, Cut(0.5, least), voxel_mm3=2.0)
     assert ndimage.label(mask, structure=np.ones((3, 3, 3)))[1] == kept
 
 
 def test_nothing_above_the_threshold() -> None:
-    mask = to_mask(np.zeros((4, 4, 4), dtype=np.float32), threshold=0.5, min_lesion_mm3=20, voxel_mm3=1)
+    mask = to_mask(np.zeros((4, 4, 4), dtype=np.float32), Cut(0.5, 20), voxel_mm3=1)
     assert mask.dtype == bool
     assert not mask.any()

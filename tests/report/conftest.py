@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.mask import Cut
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, ScanResult
 from halebrain.evaluation.evaluate import Evaluator
@@ -65,7 +66,7 @@ def make_scan() -> Callable[..., Made]:
         uncertainty = np.where(brain, 0.05, 0).astype(np.float32)
         maps = ScanResult(score, score, scan * 0.9, np.where(brain, 0.1, 0), uncertainty, brain, AFFINE)
         grid = display_grid(AFFINE, brain)
-        volumes = shown_volumes(maps, mask, shown_scan(scan, brain, grid), grid, threshold=THRESHOLD)
+        volumes = shown_volumes(maps, mask, shown_scan(scan, brain, grid), grid, cut=Cut(THRESHOLD))
         findings = [
             Lesion(1, 0.64, 0.95, 0.9, -5.0, -7.0, 3.0, 22, 21, 17, region),
             Lesion(2, 0.064, 0.7, 0.7, 15.0, 3.0, 11.0, 12, 26, 20, region),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.mask import Cut
 from halebrain.report.embedding import (
     ShownVolume,
     decode,
@@ -55,7 +56,7 @@ def test_a_damaged_volume_is_said(text: str) -> None:
 def test_a_code_reaches_the_threshold_exactly_where_the_score_does(threshold: float, seed: int, top: float) -> None:
     score = (top * np.random.default_rng(seed).random(500)).astype(np.float32).reshape(10, 10, 5)
     score[0, 0, 0] = threshold  # rounded to single precision: on either side of it
-    shown = score_codes(score, threshold, (1.0, 1.0, 1.0))
+    shown = score_codes(score, Cut(threshold), (1.0, 1.0, 1.0))
     level = threshold_level(shown, threshold)
     assert 1 <= level <= 255
     np.testing.assert_array_equal(shown.codes >= level, score.astype(np.float64) >= threshold)
@@ -87,7 +88,7 @@ def test_a_scan_on_another_grid_is_refused(make_scan: Callable[..., Any]) -> Non
     made = make_scan()
     other = ShownVolume(np.zeros((4, 4, 4), dtype=np.uint8), 1.0, 0.0, (2.0, 2.0, 2.0))
     with pytest.raises(DataError, match="grid of its maps"):
-        shown_volumes(made.maps, made.mask, other, made.page.grid, threshold=0.5)
+        shown_volumes(made.maps, made.mask, other, made.page.grid, cut=Cut(0.5))
 
 
 def test_what_is_no_page_is_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.mask import Cut
 from halebrain.core.types import Lesion, ScanResult
 from halebrain.report.display import display_grid
 from halebrain.report.embedding import shown_scan, shown_volumes
@@ -79,7 +80,7 @@ def placed(tmp_path: Path) -> Placed:
     score[i, j, k] = 1.0  # painted almost white; the others have a colour
     maps = ScanResult(score, score, scan, score, score, brain, AFFINE)
     grid = display_grid(AFFINE, brain)
-    volumes = shown_volumes(maps, lesion, shown_scan(scan, brain, grid), grid, threshold=0.5)
+    volumes = shown_volumes(maps, lesion, shown_scan(scan, brain, grid), grid, cut=Cut(0.5))
     finding = Lesion(1, 1.0, 1.0, 0.6, 0.0, 0.0, 0.0, i, j, k)
     made = provenance(
         scan="sub-01_FLAIR",

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from halebrain.core.mask import Cut
 from halebrain.workflows import pages
 from halebrain.workflows.pages import scan_mosaic
 
@@ -25,7 +26,7 @@ def picture(monkeypatch: pytest.MonkeyPatch, **settings: float) -> tuple[np.ndar
         seen.update({panel.title: panel for panel in panels}, note=note)
 
     monkeypatch.setattr(pages, "mosaic", mosaic)
-    scan_mosaic(scan, maps, threshold=0.5, title="one", threshold_name="ml:1", **settings)  # type: ignore[arg-type]
+    scan_mosaic(scan, maps, cut=Cut(0.5, **settings), title="one", threshold_name="ml:1")  # type: ignore[arg-type]
     return seen["found"].outline, seen["note"]
 
 

@@ -5,7 +5,7 @@ A threshold is never chosen on the subject that is scored with it.
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class BeforeAndAfter:
 
     def __init__(self, predictor: Resegmenter, before: dict[str, Any], after: dict[str, Any], *, identity: str) -> None:
         self._predictor, self._identity = predictor, identity
+        self._smallest = predictor.postprocessing.min_lesion_mm3
         self._selectors = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
 
     def left_out(self, scans: list[LeftOutScan]) -> Evaluation | None:
@@ -105,7 +106,9 @@ class BeforeAndAfter:
         several = len({scan.subject for scan in scans if not scan.is_healthy}) > 1
         for scan in scans:
             alone = several and not scan.is_healthy
-            own = dice_threshold(scans, without=scan.subject)[0] if alone else self._threshold(AFTER, scan.judged)
+            own = self._cut(AFTER, scan.judged)
+            if alone:
+                own = Cut(dice_threshold(scans, without=scan.subject)[0], self._smallest)
             self._add(evaluator, scan.judged, scan.before, scan.after, own)
         return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
 
@@ -120,7 +123,7 @@ class BeforeAndAfter:
         for record in track(rows.records, description="Scoring held-out scans", total=len(rows)):
             scan, path = open_annotated(self._predictor.preprocessor, record), folder / f"{record.scan_id}_held_out.npy"
             before, after = score_versions(self._predictor, scan, [segmenter.state_dict()], path)
-            self._add(evaluator, scan, before, after, self._threshold(AFTER, scan))
+            self._add(evaluator, scan, before, after, self._cut(AFTER, scan))
         return evaluator.finish(self._provenance("took no part"))
 
     def _add(
@@ -129,13 +132,12 @@ class BeforeAndAfter:
         scan: AnnotatedScan,
         before: FloatArray,
         after: FloatArray,
-        threshold_after: float | None,
+        after_at: Cut | None,
     ) -> None:
-        smallest = self._predictor.postprocessing.min_lesion_mm3
-        thresholds = {AFTER: threshold_after, BEFORE: self._threshold(BEFORE, scan)}
+        cuts = {AFTER: after_at, BEFORE: self._cut(BEFORE, scan)}
         # The adapted model first: pages show the first method in detail.
         for method, values in ((AFTER, after), (BEFORE, before)):
-            score, threshold = np.zeros(scan.lesion.shape, dtype=np.float32), thresholds[method]
+            score = np.zeros(scan.lesion.shape, dtype=np.float32)
             score[scan.region] = values
             case = Case.of(
                 scan.record,
@@ -143,14 +145,16 @@ class BeforeAndAfter:
                 brain_mask=scan.scan.brain_mask,
                 affine=scan.scan.grid.affine,
                 score=score,
-                cut=None if threshold is None else Cut(threshold, smallest),
+                cut=cuts[method],
             )
             evaluator.add(method, case, image=scan.scan.image, show=method == AFTER)
 
-    def _threshold(self, version: str, scan: AnnotatedScan) -> float | None:
+    def _cut(self, version: str, scan: AnnotatedScan) -> Cut | None:
         """Return the threshold that a version has for a scan: that of its modality, where there is one."""
         selector = self._selectors[version]
-        return None if selector is None else selector.at(scan.record.contrast).value
+        return (
+            None if selector is None else replace(selector.at(scan.record.contrast), min_lesion_mm3=self._smallest).cut
+        )
 
     def _provenance(self, scans: str) -> EvaluationProvenance:
         return EvaluationProvenance(

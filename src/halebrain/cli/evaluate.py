@@ -11,8 +11,8 @@ from halebrain.core.wording import counted
 from halebrain.workflows.settings import EvaluateSettings, Output
 
 _OF_MODEL = (
-    *("split", "modalities", "pathologies", "min_lesion_mm3", "grid", "protocol", "reconstruction", "baselines"),
-    "device",
+    *("split", "modalities", "pathologies", "min_lesion_mm3", "grow_to", "grid", "protocol"),
+    *("reconstruction", "baselines", "device"),
 )
 _OF_FOLDERS = ("references", "brain_masks", "labels")
 

@@ -20,6 +20,9 @@ def report(
     min_lesion_mm3: Annotated[
         float | None, Option("Smallest lesion kept, mm³; default: not changed.", minimum=0)
     ] = None,
+    grow_to: Annotated[
+        float | None, Option("Lower threshold to which findings of the new threshold grow; default: no growth.")
+    ] = None,
     scan: Annotated[
         Path | None, Option("The scan, if its display file is missing (one detection only).", ("--input", "-i"))
     ] = None,
@@ -29,7 +32,7 @@ def report(
     results = console.begin("report")
     from halebrain.workflows.remake_pages import RemakeSettings, remake_pages
 
-    settings = RemakeSettings(threshold, min_lesion_mm3, scan, echo_message)
+    settings = RemakeSettings(threshold, min_lesion_mm3, scan, echo_message, grow_to)
     made = remake_pages(output, settings, done=results.line)
     last = made.index or (made.pages[-1] if made.pages else None)
     results.finish(

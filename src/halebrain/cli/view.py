@@ -51,7 +51,7 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
         from halebrain.cli.console import echo_message
         from halebrain.workflows.remake_pages import RemakeSettings, remake_in_view
 
-        settings = RemakeSettings(threshold, min_lesion_mm3, notify=echo_message)
+        settings = RemakeSettings(threshold, min_lesion_mm3, notify=echo_message, keep_growth=True)
         remake_in_view(output, provenance, settings)
 
     return ViewServer(Visit(output, start, remake), port=port)

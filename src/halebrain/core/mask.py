@@ -1,11 +1,13 @@
 """From a continuous map to a mask, by the same rule for writing and for evaluation; and parts of masks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray
+
+_EVERY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -15,19 +17,47 @@ class Cut:
     Args:
         threshold: Voxels with at least this score are predicted positive; chosen beforehand on other scans.
         min_lesion_mm3: Smallest component (26 neighbours) that is kept; 0 = all.
+        grow_to: Lower threshold, in (0, `threshold`), down to which each kept component grows; `None` = no growth.
     """
 
     threshold: float
     min_lesion_mm3: float = 0.0
+    grow_to: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.grow_to is not None and not 0 < self.grow_to < self.threshold:
+            raise ValueError(f"grow_to must lie between 0 and the threshold {self.threshold:g}, not {self.grow_to:g}")
+
+    @property
+    def seeds(self) -> "Cut":
+        """The same without growth: every finding contains one of these components."""
+        return replace(self, grow_to=None)
 
 
-def to_mask(score: FloatArray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
-    """Return where the score reaches `threshold`, without components (26-neighbours) smaller than `min_lesion_mm3`."""
-    mask = score >= threshold
+def to_mask(score: FloatArray, cut: Cut, *, voxel_mm3: float) -> MaskArray:
+    """Return the mask of a score map; connected components have 26 neighbours.
+
+    Components of voxels that reach the threshold, without those below the smallest size, are the mask, or with growth
+    its seeds. A seed grows into the whole component of voxels that reach the lower threshold around it (hysteresis;
+    Canny 1986). So growth adds no finding: each holds a seed, and without a seed the mask stays empty.
+    """
+    mask = _large_components(score >= cut.threshold, cut.min_lesion_mm3, voxel_mm3)
+    if cut.grow_to is None or not mask.any():
+        return mask
+    grown = score >= cut.grow_to
+    box = ndimage.find_objects(grown.astype(np.uint8))[0]
+    labels, count = ndimage.label(grown[box], structure=_EVERY_NEIGHBOUR)
+    keep = np.zeros(count + 1, dtype=bool)
+    keep[labels[mask[box]]] = True
+    grown[box] = keep[labels]
+    return grown
+
+
+def _large_components(mask: MaskArray, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
     if min_lesion_mm3 <= 0 or not mask.any():
         return mask
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    labels, count = ndimage.label(mask[box], structure=_EVERY_NEIGHBOUR)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
     keep = sizes >= min_lesion_mm3
     keep[0] = False

@@ -123,6 +123,7 @@ class ChosenThreshold(Document):
         data_set: Name of the data set that it was chosen on; `None` where it has none.
         source_contrasts: Contrasts that it was chosen on where these are not just the scan's own.
         min_lesion_mm3: Smaller connected components are removed; 0 = none.
+        grow_to: Findings grow into connected voxels whose score is at least this; `None` = they do not.
         method: How it was chosen.
         n_scans: Scans that it was chosen on; `None` for a number.
         healthy_share: Share of healthy people who keep the limit of an "ml:" threshold; `None` where that is not known.
@@ -130,12 +131,14 @@ class ChosenThreshold(Document):
         modality_known_from: "option", "manifest", "file name", "image" or "nothing".
     """
 
+    unstated: frozenset[str] = frozenset({"grow_to"})
     value: float
     name: str
     key: str | None = None
     data_set: str | None = None
     source_contrasts: tuple[str, ...] = ()
     min_lesion_mm3: float = 0.0
+    grow_to: float | None = None
     method: str | None = None
     n_scans: int | None = None
     healthy_share: float | None = None
@@ -145,13 +148,16 @@ class ChosenThreshold(Document):
     @property
     def cut(self) -> Cut:
         """What makes the mask of a score."""
-        return Cut(self.value, self.min_lesion_mm3)
+        return Cut(self.value, self.min_lesion_mm3, self.grow_to)
 
-    def fixed_at(self, value: float) -> Self:
-        """Return the threshold with a value that was set by hand; the method of the earlier value is dropped."""
+    def fixed_at(self, value: float, *, grow_to: float | None = None) -> Self:
+        """Return the threshold with a value that was set by hand; growth and method of the earlier value are dropped.
+
+        `grow_to` is the lower threshold of the new one.
+        """
         dropped = {"method": None, "n_scans": None, "healthy_share": None, "data_set": None, "source_contrasts": ()}
-        stated = self.unstated - {"key", "data_set", "source_contrasts"}
-        return replace(self, value=value, name=FIXED, key=FIXED, unstated=stated, **dropped)  # type: ignore[arg-type]
+        stated = (self.unstated | {"grow_to"}) - {"key", "data_set", "source_contrasts"}
+        return replace(self, value=value, grow_to=grow_to, name=FIXED, key=FIXED, unstated=stated, **dropped)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +307,10 @@ def read_provenance(path: Path, *, remedy: str = _AGAIN) -> Provenance:
     """Return the provenance in a file; `remedy` is what the user can do about a damaged one."""
     rule = "a provenance file must be as halebrain detect wrote it"
     made = Provenance.from_json(read_object(path, "a provenance file", remedy), rule=rule, where=path, remedy=remedy)
+    stated = made.threshold
+    if stated is not None and stated.grow_to is not None and not 0 < stated.grow_to < stated.value:
+        found = f"{stated.grow_to:g} at 'threshold.grow_to', which must lie below {stated.value:g}"
+        raise DataError(rule, received=found, where=path, remedy=remedy)
     if made.template_to_native is not None and not _has_inverse(np.array(made.template_to_native, dtype=np.float64)):
         found = "a matrix without an inverse at 'template_to_native'"
         raise DataError(rule, received=found, where=path, remedy=remedy)

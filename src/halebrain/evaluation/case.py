@@ -60,9 +60,7 @@ class Case:
         """
         x, y, z = spacing_of(affine)
         if cut is not None and score is not None:
-            mask = to_mask(
-                score, threshold=cut.threshold, min_lesion_mm3=cut.min_lesion_mm3, voxel_mm3=float(np.prod((x, y, z)))
-            )
+            mask = to_mask(score, cut, voxel_mm3=float(np.prod((x, y, z))))
         return cls(
             record=record,
             scan_id=record.scan_id,

@@ -74,12 +74,7 @@ def mark_lesions(
     result: ScanResult, cut: Cut, template_to_native: Affine, *, regions: bool
 ) -> tuple[MaskArray, list[Lesion]]:
     """Return the anomaly mask inside the brain, and its lesion table (see `lesion_table`)."""
-    mask = result.brain_mask & to_mask(
-        result.score,
-        threshold=cut.threshold,
-        min_lesion_mm3=cut.min_lesion_mm3,
-        voxel_mm3=voxel_mm3_of(result.affine),
-    )
+    mask = result.brain_mask & to_mask(result.score, cut, voxel_mm3=voxel_mm3_of(result.affine))
     return mask, lesion_table(mask, result.score, result.affine, template_to_native, regions=regions)
 
 

@@ -116,11 +116,12 @@ def _model(provenance: Provenance) -> dict[str, Any]:
 def _threshold(threshold: ChosenThreshold | None) -> dict[str, Any]:
     if threshold is None:
         return {}
-    return {
-        "Threshold": threshold.value,
-        "ThresholdMethod": threshold.name,
-        "MinimumLesionVolumeMm3": threshold.min_lesion_mm3,
-    }
+    return _without_none(
+        Threshold=threshold.value,
+        ThresholdMethod=threshold.name,
+        GrowThreshold=threshold.grow_to,
+        MinimumLesionVolumeMm3=threshold.min_lesion_mm3,
+    )
 
 
 def _without_none(**entries: Any) -> dict[str, Any]:

@@ -138,6 +138,10 @@ class Manifest:
         wanted = {standard_modality(name) for name in names}
         return self.select(lambda record: not wanted or record.contrast in wanted)
 
+    def joined(self, other: "Manifest") -> "Manifest":
+        """Return the rows of both; a scan in both tables is an error, and so is a subject in two splits."""
+        return replace(self, records=self.records + other.records)
+
     def subjects(self) -> list[str]:
         """Return the subjects, sorted, each once."""
         return sorted({record.subject for record in self.records})

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.mask import Cut
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
 from halebrain.report.display import Codes, DisplayGrid
 
@@ -110,11 +111,11 @@ def shown_scan(scan: FloatArray, brain_mask: MaskArray, grid: DisplayGrid) -> Sh
 
 
 def shown_volumes(
-    maps: ScanResult, mask: MaskArray, scan: ShownVolume, grid: DisplayGrid, *, threshold: float
+    maps: ScanResult, mask: MaskArray, scan: ShownVolume, grid: DisplayGrid, *, cut: Cut
 ) -> dict[str, ShownVolume]:
     """Return everything that a page shows, by name; `scan` lies on the same grid as the maps are shown on.
 
-    One step of the score begins at the threshold, so the codes show exactly where it is reached.
+    Steps of the score begin at the thresholds of the mask, so the codes show exactly where they are reached.
     """
     fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(grid.coarse_mm)
     score = grid.show(maps.score, grid.fine_mm)
@@ -124,7 +125,7 @@ def shown_volumes(
             received=f"shape {scan.codes.shape}",
             remedy=_FROM_SCAN,
         )
-    volumes = {"scan": scan, "score": score_codes(score, threshold, fine)}
+    volumes = {"scan": scan, "score": score_codes(score, cut, fine)}
     healthy = grid.show(maps.reconstruction, grid.coarse_mm)
     volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
     volumes["mask"] = ShownVolume((grid.show(mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
@@ -139,9 +140,15 @@ def shown_volumes(
     return volumes
 
 
-def score_codes(score: FloatArray, threshold: float, spacing_mm: tuple[float, float, float]) -> ShownVolume:
-    """Return a score in steps, rounded down, one of which begins at `threshold` > 0."""
+def score_codes(score: FloatArray, cut: Cut, spacing_mm: tuple[float, float, float]) -> ShownVolume:
+    """Return a score in steps, rounded down; one begins at the threshold > 0, and one at the lower threshold.
+
+    Two thresholds that are less than a step apart share one.
+    """
+    threshold = cut.threshold
     step = max(float(score.max()), threshold) / 254
+    if cut.grow_to is not None and (between := int((threshold - cut.grow_to) / step)):
+        step = (threshold - cut.grow_to) / between
     level = math.ceil(threshold / step - 1e-9)
     offset = threshold - level * step
     above = np.floor((score.astype(np.float64) - threshold) / step).astype(np.int64) + level

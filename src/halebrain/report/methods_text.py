@@ -7,6 +7,9 @@ from halebrain.core.provenance import FIXED, ChosenThreshold, ProcessingStep, Pr
 from halebrain.core.types import TEMPLATE_SPACE
 
 CITED = {
+    "canny": (
+        "Canny J. A computational approach to edge detection. IEEE Trans Pattern Anal Mach Intell 1986;8:679–698."
+    ),
     "behrendt": (
         "Behrendt F, Bhattacharya D, Maack L, Krüger J, Opfer R, Schlaefer A. Combining Reconstruction-based "
         "Unsupervised Anomaly Detection with Supervised Segmentation for Brain MRIs. MIDL 2024, PMLR 250:87–102."
@@ -169,7 +172,11 @@ def _threshold(threshold: ChosenThreshold | None) -> str:
     name = "fixed by hand" if threshold.name == FIXED else f"“{threshold.name}” of the model"
     smallest = threshold.min_lesion_mm3
     kept = f"; components smaller than {smallest:g} mm³ were removed" if smallest else ""
-    return f"Voxels with a score of at least {threshold.value:.4g} ({name}) were marked as anomalous{kept}."
+    grown = ""
+    if threshold.grow_to is not None:
+        lower = f"with a score of at least {threshold.grow_to:.4g}"
+        grown = f" Each finding was grown into the connected voxels {lower} [{{canny}}]."
+    return f"Voxels with a score of at least {threshold.value:.4g} ({name}) were marked as anomalous{kept}.{grown}"
 
 
 def _versions(provenance: Provenance) -> str:

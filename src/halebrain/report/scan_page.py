@@ -101,7 +101,7 @@ def quality_facts(report: QualityReport) -> list[tuple[str, str]]:
 
 
 def _page_data(page: ScanPage) -> dict[str, Any]:
-    threshold = page.threshold
+    threshold, grow_to = page.threshold, page.threshold.grow_to
     to_world = page.grid.affine @ page.grid.to_voxel
     to_mni = None if page.template_to_native is None else np.linalg.inv(page.template_to_native) @ to_world
     return {
@@ -112,6 +112,7 @@ def _page_data(page: ScanPage) -> dict[str, Any]:
         "threshold": {
             "value": threshold.value,
             "level": threshold_level(page.volumes["score"], threshold.value),
+            "grow": None if grow_to is None else threshold_level(page.volumes["score"], grow_to),
         },
         "min_lesion_mm3": threshold.min_lesion_mm3,
         "volumes": {name: volume.about() for name, volume in page.volumes.items()},

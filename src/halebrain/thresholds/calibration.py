@@ -13,6 +13,28 @@ MIN_HEALTHY_SCANS = 5
 """Minimum number of healthy scans of a modality for its own thresholds and percentiles."""
 
 
+class Growth(GrowingConfig):
+    """The lower threshold to which findings of a threshold grow, and where it comes from.
+
+    Args:
+        value: A finding grows into connected voxels with a score ≥ this.
+        chosen_at: Name of the threshold at which it was chosen.
+        n_scans: Annotated scans that it was chosen on.
+        mean_dice: Their mean Dice with growth, at that threshold.
+        mean_dice_without: Without growth, at the threshold that keeps the limit without it.
+        value_without: The threshold that would keep the limit without growth; at most the one that is used.
+        unadjusted_ml: Median false-positive volume of the healthy scans if findings of that threshold grew.
+    """
+
+    value: float
+    chosen_at: str
+    n_scans: int
+    mean_dice: float
+    mean_dice_without: float
+    value_without: float
+    unadjusted_ml: float
+
+
 class Threshold(GrowingConfig):
     """A threshold on the score and where it comes from.
 
@@ -26,9 +48,10 @@ class Threshold(GrowingConfig):
         modalities: Contrasts of those scans; empty where that was not kept.
         population_fraction: Fraction of healthy people within the limit of an "ml:" threshold; `None` for another one,
             and where it was not stored.
+        growth: The lower threshold to which findings grow; `None` = they do not.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "population_fraction"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "population_fraction", "growth"})
 
     value: float
     method: str
@@ -38,6 +61,7 @@ class Threshold(GrowingConfig):
     achieved: float
     modalities: tuple[str, ...] = ()
     population_fraction: float | None = None
+    growth: Growth | None = None
 
 
 class Calibration(GrowingConfig):

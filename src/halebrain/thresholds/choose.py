@@ -26,13 +26,15 @@ class ThresholdSelector:
     Args:
         calibration: Of the model; `None` where it has none.
         wanted: "auto" = the model's default, the name of a stored one ("ml:1"), or a number.
+        grow_to: Lower threshold to which findings of a number grow; `None` = they do not. A stored one has its own.
 
     Raises:
-        UsageError: The model is not calibrated, or the name is unknown.
+        UsageError: The model is not calibrated, the name is unknown, or the lower threshold does not fit.
     """
 
     calibration: Calibration | None
     wanted: str = "auto"
+    grow_to: float | None = None
 
     def __post_init__(self) -> None:
         self.at(None)
@@ -50,10 +52,21 @@ class ThresholdSelector:
                 raise UsageError(
                     "a threshold must be a number above 0", received=wanted, remedy="for example --threshold 0.3"
                 )
-            data_set = None if calibration is None else data_set_of(calibration.default)
-            method = "given as a number"
+            check_growth(self.grow_to, value)
             return ChosenThreshold(
-                value=value, name=FIXED, key=FIXED, data_set=data_set, method=method, modality=modality
+                value=value,
+                name=FIXED,
+                key=FIXED,
+                data_set=None if calibration is None else data_set_of(calibration.default),
+                method="given as a number",
+                grow_to=self.grow_to,
+                modality=modality,
+            )
+        if self.grow_to is not None:
+            raise UsageError(
+                "--grow-to goes with a threshold that is a number; stored ones have their own",
+                received=f"--threshold {wanted}",
+                remedy="give --threshold VALUE, or remove --grow-to",
             )
         if calibration is None:
             raise UsageError(
@@ -79,7 +92,18 @@ class ThresholdSelector:
             method=found.method,
             n_scans=found.n_scans,
             healthy_share=found.population_fraction,
+            grow_to=None if found.growth is None else found.growth.value,
             modality=modality,
+        )
+
+
+def check_growth(grow_to: float | None, threshold: float) -> None:
+    """Stop if a lower threshold does not lie between 0 and the threshold."""
+    if grow_to is not None and not 0 < grow_to < threshold:
+        raise UsageError(
+            "--grow-to must lie between 0 and the threshold",
+            received=f"{grow_to:g} with the threshold {threshold:g}",
+            remedy="give a lower one",
         )
 
 

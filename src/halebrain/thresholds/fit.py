@@ -1,6 +1,7 @@
 """Fitting of thresholds on scores: by the best Dice, by false-positive rate and by false-positive volume."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,25 +11,28 @@ import numpy.typing as npt
 from halebrain.core.errors import DataError
 from halebrain.core.wording import whole_percent
 from halebrain.evaluation.curve import PooledCurve
-from halebrain.thresholds.calibration import Threshold
+from halebrain.thresholds.calibration import Growth, Threshold
 from halebrain.thresholds.false_positive_volume import (
     POPULATION_FRACTION,
     VOLUMES_ML,
-    HealthyMap,
     fit_false_volume,
     reached_confidence,
 )
+from halebrain.thresholds.growth import ChosenGrowth, choose_growth
+from halebrain.thresholds.scored_map import ScoredMap
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
 _RATES = (0.01, 0.05, 0.1)
 """Fractions of healthy voxels that thresholds by false-positive rate mark."""
+_LIMITS = {f"ml:{volume:g}": volume for volume in VOLUMES_ML}
+"""Name → false-positive volume in ml of the thresholds by volume."""
 
 
 def threshold_names(*, annotated: bool, healthy: bool) -> list[str]:
     """Return the names of the thresholds that annotated and healthy scans give, in their order."""
-    by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *(f"ml:{volume:g}" for volume in VOLUMES_ML)]
+    by_healthy = [*(f"fpr:{rate:g}" for rate in _RATES), *_LIMITS]
     return ["dice"] * annotated + by_healthy * healthy
 
 
@@ -56,10 +60,22 @@ def by_rate(scores: Sequence[Scores], contrasts: Sequence[str], **about: Any) ->
     return found
 
 
-def by_healthy(scans: Sequence[HealthyMap], population_fraction: float, **about: Any) -> dict[str, Threshold]:
+def by_healthy(
+    scans: Sequence[ScoredMap],
+    population_fraction: float,
+    *,
+    patients: Sequence[ScoredMap] = (),
+    default: str | None = None,
+    **about: Any,
+) -> dict[str, Threshold]:
     """Return the thresholds by false-positive rate and volume on healthy scans; nothing where there are none.
 
-    A fraction `population_fraction` of people keeps a limit in ml.
+    Args:
+        scans: Healthy scans.
+        population_fraction: Fraction of people who keep a limit in ml.
+        patients: Annotated scans of the same contrast, on which the growth of findings is chosen; () = no growth.
+        default: Name of the threshold at which it is chosen; where it is none in ml, that is "ml:1".
+        about: Fields of all thresholds.
     """
     if not scans:
         return {}
@@ -70,17 +86,36 @@ def by_healthy(scans: Sequence[HealthyMap], population_fraction: float, **about:
     is_median = population_fraction == POPULATION_FRACTION
     whom = "the median healthy scan" if is_median else f"{100 * population_fraction:g}% of healthy scans"
     sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
-    for volume_ml in VOLUMES_ML:
+    chosen_at = default if default in _LIMITS else "ml:1"
+    chosen = choose_growth(scans, patients, _LIMITS[chosen_at], population_fraction=population_fraction)
+    for name, volume_ml in _LIMITS.items():
         value, median_ml = fit_false_volume(scans, volume_ml, population_fraction=population_fraction)
-        found[f"ml:{volume_ml:g}"] = Threshold(
+        growth, grown = None, ""
+        if chosen is not None:
+            growth, grown = _growth(chosen, chosen_at, value), f", grown to {chosen.grow_to:.4f}"
+            value, median_ml = fit_false_volume(chosen.healthy, volume_ml, population_fraction=population_fraction)
+        found[name] = Threshold(
             value=value,
-            method=f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}",
+            method=f"at most {volume_ml:g} ml in {whom} ({sure}% confidence){pieces}{grown}",
             achieved=median_ml,
             population_fraction=population_fraction,
+            growth=growth,
             **_scans(contrasts),
             **about,
         )
     return found
+
+
+def _growth(chosen: ChosenGrowth, chosen_at: str, value_without: float) -> Growth:
+    return Growth(
+        value=chosen.grow_to,
+        chosen_at=chosen_at,
+        n_scans=chosen.n_scans,
+        mean_dice=chosen.mean_dice,
+        mean_dice_without=chosen.mean_dice_without,
+        value_without=value_without,
+        unadjusted_ml=statistics.median(scan.marked_ml(value_without) for scan in chosen.healthy),
+    )
 
 
 def _scans(contrasts: Sequence[str]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def marking_text(threshold: ChosenThreshold) -> str:
     smallest = threshold.min_lesion_mm3
     dropped = f"; connected components smaller than {smallest:g} mm³ are removed" if smallest else ""
     marked = f"A voxel is marked where its anomaly score is at least {threshold.value:.3f}{dropped}."
+    if threshold.grow_to is not None:
+        marked += f" Each finding grows into connected voxels with a score of at least {threshold.grow_to:.3f}."
     what = _what_it_is(*_parts(threshold), threshold.n_scans, threshold.healthy_share)
     return f"{modality}{marked} {what}"
 

@@ -21,9 +21,11 @@ from halebrain.models.bundle_files import copy_bundle, store_calibration, store_
 from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
-from halebrain.thresholds.false_positive_volume import CONFIDENCE, HealthyMap, reached_confidence
-from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy, threshold_names
+from halebrain.thresholds.false_positive_volume import CONFIDENCE, reached_confidence
+from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
+from halebrain.thresholds.growth import MIN_PATIENTS
 from halebrain.thresholds.percentile import working_scan_score
+from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.evaluate import refuse_seen
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.settings import CalibrateSettings
@@ -54,6 +56,8 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     The model is a folder, or with `settings.output` a zip or a name. Healthy scans take part whatever the pathologies.
     """
     rows = Manifest.read(manifest).split("val")
+    if settings.patients is not None:
+        rows = rows.joined(Manifest.read(settings.patients).split("val").select(lambda r: r.is_annotated))
     rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
@@ -61,6 +65,8 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     calibration = run_calibration(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
     _warn_of_few(kept, settings.population_fraction, settings.notify)
+    if not settings.plain:
+        _tell_why_not_grown(calibration, kept, settings)
     target = settings.output or model
     scans = read_summary(find_model(target)).healthy_map
     return CalibrationResults(target, calibration, rows, failures, scans)
@@ -107,8 +113,15 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     _check_default(default, rows, before, name)
     bundle, fit, rows = _with_residual(bundle, rows, settings, failures)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
+    used_by_default = default or (before.default if before is not None else None)
     calibration = fit_calibration(
-        predictor, rows, population_fraction=settings.population_fraction, failures=failures, fit=fit
+        predictor,
+        rows,
+        population_fraction=settings.population_fraction,
+        failures=failures,
+        default=used_by_default and used_by_default.partition("@")[0],
+        grow=not settings.plain,
+        fit=fit,
     )
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
@@ -183,32 +196,48 @@ def fit_calibration(
     population_fraction: float,
     failures: Failures,
     fit: HealthyFit | None = None,
+    default: str | None = None,
+    grow: bool = True,
 ) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
     Scans that are neither healthy nor annotated take no part; those that fail are collected. With `fit`, the healthy
     map was fitted on some of these scans: each is scored with the map of all other people.
+
+    Args:
+        predictor: The model.
+        rows: Validation scans.
+        population_fraction: Fraction of healthy people within the limit of "ml:" thresholds.
+        failures: Collects scans that fail.
+        fit: The fit of the healthy map; `None` = it was not fitted here.
+        default: Name of the threshold that will be used by default, at which the growth of findings is chosen.
+        grow: Whether findings may grow, where annotated scans show that this is better.
     """
     smallest = predictor.postprocessing.min_lesion_mm3
-    healthy: dict[str, list[HealthyMap]] = {}
-    ill: list[tuple[str, Scores, Labels]] = []
+    healthy: dict[str, list[ScoredMap]] = {}
+    ill: list[ScoredMap] = []
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(_without(predictor, fit, record), record)
-        modality, brain = record.contrast, scored.result.brain_mask
-        if record.is_annotated and scored.lesion is not None:
-            ill.append((modality, scored.result.score[brain], scored.lesion[brain]))
-        elif record.is_healthy:
-            whole = working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm)
-            kept = HealthyMap.of(scored.result, min_lesion_mm3=smallest, modality=modality, scan_score=whole)
-            healthy.setdefault(modality, []).append(kept)
+        is_ill = record.is_annotated and scored.lesion is not None
+        if not (is_ill or record.is_healthy):
+            return
+        kept = ScoredMap.of(
+            scored.result,
+            min_lesion_mm3=smallest,
+            modality=record.contrast,
+            scan_score=working_scan_score(scored.maps.score, scored.scan.brain_mask, scored.scan.grid.spacing_mm),
+            lesion=scored.lesion if is_ill else None,
+            subject=record.subject,
+        )
+        (ill if is_ill else healthy.setdefault(record.contrast, [])).append(kept)
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Calibrating")
     rows = replace(rows, records=tuple(done))
     about: dict[str, Any] = {"split": "val", "manifest_sha256": rows.fingerprint()}
-    contrasts, scores, references = zip(*ill, strict=True) if ill else ((), (), ())
     every = [scan for scans in healthy.values() for scan in scans]
-    thresholds = by_dice(scores, references, contrasts, **about) | by_healthy(every, population_fraction, **about)
+    thresholds = by_dice([s.scores for s in ill], [s.lesion for s in ill], [s.modality for s in ill], **about)
+    thresholds |= by_healthy(every, population_fraction, **about)
     if not thresholds:
         raise MissingInputError(
             "calibration needs healthy or annotated scans",
@@ -216,11 +245,15 @@ def fit_calibration(
             remedy='write healthy under "pathology", or a mask under "lesion"',
         )
     enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
+    tables = {}
+    for modality, scans in enough.items():
+        patients = [scan for scan in ill if grow and scan.modality == modality]
+        tables[modality] = by_healthy(scans, population_fraction, patients=patients, default=default, **about)
     return Calibration(
         default=next(iter(thresholds)),
         thresholds=thresholds,
         subjects=tuple(rows.subjects()),
-        modalities={modality: by_healthy(scans, population_fraction, **about) for modality, scans in enough.items()},
+        modalities=tables,
         healthy_scores={m: tuple(sorted(scan.scan_score for scan in scans)) for m, scans in sorted(healthy.items())},
     )
 
@@ -259,6 +292,20 @@ def _check_default(default: str | None, rows: Manifest, before: Calibration | No
             where=rows.where,
             remedy=f"these scans give {', '.join(known) or 'none'}",
         )
+
+
+def _tell_why_not_grown(calibration: Calibration, rows: Manifest, settings: CalibrateSettings) -> None:
+    """Say of each contrast with its own thresholds why its findings do not grow."""
+    for modality in sorted({row.contrast for row in rows}):
+        own = calibration.modalities.get(modality, {})
+        limit = own.get(with_data_set("ml:1", settings.name))
+        if limit is None or limit.growth is not None:
+            continue
+        count = len({row.subject for row in rows if row.is_annotated and row.contrast == modality})
+        why = "growth does not raise the mean Dice of the patients"
+        if count < MIN_PATIENTS:
+            why = f"{counted(count, 'annotated patient')}, {MIN_PATIENTS} are needed"
+        settings.notify(f"{modality}: findings do not grow to a lower threshold: {why}")
 
 
 def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:

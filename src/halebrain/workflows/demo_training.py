@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from halebrain.core.failures import Failures
+from halebrain.core.provenance import ChosenThreshold
 from halebrain.evaluation.evaluate import Evaluation
 from halebrain.evaluation.reconstruction_quality import reconstruction_quality
 from halebrain.evaluation.statistics import INTERVAL
@@ -131,7 +132,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
     detect_scan(detector, shown, output / "detection")
     scored = score_scan(predictor, record)
-    return _write_page(output, manifest, evaluation, scored, predictor, selector.at(record.contrast).value)
+    return _write_page(output, manifest, evaluation, scored, predictor, selector.at(record.contrast))
 
 
 def _median_scan(evaluation: Evaluation, unseen: Manifest) -> ScanRecord:
@@ -143,11 +144,16 @@ def _median_scan(evaluation: Evaluation, unseen: Manifest) -> ScanRecord:
 
 
 def _write_page(
-    output: Path, manifest: Manifest, evaluation: Evaluation, scored: ScoredScan, predictor: Predictor, threshold: float
+    output: Path,
+    manifest: Manifest,
+    evaluation: Evaluation,
+    scored: ScoredScan,
+    predictor: Predictor,
+    threshold: ChosenThreshold,
 ) -> Path:
     truth = scored.scan.from_native(scored.lesion) > 0.5 if scored.lesion is not None else None
     picture = scan_mosaic(
-        scored.scan, scored.maps, threshold=threshold, title="", min_lesion_mm3=_SMALLEST_MM3, truth=truth
+        scored.scan, scored.maps, cut=replace(threshold, min_lesion_mm3=_SMALLEST_MM3).cut, title="", truth=truth
     )
     save_figure(picture, output / "mosaic.png")
     stages = predictor.bundle.training

@@ -196,7 +196,8 @@ def _is_same(done: Provenance, requested: Provenance, detector: Detector, contra
     ):
         return False
     # What an older version did not state cannot differ.
-    unsaid = {name: getattr(stated, name) for name in (*stated.unstated, "unstated", "more")}
+    # An older mask did not grow.
+    unsaid = {name: getattr(stated, name) for name in (*(stated.unstated - {"grow_to"}), "unstated", "more")}
     if replace(threshold, **unsaid) != stated:
         return False
     if done.scan_score is None:
@@ -216,9 +217,8 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
     figure = scan_mosaic(
         found.scan,
         found.maps,
-        threshold=threshold.value,
+        cut=threshold.cut,
         title=names.stem,
-        min_lesion_mm3=threshold.min_lesion_mm3,
         threshold_name=threshold.name,
     )
     picture = figure_png(figure, dpi=_MOSAIC_DPI)

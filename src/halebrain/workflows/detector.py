@@ -62,7 +62,7 @@ def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Det
             received=bundle.config.reconstructor.name,
             remedy="use a model of another kind; halebrain models info MODEL shows it",
         )
-    selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
+    selector = ThresholdSelector(read_calibration(bundle), settings.threshold, settings.grow_to)
     check_modality(settings.modality, selector.calibration)
     predictor = Predictor(
         bundle,

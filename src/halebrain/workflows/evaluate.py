@@ -86,7 +86,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
-    selector = ThresholdSelector(read_calibration(bundle), settings.threshold)
+    selector = ThresholdSelector(read_calibration(bundle), settings.threshold, settings.grow_to)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
     atlases = None
     if settings.baselines:
@@ -167,9 +167,9 @@ def run_evaluation(
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
-        threshold = selector.at(record.contrast).value
+        cut = replace(selector.at(record.contrast), min_lesion_mm3=smallest).cut
         residuals = _residuals_alone(predictor, scored) if reconstruction else {}
-        methods = _methods(scored, threshold, smallest, working=working, atlases=atlases, residuals=residuals)
+        methods = _methods(scored, cut, working=working, atlases=atlases, residuals=residuals)
         found = _levels(predictor, scored) if reconstruction else []
         evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
         levels.extend(found)
@@ -222,10 +222,12 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
 
 def _stated(selector: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:
     """Return value and name of the threshold; by modality, where they are not the same for all."""
-    by_modality = {}
+    by_modality: dict[str, dict[str, float | str]] = {}
     for modality in sorted(modalities):
         chosen = selector.at(modality)
         by_modality[modality] = {"value": chosen.value, "name": chosen.name}
+        if chosen.grow_to is not None:
+            by_modality[modality]["grow_to"] = chosen.grow_to
     first = next(iter(by_modality.values()))
     return first if all(one == first for one in by_modality.values()) else {"by_modality": by_modality}
 
@@ -262,8 +264,7 @@ def _residuals_alone(predictor: Predictor, scored: ScoredScan) -> dict[str, Floa
 
 def _methods(
     scored: ScoredScan,
-    threshold: float,
-    min_lesion_mm3: float,
+    cut: Cut,
     *,
     working: bool,
     atlases: dict[str, AtlasModel] | None,
@@ -286,8 +287,8 @@ def _methods(
     found |= {name: score if working else np.clip(scan.to_native(score), 0, 1) for name, score in residuals.items()}
     found |= _baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():
-        cut = Cut(threshold, min_lesion_mm3) if method == "model" else None
-        yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=cut)
+        own = cut if method == "model" else None
+        yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=own)
 
 
 def fit_atlases(

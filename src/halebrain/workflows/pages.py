@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from halebrain.core.errors import UnavailableError, cannot_write_into
 from halebrain.core.files import file_lock
-from halebrain.core.mask import to_mask
+from halebrain.core.mask import Cut, to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
@@ -55,7 +55,7 @@ def render(
         raise ValueError("a page needs the threshold")
     threshold = provenance.threshold.value
     grid = display_grid(maps.affine, maps.brain_mask)
-    volumes = shown_volumes(maps, mask, scan, grid, threshold=threshold)
+    volumes = shown_volumes(maps, mask, scan, grid, cut=provenance.threshold.cut)
     if not picture:
         picture = figure_png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
     matrix = provenance.template_to_native
@@ -86,9 +86,8 @@ def scan_mosaic(
     working: "WorkingScan",
     maps: "WorkingMaps",
     *,
-    threshold: float,
+    cut: Cut,
     title: str,
-    min_lesion_mm3: float = 0.0,
     truth: Any = None,
     threshold_name: str | None = None,
 ) -> Figure:
@@ -97,21 +96,20 @@ def scan_mosaic(
     Args:
         working: The scan.
         maps: The maps of the model.
-        threshold: Voxels that reach it are outlined.
+        cut: What is outlined, as in the mask and the table.
         title: Above the picture.
-        min_lesion_mm3: Smaller components are not outlined, as in the mask and the table.
         truth: Annotated lesion on the working grid.
         threshold_name: Name of the threshold, for the note below.
     """
-    size = {"min_lesion_mm3": min_lesion_mm3, "voxel_mm3": working.grid.voxel_mm3}
-    found = to_mask(np.where(working.brain_mask, maps.score, -1.0), threshold=threshold, **size)
+    inside = np.where(working.brain_mask, maps.score, np.float32(-1.0))
+    found = to_mask(inside, cut, voxel_mm3=working.grid.voxel_mm3)
     residual = (working.image - maps.reconstruction) * working.brain_mask
     panels = [
         Panel("input", working.image, vmax=1.0),
         Panel("pseudo-healthy", maps.reconstruction, vmax=1.0),
         Panel("input − pseudo-healthy", residual, "residual", vmax=0.5),
         Panel("segmenter probability", maps.probability, "score"),
-        Panel("anomaly score", maps.score, "score", vmax=max(2 * threshold, 0.2)),
+        Panel("anomaly score", maps.score, "score", vmax=max(2 * cut.threshold, 0.2)),
         Panel("found", working.image, outline=found, vmax=1.0),
     ]
     if truth is not None:
@@ -120,8 +118,9 @@ def scan_mosaic(
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
     name = f" ({threshold_name})" if threshold_name else ""
-    smaller = f", without components under {min_lesion_mm3:g} mm³" if min_lesion_mm3 > 0 else ""
-    note = f"Outlined where the score is at least {threshold:.3f}{name}{smaller}."
+    smaller = f", without components under {cut.min_lesion_mm3:g} mm³" if cut.min_lesion_mm3 > 0 else ""
+    grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
+    note = f"Outlined where the score is at least {cut.threshold:.3f}{name}{smaller}{grown}."
     return mosaic(panels, slices=slices, title=title, note=note)
 
 

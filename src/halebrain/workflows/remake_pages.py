@@ -22,6 +22,7 @@ from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file
 from halebrain.report.index_page import INDEX, find_provenance, is_index_page
+from halebrain.thresholds.choose import check_growth
 from halebrain.workflows.pages import render, show_scan, write_index
 
 _AGAIN = "run halebrain detect --overwrite"
@@ -37,12 +38,16 @@ class RemakeSettings:
         min_lesion_mm3: The new smallest lesion, mm³; `None` = not changed.
         scan: The scan, where it is not stored beside the page; of a single detection only.
         notify: Receives warnings.
+        grow_to: Lower threshold to which findings of the new threshold grow; `None` = they do not.
+        keep_growth: Whether they grow to the lower threshold that the mask has, where it lies below the new one.
     """
 
     threshold: float | None = None
     min_lesion_mm3: float | None = None
     scan: Path | None = None
     notify: Notify = log_message
+    grow_to: float | None = None
+    keep_growth: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ def remake_pages(
         raise UsageError(
             "a threshold must be a number above 0", received=threshold, remedy="for example --threshold 0.3"
         )
+    if settings.grow_to is not None:
+        if threshold is None:
+            raise UsageError("--grow-to needs --threshold", received="neither", remedy="give --threshold VALUE, too")
+        check_growth(settings.grow_to, threshold)
     found = find_provenance(output) if output.is_dir() else []
     if not found and not read_failed(output / FAILED):
         raise MissingInputError(
@@ -167,9 +176,11 @@ def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
 
 def _changed(before: ChosenThreshold, settings: RemakeSettings) -> ChosenThreshold:
     """Return the new threshold."""
-    new = before
-    if settings.threshold is not None and settings.threshold != before.value:
-        new = new.fixed_at(settings.threshold)
+    new, value, grow_to = before, settings.threshold, settings.grow_to
+    if value is not None and settings.keep_growth and before.grow_to is not None and before.grow_to < value:
+        grow_to = before.grow_to
+    if value is not None and (value, grow_to) != (before.value, before.grow_to):
+        new = new.fixed_at(value, grow_to=grow_to)
     return new if settings.min_lesion_mm3 is None else replace(new, min_lesion_mm3=settings.min_lesion_mm3)
 
 

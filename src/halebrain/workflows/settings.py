@@ -58,6 +58,9 @@ Overrides = Annotated[tuple[str, ...], Option("key=value; dotted keys; repeatabl
 Modalities = Annotated[tuple[str, ...], Option("Only these modalities.", ("--modality",), known=MODALITIES)]
 Pathologies = Annotated[tuple[str, ...], Option("Only these diseases.", ("--pathology",), known=PATHOLOGIES)]
 MinLesion = Annotated[float | None, Option("Smallest lesion kept, mm³; default: the model's setting.", minimum=0)]
+GrowTo = Annotated[
+    float | None, Option("Lower threshold to which findings of a threshold given as a number grow; default: no growth.")
+]
 Seed = Annotated[int, Option("Random seed.")]
 Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", known=("auto", "cpu", "cuda", "mps"))]
 Overwrite = Annotated[bool, Option("Replace earlier results instead of resuming.")]
@@ -82,6 +85,7 @@ class DetectSettings:
         ),
     ] = "auto"
     min_lesion_mm3: MinLesion = None
+    grow_to: GrowTo = None
     seed: Seed = 0
     draws: Annotated[int, Option("Noise samples per level.", minimum=1)] = 1
     batch_size: Annotated[int, Option("Slices per batch; changes no score by more than 0.00001.", minimum=1)] = 16
@@ -271,6 +275,10 @@ class CalibrateSettings:
             known=("normalised", "normalised_bright", "normalised_dark", "normalised_signed"),
         ),
     ] = None
+    patients: Annotated[
+        Path | None, Option("Another table (TSV) whose annotated scans of the split val take part, too.")
+    ] = None
+    plain: Annotated[bool, Option("Thresholds alone: findings do not grow to a lower one.")] = False
     seed: Seed = 0
     device: Device = "auto"
     notify: Notify = log_message
@@ -315,6 +323,7 @@ class EvaluateSettings:
     pathologies: Pathologies = ()
     threshold: Annotated[str, Option("auto, a number, or the name of a stored threshold.")] = "auto"
     min_lesion_mm3: MinLesion = None
+    grow_to: GrowTo = None
     grid: Annotated[Literal["native", "working"], Option("native, or the model's working grid (2 mm).")] = "native"
     protocol: Annotated[
         Literal["behrendt2024"] | None, Option("behrendt2024: the paper's own numbers, on its grid.")

@@ -129,7 +129,8 @@
     const now = viewer.now();
     if (now.written || busy || known.error) return;
     const small = now.minimum ? `, in components of at least ${now.minimum} mm³` : "";
-    $("save-what").textContent = `The new mask holds all voxels with a score of at least ${now.score.toFixed(3)}${small}: ${now.count} finding${now.count === 1 ? "" : "s"}.`;
+    const grown = now.grow === null ? "" : `, grown to ${now.grow.toFixed(3)}`;
+    $("save-what").textContent = `The new mask holds all voxels with a score of at least ${now.score.toFixed(3)}${grown}${small}: ${now.count} finding${now.count === 1 ? "" : "s"}.`;
     $("save-seg").hidden = !known.segmentation;
     $("save-dialog").returnValue = "";
     $("save-dialog").showModal();

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from halebrain.core.mask import to_mask
+from halebrain.core.mask import Cut, to_mask
 from halebrain.core.types import ScanResult
-from halebrain.thresholds.false_positive_volume import LOWEST_THRESHOLD, HealthyMap
+from halebrain.thresholds.scored_map import LOWEST_THRESHOLD, ScoredMap
 
 
 def healthy(score, brain_mask=None, *, voxel_mm3=100.0, min_lesion_mm3=0.0):
@@ -13,7 +13,7 @@ def healthy(score, brain_mask=None, *, voxel_mm3=100.0, min_lesion_mm3=0.0):
     score = score.reshape(-1, 1, 1) if score.ndim == 1 else score
     brain_mask = np.ones(score.shape, bool) if brain_mask is None else brain_mask
     about = {"voxel_mm3": voxel_mm3, "min_lesion_mm3": min_lesion_mm3}
-    return HealthyMap(score, brain_mask, modality="T1w", scan_score=0.0, **about)
+    return ScoredMap(score, brain_mask, modality="T1w", scan_score=0.0, **about)
 
 
 def just_above(value):
@@ -76,7 +76,7 @@ def test_the_lowest_threshold_equals_brute_force(seed, levels, smallest):
     scan = healthy(score, brain, voxel_mm3=1.0, min_lesion_mm3=smallest)
 
     def called(threshold):
-        return int((brain & to_mask(score, threshold=threshold, min_lesion_mm3=smallest, voxel_mm3=1.0)).sum())
+        return int((brain & to_mask(score, Cut(threshold, smallest), voxel_mm3=1.0)).sum())
 
     for allowed in (0, 3, 20, 100, 10**4):
         found = scan.lowest_threshold(allowed / 1000)
@@ -92,6 +92,6 @@ def test_of_takes_the_grid_from_the_result():
     score[1, 1:3, 1] = 0.5
     affine = np.array([[0, 2.0, 0, 0], [-1.5, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])  # 9 mm³, axes turned
     result = ScanResult(score, *[empty] * 4, brain_mask=np.ones(empty.shape, bool), affine=affine)
-    scan = HealthyMap.of(result, min_lesion_mm3=0.0, modality="FLAIR", scan_score=0.5)
+    scan = ScoredMap.of(result, min_lesion_mm3=0.0, modality="FLAIR", scan_score=0.5)
     assert scan.marked_ml(0.5) == pytest.approx(0.018)
     assert (scan.modality, scan.scan_score) == ("FLAIR", 0.5)
