@@ -513,7 +513,7 @@ def calibrate(
             threshold is chosen on scans that are compared with other people.
         residual: Residual map of the model from now on, such as "normalised" or "normalised_signed"; `None` = as it is.
         patients: Another table whose annotated scans of the split "val" take part, too.
-        plain: Thresholds alone: findings do not grow to a lower one.
+        plain: Thresholds alone: findings do not grow, and no true volume is estimated.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.

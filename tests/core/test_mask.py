@@ -1,5 +1,7 @@
 """From a score to a mask with growth: by hand, against a flood fill, and what growth can never do."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -72,7 +74,7 @@ def test_a_higher_threshold_marks_less_and_a_lower_growth_more(seed):
     for smallest in (0.0, 4.0):
         nested = [to_mask(score, Cut(t, smallest, steps[0]), voxel_mm3=1) for t in steps[1:]]
         nested += [to_mask(score, Cut(steps[-1], smallest, g), voxel_mm3=1) for g in steps[1:-1]]
-        assert all((inner <= outer).all() for outer, inner in zip(nested, nested[1:], strict=False))
+        assert all((inner <= outer).all() for outer, inner in itertools.pairwise(nested))
 
 
 @pytest.mark.parametrize("grow_to", [0.0, -0.1, 0.5, 0.6, float("nan")])

@@ -161,6 +161,25 @@ class ChosenThreshold(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VolumeEstimate(Document):
+    """The true volume of all lesions of a scan, as validation patients let expect it from the volume of the mask.
+
+    Args:
+        value_ml: The estimate.
+        low_ml: Lower end of its 90 % prediction interval.
+        high_ml: Upper end.
+        n_patients: Validation patients that it comes from.
+        method: "constant ratio", or "Theil–Sen line".
+    """
+
+    value_ml: float
+    low_ml: float
+    high_ml: float
+    n_patients: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessingStep(Document):
     """One step of the preprocessing; what does not concern it is unstated.
 
@@ -261,11 +280,12 @@ class Provenance(Document):
         template_to_native: World-to-world matrix, mm, RAS.
         n_lesions: Connected components of the mask.
         lesion_volume_ml: Their volume.
+        volume_estimate: The true volume that it speaks for; `None` where the model is not calibrated for that.
         notice: Research use only.
         seconds: Duration.
     """
 
-    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg"}) | FILLING
+    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg", "volume_estimate"}) | FILLING
     input: str | None = None
     input_sha256: str | None = None
     content_sha256: str | None = None
@@ -299,6 +319,7 @@ class Provenance(Document):
     template_to_native: tuple[_Row, _Row, _Row, _Row] | None = None
     n_lesions: int | None = None
     lesion_volume_ml: float | None = None
+    volume_estimate: VolumeEstimate | None = None
     notice: str | None = None
     seconds: float | None = None
 

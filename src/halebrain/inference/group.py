@@ -28,6 +28,12 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "peak_score": {"Description": "Highest anomaly score in a finding, 0 to 1; n/a without findings."},
     "n_findings": {"Description": "Number of connected components of the anomaly mask."},
     "anomaly_volume_ml": {"Description": "Volume of the anomaly mask.", "Units": "mL"},
+    "estimated_volume_ml": {
+        "Description": "Estimated true volume of the lesions; n/a if the model is not calibrated for it.",
+        "Units": "mL",
+    },
+    "estimated_volume_low_ml": {"Description": "Lower end of its 90 % prediction interval.", "Units": "mL"},
+    "estimated_volume_high_ml": {"Description": "Upper end of its 90 % prediction interval.", "Units": "mL"},
     "brain_volume_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
     "threshold": {"Description": "Threshold of the anomaly score; voxels with at least this score belong to the mask."},
     "threshold_method": {"Description": "Name of the threshold; 'fixed' = set by hand."},
@@ -110,7 +116,7 @@ def group_tsv(rows: list[Row]) -> str:
 
 def _done_row(path: Path) -> Row:
     made = read_provenance(path, remedy=_AGAIN)
-    place = made.input_in_dataset or made.input or path.name
+    place, volume = made.input_in_dataset or made.input or path.name, made.volume_estimate
     return {
         **_who(place),
         "status": "done",
@@ -118,6 +124,9 @@ def _done_row(path: Path) -> Row:
         "peak_score": _peak(path.with_name(path.name.replace("_provenance.json", "_lesions.tsv"))),
         "n_findings": made.n_lesions,
         "anomaly_volume_ml": made.lesion_volume_ml,
+        "estimated_volume_ml": None if volume is None else volume.value_ml,
+        "estimated_volume_low_ml": None if volume is None else volume.low_ml,
+        "estimated_volume_high_ml": None if volume is None else volume.high_ml,
         "brain_volume_ml": made.qc.brain_volume_ml,
         "threshold": None if made.threshold is None else made.threshold.value,
         "threshold_method": None if made.threshold is None else made.threshold.name,

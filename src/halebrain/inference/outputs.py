@@ -53,7 +53,11 @@ def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
         if name != _BRAIN_ONLY:
             made[name] |= _model(provenance)
     made["anomaly", "mask"] |= _threshold(provenance.threshold)
-    table = {"Description": "One row for each connected component of the anomaly mask."}
+    table: dict[str, Any] = {"Description": "One row for each connected component of the anomaly mask."}
+    if (volume := provenance.volume_estimate) is not None:
+        table["TotalVolumeMl"] = provenance.lesion_volume_ml
+        table["EstimatedTrueVolumeMl"] = volume.value_ml
+        table["EstimatedTrueVolumeInterval90Ml"] = [volume.low_ml, volume.high_ml]
     return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | _origin(provenance)}}
 
 

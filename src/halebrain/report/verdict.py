@@ -77,6 +77,10 @@ def _figures(provenance: Provenance, findings: Sequence[Lesion]) -> list[tuple[s
         figures.append((f"{provenance.scan_score_percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
     figures.append((f"{_total_ml(findings):.2f} ml", "total volume of findings"))
+    if (volume := provenance.volume_estimate) is not None:
+        interval = f"90 % interval {volume.low_ml:.1f} to {volume.high_ml:.1f} ml"
+        patients = counted(volume.n_patients, "validation patient")
+        figures.append((f"{volume.value_ml:.1f} ml", f"estimated true volume ({interval}; {patients})"))
     if findings:
         first = findings[0]
         where = f": {first.region}" if first.region else ""

@@ -1,10 +1,12 @@
 """Thresholds with provenance: method, split and scans of each."""
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from halebrain.core.config import GrowingConfig, parse_config
+from halebrain.core.provenance import VolumeEstimate
 
 if TYPE_CHECKING:
     from halebrain.models.bundle import Bundle
@@ -35,6 +37,42 @@ class Growth(GrowingConfig):
     unadjusted_ml: float
 
 
+class VolumeFit(GrowingConfig):
+    """How the true volume of lesions follows from the volume of the mask: ln true = `log_factor` + `slope` · ln mask.
+
+    Volumes in ml, of whole scans.
+
+    Args:
+        method: "constant ratio", or "Theil–Sen line".
+        slope: Of the line in logarithms; 1 for a constant ratio.
+        log_factor: Its intercept.
+        half_width: Half the 90 % prediction interval, in natural logarithms.
+        smallest_ml: Smallest volume of a mask among the patients; below it nothing is estimated.
+        largest_ml: Largest one; above it nothing is estimated.
+        n_patients: Patients of the fit.
+        n_missed: Annotated patients in whom nothing was marked; they are not in the fit.
+        min_lesion_mm3: Smallest lesion kept in their masks.
+    """
+
+    method: str
+    slope: float
+    log_factor: float
+    half_width: float
+    smallest_ml: float
+    largest_ml: float
+    n_patients: int
+    n_missed: int
+    min_lesion_mm3: float
+
+    def estimate(self, marked_ml: float) -> VolumeEstimate | None:
+        """Return the true volume that a mask speaks for; `None` outside the range of the patients' masks."""
+        if not self.smallest_ml <= marked_ml <= self.largest_ml:
+            return None
+        log_ml = self.log_factor + self.slope * math.log(marked_ml)
+        low, value, high = (round(math.exp(log_ml + by * self.half_width), 3) for by in (-1, 0, 1))
+        return VolumeEstimate(value_ml=value, low_ml=low, high_ml=high, n_patients=self.n_patients, method=self.method)
+
+
 class Threshold(GrowingConfig):
     """A threshold on the score and where it comes from.
 
@@ -49,9 +87,10 @@ class Threshold(GrowingConfig):
         population_fraction: Fraction of healthy people within the limit of an "ml:" threshold; `None` for another one,
             and where it was not stored.
         growth: The lower threshold to which findings grow; `None` = they do not.
+        volume: How the true volume follows from that of the mask; `None` where too few patients show it.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "population_fraction", "growth"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "population_fraction", "growth", "volume"})
 
     value: float
     method: str
@@ -62,6 +101,7 @@ class Threshold(GrowingConfig):
     modalities: tuple[str, ...] = ()
     population_fraction: float | None = None
     growth: Growth | None = None
+    volume: VolumeFit | None = None
 
 
 class Calibration(GrowingConfig):

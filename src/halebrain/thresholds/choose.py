@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import contrast_alike
 from halebrain.core.provenance import FIXED, ChosenThreshold
-from halebrain.thresholds.calibration import Calibration, Threshold, data_set_of
+from halebrain.thresholds.calibration import Calibration, Threshold, VolumeFit, data_set_of, with_data_set
 from halebrain.thresholds.text import threshold_name
 
 _USUAL = ("T1w", "T2w", "FLAIR", "T1ce")
@@ -95,6 +95,15 @@ class ThresholdSelector:
             grow_to=None if found.growth is None else found.growth.value,
             modality=modality,
         )
+
+    def volume_fit(self, chosen: ChosenThreshold) -> VolumeFit | None:
+        """Return how the true volume follows from that of a mask; `None` where it is not known for this contrast."""
+        if self.calibration is None or chosen.key == FIXED or chosen.source_contrasts:
+            return None
+        name = with_data_set(str(chosen.key), chosen.data_set)
+        own = self.calibration.modalities.get(chosen.modality or "", {}).get(name)
+        fit = None if own is None else own.volume
+        return fit if fit is not None and fit.min_lesion_mm3 == chosen.min_lesion_mm3 else None
 
 
 def check_growth(grow_to: float | None, threshold: float) -> None:

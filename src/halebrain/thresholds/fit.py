@@ -11,7 +11,7 @@ import numpy.typing as npt
 from halebrain.core.errors import DataError
 from halebrain.core.wording import whole_percent
 from halebrain.evaluation.curve import PooledCurve
-from halebrain.thresholds.calibration import Growth, Threshold
+from halebrain.thresholds.calibration import Growth, Threshold, VolumeFit
 from halebrain.thresholds.false_positive_volume import (
     POPULATION_FRACTION,
     VOLUMES_ML,
@@ -20,6 +20,7 @@ from halebrain.thresholds.false_positive_volume import (
 )
 from halebrain.thresholds.growth import ChosenGrowth, choose_growth
 from halebrain.thresholds.scored_map import ScoredMap
+from halebrain.thresholds.volume import fit_volume
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -73,7 +74,8 @@ def by_healthy(
     Args:
         scans: Healthy scans.
         population_fraction: Fraction of people who keep a limit in ml.
-        patients: Annotated scans of the same contrast, on which the growth of findings is chosen; () = no growth.
+        patients: Annotated scans of the same contrast, on which the growth of findings is chosen and volumes are
+            compared; () = neither.
         default: Name of the threshold at which it is chosen; where it is none in ml, that is "ml:1".
         about: Fields of all thresholds.
     """
@@ -100,10 +102,19 @@ def by_healthy(
             achieved=median_ml,
             population_fraction=population_fraction,
             growth=growth,
+            volume=_volume(chosen, patients, value),
             **_scans(contrasts),
             **about,
         )
     return found
+
+
+def _volume(chosen: ChosenGrowth | None, patients: Sequence[ScoredMap], value: float) -> VolumeFit | None:
+    if not patients:
+        return None
+    found = [scan.found(value) for scan in (patients if chosen is None else chosen.patients)]
+    marked = [(scan.subject, one) for scan, one in zip(patients, found, strict=True)]
+    return fit_volume(marked, min_lesion_mm3=patients[0].min_lesion_mm3)
 
 
 def _growth(chosen: ChosenGrowth, chosen_at: str, value_without: float) -> Growth:

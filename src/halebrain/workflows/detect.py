@@ -204,7 +204,8 @@ def _is_same(done: Provenance, requested: Provenance, detector: Detector, contra
         return True
     # A new calibration may change the percentile.
     placed = detector.placed(done, contrast, done.scan_score)
-    return replace(placed, **{name: getattr(done, name) for name in done.unstated}) == done
+    unsaid = {name: getattr(done, name) for name in done.unstated - {"volume_estimate"}}
+    return replace(placed, **unsaid) == done
 
 
 def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:

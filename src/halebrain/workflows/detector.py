@@ -48,8 +48,12 @@ class Detector:
         return replace(chosen, min_lesion_mm3=self.min_lesion_mm3, modality_known_from=contrast.known_from)
 
     def placed(self, made: Provenance, contrast: ScanContrast, score: float) -> Provenance:
-        """Return a provenance with the score of the whole scan and its place among healthy ones."""
-        calibration, data_set = self.selector.calibration, self.selector.at(contrast.name).data_set
+        """Return a provenance with the score of the whole scan, its place among healthy ones, and its true volume."""
+        threshold = self.threshold(contrast)
+        fit, marked_ml = self.selector.volume_fit(threshold), made.lesion_volume_ml
+        estimate = None if fit is None or marked_ml is None else fit.estimate(marked_ml)
+        made = replace(made, volume_estimate=estimate)
+        calibration, data_set = self.selector.calibration, threshold.data_set
         return place_among_healthy(made, score, calibration, modality=contrast.name, data_set=data_set)
 
 

@@ -156,6 +156,7 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
         threshold=threshold,
         n_lesions=len(lesions),
         lesion_volume_ml=total_ml(lesions),
+        volume_estimate=None,
         dicom_seg=False,
         fill_margin_mm=None,
         fill_mask_sha256=None,

@@ -278,7 +278,7 @@ class CalibrateSettings:
     patients: Annotated[
         Path | None, Option("Another table (TSV) whose annotated scans of the split val take part, too.")
     ] = None
-    plain: Annotated[bool, Option("Thresholds alone: findings do not grow to a lower one.")] = False
+    plain: Annotated[bool, Option("Thresholds alone: findings do not grow, and no true volume is estimated.")] = False
     seed: Seed = 0
     device: Device = "auto"
     notify: Notify = log_message
