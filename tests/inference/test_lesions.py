@@ -8,8 +8,13 @@ import pytest
 from halebrain.core.errors import DataError
 from halebrain.core.types import Lesion
 from halebrain.inference.lesions import lesion_table, lesions_tsv, read_lesions
+from halebrain.inference.regions import CEREBRUM_BOTTOM_MM, region_codes
+from halebrain.preprocessing.geometry import apply_affine
 
-HEADER = "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\tregion\n"
+HEADER = (
+    "lesion\tvolume_ml\tpeak_score\tmean_score\tx_mni_mm\ty_mni_mm\tz_mni_mm\ti\tj\tk\tregion\t"
+    "edge_share\tbelow_share\n"
+)
 
 
 def test_two_boxes() -> None:
@@ -36,7 +41,7 @@ def test_two_boxes() -> None:
 
     table = lesions_tsv([large, small])
     assert table.startswith(HEADER)
-    assert table.splitlines()[1] == "1\t1.5\t0.8\t0.5024\t19.0\t-12.0\t17.0\t11\t24\t12\t"
+    assert table.splitlines()[1] == "1\t1.5\t0.8\t0.5024\t19.0\t-12.0\t17.0\t11\t24\t12\t\tn/a\tn/a"
     assert len(table.splitlines()) == 3
 
 
@@ -62,6 +67,60 @@ def test_an_empty_mask_is_a_table_with_its_header() -> None:
     lesions = lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4))
     assert lesions == []
     assert lesions_tsv(lesions) == HEADER
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("spacing_mm", "at_edge"),
+    # Of 20 voxels, the outermost have their centre half a voxel from the surface: 4 mm hold 4 of 1 mm, 1 of 5 mm.
+    [(1.0, 4), (2.0, 2), (5.0, 1), (9.0, 0)],
+)
+def test_the_share_at_the_edge_of_the_brain_mask_by_hand(spacing_mm: float, at_edge: int, turned: bool) -> None:
+    brain = np.zeros((24, 60, 60), dtype=bool)
+    brain[2:22] = True  # across the other axes it fills the field of view, whose end is its surface, too
+    mask = np.zeros(brain.shape, dtype=bool)
+    mask[2:22, 30, 30] = True
+    affine = np.diag([spacing_mm, 1.0, 1.0, 1.0])
+    if turned:
+        brain, mask, affine = brain.transpose(1, 2, 0), mask.transpose(1, 2, 0), affine[:, [1, 2, 0, 3]]
+    lesion = lesion_table(mask, mask.astype(np.float32), affine, np.eye(4), brain_mask=brain)[0]
+    assert lesion.edge_share == pytest.approx(2 * at_edge / 20)
+    assert lesion.below_share is None
+
+
+def test_a_finding_at_the_end_of_the_field_of_view_is_at_the_edge() -> None:
+    brain = np.ones((20, 20, 20), dtype=bool)
+    mask = np.zeros(brain.shape, dtype=bool)
+    mask[0:4, 8:12, 8:12], mask[8:12, 8:12, 8:12] = True, True
+    first, second = lesion_table(mask, mask.astype(np.float32), np.eye(4), np.eye(4), brain_mask=brain)
+    assert (first.edge_share, second.edge_share) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("z", "below"), [(0, 0.0), (-45, 0.0), (-60, 1.0)])
+def test_what_lies_below_the_cerebrum_of_the_template_is_told(z: int, below: float) -> None:
+    mask = np.zeros((8, 8, 8), dtype=bool)
+    mask[2:5, 2:5, 2:5] = True
+    affine = np.eye(4)
+    affine[:3, 3] = (-3, -33, z - 3)  # the middle of the piece at (0, −30, z)
+    lesion = lesion_table(mask, mask.astype(np.float32), affine, np.eye(4), regions=True)[0]
+    assert (lesion.edge_share, lesion.below_share) == (None, below)
+
+
+def test_the_bottom_of_the_cerebrum_is_that_of_the_template() -> None:
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template
+
+    brain, grey = load_mni152_brain_mask(resolution=1), load_mni152_gm_template(resolution=1)
+    inside = (np.asarray(brain.dataobj) > 0) & (np.asarray(grey.dataobj) > 0.5)
+    places = apply_affine(np.asarray(brain.affine), np.argwhere(inside)[:, :3])
+    codes, names = region_codes(places)
+    temporal = np.isin(codes, [code for code, name in enumerate(names) if name.startswith("temporal cortex")])
+    assert abs(places[temporal, 2].min() - CEREBRUM_BOTTOM_MM) <= 1
+
+
+def test_shares_are_read_as_they_were_written(tmp_path: Path) -> None:
+    known = [Lesion(1, 2.5, 0.9, 0.7, 1.5, -2.0, 3.0, 1, 2, 3, "thalamus", 0.25, None)]
+    (tmp_path / "lesions.tsv").write_text(lesions_tsv(known))
+    assert read_lesions(tmp_path / "lesions.tsv") == known
 
 
 ROW = {"lesion": "1", "volume_ml": "2.5", "peak_score": "0.9", "mean_score": "0.7", "i": "1", "j": "2", "k": "3"}

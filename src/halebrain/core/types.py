@@ -135,6 +135,8 @@ class Lesion:
         j: Second index.
         k: Third index.
         region: Approximate region (`inference.regions`); empty if the atlas is not the MNI template.
+        edge_share: Share of its voxels within 4 mm of the surface of the brain mask, 0 to 1; `None` = not measured.
+        below_share: Share of its voxels outside the template's brain or below its cerebrum, 0 to 1; `None` = not known.
     """
 
     lesion: int
@@ -148,6 +150,8 @@ class Lesion:
     j: int
     k: int
     region: str = ""
+    edge_share: float | None = None
+    below_share: float | None = None
 
     @property
     def peak(self) -> tuple[int, int, int]:

@@ -53,6 +53,9 @@ def regions_are_known(space: str | None, report: QualityReport) -> bool:
     return space == TEMPLATE_SPACE and not report.registration_failed
 
 
+CEREBRUM_BOTTOM_MM = -51.0
+"""z of the lowest slice of the template that shows cerebrum (temporal cortex)."""
+
 STRUCTURES = (
     Ellipsoid("third ventricle", (0, -13, 3), (3, 13, 9), paired=False),
     Ellipsoid("brainstem (midbrain)", (0, -25, -11), (14, 9, 9), paired=False),
@@ -79,6 +82,15 @@ def region_of(points_mm: Millimetres) -> str:
     counts = Counter(names[code] for code in codes.tolist())
     name, count = max(counts.items(), key=lambda item: (item[1], item[0]))
     return name if count >= len(chosen) / 2 else f"{name}, and further"
+
+
+def outside_cerebrum(points_mm: Millimetres) -> MaskArray:
+    """Return which places in template space `(n, 3)` lie outside the template's brain or below its cerebrum, `(n,)`.
+
+    Within 6 mm of the brain a place counts as inside, for what the registration is off.
+    """
+    outside: MaskArray = _tissues().at(points_mm) == _TISSUES.index("outside")
+    return outside | (points_mm[:, 2] < CEREBRUM_BOTTOM_MM)
 
 
 def region_codes(points_mm: Millimetres) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
