@@ -29,6 +29,7 @@ def test_rows_by_hand(tmp_path):
         lesions="1\t2.5\t0.4\n2\t0.1\t0.9\n",
         n_lesions=2,
         lesion_volume_ml=2.6,
+        volume_estimate={"value_ml": 14.2, "low_ml": 9.1, "high_ml": 22.0, "n_patients": 9, "method": "constant ratio"},
         scan_score=0.7,
         qc={"flags": ["look\there", "and there"], "brain_volume_ml": 1200.5},
         threshold={"value": 0.25, "name": "dice"},
@@ -43,6 +44,7 @@ def test_rows_by_hand(tmp_path):
     assert rows[0] == list(COLUMNS)
     assert rows[1] == [
         *("sub-01", "n/a", "sub-01/anat/sub-01_FLAIR.nii.gz", "FLAIR", "done", "0.7", "0.9", "2", "2.6"),
+        *("14.2", "9.1", "22.0"),
         *("1200.5", "0.25", "dice", "2", "look here; and there", "ab"),
     ]
     assert rows[2][3:9] == ["T2w", "done", "n/a", "n/a", "0", "0.0"]

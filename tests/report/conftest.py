@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halebrain.core.mask import Cut
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Lesion, ScanResult
 from halebrain.evaluation.evaluate import Evaluator
@@ -66,13 +65,13 @@ def make_scan() -> Callable[..., Made]:
         uncertainty = np.where(brain, 0.05, 0).astype(np.float32)
         maps = ScanResult(score, score, scan * 0.9, np.where(brain, 0.1, 0), uncertainty, brain, AFFINE)
         grid = display_grid(AFFINE, brain)
-        volumes = shown_volumes(maps, mask, shown_scan(scan, brain, grid), grid, cut=Cut(THRESHOLD))
+        made = _provenance(**more)
+        assert made.threshold is not None
+        volumes = shown_volumes(maps, mask, shown_scan(scan, brain, grid), grid, cut=made.threshold.cut)
         findings = [
             Lesion(1, 0.64, 0.95, 0.9, -5.0, -7.0, 3.0, 22, 21, 17, region),
             Lesion(2, 0.064, 0.7, 0.7, 15.0, 3.0, 11.0, 12, 26, 20, region),
         ]
-        made = _provenance(**more)
-        assert made.threshold is not None
         page = ScanPage(title, grid, volumes, findings, made, made.threshold, np.eye(4), b"\x89PNG")
         return Made(scan, maps, mask, page)
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from tests.report.looks import has_ring, tab_to
 
+from halebrain.core.mask import Cut, to_mask
 from halebrain.report.index_page import write_index_page
 from halebrain.report.scan_page import scan_html
 
@@ -51,6 +53,28 @@ def test_the_counts_are_those_of_the_table_and_follow_the_threshold(
     assert counted(page)[0] == 0
     page.click("#as-written")
     assert counted(page) == (2, 0.704)
+
+
+@pytest.mark.parametrize("grow_to", [0.15, 0.3])
+def test_findings_grow_as_those_of_the_mask(
+    open_page: Callable[..., Any], make_scan: Callable[..., Any], tmp_path: Path, grow_to: float
+) -> None:
+    threshold = {"value": 0.5, "name": "ml:1", "min_lesion_mm3": 20.0, "grow_to": grow_to}
+    made, path = make_scan(threshold=threshold), tmp_path / "grown.html"
+    path.write_text(scan_html(made.page), encoding="utf-8")
+    page, score = ready(open_page(path)), made.page.volumes["score"]
+
+    def expected(value: float) -> tuple[int, float]:
+        mask = to_mask(made.maps.score, Cut(value, 20.0, grow_to if value > grow_to else None), voxel_mm3=8.0)
+        return ndimage.label(mask, structure=np.ones((3, 3, 3)))[1], pytest.approx(mask.sum() * 8 / 1000, abs=1e-3)
+
+    assert counted(page) == expected(0.5)
+    assert f"grown to {grow_to:.3f}" in page.inner_text("#live")
+    for value in (0.8, 0.96, 0.1):
+        level = int(np.ceil((value - score.offset) / score.scale - 1e-6))
+        slide(page, level)
+        assert counted(page) == expected(score.offset + level * score.scale - 1e-6), value
+    assert "grown" not in page.inner_text("#live"), "below the lower threshold nothing grows"
 
 
 def test_findings_are_reached_by_table_and_by_key(open_page: Callable[..., Any]) -> None:

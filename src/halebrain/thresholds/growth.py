@@ -10,7 +10,7 @@ from halebrain.thresholds.false_positive_volume import POPULATION_FRACTION, fit_
 from halebrain.thresholds.scored_map import LOWEST_THRESHOLD, GrownFindings, ScoredMap
 
 MIN_PATIENTS = 5
-"""Minimum number of annotated patients of a contrast for a lower threshold of its own."""
+"""Minimum number of annotated patients of a contrast for its own lower threshold."""
 
 FRACTIONS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Lower thresholds that are tried, as fractions of the threshold that keeps the limit without growth."""
@@ -49,7 +49,7 @@ def choose_growth(
 ) -> ChosenGrowth | None:
     """Return the lower threshold with the highest mean Dice on patients, where growth is better than none.
 
-    For each lower threshold the seed threshold is fitted anew on the healthy scans, so that the limit on false-positive
+    For each lower threshold the seed threshold is fitted again on the healthy scans, so that the limit on false-positive
     volume holds for the grown mask; Dice is that of the two together. Among equals the highest one is taken.
 
     Args:
