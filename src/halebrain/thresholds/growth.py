@@ -49,8 +49,8 @@ def choose_growth(
 ) -> ChosenGrowth | None:
     """Return the lower threshold with the highest mean Dice on patients, where growth is better than none.
 
-    For each lower threshold the seed threshold is fitted again on the healthy scans, so that the limit on false-positive
-    volume holds for the grown mask; Dice is that of the two together. Among equals the highest one is taken.
+    For each lower threshold the seed threshold is fitted again on the healthy scans, so that the limit on
+    false-positive volume holds for the grown mask; Dice is that of the two together. Among equals the highest is taken.
 
     Args:
         healthy: Healthy scans of one contrast.
