@@ -49,7 +49,7 @@ def test_rows_by_hand(tmp_path):
     ]
     assert rows[2][3:9] == ["T2w", "done", "n/a", "n/a", "0", "0.0"]
     assert rows[3][2:5] == ["sub-02/anat/x.nii", "n/a", "failed"]
-    assert rows[3][13] == "a b"
+    assert rows[3][list(COLUMNS).index("notes")] == "a b"
     assert len(rows) == 4
 
 
