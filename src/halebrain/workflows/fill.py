@@ -24,7 +24,7 @@ from halebrain.workflows.detector import Detector, find_anomalies, load_detector
 from halebrain.workflows.scan_steps import ScanSteps, begin_scan
 from halebrain.workflows.settings import DetectSettings
 
-_SETTINGS = ("threshold", "modality", "min_lesion_mm3", "brain")
+_SETTINGS = ("threshold", "grow_to", "modality", "min_lesion_mm3", "brain")
 """Settings that the sidecar states as they were given, besides what the provenance states."""
 
 
