@@ -114,6 +114,7 @@ def make_case():
     def make(reference, *, score=None, mask=None, region=None, spacing_mm=(1.0, 1.0, 1.0), **about):
         reference = solid(reference, bool)
         scan_id, axial_axis = about.pop("scan_id", "sub-a_FLAIR"), about.pop("axial_axis", 2)
+        near_ventricles = about.pop("near_ventricles", np.ones(reference.shape, bool))
         about = {"subject": "a", "modality": "FLAIR", "pathology": "ms"} | about
         return Case(
             record=ScanRecord(image=Path("a.nii"), **about),
@@ -124,6 +125,7 @@ def make_case():
             score=None if score is None else solid(score, np.float32),
             mask=None if mask is None else solid(mask, bool),
             axial_axis=axial_axis,
+            near_ventricles=near_ventricles,
         )
 
     return make

@@ -75,5 +75,6 @@ def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
     )
     own = {metric: value for (_, metric), value in figures(found.rows).items()}
     theirs = evaluated(bundle, rows, 0.0, working=False)
+    assert np.isnan(own.pop("false_positive_volume_near_ventricles"))  # files say nothing of where the template lies
     assert len(own) > 15
     np.testing.assert_array_equal(list(own.values()), [theirs["sub-p_FLAIR", metric] for metric in own])

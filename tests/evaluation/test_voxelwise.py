@@ -30,6 +30,14 @@ def test_four_voxels_by_hand(make_case, name, expected):
     assert METRICS.get(name)(case) == pytest.approx(expected, abs=1e-7)
 
 
+def test_false_volume_near_the_ventricles_is_counted_apart(make_case):
+    near = np.array([True, True, True, False]).reshape(-1, 1, 1)
+    case = make_case(REFERENCE, mask=MASK, near_ventricles=near, spacing_mm=SPACING)
+    metric = METRICS.get("false_positive_volume_near_ventricles")
+    assert metric(case) == pytest.approx(0.010)  # the second voxel; the fourth lies elsewhere
+    assert np.isnan(metric(make_case(REFERENCE, mask=MASK, near_ventricles=None)))
+
+
 def test_missing_volume_is_a_negative_error(make_case):
     case = make_case(REFERENCE, mask=np.zeros(4, bool), spacing_mm=SPACING)
     assert METRICS.get("volume_error")(case) == pytest.approx(-0.020)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from halebrain.inference.regions import STRUCTURES, region_map, region_of
+from halebrain.inference.regions import STRUCTURES, near_ventricles, region_map, region_of
+from halebrain.preprocessing.geometry import working_grid
 
 PAIRED = [
     ((11, -18, 8), "thalamus"),
@@ -98,3 +99,16 @@ def test_a_map_has_the_name_of_every_voxels_middle():
         place = (60 - 10 * (i + 0.5), -60 + 8 * (j + 0.5), -20 + 9 * (k + 0.5))
         assert names[codes[i, j, k]] == region_of(np.array([place]))
     assert len(names) > 10
+
+
+def test_the_neighbourhood_of_the_ventricles_reaches_8_mm_and_no_cortex():
+    grid = working_grid((96, 96, 80), 2.0)
+    found = near_ventricles(grid)
+    inverse = np.linalg.inv(grid.affine)
+
+    def at(*place_mm):
+        return bool(found[tuple(np.rint(inverse[:3, :3] @ place_mm + inverse[:3, 3]).astype(int))])
+
+    assert all(at(*place) for place in ((10, 10, 16), (-10, 10, 16), (0, -13, 3), (18, -5, 20)))
+    assert not any(at(*place) for place in ((50, 10, 16), (0, 50, 50), (0, -70, -40), (30, 0, 40)))
+    np.testing.assert_array_equal(found, found[::-1])  # the template is symmetric

@@ -30,6 +30,7 @@ class Case:
         score: Graded map, higher = more anomalous, same shape; `None` where there is only a mask.
         mask: Prediction at a frozen threshold; `None` where there is none.
         axial_axis: The axis along which axial slices lie.
+        near_ventricles: Voxels in or near the template's ventricles, bool, same shape; `None` = not known.
     """
 
     record: ScanRecord
@@ -40,6 +41,7 @@ class Case:
     score: FloatArray | None = None
     mask: MaskArray | None = None
     axial_axis: int = 2
+    near_ventricles: MaskArray | None = None
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class Case:
         score: FloatArray | None = None,
         mask: MaskArray | None = None,
         cut: Cut | None = None,
+        near_ventricles: MaskArray | None = None,
     ) -> "Case":
         """Return the case of a scan; arrays `(i, j, k)` of one shape. A lesion outside the brain counts as missed.
 
@@ -70,6 +73,7 @@ class Case:
             score=score,
             mask=mask,
             axial_axis=axial_axis(affine),
+            near_ventricles=near_ventricles,
         )
 
     @property

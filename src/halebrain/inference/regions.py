@@ -6,7 +6,7 @@ so that a name may be wrong by a gyrus. No third-party atlas is used.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from halebrain.core.provenance import QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray
+from halebrain.preprocessing.geometry import Grid
 
 Millimetres = npt.NDArray[np.float64]
 
@@ -118,6 +119,16 @@ def region_map(
     places = index * np.array(spacing_mm) @ to_template[:3, :3].T + to_template[:3, 3]
     codes, names = region_codes(places.reshape(-1, 3))
     return codes.reshape(shape), names
+
+
+def near_ventricles(grid: Grid) -> MaskArray:
+    """Return the voxels of a grid in template space that lie in the ventricles or within 8 mm of them, bool."""
+    index = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    places = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    third = next(one for one in STRUCTURES if one.name == "third ventricle")
+    inside = third.holds(np.abs(places[:, 0]), places[:, 1], places[:, 2])
+    found: MaskArray = ((_around_ventricles().at(places) > 0) | inside).reshape(grid.shape)
+    return found
 
 
 def _rules(
@@ -223,3 +234,11 @@ def _ventricles(fluid: MaskArray, origin_mm: npt.NDArray[np.float64]) -> MaskArr
     sizes[0] = 0
     large: MaskArray = (sizes >= _VENTRICLE_MM3)[labels]
     return large
+
+
+@lru_cache(maxsize=1)
+def _around_ventricles() -> _Tissues:
+    """Return 1 in the lateral ventricles and within `PERIVENTRICULAR_MM` of them, 0 elsewhere, as codes."""
+    tissues = _tissues()
+    distance = ndimage.distance_transform_edt(tissues.codes != _TISSUES.index("ventricle"), sampling=_STEP_MM)
+    return replace(tissues, codes=(distance <= PERIVENTRICULAR_MM).astype(np.uint8))

@@ -26,6 +26,7 @@ from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruc
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.inference.anomaly_map import NORMALISED
 from halebrain.inference.predictor import Predictor
+from halebrain.inference.regions import near_ventricles, regions_are_known
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, summed_left_out
@@ -169,7 +170,8 @@ def run_evaluation(
         scored = score_scan(predictor, record)
         cut = replace(selector.at(record.contrast), min_lesion_mm3=smallest).cut
         residuals = _residuals_alone(predictor, scored) if reconstruction else {}
-        methods = _methods(scored, cut, working=working, atlases=atlases, residuals=residuals)
+        space = predictor.preprocessor.config.space
+        methods = _methods(scored, cut, working=working, atlases=atlases, residuals=residuals, space=space)
         found = _levels(predictor, scored) if reconstruction else []
         evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
         levels.extend(found)
@@ -269,8 +271,12 @@ def _methods(
     working: bool,
     atlases: dict[str, AtlasModel] | None,
     residuals: Mapping[str, FloatArray],
+    space: str,
 ) -> Iterator[tuple[str, Case]]:
-    """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed."""
+    """Yield the scan as each method scores it, over its brain; lesion that the brain mask missed counts as missed.
+
+    `space` is that of the working grid.
+    """
     result, record, scan, maps = scored.result, scored.record, scored.scan, scored.maps
     lesion = np.zeros(scored.volume.shape, dtype=bool) if scored.lesion is None else scored.lesion
     if working:
@@ -284,11 +290,26 @@ def _methods(
             "segmenter alone": result.probability,
             "reconstruction alone": np.clip(scan.to_native(maps.residual), 0, 1),
         }
+    near = None
+    if regions_are_known(space, scan.qc):
+        near = near_ventricles(scan.grid)
+        near = near if working else scan.to_native(near, order=0) > 0.5
     found |= {name: score if working else np.clip(scan.to_native(score), 0, 1) for name, score in residuals.items()}
     found |= _baseline_scores(scored, image, brain_mask | lesion, working=working, atlases=atlases)
     for method, score in found.items():
         own = cut if method == "model" else None
-        yield method, Case.of(record, reference=lesion, brain_mask=brain_mask, affine=affine, score=score, cut=own)
+        yield (
+            method,
+            Case.of(
+                record,
+                reference=lesion,
+                brain_mask=brain_mask,
+                affine=affine,
+                score=score,
+                cut=own,
+                near_ventricles=near,
+            ),
+        )
 
 
 def fit_atlases(

@@ -33,6 +33,12 @@ def _false_volume(case: Case) -> float:
     return case.counts[1] * case.voxel_ml
 
 
+def _false_volume_near_ventricles(case: Case) -> float:
+    if case.near_ventricles is None:
+        return UNDEFINED
+    return int((case.predicted & ~case.reference & case.near_ventricles).sum()) * case.voxel_ml
+
+
 define("auprc", "area under the precision–recall curve of voxels", lambda c: c.curve.average_precision, needs="score")
 define("auroc", "area under the ROC curve of voxels", lambda c: c.curve.auroc, needs="score")
 define("dice", "Dice at the frozen threshold: the main metric", _dice, needs="mask")
@@ -62,6 +68,15 @@ define(
     "false_positive_volume",
     "false-positive volume: predicted volume outside any lesion",
     _false_volume,
+    needs="mask",
+    unit="ml",
+    better="lower",
+    on_empty=ALWAYS,
+)
+define(
+    "false_positive_volume_near_ventricles",
+    "its part in the template's ventricles or within 8 mm of them; old people have wide ventricles and caps there",
+    _false_volume_near_ventricles,
     needs="mask",
     unit="ml",
     better="lower",
