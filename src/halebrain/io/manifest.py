@@ -70,6 +70,11 @@ class ScanRecord:
         return f"sub-{self.subject}{session}{entities}_{self.modality}"
 
     @property
+    def exam_id(self) -> str:
+        """Name of the exam that it belongs to, those of its subject and session: `sub-01[_ses-1]`."""
+        return f"sub-{self.subject}_ses-{self.session}" if self.session else f"sub-{self.subject}"
+
+    @property
     def contrast(self) -> str:
         """BIDS suffix of its modality ("T1w" for "t1" or "mprage"), or the word itself where none is known for it."""
         return standard_modality(self.modality)

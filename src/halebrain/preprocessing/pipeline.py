@@ -170,16 +170,18 @@ class Preprocessor:
         self,
         volume: Volume,
         *,
-        brain_mask: MaskArray | None = None,
+        brain_mask: MaskArray | BrainMask | None = None,
         space: str = "native",
         begin: Callable[[str], None] | None = None,
+        placement: Registration | None = None,
     ) -> WorkingScan:
         """Preprocess one scan.
 
         Args:
             volume: The scan on its native grid.
-            brain_mask: Bool on the same grid; `None` = find it with the configured extractor.
+            brain_mask: Bool on the same grid, or what an extractor found; `None` = find it with the configured one.
             space: The template's name where the scan lies in template space already.
+            placement: Where the template lies in the scan, if that is known; `None` = register it.
             begin: Called with the name of each step when it begins.
 
         Raises:
@@ -188,10 +190,13 @@ class Preprocessor:
         refuse_ct(volume)
         watch = Stopwatch(begin=begin)
         with watch.step("brain"):
-            brain = self._find_brain(volume, brain_mask)
+            brain = self.find_brain(volume, brain_mask)
         native = Grid(volume.shape, volume.affine)
         with watch.step("registration"):
-            matrix, registration = self._register(volume, brain, space)
+            if placement is None:
+                matrix, registration = self._register(volume, brain, space)
+            else:
+                matrix, registration = placement.template_to_native, placement
         # Standardised scans have negative intensities; a bias field multiplies what starts at 0.
         offset = min(0.0, float(volume.data[brain.mask].min()))
         masked = np.where(brain.mask, volume.data - offset, 0).astype(np.float32)
@@ -266,20 +271,31 @@ class Preprocessor:
         report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
         return apply_quality_rules(report)
 
-    def _find_brain(self, volume: Volume, brain_mask: MaskArray | None) -> BrainMask:
+    def find_brain(self, volume: Volume, brain_mask: MaskArray | BrainMask | None) -> BrainMask:
+        """Return the brain of a scan: what is known of it, or what the configured extractor finds."""
+        if isinstance(brain_mask, BrainMask):
+            return brain_mask
         if brain_mask is not None:
             return from_given_mask(volume, brain_mask)
         return BRAIN_EXTRACTORS.get(self.config.brain)(volume)
 
-    def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
+    def is_placed(self, space: str) -> bool:
+        """Return whether scans of a space are in template space already, or are not registered."""
         is_there = space == TEMPLATE_SPACE and self.template is None
-        if is_there or self.config.registration == "none":
-            return np.eye(4), None
+        return is_there or self.config.registration == "none"
+
+    def register(self, volume: Volume, brain: BrainMask) -> Registration:
+        """Return where the template lies in a scan; the configuration must ask for a registration."""
         refuse_without_structure(volume, brain.mask)  # which would register anywhere
         # What an extractor knows is where the MNI template lies, not where another atlas does.
         near = brain.template_to_native if self.template is None else None
         engine = _engine(self.config)
-        registration = register_to_template(volume, brain.mask, near=near, template=self.template, engine=engine)
+        return register_to_template(volume, brain.mask, near=near, template=self.template, engine=engine)
+
+    def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
+        if self.is_placed(space):
+            return np.eye(4), None
+        registration = self.register(volume, brain)
         return registration.template_to_native, registration
 
 

@@ -188,6 +188,8 @@ def as_prepared(
     brain_mask: "Path | SpatialImage | None",
     config: PreprocessingConfig,
     notes: list[str] | None = None,
+    *,
+    mask: MaskArray | None = None,
 ) -> WorkingScan | None:
     """Return a prepared scan as if it had just been preprocessed; `None` if it is not a prepared one.
 
@@ -199,6 +201,7 @@ def as_prepared(
         brain_mask: Its mask.
         config: How it should have been prepared.
         notes: Gets a line for each thing that was done to the mask; `None` = they are logged.
+        mask: Its mask where that is read already, in place of `brain_mask`.
 
     Raises:
         DataError: It was prepared with other settings, or its mask is missing.
@@ -207,7 +210,7 @@ def as_prepared(
     if sidecar is None:
         return None
     _check_settings(sidecar["preprocessing"], config, image)
-    if brain_mask is None:
+    if brain_mask is None and mask is None:
         raise DataError(
             "a prepared scan needs its brain mask", where=image, remedy="use the manifest in the same folder"
         )
@@ -218,7 +221,9 @@ def as_prepared(
             where=image,
             remedy="prepare it again",
         )
-    grid, mask = Grid(config.shape, volume.affine), _mask(brain_mask, volume, notes)
+    grid = Grid(config.shape, volume.affine)
+    mask = _mask(brain_mask, volume, notes) if brain_mask is not None else mask
+    assert mask is not None, "one of both is given"
     return WorkingScan(
         image=volume.data,
         brain_mask=mask,

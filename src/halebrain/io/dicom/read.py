@@ -47,7 +47,7 @@ def read_series(path: Path, series: str | None) -> tuple[FloatArray, Affine, tup
 @contextmanager
 def open_series(path: Path, series: str | None) -> Iterator[Series]:
     """Give the frames of one series while their files are there; arguments and errors are those of `read_series`."""
-    with _files(path) as files:
+    with dicom_source(path) as files:
         frames, others = read_frames(files, path)
         chosen = choose(group_series(frames), series, path, others=others)
         if not all(frame.placed for frame in chosen.frames):
@@ -85,7 +85,8 @@ def _agrees(data: FloatArray, frames: list[Frame], where: Path) -> bool:
 
 
 @contextmanager
-def _files(path: Path) -> Iterator[list[Path]]:
+def dicom_source(path: Path) -> Iterator[list[Path]]:
+    """Give the DICOM files of a folder, an archive or a single file while they are there."""
     if not path.exists():
         raise MissingInputError("a scan must exist", where=path, remedy="check the path given")
     if path.is_dir():

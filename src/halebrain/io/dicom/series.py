@@ -110,6 +110,11 @@ def choose(series: list[Series], wanted: str | None, where: Path, *, others: int
     )
 
 
+def scan_series(series: list[Series]) -> list[Series]:
+    """Return the images that could be scans: MR, no localisers, and no part of a complex image beside its magnitude."""
+    return _magnitudes([one for one in series if one.info.eligible])
+
+
 def _belongs(frame: Frame, first: Frame) -> bool:
     if any(getattr(frame, name) != getattr(first, name) for name in _SAME):
         return False

@@ -77,6 +77,15 @@ def register_to_template(
     return max(found, key=_rank)
 
 
+def assess_placement(
+    volume: Volume, brain_mask: MaskArray, template_to_native: Affine, *, template: Template | None, engine: str
+) -> Registration:
+    """Return the quality of a placement of the template in a scan that was found elsewhere; `engine` names how."""
+    atlas = find_template() if template is None else template
+    brain = prepare_brain(volume, brain_mask)
+    return assess(template_to_native, brain, atlas, SharedInformation.of(brain, atlas, every=_EVERY), engine)
+
+
 def _rank(registration: Registration) -> tuple[bool, float]:
     # The outline weighs in the information: a turned head may share more of it than a right one whose mask is rough.
     return not registration.failed, registration.nmi
@@ -98,7 +107,7 @@ def _is_sure(registration: Registration) -> bool:
     return registration.mask_dice >= _SURE_DICE and registration.margin >= _SURE_MARGIN
 
 
-def assess(matrix: Affine, brain: Brain, atlas: Template, shared: SharedInformation, name: EngineName) -> Registration:
+def assess(matrix: Affine, brain: Brain, atlas: Template, shared: SharedInformation, name: str) -> Registration:
     """Return how well a template-to-native matrix, found by the engine `name`, brings a brain to the atlas."""
     dice, margin = mask_dice(brain, matrix, atlas), shared.margin(matrix)
     scale = float(np.linalg.det(matrix[:3, :3]))
