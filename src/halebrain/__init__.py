@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from halebrain.api import (
+        ExamPrediction,
+        ExamScan,
         Prediction,
         Reconstruction,
         benchmark,
         calibrate,
         detect,
+        detect_exam,
         detect_many,
         evaluate,
         load_model,
@@ -26,12 +29,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "ExamPrediction",
+    "ExamScan",
     "Prediction",
     "Reconstruction",
     "__version__",
     "benchmark",
     "calibrate",
     "detect",
+    "detect_exam",
     "detect_many",
     "evaluate",
     "load_model",

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 from halebrain.core.errors import UsageError
 from halebrain.core.provenance import IN_MEMORY
 from halebrain.core.types import Lesion
+from halebrain.inference.exam_outputs import ExamFinding, ExamNames
+from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import ScanInput
 from halebrain.io.nifti import make_image
-from halebrain.io.volume import stem_of
+from halebrain.io.volume import stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.workflows import cohort as cohort_workflow
@@ -34,6 +36,14 @@ from halebrain.workflows.detect import (
 )
 from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
+from halebrain.workflows.exam import (
+    DescribedScans,
+    DetectedExam,
+    FoundExam,
+    find_exam,
+    read_described,
+    write_found_exam,
+)
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
     BenchmarkSettings,
@@ -51,11 +61,14 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 __all__ = [
+    "ExamPrediction",
+    "ExamScan",
     "Prediction",
     "Reconstruction",
     "benchmark",
     "calibrate",
     "detect",
+    "detect_exam",
     "detect_many",
     "evaluate",
     "load_model",
@@ -320,6 +333,150 @@ def detect_many(
     """
     settings = _settings(DetectSettings, locals() | {"modality": modality or "auto"})
     return detect_scans(Path(source), Path(output), settings)
+
+
+@dataclass(frozen=True, eq=False)
+class ExamScan:
+    """One scan of an exam; every image is on its grid. Research use only.
+
+    Args:
+        name: Its name.
+        contrast: Its contrast, a BIDS suffix; `None` = not known.
+        score: Score of the exam in [0, 1], float32.
+        mask: 1 where the score of the exam reaches its threshold, uint8.
+        own_score: Score of this contrast alone in [0, 1], float32.
+        reconstruction: Pseudo-healthy scan in the intensity units of the scan, float32.
+        residual: Scan minus reconstruction in normalised units, signed, float32.
+        brain_mask: 1 where the score is defined, uint8.
+    """
+
+    name: str
+    contrast: str | None
+    score: "Nifti1Image"
+    mask: "Nifti1Image"
+    own_score: "Nifti1Image"
+    reconstruction: "Nifti1Image"
+    residual: "Nifti1Image"
+    brain_mask: "Nifti1Image"
+
+
+@dataclass(frozen=True, eq=False)
+class ExamPrediction:
+    """Result of `detect_exam`. Research use only.
+
+    Args:
+        score: Score of the exam in [0, 1] on the grid of the reference scan, float32.
+        mask: 1 where the score reaches the threshold, on that grid, uint8.
+        findings: The connected components of the mask, largest first, with what each contrast alone shows of them.
+        scans: The scans that were fused, the reference first.
+        not_used: The others: name → reason.
+        flags: Quality flags.
+        provenance: Scans, fusion, model, threshold, seed, steps and versions that made it; JSON-able.
+    """
+
+    score: "Nifti1Image"
+    mask: "Nifti1Image"
+    findings: tuple[ExamFinding, ...]
+    scans: tuple[ExamScan, ...]
+    not_used: Mapping[str, str]
+    flags: tuple[str, ...]
+    provenance: dict[str, Any]
+    _found: FoundExam = field(repr=False)
+
+    def save(self, folder: PathLike, *, name: str | None = None) -> DetectedExam:
+        """Write the files of `halebrain detect --exam` for this exam.
+
+        Args:
+            folder: Output folder; files of the same exam in it are replaced.
+            name: Name of the files; `None` = that of the exam.
+
+        Returns:
+            The paths of the files, and what they say.
+
+        Raises:
+            CannotWriteError: The folder cannot be written.
+        """
+        made = self._found.made
+        begun, stem = time.perf_counter() - (made.seconds or 0.0), name or made.exam
+        found = replace(self._found, made=replace(made, exam=stem))
+        return write_found_exam(found, ExamNames(Path(folder), stem), start=begun)
+
+
+def detect_exam(
+    scans: "Mapping[str, SpatialImage | str | os.PathLike[str]] | Sequence[SpatialImage | str | os.PathLike[str]]",
+    *,
+    model: "Bundle | str | os.PathLike[str] | None" = None,
+    brain_masks: "Mapping[str, SpatialImage | str | os.PathLike[str]] | None" = None,
+    brain: str = "auto",
+    threshold: float | str = "auto",
+    min_lesion_mm3: float | None = None,
+    fusion: str = "log_odds",
+    device: str = "auto",
+    seed: int = 0,
+    draws: int = 1,
+) -> ExamPrediction:
+    """Detect anomalies in all scans of a person at one time; same results as `halebrain detect --exam`.
+
+    Args:
+        scans: Contrast → scan (`{"T1w": …, "FLAIR": …}`), or scans alone, whose contrasts are those of their file names
+            or inferred from the images. A scan is a nibabel image, or a path.
+        model: A loaded model, its path or its name; `None` = the default model.
+        brain_masks: Contrast → brain mask on the grid of the scan, for some or all scans of a mapping.
+        brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
+        threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
+        min_lesion_mm3: Smaller components are removed; `None` = the model's setting.
+        fusion: log_odds, log_odds_agree, log_odds_smooth or mean.
+        device: auto, cpu, cuda, cuda:N or mps.
+        seed: Random seed.
+        draws: Noise samples per level.
+
+    Raises:
+        HalebrainError: As the command; `exit_code` gives the kind.
+    """
+    if not scans:
+        raise UsageError("an exam needs one scan at least", received="none", remedy="give its scans")
+    bundle = model if isinstance(model, Bundle) else None
+    given = {"brain": brain, "threshold": threshold, "min_lesion_mm3": min_lesion_mm3, "device": device, "seed": seed}
+    given |= {"draws": draws, "model": None if bundle is not None else model}
+    detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
+    named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
+    inputs, volumes, masks, requested = [], {}, {}, {}
+    for key, image in named.items():
+        path, contrast = _path_of(image), key if isinstance(key, str) else None
+        name = (stem_of(path) if path is not None else None) or str(contrast or f"image{key}")
+        if any(name == other.name for other in inputs):
+            name = f"{name}_{key}"
+        mask = None if brain_masks is None or contrast is None else brain_masks.get(contrast)
+        mask_path = None if mask is None else _path_of(mask)
+        inputs.append(ScanInput(path or Path(), name, brain_mask=mask_path, modality=contrast))
+        if path is None:
+            volumes[name] = volume_of(image)
+            made = detector.predictor.provenance()
+            requested[name] = replace(made, unstated=IN_MEMORY, input=_IN_MEMORY, scan=name)
+        if mask is not None and mask_path is None:
+            masks[name] = mask
+    exam = Exam("exam", tuple(inputs), "given together")
+    on_disk = Exam("exam", tuple(one for one in inputs if one.name not in volumes), "given together")
+    read = read_described(detector, on_disk)
+    described = DescribedScans({**read.requested, **requested}, read.failed)
+    found = find_exam(detector, exam, fusion=fusion, volumes=volumes, masks=masks, described=described)
+    made_exam = replace(found.made, seconds=round(time.perf_counter() - start, 2))
+    return _exam_prediction(replace(found, made=made_exam))
+
+
+def _exam_prediction(found: FoundExam) -> ExamPrediction:
+    scans = []
+    for part in found.parts:
+        maps = {"score": part.score, "own_score": part.own.score, "mask": part.mask.astype("uint8")}
+        maps |= {"reconstruction": part.own.reconstruction, "residual": part.own.residual}
+        maps |= {"brain_mask": part.own.brain_mask.astype("uint8")}
+        images = {name: make_image(data, part.own.affine, placement=part.own.placement) for name, data in maps.items()}
+        scans.append(ExamScan(name=part.name, contrast=part.contrast.name, **images))
+    made = found.made
+    about = {"not_used": made.not_used, "flags": made.flags, "provenance": made.to_json(), "_found": found}
+    return ExamPrediction(
+        score=scans[0].score, mask=scans[0].mask, findings=tuple(found.findings), scans=tuple(scans), **about
+    )
 
 
 def prepare(

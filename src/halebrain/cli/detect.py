@@ -8,21 +8,25 @@ from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import DetectSettings, Option, Output
+from halebrain.workflows.settings import DetectSettings, ExamSettings, Option, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Sized
 
     from halebrain.workflows.detect import DetectedScan, DetectedScans
+    from halebrain.workflows.exam import DetectedExams
     from halebrain.workflows.fill import FilledScans
 
-_INPUT = "A scan (NIfTI, .hdr/.img, MGH, DICOM folder or archive), a folder, BIDS, a .txt list, or a manifest."
+_INPUT = (
+    "A scan (NIfTI, .hdr/.img, MGH, DICOM folder or archive), a folder, BIDS, a .txt list, or a manifest; "
+    "repeatable with --exam."
+)
 
 
 @from_settings()
 def detect(
     *,
-    source: Annotated[Path, Option(_INPUT, ("--input", "-i"))],
+    source: Annotated[tuple[Path, ...], Option(_INPUT, ("--input", "-i"))],
     output: Output,
     brain_mask: Annotated[
         Path | None, Option("Brain mask on the scan's grid; without it, the brain is extracted.")
@@ -32,10 +36,28 @@ def detect(
         Option("Mask on the scan's grid that is filled instead of what is found; with --fill, --also-fill."),
     ] = None,
     settings: DetectSettings,
+    exams: ExamSettings,
     console: Console,
 ) -> None:
     """Detect anomalies in scans. Writes anomaly map, mask, pseudo-healthy scan, lesion table and page."""
     results = console.begin("detect")
+    if exams.exam:
+        if settings.fill or settings.also_fill or fill_mask is not None:
+            raise UsageError(
+                "filling works on one scan and cannot be used with --exam",
+                received="--fill, --also-fill or --fill-mask",
+                remedy="fill each scan, or remove --exam",
+            )
+        _detect_exams(source, output, settings, exams, results, brain_mask=brain_mask)
+        return
+    if len(source) > 1:
+        raise UsageError(
+            "several inputs are the scans of one exam",
+            received=f"{len(source)} inputs without --exam",
+            remedy="add --exam, or give the folder that holds them",
+        )
+    if exams.fusion != ExamSettings.fusion:
+        raise UsageError("--fusion needs --exam", received=exams.fusion, remedy="add --exam, or remove --fusion")
     from halebrain.io.failed_table import FAILED
     from halebrain.workflows.detect import detect_scans
     from halebrain.workflows.fill import fill_scans
@@ -45,10 +67,10 @@ def detect(
     masks = {"brain_mask": brain_mask, "fill_mask": fill_mask}
     found: DetectedScans | FilledScans
     if settings.fill:
-        found = fill_scans(source, output, settings, **masks, done=lambda scan: results.line(scan.filled))
+        found = fill_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.filled))
         _print_filled(results, output, found)
     else:
-        found = detect_scans(source, output, settings, **masks, done=lambda scan: results.line(scan.folder))
+        found = detect_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.folder))
         _print_summary(results, output, found)
     found.failures.refuse(
         "every scan should be processed",
@@ -56,6 +78,58 @@ def detect(
         where=output / FAILED,
         remedy="fix the problem in each line, then run the same command again; it processes only those scans",
     )
+
+
+def _detect_exams(
+    source: "Sequence[Path]",
+    output: Path,
+    settings: DetectSettings,
+    exams: ExamSettings,
+    results: Results,
+    *,
+    brain_mask: Path | None,
+) -> None:
+    """Detect anomalies in exams and print the closing summary."""
+    from halebrain.io.failed_table import FAILED
+    from halebrain.workflows.exam import detect_exams
+
+    if brain_mask is not None:
+        raise UsageError(
+            "--brain-mask goes with one scan and cannot be used with --exam",
+            where=brain_mask,
+            remedy="give the masks in a manifest",
+        )
+    found = detect_exams(source, output, settings, fusion=exams.fusion, done=lambda exam: results.line(exam.report))
+    failed = found.failures.reasons
+    results.finish(
+        exams_summed_up(found),
+        wrote=[output],
+        then=[look_at(found.index or exam.report) for exam in found.exams[:1]],
+        document={
+            "output": output,
+            "index": found.index,
+            "exams": [exam.to_json() for exam in found.exams],
+            "failed": failed_scans(failed),
+            "left_out": left_out_groups(found.left_out),
+        },
+    )
+    found.failures.refuse(
+        "every exam should be processed",
+        found.n_exams,
+        where=output / FAILED,
+        remedy="fix the problem in each line, then run the same command again; it processes only those exams",
+    )
+
+
+def exams_summed_up(found: "DetectedExams") -> str:
+    """Return one line for people: number of exams, scans, findings and failures."""
+    scans = sum(len(exam.contrasts) for exam in found.exams)
+    findings = sum(exam.n_findings or 0 for exam in found.exams)
+    volume_ml = sum(exam.findings_ml or 0.0 for exam in found.exams)
+    line = f"{counted(len(found.exams), 'exam')} of {counted(scans, 'scan')} processed"
+    line += f", {counted(findings, 'finding')}, {volume_ml:.2f} ml"
+    failed = found.failures.reasons
+    return f"{line}; {counted(len(failed), 'exam')} failed" if failed else line
 
 
 def _print_summary(results: Results, output: Path, found: "DetectedScans") -> None:

@@ -1,8 +1,8 @@
 """Fusion of the anomaly scores of several contrasts of one exam, voxel by voxel on the working grid.
 
 Each contrast has its own scale: what is high on T1 is low on FLAIR. A fusion brings them to a common scale by what
-healthy scans show, the healthy threshold of each contrast, and works with any set of contrasts. One contrast alone keeps
-its score to the bit.
+healthy scans show, the healthy threshold of each contrast, and works with any set of contrasts. One contrast alone
+keeps its score to the bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ def mean_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
 
 @FUSIONS.register("log_odds_smooth")
 def smooth_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
-    """Return the mean log-odds, half of it smoothed over neighbouring voxels: what one voxel alone shows counts less."""
+    """Return the mean log-odds, half of it smoothed over neighbouring voxels."""
     evidence, inside, anchor = _evidence(scores)
     mean, brain = _mean(evidence, inside), inside.any(axis=0)
     return _as_score((mean + _smooth(mean, brain)) / 2, inside, anchor)

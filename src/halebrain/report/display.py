@@ -33,6 +33,7 @@ class DisplayGrid:
         native_mm: Voxel size of the native grid along each turned axis.
         affine: Voxel-to-world of the native grid.
         brain_share: How much of the box is brain, in [0, 1]; maps hardly reach beyond it.
+        n_scans: Scans that are shown in it.
     """
 
     turn: npt.NDArray[np.float64]
@@ -42,6 +43,7 @@ class DisplayGrid:
     native_mm: tuple[float, float, float]
     affine: Affine
     brain_share: float
+    n_scans: int = 1
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
@@ -53,7 +55,7 @@ class DisplayGrid:
     def fine_mm(self) -> float:
         """Least voxel size of the scan and its score: 1 mm, more where the page could grow too large."""
         x, y, z = self.size_mm
-        most_voxels = _MOST_BYTES / (_BYTES_IN_BOX + _BYTES_IN_BRAIN * self.brain_share)
+        most_voxels = _MOST_BYTES / (_BYTES_IN_BOX * self.n_scans + _BYTES_IN_BRAIN * self.brain_share)
         return max(FINE_MM, float(np.cbrt(x * y * z / most_voxels)))
 
     @property
@@ -102,8 +104,8 @@ class DisplayGrid:
         return np.asarray(shown, dtype=np.float32)
 
 
-def display_grid(affine: Affine, brain_mask: MaskArray) -> DisplayGrid:
-    """Return the box around the brain; around everything where there is no brain."""
+def display_grid(affine: Affine, brain_mask: MaskArray, *, n_scans: int = 1) -> DisplayGrid:
+    """Return the box around the brain, in which a number of scans is shown; around everything if there is no brain."""
     turn = io_orientation(affine)
     turned = apply_orientation(brain_mask, turn)
     axes = np.argsort(turn[:, 0])
@@ -119,7 +121,7 @@ def display_grid(affine: Affine, brain_mask: MaskArray) -> DisplayGrid:
     native_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     share = float(brain_mask.sum() / np.prod(np.subtract(stop, start)))
     corners = (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
-    return DisplayGrid(turn, (i, j, k), *corners, native_mm, affine, share)
+    return DisplayGrid(turn, (i, j, k), *corners, native_mm, affine, share, n_scans)
 
 
 def mean_weights(size: int, factor: float) -> FloatArray:

@@ -126,8 +126,7 @@ def shown_volumes(
             remedy=_FROM_SCAN,
         )
     volumes = {"scan": scan, "score": score_codes(score, cut, fine)}
-    healthy = grid.show(maps.reconstruction, grid.coarse_mm)
-    volumes["healthy"] = ShownVolume(_nearest(healthy, scan.scale, scan.offset), scan.scale, scan.offset, coarse)
+    volumes["healthy"] = shown_healthy(maps.reconstruction, scan, grid)
     volumes["mask"] = ShownVolume((grid.show(mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
     probability = grid.show(maps.probability, grid.coarse_mm)
     volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
@@ -138,6 +137,12 @@ def shown_volumes(
     step = max(float(spread.max()), 1e-3) / 255
     volumes["uncertainty"] = ShownVolume(_nearest(spread, step, 0.0), step, 0.0, coarse)
     return volumes
+
+
+def shown_healthy(reconstruction: FloatArray, scan: ShownVolume, grid: DisplayGrid) -> ShownVolume:
+    """Return a pseudo-healthy scan as a page holds it, in the grey levels of its scan."""
+    codes = _nearest(grid.show(reconstruction, grid.coarse_mm), scan.scale, scan.offset)
+    return ShownVolume(codes, scan.scale, scan.offset, grid.spacing_mm(grid.coarse_mm))
 
 
 def score_codes(score: FloatArray, cut: Cut, spacing_mm: tuple[float, float, float]) -> ShownVolume:

@@ -39,6 +39,40 @@ _QUALITY_NAMES = {
 
 
 @dataclass(frozen=True)
+class ShownContrast:
+    """Another contrast of an exam: its name, and the names of its scan and pseudo-healthy scan among the volumes."""
+
+    name: str
+    scan: str
+    healthy: str
+
+
+@dataclass(frozen=True)
+class ExamOnPage:
+    """What the page of an exam holds beyond that of a scan.
+
+    Args:
+        name: The contrast of the scan that the page is on, the reference.
+        others: The other contrasts.
+        lead: When a voxel is marked.
+        columns: Headings of what each contrast alone shows of a finding.
+        support: Its cells, one row a finding.
+        methods: Sentences on registration and fusion.
+        scans: Cells of a table of the scans, with their headings first.
+        document: The provenance of the exam, JSON-able.
+    """
+
+    name: str
+    others: Sequence[ShownContrast]
+    lead: str
+    columns: Sequence[str]
+    support: Sequence[Sequence[str]]
+    methods: str
+    scans: Sequence[Sequence[str]]
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ScanPage:
     """What the page of one scan is made of; `template_to_native` is world-to-world, mm, `None` = unknown."""
 
@@ -51,14 +85,18 @@ class ScanPage:
     template_to_native: Affine | None
     mosaic: bytes = b""
     region_names: Sequence[str] = ()
+    exam: ExamOnPage | None = None
 
 
 def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
     methods, references = methods_text(page.provenance)
+    exam = page.exam
+    document = page.provenance.to_json() if exam is None else exam.document
     return page_template("scan.html.j2").render(
         title=page.title,
-        lead=marking_text(page.threshold),
+        lead=marking_text(page.threshold) if exam is None else exam.lead,
+        exam=exam,
         disclaimer=DISCLAIMER,
         verdict=verdict_of(page.provenance, page.findings),
         healthy=HealthyReference.of(page.provenance),
@@ -72,9 +110,9 @@ def scan_html(page: ScanPage) -> str:
         view_hint=Markup(VIEW_HINT),
         mosaic=base64.b64encode(page.mosaic).decode("ascii"),
         quality=quality_facts(page.provenance.qc),
-        methods=methods,
+        methods=methods if exam is None else f"{exam.methods} {methods}",
         references=references,
-        provenance=json.dumps(page.provenance.to_json(), indent=2, ensure_ascii=False),
+        provenance=json.dumps(document, indent=2, ensure_ascii=False),
         data=script_json(_page_data(page)),
         # Base64 holds no character that HTML would take for its own.
         volumes=[(name, Markup(volume.encoded())) for name, volume in page.volumes.items()],
@@ -121,10 +159,17 @@ def _page_data(page: ScanPage) -> dict[str, Any]:
             for f in page.findings
         ],
         "region_names": list(page.region_names),
+        **_contrasts(page),
         "to_voxel": _rounded(page.grid.to_voxel),
         "to_world": _rounded(to_world),
         "to_mni": None if to_mni is None else _rounded(to_mni),
     }
+
+
+def _contrasts(page: ScanPage) -> dict[str, Any]:
+    if page.exam is None:
+        return {}
+    return {"contrasts": [{"name": one.name, "scan": one.scan, "healthy": one.healthy} for one in page.exam.others]}
 
 
 def _rounded(matrix: npt.NDArray[np.float64]) -> list[list[float]]:

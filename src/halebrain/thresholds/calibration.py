@@ -112,18 +112,21 @@ class Calibration(GrowingConfig):
         thresholds: By name, over all modalities: "dice", "fpr:0.01", "fpr:0.05", "fpr:0.1", "ml:0.1", "ml:0.5", "ml:1";
             those of a data set end in "@NAME".
         subjects: Subjects that took part; evaluating on one of them is an error.
-        modalities: Modality → its own thresholds by the same names, where there were enough healthy scans of it.
+        modalities: Modality → its own thresholds by the same names, where there were enough healthy scans of it. The
+            modality of an exam is the set of its contrasts: "FLAIR+T1w".
         healthy_scores: Modality → scan scores of its healthy scans, ascending; those of a data set under
             "MODALITY@NAME".
+        fusion: How the contrasts of exams were fused for their thresholds; `None` = none was calibrated.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_scores"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"modalities", "healthy_scores", "fusion"})
 
     default: str
     thresholds: dict[str, Threshold]
     subjects: tuple[str, ...]
     modalities: dict[str, dict[str, Threshold]] = Field(default={})
     healthy_scores: dict[str, tuple[float, ...]] = Field(default={})
+    fusion: str | None = None
 
     def named(self, name: str, *, beside: "Calibration | None") -> "Calibration":
         """Return these thresholds under the name of a data set, beside the ones that were there before."""
@@ -133,6 +136,7 @@ class Calibration(GrowingConfig):
             subjects=self.subjects,
             modalities={modality: _named(table, name) for modality, table in self.modalities.items()},
             healthy_scores={with_data_set(key, name): scores for key, scores in self.healthy_scores.items()},
+            fusion=self.fusion,
         )
         return own if beside is None else own._over(beside._without(name))
 
@@ -153,6 +157,7 @@ class Calibration(GrowingConfig):
             subjects=tuple(dict.fromkeys((*before.subjects, *self.subjects))),
             modalities={**before.modalities, **modalities},
             healthy_scores={**before.healthy_scores, **self.healthy_scores},
+            fusion=self.fusion or before.fusion,
         )
 
     def _without(self, name: str) -> "Calibration":

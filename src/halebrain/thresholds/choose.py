@@ -130,7 +130,7 @@ def _of_contrast(calibration: Calibration, name: str, modality: str | None) -> t
 def check_modality(option: str, calibration: Calibration | None) -> None:
     """Stop if `--modality` is neither "auto", nor a usual contrast, nor one that the model is calibrated for."""
     own = () if calibration is None else (*calibration.modalities, *calibration.healthy_scores)
-    known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own))))
+    known = tuple(dict.fromkeys(("auto", *_USUAL, *(key.partition("@")[0] for key in own if "+" not in key))))
     if option not in known:
         raise UsageError(
             "--modality takes " + ", ".join(known), received=repr(option), remedy="auto infers it from the scan"

@@ -135,7 +135,7 @@ def find_anomalies(
     )
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
     report = check_contrast_label(working.qc.noting(notes), contrast.declared)
-    report = report.flagged(_limit(predictor.bundle.limits, contrast))
+    report = report.flagged(known_limit(predictor.bundle.limits, contrast))
     if predictor.postprocessing.needs_healthy_map and report.registration_failed:
         report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
     working = replace(working, qc=report)
@@ -195,7 +195,7 @@ def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesio
     )
 
 
-def _limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
+def known_limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:
     """Return the known limit of a model on scans of a contrast, `None` where there is none."""
     # Scans scored by the networks of another contrast share the limits of that contrast.
     names = (name for name in (contrast.name, contrast_alike(contrast.name)) if limits.get(name or ""))

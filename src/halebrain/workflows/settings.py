@@ -15,6 +15,7 @@ MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
 EXTRACTORS = f"{', '.join(BRAINS[1:-1])} or {BRAINS[-1]}"
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
+FUSIONS = ("log_odds", "log_odds_agree", "log_odds_smooth", "mean")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 
 
@@ -115,6 +116,18 @@ class DetectSettings:
     def fills(self) -> bool:
         """Whether the lesion-filled scan is made."""
         return self.fill or self.also_fill
+
+
+@dataclass(frozen=True)
+class ExamSettings:
+    """Whether the scans of a person at one time give one answer, and how."""
+
+    exam: Annotated[
+        bool, Option("One answer for all scans of a person at one time (T1, T2, FLAIR …), instead of one for each.")
+    ] = False
+    fusion: Annotated[str, Option(f"How the contrasts of an exam are fused: {', '.join(FUSIONS)}.", known=FUSIONS)] = (
+        "log_odds"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,275 @@
+"""Findings of an exam, and its files: on the grid of the reference and on that of every scan; all of them or none."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from halebrain.core.about import NOTICE
+from halebrain.core.errors import cannot_write_into
+from halebrain.core.exam_provenance import ExamProvenance
+from halebrain.core.files import write_text
+from halebrain.core.leftovers import temporary_folder
+from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
+from halebrain.inference.lesions import COLUMNS
+from halebrain.inference.outputs import OutputNames, sidecars
+from halebrain.io.nifti import write_volume
+from halebrain.io.tables import MISSING, tsv_text
+
+PROVENANCE = "_desc-exam_provenance.json"
+"""How the name of the provenance of an exam ends."""
+_UNIT = 1 / 65535
+
+
+@dataclass(frozen=True)
+class Support:
+    """What one contrast alone shows of a finding.
+
+    Args:
+        scan: Name of the scan.
+        contrast: Its contrast; `None` = not known.
+        seen: Share of the finding that lies in the brain of the scan.
+        share: Share of what is seen where the contrast alone reaches its own threshold; `None` = nothing is seen.
+        peak_score: Highest score of the contrast alone in the finding; `None` = nothing is seen.
+    """
+
+    scan: str
+    contrast: str | None
+    seen: float
+    share: float | None
+    peak_score: float | None
+
+
+@dataclass(frozen=True)
+class ExamFinding:
+    """A finding of an exam on the grid of the reference, and what each contrast alone shows of it."""
+
+    lesion: Lesion
+    support: tuple[Support, ...]
+
+    @property
+    def supported_by(self) -> int:
+        """How many contrasts alone reach their threshold in half of it or more."""
+        return sum(one.share is not None and one.share >= 0.5 for one in self.support)
+
+
+@dataclass(frozen=True)
+class OwnScore:
+    """The score of one contrast alone on the grid of the reference, with its brain there and its own threshold."""
+
+    scan: str
+    contrast: str | None
+    score: FloatArray
+    inside: MaskArray
+    threshold: float
+
+
+def exam_findings(mask: MaskArray, lesions: Sequence[Lesion], own: Sequence[OwnScore]) -> list[ExamFinding]:
+    """Return the findings of an exam with what each contrast alone shows of them.
+
+    Args:
+        mask: The mask of the exam on the grid of the reference.
+        lesions: Its connected components, largest first (`lesion_table`).
+        own: The score of each contrast alone on that grid.
+    """
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    found = []
+    for lesion in lesions:
+        inside = labels == labels[lesion.peak]
+        found.append(ExamFinding(lesion, tuple(_support(inside, one) for one in own)))
+    return found
+
+
+def _support(finding: MaskArray, own: OwnScore) -> Support:
+    seen = finding & own.inside
+    share, peak = None, None
+    if seen.any():
+        values = own.score[seen]
+        share, peak = round(float((values >= own.threshold).mean()), 3), round(float(values.max()), 4)
+    return Support(own.scan, own.contrast, round(float(seen.sum() / finding.sum()), 3), share, peak)
+
+
+@dataclass(frozen=True)
+class ExamNames:
+    """Names of the files of an exam; those of its scans are `OutputNames` in the same folder."""
+
+    folder: Path
+    stem: str
+
+    def _file(self, what: str, ending: str) -> Path:
+        return self.folder / f"{self.stem}_desc-exam_{what}{ending}"
+
+    @property
+    def provenance(self) -> Path:
+        """The provenance JSON; written last, so its presence marks a complete result."""
+        return self._file("provenance", ".json")
+
+    @property
+    def findings(self) -> Path:
+        """The table of findings."""
+        return self._file("findings", ".tsv")
+
+    @property
+    def page(self) -> Path:
+        """The page with the linked viewers."""
+        return self._file("report", ".html")
+
+    def scan(self, name: str) -> OutputNames:
+        """Return the names of the files of one of its scans."""
+        return OutputNames(self.folder, name)
+
+    def score(self, name: str) -> Path:
+        """Return the exam's score on the grid of one of its scans."""
+        return self.scan(name).file("exam", "probseg")
+
+    def mask(self, name: str) -> Path:
+        """Return the exam's mask on the grid of one of its scans."""
+        return self.scan(name).file("exam", "mask")
+
+    def segmentation(self, name: str) -> Path:
+        """Return the mask as DICOM-SEG, where it is asked for."""
+        return self.scan(name).file("exam", "seg", ".dcm")
+
+    def promised(self, scans: Sequence[str]) -> list[Path]:
+        """Return every file of an exam of some scans, without a DICOM-SEG."""
+        own = [path for name in scans for path in _scan_files(self.scan(name))]
+        return [self.findings, self.findings.with_suffix(".json"), self.page, *own, self.provenance]
+
+
+@dataclass(frozen=True)
+class ExamScanFiles:
+    """What is written of one scan of an exam, on its own grid.
+
+    Args:
+        name: Its name.
+        score: The exam's score.
+        mask: The exam's mask.
+        result: Maps of the contrast alone.
+    """
+
+    name: str
+    score: FloatArray
+    mask: MaskArray
+    result: ScanResult
+
+
+_OWN = (("anomaly", "probseg"), ("brain", "mask"), ("pseudohealthy", ""), ("residual", ""))
+"""Maps of each contrast alone that are written."""
+_OF_EXAM: dict[tuple[str, str], dict[str, Any]] = {
+    ("exam", "probseg"): {
+        "Description": "Anomaly score of the exam, all contrasts fused, 0 to 1, higher = more anomalous."
+    },
+    ("exam", "mask"): {"Description": "Voxels where the score of the exam reaches its threshold.", "Type": "Lesion"},
+}
+
+
+def _scan_files(names: OutputNames) -> list[Path]:
+    images = [*_OF_EXAM, *_OWN]
+    return [names.file(*image, ending) for image in images for ending in (".nii.gz", ".json")]
+
+
+def write_exam(
+    names: ExamNames,
+    scans: Sequence[ExamScanFiles],
+    findings: Sequence[ExamFinding],
+    made: ExamProvenance,
+    extra: Mapping[Path, bytes],
+) -> list[Path]:
+    """Write every file of an exam into `names.folder`, whole or not at all; return the paths.
+
+    `extra` holds more files (the page) by final path.
+    """
+    try:
+        names.folder.mkdir(parents=True, exist_ok=True)
+        staging = temporary_folder(names.folder)
+    except OSError as error:
+        raise cannot_write_into(names.folder, error) from error
+    staged = ExamNames(staging, names.stem)
+    try:
+        for scan, about in zip(scans, made.scans, strict=True):
+            _write_scan(staged.scan(scan.name), scan)
+            for image, content in _exam_sidecars(made, about.provenance.input_in_dataset).items():
+                path = staged.scan(scan.name).file(*image, ".json")
+                write_text(path, json.dumps(content, indent=2) + "\n")
+            own = sidecars(about.provenance)
+            for image in _OWN:
+                write_text(staged.scan(scan.name).file(*image, ".json"), json.dumps(own[image], indent=2) + "\n")
+        write_text(staged.findings, findings_tsv(findings, made))
+        columns = findings_columns(made)
+        write_text(staged.findings.with_suffix(".json"), json.dumps(columns, indent=2) + "\n")
+        for path, raw in extra.items():
+            (staging / path.name).write_bytes(raw)
+        write_text(staged.provenance, json.dumps(made.to_json(), indent=2) + "\n")
+        names.provenance.unlink(missing_ok=True)
+        paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
+        return [path.replace(names.folder / path.name) for path in paths]
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_scan(names: OutputNames, scan: ExamScanFiles) -> None:
+    result = scan.result
+    about: dict[str, Any] = {"placement": result.placement}
+    write_volume(names.file("exam", "mask"), scan.mask, result.affine, dtype=np.uint8, **about)
+    write_volume(names.file("exam", "probseg"), scan.score, result.affine, dtype=np.uint16, scale=_UNIT, **about)
+    write_volume(names.file("anomaly", "probseg"), result.score, result.affine, dtype=np.uint16, scale=_UNIT, **about)
+    write_volume(names.file("brain", "mask"), result.brain_mask, result.affine, dtype=np.uint8, **about)
+    write_volume(names.file("pseudohealthy", ""), result.reconstruction, result.affine, dtype=np.float32, **about)
+    write_volume(names.file("residual", ""), result.residual, result.affine, dtype=np.float32, **about)
+
+
+def _exam_sidecars(made: ExamProvenance, place: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+    places = [scan.provenance.input_in_dataset for scan in made.scans]
+    sources = [f"bids:raw:{one}" for one in places if one is not None]
+    own = made.scans[0].provenance
+    about: dict[str, Any] = {
+        "Sources": sources or None,
+        "SpatialReference": f"bids:raw:{place}" if place is not None else "orig",
+        "SoftwareName": "HaleBrain",
+        "SoftwareVersion": (own.versions or {}).get("halebrain"),
+        "Contrasts": [scan.contrast for scan in made.scans],
+        "Fusion": made.fusion,
+        "ModelName": made.model,
+        "ModelSHA256": made.model_sha256,
+        "Notice": NOTICE,
+    }
+    about = {key: value for key, value in about.items() if value is not None}
+    found = {image: {**said, **about} for image, said in _OF_EXAM.items()}
+    found["exam", "mask"] |= {
+        "Threshold": made.threshold.value,
+        "ThresholdMethod": made.threshold.name,
+        "MinimumLesionVolumeMm3": made.threshold.min_lesion_mm3,
+    }
+    return found
+
+
+def labels_of(made: ExamProvenance) -> list[str]:
+    """Return how the columns of each scan are named: its contrast, or its name where that is not known."""
+    return [scan.contrast or scan.scan for scan in made.scans]
+
+
+def findings_columns(made: ExamProvenance) -> dict[str, dict[str, str]]:
+    """Return the description of each column of the table of findings."""
+    found = dict(COLUMNS)
+    for label in labels_of(made):
+        found[f"share_{label}"] = {
+            "Description": f"Share of the finding where {label} alone reaches its own threshold."
+        }
+        found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1."}
+    return found
+
+
+def findings_tsv(findings: Sequence[ExamFinding], made: ExamProvenance) -> str:
+    """Return the table of findings as TSV text, with its header even where there is no row."""
+    rows: list[list[object]] = [list(findings_columns(made))]
+    for finding in findings:
+        own = [getattr(finding.lesion, field.name) for field in fields(Lesion)]
+        for support in finding.support:
+            own += [MISSING if value is None else value for value in (support.share, support.peak_score)]
+        rows.append(own)
+    return tsv_text(rows)

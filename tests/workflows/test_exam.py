@@ -1,0 +1,163 @@
+"""Detection on exams: files, figures, one scan alone, and bad input."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import halebrain
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.exam_provenance import read_exam_provenance
+from halebrain.inference.exams import find_exams
+from halebrain.io.manifest import Manifest
+from halebrain.io.tables import read_table
+from halebrain.workflows.detect import detect_scans
+from halebrain.workflows.detector import load_detector
+from halebrain.workflows.exam import detect_exam, detect_exams, find_exam
+from halebrain.workflows.settings import DetectSettings
+
+ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]
+
+
+@pytest.fixture
+def settings(small_model):
+    """Settings that collect what is reported in the list `said`."""
+    said = []
+    made = DetectSettings(model=small_model, threshold="0.3", device="cpu", notify=said.append)
+    return made, said
+
+
+@pytest.fixture
+def exam(small_cohort):
+    """A manifest of one person with T1 and FLAIR, whose lesion is the same."""
+    return small_cohort(ROWS[:2])
+
+
+def test_one_answer_on_the_grid_of_every_scan(exam, settings, tmp_path):
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    assert found.exam == "sub-p"
+    assert found.contrasts == {"sub-p_T1w": "T1w", "sub-p_FLAIR": "FLAIR"}
+    for name in found.contrasts:
+        score, mask = (nibabel.load(paths[name]).get_fdata() for paths in (found.scores, found.masks))
+        assert np.array_equal(mask > 0, score >= 0.3)
+    assert found.report.is_file()
+    assert found.provenance.is_file()
+    made = read_exam_provenance(found.provenance)
+    assert made.reason == "all of subject p in the manifest"
+    assert made.reference == "sub-p_T1w"
+    assert made.n_findings == len(read_table(found.findings, what="a table").rows)
+    assert json.loads(json.dumps(found.to_json(), default=str))["exam"] == "sub-p"
+
+
+def test_findings_state_what_each_contrast_alone_shows(exam, settings):
+    (one,) = find_exams([exam])
+    detector = load_detector(settings[0])
+    found = find_exam(detector, one)
+    assert found.findings, "the untrained model marks something at this threshold"
+    for finding in found.findings:
+        inside = np.zeros(found.reference.mask.shape, bool)
+        inside[finding.lesion.peak] = True
+        assert [support.contrast for support in finding.support] == ["T1w", "FLAIR"]
+        own = finding.support[0]
+        assert own.peak_score is not None
+        assert own.peak_score >= found.reference.own.score[inside].max() - 1e-4
+
+
+def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_path):
+    manifest = small_cohort(ROWS[1:2])
+    (alone,) = detect_scans(manifest, tmp_path / "scan", settings[0]).scans
+    (exam,) = detect_exams([manifest], tmp_path / "exam", settings[0]).exams
+    for one, other in ((alone.score, exam.scores["sub-p_FLAIR"]), (alone.mask, exam.masks["sub-p_FLAIR"])):
+        assert np.array_equal(nibabel.load(one).get_fdata(), nibabel.load(other).get_fdata())
+    assert exam.exam_score == alone.scan_score
+    assert exam.n_findings == alone.n_lesions
+    assert exam.findings_ml == alone.lesion_volume_ml
+
+
+def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, settings, tmp_path):
+    options, _ = settings
+    (first,) = detect_exams([exam], tmp_path / "out", options).exams
+    written = first.provenance.stat().st_mtime_ns
+    (again,) = detect_exams([exam], tmp_path / "out", options).exams
+    assert again == first
+    assert first.provenance.stat().st_mtime_ns == written
+    with pytest.raises(CannotWriteError, match="other settings"):
+        detect_exams([exam], tmp_path / "out", options, fusion="mean")
+    first.findings.unlink()
+    detect_exams([exam], tmp_path / "out", options)
+    assert first.findings.is_file()
+
+
+def test_a_scan_that_fits_nobody_is_an_exam_of_its_own_and_reported(small_cohort, settings, tmp_path):
+    options, said = settings
+    found = detect_exams([small_cohort(ROWS)], tmp_path / "out", options)
+    assert [exam.exam for exam in found.exams] == ["sub-p", "sub-q"]
+    assert any("1 scan without another one" in line and "sub-q" in line for line in said)
+    assert found.index is not None
+    assert "sub-p" in found.index.read_text()
+
+
+def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_path):
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    flair.image.write_bytes(flair.image.read_bytes()[:500])
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    assert list(found.contrasts) == ["sub-p_T1w"]
+    assert set(found.not_used) == {"sub-p_FLAIR"}
+    assert any(flag.startswith("exam: sub-p_FLAIR is not used: ") for flag in found.flags)
+
+
+def test_an_exam_without_a_usable_scan_fails_with_its_reason(exam, settings, tmp_path):
+    for row in Manifest.read(exam):
+        row.image.write_bytes(b"no image")
+    with pytest.raises(DataError, match="one scan of an exam at least must be usable"):
+        detect_exams([exam], tmp_path / "out", settings[0])
+
+
+def test_of_two_scans_of_one_contrast_the_better_is_used_and_that_is_stated(exam, settings, tmp_path):
+    manifest = Manifest.read(exam)
+    rows = [*manifest, replace(manifest.records[1], entities="run-2", image=manifest.records[0].image)]
+    Manifest(tuple(rows)).write(tmp_path / "twice.tsv")
+    (found,) = detect_exams([tmp_path / "twice.tsv"], tmp_path / "out", settings[0]).exams
+    assert sorted(str(contrast) for contrast in found.contrasts.values()) == ["FLAIR", "T1w"]
+    ((name, reason),) = found.not_used.items()
+    assert "FLAIR" in name
+    assert reason.startswith("a second FLAIR")
+
+
+def test_an_unknown_word_for_a_contrast_is_flagged(exam, settings, tmp_path):
+    rows = [replace(row, modality="T9" if row.modality == "FLAIR" else row.modality) for row in Manifest.read(exam)]
+    Manifest(tuple(rows)).write(tmp_path / "wrong.tsv")
+    (found,) = detect_exams([tmp_path / "wrong.tsv"], tmp_path / "out", settings[0]).exams
+    assert any("the contrast 'T9' of the manifest is not known" in flag for flag in found.flags)
+
+
+def test_one_contrast_cannot_be_stated_for_several_scans(exam, settings, tmp_path):
+    options, _ = settings
+    with pytest.raises(UsageError, match="--modality states the contrast of one scan"):
+        detect_exams([exam], tmp_path / "out", replace(options, modality="FLAIR"))
+
+
+def test_python_gives_what_the_command_writes(exam, settings, tmp_path):
+    rows = {row.modality: row.image for row in Manifest.read(exam)}
+    about = {"model": settings[0].model, "threshold": 0.3, "device": "cpu"}
+    found = halebrain.detect_exam(rows, **about)
+    (written,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    score = nibabel.load(written.scores[written.reference]).get_fdata()
+    assert np.abs(found.score.get_fdata() - score).max() < 1 / 65535
+    assert len(found.findings) == written.n_findings
+    in_memory = halebrain.detect_exam({name: nibabel.load(path) for name, path in rows.items()}, **about)
+    assert np.array_equal(in_memory.score.get_fdata(), found.score.get_fdata())
+    assert [scan.contrast for scan in in_memory.scans] == ["T1w", "FLAIR"]
+    saved = in_memory.save(tmp_path / "saved", name="patient")
+    assert saved.report == tmp_path / "saved" / "patient_desc-exam_report.html"
+    assert Path(saved.findings).is_file()
+    assert found.provenance["fusion"] == "log_odds"
+
+
+def test_dicom_seg_of_scans_that_are_no_dicom_is_refused(exam, settings, tmp_path):
+    detector = load_detector(replace(settings[0], dicom_seg=True))
+    with pytest.raises(UsageError, match="--dicom-seg needs DICOM"):
+        detect_exam(detector, find_exams([exam])[0], tmp_path / "out")
