@@ -651,6 +651,8 @@ def calibrate(
     residual: str | None = None,
     patients: PathLike | None = None,
     plain: bool = False,
+    exams: bool = False,
+    fusion: str = "log_odds",
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -671,6 +673,8 @@ def calibrate(
         residual: Residual map of the model from now on, such as "normalised" or "normalised_signed"; `None` = as it is.
         patients: Another table whose annotated scans of the split "val" take part, too.
         plain: Thresholds alone: findings do not grow, and no true volume is estimated.
+        exams: Choose thresholds of exams, for every set of contrasts, beside those of scans.
+        fusion: How the contrasts of an exam are fused: log_odds, log_odds_agree, log_odds_smooth or mean.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.
@@ -702,6 +706,8 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     grow_to: float | None = None,
+    exams: bool = False,
+    fusion: str = "log_odds",
 ) -> EvaluationResults:
     """Evaluate a model on a manifest, or result files of any method against references, as `halebrain evaluate`.
 
@@ -726,6 +732,8 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps.
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
+        exams: All scans of a subject and session together, compared with each contrast alone.
+        fusion: How the contrasts of an exam are fused: log_odds, log_odds_agree, log_odds_smooth or mean.
 
     Returns:
         The figures with intervals, the files, and `failures.reasons`.

@@ -1,16 +1,19 @@
 """`halebrain bids`: a BIDS App, from a BIDS data set to a BIDS derivative."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer.core import TyperCommand
 
 from halebrain.cli.console import Console
-from halebrain.cli.detect import summed_up
+from halebrain.cli.detect import exams_summed_up, summed_up
 from halebrain.cli.options import from_settings
-from halebrain.cli.results import command_line, failed_scans, left_out_groups, look_at
+from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import BRAINS, EXTRACTORS, BidsSettings, DetectSettings, Option
+
+if TYPE_CHECKING:
+    from halebrain.workflows.exam import DetectedExams
 
 
 class ListCommand(TyperCommand):
@@ -55,7 +58,7 @@ def bids(
 ) -> None:
     """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run resumes."""
     results = console.begin("bids")
-    from halebrain.workflows.bids_app import run_group, run_participants
+    from halebrain.workflows.bids_app import run_exam_participants, run_group, run_participants
 
     if level == "group":
         grouped = run_group(out_dir, bids_dir, notify=detect.notify)
@@ -71,6 +74,14 @@ def bids(
                 "index": grouped.index,
                 "scans": grouped.rows,
             },
+        )
+        return
+    if settings.exams:
+        _print_exams(
+            results,
+            bids_dir,
+            out_dir,
+            run_exam_participants(bids_dir, out_dir, settings, detect, threads=console.threads),
         )
         return
     done = run_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
@@ -94,4 +105,29 @@ def bids(
         done.n_scans,
         where=out_dir / "logs",
         remedy="fix the problem in each record, then run the same command again; it processes only those scans",
+    )
+
+
+def _print_exams(results: Results, bids_dir: Path, out_dir: Path, done: "DetectedExams") -> None:
+    """Print the closing summary of exams."""
+    results.line(out_dir)
+    pages = [] if done.index is None else [look_at(done.index)]
+    results.finish(
+        exams_summed_up(done),
+        wrote=[out_dir],
+        then=[*pages, command_line("bids", bids_dir, out_dir, "group")],
+        document={
+            "output": out_dir,
+            "index": done.index,
+            "level": "participant",
+            "exams": [exam.to_json() for exam in done.exams],
+            "failed": failed_scans(done.failures.reasons),
+            "left_out": left_out_groups(done.left_out),
+        },
+    )
+    done.failures.refuse(
+        "every exam should be processed",
+        done.n_exams,
+        where=out_dir / "logs",
+        remedy="fix the problem in each record, then run the same command again; it processes only those exams",
     )

@@ -12,7 +12,7 @@ from halebrain.workflows.settings import EvaluateSettings, Output
 
 _OF_MODEL = (
     *("split", "modalities", "pathologies", "min_lesion_mm3", "grow_to", "grid", "protocol"),
-    *("reconstruction", "baselines", "device"),
+    *("reconstruction", "baselines", "device", "exams", "fusion"),
 )
 _OF_FOLDERS = ("references", "brain_masks", "labels")
 

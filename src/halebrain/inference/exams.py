@@ -78,7 +78,7 @@ def find_exams(sources: Sequence[Path]) -> Found[Exam]:
         return Found(exams_of_manifest(Manifest.read(source)))
     found = find_scans(source)
     if place.is_dir() and is_bids(place):
-        return Found(_by_session(found), found.left_out)
+        return Found(exams_of_dataset(found), found.left_out)
     files = [scan for scan in found if not _is_dicom(scan.image)]
     dicom = [scan for scan in found if _is_dicom(scan.image)]
     root = place if place.is_dir() else place.parent
@@ -117,8 +117,8 @@ def contrast_by_name(scan: ScanInput) -> str | None:
     return find_contrast("auto", scan.modality, scan.name, None).name
 
 
-def _by_session(scans: Iterable[ScanInput]) -> list[Exam]:
-    """Return the exams of a BIDS data set."""
+def exams_of_dataset(scans: Iterable[ScanInput]) -> list[Exam]:
+    """Return the exams of a BIDS data set: the scans of one subject and session."""
 
     def session_of(scan: ScanInput) -> str:
         entities = _entities(scan)

@@ -94,8 +94,8 @@ def mean_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
 def smooth_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
     """Return the mean log-odds, half of it smoothed over neighbouring voxels."""
     evidence, inside, anchor = _evidence(scores)
-    mean, brain = _mean(evidence, inside), inside.any(axis=0)
-    return _as_score((mean + _smooth(mean, brain)) / 2, inside, anchor)
+    mean = _mean(evidence, inside)
+    return _as_score((mean + _smooth(mean, np.any(inside, axis=0))) / 2, inside, anchor)
 
 
 @FUSIONS.register("log_odds_agree")
@@ -136,8 +136,9 @@ def _mean(evidence: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> n
 def _smooth(evidence: npt.NDArray[np.float64], brain: MaskArray) -> npt.NDArray[np.float64]:
     """Return evidence smoothed by a Gaussian of one voxel inside the brain."""
     weight = ndimage.gaussian_filter(brain.astype(np.float64), 1.0)
-    smoothed: npt.NDArray[np.float64] = ndimage.gaussian_filter(np.where(brain, evidence, 0), 1.0)
-    return smoothed / np.maximum(weight, 1e-6)
+    total = ndimage.gaussian_filter(np.where(brain, evidence, 0), 1.0)
+    smoothed: npt.NDArray[np.float64] = total / np.maximum(weight, 1e-6)
+    return smoothed
 
 
 def _as_score(evidence: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_], anchor: float) -> FloatArray:

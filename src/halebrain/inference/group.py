@@ -8,10 +8,12 @@ from typing import Any
 
 from halebrain.core.document import Document, read_object
 from halebrain.core.errors import DataError, HalebrainError, UnexpectedError
+from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.failures import LOGS, Failures
 from halebrain.core.files import write_text
 from halebrain.core.messages import Notify
 from halebrain.core.provenance import read_provenance
+from halebrain.inference.exam_outputs import PROVENANCE as EXAM_PROVENANCE
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.bids import read_name
 from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
@@ -19,8 +21,8 @@ from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
 COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant, with sub-."},
     "session_id": {"Description": "Session, with ses-."},
-    "scan": {"Description": "Path of the scan in the raw data set."},
-    "modality": {"Description": "Contrast of the scan."},
+    "scan": {"Description": "Path of the scan in the raw data set; of an exam, that of its reference scan."},
+    "modality": {"Description": "Contrast of the scan; of an exam, its contrasts, joined by '+'."},
     "status": {"Description": "Status of the scan.", "Levels": {"done": "processed", "failed": "see notes"}},
     "scan_score": {
         "Description": "Mean anomaly score of the highest millilitre, 0 to 1; n/a if the result does not state it."
@@ -101,7 +103,7 @@ def read_failure(path: Path) -> FailureRecord:
 def group_rows(derivative: Path) -> list[Row]:
     """Return one row for each scan with a result and for each that failed, sorted."""
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
-    rows = [_done_row(path) for path in found]
+    rows = [_exam_row(path) if path.name.endswith(EXAM_PROVENANCE) else _done_row(path) for path in found]
     done = {row["scan"] for row in rows}
     failed = [_failed_row(path) for path in (derivative / LOGS).glob("*.json")]
     rows += [row for row in failed if row["scan"] not in done]
@@ -132,6 +134,26 @@ def _done_row(path: Path) -> Row:
         "threshold_method": None if made.threshold is None else made.threshold.name,
         "n_flags": len(made.qc.flags),
         "notes": _one_line("; ".join(made.qc.flags)),
+        "model_sha256": made.model_sha256,
+    }
+
+
+def _exam_row(path: Path) -> Row:
+    made = read_exam_provenance(path)
+    place = made.scans[0].provenance.input_in_dataset or path.name
+    return {
+        **_who(place),
+        "modality": "+".join(sorted(scan.contrast or scan.scan for scan in made.scans)),
+        "status": "done",
+        "scan_score": made.exam_score,
+        "peak_score": _peak(path.with_name(path.name.replace("_provenance.json", "_findings.tsv"))),
+        "n_findings": made.n_findings,
+        "anomaly_volume_ml": made.findings_ml,
+        "brain_volume_ml": made.scans[0].provenance.qc.brain_volume_ml,
+        "threshold": made.threshold.value,
+        "threshold_method": made.threshold.name,
+        "n_flags": len(made.flags),
+        "notes": _one_line("; ".join(made.flags)),
         "model_sha256": made.model_sha256,
     }
 

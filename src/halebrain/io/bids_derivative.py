@@ -24,6 +24,7 @@ figures
 failed.tsv
 group_anomaly.*
 **/*_lesions.*
+**/*_findings.*
 **/*_review.tsv
 **/*_provenance.json
 **/*_mosaic.png

@@ -32,6 +32,7 @@ from halebrain.workflows.settings import BidsSettings, DetectSettings
 
 if TYPE_CHECKING:  # the group level needs no networks
     from halebrain.workflows.detect import DetectedScans
+    from halebrain.workflows.exam import DetectedExams
 
 TABLE = "group_anomaly.tsv"
 
@@ -93,6 +94,36 @@ def run_participants(
             threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
             stop=settings.stop_on_first_crash,
             recorded=recorded_failures,
+        )
+
+
+def run_exam_participants(
+    dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
+) -> "DetectedExams":
+    """Process the selected scans of a data set, all of a participant and session together.
+
+    `threads` are the CPU threads of each process; `None` = the cores, shared out.
+    """
+    from halebrain.inference.exams import exams_of_dataset
+    from halebrain.inference.scans import bids_scan
+    from halebrain.workflows.exam import run_exams
+
+    check_place(output, dataset)
+    _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
+    images = select_scans(dataset, _query(settings, detect.notify))
+    exams = exams_of_dataset([bids_scan(image, dataset) for image in images])
+    places = {exam.name: (exam.in_dataset or Path()) / exam.name for exam in exams}
+    with _temporary_files_in(settings.work_dir):
+        return run_exams(
+            Found(exams, images.left_out),
+            output,
+            detect,
+            FailureRecords(output, places, detect.notify),
+            fusion=settings.fusion,
+            dataset=dataset,
+            workers=0 if settings.n_procs == 1 else settings.n_procs,
+            threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
+            stop=settings.stop_on_first_crash,
         )
 
 

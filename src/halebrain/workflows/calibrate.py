@@ -26,9 +26,11 @@ from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
+from halebrain.workflows.detector import load_detector
 from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.evaluate_exams import fit_exam_calibration
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
-from halebrain.workflows.settings import CalibrateSettings
+from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     source = _source(model, output)
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
+    if settings.exams:
+        calibration = _calibrate_exams(bundle, rows, settings, failures=failures)
+        if output is not None:
+            copy_bundle(source, output)
+        store_calibration(output or source, calibration.model_dump(mode="json"))
+        return calibration
     before = read_calibration(bundle) if add or name is not None else None
     if add:
         _check_addition(rows, before, name)
@@ -173,6 +181,29 @@ def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
             f"warning: {counted(len(inside), 'person', 'people')} of these scans are in the model's healthy map, and "
             "score lower than others would: use --healthy-map, which leaves each person out of the map for own scans"
         )
+
+
+def _calibrate_exams(bundle: Bundle, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
+    """Return the thresholds of a model with those of exams."""
+    before = read_calibration(bundle)
+    if before is None or not before.thresholds:
+        raise MissingInputError(
+            "exams are calibrated on a model that is calibrated on scans",
+            where=bundle.path or "model",
+            remedy="run halebrain calibrate without --exams first",
+        )
+    for name, value in (("--name", settings.name), ("--add", settings.add), ("--default", settings.default)):
+        if value:
+            raise UsageError(f"{name} goes with the thresholds of scans", received="--exams", remedy=f"remove {name}")
+    options = DetectSettings(seed=settings.seed, device=settings.device, brain=None, notify=settings.notify)
+    return fit_exam_calibration(
+        load_detector(options, bundle),
+        rows,
+        before,
+        fusion=settings.fusion,
+        population_fraction=settings.population_fraction,
+        failures=failures,
+    )
 
 
 def _source(model: Path, output: Path | None) -> Path:

@@ -36,7 +36,9 @@ from halebrain.preprocessing.prepared import open_record
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
-from halebrain.workflows.settings import EvaluateSettings
+from halebrain.workflows.detector import load_detector
+from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams
+from halebrain.workflows.settings import DetectSettings, EvaluateSettings
 
 RESIDUALS_ALONE = {
     "residual": "absolute",
@@ -86,6 +88,8 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
+    if settings.exams:
+        return _evaluate_exams(rows, output, settings, failures)
     bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
     selector = ThresholdSelector(read_calibration(bundle), settings.threshold, settings.grow_to)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
@@ -104,6 +108,30 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     )
     name = (settings.model or Path(DEFAULT_MODEL)).name
     return _written(behrendt2024(evaluation) if paper else evaluation, output, name, failures)
+
+
+def _evaluate_exams(rows: Manifest, output: Path, settings: EvaluateSettings, failures: Failures) -> EvaluationResults:
+    check_exam_options(
+        working=settings.grid == "working",
+        protocol=settings.protocol,
+        reconstruction=settings.reconstruction,
+        baselines=settings.baselines,
+    )
+    detector = load_detector(
+        DetectSettings(
+            model=settings.model,
+            threshold=settings.threshold,
+            min_lesion_mm3=settings.min_lesion_mm3,
+            seed=settings.seed,
+            device=settings.device,
+            brain=None,
+            notify=settings.notify,
+        )
+    )
+    rows = _unseen(rows, detector.predictor)
+    evaluation = evaluate_exams(detector, rows, fusion=settings.fusion, failures=failures)
+    name = (settings.model or Path(DEFAULT_MODEL)).name
+    return _written(evaluation, output, f"{name} on exams", failures)
 
 
 def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationResults:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, R
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.parallel import map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
@@ -242,36 +244,77 @@ def run_exams(
     *,
     fusion: str,
     dataset: Path | None,
+    workers: int = 0,
+    threads: int = 1,
+    stop: bool = False,
     done: Callable[[DetectedExam], None] = lambda _: None,
 ) -> DetectedExams:
-    """Process exams one after the other; `dataset` is the BIDS data set whose derivative `output` becomes."""
+    """Process exams, one after the other or in several processes, and write the page of all of them.
+
+    Args:
+        exams: The exams; images of their input that are not used are reported.
+        output: Output folder.
+        settings: How.
+        failures: Receives the exams that fail.
+        fusion: A name in `FUSIONS`.
+        dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
+        workers: Processes; 0 = none, in this one.
+        threads: Threads of each process.
+        stop: Whether the first failure ends the run.
+        done: Called after each exam.
+
+    Raises:
+        HalebrainError: Model or device cannot be used; an exam failed and is the only one or ends the run.
+    """
     _report_unused(exams, settings)
-    detector = load_detector(settings)
+    detector = load_detector(replace(settings, device="cpu") if workers else settings)
     if dataset is not None:
         begin_derivative(output, dataset)
-    found: list[DetectedExam] = []
+    single = len(exams) == 1 and dataset is None
+    work = partial(_detect_one, settings, output, fusion=fusion, single=single, detector=None if workers else detector)
+    found: dict[int, DetectedExam] = {}
     with ProgressBar("Detecting", len(exams)) as bar:
-        for count, exam in enumerate(exams, start=1):
-            folder = output if len(exams) == 1 else output / (exam.in_dataset or exam.name)
-            try:
-                result = detect_exam(detector, exam, folder, fusion=fusion)
-            except HalebrainError as error:
-                if len(exams) == 1:
-                    raise
-                failures.add(exam.name, error)
-            else:
-                failures.went_well(exam.name)
-                found.append(result)
-                done(result)
+        for count, (place, result) in enumerate(map_items(work, exams, workers=workers, threads=threads), start=1):
             bar.reach(count)
+            name = exams[place].name
+            if not isinstance(result, HalebrainError):
+                failures.went_well(name)
+                found[place] = result
+                done(result)
+                continue
+            if single:
+                raise result
+            failures.add(name, result)
+            if stop:
+                raise result
     if dataset is not None:
         write_participants(output, dataset)
-    index = None
-    if len(exams) > 1:
-        index = write_exam_index(output, found, failures.reasons)
+    index, kept = None, [found[place] for place in sorted(found)]
+    if not single:
+        index = write_exam_index(output, kept, failures.reasons)
         if failures.reasons or (output / FAILED).exists():
             write_failed(output / FAILED, failures.reasons)
-    return DetectedExams(found, index, exams.left_out, failures, len(exams))
+    return DetectedExams(kept, index, exams.left_out, failures, len(exams))
+
+
+def _detect_one(
+    settings: DetectSettings,
+    output: Path,
+    exam: Exam,
+    *,
+    fusion: str,
+    single: bool,
+    detector: Detector | None = None,
+) -> DetectedExam:
+    """Process one exam in its folder below that of the run."""
+    folder = output if single else output / (exam.in_dataset or exam.name)
+    return detect_exam(detector or _loaded(settings), exam, folder, fusion=fusion)
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: DetectSettings) -> Detector:
+    """Return the model, which each other process loads once."""
+    return load_detector(settings)
 
 
 def _report_unused(exams: Found[Exam], settings: DetectSettings) -> None:

@@ -65,6 +65,8 @@ GrowTo = Annotated[
 Seed = Annotated[int, Option("Random seed.")]
 Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", known=("auto", "cpu", "cuda", "mps"))]
 Overwrite = Annotated[bool, Option("Replace earlier results instead of resuming.")]
+Exams = Annotated[bool, Option("All scans of a person at one time together, as in detect --exam.")]
+Fusion = Annotated[str, Option(f"How the contrasts of an exam are fused: {', '.join(FUSIONS)}.", known=FUSIONS)]
 Spacing = Annotated[float, Option("Voxel size in mm.", minimum=1.0, maximum=4.0)]
 
 
@@ -125,9 +127,7 @@ class ExamSettings:
     exam: Annotated[
         bool, Option("One answer for all scans of a person at one time (T1, T2, FLAIR …), instead of one for each.")
     ] = False
-    fusion: Annotated[str, Option(f"How the contrasts of an exam are fused: {', '.join(FUSIONS)}.", known=FUSIONS)] = (
-        "log_odds"
-    )
+    fusion: Fusion = "log_odds"
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,10 @@ class BidsSettings:
         int, Option("Number of scans in parallel, one process each.", ("--n-procs", "--nprocs"), minimum=1)
     ] = 1
     stop_on_first_crash: Annotated[bool, Option("Stop at the first scan that fails.")] = False
+    exams: Annotated[
+        bool, Option("One answer for all scans of a participant and session, as in detect --exam.", ("--exams",))
+    ] = False
+    fusion: Fusion = "log_odds"
 
 
 @dataclass(frozen=True)
@@ -294,6 +298,8 @@ class CalibrateSettings:
     plain: Annotated[bool, Option("Thresholds alone: findings do not grow, and no true volume is estimated.")] = False
     seed: Seed = 0
     device: Device = "auto"
+    exams: Exams = False
+    fusion: Fusion = "log_odds"
     notify: Notify = log_message
 
 
@@ -347,6 +353,8 @@ class EvaluateSettings:
     )
     seed: Seed = 0
     device: Device = "auto"
+    exams: Exams = False
+    fusion: Fusion = "log_odds"
     notify: Notify = log_message
 
     def __post_init__(self) -> None:

@@ -1,0 +1,259 @@
+"""Evaluation and calibration on the exams of a manifest: all contrasts of a person at one time together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from halebrain.core.about import versions
+from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.failures import Failures
+from halebrain.core.mask import Cut
+from halebrain.core.types import FloatArray, MaskArray
+from halebrain.evaluation.case import Case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
+from halebrain.inference.exams import Exam, exams_of_manifest
+from halebrain.inference.fusion import ContrastScore, fuse_contrasts
+from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.volume import read_mask
+from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration
+from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
+from halebrain.thresholds.false_positive_volume import HealthyMap
+from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy
+from halebrain.thresholds.percentile import working_scan_score
+from halebrain.workflows.detector import Detector
+from halebrain.workflows.exam import ExamPart, FoundExam, find_exam
+
+_OTHER_FUSION = "mean"
+"""Fusion that every other one is compared with."""
+
+
+@dataclass(frozen=True)
+class ScoredExam:
+    """One exam of a manifest with its maps, the row of its reference, and the lesion on the grid of that."""
+
+    found: FoundExam
+    record: ScanRecord
+    lesion: MaskArray
+
+
+def score_exam(detector: Detector, exam: Exam, rows: Sequence[ScanRecord], *, fusion: str) -> ScoredExam:
+    """Return one exam of a manifest with its maps and its annotated lesion; `rows` are those of its scans."""
+    found = find_exam(detector, exam, fusion=fusion)
+    by_name = {row.scan_id: row for row in rows}
+    reference = found.reference
+    record = by_name[reference.name]
+    lesion = _own_lesion(record, reference)
+    if lesion is None:
+        others = ((part, _own_lesion(by_name[part.name], part)) for part in found.parts[1:])
+        lesion = next((_moved(own, part, reference) for part, own in others if own is not None), None)
+    key = exam_key([part.contrast.name for part in found.parts]) or record.modality
+    named = replace(record, modality=key, entities=None)
+    return ScoredExam(found, named, np.zeros(reference.volume.shape, bool) if lesion is None else lesion)
+
+
+def _own_lesion(record: ScanRecord, part: ExamPart) -> MaskArray | None:
+    if record.lesion is None or not record.is_annotated:
+        return None
+    return read_mask(record.lesion, part.volume)
+
+
+def _moved(lesion: MaskArray, part: ExamPart, reference: ExamPart) -> MaskArray:
+    """Return a lesion that is annotated on one scan on the grid of the reference."""
+    back = np.asarray(np.linalg.inv(part.to_reference), dtype=np.float64)
+    source = Grid(part.volume.shape, part.volume.affine)
+    target = Grid(reference.volume.shape, reference.volume.affine)
+    moved: MaskArray = resample(lesion.astype(np.float32), source, target, target_to_source=back) > 0.5
+    return moved
+
+
+def evaluate_exams(detector: Detector, rows: Manifest, *, fusion: str, failures: Failures) -> Evaluation:
+    """Score every exam of annotated or healthy rows on the grid of its reference.
+
+    Methods are the exam ("model"), each contrast alone, and the plain mean of their scores.
+    """
+    evaluator, predictor = Evaluator(seed=detector.predictor.seed), detector.predictor
+    by_name = {row.scan_id: row for row in rows}
+    thresholds: dict[str, dict[str, object]] = {}
+
+    def score(exam: Exam) -> None:
+        scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
+        chosen = scored.found.threshold
+        thresholds[scored.record.modality] = {"value": chosen.value, "name": chosen.name}
+        evaluator.add_scan(_methods(detector, scored), image=scored.found.reference.volume.data, shown="model")
+
+    exams = exams_of_manifest(rows)
+    done = failures.each(score, exams, name=lambda exam: exam.name, description="Evaluating")
+    kept = {scan.name for exam in done for scan in exam.scans}
+    rows = rows.select(lambda row: row.scan_id in kept)
+    provenance = EvaluationProvenance(
+        model_sha256=predictor.bundle.sha256,
+        manifest_sha256=rows.fingerprint(),
+        threshold={"by_modality": thresholds},
+        seed=predictor.seed,
+        levels=list(predictor.levels),
+        min_lesion_mm3=detector.min_lesion_mm3,
+        grid=f"{NATIVE_GRID}, of the reference scan of each exam",
+        scans=f"exams: all scans of a subject and session together, fused by {fusion}",
+        failed=dict(failures.reasons),
+        versions=versions(),
+    )
+    return evaluator.finish(provenance)
+
+
+def _methods(detector: Detector, scored: ScoredExam) -> Iterator[tuple[str, Case]]:
+    """Yield an exam as each method scores it, over the brain of its reference."""
+    found, reference = scored.found, scored.found.reference
+    smallest = detector.min_lesion_mm3
+    about: dict[str, Any] = {
+        "reference": scored.lesion,
+        "brain_mask": reference.own.brain_mask,
+        "affine": reference.volume.affine,
+    }
+    cut = Cut(found.threshold.value, smallest)
+    yield "model", Case.of(scored.record, score=reference.score, cut=cut, **about)
+    if len(found.parts) == 1:
+        return
+    contrasts = [part.contrast.name for part in found.parts]
+    fused = fuse_contrasts(contrast_scores(detector, found.parts), _OTHER_FUSION)
+    other = np.clip(reference.scan.to_native(fused), 0, 1)
+    threshold = exam_threshold(detector.selector, contrasts, _OTHER_FUSION)
+    yield "mean of scores", Case.of(scored.record, score=other, cut=Cut(threshold.value, smallest), **about)
+    for part in found.parts:
+        own = reference.own.score if part is reference else np.clip(reference.scan.to_native(part.maps.score), 0, 1)
+        name = f"{part.contrast.name or part.name} alone"
+        yield name, Case.of(scored.record, score=own, cut=Cut(part.threshold.value, smallest), **about)
+
+
+def contrast_scores(detector: Detector, parts: Sequence[ExamPart]) -> list[ContrastScore]:
+    """Return the scores of some contrasts of an exam, as a fusion takes them."""
+    calibration = detector.selector.calibration
+    return [
+        ContrastScore(
+            *(part.contrast.name, part.maps.score, part.scan.brain_mask),
+            healthy_score(calibration, part.contrast.name),
+        )
+        for part in parts
+    ]
+
+
+def fit_exam_calibration(
+    detector: Detector,
+    rows: Manifest,
+    before: Calibration,
+    *,
+    fusion: str,
+    population_fraction: float,
+    failures: Failures,
+) -> Calibration:
+    """Return a calibration with thresholds of exams beside those of scans: for every set of two contrasts or more.
+
+    Args:
+        detector: The model, calibrated on scans.
+        rows: Validation scans.
+        before: The thresholds of scans.
+        fusion: A name in `FUSIONS`.
+        population_fraction: Fraction of healthy people within the limit of "ml:" thresholds.
+        failures: Collects exams that fail; the thresholds are chosen without them.
+
+    Raises:
+        MissingInputError: No set of contrasts has enough healthy exams.
+    """
+    healthy: dict[str, list[HealthyMap]] = {}
+    ill: dict[str, list[tuple[Scores, Labels]]] = {}
+    by_name = {row.scan_id: row for row in rows}
+
+    def score(exam: Exam) -> None:
+        scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
+        for key, reference, fused, brain in _subsets(detector, scored.found, fusion):
+            native = np.clip(reference.scan.to_native(fused), 0, 1).astype(np.float32)
+            inside = reference.own.brain_mask
+            if scored.record.is_healthy:
+                whole = working_scan_score(fused, brain, reference.scan.grid.spacing_mm)
+                result = replace(reference.own, score=native)
+                smallest = detector.min_lesion_mm3
+                kept = HealthyMap.of(result, min_lesion_mm3=smallest, modality=key, scan_score=whole)
+                healthy.setdefault(key, []).append(kept)
+            elif scored.lesion.any():
+                lesion = _moved_back(scored, reference)
+                ill.setdefault(key, []).append((native[inside], lesion[inside]))
+
+    done = failures.each(score, exams_of_manifest(rows), name=lambda exam: exam.name, description="Calibrating")
+    kept = {scan.name for exam in done for scan in exam.scans}
+    used = rows.select(lambda row: row.scan_id in kept)
+    about: dict[str, Any] = {"split": "val", "manifest_sha256": used.fingerprint()}
+    enough = {key: maps for key, maps in sorted(healthy.items()) if len(maps) >= MIN_HEALTHY_SCANS}
+    if not enough:
+        raise MissingInputError(
+            f"the thresholds of exams need {MIN_HEALTHY_SCANS} healthy exams of the same contrasts",
+            received=", ".join(f"{len(maps)} of {key}" for key, maps in sorted(healthy.items())) or "none",
+            where=rows.where,
+            remedy='assign healthy people with several contrasts to "val"',
+        )
+    tables = {}
+    for key, maps in enough.items():
+        scores, labels = zip(*ill[key], strict=True) if key in ill else ((), ())
+        tables[key] = by_healthy(maps, population_fraction, **about) | by_dice(
+            scores, labels, [key] * len(scores), **about
+        )
+    whole = {key: tuple(sorted(one.scan_score for one in maps)) for key, maps in sorted(healthy.items())}
+    return before.model_copy(
+        update={
+            "modalities": {**_of_scans(before.modalities), **tables},
+            "healthy_scores": {**_of_scans(before.healthy_scores), **whole},
+            "subjects": tuple(dict.fromkeys((*before.subjects, *used.subjects()))),
+            "fusion": fusion,
+        }
+    )
+
+
+def _of_scans(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return what is stored of single contrasts: thresholds of exams are chosen again, all of them."""
+    return {key: value for key, value in entries.items() if "+" not in key}
+
+
+def _subsets(
+    detector: Detector, found: FoundExam, fusion: str
+) -> Iterator[tuple[str, ExamPart, FloatArray, MaskArray]]:
+    """Yield each set of two contrasts or more of an exam: its name, its reference, its fused score and its brain."""
+    for count in range(2, len(found.parts) + 1):
+        for parts in combinations(found.parts, count):
+            key = exam_key([part.contrast.name for part in parts])
+            if key is None:
+                continue
+            brain: MaskArray = np.any([part.scan.brain_mask for part in parts], axis=0)
+            # Parts are in the order of their quality, so the first is the reference of the set.
+            yield key, parts[0], fuse_contrasts(contrast_scores(detector, parts), fusion), brain
+
+
+def _moved_back(scored: ScoredExam, part: ExamPart) -> MaskArray:
+    """Return the lesion of an exam on the grid of one of its scans."""
+    reference = scored.found.reference
+    if part is reference:
+        return scored.lesion
+    source = Grid(reference.volume.shape, reference.volume.affine)
+    target = Grid(part.volume.shape, part.volume.affine)
+    found: MaskArray = (
+        resample(scored.lesion.astype(np.float32), source, target, target_to_source=part.to_reference) > 0.5
+    )
+    return found
+
+
+def check_exam_options(*, working: bool, protocol: str | None, reconstruction: bool, baselines: bool) -> None:
+    """Refuse options of an evaluation that exams do not have."""
+    given = {
+        "--grid working": working,
+        "--protocol": protocol is not None,
+        "--reconstruction": reconstruction,
+        "--baselines": baselines,
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(
+            "exams are evaluated on the grid of their reference scan",
+            received=", ".join(wrong),
+            remedy="remove it, or evaluate the scans without --exams",
+        )

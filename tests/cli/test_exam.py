@@ -1,0 +1,122 @@
+"""Exams on the command line: detect, evaluate, calibrate and the BIDS App."""
+
+import json
+import shutil
+
+import pytest
+
+from halebrain.io.bids_validator import refuse_invalid
+from halebrain.io.manifest import Manifest
+from halebrain.io.tables import read_table
+
+PERSON = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("h", "T1w", "test", "healthy")]
+PERSON += [("h", "FLAIR", "test", "healthy")]
+HEALTHY = [(f"v{n}", modality, "val", "healthy") for n in range(5) for modality in ("T1w", "FLAIR")]
+
+
+@pytest.fixture
+def person(small_cohort):
+    """The manifest of a patient and a healthy person, with T1 and FLAIR each."""
+    return small_cohort(PERSON)
+
+
+def test_several_inputs_are_one_exam(person, small_model, command, tmp_path):
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    about = ["-m", small_model, "--threshold", "0.3", "--device", "cpu", "--no-progress"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    code, printed = command("detect", "--exam", *inputs, "-o", tmp_path / "out", *about, "--json")
+    assert code == 0, printed.err
+    found = json.loads(printed.out)
+    assert set(found) == {"output", "index", "exams", "failed", "left_out"}
+    (exam,) = found["exams"]
+    assert exam["exam"] == "sub-p"
+    assert exam["contrasts"] == {"sub-p_T1w": "T1w", "sub-p_FLAIR": "FLAIR"}
+    code, printed = command("detect", *inputs, "-o", tmp_path / "other", *about)
+    assert code == 2
+    assert "several inputs are the scans of one exam, got 2 inputs without --exam; add --exam" in printed.err
+
+
+def test_options_that_do_not_go_together_are_refused(person, small_model, command, tmp_path):
+    scan = next(iter(Manifest.read(person))).image
+    about = ["-i", scan, "-o", tmp_path / "out", "-m", small_model, "--threshold", "0.3", "--device", "cpu"]
+    code, printed = command("detect", *about, "--fusion", "mean")
+    assert (code, "--fusion needs --exam" in printed.err) == (2, True)
+    code, printed = command("detect", *about, "--exam", "--brain-mask", scan)
+    assert (code, "cannot be used with --exam" in printed.err) == (2, True)
+    code, printed = command("detect", *about, "--exam", "--fusion", "meam")
+    assert (code, "did you mean 'mean'?" in printed.err) == (78, True)
+
+
+def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, command, tmp_path):
+    about = ["--manifest", person, "--threshold", "0.3", "-o", tmp_path / "out", "--device", "cpu", "--no-progress"]
+    code, printed = command("evaluate", small_model, *about, "--exams", "--json")
+    assert code == 0, printed.err
+    found = json.loads(printed.out)
+    methods = {entry["method"] for entry in found["summaries"]}
+    assert methods == {"model", "mean of scores", "T1w alone", "FLAIR alone"}
+    assert found["provenance"]["scans"] == "exams: all scans of a subject and session together, fused by log_odds"
+    scored = {row["scan_id"] for row in read_table(tmp_path / "out" / "scans.tsv", what="a table").rows}
+    assert scored == {"sub-p_FLAIR+T1w", "sub-h_FLAIR+T1w"}
+    code, printed = command("evaluate", small_model, *about, "--exams", "--baselines")
+    assert (code, "exams are evaluated on the grid of their reference scan" in printed.err) == (2, True)
+
+
+def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, person, small_model, command, tmp_path):
+    manifest = small_cohort(HEALTHY, "healthy")
+    about = ["--manifest", manifest, "--device", "cpu", "--no-progress"]
+    code, printed = command("calibrate", small_model, *about, "--exams", "-o", tmp_path / "early")
+    assert (code, "run halebrain calibrate without --exams first" in printed.err) == (66, True)
+    code, printed = command("calibrate", small_model, *about)
+    assert code == 0, printed.err
+    code, printed = command("calibrate", small_model, *about, "--exams", "--json")
+    assert code == 0, printed.err
+    table = json.loads(printed.out)["modalities"]
+    assert set(table) == {"FLAIR", "FLAIR+T1w", "T1w"}
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    detect = ["detect", "--exam", *inputs, "-m", small_model, "--device", "cpu", "--no-progress", "--json"]
+    code, printed = command(*detect, "-o", tmp_path / "calibrated")
+    assert code == 0, printed.err
+    (exam,) = json.loads(printed.out)["exams"]
+    assert exam["threshold"]["value"] == table["FLAIR+T1w"]["fpr:0.01"]["value"]
+    assert exam["threshold"]["n_scans"] == 5
+    assert exam["exam_score_percentile"] is not None
+    code, printed = command(*detect, "-o", tmp_path / "mean", "--fusion", "mean")
+    (exam,) = json.loads(printed.out)["exams"]
+    assert "not calibrated on exams" in exam["threshold"]["method"]
+    assert exam["exam_score_percentile"] is None
+
+
+@pytest.fixture
+def dataset(person, tmp_path):
+    """A BIDS data set of the person, with two scans."""
+    anat = tmp_path / "study" / "sub-p" / "anat"
+    anat.mkdir(parents=True)
+    for row in Manifest.read(person):
+        if row.subject == "p":
+            shutil.copy(row.image, anat / f"sub-p_{row.modality}.nii.gz")
+    about = {"Name": "study", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+    (tmp_path / "study" / "dataset_description.json").write_text(json.dumps(about))
+    return tmp_path / "study"
+
+
+def test_the_bids_app_gives_one_answer_for_a_session(dataset, small_model, command, tmp_path):
+    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress", "--exams"]
+    code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about)
+    assert code == 0, printed.err
+    anat = tmp_path / "derivative" / "sub-p" / "anat"
+    assert (anat / "sub-p_desc-exam_report.html").is_file()
+    assert (anat / "sub-p_rec-FLAIR_desc-exam_mask.nii.gz").is_file()
+    sidecar = json.loads((anat / "sub-p_rec-FLAIR_desc-exam_mask.json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-p/anat/sub-p_T1w.nii.gz", "bids:raw:sub-p/anat/sub-p_FLAIR.nii.gz"]
+    code, printed = command("bids", dataset, tmp_path / "derivative", "group")
+    assert code == 0, printed.err
+    (row,) = read_table(tmp_path / "derivative" / "group_anomaly.tsv", what="a table").rows
+    assert (row["participant_id"], row["modality"], row["status"]) == ("sub-p", "FLAIR+T1w", "done")
+
+
+def test_the_derivative_of_exams_is_valid_bids(dataset, small_model, command, tmp_path, validator):
+    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress", "--exams"]
+    code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about)
+    assert code == 0, printed.err
+    refuse_invalid(validator, tmp_path / "derivative")
