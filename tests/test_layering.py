@@ -211,6 +211,7 @@ def test_every_extension_file_is_registered_under_its_name(folder, exempt):
 
 JSON_AND_SETTINGS = {
     # JSON is written or read there, or handed to a user as dictionaries.
+    "api.py ExamPrediction.provenance",
     "api.py Prediction.qc",
     "api.py Prediction.provenance",
     "api.py Reconstruction.qc",
@@ -219,6 +220,7 @@ JSON_AND_SETTINGS = {
     "cli/results.py Results.finish",
     "data/prepare.py describe",
     "data/prepared_set.py PreparedEntry.sidecar",
+    "inference/exam_outputs.py DetectedExam.to_json",
     "inference/outputs.py filled_sidecar",
     "inference/outputs.py sidecars",
     "models/bundle_files.py checked_files",

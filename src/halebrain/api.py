@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from halebrain.core.errors import UsageError
-from halebrain.core.provenance import IN_MEMORY
-from halebrain.core.types import Lesion
-from halebrain.inference.exam_outputs import ExamFinding, ExamNames
+from halebrain.core.provenance import IN_MEMORY, Provenance
+from halebrain.core.types import Lesion, Volume
+from halebrain.inference.exam_outputs import DetectedExam, ExamFinding, ExamNames
 from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import ScanInput
@@ -36,14 +36,8 @@ from halebrain.workflows.detect import (
 )
 from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
-from halebrain.workflows.exam import (
-    DescribedScans,
-    DetectedExam,
-    FoundExam,
-    find_exam,
-    read_described,
-    write_found_exam,
-)
+from halebrain.workflows.exam import write_found_exam
+from halebrain.workflows.exam_detector import DescribedScans, FoundExam, find_exam, read_described
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
     BenchmarkSettings,
@@ -436,11 +430,20 @@ def detect_exam(
     if not scans:
         raise UsageError("an exam needs one scan at least", received="none", remedy="give its scans")
     bundle = model if isinstance(model, Bundle) else None
-    given = {"brain": brain, "threshold": threshold, "min_lesion_mm3": min_lesion_mm3, "device": device, "seed": seed}
+    given: dict[str, Any] = {
+        "brain": brain,
+        "threshold": threshold,
+        "min_lesion_mm3": min_lesion_mm3,
+        "device": device,
+        "seed": seed,
+    }
     given |= {"draws": draws, "model": None if bundle is not None else model}
     detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
     named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
-    inputs, volumes, masks, requested = [], {}, {}, {}
+    inputs: list[ScanInput] = []
+    volumes: dict[str, Volume] = {}
+    masks: dict[str, Any] = {}
+    requested: dict[str, Provenance] = {}
     for key, image in named.items():
         path, contrast = _path_of(image), key if isinstance(key, str) else None
         name = (stem_of(path) if path is not None else None) or str(contrast or f"image{key}")
@@ -473,9 +476,15 @@ def _exam_prediction(found: FoundExam) -> ExamPrediction:
         images = {name: make_image(data, part.own.affine, placement=part.own.placement) for name, data in maps.items()}
         scans.append(ExamScan(name=part.name, contrast=part.contrast.name, **images))
     made = found.made
-    about = {"not_used": made.not_used, "flags": made.flags, "provenance": made.to_json(), "_found": found}
     return ExamPrediction(
-        score=scans[0].score, mask=scans[0].mask, findings=tuple(found.findings), scans=tuple(scans), **about
+        score=scans[0].score,
+        mask=scans[0].mask,
+        findings=tuple(found.findings),
+        scans=tuple(scans),
+        not_used=made.not_used,
+        flags=made.flags,
+        provenance=made.to_json(),
+        _found=found,
     )
 
 

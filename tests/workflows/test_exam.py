@@ -16,7 +16,8 @@ from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
-from halebrain.workflows.exam import detect_exam, detect_exams, find_exam
+from halebrain.workflows.exam import detect_exam, detect_exams
+from halebrain.workflows.exam_detector import find_exam
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]

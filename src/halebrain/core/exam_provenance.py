@@ -25,8 +25,8 @@ class ExamScanProvenance(Document):
         healthy_score: Score of the contrast that became the common zero of the evidence.
         spacing_mm: Voxel size.
         to_reference: World-to-world matrix from the scan to the reference scan, mm, RAS.
-        apart_mm: Mean distance of its own registration to the template and that through the reference; `None` = there
-            is one only.
+        apart_mm: Mean distance between the registration of the scan itself to the template and that through the
+            reference; `None` = there is one only.
     """
 
     scan: str

@@ -15,6 +15,7 @@ from halebrain.core.errors import cannot_write_into
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
+from halebrain.core.provenance import ChosenThreshold
 from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
 from halebrain.inference.lesions import COLUMNS
 from halebrain.inference.outputs import OutputNames, sidecars
@@ -139,6 +140,80 @@ class ExamNames:
         """Return every file of an exam of some scans, without a DICOM-SEG."""
         own = [path for name in scans for path in _scan_files(self.scan(name))]
         return [self.findings, self.findings.with_suffix(".json"), self.page, *own, self.provenance]
+
+
+@dataclass(frozen=True)
+class DetectedExam:
+    """The files of one exam, and what they say.
+
+    Args:
+        exam: Name of the exam.
+        folder: Where the files are.
+        report: The page.
+        findings: The table of findings.
+        provenance: The provenance.
+        reference: Name of the scan on whose grid findings are given.
+        scores: Scan → the exam's score on its grid.
+        masks: Scan → the exam's mask on its grid.
+        contrasts: Scan → its contrast; `None` = not known.
+        n_findings: Connected components of the mask.
+        findings_ml: Their volume.
+        exam_score: Score of the whole exam.
+        exam_score_percentile: Its place among healthy exams of the same contrasts.
+        threshold: The threshold.
+        flags: Quality flags.
+        not_used: Scans that are not used, with the reason.
+        model: Name of the model.
+        model_sha256: Its hash.
+    """
+
+    exam: str
+    folder: Path
+    report: Path
+    findings: Path
+    provenance: Path
+    reference: str
+    scores: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    contrasts: Mapping[str, str | None]
+    n_findings: int | None
+    findings_ml: float | None
+    exam_score: float | None
+    exam_score_percentile: float | None
+    threshold: ChosenThreshold
+    flags: tuple[str, ...]
+    not_used: Mapping[str, str]
+    model: str | None
+    model_sha256: str | None
+
+    @classmethod
+    def of(cls, names: ExamNames, made: ExamProvenance) -> "DetectedExam":
+        """Return what the provenance of an exam says."""
+        scans = [scan.scan for scan in made.scans]
+        return cls(
+            exam=made.exam,
+            folder=names.folder,
+            report=names.page,
+            findings=names.findings,
+            provenance=names.provenance,
+            reference=made.reference,
+            scores={name: names.score(name) for name in scans},
+            masks={name: names.mask(name) for name in scans},
+            contrasts={scan.scan: scan.contrast for scan in made.scans},
+            n_findings=made.n_findings,
+            findings_ml=made.findings_ml,
+            exam_score=made.exam_score,
+            exam_score_percentile=made.exam_score_percentile,
+            threshold=made.threshold,
+            flags=made.flags,
+            not_used=made.not_used,
+            model=made.model,
+            model_sha256=made.model_sha256,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; paths stay paths."""
+        return vars(self) | {"threshold": self.threshold.to_json(), "flags": list(self.flags)}
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class AlignedScan:
         volume: Its voxels on its own grid.
         scan: It on the working grid, which is shared by all scans of the exam.
         to_reference: World-to-world matrix from this scan to the reference scan, mm, RAS.
-        apart_mm: Mean distance in the brain of its own registration to the template and of that through the reference;
-            `None` = one of them does not exist.
+        apart_mm: Mean distance in the brain between the registration of the scan itself to the template and that
+            through the reference; `None` = one of them does not exist.
     """
 
     name: str

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.provenance import ChosenThreshold, Provenance, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, Lesion
 from halebrain.report.display import DisplayGrid
@@ -59,7 +60,7 @@ class ExamOnPage:
         support: Its cells, one row a finding.
         methods: Sentences on registration and fusion.
         scans: Cells of a table of the scans, with their headings first.
-        document: The provenance of the exam, JSON-able.
+        made: The provenance of the exam.
     """
 
     name: str
@@ -69,7 +70,7 @@ class ExamOnPage:
     support: Sequence[Sequence[str]]
     methods: str
     scans: Sequence[Sequence[str]]
-    document: Mapping[str, Any]
+    made: ExamProvenance
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
     methods, references = methods_text(page.provenance)
     exam = page.exam
-    document = page.provenance.to_json() if exam is None else exam.document
+    document = page.provenance.to_json() if exam is None else exam.made.to_json()
     return page_template("scan.html.j2").render(
         title=page.title,
         lead=marking_text(page.threshold) if exam is None else exam.lead,

@@ -26,7 +26,7 @@ from halebrain.thresholds.false_positive_volume import HealthyMap
 from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.exam import ExamPart, FoundExam, find_exam
+from halebrain.workflows.exam_detector import ExamPart, FoundExam, find_exam
 
 _OTHER_FUSION = "mean"
 """Fusion that every other one is compared with."""

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
@@ -13,7 +12,7 @@ from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Affine, FloatArray
 from halebrain.core.wording import counted
-from halebrain.inference.exam_outputs import ExamFinding, labels_of
+from halebrain.inference.exam_outputs import DetectedExam, ExamFinding, labels_of
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.report.display import DisplayGrid, display_grid
@@ -21,9 +20,7 @@ from halebrain.report.embedding import ShownVolume, shown_healthy, shown_scan, s
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.page import Page, Section, write_page
 from halebrain.report.scan_page import ExamOnPage, ScanPage, ShownContrast, scan_html
-
-if TYPE_CHECKING:
-    from halebrain.workflows.exam import DetectedExam, ExamPart, FoundExam
+from halebrain.workflows.exam_detector import ExamPart, FoundExam
 
 INDEX = "exams.html"
 """Name of the page of all exams."""
@@ -39,7 +36,7 @@ _FUSIONS = {
 }
 
 
-def exam_html(found: "FoundExam", title: str) -> bytes:
+def exam_html(found: FoundExam, title: str) -> bytes:
     """Return the page of an exam as HTML; nothing is fetched from anywhere."""
     made, reference = found.made, found.reference
     grid = display_grid(reference.own.affine, reference.own.brain_mask, n_scans=len(found.parts))
@@ -74,13 +71,13 @@ def exam_html(found: "FoundExam", title: str) -> bytes:
             support=[_support(finding) for finding in found.findings],
             methods=_methods(made, labels),
             scans=_scans(made),
-            document=made.to_json(),
+            made=made,
         ),
     )
     return scan_html(page).encode("utf-8")
 
 
-def _on_reference(data: FloatArray, part: "ExamPart", reference: "ExamPart") -> FloatArray:
+def _on_reference(data: FloatArray, part: ExamPart, reference: ExamPart) -> FloatArray:
     """Return an image of one scan on the grid of the reference."""
     back = np.asarray(np.linalg.inv(part.to_reference), dtype=np.float64)
     source = Grid(part.volume.shape, part.volume.affine)
@@ -162,7 +159,7 @@ def _scans(made: ExamProvenance) -> list[list[str]]:
     return rows
 
 
-def _mosaic(found: "FoundExam", labels: Sequence[str], title: str) -> bytes:
+def _mosaic(found: FoundExam, labels: Sequence[str], title: str) -> bytes:
     """Return the picture of an exam on the working grid: each contrast with the findings, and the fused score."""
     threshold, brain = found.threshold.value, found.brain_mask
     marked = brain & (found.score >= threshold)
@@ -176,10 +173,10 @@ def _mosaic(found: "FoundExam", labels: Sequence[str], title: str) -> bytes:
     return figure_png(mosaic(panels, slices=slices, title=title, note=note), dpi=100)
 
 
-def write_exam_index(output: Path, exams: Sequence["DetectedExam"], failed: Mapping[str, str]) -> Path:
+def write_exam_index(output: Path, exams: Sequence[DetectedExam], failed: Mapping[str, str]) -> Path:
     """Write the page of all exams of a run, outliers first, with links to the page of each; return its path."""
 
-    def rank(exam: "DetectedExam") -> tuple[float, float]:
+    def rank(exam: DetectedExam) -> tuple[float, float]:
         return -(exam.exam_score_percentile or 0.0), -(exam.exam_score or 0.0)
 
     ordered = sorted(exams, key=rank)

@@ -136,8 +136,9 @@ class _Pair:
             image = ndimage.gaussian_filter(image, _COARSE_MM / _GRID_MM) / np.maximum(weight, 1e-3)
         values = ndimage.map_coordinates(image, index.T, order=1, prefilter=False)
         points = apply_affine(brain.image.affine, index)
+        to_voxel = np.asarray(np.linalg.inv(grid.affine), dtype=np.float64)
         bins = _COARSE_BINS if smooth else _FINE_BINS
-        return cls(points, values, points.mean(axis=0), data, np.linalg.inv(grid.affine), grid, visible, bins, smooth)
+        return cls(points, values, points.mean(axis=0), data, to_voxel, grid, visible, bins, smooth)
 
     def shared(self, matrix: Affine) -> float:
         """Return the information that both share at a placement; 0 where too little of the brain is in view."""
@@ -163,7 +164,7 @@ class _Pair:
 
     def _inside(self, place: Pose) -> MaskArray:
         upper = np.array(self.other.shape)[:, None] - 0.5
-        inside: MaskArray = ((place >= -0.5) & (place <= upper)).all(axis=0)
+        inside: MaskArray = np.all((place >= -0.5) & (place <= upper), axis=0)
         if self.visible is not None:
             # What a stripped scan shows outside of its brain says nothing.
             inside &= ndimage.map_coordinates(self.visible, place, order=1, prefilter=False) > 0.5

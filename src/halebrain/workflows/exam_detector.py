@@ -1,0 +1,372 @@
+"""The core of detection on exams: from the scans of one person at one time to their findings in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from halebrain.core.about import NOTICE
+from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, Rows
+from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.provenance import ChosenThreshold, Provenance
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
+from halebrain.inference.exam_outputs import (
+    ExamFinding,
+    OwnScore,
+    exam_findings,
+)
+from halebrain.inference.exams import Exam, is_known_contrast
+from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
+from halebrain.inference.fusion import ContrastScore, fuse_contrasts
+from halebrain.inference.lesions import mark_lesions, total_ml
+from halebrain.inference.predictor import WorkingMaps
+from halebrain.inference.regions import regions_are_known
+from halebrain.inference.scans import ScanInput
+from halebrain.io.volume import mask_of, read_mask, read_volume
+from halebrain.preprocessing.exam import AlignedExam, AlignedScan, ExamScan, align_exam
+from halebrain.preprocessing.pipeline import WorkingScan
+from halebrain.preprocessing.quality.rules import check_contrast_label
+from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
+from halebrain.thresholds.percentile import working_scan_score
+from halebrain.workflows.detect import describe_scan
+from halebrain.workflows.detector import Detector, known_limit
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+
+@dataclass(frozen=True)
+class ExamPart:
+    """One contrast of an exam.
+
+    Args:
+        name: Name of the scan.
+        contrast: Its contrast.
+        volume: The scan on its own grid.
+        scan: It on the working grid.
+        maps: Maps of the contrast alone, on the working grid.
+        own: Maps of the contrast alone, on its own grid.
+        threshold: Threshold of the contrast alone.
+        score: The exam's score on the grid of the scan.
+        mask: The exam's mask there.
+        to_reference: World-to-world matrix to the reference scan, mm, RAS.
+        apart_mm: Mean distance between the registration of the scan itself to the template and that through the
+            reference.
+    """
+
+    name: str
+    contrast: ScanContrast
+    volume: Volume
+    scan: WorkingScan
+    maps: WorkingMaps
+    own: ScanResult
+    threshold: ChosenThreshold
+    score: FloatArray
+    mask: MaskArray
+    to_reference: Affine
+    apart_mm: float | None
+
+
+@dataclass(frozen=True)
+class FoundExam:
+    """What was found in one exam.
+
+    Args:
+        parts: Its contrasts, the reference first.
+        score: The fused score on the working grid.
+        brain_mask: Where it is defined, on that grid.
+        findings: The connected components of the mask on the grid of the reference, largest first.
+        threshold: The threshold of the exam.
+        made: Provenance, complete but for the duration.
+    """
+
+    parts: tuple[ExamPart, ...]
+    score: FloatArray
+    brain_mask: MaskArray
+    findings: list[ExamFinding]
+    threshold: ChosenThreshold
+    made: ExamProvenance
+
+    @property
+    def reference(self) -> ExamPart:
+        """The scan on whose grid findings are given."""
+        return self.parts[0]
+
+
+@dataclass(frozen=True)
+class DescribedScans:
+    """What is known of scans before they are opened: the provenance of each, and those that cannot be read."""
+
+    requested: Mapping[str, Provenance]
+    failed: Mapping[str, str]
+
+
+def read_described(detector: Detector, exam: Exam) -> DescribedScans:
+    """Return what is known of the scans of an exam before they are opened; their files are hashed."""
+    requested, failed = {}, {}
+    for scan in exam.scans:
+        try:
+            scan.check()
+            requested[scan.name] = describe_scan(detector, scan)
+        except HalebrainError as error:
+            failed[scan.name] = str(error)
+    return DescribedScans(requested, failed)
+
+
+def find_exam(
+    detector: Detector,
+    exam: Exam,
+    *,
+    fusion: str = DEFAULT_FUSION,
+    volumes: Mapping[str, Volume] | None = None,
+    masks: "Mapping[str, SpatialImage] | None" = None,
+    described: DescribedScans | None = None,
+) -> FoundExam:
+    """Read, align and score the scans of one exam, fuse their scores, apply the threshold; writes nothing.
+
+    Args:
+        detector: The model with its options.
+        exam: The exam.
+        fusion: A name in `FUSIONS`.
+        volumes: Scan → what is used in the place of its file.
+        masks: Scan → its brain mask as a nibabel image.
+        described: What is known of the scans before they are opened.
+
+    Raises:
+        DataError: No scan can be used, or they are of two people.
+    """
+    read = described or read_described(detector, exam)
+    failed, opened, notes = dict(read.failed), [], dict[str, tuple[str, ...]]()
+    for scan in exam.scans:
+        if scan.name in failed:
+            continue
+        try:
+            one, notes[scan.name] = _open(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
+            opened.append(one)
+        except HalebrainError as error:
+            failed[scan.name] = str(error)
+    if not opened:
+        first = next(iter(failed.items()))
+        raise DataError(
+            "one scan of an exam at least must be usable",
+            received=f"{first[0]}: {first[1]}",
+            where=exam.name,
+            remedy="fix the reason",
+        )
+    aligned = align_exam(detector.predictor.preprocessor, opened)
+    chosen, not_used, flags = _choose(detector, exam, aligned, notes)
+    for name, reason in failed.items():
+        flags.append(f"exam: {name} is not used: {reason}")
+    return _fuse(detector, exam, aligned, chosen, {**failed, **aligned.failed, **not_used}, flags, read, fusion)
+
+
+def _open(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None") -> tuple[ExamScan, tuple[str, ...]]:
+    """Return one scan as it was read, with what was assumed on reading."""
+    found = read_volume(scan.image) if volume is None else volume
+    notes = list(found.notes)
+    own: MaskArray | None = None
+    if mask is not None:
+        own = mask_of(mask, found, notes=notes)
+    elif scan.brain_mask is not None:
+        own = read_mask(scan.brain_mask, found, notes)
+    path = scan.image if volume is None else None
+    declared = find_contrast("auto", scan.modality, scan.name, None).name
+    return ExamScan(scan.name, found, path, own, scan.space, declared), tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A scan that takes part in the fusion."""
+
+    aligned: AlignedScan
+    contrast: ScanContrast
+
+
+def _choose(
+    detector: Detector, exam: Exam, aligned: AlignedExam, notes: Mapping[str, tuple[str, ...]]
+) -> tuple[list[_Chosen], dict[str, str], list[str]]:
+    """Return the scans that are fused: the best of each contrast that is like the training data; others, and flags."""
+    inputs = {scan.name: scan for scan in exam.scans}
+    flags, not_used, chosen = list(aligned.notes), dict[str, str](), list[_Chosen]()
+    several = len(aligned.scans) > 1
+    for one in aligned.scans:
+        given = inputs[one.name]
+        contrast, line = _contrast(detector, given, one.scan.qc.inferred_contrast)
+        qc = check_contrast_label(one.scan.qc.noting(notes.get(one.name, ())), contrast.declared)
+        qc = qc.flagged(known_limit(detector.predictor.bundle.limits, contrast)).flagged(line)
+        chosen.append(_Chosen(replace(one, scan=replace(one.scan, qc=qc)), contrast))
+    usable = [one for one in chosen if not one.aligned.scan.qc.out_of_distribution]
+    if several and usable:
+        for other in chosen:
+            reasons = other.aligned.scan.qc.out_of_distribution_reasons
+            if other not in usable:
+                not_used[other.aligned.name] = reasons[0] if reasons else "out of distribution"
+        chosen = usable
+    kept: dict[str, str] = {}
+    fused = []
+    for each in chosen:
+        name = each.contrast.name
+        if name is not None and name in kept:
+            spacing = f"{max(each.aligned.volume.spacing_mm):.2g} mm"
+            not_used[each.aligned.name] = f"a second {name} ({spacing}); {kept[name]} is of better quality"
+            continue
+        if name is not None:
+            kept[name] = each.aligned.name
+        fused.append(each)
+    flags += [f"exam: {name} is not used: {reason}" for name, reason in not_used.items()]
+    for each in fused:
+        label = each.contrast.name or each.aligned.name
+        own = each.aligned.scan.qc.flags
+        flags += [f"{label}: {flag}" if several else flag for flag in own]
+    return fused, not_used, flags
+
+
+def _contrast(detector: Detector, scan: ScanInput, inferred: str | None) -> tuple[ScanContrast, str | None]:
+    """Return the contrast of a scan, and a flag where the declared word is not known and the image is used instead."""
+    found = find_contrast(detector.settings.modality, scan.modality, scan.name, inferred)
+    if found.declared is None or found.known_from == "option" or is_known_contrast(found.declared):
+        return found, None
+    other = find_contrast("auto", None, "", inferred)
+    said = f"the contrast '{found.declared}' of the {found.known_from} is not known"
+    return other, f"{said}; {other.name or 'no contrast'} is inferred from the image"
+
+
+def threshold_of(
+    detector: Detector, contrasts: Sequence[str | None], fusion: str, known_from: str | None
+) -> ChosenThreshold:
+    """Return the threshold of an exam with the options of a detector."""
+    found = exam_threshold(detector.selector, contrasts, fusion)
+    return replace(found, min_lesion_mm3=detector.min_lesion_mm3, modality_known_from=known_from)
+
+
+def _fuse(
+    detector: Detector,
+    exam: Exam,
+    aligned: AlignedExam,
+    chosen: Sequence[_Chosen],
+    not_used: Mapping[str, str],
+    flags: Sequence[str],
+    read: DescribedScans,
+    fusion: str,
+) -> FoundExam:
+    """Run the networks on every scan, fuse, and mark."""
+    predictor, calibration = detector.predictor, detector.selector.calibration
+    contrasts = [one.contrast.name for one in chosen]
+    maps = [predictor.predict_working(one.aligned.scan, one.contrast.name) for one in chosen]
+    scores = [
+        ContrastScore(name, own.score, one.aligned.scan.brain_mask, healthy_score(calibration, name))
+        for name, own, one in zip(contrasts, maps, chosen, strict=True)
+    ]
+    fused = fuse_contrasts(scores, fusion)
+    brain = np.any([score.inside for score in scores], axis=0)
+    known_from = sorted({one.contrast.known_from for one in chosen})
+    threshold = threshold_of(detector, contrasts, fusion, " and ".join(known_from))
+    parts = tuple(_part(detector, one, own, fused, threshold) for one, own in zip(chosen, maps, strict=True))
+    first = parts[0]
+    lesions = _lesions(detector, first, threshold)
+    own_scores = [_own_score(first, part) for part in parts]
+    findings = exam_findings(first.mask, lesions, own_scores)
+    made = ExamProvenance(
+        exam=exam.name,
+        reason=exam.reason,
+        subject=exam.subject,
+        session=exam.session,
+        reference=first.name,
+        reference_reason=aligned.reason,
+        fusion=fusion,
+        scans=tuple(_stated(detector, exam, part, score, read) for part, score in zip(parts, scores, strict=True)),
+        not_used=dict(not_used),
+        threshold=threshold,
+        n_findings=len(findings),
+        findings_ml=total_ml(lesions),
+        flags=tuple(dict.fromkeys(flags)),
+        model=predictor.bundle.name,
+        model_sha256=predictor.bundle.sha256,
+        notice=NOTICE,
+    )
+    score = working_scan_score(fused, brain, first.scan.grid.spacing_mm)
+    return FoundExam(parts, fused, brain, findings, threshold, _placed(detector, made, contrasts, score, fusion))
+
+
+def _part(
+    detector: Detector, one: _Chosen, maps: WorkingMaps, fused: FloatArray, threshold: ChosenThreshold
+) -> ExamPart:
+    scan, volume = one.aligned.scan, one.aligned.volume
+    own = detector.predictor.to_native(volume, scan, maps)
+    score = own.score if fused is maps.score else np.clip(scan.to_native(fused), 0, 1).astype(np.float32)
+    regions = False
+    mask, _ = mark_lesions(replace(own, score=score), threshold.cut, scan.template_to_native, regions=regions)
+    alone = detector.threshold(one.contrast)
+    name, placed = one.aligned.name, one.aligned
+    return ExamPart(
+        *(name, one.contrast, volume, scan, maps, own, alone, score, mask, placed.to_reference, placed.apart_mm)
+    )
+
+
+def _lesions(detector: Detector, part: ExamPart, threshold: ChosenThreshold) -> list[Lesion]:
+    """Return the connected components of the mask of an exam on the grid of its reference."""
+    regions = regions_are_known(detector.predictor.preprocessor.config.space, part.scan.qc)
+    result = replace(part.own, score=part.score)
+    return mark_lesions(result, threshold.cut, part.scan.template_to_native, regions=regions)[1]
+
+
+def _own_score(reference: ExamPart, part: ExamPart) -> OwnScore:
+    """Return the score of one contrast alone on the grid of the reference."""
+    score = reference.own.score if part is reference else reference.scan.to_native(part.maps.score)
+    inside = reference.own.brain_mask
+    if part is not reference:
+        inside = reference.scan.to_native(part.scan.brain_mask.astype(np.float32)) > 0.5
+    return OwnScore(part.name, part.contrast.name, score, inside, part.threshold.value)
+
+
+def _rows(matrix: Affine) -> Rows:
+    a, b, c, d = (tuple(float(value) for value in row) for row in matrix.tolist())
+    return a, b, c, d  # type: ignore[return-value]
+
+
+def _stated(
+    detector: Detector, exam: Exam, part: ExamPart, score: ContrastScore, read: DescribedScans
+) -> ExamScanProvenance:
+    requested = read.requested.get(part.name) or replace(detector.predictor.provenance(), scan=part.name)
+    own = working_scan_score(part.maps.score, part.scan.brain_mask, part.scan.grid.spacing_mm)
+    made = replace(
+        requested,
+        threshold=part.threshold,
+        steps=part.scan.steps,
+        qc=part.scan.qc,
+        template_to_native=_rows(part.scan.template_to_native),
+        notice=NOTICE,
+    )
+    spacing = tuple(round(mm, 4) for mm in part.volume.spacing_mm)
+    return ExamScanProvenance(
+        scan=part.name,
+        contrast=part.contrast.name,
+        contrast_known_from=part.contrast.known_from,
+        threshold=part.threshold.value,
+        healthy_score=score.healthy,
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        to_reference=_rows(part.to_reference),
+        apart_mm=part.apart_mm,
+        provenance=detector.placed(made, part.contrast, own),
+    )
+
+
+def _placed(
+    detector: Detector, made: ExamProvenance, contrasts: Sequence[str | None], score: float, fusion: str
+) -> ExamProvenance:
+    """Return a provenance with the score of the exam and its place among healthy exams of the same contrasts."""
+    key, calibration = exam_key(contrasts), detector.selector.calibration
+    known = len(contrasts) == 1 or (calibration is not None and calibration.fusion == fusion)
+    placed = detector.placed(Provenance(), ScanContrast(key if known else None, "nothing"), score)
+    note = placed.scan_score_note
+    if not known:
+        note = "the model was not calibrated on exams with this fusion"
+    return replace(
+        made,
+        exam_score=score,
+        exam_score_percentile=placed.scan_score_percentile,
+        exam_score_n_healthy=placed.scan_score_n_healthy,
+        exam_score_note=note,
+    )
