@@ -43,6 +43,8 @@ def test_options_that_do_not_go_together_are_refused(person, small_model, comman
     assert (code, "--fusion needs --exam" in printed.err) == (2, True)
     code, printed = command("detect", *about, "--exam", "--brain-mask", scan)
     assert (code, "cannot be used with --exam" in printed.err) == (2, True)
+    code, printed = command("detect", *about, "--exam", "--also-fill")
+    assert (code, "filling works on single scans, not on exams, got --also-fill" in printed.err) == (2, True)
     code, printed = command("detect", *about, "--exam", "--fusion", "meam")
     assert (code, "did you mean 'mean'?" in printed.err) == (78, True)
 

@@ -42,11 +42,11 @@ def detect(
     """Detect anomalies in scans. Writes anomaly map, mask, pseudo-healthy scan, lesion table and page."""
     results = console.begin("detect")
     if exams.exam:
-        if settings.fill or settings.also_fill or fill_mask is not None:
+        if fill_mask is not None:
             raise UsageError(
-                "filling works on one scan and cannot be used with --exam",
-                received="--fill, --also-fill or --fill-mask",
-                remedy="fill each scan, or remove --exam",
+                "--fill-mask goes with one scan and cannot be used with --exam",
+                where=fill_mask,
+                remedy="fill each scan without --exam",
             )
         _detect_exams(source, output, settings, exams, results, brain_mask=brain_mask)
         return

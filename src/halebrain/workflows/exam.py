@@ -119,6 +119,12 @@ def run_exams(
     Raises:
         HalebrainError: Model or device cannot be used; an exam failed and is the only one or ends the run.
     """
+    if settings.fills:
+        raise UsageError(
+            "filling works on single scans, not on exams",
+            received="--fill" if settings.fill else "--also-fill",
+            remedy="remove it, or fill each scan without exams",
+        )
     _report_unused(exams, settings)
     detector = load_detector(replace(settings, device="cpu") if workers else settings)
     if dataset is not None:
