@@ -64,10 +64,11 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
     failures = Failures(None, settings.notify)  # a model's folder takes no other files
-    calibration = run_calibration(model, rows, settings, failures=failures)
+    calibrate = _calibrate_exams if settings.exams else run_calibration
+    calibration = calibrate(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
     _warn_of_few(kept, settings.population_fraction, settings.notify)
-    if not settings.plain:
+    if not settings.plain and not settings.exams:
         _tell_why_not_grown(calibration, kept, settings)
     target = settings.output or model
     scans = read_summary(find_model(target)).healthy_map
@@ -109,12 +110,6 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     source = _source(model, output)
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
-    if settings.exams:
-        calibration = _calibrate_exams(bundle, rows, settings, failures=failures)
-        if output is not None:
-            copy_bundle(source, output)
-        store_calibration(output or source, calibration.model_dump(mode="json"))
-        return calibration
     before = read_calibration(bundle) if add or name is not None else None
     if add:
         _check_addition(rows, before, name)
@@ -183,8 +178,11 @@ def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
         )
 
 
-def _calibrate_exams(bundle: Bundle, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
-    """Return the thresholds of a model with those of exams."""
+def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
+    """Choose the thresholds of exams on `rows` and store them in the bundle, or in a copy, beside those of scans."""
+    source = _source(model, settings.output)
+    bundle = load_bundle(source)
+    refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = read_calibration(bundle)
     if before is None or not before.thresholds:
         raise MissingInputError(
@@ -192,18 +190,26 @@ def _calibrate_exams(bundle: Bundle, rows: Manifest, settings: CalibrateSettings
             where=bundle.path or "model",
             remedy="run halebrain calibrate without --exams first",
         )
-    for name, value in (("--name", settings.name), ("--add", settings.add), ("--default", settings.default)):
-        if value:
-            raise UsageError(f"{name} goes with the thresholds of scans", received="--exams", remedy=f"remove {name}")
+    given = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
+    given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual}
+    if wrong := [name for name, value in given.items() if value]:
+        raise UsageError(
+            f"{wrong[0]} goes with the thresholds of scans", received="--exams", remedy=f"remove {wrong[0]}"
+        )
     options = DetectSettings(seed=settings.seed, device=settings.device, brain=None, notify=settings.notify)
-    return fit_exam_calibration(
+    calibration = fit_exam_calibration(
         load_detector(options, bundle),
         rows,
         before,
         fusion=settings.fusion,
         population_fraction=settings.population_fraction,
         failures=failures,
+        grow=not settings.plain,
     )
+    if settings.output is not None:
+        copy_bundle(source, settings.output)
+    store_calibration(settings.output or source, calibration.model_dump(mode="json"))
+    return calibration
 
 
 def _source(model: Path, output: Path | None) -> Path:

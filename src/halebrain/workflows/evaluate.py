@@ -122,6 +122,7 @@ def _evaluate_exams(rows: Manifest, output: Path, settings: EvaluateSettings, fa
             model=settings.model,
             threshold=settings.threshold,
             min_lesion_mm3=settings.min_lesion_mm3,
+            grow_to=settings.grow_to,
             seed=settings.seed,
             device=settings.device,
             brain=None,

@@ -10,7 +10,6 @@ import numpy as np
 from halebrain.core.about import versions
 from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.core.mask import Cut
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator
@@ -21,12 +20,12 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_mask
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration
-from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
-from halebrain.thresholds.false_positive_volume import HealthyMap
-from halebrain.thresholds.fit import Labels, Scores, by_dice, by_healthy
+from halebrain.thresholds.exam import exam_key, healthy_score
+from halebrain.thresholds.fit import by_dice, by_healthy
 from halebrain.thresholds.percentile import working_scan_score
+from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.exam_detector import ExamPart, FoundExam, find_exam
+from halebrain.workflows.exam_detector import ExamPart, FoundExam, find_exam, threshold_of
 
 _OTHER_FUSION = "mean"
 """Fusion that every other one is compared with."""
@@ -108,25 +107,23 @@ def evaluate_exams(detector: Detector, rows: Manifest, *, fusion: str, failures:
 def _methods(detector: Detector, scored: ScoredExam) -> Iterator[tuple[str, Case]]:
     """Yield an exam as each method scores it, over the brain of its reference."""
     found, reference = scored.found, scored.found.reference
-    smallest = detector.min_lesion_mm3
     about: dict[str, Any] = {
         "reference": scored.lesion,
         "brain_mask": reference.own.brain_mask,
         "affine": reference.volume.affine,
     }
-    cut = Cut(found.threshold.value, smallest)
-    yield "model", Case.of(scored.record, score=reference.score, cut=cut, **about)
+    yield "model", Case.of(scored.record, score=reference.score, cut=found.threshold.cut, **about)
     if len(found.parts) == 1:
         return
     contrasts = [part.contrast.name for part in found.parts]
     fused = fuse_contrasts(contrast_scores(detector, found.parts), _OTHER_FUSION)
     other = np.clip(reference.scan.to_native(fused), 0, 1)
-    threshold = exam_threshold(detector.selector, contrasts, _OTHER_FUSION)
-    yield "mean of scores", Case.of(scored.record, score=other, cut=Cut(threshold.value, smallest), **about)
+    threshold = threshold_of(detector, contrasts, _OTHER_FUSION, None)
+    yield "mean of scores", Case.of(scored.record, score=other, cut=threshold.cut, **about)
     for part in found.parts:
         own = reference.own.score if part is reference else np.clip(reference.scan.to_native(part.maps.score), 0, 1)
         name = f"{part.contrast.name or part.name} alone"
-        yield name, Case.of(scored.record, score=own, cut=Cut(part.threshold.value, smallest), **about)
+        yield name, Case.of(scored.record, score=own, cut=part.threshold.cut, **about)
 
 
 def contrast_scores(detector: Detector, parts: Sequence[ExamPart]) -> list[ContrastScore]:
@@ -149,6 +146,7 @@ def fit_exam_calibration(
     fusion: str,
     population_fraction: float,
     failures: Failures,
+    grow: bool = True,
 ) -> Calibration:
     """Return a calibration with thresholds of exams beside those of scans: for every set of two contrasts or more.
 
@@ -159,28 +157,31 @@ def fit_exam_calibration(
         fusion: A name in `FUSIONS`.
         population_fraction: Fraction of healthy people within the limit of "ml:" thresholds.
         failures: Collects exams that fail; the thresholds are chosen without them.
+        grow: Whether findings may grow, where annotated exams show that this is better.
 
     Raises:
         MissingInputError: No set of contrasts has enough healthy exams.
     """
-    healthy: dict[str, list[HealthyMap]] = {}
-    ill: dict[str, list[tuple[Scores, Labels]]] = {}
+    healthy: dict[str, list[ScoredMap]] = {}
+    ill: dict[str, list[ScoredMap]] = {}
     by_name = {row.scan_id: row for row in rows}
 
     def score(exam: Exam) -> None:
         scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
         for key, reference, fused, brain in _subsets(detector, scored.found, fusion):
+            is_ill = bool(scored.lesion.any())
+            if not (is_ill or scored.record.is_healthy):
+                continue
             native = np.clip(reference.scan.to_native(fused), 0, 1).astype(np.float32)
-            inside = reference.own.brain_mask
-            if scored.record.is_healthy:
-                whole = working_scan_score(fused, brain, reference.scan.grid.spacing_mm)
-                result = replace(reference.own, score=native)
-                smallest = detector.min_lesion_mm3
-                kept = HealthyMap.of(result, min_lesion_mm3=smallest, modality=key, scan_score=whole)
-                healthy.setdefault(key, []).append(kept)
-            elif scored.lesion.any():
-                lesion = _moved_back(scored, reference)
-                ill.setdefault(key, []).append((native[inside], lesion[inside]))
+            kept = ScoredMap.of(
+                replace(reference.own, score=native),
+                min_lesion_mm3=detector.min_lesion_mm3,
+                modality=key,
+                scan_score=working_scan_score(fused, brain, reference.scan.grid.spacing_mm),
+                lesion=_moved_back(scored, reference) if is_ill else None,
+                subject=scored.record.subject,
+            )
+            (ill if is_ill else healthy).setdefault(key, []).append(kept)
 
     done = failures.each(score, exams_of_manifest(rows), name=lambda exam: exam.name, description="Calibrating")
     kept = {scan.name for exam in done for scan in exam.scans}
@@ -196,10 +197,10 @@ def fit_exam_calibration(
         )
     tables = {}
     for key, maps in enough.items():
-        scores, labels = zip(*ill[key], strict=True) if key in ill else ((), ())
-        tables[key] = by_healthy(maps, population_fraction, **about) | by_dice(
-            scores, labels, [key] * len(scores), **about
-        )
+        patients = ill.get(key, [])
+        tables[key] = by_healthy(
+            maps, population_fraction, patients=patients if grow else (), default=before.default, **about
+        ) | by_dice([s.scores for s in patients], [s.lesion for s in patients], [key] * len(patients), **about)
     whole = {key: tuple(sorted(one.scan_score for one in maps)) for key, maps in sorted(healthy.items())}
     return before.model_copy(
         update={

@@ -267,4 +267,4 @@ def _is_same(done: ExamProvenance, exam: Exam, read: DescribedScans, detector: D
         if any(getattr(scan.provenance, name) != getattr(requested, name) for name in _SAME):
             return False
     wanted = threshold_of(detector, done.contrasts, fusion, done.threshold.modality_known_from)
-    return wanted.value == done.threshold.value and wanted.min_lesion_mm3 == done.threshold.min_lesion_mm3
+    return wanted.cut == done.threshold.cut

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from halebrain.core.exam_provenance import ExamProvenance
+from halebrain.core.mask import to_mask
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import Affine, FloatArray
 from halebrain.core.wording import counted
@@ -42,7 +43,7 @@ def exam_html(found: FoundExam, title: str) -> bytes:
     grid = display_grid(reference.own.affine, reference.own.brain_mask, n_scans=len(found.parts))
     scan = shown_scan(reference.volume.data, reference.own.brain_mask, grid)
     result = replace(reference.own, score=reference.score)
-    volumes = shown_volumes(result, reference.mask, scan, grid, threshold=found.threshold.value)
+    volumes = shown_volumes(result, reference.mask, scan, grid, cut=found.threshold.cut)
     labels, others = labels_of(made), []
     for letter, label, part in zip(_LETTERS, labels[1:], found.parts[1:], strict=False):
         here = shown_scan(_on_reference(part.volume.data, part, reference), reference.own.brain_mask, grid)
@@ -121,7 +122,8 @@ def _lead(made: ExamProvenance) -> str:
     dropped = f"; connected components smaller than {smallest:g} mm³ are removed" if smallest else ""
     what = f"Threshold {threshold.name}: {threshold.method}." if threshold.method else f"Threshold {threshold.name}."
     together = f"One answer for {scans} ({', '.join(labels_of(made))}): {made.reason}."
-    marked = f"A voxel is marked where the score of the exam is at least {threshold.value:.3f}{dropped}."
+    grown = f", and around it down to {threshold.grow_to:.3f}" if threshold.grow_to is not None else ""
+    marked = f"A voxel is marked where the score of the exam is at least {threshold.value:.3f}{grown}{dropped}."
     return f"{together} {marked} {what}"
 
 
@@ -162,14 +164,16 @@ def _scans(made: ExamProvenance) -> list[list[str]]:
 def _mosaic(found: FoundExam, labels: Sequence[str], title: str) -> bytes:
     """Return the picture of an exam on the working grid: each contrast with the findings, and the fused score."""
     threshold, brain = found.threshold.value, found.brain_mask
-    marked = brain & (found.score >= threshold)
+    cut, voxel_mm3 = found.threshold.cut, found.reference.scan.grid.voxel_mm3
+    marked = brain & to_mask(found.score, cut, voxel_mm3=voxel_mm3)
     panels = [
         Panel(label, part.scan.image, outline=marked, vmax=1.0) for label, part in zip(labels, found.parts, strict=True)
     ]
     panels.append(Panel("score of the exam", found.score, "score", vmax=max(2 * threshold, 0.2)))
     weight = found.score * marked
     slices = choose_slices(brain, weight if weight.any() else None)
-    note = f"Outlined where the score of the exam is at least {threshold:.3f}."
+    grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
+    note = f"Outlined where the score of the exam is at least {threshold:.3f}{grown}."
     return figure_png(mosaic(panels, slices=slices, title=title, note=note), dpi=100)
 
 
