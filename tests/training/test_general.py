@@ -34,6 +34,7 @@ SMALLER = {
     "--subjects 120 --patients 50": "--subjects 4 --patients 3",
     "--subjects 10 --patients 140": "--subjects 2 --patients 1",
     "-o general/stage1": f"-o general/stage1 {LOOP} {GRID} --set 'reconstructor.settings.unet={{{SIZES}}}'",
+    "-o general/inpainter": f"-o general/inpainter {LOOP} {GRID} --set 'reconstructor.settings.unet={{{SIZES}}}'",
     "-o general/stage2": f"-o general/stage2 {LOOP} {SEGMENTER}",
     **{f"-o general/{modality}": f"-o general/{modality} {LOOP} {SEGMENTER}" for modality in ("T1w", "T2w", "FLAIR")},
     "--set loop.steps=17000": "--set loop.steps=2",
@@ -95,6 +96,7 @@ def test_the_recipe_of_the_page_runs_from_raw_scans_to_a_model_with_a_name(tmp_p
     anatomies = {path.name.split("-")[0] for path in (tmp_path / "cohort" / "anatomies").iterdir()}
     assert anatomies == {"labels", "t1"}
     joined = load_bundle(tmp_path / "general" / "model")
+    assert joined.config.reconstructor.settings["doubter"] is None
     count = len(contrasts)
     assert joined.segmenter.contrasts_each[:count] == tuple((name,) for name in contrasts)
     assert [joined.segmenter.asked(name) for name in ("FLAIR", "PDw")] == [(count - 1,), (count,)]

@@ -1,4 +1,4 @@
-"""`halebrain models`: the commands that write a model: describe, import, export, halve and join."""
+"""`halebrain models`: the commands that write a model: describe, import, export, halve, join and second-look."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from halebrain.cli.models import models_app
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import DescribeSettings, JoinSettings, Option, Overwrite
+from halebrain.workflows.settings import DescribeSettings, JoinSettings, Option, Overwrite, SecondLookOptions
 
 Model = Annotated[Path, Option("Bundle folder, zip, or name.", known="models", is_argument=True)]
 SeveralModels = Annotated[
@@ -87,6 +87,19 @@ def join(models: SeveralModels, output: NewFolder, settings: JoinSettings, conso
     join_all(models, output, settings)
     how = "one for each contrast" if settings.by_contrast else "averaged"
     _tell_uncalibrated(console, "join", f"{counted(len(models), 'segmenter')}, {how}", output)
+
+
+@models_app.command("second-look")
+@from_settings()
+def second_look(model: Model, output: NewFolder, settings: SecondLookOptions, console: JsonConsole) -> None:
+    """Write a detector whose pseudo-healthy scan is the scan itself, with what its segmenter doubts filled.
+
+    Scores and thresholds are those of the detector. Prints its path.
+    """
+    from halebrain.workflows.models import add_second_look
+
+    add_second_look(model, output, settings)
+    _print_summary(console, "second-look", "what the segmenter doubts is filled; the rest of a scan stays", output)
 
 
 def _tell_uncalibrated(console: JsonConsole, verb: str, done: str, path: Path) -> None:

@@ -208,12 +208,28 @@ class ProcessingStep(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondPass(Document):
+    """How a second pass filled what the segmenter doubted.
+
+    Args:
+        doubt: Probability from which a voxel was doubted.
+        grow: Pixels by which the doubted region was grown.
+        reference: Citation of the method.
+    """
+
+    doubt: float
+    grow: int
+    reference: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoringMethod(Document):
     """How a model makes its scores.
 
     Args:
         reconstructor: Name of the reconstructor.
         reconstructor_reference: Its citation.
+        second_pass: How doubted regions were filled in a second pass; `None` = there was none.
         segmenter: Whether there is a segmenter.
         residual: Name of the residual map.
         residual_weight: Weight of the residual in the score.
@@ -229,6 +245,7 @@ class ScoringMethod(Document):
 
     reconstructor: str | None = None
     reconstructor_reference: str | None = None
+    second_pass: SecondPass | None = None
     segmenter: bool = True
     residual: str | None = None
     residual_weight: float | None = None
@@ -236,7 +253,7 @@ class ScoringMethod(Document):
     around_mm: float = 0.0
     through_plane_by_contrast: Mapping[str, tuple[float, ...]] | None = None
     mirror: bool = False
-    overlap: bool | None = None
+    overlap: bool = False
     neighbours: tuple[int, ...] = ()
     neighbours_each: tuple[tuple[int, ...], ...] = ()
     contrasts: tuple[tuple[str, ...], ...] = ()

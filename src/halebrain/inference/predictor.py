@@ -12,7 +12,7 @@ import torch
 from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, DataError
-from halebrain.core.provenance import Provenance, ScoringMethod
+from halebrain.core.provenance import Provenance, ScoringMethod, SecondPass
 from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
@@ -28,6 +28,7 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.healthy_map import HealthyResidual, HealthyResiduals
 from halebrain.models.reconstruction.base import HoleFiller, Level
+from halebrain.models.reconstruction.second_look import SecondLook
 from halebrain.models.segmentation import with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 
@@ -41,12 +42,15 @@ class WorkingMaps:
     """Maps on the working grid, each `(i, j, k)` float32.
 
     Args:
-        reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws.
+        reconstruction: Pseudo-healthy scan in [0, 1], mean over levels and draws; of the second pass if there is one.
         probability: The segmenter's probability, mean over levels and draws, smoothed across slices if
             configured; 0 without a segmenter.
-        residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default).
+        residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default), of the first
+            pass where there are two.
         score: Fused anomaly score in [0, 1].
         uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
+        first_reconstruction: That of the first pass, which `residual` and `probability` come from; `None` if there is
+            one pass alone.
     """
 
     reconstruction: FloatArray
@@ -54,6 +58,7 @@ class WorkingMaps:
     residual: FloatArray
     score: FloatArray
     uncertainty: FloatArray
+    first_reconstruction: FloatArray | None = None
 
 
 class Predictor:
@@ -142,10 +147,16 @@ class Predictor:
 
     def method(self) -> ScoringMethod:
         """Return how scores are made."""
-        post, segmenter = self.postprocessing, self.bundle.segmenter
+        post, segmenter, reconstructor = self.postprocessing, self.bundle.segmenter, self.bundle.reconstructor
+        name, reference, second = self.bundle.config.reconstructor.name, reconstructor.reference, None
+        if isinstance(reconstructor, SecondLook) and reconstructor.doubter is None:
+            own = reconstructor.settings
+            second = SecondPass(doubt=own.doubt, grow=own.grow, reference=reconstructor.reference)
+            name, reference = own.finder.name, reconstructor.finder.reference
         return ScoringMethod(
-            reconstructor=self.bundle.config.reconstructor.name,
-            reconstructor_reference=self.bundle.reconstructor.reference,
+            reconstructor=name,
+            reconstructor_reference=reference,
+            second_pass=second,
             segmenter=segmenter is not None,
             residual=post.residual,
             residual_weight=post.residual_weight,
@@ -153,7 +164,7 @@ class Predictor:
             around_mm=post.through_plane_sigma_wide_mm,
             through_plane_by_contrast=post.through_plane_by_contrast,
             mirror=post.mirror,
-            overlap=post.overlap or None,
+            overlap=post.overlap,
             neighbours=() if segmenter is None else segmenter.visible_neighbours,
             neighbours_each=() if segmenter is None else tuple(config.neighbours for config in segmenter.configs),
             contrasts=() if segmenter is None else segmenter.contrasts_each,
@@ -224,7 +235,24 @@ class Predictor:
         shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
         score = fuse(smooth, shared, inside, residual_weight=beta)
-        return WorkingMaps(volumes[0], shared, smooth, score, np.where(inside, volumes[3], 0))
+        first, second = volumes[0], self._second_pass(scan, shared)
+        shown, before = (first, None) if second is None else (second, first)
+        return WorkingMaps(shown, shared, smooth, score, np.where(inside, volumes[3], 0), before)
+
+    def _second_pass(self, scan: WorkingScan, probability: FloatArray) -> FloatArray | None:
+        """Return the reconstruction that knows what the segmenter found; `None` where there is none such."""
+        if self.bundle.segmenter is None:
+            return None
+        image, mask, used = brain_slices(scan)
+        found = torch.from_numpy(np.ascontiguousarray(np.moveaxis(probability, SLICE_AXIS, 0)))[:, None]
+        reconstructor = self.bundle.reconstructor
+
+        def run(x: torch.Tensor, inside: torch.Tensor, doubt: torch.Tensor) -> torch.Tensor:
+            second = reconstructor.second_pass(x, doubt)
+            return x[:0] if second is None else second.float() * inside
+
+        slices = self._in_batches(run, image[used], mask[used], found[used])
+        return volume_of_slices(slices, used, scan.image.shape) if len(slices) else None
 
     def residual_alone(
         self, scan: WorkingScan, reconstruction: FloatArray, contrast: str | None, kind: str

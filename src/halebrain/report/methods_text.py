@@ -78,6 +78,7 @@ def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
     ]
     method = provenance.method or ScoringMethod()
     cited = CITED | {"reconstructor": method.reconstructor_reference or ""}
+    cited["second_pass"] = "" if method.second_pass is None else method.second_pass.reference
     return _numbered(" ".join(sentence for sentence in sentences if sentence), cited)
 
 
@@ -120,9 +121,16 @@ def _networks(provenance: Provenance) -> list[str]:
         twice = f", original and {' and '.join(ways)}" if ways else ""
         who, beside = _segmenters(method, contrast)
         found.append(f"{who} processed each pair of scan and reconstruction{beside}{twice} [{{behrendt}}].")
-    if (weight := method.residual_weight) is not None:
+    if (second := method.second_pass) is not None:
+        source = " [{second_pass}]" if second.reference else ""
         found.append(
-            f"The anomaly score is {weight:g} × residual ({method.residual}) + {1 - weight:g} × probability, "
+            f"Where the probability reached {second.doubt:g}, and {second.grow} pixels around, an inpainting network "
+            f"filled the scan from its surroundings{source}; elsewhere the pseudo-healthy scan is the scan itself."
+        )
+    if (weight := method.residual_weight) is not None:
+        first = "" if method.second_pass is None else " of the first reconstruction"
+        found.append(
+            f"The anomaly score is {weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × probability, "
             "averaged over levels."
         )
     own = (method.through_plane_by_contrast or {}).get(contrast or "")

@@ -193,5 +193,6 @@ def _take_first_pass(reconstructor: Reconstructor, first_pass: Bundle) -> str:
     assert isinstance(reconstructor, SecondLook)
     assert first_pass.segmenter is not None
     reconstructor.finder.load_state_dict(first_pass.reconstructor.state_dict())
+    assert reconstructor.doubter is not None
     reconstructor.doubter.load_state_dict(first_pass.segmenter.state_dict())
     return first_pass.sha256

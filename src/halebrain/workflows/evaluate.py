@@ -49,6 +49,8 @@ RESIDUALS_ALONE = {
 """Residual maps that --reconstruction scores alone, by the name of their rows; the normalised ones with a healthy map.
 
 "signed" is "negative" on T1, where lesions are dark, and "positive" on other contrasts."""
+SECOND = "second look"
+"""Row and level of a model that fills what its segmenter doubts; the others are those of its first pass."""
 _LEAST_SCANS = 2
 """Healthy training scans of a contrast, below which it has no atlas."""
 
@@ -268,7 +270,9 @@ def _levels(predictor: Predictor, scored: ScoredScan) -> list[LevelQuality]:
     scan, lesion = scored.scan, scored.lesion_working()
     if not (lesion & scan.brain_mask).any():
         return []
-    healthy = scored.healthy_working()
+    healthy, levels = scored.healthy_working(), predictor.reconstruct_levels(scan)
+    if scored.maps.first_reconstruction is not None:
+        levels[SECOND] = scored.maps.reconstruction
     return [
         LevelQuality(
             scored.record.scan_id,
@@ -276,7 +280,7 @@ def _levels(predictor: Predictor, scored: ScoredScan) -> list[LevelQuality]:
             level,
             reconstruction_quality(scan.image, found, lesion, scan.brain_mask, healthy=healthy),
         )
-        for level, found in predictor.reconstruct_levels(scan).items()
+        for level, found in levels.items()
     ]
 
 
@@ -289,7 +293,10 @@ def _residuals_alone(predictor: Predictor, scored: ScoredScan) -> dict[str, Floa
             continue
         if kind == "signed":
             kind = "negative" if lesions_are_dark(contrast) else "positive"
-        found[name] = predictor.residual_alone(scored.scan, scored.maps.reconstruction, contrast, kind)
+        first, last = scored.maps.first_reconstruction, scored.maps.reconstruction
+        found[name] = predictor.residual_alone(scored.scan, last if first is None else first, contrast, kind)
+        if first is not None and kind not in NORMALISED:  # the healthy map is that of the first pass
+            found[name.replace("residual", SECOND)] = predictor.residual_alone(scored.scan, last, contrast, kind)
     return found
 
 

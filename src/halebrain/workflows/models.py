@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.core.config import parse_config
-from halebrain.core.errors import HalebrainError, UnavailableError, UsageError
+from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.wording import counted
 from halebrain.models.bundle import Bundle, load_bundle, read_summary, save_bundle
@@ -14,9 +14,11 @@ from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.card import model_card
 from halebrain.models.healthy_map import HealthyResidual
 from halebrain.models.joining import join_models
+from halebrain.models.second_pass import with_second_look
 from halebrain.models.store import DEFAULT_MODEL, find_model, size_bytes, stored_models
+from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.thresholds.calibration import Threshold, read_calibration
-from halebrain.workflows.settings import DescribeSettings, JoinSettings
+from halebrain.workflows.settings import DescribeSettings, JoinSettings, SecondLookOptions
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,21 @@ def join(models: Sequence[Path], output: Path, settings: JoinSettings) -> None:
     bundles = [load_bundle(find_model(model)) for model in models]
     bundle = join_models(bundles, by_contrast=settings.by_contrast, rest=place)
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite)
+
+
+def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> None:
+    """Write a detector that fills what its segmenter doubts; scores and thresholds are those of the detector."""
+    detector, inpainter = (load_bundle(find_model(place)) for place in (model, settings.filler))
+    one, other = (
+        parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.path or "model")
+        for bundle in (detector, inpainter)
+    )
+    if one != other:
+        raise DataError(
+            "the inpainter of a second look needs the preprocessing of the detector",
+            received="another one",
+            where=settings.filler,
+            remedy="train it with the same data.preprocessing",
+        )
+    bundle = with_second_look(detector, inpainter, doubt=settings.doubt, grow=settings.grow)
+    save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite, half=settings.half)

@@ -447,6 +447,26 @@ class DescribeSettings:
 
 
 @dataclass(frozen=True)
+class SecondLookOptions:
+    """How a detector takes a second look."""
+
+    filler: Annotated[
+        Path,
+        Option(
+            "Model of the inpainter that fills what is doubted: a folder, zip or name "
+            "(halebrain train reconstructor -c inpainting).",
+            known="models",
+        ),
+    ]
+    doubt: Annotated[
+        float, Option("Probability of the segmenter from which a voxel is doubted.", minimum=0.001, maximum=0.999)
+    ] = 0.05
+    grow: Annotated[int, Option("Pixels by which the doubted region is grown.", minimum=0)] = 2
+    half: Annotated[bool, Option("Write 16-bit weights: half the size, slightly other scores.")] = False
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
 class JoinSettings:
     """How the segmenters of several models become one."""
 

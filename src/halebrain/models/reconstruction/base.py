@@ -89,6 +89,17 @@ class Reconstructor(nn.Module, ABC):
             seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
         """
 
+    def second_pass(self, image: torch.Tensor, probability: torch.Tensor) -> torch.Tensor | None:
+        """Return pseudo-healthy slices that take into account what the model's segmenter found in a first pass.
+
+        `None` where there is no second pass, as with most methods: then `reconstruct` is all.
+
+        Args:
+            image: Slices in [0, 1], `(b, 1, h, w)`.
+            probability: That of the segmenter, mean over levels and draws, same shape.
+        """
+        return None
+
     def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the method's own anomaly map in [0, 1], `(b, 1, h, w)`, higher = more anomalous.
 

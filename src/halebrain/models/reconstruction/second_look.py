@@ -1,6 +1,7 @@
 """Find with noise, verify with a second look: what a first pass doubts is cut out and filled from clean surroundings.
 
-A detector of one slice at a time (any reconstructor and a segmenter) says where it doubts; an inpainter gives that
+Who doubts is either a detector of one slice at a time inside the reconstructor (any finder and a segmenter), or the
+segmenter of the model itself, whichever networks, neighbours and contrasts it has. An inpainter gives the doubted
 region back. Everywhere else the slice is given back to the bit, so the residual shows what was doubted and is not as a
 healthy brain would continue. Related: AutoDDPM (Bercea et al. 2023), IterMask (Liang et al. 2024).
 """
@@ -26,7 +27,8 @@ class SecondLookSettings(Config):
 
     Args:
         finder: Reconstructor of the first pass.
-        doubter: Segmenter of the first pass; one without neighbours, which sees one slice at a time.
+        doubter: Segmenter of the first pass; one without neighbours, which sees one slice at a time. `None` = that of
+            the model: it learns from pairs of the finder, and what it doubts is filled at the end.
         filler: The inpainter. It alone is trained.
         doubt: Probability of the first pass from which a pixel is doubted; low, as what is not doubted cannot be
             found in the residual.
@@ -34,14 +36,14 @@ class SecondLookSettings(Config):
     """
 
     finder: ReconstructorSpec = ReconstructorSpec(name="cddpm")
-    doubter: SegmenterConfig = SegmenterConfig()
+    doubter: SegmenterConfig | None = SegmenterConfig()
     filler: InpainterSettings = InpainterSettings()
     doubt: float = Field(default=0.05, gt=0, lt=1)
     grow: int = Field(default=2, ge=0)
 
     def model_post_init(self, _: object, /) -> None:
         """Check that the first pass sees one slice at a time."""
-        if self.doubter.neighbours:
+        if self.doubter is not None and self.doubter.neighbours:
             raise ValueError("doubter must be a network without neighbours")
 
 
@@ -63,10 +65,11 @@ class SecondLook(Reconstructor):
         super().__init__()
         self.settings = settings
         self.finder = build_reconstructor(settings.finder.name, settings.finder.settings)
-        self.doubter = Segmenter(settings.doubter)
+        self.doubter = None if settings.doubter is None else Segmenter(settings.doubter)
         self.filler = Inpainter(settings.filler)
         for network in (self.finder, self.doubter):
-            network.requires_grad_(False)
+            if network is not None:
+                network.requires_grad_(False)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -84,21 +87,33 @@ class SecondLook(Reconstructor):
         return self.filler.loss(image, generator=generator, corrupt=corrupt)
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the slice with its doubted region filled, in [0, 1]; the rest to the bit."""
-        doubted = self.doubted(image, level=level, seeds=seeds)
+        """Return the slice with its doubted region filled, in [0, 1]; the rest to the bit.
+
+        Without an own doubter it is the reconstruction of the finder, from which the model's segmenter begins.
+        """
+        first = self.finder.reconstruct(image, level=level, seeds=seeds)
+        if self.doubter is None:
+            return first
+        probability = self.doubter(image, first * (image > 0)).float().sigmoid()
+        return self._filled(image, probability)
+
+    def second_pass(self, image: torch.Tensor, probability: torch.Tensor) -> torch.Tensor | None:
+        """Return the slice with what the model's segmenter doubts filled; `None` where there is an own doubter."""
+        return self._filled(image, probability) if self.doubter is None else None
+
+    def fill(self, image: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
+        """Return the slices with their holes filled by the inpainter, in [0, 1]; arguments as of `Inpainter.fill`."""
+        return self.filler.fill(image, hole)
+
+    def doubted(self, image: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
+        """Return where a probability is a doubt, grown, bool; all `(b, 1, h, w)`."""
+        return grown((probability >= self.settings.doubt) & (image > 0), self.settings.grow)
+
+    def _filled(self, image: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
+        doubted = self.doubted(image, probability)
         rows = doubted.flatten(1).any(dim=1)
         if not rows.any():
             return image
         filled = image.clone()  # slices without doubt need no filler
         filled[rows] = self.filler.fill(image[rows], doubted[rows])
         return filled
-
-    def fill(self, image: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
-        """Return the slices with their holes filled by the inpainter, in [0, 1]; arguments as of `Inpainter.fill`."""
-        return self.filler.fill(image, hole)
-
-    def doubted(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return what the first pass doubts, grown, bool `(b, 1, h, w)`; arguments as of `reconstruct`."""
-        first = self.finder.reconstruct(image, level=level, seeds=seeds) * (image > 0)
-        probability = self.doubter(image, first).float().sigmoid()
-        return grown((probability >= self.settings.doubt) & (image > 0), self.settings.grow)
