@@ -404,7 +404,7 @@ def detect_exam(
     brain: str = "auto",
     threshold: float | str = "auto",
     min_lesion_mm3: float | None = None,
-    fusion: str = "log_odds",
+    fusion: str = "weighted_odds",
     device: str = "auto",
     seed: int = 0,
     draws: int = 1,
@@ -419,7 +419,7 @@ def detect_exam(
         brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
         min_lesion_mm3: Smaller components are removed; `None` = the model's setting.
-        fusion: log_odds, log_odds_agree, log_odds_smooth or mean.
+        fusion: weighted_odds, log_odds or mean.
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
@@ -661,7 +661,7 @@ def calibrate(
     patients: PathLike | None = None,
     plain: bool = False,
     exams: bool = False,
-    fusion: str = "log_odds",
+    fusion: str = "weighted_odds",
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -683,7 +683,7 @@ def calibrate(
         patients: Another table whose annotated scans of the split "val" take part, too.
         plain: Thresholds alone: findings do not grow, and no true volume is estimated.
         exams: Choose thresholds of exams, for every set of contrasts, beside those of scans.
-        fusion: How the contrasts of an exam are fused: log_odds, log_odds_agree, log_odds_smooth or mean.
+        fusion: How the contrasts of an exam are fused: weighted_odds, log_odds or mean.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.
@@ -716,7 +716,7 @@ def evaluate(
     device: str = "auto",
     grow_to: float | None = None,
     exams: bool = False,
-    fusion: str = "log_odds",
+    fusion: str = "weighted_odds",
 ) -> EvaluationResults:
     """Evaluate a model on a manifest, or result files of any method against references, as `halebrain evaluate`.
 
@@ -742,7 +742,7 @@ def evaluate(
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
         exams: All scans of a subject and session together, compared with each contrast alone.
-        fusion: How the contrasts of an exam are fused: log_odds, log_odds_agree, log_odds_smooth or mean.
+        fusion: How the contrasts of an exam are fused: weighted_odds, log_odds or mean.
 
     Returns:
         The figures with intervals, the files, and `failures.reasons`.

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_maker import LOUD, Maker
+from pydicom.uid import generate_uid
 
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'halebrain[dicom]'")
 SHAPE = (36, 44, 34)
@@ -61,6 +62,31 @@ def test_it_holds_the_mask_and_names_nobody_elsewhere(detect, tmp_path, kind):
     stamp = (tmp_path / "out" / "scan_desc-anomaly_seg.dcm").stat().st_mtime_ns
     assert detect(source)[0] == 0
     assert (tmp_path / "out" / "scan_desc-anomaly_seg.dcm").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_that_of_an_exam_lies_on_the_series_of_its_reference(command, small_model, tmp_path):
+    data, affine = head()
+    study, makers = generate_uid(), []
+    for number in (3, 4):
+        makers.append(Maker(data + np.uint16(number) * (data > 0), affine, number=number, study=study))
+        makers[-1].write(tmp_path / "study")
+    settings = ("-m", small_model, "--threshold", 0.2, "--no-progress", "--dicom-seg", "--exam", "--json")
+    code, said = command("detect", "-i", tmp_path / "study", "-o", tmp_path / "out", *settings)
+    assert code == 0, said.err
+    (exam,) = json.loads(said.out)["exams"]
+    assert exam["exam"] == "study"
+    assert set(exam["contrasts"]) == {"study_3", "study_4"}
+    (segmentation,) = (tmp_path / "out").glob("*_desc-exam_seg.dcm")
+    assert segmentation.name.startswith(exam["reference"])
+    made = highdicom.seg.segread(io.BytesIO(segmentation.read_bytes()))
+    reference = next(maker for maker in makers if exam["reference"].endswith(str(maker.number)))
+    assert made.FrameOfReferenceUID == reference.frame_of_reference
+    mask = np.asarray(nibabel.load(exam["masks"][exam["reference"]]).dataobj)
+    assert mask.any()
+    assert made.get_volume(combine_segments=False, segment_numbers=[1]).array.sum() == mask.sum()
+    everything = b"\n".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path != segmentation)
+    assert not [word for word in LOUD if word.encode() in everything]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from halebrain.core.errors import ConfigError
-from halebrain.inference.fusion import FUSIONS, ContrastScore, fuse_contrasts, fused_value
+from halebrain.inference.fusion import FUSIONS, WEIGHTS, ContrastScore, fuse_contrasts, fused_value
 
 SEVERAL = [("T1w", 0.09), ("T2w", 0.17), ("FLAIR", 0.15), ("PDw", 0.2)]
 
@@ -63,26 +63,25 @@ def test_what_a_scan_does_not_show_has_no_say(name, rng):
 def test_healthy_scores_meet_on_the_common_scale():
     """A T1 and a FLAIR that both show just their healthy score give the anchor, whatever their scales."""
     anchor = expit(np.mean([logit(0.09), logit(0.15)]))
-    for name in ("log_odds", "log_odds_agree", "log_odds_smooth"):
-        assert fused_value([(0.09, 0.09), (0.15, 0.15)], name) == pytest.approx(anchor, abs=1e-6)
-    assert fused_value([(0.09, 0.09), (0.15, 0.15)], "mean") == pytest.approx(0.12, abs=1e-6)
+    values = [("T1w", 0.09, 0.09), ("FLAIR", 0.15, 0.15)]
+    for name in ("log_odds", "weighted_odds"):
+        assert fused_value(values, name) == pytest.approx(anchor, abs=1e-6)
+    assert fused_value(values, "mean") == pytest.approx(0.12, abs=1e-6)
 
 
 def test_values_computed_by_hand():
-    shape, inside = (3, 3, 3), np.ones((3, 3, 3), bool)
-    odds = [ContrastScore(None, np.full(shape, value, np.float32), inside, 0.5) for value in (0.9, 0.5)]
-    # Log-odds ln 9 and 0: their mean gives odds of 3, half-way to the larger one odds of 9^0.75.
-    assert fuse_contrasts(odds, "log_odds")[1, 1, 1] == pytest.approx(0.75, abs=1e-6)
-    assert fuse_contrasts(odds, "log_odds_agree")[1, 1, 1] == pytest.approx(9**0.75 / (1 + 9**0.75), abs=1e-6)
-    assert fuse_contrasts(odds, "mean")[1, 1, 1] == pytest.approx(0.7, abs=1e-6)
+    scores = [("T1w", 0.9, 0.5), ("FLAIR", 0.5, 0.5)]
+    # Log-odds ln 9 and 0: their mean gives odds of 3. Odds 9 and 1 with weights 1 and 3: (9 + 3) / 4 = 3, too.
+    assert fused_value(scores, "log_odds") == pytest.approx(0.75, abs=1e-6)
+    assert WEIGHTS["FLAIR"] / WEIGHTS["T1w"] == 3
+    assert fused_value(scores, "weighted_odds") == pytest.approx(0.75, abs=1e-6)
+    assert fused_value(scores, "mean") == pytest.approx(0.7, abs=1e-6)
 
 
-def test_a_voxel_alone_counts_less_when_neighbours_have_a_say():
-    shape, inside = (9, 9, 9), np.ones((9, 9, 9), bool)
-    single = np.full(shape, 0.1, np.float32)
-    single[4, 4, 4] = 0.9
-    scores = [ContrastScore(None, single, inside, 0.1) for _ in range(2)]
-    assert fuse_contrasts(scores, "log_odds_smooth")[4, 4, 4] < fuse_contrasts(scores, "log_odds")[4, 4, 4]
+def test_a_lesion_that_flair_alone_shows_is_kept_by_weighted_odds():
+    values = [("T1w", 0.01, 0.09), ("T2w", 0.02, 0.17), ("FLAIR", 0.6, 0.15)]
+    anchor = fused_value([(name, healthy, healthy) for name, _, healthy in values], "weighted_odds")
+    assert fused_value(values, "weighted_odds") > anchor > fused_value(values, "log_odds")
 
 
 def test_an_unknown_fusion_is_refused_with_the_nearest_name(rng):

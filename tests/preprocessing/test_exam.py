@@ -169,5 +169,5 @@ def test_a_scan_that_cannot_be_used_does_not_stop_the_others():
 
 
 def test_registrations_that_disagree_are_flagged_with_their_distance():
-    assert apart_flag(5.9, "t1") is None
+    assert apart_flag(3.9, "t1") is None
     assert "through t1 are 7.3 mm apart" in str(apart_flag(7.31, "t1"))

@@ -155,7 +155,7 @@ def test_python_gives_what_the_command_writes(exam, settings, tmp_path):
     saved = in_memory.save(tmp_path / "saved", name="patient")
     assert saved.report == tmp_path / "saved" / "patient_desc-exam_report.html"
     assert Path(saved.findings).is_file()
-    assert found.provenance["fusion"] == "log_odds"
+    assert found.provenance["fusion"] == "weighted_odds"
 
 
 def test_dicom_seg_of_scans_that_are_no_dicom_is_refused(exam, settings, tmp_path):

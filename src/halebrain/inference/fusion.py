@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.special import expit, logit
 
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray, MaskArray
 
-DEFAULT = "log_odds"
+DEFAULT = "weighted_odds"
+WEIGHTS = {"FLAIR": 3.0, "T2w": 2.0, "T1w": 1.0, "T1ce": 0.5}
+"""Weights of contrasts, chosen on virtual validation exams (docs/notes/exams.md). T1 with a contrast agent, which these
+do not have, is scored by the networks of T1, to which vessels are unusual."""
+_OTHER_WEIGHT = 1.0
 _LEAST, _MOST = 1e-4, 1 - 1e-4
 """Scores are kept away from 0 and 1, where odds have no logarithm."""
 
@@ -60,19 +63,21 @@ def fuse_contrasts(scores: Sequence[ContrastScore], name: str = DEFAULT) -> Floa
     return fusion(scores)
 
 
-def fused_value(values: Sequence[tuple[float, float]], name: str = DEFAULT) -> float:
+def fused_value(values: Sequence[tuple[str | None, float, float]], name: str = DEFAULT) -> float:
     """Return the fused score where contrasts have the given scores.
 
     Thresholds of single contrasts give that of an exam so.
 
     Args:
-        values: Score and healthy score of each contrast.
+        values: Name, score and healthy score of each contrast.
         name: A name in `FUSIONS`.
     """
-    # In the middle of a uniform volume, a smoothing changes nothing.
-    shape, inside = (9, 9, 9), np.ones((9, 9, 9), dtype=bool)
-    scores = [ContrastScore(None, np.full(shape, score, np.float32), inside, healthy) for score, healthy in values]
-    return float(fuse_contrasts(scores, name)[4, 4, 4])
+    shape, inside = (1, 1, 1), np.ones((1, 1, 1), dtype=bool)
+    scores = [
+        ContrastScore(contrast, np.full(shape, score, np.float32), inside, healthy)
+        for contrast, score, healthy in values
+    ]
+    return float(fuse_contrasts(scores, name)[0, 0, 0])
 
 
 @FUSIONS.register("mean")
@@ -90,24 +95,17 @@ def mean_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
     return _as_score(_mean(evidence, inside), inside, anchor)
 
 
-@FUSIONS.register("log_odds_smooth")
-def smooth_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
-    """Return the mean log-odds, half of it smoothed over neighbouring voxels."""
-    evidence, inside, anchor = _evidence(scores)
-    mean = _mean(evidence, inside)
-    return _as_score((mean + _smooth(mean, np.any(inside, axis=0))) / 2, inside, anchor)
+@FUSIONS.register("weighted_odds")
+def weighted_mean_odds(scores: Sequence[ContrastScore]) -> FloatArray:
+    """Return the weighted mean of the odds relative to the healthy score of each contrast, as a score again.
 
-
-@FUSIONS.register("log_odds_agree")
-def agreeing_log_odds(scores: Sequence[ContrastScore]) -> FloatArray:
-    """Return the mean log-odds, pulled half-way to the contrast that shows most.
-
-    A lesion that a single contrast shows is kept, while a false positive of a single contrast still counts less.
+    A mean of odds, unlike one of log-odds, keeps a lesion that one contrast shows clearly and another one not at all.
     """
     evidence, inside, anchor = _evidence(scores)
-    most = np.where(inside, evidence, -np.inf).max(axis=0)
-    mean = _mean(evidence, inside)
-    return _as_score((mean + np.where(inside.any(axis=0), most, 0)) / 2, inside, anchor)
+    weights = np.array([WEIGHTS.get(score.contrast or "", _OTHER_WEIGHT) for score in scores])
+    shown = np.where(inside, weights[:, None, None, None], 0)
+    odds = (shown * np.exp(evidence)).sum(axis=0) / np.maximum(shown.sum(axis=0), 1e-9)
+    return _as_score(np.log(np.where(inside.any(axis=0), odds, 1.0)), inside, anchor)
 
 
 def _evidence(
@@ -131,14 +129,6 @@ def _mean(evidence: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> n
     """Return the mean over the contrasts that show a voxel; 0 where none does."""
     total: npt.NDArray[np.float64] = np.where(inside, evidence, 0).sum(axis=0) / np.maximum(inside.sum(axis=0), 1)
     return total
-
-
-def _smooth(evidence: npt.NDArray[np.float64], brain: MaskArray) -> npt.NDArray[np.float64]:
-    """Return evidence smoothed by a Gaussian of one voxel inside the brain."""
-    weight = ndimage.gaussian_filter(brain.astype(np.float64), 1.0)
-    total = ndimage.gaussian_filter(np.where(brain, evidence, 0), 1.0)
-    smoothed: npt.NDArray[np.float64] = total / np.maximum(weight, 1e-6)
-    return smoothed
 
 
 def _as_score(evidence: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_], anchor: float) -> FloatArray:

@@ -49,11 +49,17 @@ def exam_threshold(selector: ThresholdSelector, contrasts: Sequence[str | None],
         return replace(first, modality=key)
     if calibration is not None and is_calibrated(selector, contrasts, fusion):
         return selector.at(key)
-    pairs = [(one.value, healthy_score(calibration, contrast)) for one, contrast in zip(single, contrasts, strict=True)]
+    pairs = [
+        (contrast, one.value, healthy_score(calibration, contrast))
+        for one, contrast in zip(single, contrasts, strict=True)
+    ]
     grow_to = None
     if all(one.grow_to is not None for one in single):
         # A fusion keeps the order, so the fused lower thresholds lie below the fused thresholds.
-        lower = [(float(one.grow_to or 0.0), healthy) for one, (_, healthy) in zip(single, pairs, strict=True)]
+        lower = [
+            (contrast, float(one.grow_to or 0.0), healthy)
+            for one, (contrast, _, healthy) in zip(single, pairs, strict=True)
+        ]
         grow_to = fused_value(lower, fusion)
     names = tuple(sorted({str(contrast) for contrast in contrasts if contrast is not None}))
     return replace(

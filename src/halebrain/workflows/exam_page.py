@@ -31,9 +31,7 @@ _LETTERS = "bcdefghijklmnopqrstuvwxyz"
 _FUSIONS = {
     "mean": "the mean of the scores",
     "log_odds": "the mean of the log-odds relative to the healthy score of each contrast",
-    "log_odds_agree": "the mean of the log-odds relative to the healthy score of each contrast, pulled half-way to the "
-    "contrast that shows most",
-    "log_odds_smooth": "the mean of the log-odds relative to the healthy score of each contrast, half of it smoothed",
+    "weighted_odds": "the mean of the odds relative to the healthy score of each contrast, weighted by contrast",
 }
 
 

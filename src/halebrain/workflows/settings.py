@@ -15,7 +15,7 @@ MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
 EXTRACTORS = f"{', '.join(BRAINS[1:-1])} or {BRAINS[-1]}"
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
-FUSIONS = ("log_odds", "log_odds_agree", "log_odds_smooth", "mean")
+FUSIONS = ("weighted_odds", "log_odds", "mean")
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 
 
@@ -127,7 +127,7 @@ class ExamSettings:
     exam: Annotated[
         bool, Option("One answer for all scans of a person at one time (T1, T2, FLAIR …), instead of one for each.")
     ] = False
-    fusion: Fusion = "log_odds"
+    fusion: Fusion = "weighted_odds"
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class BidsSettings:
     exams: Annotated[
         bool, Option("One answer for all scans of a participant and session, as in detect --exam.", ("--exams",))
     ] = False
-    fusion: Fusion = "log_odds"
+    fusion: Fusion = "weighted_odds"
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class CalibrateSettings:
     seed: Seed = 0
     device: Device = "auto"
     exams: Exams = False
-    fusion: Fusion = "log_odds"
+    fusion: Fusion = "weighted_odds"
     notify: Notify = log_message
 
 
@@ -354,7 +354,7 @@ class EvaluateSettings:
     seed: Seed = 0
     device: Device = "auto"
     exams: Exams = False
-    fusion: Fusion = "log_odds"
+    fusion: Fusion = "weighted_odds"
     notify: Notify = log_message
 
     def __post_init__(self) -> None:
