@@ -6,8 +6,10 @@ For each contrast, means over scans of one split of a cohort that no training sa
 - |R(h) − h| in the core of the brain, within 3 voxels of its edge, and in fluid;
 - grey–white contrast of R(h) over that of h, and volume of the ventricles of R(h) over that of h;
 - voxel AUPRC over the lesion: residual |x − R(x)| and the signed one (brighter; on T1w darker), beside their ceiling
-  |R(x) − R(h)|, the intensity rank, a signed atlas z-score (of the healthy training scans), segmenter and score;
+  |R(x) − R(h)|, the intensity rank, a signed atlas z-score (of the healthy training scans), and the segmenter;
 - the same of the segmenter with the reconstruction of another subject in the pair ("shuffled").
+
+R is what the model gives out as pseudo-healthy: of its second pass where it has one.
 
     halebrain cohort -o cohort --subjects 70 --patients 16 --seed 907 --prefix n --variety wide …
     python benchmarks/reconstruction.py --model general --manifest cohort/manifest.tsv --split val --output table.tsv
@@ -84,7 +86,9 @@ def networks(predictor: Predictor, twin: Twin, image: FloatArray, other: FloatAr
             probability = predictor._segment_slices(given, inside, reconstruction, record.contrast)
         for total, found in zip(sums, (reconstruction, probability), strict=True):
             total += found / len(predictor.levels)
-    return [volume_of_slices(total, used, image.shape) for total in sums]
+    first, probability = (volume_of_slices(total, used, image.shape) for total in sums)
+    second = predictor._second_pass(scan, predictor.across_slices(probability, scan.brain_mask, record.contrast))
+    return [first if second is None else second, probability]
 
 
 def identity(healthy: FloatArray, reconstruction: FloatArray, twin: Twin) -> Row:
@@ -127,7 +131,6 @@ def judge(predictor: Predictor, twin: Twin, atlas: AtlasModel | None, other: Flo
     found["removal"] = 1 - left
     sign, contrast = -1 if lesions_are_dark(record.contrast) else 1, record.contrast
     smooth = predictor.across_slices(probability, brain, contrast)
-    beta = predictor.postprocessing.residual_weight
     size = predictor.postprocessing.median_size
     absolute, signed, ceiling = (
         filter_residual(residual, brain, size)
@@ -144,7 +147,6 @@ def judge(predictor: Predictor, twin: Twin, atlas: AtlasModel | None, other: Flo
         "ceiling": ceiling,
         "intensity rank": baseline_map(DEFAULT, image, brain, contrast),
         "segmenter": smooth,
-        "score": beta * absolute + (1 - beta) * smooth,
         "shuffled": shuffled,
     }
     if atlas is not None:
