@@ -78,6 +78,7 @@ CASES = {
     "models join": "small_model small_model -o joined",
     "models info": "general",
     "models list": "",
+    "models second-look": "small_model --filler inpainter/model -o second",
     "models verify": "",
     "report": "found --no-progress",
     "train encoder": f"{TRAIN} --set masked.cell=8",
@@ -105,6 +106,7 @@ FIELDS = {
     "models halve": {"path", "bytes", "sha256"},
     "models import": {"path", "bytes", "sha256", "name"},
     "models join": {"path", "bytes", "sha256"},
+    "models second-look": {"path", "bytes", "sha256"},
     "models info": {"path", "bytes", "sha256", "about", "config", "training", "calibration", "healthy_map"},
     "models list": {
         *("name", "default", "origin", "bytes", "path", "kind", "modalities", "sha256", "licence", "error"),
@@ -146,8 +148,13 @@ def test_every_command_but_those_named_has_json_and_is_tried_here():
 def ready(request, command, place, small_cohort):
     """The name of a command, with what it needs beyond the folder."""
     name = request.param
-    if name.startswith("train"):
+    if name.startswith("train") or name == "models second-look":
         small_cohort(TRAINED, "training")
+    if name == "models second-look":
+        unet = "{channels: [8, 8], blocks_per_level: 1, patch: 4, norm_groups: 4, attention_head_channels: 0}"
+        own = f"--set reconstructor.name=inpainting --set 'reconstructor.settings={{unet: {unet}}}'"
+        words = shlex.split(f"{TRAIN.replace('-o run', '-o inpainter')} {own}")
+        assert command("train", "reconstructor", *words)[0] == 0
     if name == "report":
         assert command("detect", *shlex.split(LOOK.replace("-o out", "-o found")))[0] == 0
     if name == "benchmark":

@@ -8,7 +8,7 @@ from halebrain.core.provenance import QualityReport
 from halebrain.inference.scans import find_scans
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import check_modality
-from halebrain.workflows.detector import _limit
+from halebrain.workflows.detector import known_limit
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_a_manifest_gives_the_modality(small_cohort):
 
 @pytest.mark.parametrize(("modality", "flagged"), [("T1w", True), ("T1ce", True), ("FLAIR", False), (None, False)])
 def test_what_a_model_does_badly_is_flagged_on_such_scans_only(modality, flagged):
-    line = _limit({"T1w": "misses most"}, ScanContrast(modality, "image"))
+    line = known_limit({"T1w": "misses most"}, ScanContrast(modality, "image"))
     assert line == ("known limit of the model on T1w: misses most" if flagged else None)
