@@ -82,7 +82,7 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
 def write(found: FoundAnomalies, names: OutputNames, watch: Stopwatch) -> None:
     """Write what the command writes."""
     with watch.step("mosaic"):
-        figure = scan_mosaic(found.scan, found.maps, threshold=found.threshold.value, title=names.stem)
+        figure = scan_mosaic(found.scan, found.maps, cut=found.threshold.cut, title=names.stem)
         picture = figure_png(figure, dpi=110)
     with watch.step("page"):
         shown = show_scan(found.volume, found.result)

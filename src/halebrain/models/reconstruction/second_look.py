@@ -115,5 +115,5 @@ class SecondLook(Reconstructor):
         if not rows.any():
             return image
         filled = image.clone()  # slices without doubt need no filler
-        filled[rows] = self.filler.fill(image[rows], doubted[rows])
+        filled[rows] = self.filler.fill(image[rows], doubted[rows]).to(image.dtype)
         return filled
