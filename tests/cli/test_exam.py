@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,22 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     (exam,) = json.loads(printed.out)["exams"]
     assert "not calibrated on exams" in exam["threshold"]["method"]
     assert exam["exam_score_percentile"] is None
+
+
+def test_evaluations_and_calibrations_report_the_scans_that_they_leave_out(
+    small_cohort, small_model, command, tmp_path
+):
+    doubled = [(f"v{n}", modality, "val", "healthy") for n in range(5) for modality in ("T1w", "FLAIR")]
+    manifest = small_cohort(doubled, "healthy")
+    rows = Manifest.read(manifest)
+    shutil.copy(rows.records[0].image, tmp_path / "second.nii.gz")
+    second = replace(rows.records[0], image=tmp_path / "second.nii.gz", entities="acq-second")
+    replace(rows, records=(*rows.records, second)).write(tmp_path / "both.tsv")
+    about = ["--manifest", tmp_path / "both.tsv", "--device", "cpu", "--no-progress"]
+    assert command("calibrate", small_model, *about)[0] == 0
+    code, printed = command("calibrate", small_model, *about, "--exams")
+    assert code == 0, printed.err
+    assert "is not used: a second T1w" in printed.err
 
 
 @pytest.fixture

@@ -61,6 +61,10 @@ class Failures:
         if (path := self._log(name)) is not None:
             path.unlink(missing_ok=True)
 
+    def note(self, name: str, line: str) -> None:
+        """Report what a run leaves out of an item that did not fail."""
+        self._notify(f"{name}: {line}")
+
     def each(
         self, work: Callable[[Item], Any], items: Sequence[Item], *, name: Callable[[Item], str], description: str
     ) -> list[Item]:

@@ -81,6 +81,8 @@ def evaluate_exams(detector: Detector, rows: Manifest, *, fusion: str, failures:
 
     def score(exam: Exam) -> None:
         scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
+        for name, reason in scored.found.made.not_used.items():
+            failures.note(exam.name, f"{name} is not used: {reason}")
         chosen = scored.found.threshold
         thresholds[scored.record.modality] = {"value": chosen.value, "name": chosen.name}
         evaluator.add_scan(_methods(detector, scored), image=scored.found.reference.volume.data, shown="model")
@@ -168,6 +170,8 @@ def fit_exam_calibration(
 
     def score(exam: Exam) -> None:
         scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
+        for name, reason in scored.found.made.not_used.items():
+            failures.note(exam.name, f"{name} is not used: {reason}")
         for key, reference, fused, brain in _subsets(detector, scored.found, fusion):
             is_ill = bool(scored.lesion.any())
             if not (is_ill or scored.record.is_healthy):
