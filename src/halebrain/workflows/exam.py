@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
@@ -35,9 +34,6 @@ from halebrain.workflows.detector import Detector, load_detector
 from halebrain.workflows.exam_detector import DescribedScans, FoundExam, find_exam, read_described, threshold_of
 from halebrain.workflows.exam_page import exam_html, write_exam_index
 from halebrain.workflows.settings import DetectSettings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
