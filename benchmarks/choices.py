@@ -61,8 +61,8 @@ def look(predictor: Predictor, store: SliceStore, levels: tuple[int, ...] = LEVE
         scan = cast(Any, SimpleNamespace(content=f"{record.subject} {record.modality}".encode()))
         reconstruction, probability = {}, {}
         for level in levels:
-            seeds = predictor._seeds(scan, level, 0, torch.arange(len(slices)))
-            healthy, anomaly = predictor._run_level(slices, mask, level, seeds, standard_modality(record.modality))
+            seeds = predictor.slice_seeds(scan, level, 0, torch.arange(len(slices)))
+            healthy, anomaly = predictor.run_level(slices, mask, level, seeds, standard_modality(record.modality))
             reconstruction[level], probability[level] = healthy[:, 0].numpy(), anomaly[:, 0].numpy()
         yield Looked(
             image, labels > 0, labels > 1, reconstruction, probability, record.modality, record.pathology or "healthy"

@@ -80,14 +80,14 @@ def networks(predictor: Predictor, twin: Twin, image: FloatArray, other: FloatAr
         seeds = torch.tensor([derive_seed(0, record.scan_id.encode(), str(level), 0, int(k)) for k in used])
         given, inside = slices[used], mask[used]
         if other is None:
-            reconstruction, probability = predictor._run_level(given, inside, level, seeds, record.contrast)
+            reconstruction, probability = predictor.run_level(given, inside, level, seeds, record.contrast)
         else:
             reconstruction = torch.from_numpy(np.moveaxis(other, 2, 0).copy())[used][:, None]
-            probability = predictor._segment_slices(given, inside, reconstruction, record.contrast)
+            probability = predictor.segment_slices(given, inside, reconstruction, record.contrast)
         for total, found in zip(sums, (reconstruction, probability), strict=True):
             total += found / len(predictor.levels)
     first, probability = (volume_of_slices(total, used, image.shape) for total in sums)
-    second = predictor._second_pass(scan, predictor.across_slices(probability, scan.brain_mask, record.contrast))
+    second = predictor.second_pass(scan, predictor.across_slices(probability, scan.brain_mask, record.contrast))
     return [first if second is None else second, probability]
 
 

@@ -95,6 +95,6 @@ def test_the_model_of_the_package_gives_what_it_gave() -> None:
     expected = np.load(BUNDLES / "shipped.npz")
     for contrast in set(expected) - {"reconstruction"}:
         asked = None if contrast == "None" else contrast
-        healthy, probability = predictor._run_level(image * mask, mask, 300, torch.arange(6), asked)
+        healthy, probability = predictor.run_level(image * mask, mask, 300, torch.arange(6), asked)
         np.testing.assert_allclose(healthy[..., ::8, ::8], expected["reconstruction"], **NEAR)
         np.testing.assert_allclose(probability[..., ::8, ::8], expected[contrast], **NEAR)

@@ -98,13 +98,14 @@ class SharingPredictor(Predictor):
         super().__init__(**predictor)
         self._store = store
 
-    def _reconstruct_slices(
+    def reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> torch.Tensor:
+        """Return the reconstruction of slices, from the store where another segmenter has needed it."""
         # The seeds depend on scan, level, draw and slice, so they identify the reconstruction.
         key = (level, tuple(seeds.tolist()))
         if key not in self._store:
-            self._store[key] = super()._reconstruct_slices(image, mask, level, seeds)
+            self._store[key] = super().reconstruct_slices(image, mask, level, seeds)
         return self._store[key]
 
 

@@ -212,8 +212,8 @@ class Predictor:
         beta = self.postprocessing.residual_weight
         for level in self.levels:
             for draw in range(self.draws):
-                seeds = self._seeds(scan, level, draw, used)
-                reconstruction, probability = self._run_level(image[used], mask[used], level, seeds, contrast)
+                seeds = self.slice_seeds(scan, level, draw, used)
+                reconstruction, probability = self.run_level(image[used], mask[used], level, seeds, contrast)
                 own = self._own_map(image[used], mask[used], level, seeds)
                 deviation = (image[used] - reconstruction).abs() if own is None else own
                 spread = beta * deviation + (1 - beta) * probability
@@ -235,12 +235,16 @@ class Predictor:
         shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
         score = fuse(smooth, shared, inside, residual_weight=beta)
-        first, second = volumes[0], self._second_pass(scan, shared)
+        first, second = volumes[0], self.second_pass(scan, shared)
         shown, before = (first, None) if second is None else (second, first)
         return WorkingMaps(shown, shared, smooth, score, np.where(inside, volumes[3], 0), before)
 
-    def _second_pass(self, scan: WorkingScan, probability: FloatArray) -> FloatArray | None:
-        """Return the reconstruction that knows what the segmenter found; `None` where there is none such."""
+    def second_pass(self, scan: WorkingScan, probability: FloatArray) -> FloatArray | None:
+        """Return the reconstruction that knows what the segmenter found, `(i, j, k)` in [0, 1].
+
+        `None` where the model has no second pass. `probability` is that of the segmenter on the working grid, smoothed
+        as the model has it.
+        """
         if self.bundle.segmenter is None:
             return None
         image, mask, used = brain_slices(scan)
@@ -316,7 +320,7 @@ class Predictor:
         found = {}
         for level in self.levels:
             draws = [
-                self._reconstruct_slices(image[used], mask[used], level, self._seeds(scan, level, draw, used))
+                self.reconstruct_slices(image[used], mask[used], level, self.slice_seeds(scan, level, draw, used))
                 for draw in range(self.draws)
             ]
             found[str(level)] = volume_of_slices(torch.stack(draws).mean(dim=0), used, scan.image.shape)
@@ -338,20 +342,21 @@ class Predictor:
 
         return volume_of_slices(self._in_batches(run, image[used], mask[used], holes[used]), used, scan.image.shape)
 
-    def _seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
+    def slice_seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
         """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""
         return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
 
-    def _run_level(
+    def run_level(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor, contrast: str | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
-        reconstruction = self._reconstruct_slices(image, mask, level, seeds)
-        return reconstruction, self._segment_slices(image, mask, reconstruction, contrast)
+        reconstruction = self.reconstruct_slices(image, mask, level, seeds)
+        return reconstruction, self.segment_slices(image, mask, reconstruction, contrast)
 
-    def _reconstruct_slices(
+    def reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> torch.Tensor:
+        """Return the reconstruction of slices at one level, 0 outside the brain; `(n, 1, h, w)` on the CPU."""
         reconstructor = self.bundle.reconstructor
 
         def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -372,9 +377,10 @@ class Predictor:
 
         return self._in_batches(run, image, mask, seeds)
 
-    def _segment_slices(
+    def segment_slices(
         self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor, contrast: str | None
     ) -> torch.Tensor:
+        """Return the probability that the model's segmenter gives slices, as `segment_with`; 0 without a segmenter."""
         segmenter = self.bundle.segmenter
         if segmenter is None:
             return torch.zeros_like(reconstruction)

@@ -49,10 +49,11 @@ class Resegmenter(Predictor):
         inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
 
-    def _reconstruct_slices(
+    def reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> torch.Tensor:
-        made = super()._reconstruct_slices(image, mask, level, seeds)
+        """Return the reconstruction of slices as the model's own predictor, and keep it where a scan is looked at."""
+        made = super().reconstruct_slices(image, mask, level, seeds)
         if self._made is not None:
             self._made.append(made)
         return made
