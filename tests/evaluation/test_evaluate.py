@@ -9,7 +9,7 @@ import pytest
 
 from halebrain.core.errors import DataError
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.evaluate import Evaluation, Evaluator, clusters_of, groups_of, score_case
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024, clusters_of, groups_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.statistics import INTERVAL
@@ -92,6 +92,22 @@ def test_the_set_as_a_whole_by_hand(evaluation):
     assert of_set["model", "scan_auroc"] == pytest.approx((1 + 3 / 2) / 4)
     assert of_set["other", "dice_oracle_set"] == pytest.approx(2 * 8 / (15 + 8))
     assert ("other", "micro_dice") not in of_set
+
+
+def test_figures_of_the_paper_are_means_over_scans_and_pooled_ones_have_their_own_names(evaluation):
+    stated = behrendt2024(evaluation)
+    assert stated.provenance.protocol == "behrendt2024"
+    own = {(v.method, v.metric): v.value for v in stated.set_values if v.metric.startswith("behrendt2024")}
+    assert {metric for _, metric in own} == {
+        f"behrendt2024_{kind}{name}" for kind in ("", "pooled_") for name in ("best_dice", "auprc")
+    }
+    # Each of the four scans with a lesion is best at 0.3: two of three marked voxels are true.
+    assert own["other", "behrendt2024_best_dice"] == pytest.approx(0.8)
+    values = [5 / 6, 0.5 * 1 / 2 + 0.5 * 2 / 3, 5 / 6, 5 / 6]
+    assert own["model", "behrendt2024_auprc"] == pytest.approx(np.mean(values), abs=1e-6)
+    # At 0.3 the healthy scan marks three voxels too.
+    assert own["other", "behrendt2024_pooled_best_dice"] == pytest.approx(2 * 8 / (15 + 8))
+    assert own["other", "behrendt2024_pooled_auprc"] != own["other", "behrendt2024_auprc"]
 
 
 def test_sites_are_drawn_whole_where_there_are_enough(scan):

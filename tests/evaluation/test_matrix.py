@@ -42,6 +42,7 @@ def make_run(title: str, trained_on: str, run: str, ms: float, stroke: float, *,
         for pathology, value in (("ms", ms), ("stroke", stroke)):
             rows.append(make_row(title, f"{pathology}{n}", pathology, "auprc", value + 0.001 * n))
             rows.append(make_row(title, f"{pathology}{n}", pathology, "dice", value / 2))
+            rows.append(make_row(title, f"{pathology}{n}", pathology, "dice_oracle_per_scan", value + 0.05))
     pooled = {name: {"auprc": x, "dice_oracle_set": x + 0.1} for name, x in (("ms", ms), ("stroke", stroke))}
     return MethodRun(title, "block", trained_on, count, run, rows, pooled)
 
@@ -64,7 +65,10 @@ def test_runs_are_averaged_and_their_spread_is_told(table: list[MatrixRow]) -> N
     ms = pair.entries["ms"]
     assert ms.pooled_auprc.mean == pytest.approx(0.6)
     assert ms.pooled_auprc.std == pytest.approx(math.sqrt(0.02))
-    assert ms.best_dice.mean == pytest.approx(0.7)
+    assert ms.pooled_best_dice.mean == pytest.approx(0.7)
+    # Means over the scans of each run, 0.5 + 0.05 and 0.7 + 0.05, then over runs.
+    assert (ms.best_dice.mean, ms.best_dice.std) == (pytest.approx(0.65), pytest.approx(math.sqrt(0.02)))
+    assert ms.run_auprc.mean == pytest.approx(0.6045)
     # Over scans: 0.6 + the mean of 0, 0.001 … 0.009.
     assert ms.auprc.mean == pytest.approx(0.6045)
     assert ms.dice.mean == pytest.approx(0.3)
@@ -92,8 +96,10 @@ def test_tables_say_the_same(table: list[MatrixRow]) -> None:
     published = {"pair (ms)": {"stroke": (12.3, 4.5)}}
     header, cells = paper_rows(table, ["ms", "stroke", "wmh"], published)
     assert header[3:6] == ["ms", "stroke", "wmh"]
-    assert cells[1][3:] == ["70.0 ± 14.1 / 60.0 ± 14.1 ★", "30.0 ± 0.0 / 20.0 ± 0.0 [12.3 / 4.5]", "–", "1.00"]
-    assert cells[2][3] == "40.0 / 30.0 ★", "one run has no spread"
+    assert cells[1][3:] == ["65.0 ± 14.1 / 60.4 ± 14.1 ★", "25.0 ± 0.0 / 20.4 ± 0.0 [12.3 / 4.5]", "–", "1.00"]
+    assert cells[2][3] == "35.0 / 30.4 ★", "one run has no spread"
+    _, cells = paper_rows(table, ["ms", "stroke", "wmh"], pooled=True)
+    assert cells[1][3:] == ["70.0 ± 14.1 / 60.0 ± 14.1 ★", "30.0 ± 0.0 / 20.0 ± 0.0", "–", "1.00"]
     _, cells = interval_rows(table, ["ms", "stroke"], reference="alone")
     assert cells[0][0] == "alone (reference)"
     assert cells[1][1].endswith("★ *↑")

@@ -129,6 +129,8 @@ def _matrix_row(title: str, trained_on: str, auprc: dict[str, float], *, count: 
     entries = {
         name: MatrixEntry(
             best_dice=Spread(value, NAN, 1),
+            run_auprc=Spread(value, NAN, 1),
+            pooled_best_dice=Spread(value, NAN, 1),
             pooled_auprc=Spread(value, NAN, 1),
             auprc=Interval(value, value, value, 5, 0),
             dice=Interval(value, value, value, 5, 0),

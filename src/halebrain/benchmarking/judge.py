@@ -74,8 +74,7 @@ class CellResult:
 
     Args:
         rows: One a test scan, row title and metric.
-        pooled: Row title → column → {"auprc", "dice_oracle_set"} over all voxels of the column's scans together: the
-            paper's AUPRC and ⌈Dice⌉.
+        pooled: Row title → column → {"auprc", "dice_oracle_set"} over all voxels of the column's scans together.
         thresholds: Row title → best Dice on the validation scans.
         provenance: Identity of the training, hash of the model.
     """

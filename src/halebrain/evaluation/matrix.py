@@ -53,8 +53,11 @@ class MatrixEntry:
     """One method on one disease.
 
     Args:
-        best_dice: ⌈Dice⌉ over all voxels at the threshold best for this set, over runs: the paper's number.
-        pooled_auprc: AUPRC over all voxels, over runs: the paper's number.
+        best_dice: ⌈Dice⌉ of each scan at the threshold best for it, mean over scans, over runs: what the published code
+            of Behrendt et al. 2024 prints.
+        run_auprc: AUPRC of each scan, mean over scans, over runs: the same.
+        pooled_best_dice: ⌈Dice⌉ over all voxels of the set at the one threshold best for it, over runs.
+        pooled_auprc: AUPRC over all voxels of the set, over runs.
         auprc: Mean over scans, each averaged over runs, with its interval over subjects.
         dice: The same at the threshold frozen on validation scans.
         difference: Median over subjects of AUPRC minus the reference's; NaN for the reference itself.
@@ -63,6 +66,8 @@ class MatrixEntry:
     """
 
     best_dice: Spread
+    run_auprc: Spread
+    pooled_best_dice: Spread
     pooled_auprc: Spread
     auprc: Interval
     dice: Interval
@@ -119,7 +124,9 @@ def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: i
         subjects = [subject for _, subject in values]
         means.append(bootstrap_mean(list(values.values()), subjects, seed=seed, bounds=METRICS.get(metric).bounds))
     return MatrixEntry(
-        best_dice=_spread([p["dice_oracle_set"] for p in pooled]),
+        best_dice=_spread(_run_means(own, "dice_oracle_per_scan", column)),
+        run_auprc=_spread(_run_means(own, "auprc", column)),
+        pooled_best_dice=_spread([p["dice_oracle_set"] for p in pooled]),
         pooled_auprc=_spread([p["auprc"] for p in pooled]),
         auprc=means[0],
         dice=means[1],
@@ -127,6 +134,19 @@ def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: i
         p_holm=test[1],
         seen=column in own[0].trained_on.split(" + "),
     )
+
+
+def _run_means(own: list[MethodRun], metric: str, pathology: str) -> list[float]:
+    """Return the mean over the scans of a column for each run that has one; undefined values are left out."""
+    values = [
+        [
+            row.value
+            for row in run.rows
+            if row.metric == metric and row.pathology == pathology and not np.isnan(row.value)
+        ]
+        for run in own
+    ]
+    return [float(np.mean(found)) for found in values if found]
 
 
 def _per_scan(own: list[MethodRun], metric: str, pathology: str) -> dict[tuple[str, str], float]:
@@ -154,7 +174,7 @@ def _per_subject(own: list[MethodRun], column: str) -> dict[str, float]:
 
 def _spread(values: list[float]) -> Spread:
     std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Spread(float(np.mean(values)), std, len(values))
+    return Spread(float(np.mean(values)) if values else float("nan"), std, len(values))
 
 
 def runs_tsv(runs: Iterable[MethodRun]) -> str:
@@ -174,7 +194,8 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
     lines: list[tuple[str, ...]] = [
         (
             *("row", "block", "trained_on", "n_annotated", "runs", "column", "seen"),
-            *("best_dice", "best_dice_std", "pooled_auprc", "pooled_auprc_std"),
+            *("best_dice_per_scan", "best_dice_per_scan_std", "auprc_per_scan", "auprc_per_scan_std"),
+            *("pooled_best_dice", "pooled_best_dice_std", "pooled_auprc", "pooled_auprc_std"),
             *("auprc", "auprc_low", "auprc_high", "dice", "dice_low", "dice_high"),
             *("difference_to_reference", "p_holm", "healthy_false_positive_rate"),
         )
@@ -184,7 +205,8 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
         count = MISSING if row.n_annotated is None else str(row.n_annotated)
         for column, e in row.entries.items():
             numbers = (
-                *(e.best_dice.mean, e.best_dice.std, e.pooled_auprc.mean, e.pooled_auprc.std),
+                *(e.best_dice.mean, e.best_dice.std, e.run_auprc.mean, e.run_auprc.std),
+                *(e.pooled_best_dice.mean, e.pooled_best_dice.std, e.pooled_auprc.mean, e.pooled_auprc.std),
                 *(e.auprc.mean, e.auprc.low, e.auprc.high, e.dice.mean, e.dice.low, e.dice.high),
                 *(e.difference, e.p_holm),
             )
@@ -194,11 +216,13 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
 
 
 def paper_rows(
-    table: Sequence[MatrixRow], columns: Sequence[str], published: Published | None = None
+    table: Sequence[MatrixRow], columns: Sequence[str], published: Published | None = None, *, pooled: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells in the form of the paper's Table 1: ⌈Dice⌉ / AUPRC in %, over all voxels of a set.
+    """Return header and cells in the form of the paper's Table 1: ⌈Dice⌉ / AUPRC in %.
 
-    Cells of a disease that the method learned from carry a star; published figures stand in square brackets.
+    Both are means over scans, each at its own best threshold, as in the published code; with `pooled`, they are over
+    all voxels of a set at one threshold. Cells of a disease that the method learned from carry a star; published
+    figures stand in square brackets.
     """
     header = ["block", "method", "trained on", *columns, "healthy false positives [%]"]
     cells, block = [], ""
@@ -209,7 +233,8 @@ def paper_rows(
             entry = row.entries.get(column)
             text = "–"
             if entry is not None:
-                text = f"{_percent(entry.best_dice)} / {_percent(entry.pooled_auprc)}{' ★' if entry.seen else ''}"
+                each = (entry.pooled_best_dice, entry.pooled_auprc) if pooled else (entry.best_dice, entry.run_auprc)
+                text = f"{_percent(each[0])} / {_percent(each[1])}{' ★' if entry.seen else ''}"
             known = (published or {}).get(row.title, {}).get(column)
             line.append(text + (f" [{known[0]:.1f} / {known[1]:.1f}]" if known else ""))
         rate = row.false_positive_rate
@@ -238,5 +263,7 @@ def interval_rows(
 
 
 def _percent(spread: Spread) -> str:
+    if spread.n == 0:
+        return "–"
     std = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""
     return f"{100 * spread.mean:.1f}{std}"

@@ -17,11 +17,15 @@ from halebrain.report.page import Page, Section, write_page
 Pictures = Mapping[str, npt.NDArray[np.floating]]
 """Slices `(i, j)` by "image|column", "lesion|column" and "row title|column"."""
 _FORM = (
-    "As in the paper: ⌈Dice⌉ / AUPRC in %, over all voxels of a set together, mean ± standard deviation "
-    "over runs. "
-    "⌈Dice⌉ stands at the threshold that is best for the test set itself: an upper bound, not a result. "
+    "As in the published code of the paper: ⌈Dice⌉ / AUPRC in % of each scan, mean over scans, then mean ± standard "
+    "deviation over runs. "
+    "⌈Dice⌉ stands at the threshold that is best for each test scan: an upper bound, not a result. "
     "★ = the method learned from this disease. False positives: share of the voxels of healthy test brains above "
     "the threshold that was best on validation scans."
+)
+_POOLED = (
+    "The same over all voxels of a set together, with the one threshold that is best for the set. The paper does not "
+    "say which of the two its table has."
 )
 _INTERVALS = (
     f"Mean AUPRC over scans, each averaged over runs. Intervals: {INTERVAL}. *↑ and *↓: better or "
@@ -48,6 +52,8 @@ def write_matrix_page(
     sections = [Section("Results", text=[_FORM], header=header, rows=cells)]
     if notes:
         sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
+    header, cells = paper_rows(whole, columns, pooled=True)
+    sections.append(Section("Pooled", text=[_POOLED], header=header, rows=cells))
     header, cells = interval_rows(whole, columns, reference=reference)
     sections.append(Section("With intervals", text=[_INTERVALS], header=header, rows=cells))
     figures = {"seen_and_unseen": transfer_figure(table, reference=reference)}

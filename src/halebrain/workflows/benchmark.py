@@ -69,11 +69,15 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
     }
     whole = [row for row in table if row.n_annotated is None]
     first = to_markdown(*paper_rows(whole, config.columns, config.published))
+    pooled = to_markdown(*paper_rows(whole, config.columns, pooled=True))
     second = to_markdown(*interval_rows(whole, config.columns, reference=reference))
     texts = {
         "results.tsv": runs_tsv(runs),
         "matrix.tsv": matrix_tsv(table),
-        "matrix.md": f"{first}\nIntervals: {INTERVAL}.\n\n{second}",
+        "matrix.md": (
+            f"⌈Dice⌉ / AUPRC of each scan, mean over scans.\n\n{first}\nThe same over all voxels of a set together.\n\n"
+            f"{pooled}\nMean AUPRC over scans. Intervals: {INTERVAL}.\n\n{second}"
+        ),
         "matrix.json": json.dumps(provenance, indent=2) + "\n",
     }
     for name, text in texts.items():
