@@ -1,6 +1,6 @@
 """Structural similarity, for the anomaly map and for evaluating reconstructions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -39,12 +39,48 @@ def _ssim(
         x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
         return F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
 
+    return _similarity(image, other, smooth, data_range)
+
+
+def _similarity(
+    image: torch.Tensor,
+    other: torch.Tensor,
+    smooth: Callable[[torch.Tensor], torch.Tensor],
+    data_range: float | torch.Tensor,
+) -> torch.Tensor:
     mean_a, mean_b = smooth(image), smooth(other)
     var_a, var_b = smooth(image * image) - mean_a**2, smooth(other * other) - mean_b**2
     covariance = smooth(image * other) - mean_a * mean_b
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     return similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+def ssim_volume(volume: torch.Tensor, other: torch.Tensor, *, sigma: float = 1.0, window: int = 9) -> torch.Tensor:
+    """Return the structural similarity at each voxel of two volumes `(d, h, w)`, in [−1, 1].
+
+    As `ssim_map`, with a Gaussian window in three dimensions, and the larger of the two volumes' own ranges as the
+    range of the data. Each side must be longer than half a window; `ValueError` otherwise.
+    """
+    pad = window // 2
+    if min(volume.shape) <= pad:
+        raise ValueError(f"a volume must have more than {pad} voxels along each axis, got {tuple(volume.shape)}")
+    full = torch.promote_types(volume.dtype, torch.float32)
+    offset = torch.arange(window, device=volume.device, dtype=full) - pad
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+
+    def smooth(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x, (pad,) * 6, mode="reflect")
+        for shape in ((1, 1, -1, 1, 1), (1, 1, 1, -1, 1), (1, 1, 1, 1, -1)):
+            x = F.conv3d(x, kernel.view(shape))
+        return x
+
+    with torch.autocast(volume.device.type, enabled=False):
+        a, b = volume.to(full)[None, None], other.to(full)[None, None]
+        # Two constant volumes have no range; any positive one gives 1 where they are equal.
+        span = torch.maximum(a.max() - a.min(), b.max() - b.min()).clamp_min(1e-6)
+        return _similarity(a, b, smooth, span)[0, 0]
 
 
 def multi_ssim_map(image: torch.Tensor, other: torch.Tensor, *, sigmas: Sequence[float] = _SIGMAS) -> torch.Tensor:

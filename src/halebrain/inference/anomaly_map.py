@@ -20,6 +20,7 @@ from halebrain.core.moments import squash
 from halebrain.core.registry import Registry, suggestion
 from halebrain.core.similarity import multi_ssim_map, ssim_map
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
+from halebrain.inference.scan_residuals import SCAN_RESIDUALS
 
 Residual = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(image, mean reconstruction, variance of the reconstructions over levels and draws) → map.
@@ -135,7 +136,10 @@ class PostprocessingConfig(GrowingConfig):
         residual: Name of a map in `RESIDUALS`: "ssim" = 1 − SSIM (the paper), "ssim_multi" = over several kernel sizes,
             "absolute" = |x − x̂|, "squared" = (x − x̂)², "positive" = max(x − x̂, 0): brighter than healthy only, as
             lesions are on FLAIR and T2, "negative" = darker, as on T1, "mahalanobis" = in units of the spread over
-            levels and draws. With a healthy map in the model (halebrain calibrate --healthy-map) also those in
+            levels and draws. Of the scan as a whole, those in `SCAN_RESIDUALS`: "ssim_3d" = (1 − SSIM) / 2 in three
+            dimensions (the paper's code; `residual_weight` 2/3 then orders voxels as its unweighted sum),
+            "mahalanobis_full" = with the covariance between pixels, "ssim_mahalanobis" = the product of both (arXiv
+            2407.12474). With a healthy map in the model (halebrain calibrate --healthy-map) also those in
             `NORMALISED`, with z = (x − x̂ − mean) / (standard deviation + 0.02) of healthy scans: "normalised" =
             |z| / (1 + |z|), "normalised_bright" and "normalised_dark" = that of one sign, "normalised_signed" = dark on
             T1, bright elsewhere.
@@ -174,7 +178,7 @@ class PostprocessingConfig(GrowingConfig):
     @field_validator("residual")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        if value not in (known := [*RESIDUALS, *NORMALISED]):
+        if value not in (known := [*RESIDUALS, *SCAN_RESIDUALS, *NORMALISED]):
             raise ConfigError("a residual must be a known one", received=repr(value), remedy=suggestion(value, known))
         return value
 

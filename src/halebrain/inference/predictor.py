@@ -17,6 +17,7 @@ from halebrain.core.random import derive_seed
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
     NORMALISED,
+    RESIDUALS,
     PostprocessingConfig,
     erode,
     filter_residual,
@@ -24,6 +25,7 @@ from halebrain.inference.anomaly_map import (
     residual_map,
     smooth_through_plane,
 )
+from halebrain.inference.scan_residuals import SCAN_RESIDUALS
 from halebrain.models.bundle import Bundle
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.healthy_map import HealthyResidual, HealthyResiduals
@@ -210,6 +212,7 @@ class Predictor:
             self._healthy_residual(scan, contrast, kind)  # what is missing is said before the networks run
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
         beta = self.postprocessing.residual_weight
+        samples: list[torch.Tensor] = []  # kept for the residuals that need each reconstruction alone
         for level in self.levels:
             for draw in range(self.draws):
                 seeds = self.slice_seeds(scan, level, draw, used)
@@ -219,18 +222,22 @@ class Predictor:
                 spread = beta * deviation + (1 - beta) * probability
                 moments = [reconstruction, probability, spread, spread.square(), reconstruction.square(), deviation]
                 sums += torch.stack(moments)
+                if kind in SCAN_RESIDUALS:
+                    samples.append(reconstruction)
                 if progress is not None:
                     progress()
         mean = sums / (len(self.levels) * self.draws)
         deviation = (mean[3] - mean[2].square()).clamp_min(0).sqrt()
         variance = (mean[4] - mean[0].square()).clamp_min(0)
         residual = mean[5]
-        if self.bundle.reconstructor.gives_image and kind not in NORMALISED:
+        if self.bundle.reconstructor.gives_image and kind in RESIDUALS:
             residual = residual_map(image[used], mean[0], kind, variance=variance)
         volumes = [volume_of_slices(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
         if kind in NORMALISED:
             difference = volume_of_slices(image[used] - mean[0], used, scan.image.shape)
             volumes[2] = self._normalised(scan, difference, contrast, kind)
+        if self.bundle.reconstructor.gives_image and kind in SCAN_RESIDUALS:
+            volumes[2] = self._of_scan(kind, image, mask, used, torch.stack(samples))
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
         inside = erode(scan.brain_mask, self.postprocessing.erosion)
@@ -267,7 +274,7 @@ class Predictor:
             scan: A preprocessed scan.
             reconstruction: Its pseudo-healthy image on the working grid, in [0, 1].
             contrast: A BIDS suffix; `None` = not known.
-            kind: A name in `RESIDUALS` or `NORMALISED`.
+            kind: A name in `RESIDUALS`, `SCAN_RESIDUALS` or `NORMALISED`.
 
         Returns:
             A map `(i, j, k)` in [0, 1], 0 outside the brain and in slices that are not scored.
@@ -276,14 +283,31 @@ class Predictor:
             DataError: The kind is normalised, and the healthy map has none of the contrast.
             ConfigError: The model has no healthy map.
         """
-        image, _, used = brain_slices(scan)
+        image, mask, used = brain_slices(scan)
         mean = torch.from_numpy(np.ascontiguousarray(np.moveaxis(reconstruction, SLICE_AXIS, 0)))[:, None]
         if kind in NORMALISED:
             found = volume_of_slices((image - mean)[used], used, scan.image.shape)
             found = self._normalised(scan, found, contrast, kind)
+        elif kind in SCAN_RESIDUALS:
+            found = self._of_scan(kind, image, mask, used, mean[used][None])
         else:
             found = volume_of_slices(residual_map(image[used], mean[used], kind), used, scan.image.shape)
         return filter_residual(found, scan.brain_mask, self.postprocessing.median_size)
+
+    def _of_scan(
+        self, kind: str, image: torch.Tensor, mask: torch.Tensor, used: torch.Tensor, samples: torch.Tensor
+    ) -> FloatArray:
+        """Return a residual of the scan as a whole, `(i, j, k)`; slices that are not scored count as empty.
+
+        `image` and `mask` are all slices `(n, 1, h, w)`, `samples` the reconstructions of the used ones.
+        """
+        shown = torch.zeros_like(mask)
+        shown[used] = mask[used]
+        whole = torch.zeros(len(samples), *image.shape)
+        whole[:, used] = samples
+        found = SCAN_RESIDUALS.get(kind)(image * shown, whole, shown)
+        array: FloatArray = np.ascontiguousarray(np.moveaxis(found[:, 0].numpy(), 0, SLICE_AXIS))
+        return array
 
     def scored(self, scan: WorkingScan) -> MaskArray:
         """Return the brain without slices that show too little of it, bool `(i, j, k)`: what has a reconstruction."""
