@@ -505,6 +505,8 @@ def prepare(
     workers: int = 1,
     threads: int = 1,
     overwrite: bool = False,
+    template: PathLike | None = None,
+    template_mask: PathLike | None = None,
 ) -> PreparedScans:
     """Preprocess raw scans into a data set with manifests and quality control, as `halebrain prepare`.
 
@@ -526,6 +528,8 @@ def prepare(
         workers: Number of scans in parallel, one process each.
         threads: CPU threads per process.
         overwrite: Replace earlier results.
+        template: Your own atlas, a skull-stripped T1; `None` = MNI152NLin2009aSym.
+        template_mask: Brain mask of an atlas that has its skull.
 
     Returns:
         What became of each scan, the files of the data set, and `failures.reasons`.

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def test_the_reference_is_found_by_name_or_title():
         ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),
         ({"reconstructors": {"ae": {"row": "DDPM"}}}, "unique title"),
         ({"seeds": [1, 1]}, "seeds"),
+        ({"segmenters": {"pair": {"settings_by_pathology": {"ms": {}}}}}, "not in each_pathology"),
+        ({"segmenters": {"pair": {"settings_by_pathology": {"stroke": {"loop": {"step": 1}}}}}}, "steps"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
@@ -81,12 +84,14 @@ def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
         plan(config(**changes))
 
 
-@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper"])
 def test_the_shipped_files_can_be_run_as_they_are(name):
     config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
     cells = plan(config)
     titles = {row.title for cell in cells for row in cell.rows.values()}
     assert set(config.published) <= titles
+    if name == "later":
+        assert {"REFLECT", "IterMask", "UNA", "SADM_res (fluid)", "atlas z-score signed"} <= titles
     if name == "paper":
         assert len(titles - {"intensity rank"}) == 22
         assert set(config.published) == titles - {"intensity rank"}
@@ -101,3 +106,16 @@ def test_the_file_of_the_paper_says_what_the_paper_says():
     assert pair["segmenter"]["streams"] == ["residual", "image"]
     assert pair["segmenter"]["channels"] == [64, 128, 256]
     assert pair["data"]["pathologies"] == ["stroke"]
+    assert cells["fold0/seed0/stage1"].settings["loop"]["steps"] == 1600 * math.ceil(358 / 32)
+    assert cells["fold0/seed0/DRAEM-pair"].settings["loop"]["steps"] == 600 * math.ceil(358 / 32)
+    for kind in ("image", "pair"):
+        weak = {name: cells[f"fold0/seed0/weak-{kind}-{name}"].settings for name in ("tumour", "stroke")}
+        assert weak["tumour"]["loop"]["steps"] == 600 * math.ceil(90 / 32)
+        assert weak["stroke"]["loop"]["steps"] == 600 * math.ceil(169 / 32)
+        assert all(own["lesion_fraction"] == 0 for own in weak.values()), "slices are drawn uniformly"
+    for name in ("cDDPM", "stage1"):
+        assert (
+            cells[f"fold0/seed0/{name}"].settings["pretraining"] == cells["fold0/seed0/cDDPM"].settings["pretraining"]
+        )
+        assert cells[f"fold0/seed0/{name}"].settings["pretraining"]["loop"]["steps"] == 1200 * math.ceil(358 / 32)
+    assert all(cell.settings["loop"]["clip_norm"] is None for cell in cells.values() if cell.kind != "baseline")

@@ -114,6 +114,7 @@ FIELDS = {
     "models verify": {"name", "path", "whole", "sha256", "error"},
     "prepare": {
         *("output", "scans", "prepared", "kept", "problems", "failed", "left", "flagged", "files", "left_out"),
+        *("lesion_ml", "lesion_outside_ml", "lesion_outside_scans"),
     },
     "report": {"output", "index", "pages", "failed"},
     "train encoder": {"output", "encoder", "log", "loss"},

@@ -52,6 +52,35 @@ def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp
 
 
 @pytest.mark.slow
+def test_one_command_pretrains_the_encoder_and_trains_the_reconstructor(command, manifest, tmp_path):
+    first = "pretraining={cell: 8, decoder_width: 16, loop: {steps: 2, batch_size: 2, validate_every: 2}}"
+    more = ["--set", GRID, "--set", first, "--set", f"data.cache={json.dumps(str(tmp_path / 'cache'))}"]
+    still = ["--set", "loop.lr=1e-30", "--set", "loop.ema_decay=0"]
+    assert train(command, "reconstructor", manifest, tmp_path / "r", *more, *still)[0] == 0
+    (path,) = (tmp_path / "cache").glob("encoder-*/encoder.safetensors")
+    own = load_bundle(tmp_path / "r" / "model").reconstructor.encoder.state_dict()
+    for name, value in load_encoder(path).weights.items():
+        assert (own[name] - value).abs().max() < 1e-6, name
+    # A second reconstructor on the same scans finds it; another seed pretrains its own.
+    made = path.stat().st_mtime_ns
+    assert (
+        train(command, "reconstructor", manifest, tmp_path / "s", *more, *still, "--set", "loop.batch_size=2")[0] == 0
+    )
+    assert (path.stat().st_mtime_ns, len(list((tmp_path / "cache").glob("encoder-*")))) == (made, 1)
+    assert train(command, "reconstructor", manifest, tmp_path / "t", *more, *still, "--set", "seed=1")[0] == 0
+    assert len(list((tmp_path / "cache").glob("encoder-*"))) == 2
+    code, said = train(command, "reconstructor", manifest, tmp_path / "u", *more, "--set", "reconstructor={name: ae}")
+    assert (code, "pretraining needs a reconstructor with an encoder" in said.err) == (78, True)
+    # A file takes precedence.
+    given = f"encoder_weights={json.dumps(str(path))}"
+    assert (
+        train(command, "reconstructor", manifest, tmp_path / "v", *more, *still, "--set", "seed=2", "--set", given)[0]
+        == 0
+    )
+    assert len(list((tmp_path / "cache").glob("encoder-*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
     assert train(command, "reconstructor", manifest, tmp_path / "a", "--set", GRID)[0] == 0
     first = tmp_path / "a" / "model"

@@ -8,6 +8,7 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.models.reconstruction import RECONSTRUCTORS, build_reconstructor
 from halebrain.models.reconstruction.base import OneLevelReconstructor
 from halebrain.models.reconstruction.diffusion import DiffusionReconstructor
+from halebrain.models.reconstruction.itermask import IterMask
 
 UNET = {"channels": [8, 16], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 8}
 SETTINGS = {
@@ -16,6 +17,8 @@ SETTINGS = {
     "dae": {"unet": UNET},
     "restoration": {"unet": UNET},
     "disyre": {"unet": UNET},
+    "reflect": {"unet": UNET},
+    "itermask": {"unet": UNET, "radius": 3.0},
     "inpainting": {"unet": UNET, "test_levels": [4, 6]},
     "restorer": {"unet": UNET},
     "second_look": {
@@ -124,12 +127,12 @@ def test_a_slice_does_not_depend_on_its_batch(reconstructor, image):
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
-def test_seeds_matter_exactly_where_there_are_noise_levels(reconstructor, image):
+def test_seeds_matter_exactly_where_noise_is_drawn(reconstructor, image):
     level = reconstructor.levels[-1]
     first, second = (
         reconstructor.reconstruct(image, level=level, seeds=draw_seeds(3, make_generator(n))) for n in (0, 1)
     )
-    noisy = isinstance(reconstructor, DiffusionReconstructor)
+    noisy = isinstance(reconstructor, DiffusionReconstructor | IterMask)
     assert ((first - second).abs().max() > 1e-3) == noisy
 
 

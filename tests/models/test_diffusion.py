@@ -80,6 +80,33 @@ def test_a_network_that_knows_the_answer_gives_the_healthy_slice_back(predicts, 
     assert built.unet.levels == [400, 300, 200, 100][:steps]
 
 
+@pytest.mark.parametrize("name", ["ddpm", "pddpm"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_levels_of_each_slice_give_what_each_level_alone_does(name, steps, image):
+    settings = {"patch_size": 16, "stride": 16} if name == "pddpm" else {}
+    built = awake(build_reconstructor(name, {"unet": UNET, "sampling_steps": steps, **settings}))
+    seeds, levels = draw_seeds(2, make_generator(0)), [100, 700]
+    with torch.no_grad():
+        found = built.reconstruct_each(image, levels=levels, seeds=seeds)
+        for n, level in enumerate(levels):
+            alone = built.reconstruct(image[n : n + 1], level=level, seeds=seeds[n : n + 1])
+            torch.testing.assert_close(found[n : n + 1], alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="lie in"):
+        built.reconstruct_each(image, levels=[100, 1000], seeds=seeds)
+
+
+def test_a_reconstruction_of_one_step_is_clipped_unless_it_should_not_be(image):
+    answer = 3 * (image * 2 - 1)  # leaves [−1, 1]
+    for name in ("ddpm", "pddpm"):
+        clipped, free = (build_reconstructor(name, {"unet": UNET, "clip": clip}) for clip in (True, False))
+        clipped.unet = free.unet = Oracle(answer)
+        seeds = draw_seeds(2, make_generator(0))
+        wanted = (answer + 1) / 2
+        torch.testing.assert_close(free.reconstruct(image, level=300, seeds=seeds), wanted)
+        torch.testing.assert_close(clipped.reconstruct(image, level=300, seeds=seeds), wanted.clamp(0, 1))
+    assert "clip" not in clipped.settings.model_dump(), "models of before have no such setting"
+
+
 def test_predicting_the_noise_is_judged_on_the_noise(image):
     built = build_reconstructor("ddpm", {"unet": UNET, "predicts": "noise"})
     fresh = float(built.loss(image, generator=make_generator(0)).detach())  # a fresh network says 0

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from halebrain.core.random import make_generator
+from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.reconstruction.restoration import Restorer, RestorerSettings
 
 UNET = {"channels": [8, 16], "blocks_per_level": 1, "patch": 2, "norm_groups": 4, "attention_head_channels": 8}
@@ -51,3 +52,39 @@ def test_a_closed_gate_changes_nothing():
         restorer.unet.head.bias[4:] = 40.0
     opened = restorer.reconstruct(image, level=None, seeds=torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(opened, (image + 0.5).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_the_published_denoiser_has_its_network_and_counts_the_brain_alone(monkeypatch):
+    built = build_reconstructor("dae", {"network": "kascenas", "channels": [8, 16]})
+    assert not hasattr(built, "unet")
+    assert [layer.__class__.__name__ for layer in built.published.encoders[0][0]][:3] == [
+        "StandardisedConv2d",
+        "SiLU",
+        "GroupNorm",
+    ]
+    image = torch.zeros(2, 1, 16, 16)
+    image[..., :4] = 0.6  # a quarter of the pixels is brain
+    monkeypatch.setattr(built, "_denoise", lambda given: torch.full_like(given, 0.1))
+    loss = float(built.loss(image, generator=make_generator(0)))
+    assert loss == pytest.approx(0.25 * 0.5**2)
+    other = build_reconstructor("dae", {"unet": UNET})
+    monkeypatch.setattr(other, "_denoise", lambda given: torch.full_like(given, 0.1))
+    assert float(other.loss(image, generator=make_generator(0))) == pytest.approx(0.25 * 0.5**2 + 0.75 * 0.1**2)
+    assert not {"network", "channels"} & set(other.settings.model_dump())
+
+
+def test_without_skips_all_of_the_slice_passes_through_the_coarsest_level():
+    image = torch.rand(1, 1, 16, 32, generator=make_generator(1))
+    seeds = draw_seeds(1, make_generator(0))
+    fresh = build_reconstructor("restoration", {"unet": UNET, "skips": False})
+    torch.testing.assert_close(fresh.reconstruct(image, level=None, seeds=seeds), torch.full_like(image, 0.5))
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=make_generator(2)))
+    out = fresh.reconstruct(image, level=None, seeds=seeds).detach()
+    assert float(out.std()) > 0
+    # What reaches the middle decides alone.
+    fresh.unet.middle1.register_forward_hook(lambda *_: torch.zeros(1, 16, 4, 8))
+    torch.testing.assert_close(
+        fresh.reconstruct(image, level=None, seeds=seeds), fresh.reconstruct(1 - image, level=None, seeds=seeds)
+    )

@@ -4,7 +4,14 @@ import torch
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.similarity import ssim_map
-from halebrain.models.segmentation import Segmenter, SegmenterConfig, weights_for, with_neighbours
+from halebrain.models.segmentation import (
+    Segmenter,
+    SegmenterConfig,
+    StandardisedConv2d,
+    middle_divisor,
+    weights_for,
+    with_neighbours,
+)
 
 STREAMS = [("image",), ("residual",), ("residual", "image"), ("image", "reconstruction"), ("absolute_residual", "ssim")]
 
@@ -30,6 +37,40 @@ def test_slices_are_treated_one_by_one(streams, encoder, patch):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     unmoved = torch.allclose(together, segmenter(image, reconstruction.flip(0)))
     assert unmoved == (not segmenter.config.needs_reconstruction)
+
+
+def test_the_published_block_by_hand():
+    convolution = StandardisedConv2d(1, 1)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.tensor([[0.0, 0, 0], [0, 9, 0], [0, 0, 0]]).view(1, 1, 3, 3))
+        convolution.bias.fill_(0.5)
+    # Mean 1, standard deviation 3 (unbiased): the filter becomes 8/3 in the middle and −1/3 around.
+    image = torch.arange(9.0).view(1, 1, 3, 3)
+    found = convolution(image)[0, 0].detach()
+    assert float(found[1, 1]) == pytest.approx((9 * 4 - 36) / 3 + 0.5, abs=1e-3)
+    # At the corner the mirrored neighbours count: 0; 1, 1; 3, 3; 4, 4, 4, 4.
+    assert float(found[0, 0]) == pytest.approx((9 * 0 - (2 * 1 + 2 * 3 + 4 * 4)) / 3 + 0.5, abs=1e-3)
+    scaled = StandardisedConv2d(1, 1)
+    with torch.no_grad():
+        scaled.weight.copy_(5 * convolution.weight + 2)
+        scaled.bias.copy_(convolution.bias)
+    torch.testing.assert_close(scaled(image), convolution(image), atol=1e-3, rtol=0)
+
+
+def test_the_published_network_has_its_groups_order_and_pooling():
+    assert [middle_divisor(width) for width in (64, 128, 256, 512, 1)] == [8, 16, 16, 32, 1]
+    segmenter = build(channels=(64, 128, 256), block="kascenas")
+    for level, groups in zip(segmenter.encoders[0], (8, 16, 16), strict=True):
+        assert [type(layer).__name__ for layer in level] == ["StandardisedConv2d", "SiLU", "GroupNorm"] * 2
+        assert [level[n].num_groups for n in (2, 5)] == [groups, groups]
+    assert size(segmenter) == size(build(channels=(64, 128, 256)))
+    small = build(block="kascenas", streams=("image",))
+    seen = []
+    small.encoders[0][1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    small.encoders[0][0].register_forward_hook(lambda _, __, out: seen.append(out))
+    small(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16))
+    torch.testing.assert_close(seen[1], torch.nn.functional.avg_pool2d(seen[0], 2))
+    assert "block" not in build().config.model_dump()
 
 
 def test_a_shared_encoder_is_one_and_separate_ones_are_many():

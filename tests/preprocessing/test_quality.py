@@ -1,11 +1,15 @@
 """Quality figures on scans whose defects are made, so that every figure is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from halebrain.core.types import Volume
-from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from halebrain.data.prepared_set import lesion_lost
+from halebrain.preprocessing.geometry import Grid
+from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
 from halebrain.preprocessing.quality.assess import (
     assess,
     group_distances,
@@ -131,3 +135,21 @@ def test_the_odd_one_out_is_found_and_small_groups_have_none():
     assert "snr 30" in found[-1][1][0]
     assert robust_deviations(values[-3:]) == [None] * 3
     assert outliers([]) == []
+
+
+def test_lesion_beyond_the_slices_of_the_grid_is_counted_exactly():
+    native = Grid((4, 4, 40), np.eye(4))
+    moved = np.eye(4)
+    moved[2, 3] = 5  # the template's 0 is at 5 mm of the scan
+    # Ten slices of 2 mm from −1 to 19 mm of the template: 4 to 24 mm of the scan.
+    grid = Grid((5, 5, 10), np.diag([2.0, 2, 2, 1]))
+    scan = SimpleNamespace(native=native, grid=grid, template_to_native=moved)
+    lesion = np.zeros((4, 4, 40), dtype=bool)
+    assert WorkingScan.share_outside_grid(scan, lesion) == 0
+    lesion[0, 0] = True
+    assert WorkingScan.share_outside_grid(scan, lesion) == 20 / 40
+    lesion[0, 0, :20] = False
+    assert WorkingScan.share_outside_grid(scan, lesion) == pytest.approx(16 / 20)
+    entry = SimpleNamespace(figures={"lesion_volume_ml": 2.0, "lesion_outside_grid": 0.25})
+    older = SimpleNamespace(figures={"lesion_volume_ml": 9.0, "lesion_outside_grid": None})
+    assert lesion_lost([entry, older, entry]) == (4.0, 1.0, 2)

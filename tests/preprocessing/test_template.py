@@ -9,7 +9,7 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.io.nifti import write_volume
-from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, apply_affine
+from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, apply_affine, working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_to_template
 from halebrain.preprocessing.template import find_template, load_template
@@ -133,3 +133,11 @@ def test_no_extraction_takes_the_whole_field_and_says_so():
     assert result.native_brain_mask.all()
     assert any("whole field" in flag for flag in result.qc.flags)
     assert result.qc.brain_method == "none"
+
+
+def test_the_slices_of_the_paper_are_those_between_fifteen_cut_at_each_end_of_the_brain_of_the_atlas(atlas):
+    centre = find_template(atlas / "atlas.nii.gz").centre_mm
+    whole, cut = (working_grid((96, 96, count), 2.0, centre) for count in (80, 50))
+    moved = np.eye(4)
+    moved[2, 3] = 15  # slice 0 of the 50 is slice 15 of the 80, and slice 49 is slice 64
+    np.testing.assert_allclose(cut.affine, whole.affine @ moved)

@@ -236,6 +236,13 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert float(rows(tmp_path)[0]["gradient_norm"]) > 0.1
 
 
+def test_without_clipping_gradients_stay_as_they_are_and_are_still_checked(tmp_path: Path) -> None:
+    go(Toy(), config(steps=1, clip_norm=None), tmp_path)
+    moments = [s["exp_avg"] for s in checkpoint(tmp_path)["optimizer"]["state"].values()]
+    norm = math.sqrt(sum(float(m.square().sum()) for m in moments))
+    assert norm == pytest.approx(0.1 * float(rows(tmp_path)[0]["gradient_norm"]), rel=1e-3)
+
+
 def test_a_stage_must_say_its_loss() -> None:
     with pytest.raises(TypeError, match="Stage must define"):
         Stage()("train", 0)

@@ -99,6 +99,23 @@ def test_a_batch_is_made_as_configured(regime: str, annotated: int, split: str) 
         assert any(c.any() for c in changed)
 
 
+def test_each_slice_of_a_batch_has_a_level_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = reconstructor()
+    stage = make_stage("weak", frozen=frozen)
+    seen: list[int] = []
+    real = frozen.reconstruct_each
+
+    def watch(image: torch.Tensor, *, levels: list[int], seeds: torch.Tensor) -> torch.Tensor:
+        seen.extend(levels)
+        return real(image, levels=levels, seeds=seeds)
+
+    monkeypatch.setattr(frozen, "reconstruct_each", watch)
+    for step in range(2):
+        stage("train", step)
+    assert len(seen) == 2 * 8
+    assert len(set(seen)) > 12, "sixteen draws out of a thousand rarely meet"
+
+
 def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monkeypatch: pytest.MonkeyPatch) -> None:
     seeing = SegmenterConfig(channels=(8, 16), patch=2, encoder="early", neighbours=(-1, 1))
     frozen = reconstructor()
@@ -109,7 +126,7 @@ def test_neighbours_are_seen_by_the_segmenter_and_not_by_the_reconstructor(monke
         given.append(image.clone())
         return image
 
-    monkeypatch.setattr(frozen, "reconstruct", copy_input)
+    monkeypatch.setattr(frozen, "reconstruct_each", copy_input)
     seen: list[torch.Tensor] = []
     real = stage.trained.all_logits
     stage.trained.all_logits = lambda image, healthy: (seen.append(image), real(image, healthy))[1]
@@ -142,7 +159,7 @@ def test_pairs_are_warped_after_the_reconstruction_and_in_training_only(
         given.append(image.clone())
         return image
 
-    monkeypatch.setattr(frozen, "reconstruct", copy_input)
+    monkeypatch.setattr(frozen, "reconstruct_each", copy_input)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     real = stage.trained.all_logits
     stage.trained.all_logits = lambda image, healthy: (seen.append((image, healthy)), real(image, healthy))[1]

@@ -39,6 +39,8 @@ class SegmenterEntry(Config):
         trained_on: Name of its synthetic anomalies in the table ("DRAEM").
         each_pathology: Train once on each of these annotated pathologies.
         each_count: Train once on each of these numbers of annotated subjects; `None` among them = all.
+        settings_by_pathology: Further settings of the training on a pathology of `each_pathology`, as the number of
+            steps, where an epoch of each has its own length.
     """
 
     reconstructor: str | None
@@ -48,6 +50,7 @@ class SegmenterEntry(Config):
     trained_on: str = ""
     each_pathology: tuple[str, ...] = ()
     each_count: tuple[int | None, ...] = (None,)
+    settings_by_pathology: dict[str, Settings] = Field(default_factory=dict)
 
 
 class MatrixConfig(Config):
@@ -99,6 +102,8 @@ class MatrixConfig(Config):
                 raise ValueError(
                     f"segmenter '{name}' needs '{entry.reconstructor}', which is not defined under reconstructors"
                 )
+            if foreign := sorted(set(entry.settings_by_pathology) - set(entry.each_pathology)):
+                raise ValueError(f"segmenter '{name}' has settings for '{foreign[0]}', which is not in each_pathology")
             if not entry.rows:
                 raise ValueError(f"segmenter '{name}' has no row")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -131,7 +131,8 @@ def _segmenters(
             own: Settings = {"seed": seed, "subset_seed": seed, "n_annotated": count, "data": dict(data)}
             if pathology is not None:
                 own["data"]["pathologies"] = [pathology]
-            settings = merged(config.segmenter_defaults, entry.settings, own)
+            of_set = entry.settings_by_pathology.get(pathology or "", {})
+            settings = merged(config.segmenter_defaults, entry.settings, of_set, own)
             parse_config(SegmenterTraining, settings, where=f"segmenters.{name}")
             trained_on = " + ".join(part for part in (entry.trained_on, pathology) if part) or "–"
             tag = "".join(f"-{part}" for part in (pathology, count and f"n{count}") if part)

@@ -49,6 +49,10 @@ def _print_summary(results: Results, output: Path, done: "PreparedScans", config
     if done.files:
         has = "has" if done.flagged == 1 else "have"
         typer.echo(f"{done.flagged} of {counted(done.n_entries, 'scan')} {has} quality flags", err=True)
+        if done.n_lesion_outside:
+            share = f"{done.lesion_outside_ml:.1f} of {done.lesion_ml:.1f} ml of the annotated lesions"
+            scans = counted(done.n_lesion_outside, "scan")
+            typer.echo(f"{share} lie outside the working grid, in {scans}, and count nowhere on it", err=True)
         then = [look_at(output / "index.html"), _next_step(output / "manifest.tsv", config)]
     elif done.left and done.n_entries:
         are = f"{counted(done.left, 'scan')} {'is' if done.left == 1 else 'are'}"
@@ -71,6 +75,9 @@ def _print_summary(results: Results, output: Path, done: "PreparedScans", config
             "failed": failed_scans(done.failures.reasons),
             "left": done.left,
             "flagged": done.flagged,
+            "lesion_ml": done.lesion_ml,
+            "lesion_outside_ml": done.lesion_outside_ml,
+            "lesion_outside_scans": done.n_lesion_outside,
             "files": done.files,
         },
     )

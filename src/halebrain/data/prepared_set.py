@@ -16,7 +16,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
 from halebrain.io.tables import MISSING
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
-from halebrain.preprocessing.quality.assess import GRID_DICE, group_distances, outliers
+from halebrain.preprocessing.quality.assess import GRID_DICE, OUTSIDE_GRID, group_distances, outliers
 from halebrain.preprocessing.template import Template, find_template
 
 _PATHS = ("image", "brain_mask", "lesion", "healthy")
@@ -172,7 +172,21 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
 def _figures(entry: PreparedEntry) -> dict[str, float | None]:
     """Return the figures of a scan under their current names."""
     figures: dict[str, float | None] = entry.sidecar["quality"]["figures"]
-    return {_RENAMED.get(name, name): value for name, value in figures.items()}
+    # Scans that were prepared before the figure existed lack it.
+    return {OUTSIDE_GRID: None} | {_RENAMED.get(name, name): value for name, value in figures.items()}
+
+
+def lesion_lost(entries: Sequence[QualityEntry]) -> tuple[float, float, int]:
+    """Return the annotated lesion of all scans in ml, how much of it lies outside the working grid, and in how many.
+
+    Scans that do not state it are left out.
+    """
+    whole, lost, scans = 0.0, 0.0, 0
+    for quality in entries:
+        volume, share = quality.figures.get("lesion_volume_ml"), quality.figures.get(OUTSIDE_GRID)
+        if volume is not None and share is not None:
+            whole, lost, scans = whole + volume, lost + volume * share, scans + (share > 0)
+    return whole, lost, scans
 
 
 def write_quality_table(entries: Sequence[QualityEntry], path: Path) -> None:

@@ -301,7 +301,7 @@ def behrendt2024(evaluation: Evaluation) -> Evaluation:
 
     The paper does not say whether they are those of each scan, averaged, or those of all voxels of the test set
     together. Its published code averages over scans, so `behrendt2024_best_dice` (each scan at the threshold that is
-    best for it) and `behrendt2024_auprc` are means over scans; the pooled ones have names of their own. All are on the
+    best for it) and `behrendt2024_auprc` are means over scans; the pooled ones have other names. All are on the
     2 mm grid with resampled labels, so the evaluation must be one on the working grid, and ⌈Dice⌉ is an upper bound, as
     its threshold is chosen on the test labels.
     """

@@ -4,7 +4,8 @@ Source: Behrendt et al. 2024, section 3.1 and appendix B.1; U-Net after Kascenas
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +18,9 @@ from halebrain.core.similarity import ssim_map
 
 Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
 """One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, or 1 − SSIM(x, x̂)."""
+
+Block = Literal["plain", "kascenas"]
+"""How a level of the U-Net is built."""
 
 Modality = str | Sequence[str | None]
 """The contrast of all slices of a batch, as a BIDS suffix, or of each; `None` = not known."""
@@ -49,11 +53,15 @@ class SegmenterConfig(GrowingConfig):
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
         neighbours: Slices of the scan that the network sees beside the one it delineates, as further channels: places
             from it among the slices with brain, −1 = the next one below (not in the paper). Only with "early".
+        block: "plain" = convolution, norm, SiLU, twice; max pooling. "kascenas" = as published (the U-Net of Kascenas
+            et al. 2022): weight-standardised convolutions with reflection padding, SiLU, then the norm; average
+            pooling. The groups of each norm are then the middle divisor of its width (64: 8, 128 and 256: 16), whatever
+            `norm_groups` says.
         prior: Probability that an untrained network gives every pixel. Lesions are rare: one that begins by marking
             half of the brain needs hundreds of steps to unlearn it (Lin et al. 2017, section 4.1).
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"neighbours", "prior"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"neighbours", "prior", "block"})
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
     norm_groups: int = 8
@@ -62,6 +70,7 @@ class SegmenterConfig(GrowingConfig):
     encoder: Literal["shared", "separate", "early"] = "shared"
     neighbours: tuple[int, ...] = ()
     deep_supervision: bool = False
+    block: Block = "plain"
     prior: float = Field(default=0.5, gt=0, lt=1)
 
     @model_validator(mode="before")
@@ -115,19 +124,22 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         self.configs = (config,)
-        widths, groups, folded = config.channels, config.norm_groups, config.patch**2
+        widths, folded = config.channels, config.patch**2
+        block = partial(_BLOCKS[config.block], groups=config.norm_groups)
         streams, early = len(config.streams), config.encoder == "early"
         # How many sets of features there are, side by side; the decoder is as many times as wide.
         count = 1 if early else streams
         encoders = streams if config.encoder == "separate" else 1
         # Differs from paper: there each slice stands alone.
         seen = folded * (streams + len(config.neighbours)) if early else folded
-        self.encoders = nn.ModuleList(_encoder(seen, widths, groups) for _ in range(encoders))
+        self.encoders = nn.ModuleList(
+            nn.ModuleList(block(a, b) for a, b in zip((seen, *widths), widths, strict=False)) for _ in range(encoders)
+        )
         self.ascents, self.decoder, self.auxiliary_heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         width = count * widths[-1]
         for level, out in reversed(list(enumerate(widths[:-1]))):
             self.ascents.append(nn.ConvTranspose2d(width, count * out, 2, 2))
-            self.decoder.append(double_conv(2 * count * out, count * out, groups))
+            self.decoder.append(block(2 * count * out, count * out))
             width = count * out
             if config.deep_supervision and level > 0:
                 self.auxiliary_heads.append(nn.Conv2d(width, folded, 1))
@@ -186,8 +198,9 @@ class Segmenter(nn.Module):
 
     def _descend(self, encoder: Any, x: torch.Tensor) -> list[torch.Tensor]:
         x, found = F.pixel_unshuffle(x, self.config.patch), []
+        pool = F.avg_pool2d if self.config.block == "kascenas" else F.max_pool2d
         for level, block in enumerate(encoder):
-            x = block(F.max_pool2d(x, 2) if level else x)
+            x = block(pool(x, 2) if level else x)
             found.append(x)
         return found
 
@@ -231,10 +244,6 @@ def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> to
     return residual.abs() if name == "absolute_residual" else residual
 
 
-def _encoder(width: int, widths: tuple[int, ...], groups: int) -> nn.ModuleList:
-    return nn.ModuleList(double_conv(a, b, groups) for a, b in zip((width, *widths), widths, strict=False))
-
-
 def double_conv(width: int, out: int, groups: int) -> nn.Sequential:
     """Return two 3×3 convolutions, each with group norm and SiLU."""
     return nn.Sequential(
@@ -245,3 +254,40 @@ def double_conv(width: int, out: int, groups: int) -> nn.Sequential:
         nn.GroupNorm(groups, out),
         nn.SiLU(),
     )
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """A 3×3 convolution with reflection padding whose filters have zero mean and unit standard deviation.
+
+    Source: weight standardisation (Qiao et al. 2019), in the form of Kascenas et al. 2022.
+    """
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__(width, out, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of `(b, width, h, w)`, at least two pixels high and wide."""
+        centred = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(x, centred / (centred.std(dim=(1, 2, 3), keepdim=True) + 1e-5), self.bias)
+
+
+def middle_divisor(width: int) -> int:
+    """Return the middle one of the divisors of a width, the upper of two: the groups of Kascenas et al. 2022."""
+    divisors = [n for n in range(1, width + 1) if width % n == 0]
+    return divisors[len(divisors) // 2]
+
+
+def kascenas_block(width: int, out: int, groups: int) -> nn.Sequential:
+    """Return two standardised convolutions, each with SiLU and then group norm; `groups` has no effect."""
+    own = middle_divisor(out)
+    return nn.Sequential(
+        StandardisedConv2d(width, out),
+        nn.SiLU(),
+        nn.GroupNorm(own, out),
+        StandardisedConv2d(out, out),
+        nn.SiLU(),
+        nn.GroupNorm(own, out),
+    )
+
+
+_BLOCKS: dict[Block, Callable[..., nn.Sequential]] = {"plain": double_conv, "kascenas": kascenas_block}

@@ -152,6 +152,7 @@ class DiffusionUNet(nn.Module):
             in every block, "cross_attention" = asked for in the middle, after self-attention.
         inputs: Channels of the input; 1 = the noisy image alone.
         outputs: Channels of the prediction.
+        skips: Whether the way up sees the way down beside what comes from below.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class DiffusionUNet(nn.Module):
         conditioning: Conditioning = "vector",
         inputs: int = 1,
         outputs: int = 1,
+        skips: bool = True,
     ) -> None:
         super().__init__()
         widths, groups, folded = config.channels, config.norm_groups, config.patch**2
@@ -173,15 +175,16 @@ class DiffusionUNet(nn.Module):
         self.time = TimeEmbedding(widths[0])
         self.stem = nn.Conv2d(inputs * folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips, width = [widths[0]], widths[0]
+        self.skips = skips
+        seen, width = [widths[0]], widths[0]
         for level, out in enumerate(widths):
             for _ in range(config.blocks_per_level):
                 self.down.append(block(width, out))
                 width = out
-                skips.append(width)
+                seen.append(width)
             if level < len(widths) - 1:
                 self.down.append(block(width, width, resample="down"))
-                skips.append(width)
+                seen.append(width)
         self.middle1 = block(width, width)
         heads = config.attention_head_channels
         self.attention = Attention(width, heads, groups) if heads else nn.Identity()
@@ -191,7 +194,7 @@ class DiffusionUNet(nn.Module):
         self.middle2 = block(width, width)
         for level, out in reversed(list(enumerate(widths))):
             for _ in range(config.blocks_per_level + 1):
-                self.up.append(block(width + skips.pop(), out))
+                self.up.append(block(width + (seen.pop() if skips else 0), out))
                 width = out
             if level > 0:
                 self.up.append(block(width, width, resample="up"))
@@ -209,16 +212,17 @@ class DiffusionUNet(nn.Module):
         if self.conditioning == "vector" and condition is not None:
             embedding = torch.cat([embedding, condition], dim=1)
         x = self.stem(F.pixel_unshuffle(x, self.patch))
-        skips = [x]
+        seen = [x]
         for block in self.down:
             x = block(x, embedding, condition)
-            skips.append(x)
+            seen.append(x)
         x = self.attention(self.middle1(x, embedding, condition))
         if self.cross_attention is not None and condition is not None:
             x = self.cross_attention(x, condition)
         x = self.middle2(x, embedding, condition)
         for block in self.up:
-            x = block(x if block.resample == "up" else torch.cat([x, skips.pop()], dim=1), embedding, condition)
+            alone = block.resample == "up" or not self.skips
+            x = block(x if alone else torch.cat([x, seen.pop()], dim=1), embedding, condition)
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
 
 

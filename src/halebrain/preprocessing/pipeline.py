@@ -18,7 +18,7 @@ from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
-from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
 from halebrain.preprocessing.quality.contrast import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.quality.measurements import (
@@ -131,6 +131,16 @@ class WorkingScan:
     def from_native(self, data: npt.NDArray[np.generic], *, order: int = 0) -> FloatArray:
         """Return a native map (a label, say) on the working grid."""
         return resample(data, self.native, self.grid, target_to_source=self.template_to_native, order=order)
+
+    def share_outside_grid(self, mask: MaskArray) -> float:
+        """Return the share of the voxels of a native mask whose centres lie outside the working grid; 0 of none."""
+        voxels = np.argwhere(mask).astype(np.float64)
+        if not len(voxels):
+            return 0.0
+        to_grid = np.linalg.inv(self.grid.affine) @ np.linalg.inv(self.template_to_native) @ self.native.affine
+        places = apply_affine(to_grid, voxels)
+        inside = ((places >= -0.5) & (places < np.array(self.grid.shape) - 0.5)).all(axis=1)
+        return 1 - float(inside.mean())
 
     def mask_from_native(self, mask: MaskArray) -> MaskArray:
         """Return a native mask on the working grid: where it covers more than half a voxel."""

@@ -6,17 +6,21 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
+from halebrain.models.conditioning import EncoderConfig
+from halebrain.models.encoder_file import save_encoder
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
 from halebrain.training.batch_sampling import HealthySlices, open_slices
-from halebrain.training.loop import Stage
+from halebrain.training.loop import Stage, launch
 from halebrain.training.loop_config import LoopConfig
+from halebrain.training.loop_state import CHECKPOINT
 from halebrain.training.prefetch import Drawn
-from halebrain.training.runs import read_training_manifest, run_stage
+from halebrain.training.runs import read_training_manifest, run_identity, run_stage
 
 
 class EncoderTraining(Config):
@@ -35,6 +39,24 @@ class EncoderTraining(Config):
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
     seed: int = 0
+
+
+class PretrainingConfig(Config):
+    """Pretraining of the condition encoder as the first part of a stage-1 run; its size is the reconstructor's.
+
+    Args:
+        mask_ratio: Share of the cells that are hidden.
+        cell: Side of a cell in pixels.
+        decoder_width: Channels of the decoder, which is thrown away.
+        augmentation: Intensity augmentation of training slices.
+        loop: Settings of the optimisation.
+    """
+
+    mask_ratio: float = Field(default=0.65, gt=0, lt=1)
+    cell: int = Field(default=16, ge=1)
+    decoder_width: int = Field(default=64, ge=8)
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loop: LoopConfig = LoopConfig()
 
 
 class EncoderStage(Stage):
@@ -85,3 +107,38 @@ def _example(network: MaskedAutoencoder, stage: EncoderStage, count: int = 4) ->
     visible = network.draw_visible(image, make_generator(0, "example"))
     painted = torch.where(visible, image, network.in_contrast_of(image, network.paint(image, visible).float()))
     return torch.stack([image, image * visible, painted])[:, :, 0].clamp(0, 1).cpu()
+
+
+def pretrain(
+    config: PretrainingConfig,
+    encoder: EncoderConfig,
+    data: DataConfig,
+    folder: Path,
+    *,
+    seed: int,
+    device: torch.device,
+) -> tuple[Path, str]:
+    """Return the file of an encoder pretrained as configured, and the hash of all that it depends on.
+
+    It lies in the cache of the data, so that runs with the same encoder, data and seed pretrain it once; without a
+    cache in `folder`. What is there of an earlier attempt is resumed.
+    """
+    own = EncoderTraining(
+        data=data,
+        masked=MaskedEncoderConfig(
+            encoder=encoder, mask_ratio=config.mask_ratio, cell=config.cell, decoder_width=config.decoder_width
+        ),
+        augmentation=config.augmentation,
+        loop=config.loop,
+        seed=seed,
+    )
+    manifest = read_training_manifest(data).select(lambda record: record.is_healthy)
+    identity = run_identity(own, manifest)
+    place = (data.cache or folder / "cache") / f"encoder-{identity[:16]}"
+    path = place / "encoder.safetensors"
+    if not path.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        run = train_encoder(own, place, fabric=launch(own.loop, device))
+        save_encoder(run.network.encoder, own.masked.encoder, run.summary, path)
+        (place / CHECKPOINT).unlink(missing_ok=True)
+    return path, identity

@@ -123,7 +123,8 @@ def _take_step(model: nn.Module, run: Run, drawn: Drawn | None) -> tuple[torch.T
     _set_lr(run.optimizer, config, run.step)
     loss: torch.Tensor = model("train", run.step, drawn)
     run.fabric.backward(loss)
-    norm = run.fabric.clip_gradients(run.trained, run.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+    most = math.inf if config.clip_norm is None else config.clip_norm  # the norm is needed anyway, to check it
+    norm = run.fabric.clip_gradients(run.trained, run.optimizer, max_norm=most, error_if_nonfinite=False)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     _update(run.average, run.trained, config.ema_decay)

@@ -19,7 +19,7 @@ class LoopConfig(Config):
         weight_decay: Decoupled weight decay.
         warmup_steps: Steps of linear warm-up.
         lr_schedule: "constant" as in the paper, or "cosine" down to 1 % of `lr`.
-        clip_norm: Largest gradient norm; larger ones are scaled down.
+        clip_norm: Largest gradient norm; larger ones are scaled down. `None` = any.
         ema_decay: Decay of the moving average of the weights; the average is what is validated and kept.
         precision: A Fabric precision; "auto" = bf16-mixed where the device computes in it, else 32-true.
         validate_every: Steps between validations.
@@ -35,7 +35,7 @@ class LoopConfig(Config):
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
     lr_schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Precision = "auto"
     validate_every: int = Field(default=500, ge=1)

@@ -22,6 +22,7 @@ from halebrain.models.reconstruction.second_look import SecondLook
 from halebrain.models.segmentation import Segmenter
 from halebrain.models.store import load_model
 from halebrain.training.batch_sampling import DRAWS, HealthyDraw, HealthySlices, open_slices
+from halebrain.training.encoder import PretrainingConfig, pretrain
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
@@ -35,6 +36,8 @@ class ReconstructorTraining(GrowingConfig):
         data: Which scans; only healthy ones of the split "train" are learned, of "val" validated.
         reconstructor: What to train.
         encoder_weights: A file of `halebrain train encoder` to start the condition encoder from; `None` = from scratch.
+        pretraining: Pretrain the condition encoder first, in the same run, on the same scans; `None` = not. A file of
+            `encoder_weights` takes precedence.
         start: A model, by path or name, whose reconstructor is trained further; `None` = from scratch.
         detector: A model, by path or name, whose networks are the first pass of `second_look`; other reconstructors
             have none.
@@ -44,11 +47,12 @@ class ReconstructorTraining(GrowingConfig):
         seed: Seed of weights, batches, augmentation and noise.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"start", "detector"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"start", "detector", "pretraining"})
 
     data: DataConfig = DataConfig()
     reconstructor: ReconstructorSpec = ReconstructorSpec(name="cddpm")
     encoder_weights: Path | None = None
+    pretraining: PretrainingConfig | None = None
     start: Path | None = None
     detector: Path | None = None
     anomaly: AnomalySpec = AnomalySpec()
@@ -90,6 +94,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
+    if config.pretraining is not None and config.encoder_weights is None:
+        others.append(_pretrain_encoder(reconstructor, config, folder, fabric.device))
     before = None if config.start is None else load_model(config.start)
     if before is not None:
         others.append(_take_weights(reconstructor, before, config.start))
@@ -98,7 +104,9 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
     stage = ReconstructorStage(reconstructor, open_slices(manifest, "healthy", config.data, folder), config)
-    known = config.model_copy(update={"encoder_weights": None, "start": None, "detector": None, "reconstructor": spec})
+    known = config.model_copy(
+        update={"encoder_weights": None, "pretraining": None, "start": None, "detector": None, "reconstructor": spec}
+    )
     others.insert(0, DRAWS)
     name = "Stage 1, reconstructor"
     summary = run_stage(stage, config, manifest, folder, fabric=fabric, name=name, known=known, others=others)
@@ -124,6 +132,25 @@ def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]
     pretrained = load_encoder(path)
     start_from(encoder, settings.encoder, pretrained, where=path)  # type: ignore[union-attr,arg-type]
     return [pretrained.sha256]
+
+
+def _pretrain_encoder(
+    reconstructor: Reconstructor, config: ReconstructorTraining, folder: Path, device: torch.device
+) -> str:
+    """Start the reconstructor's encoder from one that is pretrained here, and return the hash of its training."""
+    assert config.pretraining is not None
+    settings: Any = reconstructor.settings
+    if not isinstance(getattr(reconstructor, "encoder", None), SliceEncoder):
+        raise ConfigError(
+            "pretraining needs a reconstructor with an encoder",
+            received=config.reconstructor.name,
+            remedy="use cddpm, or remove pretraining",
+        )
+    path, identity = pretrain(
+        config.pretraining, settings.encoder, config.data, folder, seed=config.seed, device=device
+    )
+    _start_encoder(reconstructor, path)
+    return identity
 
 
 def _take_weights(reconstructor: Reconstructor, before: Bundle, where: Path | None) -> str:

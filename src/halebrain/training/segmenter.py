@@ -30,6 +30,8 @@ from halebrain.training.prefetch import Drawn
 from halebrain.training.runs import read_training_manifest, run_stage
 from halebrain.training.segmenter_config import SegmenterTraining
 
+LEVELS = "a level for each slice"
+"""How the levels of stage 2 are drawn, part of a run's identity: runs with one level for each batch are not resumed."""
 _KINDS = {"synthetic": "healthy", "annotated": "annotated"}
 
 
@@ -75,14 +77,14 @@ class SegmenterStage(Stage):
         return segmentation_loss(segmenter.all_logits(image, reconstruction), lesion.float(), self.config.loss)
 
     def _reconstruct(self, image: torch.Tensor, brain_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the reconstruction at a random level, from the anomalous input, as it will be at test time."""
+        """Return reconstructions, each at a random level, from the anomalous input, as it will be at test time."""
         reconstructor = self._frozen[0]
         if not self.config.segmenter.needs_reconstruction:
             return image[:, :1]
-        level = reconstructor.random_level(generator)
+        levels = [reconstructor.random_level(generator) for _ in range(len(image))]
         with torch.no_grad():
             seeds = draw_seeds(len(image), generator)
-            return reconstructor.reconstruct(image[:, :1], level=level, seeds=seeds) * brain_mask[:, :1]
+            return reconstructor.reconstruct_each(image[:, :1], levels=levels, seeds=seeds) * brain_mask[:, :1]
 
 
 def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, fabric: Fabric) -> Bundle:
@@ -106,7 +108,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     stage = _stage(segmenter, stage1, stores, config, config.data.cache or folder / "cache", fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
-    others = [stage1.sha256, *([DRAWS] if config.pairs is None else [])] + ([] if before is None else [before.sha256])
+    others = [stage1.sha256, *([DRAWS, LEVELS] if config.pairs is None else [])]
+    others += [] if before is None else [before.sha256]
     others += [through_plane.DRAWS] if config.segmenter.neighbours else []
     name = "Stage 2, segmenter"
     summary = run_stage(stage, config, used, folder, fabric=fabric, name=name, known=known, others=others)

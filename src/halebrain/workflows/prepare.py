@@ -1,5 +1,6 @@
 """Preparation: raw scans to a data set that is preprocessed, checked and split, with its tables and its page."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareOutcome, PrepareTask, prepare_scan
 from halebrain.data.prepared_set import (
     QualityEntry,
+    lesion_lost,
     quality_entries,
     read_entries,
     read_failures,
@@ -61,6 +63,9 @@ class PreparedScans:
         left: Scans of other parts that are not there yet.
         flagged: Scans with quality flags in the whole data set.
         n_entries: Scans of the whole data set that are there.
+        lesion_ml: Annotated lesion of all of them.
+        lesion_outside_ml: How much of it lies outside the working grid, as where slices are cut, and counts nowhere.
+        n_lesion_outside: Scans with lesion outside the working grid.
     """
 
     n_scans: int
@@ -72,6 +77,9 @@ class PreparedScans:
     left: int = 0
     flagged: int = 0
     n_entries: int = 0
+    lesion_ml: float = 0.0
+    lesion_outside_ml: float = 0.0
+    n_lesion_outside: int = 0
 
     @property
     def n_kept(self) -> int:
@@ -95,7 +103,7 @@ def prepare_dataset(
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError("a data set must not lie in the folder of its raw scans", where=output, remedy="move --output")
     notify = settings.notify
-    preprocessing = read_preprocessing(settings.config, settings.overrides, settings.model, settings.brain)
+    preprocessing = read_preprocessing(settings.config, with_template(settings), settings.model, settings.brain)
     raw = read_raw(source, settings.kind, settings.source_settings, settings.modality)
     manifest, origin = with_pathology(raw.manifest, settings.pathology), raw.origin
     if line := summed_left_out(raw.left_out):
@@ -145,6 +153,14 @@ def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
     return replace(manifest, records=tuple(rows))
 
 
+def with_template(settings: PrepareSettings) -> tuple[str, ...]:
+    """Return the `key=value` settings, with the atlas of --template and --template-mask."""
+    given = {"template": settings.template, "template_mask": settings.template_mask}
+    # As JSON, which YAML reads as a string whatever is in it.
+    own = tuple(f"{key}={json.dumps(str(path.absolute()))}" for key, path in given.items() if path is not None)
+    return (*settings.overrides, *own)
+
+
 def read_preprocessing(
     config: Path | None, overrides: Sequence[str], model: Path | None, brain: str | None
 ) -> PreprocessingConfig:
@@ -158,8 +174,8 @@ def read_preprocessing(
             settings = load_config(PreprocessingConfig, None, overrides, base=stated)
     elif config is not None or overrides:
         raise UsageError(
-            "--model sets the preprocessing; -c and --set cannot be used with it",
-            remedy="remove --model, or -c and --set",
+            "--model sets the preprocessing; -c, --set and --template cannot be used with it",
+            remedy="remove --model, or -c, --set and --template",
         )
     else:
         settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
@@ -303,7 +319,16 @@ def _finish(
     _write_page(output, quality, failures)
     done(files[-1])
     flagged = sum(bool(scan.flags) for scan in quality)
-    return replace(prepared, files=tuple(files), flagged=flagged, n_entries=len(quality))
+    whole, lost, scans = lesion_lost(quality)
+    return replace(
+        prepared,
+        files=tuple(files),
+        flagged=flagged,
+        n_entries=len(quality),
+        lesion_ml=round(whole, 3),
+        lesion_outside_ml=round(lost, 3),
+        n_lesion_outside=scans,
+    )
 
 
 def _write_page(output: Path, quality: Sequence[QualityEntry], failures: dict[str, str]) -> None:

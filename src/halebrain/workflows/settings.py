@@ -181,6 +181,10 @@ class PrepareSettings:
         ),
     ] = None
     overrides: Annotated[tuple[str, ...], Option("key=value of the preprocessing; repeatable.", ("--set",))] = ()
+    template: Annotated[
+        Path | None, Option("Your own atlas, as SRI24: a skull-stripped T1. Default: MNI152NLin2009aSym.")
+    ] = None
+    template_mask: Annotated[Path | None, Option("Brain mask of an atlas that has its skull.")] = None
     model: Annotated[Path | None, Option("Preprocess as this model expects it.", ("--model", "-m"), known="models")] = (
         None
     )

@@ -3,19 +3,22 @@
 Source: Zavrtanik et al., ICCV 2021; Behrendt et al. 2024, appendix C.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.core.random import derive_seed, draw_seeds
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.shapes import LEAST_CHANGE, between, column
+from halebrain.data.draem_textures import AUGMENTERS, turned
 
 
-class PerlinSettings(Config):
+class PerlinSettings(GrowingConfig):
     """Settings of the Perlin anomaly.
 
     Args:
@@ -26,13 +29,24 @@ class PerlinSettings(Config):
         opacity: Range of the opacity γ.
         grain: Largest contrast of the noise texture of the filling; 0 = flat fillings, as in the paper's figure 4,
             0.4 = coarse textures, nearer to DRAEM's own.
+        source: "text" = by the paper's text and figure 4. "code" = as the published code fills the mask: with the noise
+            that made it, after three of ten augmenters; the noise is then Perlin's times √2 instead of scaled to
+            [−1, 1]. The code also has `probability` 1, `max_scale_power` 6 and `threshold` [0.5, 0.5].
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"source"})
 
     probability: float = Field(default=0.5, ge=0, le=1)
     max_scale_power: int = Field(default=5, ge=0, le=6)
     threshold: tuple[float, float] = (0.45, 0.8)
     opacity: tuple[float, float] = (0.2, 1.0)
     grain: float = Field(default=0.0, ge=0, le=1)
+    source: Literal["text", "code"] = "text"
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Check that no setting is without effect."""
+        if self.source == "code" and self.grain > 0:
+            raise ValueError("grain belongs to source 'text': with 'code' the noise itself is the texture")
 
 
 @ANOMALIES.register("perlin")
@@ -53,6 +67,10 @@ class PerlinAnomaly(AnomalyGenerator):
         seeds = draw_seeds(count, generator).tolist()
         orders = [torch.randperm(len(_ALTERATIONS), generator=generator)[:3].tolist() for _ in range(count)]
         names = list(_ALTERATIONS)
+        if s.source == "code":
+            names = list(AUGMENTERS)
+            orders = [torch.randperm(len(names), generator=generator)[:3].tolist() for _ in range(count)]
+        strengths = torch.rand(count, 3, generator=generator).tolist() if s.source == "code" else [[]] * count
         return [
             {
                 "present": u[0] < s.probability,
@@ -64,8 +82,9 @@ class PerlinAnomaly(AnomalyGenerator):
                 "texture_contrast": s.grain * u[7],
                 "alterations": [names[i] for i in order],
                 "seed": seed,
+                **({"strengths": own} if own else {}),
             }
-            for u, order, seed in zip(uniform, orders, seeds, strict=True)
+            for u, order, seed, own in zip(uniform, orders, seeds, strengths, strict=True)
         ]
 
     def apply(
@@ -75,8 +94,13 @@ class PerlinAnomaly(AnomalyGenerator):
         height, width = image.shape[-2:]
         shapes, textures = [], []
         for p in params:
+            if self.settings.source == "code":
+                noise = published_noise(height, width, p)
+                shapes.append(noise > p["threshold"])
+                textures.append(_augmented(noise, p))
+                continue
             noise = perlin_noise(height, width, p["scale_powers"], seed=p["seed"])
-            shapes.append(_rotate(noise, p["rotation_degrees"]) > p["threshold"])
+            shapes.append(turned(noise, p["rotation_degrees"], padding="reflection") > p["threshold"])
             textures.append(_fill(height, width, p))
         present = column(params, "present", image)
         opacity = column(params, "opacity", image)
@@ -88,6 +112,29 @@ class PerlinAnomaly(AnomalyGenerator):
 
 def perlin_noise(height: int, width: int, scale_powers: tuple[int, int] | list[int], *, seed: int) -> torch.Tensor:
     """Return Perlin gradient noise `(height, width)` scaled to [−1, 1], with 2^power cells along each axis."""
+    noise = _gradient_noise(height, width, scale_powers, seed)
+    return noise / noise.abs().max().clamp_min(1e-6)
+
+
+def published_noise(height: int, width: int, p: Params) -> torch.Tensor:
+    """Return the noise of the published code: Perlin's times √2, cut from the next power of two, turned in zeros."""
+    large = [2 ** math.ceil(math.log2(side)) for side in (height, width)]
+    noise = math.sqrt(2) * _gradient_noise(large[0], large[1], p["scale_powers"], p["seed"])
+    return turned(noise[:height, :width].contiguous(), p["rotation_degrees"])
+
+
+def _augmented(noise: torch.Tensor, p: Params) -> torch.Tensor:
+    """Return what the published code fills a mask with: its noise through three augmenters, in [0, 1].
+
+    Below 0 the noise wraps round, as it does there on its way to 8 bits.
+    """
+    texture = torch.where(noise < 0, noise + 256 / 255, noise).clamp(0, 1)
+    for name, strength in zip(p["alterations"], p["strengths"], strict=True):
+        texture = AUGMENTERS[name](texture, strength)
+    return texture
+
+
+def _gradient_noise(height: int, width: int, scale_powers: tuple[int, int] | list[int], seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     rows, columns = 2 ** scale_powers[0], 2 ** scale_powers[1]
     angle = 2 * torch.pi * torch.rand(rows + 1, columns + 1, generator=generator)
@@ -104,8 +151,7 @@ def perlin_noise(height: int, width: int, scale_powers: tuple[int, int] | list[i
     fade_y, fade_x = _fade(dy), _fade(dx)
     upper = torch.lerp(corner(0, 0), corner(0, 1), fade_x.expand(height, width))
     lower = torch.lerp(corner(1, 0), corner(1, 1), fade_x.expand(height, width))
-    noise = torch.lerp(upper, lower, fade_y.expand(height, width))
-    return noise / noise.abs().max().clamp_min(1e-6)
+    return torch.lerp(upper, lower, fade_y.expand(height, width))
 
 
 def _fill(height: int, width: int, p: Params) -> torch.Tensor:
@@ -123,15 +169,6 @@ def _fill(height: int, width: int, p: Params) -> torch.Tensor:
 
 def _fade(t: torch.Tensor) -> torch.Tensor:
     return t**3 * (t * (t * 6 - 15) + 10)
-
-
-def _rotate(noise: torch.Tensor, degrees: float) -> torch.Tensor:
-    angle = torch.deg2rad(torch.tensor(degrees))
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack([torch.stack([cos, -sin, 0 * cos]), torch.stack([sin, cos, 0 * cos])])
-    grid = F.affine_grid(turn[None], [1, 1, *noise.shape], align_corners=False)
-    turned = F.grid_sample(noise[None, None], grid, padding_mode="reflection", align_corners=False)
-    return turned.view(noise.shape)
 
 
 def _equalise(x: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Interface of the reconstructors, so that training and inference do not depend on the method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -89,6 +89,14 @@ class Reconstructor(nn.Module, ABC):
             seeds: One int64 seed a slice, `(b,)`; a slice's result depends on its own seed alone.
         """
 
+    def reconstruct_each(self, image: torch.Tensor, *, levels: Sequence[Level], seeds: torch.Tensor) -> torch.Tensor:
+        """Return what `reconstruct` gives of each slice at its own level, float32; arguments as there."""
+        found = torch.zeros(image.shape, device=image.device)
+        for level in dict.fromkeys(levels):
+            rows = [n for n, own in enumerate(levels) if own == level]
+            found[rows] = self.reconstruct(image[rows], level=level, seeds=seeds[rows]).float()
+        return found
+
     def second_pass(self, image: torch.Tensor, probability: torch.Tensor) -> torch.Tensor | None:
         """Return pseudo-healthy slices that take into account what the model's segmenter found in a first pass.
 
@@ -114,7 +122,7 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def random_level(self, generator: torch.Generator) -> Level:
-        """Draw the level at which stage 2 sees a batch."""
+        """Draw the level at which stage 2 sees a slice."""
 
 
 class OneLevelReconstructor(Reconstructor):

@@ -1,6 +1,7 @@
 """The diffusion family: one class, of which DDPM, AnoDDPM and cDDPM are settings, and pDDPM with noise in patches."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -33,9 +34,12 @@ class DiffusionSettings(GrowingConfig):
         train_with_anomalies: Train on slices with synthetic anomalies to reconstruct the healthy ones. Neither the
             noisy slice nor its conditioning can then reproduce a lesion. Differs from paper: there both are healthy in
             training.
+        clip: Clip reconstructions to the range of intensities. The published code clips the images between the steps of
+            a chain, but not the result of one step: false is as published. Residuals other than those by similarity can
+            then exceed 1.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"train_with_anomalies"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"train_with_anomalies", "clip"})
 
     unet: UNetConfig = UNetConfig()
     conditioning: Conditioning = "none"
@@ -47,6 +51,7 @@ class DiffusionSettings(GrowingConfig):
     test_levels: tuple[int, ...] = (250, 500, 750)
     sampling_steps: int = Field(default=1, ge=1)
     train_with_anomalies: bool = False
+    clip: bool = True
 
     def model_post_init(self, _: Any, /) -> None:
         """Check what the fields cannot say alone."""
@@ -114,8 +119,22 @@ class DiffusionReconstructor(Reconstructor):
         return (healed - (image * 2 - 1)).abs().mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the reconstruction from one noise level, clipped to [0, 1]."""
-        return ((self._restore(image * 2 - 1, self._checked(level), seeds).float() + 1) / 2).clamp(0, 1)
+        """Return the reconstruction from one noise level, in [0, 1] unless `clip` is false."""
+        return self._at_levels(image, torch.full((len(image),), self._checked(level), device=image.device), seeds)
+
+    def reconstruct_each(self, image: torch.Tensor, *, levels: Sequence[Level], seeds: torch.Tensor) -> torch.Tensor:
+        """Return the reconstruction of each slice from its own noise level; one pass for all with one step."""
+        if self.settings.sampling_steps > 1:
+            return super().reconstruct_each(image, levels=levels, seeds=seeds)
+        start = torch.tensor([self._checked(level) for level in levels], device=image.device)
+        return self._at_levels(image, start, seeds)
+
+    def _at_levels(self, image: torch.Tensor, start: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Return reconstructions from the noise levels `(b,)`, which are all the same for a chain of several steps."""
+        return self._in_range((self._restore(image * 2 - 1, start, seeds).float() + 1) / 2)
+
+    def _in_range(self, image: torch.Tensor) -> torch.Tensor:
+        return image.clamp(0, 1) if self.settings.clip else image
 
     def _error(
         self, scaled: torch.Tensor, level: torch.Tensor, seeds: torch.Tensor, inside: torch.Tensor | None = None
@@ -127,17 +146,22 @@ class DiffusionReconstructor(Reconstructor):
         return (output - noise).square() if self.settings.predicts == "noise" else (output - scaled).abs()
 
     def _restore(
-        self, scaled: torch.Tensor, level: int, seeds: torch.Tensor, inside: torch.Tensor | None = None
+        self, scaled: torch.Tensor, start: torch.Tensor, seeds: torch.Tensor, inside: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return $x_0$ in [−1, 1] after `sampling_steps` passes (Song et al. 2021, equation 12 with η = 0)."""
+        """Return $x_0$ in [−1, 1] after `sampling_steps` passes (Song et al. 2021, equation 12 with η = 0).
+
+        `start` is the level of each slice `(b,)`; with several passes all start from the same. Without `clip` the
+        result of the last pass may leave [−1, 1].
+        """
         condition = self._condition(scaled)
-        path = ddim_path(level, self.settings.sampling_steps)
-        at = [torch.full((len(scaled),), value, device=scaled.device) for value in path]
+        path = ddim_path(int(start[0]), self.settings.sampling_steps) if self.settings.sampling_steps > 1 else []
+        at = [start, *(torch.full((len(scaled),), value, device=scaled.device) for value in path[1:])]
         x = _only(add_noise(scaled, self._noise(scaled, seeds), at[0], self.alpha_bar), scaled, inside)
         for current, following in zip(at, [*at[1:], None], strict=True):
             output: torch.Tensor = self.unet(x, current, condition)
             image = predicted_image(x, output, current, self.alpha_bar) if self.settings.predicts == "noise" else output
-            image = image.clamp(-1, 1)
+            if self.settings.clip or following is not None:
+                image = image.clamp(-1, 1)
             if following is not None:
                 noise = predicted_noise(x, image, current, self.alpha_bar)
                 x = _only(add_noise(image, noise, following, self.alpha_bar), scaled, inside)
@@ -259,9 +283,8 @@ class PDDPM(DiffusionReconstructor):
         error = self._error(image * 2 - 1, level, draw_seeds(count, generator), inside)
         return (error * inside).sum() / inside.sum()
 
-    def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the mean of overlapping patches, each restored with the rest of the slice unchanged; in [0, 1]."""
-        start = self._checked(level)
+    def _at_levels(self, image: torch.Tensor, start: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Return the mean of overlapping patches, each restored with the rest of the slice unchanged."""
         scaled, (height, width) = image * 2 - 1, image.shape[-2:]
         total, weight = torch.zeros_like(image, dtype=torch.float32), torch.zeros(1, 1, height, width).to(image.device)
         for rows in self._cover(height):
@@ -270,7 +293,7 @@ class PDDPM(DiffusionReconstructor):
                 inside[..., rows, columns] = True
                 total += self._restore(scaled, start, seeds, inside).float() * inside
                 weight += inside
-        return ((total / weight + 1) / 2).clamp(0, 1)
+        return self._in_range((total / weight + 1) / 2)
 
     def _extent(self, size: int, place: float) -> slice:
         """Return the patch at `place` in [0, 1) along an axis of `size` pixels."""

@@ -1,16 +1,17 @@
 """U-Nets that undo coarse noise (DAE), or a synthetic anomaly: at once, or step by step (DISYRE)."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.random import draw_seeds
 from halebrain.core.similarity import ssim_map
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor, Reconstructor
 from halebrain.models.schedule import ddim_path
+from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 VISIBLE_CHANGE = 0.005
@@ -20,10 +21,10 @@ VISIBLE_CHANGE = 0.005
 class _OneUNet(Reconstructor):
     """A reconstructor that is one U-Net."""
 
-    def __init__(self, settings: Any, *, outputs: int = 1) -> None:
+    def __init__(self, settings: Any, *, outputs: int = 1, skips: bool = True) -> None:
         super().__init__()
         self.settings = settings
-        self.unet = DiffusionUNet(settings.unet, outputs=outputs)
+        self.unet = DiffusionUNet(settings.unet, outputs=outputs, skips=skips)
 
     def _output(self, image: torch.Tensor, level: torch.Tensor | None = None) -> torch.Tensor:
         """Return what the network makes of slices in [−1, 1]; without a level, of level 0."""
@@ -38,7 +39,7 @@ class _OneUNet(Reconstructor):
         return corrupt(image, generator)
 
 
-class DAESettings(Config):
+class DAESettings(GrowingConfig):
     """Settings of the denoising autoencoder.
 
     Args:
@@ -46,11 +47,18 @@ class DAESettings(Config):
             and not in what they could hold.
         noise_size: Side of the noise before it is enlarged to the slice: coarser than anatomy.
         noise_std: Its standard deviation, in units of the intensity range.
+        network: "diffusion" = that of `unet`; "kascenas" = the published one, of the widths `channels`, and its loss,
+            which counts the brain alone.
+        channels: Widths of the published network, from fine to coarse.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"network", "channels"})
 
     unet: UNetConfig = UNetConfig()
     noise_size: int = Field(default=16, ge=1)
     noise_std: float = Field(default=0.2, gt=0)
+    network: Literal["diffusion", "kascenas"] = "diffusion"
+    channels: tuple[int, ...] = (64, 128, 256, 512)
 
 
 @RECONSTRUCTORS.register("dae")
@@ -67,6 +75,17 @@ class DAE(_OneUNet, OneLevelReconstructor):
     Settings = DAESettings
     settings: DAESettings
 
+    def __init__(self, settings: DAESettings) -> None:
+        if settings.network == "diffusion":
+            super().__init__(settings)
+            return
+        Reconstructor.__init__(self)
+        self.settings = settings
+        # With the image alone as its stream the segmenter is that U-Net: an image in, an image out.
+        self.published = Segmenter(
+            SegmenterConfig(channels=settings.channels, norm_groups=1, streams=("image",), block="kascenas")
+        )
+
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
@@ -75,13 +94,17 @@ class DAE(_OneUNet, OneLevelReconstructor):
         noise = coarse_noise(seeds, *image.shape[-2:], size=self.settings.noise_size).to(image.device)
         # Noise where there is brain, as published; the background is never anomalous.
         noisy = image + self.settings.noise_std * noise * (image > 0)
-        return (self._denoise(noisy) - image).square().mean()
+        error = (self._denoise(noisy) - image).square()
+        return error.mean() if self.settings.network == "diffusion" else (error * (image > 0.01)).mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the denoised slice in [0, 1]; nothing is random."""
         return self._denoise(image).clamp(0, 1)
 
     def _denoise(self, image: torch.Tensor) -> torch.Tensor:
+        if self.settings.network == "kascenas":
+            found: torch.Tensor = self.published(image, image)
+            return found.float()
         return (self._output(image * 2 - 1) + 1) / 2
 
 
@@ -97,16 +120,21 @@ def coarse_noise(seeds: torch.Tensor, height: int, width: int, *, size: int) -> 
     return torch.stack(fields)
 
 
-class RestorationSettings(Config):
+class RestorationSettings(GrowingConfig):
     """Settings of one-step restoration.
 
     Args:
-        unet: Size of the network. Differs from paper: DRAEM's has no skip connections, here it has.
+        unet: Size of the network.
         ssim_weight: Weight of 1 − SSIM beside the squared error.
+        skips: Whether the network has skip connections, and predicts the change. False is as in DRAEM: all of the slice
+            passes through the coarsest level.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"skips"})
 
     unet: UNetConfig = UNetConfig()
     ssim_weight: float = Field(default=1.0, ge=0)
+    skips: bool = True
 
 
 @RECONSTRUCTORS.register("restoration")
@@ -124,6 +152,9 @@ class Restoration(_OneUNet, OneLevelReconstructor):
     settings: RestorationSettings
     needs_corruption = True
 
+    def __init__(self, settings: RestorationSettings) -> None:
+        super().__init__(settings, skips=settings.skips)
+
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
@@ -137,6 +168,8 @@ class Restoration(_OneUNet, OneLevelReconstructor):
         return self._restore(image).clamp(0, 1)
 
     def _restore(self, image: torch.Tensor) -> torch.Tensor:
+        if not self.settings.skips:
+            return (self._output(image * 2 - 1) + 1) / 2
         # The change is predicted, so that a fresh network gives the slice back.
         return image + self._output(image * 2 - 1) / 2
 

@@ -19,6 +19,8 @@ HISTOGRAM_BINS = 64
 GRID_DICE = "working_grid_mask_dice"
 """Overlap of brain and template on the working grid, of every scan: registered here, before, or not at all. What the
 registration itself ended at is another figure, `registration_mask_dice`."""
+OUTSIDE_GRID = "lesion_outside_grid"
+"""Share of the annotated lesion outside the working grid; scans prepared by earlier versions do not state it."""
 _LOW_GRID_DICE = 0.90
 """Real adult scans reach 0.93 to 0.98 with their masks; lower values need a visual check."""
 _MOST_ML = 2000.0
@@ -54,7 +56,8 @@ def assess(
     2 = the same) with the template on the working grid, `brain_confidence`, `brain_volume_ml`, `snr` (median over
     noise in the brain), `cut_off` (share of the template's brain outside the field of view), `gap_slices` (empty or
     repeated slices within the brain), `slice_thickness_mm`, `distinct_values`, `highest_intensity`,
-    `lesion_volume_ml`, and `lesion_outside_brain` (share).
+    `lesion_volume_ml`, `lesion_outside_brain` (share), and `lesion_outside_grid` (share outside the working grid, whose
+    slices may be cut at top and bottom: it counts nowhere on that grid).
 
     Args:
         volume: The scan on its native grid.
@@ -76,11 +79,13 @@ def assess(
         "highest_intensity": scan.qc.highest_intensity,
         "lesion_volume_ml": None,
         "lesion_outside_brain": None,
+        OUTSIDE_GRID: None,
     }
     if lesion is not None:
         size = float(lesion.sum())
         figures["lesion_volume_ml"] = volume_ml(lesion, volume)
         figures["lesion_outside_brain"] = float((lesion & ~scan.native_brain_mask).sum()) / size if size else None
+        figures[OUTSIDE_GRID] = scan.share_outside_grid(lesion) if size else None
     counts, _ = np.histogram(scan.image[scan.brain_mask], bins=HISTOGRAM_BINS, range=(0, 1))
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
     return ScanQuality(
@@ -103,6 +108,8 @@ def _flags(figures: dict[str, float | None]) -> list[str]:
         flags.append("the lesion mask is empty")
     elif (figures["lesion_outside_brain"] or 0.0) > 0.1:
         flags.append(f"{100 * (figures['lesion_outside_brain'] or 0):.0f} % of the lesion lies outside the brain mask")
+    if (figures[OUTSIDE_GRID] or 0.0) > 0.1:
+        flags.append(f"{100 * (figures[OUTSIDE_GRID] or 0):.0f} % of the lesion lies outside the working grid")
     return flags
 
 
