@@ -11,7 +11,8 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.data.slices import build_store
 from halebrain.inference.anomaly_map import smooth_through_plane
-from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.inference.predictor import Predictor, WorkingMaps, brain_slices
+from halebrain.inference.scan_residuals import SCAN_RESIDUALS
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume
@@ -327,6 +328,27 @@ def test_the_mahalanobis_map_takes_the_spread_over_levels(scan: WorkingScan) -> 
     squares = (scan.image - stack.mean(axis=0)) ** 2
     expected = squares / (squares + stack.var(axis=0) + 0.05**2)
     np.testing.assert_allclose(found[scan.brain_mask], expected[scan.brain_mask], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ssim_3d", "mahalanobis_full"])
+def test_a_residual_of_the_scan_as_a_whole_sees_every_slice_and_every_reconstruction(
+    scan: WorkingScan, kind: str
+) -> None:
+    predictor = Predictor(make_bundle(postprocessing={"residual": kind, "median_size": 1}), draws=2)
+    found = predictor.predict_working(scan, None).residual
+    image, mask, used = brain_slices(scan)
+    runs = [
+        predictor._reconstruct_slices(image[used], mask[used], level, predictor._seeds(scan, level, draw, used))
+        for level in predictor.levels
+        for draw in range(2)
+    ]
+    samples = torch.zeros(4, *image.shape)
+    samples[:, used] = torch.stack(runs)
+    shown = torch.zeros_like(mask)
+    shown[used] = mask[used]
+    wanted = SCAN_RESIDUALS.get(kind)(image * shown, samples, shown)[:, 0].numpy()
+    np.testing.assert_allclose(np.moveaxis(found, 2, 0), wanted, atol=1e-6)
+    assert found.max() > 0
 
 
 def test_a_network_that_fills_holes_changes_the_holes_alone(bundle: Bundle, scan: WorkingScan) -> None:

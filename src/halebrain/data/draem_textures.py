@@ -48,7 +48,8 @@ def solarise(x: torch.Tensor, u: float) -> torch.Tensor:
 def posterise(x: torch.Tensor, u: float) -> torch.Tensor:
     """Return x with 1 to 8 bits."""
     step = 2 ** (8 - (1 + int(8 * u)))
-    return (x * 255 / step).floor() * step / 255
+    levels: torch.Tensor = (x * 255 / step).floor()
+    return levels * (step / 255)
 
 
 def invert(x: torch.Tensor, _u: float) -> torch.Tensor:

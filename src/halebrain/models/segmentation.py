@@ -268,7 +268,9 @@ class StandardisedConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution of `(b, width, h, w)`, at least two pixels high and wide."""
         centred = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
-        return self._conv_forward(x, centred / (centred.std(dim=(1, 2, 3), keepdim=True) + 1e-5), self.bias)
+        scaled = centred / (centred.std(dim=(1, 2, 3), keepdim=True) + 1e-5)
+        out: torch.Tensor = self._conv_forward(x, scaled, self.bias)
+        return out
 
 
 def middle_divisor(width: int) -> int:

@@ -118,7 +118,8 @@ class IterMask(OneLevelReconstructor):
         return output.float()
 
     def _noise(self, seeds: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return NOISES.get("gaussian")(seeds, *like.shape[-2:], like.device)
+        height, width = like.shape[-2:]
+        return NOISES.get("gaussian")(seeds, height, width, like.device)
 
     def _follow(self, errors: torch.Tensor) -> None:
         """Let the bound follow the quantile of the errors under the masks of a batch."""
@@ -147,7 +148,8 @@ def fine_structure(x: torch.Tensor, radius: float) -> torch.Tensor:
     amplitude = spectrum.abs()
     least = 1e-5 * amplitude.amax(dim=(2, 3), keepdim=True)
     unit = torch.where(amplitude > least, spectrum / amplitude.clamp_min(1e-12), torch.ones_like(spectrum))
-    return torch.fft.ifft2(torch.where(is_low, unit, spectrum)).real
+    found: torch.Tensor = torch.fft.ifft2(torch.where(is_low, unit, spectrum)).real
+    return found
 
 
 def highest(values: torch.Tensor, inside: torch.Tensor, share: float) -> torch.Tensor:
