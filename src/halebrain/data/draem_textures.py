@@ -47,7 +47,7 @@ def solarise(x: torch.Tensor, u: float) -> torch.Tensor:
 
 def posterise(x: torch.Tensor, u: float) -> torch.Tensor:
     """Return x with 1 to 8 bits."""
-    step = 2 ** (8 - (1 + int(8 * u)))
+    step = float(2 ** (7 - int(8 * u)))
     levels: torch.Tensor = (x * 255 / step).floor()
     return levels * (step / 255)
 
