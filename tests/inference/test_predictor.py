@@ -338,7 +338,7 @@ def test_a_residual_of_the_scan_as_a_whole_sees_every_slice_and_every_reconstruc
     found = predictor.predict_working(scan, None).residual
     image, mask, used = brain_slices(scan)
     runs = [
-        predictor._reconstruct_slices(image[used], mask[used], level, predictor._seeds(scan, level, draw, used))
+        predictor.reconstruct_slices(image[used], mask[used], level, predictor.slice_seeds(scan, level, draw, used))
         for level in predictor.levels
         for draw in range(2)
     ]
