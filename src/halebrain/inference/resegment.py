@@ -52,7 +52,7 @@ class Resegmenter(Predictor):
     def reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
     ) -> torch.Tensor:
-        """Return the reconstruction of slices as the model's own predictor, and keep it where a scan is looked at."""
+        """Return the reconstruction of slices as the model's own predictor, and keep it while a scan is processed."""
         made = super().reconstruct_slices(image, mask, level, seeds)
         if self._made is not None:
             self._made.append(made)
