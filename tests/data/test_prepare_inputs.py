@@ -103,7 +103,7 @@ def prepared_row(scan, folder, config=CONFIG):
 def test_prepared_scans_are_judged_and_exported_as_raw_ones_are(scan, tmp_path):
     row = prepared_row(scan, tmp_path / "set")
     raw, prepared = (
-        prepare(Manifest((record,)), Preprocessor(CONFIG), description="scans")[0] for record in (scan, row)
+        next(prepare(Manifest((record,)), Preprocessor(CONFIG), description="scans")) for record in (scan, row)
     )
     np.testing.assert_array_equal(raw.scan.image, prepared.scan.image)
     np.testing.assert_array_equal(raw.lesion, prepared.lesion)

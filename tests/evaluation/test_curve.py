@@ -62,6 +62,18 @@ def test_pooling_does_not_depend_on_how_scans_are_cut(seed, levels, cuts):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
 
 
+def test_scans_with_fewer_scores_than_thresholds_are_counted_one_by_one():
+    pooled = PooledCurve()
+    pooled.add(np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32), np.ones(5, bool))
+    pooled.add(np.array([0.2, 0.6], np.float32), np.zeros(2, bool))
+    pooled.add(np.array([0.05, 0.3, 0.3, 0.35, 0.1, 0.5], np.float32), np.zeros(6, bool))
+    curve = pooled.finish()
+    assert curve.true.tolist() == [1, 2, 3, 4, 5]
+    # Scores of 0.5, 0.4, 0.3, 0.2, 0.1 and more, and above them.
+    assert curve.false.tolist() == [2, 2, 5, 6, 7]
+    assert curve.false_above.tolist() == [1, 2, 3, 5, 6]
+
+
 def test_order_and_flips_do_not_matter():
     score, reference = draw(1, 500, 7)
     shuffled = np.random.default_rng(2).permutation(500)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from halebrain.benchmarking.judge import SharingPredictor, model_scores, prepare, score_cell
+from halebrain.benchmarking.on_disk import StoredReconstructions
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
 from halebrain.inference.predictor import Predictor
@@ -40,8 +41,8 @@ def evaluated(bundle, rows, smallest, *, working):
 
 
 def test_benchmark_and_evaluate_agree_on_a_case(bundle, rows):
-    scans = prepare(rows, Predictor(bundle).preprocessor, description="Reading")
-    score = model_scores(SharingPredictor({}, bundle=bundle), {"fused": "model"})
+    scans = list(prepare(rows, Predictor(bundle).preprocessor, description="Reading"))
+    score = model_scores(SharingPredictor(StoredReconstructions(), bundle=bundle), {"fused": "model"})
     by_size = {}
     for smallest in (0.0, SMALLEST_MM3):
         result, _ = score_cell(score, scans, scans, name="cell", min_lesion_mm3=smallest)

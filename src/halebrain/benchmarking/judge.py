@@ -1,12 +1,13 @@
 """Scans of a benchmark, preprocessed once, and the evaluation of a trained model on them: threshold from validation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from halebrain.benchmarking.on_disk import StoredReconstructions
 from halebrain.core.errors import DataError
 from halebrain.core.mask import Cut
 from halebrain.core.progress import track
@@ -37,9 +38,8 @@ def judged(manifest: Manifest, pathologies: tuple[str, ...]) -> Manifest:
     return manifest.select(lambda r: r.is_healthy or (r.is_annotated and r.pathology in pathologies))
 
 
-def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> list[AnnotatedScan]:
-    """Return every scan of the manifest on the working grid."""
-    found = []
+def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str) -> Iterator[AnnotatedScan]:
+    """Yield every scan of the manifest on the working grid, one at a time."""
     for record in track(manifest.records, description=description, total=len(manifest)):
         prepared = open_annotated(preprocessor, record)
         if prepared.scan.qc.registration_failed:
@@ -48,8 +48,7 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
                 where=record.image,
                 remedy="remove it from the manifest, or set preprocessing.registration to none",
             )
-        found.append(prepared)
-    return found
+        yield prepared
 
 
 def with_anomalies(prepared: AnnotatedScan, anomaly: AnomalyGenerator, *, pathology: str) -> AnnotatedScan:
@@ -93,7 +92,7 @@ class CellResult:
 class SharingPredictor(Predictor):
     """A predictor that takes reconstructions from a store, filled by other segmenters before."""
 
-    def __init__(self, store: dict[Any, torch.Tensor], **predictor: Any) -> None:
+    def __init__(self, store: StoredReconstructions, **predictor: Any) -> None:
         super().__init__(**predictor)
         self._store = store
 
@@ -103,9 +102,11 @@ class SharingPredictor(Predictor):
         """Return the reconstruction of slices, from the store where another segmenter has needed it."""
         # The seeds depend on scan, level, draw and slice, so they identify the reconstruction.
         key = (level, tuple(seeds.tolist()))
-        if key not in self._store:
-            self._store[key] = super().reconstruct_slices(image, mask, level, seeds)
-        return self._store[key]
+        if key in self._store:
+            return self._store[key]
+        made = super().reconstruct_slices(image, mask, level, seeds)
+        self._store[key] = made
+        return made
 
 
 def model_scores(predictor: Predictor, titles: dict[str, str]) -> Scorer:
@@ -137,10 +138,12 @@ def score_cell(
     *,
     name: str,
     min_lesion_mm3: float = 0.0,
-) -> tuple[CellResult, dict[str, list[FloatArray]]]:
+    shown: Collection[int] = (),
+) -> tuple[CellResult, dict[str, dict[int, FloatArray]]]:
     """Evaluate every row of one cell, with thresholds chosen on the validation scans.
 
-    Returns the result, and the maps of the test scans by row title, in the order of `test`.
+    The maps of one scan at a time are in memory. Returns the result, and row title → index in `test` → map for the test
+    scans at the indices `shown`.
     """
     curves: dict[str, PooledCurve] = {}
     for prepared, maps in _scored(score, val, f"{name}: validation"):
@@ -150,8 +153,8 @@ def score_cell(
     thresholds = {t: curve.finish().best_dice[1] for t, curve in curves.items() if curve.has_lesion}
     rows: list[Row] = []
     pooled: dict[tuple[str, str], PooledCurve] = {}
-    pictures: dict[str, list[FloatArray]] = {}
-    for prepared, maps in _scored(score, test, f"{name}: test"):
+    pictures: dict[str, dict[int, FloatArray]] = {}
+    for number, (prepared, maps) in enumerate(_scored(score, test, f"{name}: test")):
         for title, values in maps.items():
             case = Case.of(
                 prepared.record,
@@ -163,7 +166,8 @@ def score_cell(
             )
             rows += score_case(case, method=title, only=WANTED)
             pooled.setdefault((title, prepared.record.condition), PooledCurve()).add(case.values, case.labels)
-            pictures.setdefault(title, []).append(values)
+            if number in shown:
+                pictures.setdefault(title, {})[number] = values
     return CellResult(rows, _set_values(pooled), thresholds), pictures
 
 

@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from halebrain.benchmarking.judge import (
     score_cell,
     with_anomalies,
 )
+from halebrain.benchmarking.on_disk import Scratch, StoredReconstructions, on_disk
 from halebrain.benchmarking.plan import Cell, plan
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
@@ -35,7 +35,7 @@ from halebrain.evaluation.matrix import MethodRun
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.checksum import json_sha256
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import Manifest, Split
 from halebrain.models.bundle import Bundle, load_bundle, save_bundle
 from halebrain.models.card import model_card
 from halebrain.preprocessing.pipeline import Preprocessor
@@ -48,6 +48,7 @@ from halebrain.training.segmenter import train_segmenter
 from halebrain.training.segmenter_config import SegmenterTraining
 
 PICTURES = "pictures.npz"
+_JUDGED: tuple[tuple[Split, str], ...] = (("val", "validation"), ("test", "test"))
 _RESULT = "result.json"
 
 
@@ -62,13 +63,16 @@ class Outcome:
 
 @dataclass
 class _Fold:
-    """The scans of one fold, and what is shared between its cells."""
+    """The scans of one fold, and what is shared between its cells; their arrays are in files of `scratch`."""
 
     path: Path
     manifest: Manifest
     val: list[AnnotatedScan]
     test: list[AnnotatedScan]
-    reconstructions: dict[Any, torch.Tensor] = field(default_factory=dict)
+    scratch: Scratch
+    examples: dict[str, int]
+    """Column → index in `test` of the scan whose pictures are kept."""
+    reconstructions: StoredReconstructions
     shared_by: str = ""
 
 
@@ -96,7 +100,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, n
             done[cell.key] = (trained, folder)
             result = _read(folder, judged_as)
             if result is None:
-                fold = fold or _open(config, path, manifest)
+                fold = fold or _open(config, path, manifest, output / "cache")
                 try:
                     with unexpected_as_error():
                         result = _run_cell(cell, config, fold, folder, judged_as, output / "cache", done, device)
@@ -129,13 +133,18 @@ def _run_cell(
         sha256 = bundle.sha256
         bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": config.postprocessing}))
         if fold.shared_by != (cell.needs or cell.key):
-            fold.reconstructions, fold.shared_by = {}, cell.needs or cell.key
+            fold.reconstructions.clear()
+            fold.shared_by = cell.needs or cell.key
         predictor = SharingPredictor(fold.reconstructions, bundle=bundle, device=device, seed=0)
         score = model_scores(predictor, {way: label.title for way, label in cell.rows.items()})
-    result, maps = CellResult([], {}, {}), dict[str, list[FloatArray]]()
+    result, maps = CellResult([], {}, {}), dict[str, dict[int, FloatArray]]()
     if cell.rows:
-        smallest = _min_lesion_mm3(config)
-        result, maps = score_cell(score, fold.val, fold.test, name=cell.key, min_lesion_mm3=smallest)
+        result, maps = score_cell(
+            *(score, fold.val, fold.test),
+            name=cell.key,
+            min_lesion_mm3=_min_lesion_mm3(config),
+            shown=set(fold.examples.values()),
+        )
     provenance = {
         "identity": judged_as,
         "folder": folder.name,
@@ -144,7 +153,7 @@ def _run_cell(
     }
     result = replace(result, provenance=provenance)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_pictures(maps, fold.test, config.columns, folder / PICTURES)
+    _write_pictures(maps, fold, folder / PICTURES)
     write_text(folder / _RESULT, json.dumps(asdict(result)))
     return result
 
@@ -180,13 +189,12 @@ def _min_lesion_mm3(config: MatrixConfig) -> float:
     return parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing").min_lesion_mm3
 
 
-def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
+def _open(config: MatrixConfig, path: Path, manifest: Manifest, cache: Path) -> _Fold:
     preprocessor = Preprocessor(config.preprocessing)
     rows = judged(manifest, config.pathologies)
-    val, test = (
-        prepare(rows.split(split), preprocessor, description=f"Reading {what} scans")  # type: ignore[arg-type]
-        for split, what in (("val", "validation"), ("test", "test"))
-    )
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = Scratch(cache)
+    val, test = (_read_scans(rows.split(split), what, preprocessor, scratch) for split, what in _JUDGED)
     if not val or not test:
         raise ConfigError(
             'a benchmark needs scans of the splits "val" and "test"',
@@ -197,8 +205,15 @@ def _open(config: MatrixConfig, path: Path, manifest: Manifest) -> _Fold:
         anomaly = build_anomaly(config.synthetic)
         for scans in (val, test):
             healthy = [prepared for prepared in scans if prepared.record.is_healthy]
-            scans += [with_anomalies(prepared, anomaly, pathology=SYNTHETIC) for prepared in healthy]
-    return _Fold(path, manifest, val, test)
+            altered = (with_anomalies(prepared, anomaly, pathology=SYNTHETIC) for prepared in healthy)
+            scans += on_disk(altered, len(healthy), scratch.new_folder())
+    examples = {name: chosen for name in config.columns if (chosen := example_scan(test, name)) is not None}
+    return _Fold(path, manifest, val, test, scratch, examples, StoredReconstructions(cache))
+
+
+def _read_scans(rows: Manifest, what: str, preprocessor: Preprocessor, scratch: Scratch) -> list[AnnotatedScan]:
+    scans = prepare(rows, preprocessor, description=f"Reading {what} scans")
+    return on_disk(scans, len(rows), scratch.new_folder())
 
 
 def _without_lesion(manifest: Manifest, config: MatrixConfig, fold: int) -> list[str]:
@@ -221,16 +236,11 @@ def _read(folder: Path, judged_as: str) -> CellResult | None:
     return result if result.provenance.get("identity") == judged_as else None
 
 
-def _write_pictures(
-    maps: dict[str, list[FloatArray]], test: list[AnnotatedScan], pathologies: tuple[str, ...], path: Path
-) -> None:
+def _write_pictures(maps: dict[str, dict[int, FloatArray]], fold: _Fold, path: Path) -> None:
     """Keep one slice of one scan per pathology: the scan of median lesion volume, whatever the results."""
     arrays: dict[str, npt.NDArray[np.float16]] = {}
-    for pathology in pathologies:
-        chosen = example_scan(test, pathology)
-        if chosen is None:
-            continue
-        image, lesion = test[chosen].scan.image, test[chosen].lesion
+    for pathology, chosen in fold.examples.items():
+        image, lesion = fold.test[chosen].scan.image, fold.test[chosen].lesion
         height = int(lesion.sum(axis=(0, 1)).argmax())
         shown = {title: values[chosen] for title, values in maps.items()} | {"image": image, "lesion": lesion}
         for title, volume in shown.items():

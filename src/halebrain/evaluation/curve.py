@@ -125,9 +125,17 @@ def _assemble(positive: Scores, negatives: "list[Scores] | Iterator[Scores]") ->
     thresholds = np.unique(positive)
     true = len(positive) - np.searchsorted(positive, thresholds, side="left")
     false, above = np.zeros(len(thresholds), np.int64), np.zeros(len(thresholds), np.int64)
+    # How many scores lie between two thresholds, which is faster where there are more thresholds than scores in a scan.
+    at, beyond = np.zeros(len(thresholds) + 1, np.int64), np.zeros(len(thresholds) + 1, np.int64)
     total = 0
     for negative in negatives:
         total += len(negative)
-        false += len(negative) - np.searchsorted(negative, thresholds, side="left")
-        above += len(negative) - np.searchsorted(negative, thresholds, side="right")
+        if len(thresholds) <= len(negative):
+            false += len(negative) - np.searchsorted(negative, thresholds, side="left")
+            above += len(negative) - np.searchsorted(negative, thresholds, side="right")
+        else:
+            np.add.at(at, np.searchsorted(thresholds, negative, side="right"), 1)
+            np.add.at(beyond, np.searchsorted(thresholds, negative, side="left"), 1)
+    false += np.cumsum(at[::-1])[-2::-1]
+    above += np.cumsum(beyond[::-1])[-2::-1]
     return Curve(thresholds[::-1], true[::-1].astype(np.int64), false[::-1], above[::-1], total)
