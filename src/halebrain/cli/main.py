@@ -23,6 +23,7 @@ from halebrain.cli.detect import detect
 from halebrain.cli.doctor import doctor
 from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
+from halebrain.cli.folds import folds
 from halebrain.cli.models import models_app
 from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
@@ -45,6 +46,7 @@ for command in (
     report,
     view,
     prepare,
+    folds,
     cohort,
     adapt,
     calibrate,

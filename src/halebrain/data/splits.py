@@ -34,8 +34,7 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
     """
     _check_fractions(fractions)
     shares = {name: fractions[name] for name in SPLITS if fractions.get(name, 0) > 0}
-    block = min(_MAX_BLOCK, math.ceil(1 / min(shares.values())))
-    subjects = _dealt(_subjects(manifest.records), seed=seed, block=block)
+    subjects = _dealt(_subjects(manifest.records), seed=seed, block=_block(min(shares.values())))
     given: dict[str, str] = {}
     counts = dict.fromkeys(shares, 0)
     for place, subject in enumerate(subjects, start=1):
@@ -51,6 +50,33 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
             remedy="give it a larger fraction or remove it",
         )
     return replace(manifest, records=tuple(replace(r, split=given[r.subject]) for r in manifest.records))
+
+
+def draw_groups(manifest: Manifest, sizes: Mapping[str, int], seed: int) -> dict[str, str]:
+    """Return subject → group, groups of exactly these sizes, each with its share of every site, pathology and age.
+
+    Args:
+        manifest: The scans; it must have as many subjects as the groups together.
+        sizes: Number of subjects in each group.
+        seed: Random seed of the assignment.
+    """
+    given: dict[str, str] = {}
+    left, total = dict(sizes), sum(sizes.values())
+    if not total:
+        return given
+    smallest = min(size for size in sizes.values() if size)
+    subjects = _dealt(_subjects(manifest.records), seed=seed, block=_block(smallest / total))
+    for place, subject in enumerate(subjects, start=1):
+        # The group that is furthest behind its share of the subjects so far.
+        behind = {name: size * place / total - (size - left[name]) for name, size in sizes.items() if left[name]}
+        given[subject] = name = max(behind, key=lambda group: behind[group])
+        left[name] -= 1
+    return given
+
+
+def _block(smallest: float) -> int:
+    """Return how many neighbours in age are assigned together, for groups of which the smallest has this share."""
+    return min(_MAX_BLOCK, math.ceil(1 / smallest))
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,26 @@ class PrepareSettings:
 
 
 @dataclass(frozen=True)
+class FoldSettings:
+    """Which subjects of several data sets are learned from, validated and tested in each fold of a benchmark."""
+
+    manifests: Annotated[
+        tuple[Path, ...],
+        Option("Table of scans (TSV) of a data set; repeatable: all of them together.", ("--manifest",)),
+    ]
+    folds: Annotated[int, Option("Number of folds.", minimum=1)] = 5
+    val: Annotated[int, Option("Healthy validation subjects of each fold, others in each.", minimum=1)] = 44
+    test: Annotated[int, Option("Healthy test subjects, the same in each fold.", minimum=1)] = 160
+    weak: Annotated[
+        tuple[str, ...],
+        Option("DISEASE=TRAIN:VAL, annotated subjects to learn from and to validate; the others test; repeatable."),
+    ] = ()
+    seed: Seed = 0
+    overwrite: Overwrite = False
+    notify: Notify = log_message
+
+
+@dataclass(frozen=True)
 class CohortSettings:
     """Which virtual people are made."""
 
