@@ -758,7 +758,12 @@ def evaluate(
 
 
 def benchmark(
-    output: PathLike, *, config: PathLike, overrides: Sequence[str] = (), device: str = "auto"
+    output: PathLike,
+    *,
+    config: PathLike,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    folds: PathLike | None = None,
 ) -> BenchmarkResults:
     """Train and evaluate every method of a file on seen and unseen diseases, as `halebrain benchmark`.
 
@@ -767,6 +772,7 @@ def benchmark(
         config: YAML file, or the name of a shipped configuration ("cpu", "tiny").
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
+        folds: Folder of `halebrain folds`; its tables take the place of the scans of the file.
 
     Returns:
         Finished cells, those that failed with the reason, and the files.

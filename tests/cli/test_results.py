@@ -70,6 +70,7 @@ CASES = {
     "detect": LOOK,
     "doctor": "",
     "evaluate": "small_model --manifest cohort/manifest.tsv --threshold 0.05 -o evaluation --no-progress",
+    "folds": "--manifest training/manifest.tsv -o folds --folds 1 --val 1 --test 1 --weak ms=1:1",
     "export-nnunet": "--manifest cohort/manifest.tsv -o raw --dataset-id 7 --name Hale -m small_model --no-progress",
     "models describe": f"small_model {ABOUT}",
     "models export": "small_model -o small.zip",
@@ -100,6 +101,7 @@ FIELDS = {
     "detect": {"output", "index", "scans", "failed", "left_out"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},
     "evaluate": {"output", "files", "failed", "left_out", "provenance", "set", "summaries", "comparisons"},
+    "folds": {"output", "folds", "subjects", "notes"},
     "export-nnunet": {"output", "grid", "modalities", "cases"},
     "models describe": {"path", "bytes", "sha256", "about"},
     "models export": {"path", "bytes", "sha256"},
@@ -158,7 +160,7 @@ def ready(request, command, place, small_cohort):
         assert command("train", "reconstructor", *words)[0] == 0
     if name == "report":
         assert command("detect", *shlex.split(LOOK.replace("-o out", "-o found")))[0] == 0
-    if name == "benchmark":
+    if name in ("benchmark", "folds"):
         small_cohort([*TRAINED, ("w", "FLAIR", "test", "ms"), ("v", "FLAIR", "test", "healthy")], "training")
         (place / "matrix.yaml").write_text(MATRIX)
     return name

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.inputs import read_fold
 from halebrain.benchmarking.judge import (
     CellResult,
     Scorer,
@@ -86,9 +88,10 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, n
     """
     cells, outcome, failures = plan(config), Outcome(), Failures(output, notify)
     done: dict[str, tuple[str, Path]] = {}
-    for number, path in enumerate(manifests(config, output)):
+    # What is wrong with the last table is said before the first is learned from.
+    tables = [(path, read_fold(path, config)) for path in manifests(config, output)]
+    for number, (path, manifest) in enumerate(tables):
         fold: _Fold | None = None
-        manifest = Manifest.read(path).of_contrasts((config.modality,))
         outcome.empty += _without_lesion(manifest, config, number)
         for cell in [c for c in cells if c.fold == number]:
             if cell.needs is not None and cell.needs not in done:
@@ -96,7 +99,7 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, n
                 continue
             trained = training_identity(cell, manifest, done[cell.needs][0] if cell.needs else "")
             # A model is trained once: with another anomaly map it is only evaluated again.
-            folder, judged_as = output / "cells" / f"{cell.key}-{trained[:8]}", _judged_as(config, cell, trained)
+            folder, judged_as = _folder(output, cell, trained), _judged_as(config, cell, trained)
             done[cell.key] = (trained, folder)
             result = _read(folder, judged_as)
             if result is None:
@@ -111,6 +114,23 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, n
                     continue
             outcome.results.append((cell, result))
     return outcome
+
+
+def finished_cells(config: MatrixConfig, cells: list[Cell], output: Path, tables: Mapping[int, Manifest]) -> set[str]:
+    """Return the keys of cells whose result is in `output`; `tables` are the scans of each fold that can be read."""
+    found, trained = set[str](), dict[str, str]()
+    for cell in cells:
+        if cell.fold in tables:
+            below = trained[cell.needs] if cell.needs else ""
+            trained[cell.key] = training_identity(cell, tables[cell.fold], below)
+            judged_as = _judged_as(config, cell, trained[cell.key])
+            if _read(_folder(output, cell, trained[cell.key]), judged_as) is not None:
+                found.add(cell.key)
+    return found
+
+
+def _folder(output: Path, cell: Cell, trained: str) -> Path:
+    return output / "cells" / f"{cell.key}-{trained[:8]}"
 
 
 def _run_cell(
@@ -160,13 +180,16 @@ def _run_cell(
 
 def manifests(config: MatrixConfig, output: Path) -> list[Path]:
     """Return the table of scans of each fold; a virtual cohort is made where none is named."""
-    if config.folds:
-        return list(config.folds)
-    if config.manifest is not None:
-        return [config.manifest]
+    if given := given_tables(config):
+        return given
     cohort = config.cohort.model_copy(update={"modalities": (config.modality,)})
     generate_cohort(output / "cohort", cohort)
     return [output / "cohort" / "manifest.tsv"]
+
+
+def given_tables(config: MatrixConfig) -> list[Path]:
+    """Return the table of each fold that the configuration names; empty = a virtual cohort."""
+    return list(config.folds) or ([] if config.manifest is None else [config.manifest])
 
 
 def _judged_as(config: MatrixConfig, cell: Cell, trained: str) -> str:

@@ -19,6 +19,7 @@ from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
+from halebrain.workflows.folds import fold_tables
 from halebrain.workflows.settings import BenchmarkSettings
 
 
@@ -37,14 +38,22 @@ class BenchmarkResults:
 
 def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults:
     """Train and evaluate every cell that has no result yet in `output`, and write tables, figures and the page."""
+    config = read_matrix(settings)
+    outcome = run.run_benchmark(config, output, device=find_device(settings.device), notify=settings.notify)
+    return BenchmarkResults(outcome, _write_results(config, outcome, output))
+
+
+def read_matrix(settings: BenchmarkSettings) -> MatrixConfig:
+    """Return the configuration of a benchmark, with the tables of its folds."""
     found = find_config(settings.config, "matrix")
     if found is None:
         raise UsageError(
             "a benchmark needs a configuration file", remedy="give -c FILE, or -c cpu for the shipped configuration"
         )
     config = load_config(MatrixConfig, found, settings.overrides)
-    outcome = run.run_benchmark(config, output, device=find_device(settings.device), notify=settings.notify)
-    return BenchmarkResults(outcome, _write_results(config, outcome, output))
+    if settings.folds is None:
+        return config
+    return config.model_copy(update={"folds": tuple(fold_tables(settings.folds)), "manifest": None})
 
 
 def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> list[Path]:

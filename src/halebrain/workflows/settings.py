@@ -415,9 +415,12 @@ class AdaptSettings:
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """The methods that a benchmark compares, and where they run."""
+    """The methods that a benchmark compares, the scans of its folds, and where it runs."""
 
     config: ConfigPath = None
+    folds: Annotated[
+        Path | None, Option("Folder of halebrain folds: its tables take the place of the scans of the file.")
+    ] = None
     overrides: Overrides = ()
     device: Device = "auto"
     notify: Notify = log_message
