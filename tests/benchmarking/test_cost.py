@@ -134,6 +134,25 @@ def test_memory_grows_with_the_batch_and_holds_five_copies_of_the_weights():
     assert half["fold0/seed0/hidden"].memory_bytes < memory(4)
 
 
+def test_an_encoder_is_pretrained_once_a_fold_and_seed():
+    encoder = {"blocks": [1, 1], "width": 8, "features": 16, "norm": "group", "patch": 4}
+    spec = {"name": "cddpm", "settings": {"unet": UNET, "encoder": encoder, "test_levels": [300]}}
+    first = {"pretraining": {"cell": 8, "loop": {**LOOP, "steps": 5}}}
+
+    def total(pretraining):
+        own = {"settings": {"reconstructor": spec, **pretraining}}
+        changes = {"reconstructors": {"one": {**own, "row": "One"}, "two": own}, "segmenters": {}}
+        return [cell.train for key, cell in costs(config(**changes)).items() if key.endswith(("one", "two"))]
+
+    plain, with_encoder = total({}), total(first)
+    more = [after - before for before, after in zip(plain, with_encoder, strict=True)]
+    assert more[0] == more[2] > 0
+    assert more[1] == more[3] == 0
+    longer = total({"pretraining": {"cell": 8, "loop": {**LOOP, "steps": 5, "validation_batches": 6}}})
+    checks = longer[0] - with_encoder[0]
+    assert 0 < checks < more[0], "steps and validations both count"
+
+
 def test_scans_are_counted_by_use():
     def rows(split, condition, count):
         lesion = None if condition == "healthy" else Path("l")

@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
         plan(config(**changes))
 
 
-@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more"])
 def test_the_shipped_files_can_be_run_as_they_are(name):
     config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
     cells = plan(config)

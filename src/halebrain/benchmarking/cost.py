@@ -27,8 +27,10 @@ from halebrain.data.slices import SliceStore
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
+from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.training.encoder import EncoderStage, EncoderTraining
 from halebrain.training.joint import JointNetwork, JointStage, JointTraining
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
@@ -190,7 +192,7 @@ def cell_costs(
 ) -> Iterator[CellCost]:
     """Yield the cost of each cell; `scans` are by fold, `done` the keys of cells that have a result."""
     by_key, known = {cell.key: cell for cell in cells}, dict[str, NetworkCost | str]()
-    reconstructed: set[str] = set()
+    reconstructed, pretrained = set[str](), set[str]()
     slices = config.preprocessing.shape[2]
     for cell in cells:
         if cell.kind == "baseline":
@@ -217,16 +219,51 @@ def cell_costs(
                 evaluate += own.evaluated * slices * cost.reconstruct
                 reconstructed |= set() if is_done else {cell.needs or cell.key}
         train = _training_flop(cell, cost, own)
+        if cell.settings.get("pretraining") is not None and cell.settings.get("encoder_weights") is None:
+            # Reconstructors of one fold and seed share the pretrained encoder.
+            shared = json.dumps([cell.fold, cell.seed, cell.settings["pretraining"], _encoder(cell)], sort_keys=True)
+            train += 0 if shared in pretrained else _pretraining_flop(cell, config)
+            pretrained |= set() if is_done else {shared}
         levels = cost.n_levels if cell.rows else 0
         yield CellCost(cell.key, cell.kind, is_done, train, evaluate, cost.memory_bytes, levels)
 
 
 def _without_draws(cell: Cell) -> dict[str, Any]:
     """Return the settings that the cost of a slice depends on."""
-    dropped = {"seed", "subset_seed", "n_annotated", "data", "postprocessing"}
+    dropped = {"seed", "subset_seed", "n_annotated", "data", "postprocessing", "pretraining"}
     settings = {key: value for key, value in cell.settings.items() if key not in dropped}
     loop = {key: value for key, value in settings.get("loop", {}).items() if key in ("batch_size", "precision")}
     return {**settings, "loop": loop}
+
+
+def _encoder(cell: Cell) -> Any:
+    return cell.settings.get("reconstructor", {}).get("settings", {}).get("encoder")
+
+
+def _pretraining_flop(cell: Cell, config: MatrixConfig) -> float:
+    """Return the operations of the pretraining of a cell's condition encoder."""
+    own = parse_config(ReconstructorTraining, cell.settings, where=cell.key)
+    assert own.pretraining is not None
+    built: Any = _reconstructor(own.reconstructor).settings
+    masked = MaskedEncoderConfig(
+        encoder=built.encoder,
+        mask_ratio=own.pretraining.mask_ratio,
+        cell=own.pretraining.cell,
+        decoder_width=own.pretraining.decoder_width,
+    )
+    loop = own.pretraining.loop
+    small = loop.model_copy(update={"batch_size": _SLICES})
+    slices = _made_up(config.preprocessing.shape[:2])
+    stage = EncoderStage(
+        MaskedAutoencoder(masked),
+        {"train": slices, "val": slices},
+        EncoderTraining(masked=masked, augmentation=own.pretraining.augmentation, loop=small),
+    )
+    step = flop_of(lambda: stage("train", 0).backward()) / _SLICES
+    with torch.no_grad():
+        check = flop_of(lambda: stage("val", 0)) / _SLICES
+    checks = -(-loop.steps // loop.validate_every) * loop.validation_batches
+    return loop.batch_size * (loop.steps * step + checks * check)
 
 
 def _training_flop(cell: Cell, cost: NetworkCost, scans: ScanCounts) -> float:
