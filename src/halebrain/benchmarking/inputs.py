@@ -12,7 +12,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.reconstruction import RECONSTRUCTORS
 from halebrain.models.reconstruction.features import FeatureReconstructor
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.prepared import check_prepared_settings, read_sidecar
+from halebrain.preprocessing.prepared import is_prepared
 
 _FILES = ("encoder_weights", "start", "detector", "weights")
 """Settings of a training that name a file, at any depth."""
@@ -47,13 +47,8 @@ def refuse_raw(rows: Manifest, config: PreprocessingConfig) -> None:
     Raises:
         DataError: There is such a scan, or one that was prepared with other settings.
     """
-    preprocessor, raw = Preprocessor(config), []
-    for record in rows:
-        sidecar = read_sidecar(record.image)
-        if sidecar is not None:
-            check_prepared_settings(sidecar["preprocessing"], config, record.image)
-        elif not _is_in_place(record, preprocessor):
-            raw.append(record)
+    preprocessor = Preprocessor(config)
+    raw = [r for r in rows if not is_prepared(r.image, config) and not _is_in_place(r, preprocessor)]
     if raw:
         raise DataError(
             "the scans of a benchmark must be prepared first",

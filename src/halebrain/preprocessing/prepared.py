@@ -209,7 +209,7 @@ def as_prepared(
     sidecar = read_sidecar(image)
     if sidecar is None:
         return None
-    check_prepared_settings(sidecar["preprocessing"], config, image)
+    _check_settings(sidecar["preprocessing"], config, image)
     if brain_mask is None and mask is None:
         raise DataError(
             "a prepared scan needs its brain mask", where=image, remedy="use the manifest in the same folder"
@@ -284,17 +284,23 @@ def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume,
     return volume, open_scan(preprocessor, volume, record.image, brain_mask=record.brain_mask, space=record.space)
 
 
-def check_prepared_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:
-    """Refuse a scan that was prepared with other settings than a model or a benchmark expects.
+def is_prepared(image: Path, config: PreprocessingConfig) -> bool:
+    """Return whether a scan is a prepared one.
 
     Args:
-        found: The settings in the sidecar of the scan.
-        config: The settings that are expected.
         image: The scan.
+        config: How it should have been prepared.
 
     Raises:
-        DataError: A setting other than the brain extractor differs.
+        DataError: It was prepared with other settings.
     """
+    sidecar = read_sidecar(image)
+    if sidecar is not None:
+        _check_settings(sidecar["preprocessing"], config, image)
+    return sidecar is not None
+
+
+def _check_settings(found: dict[str, Any], config: PreprocessingConfig, image: Path) -> None:
     wanted = config.model_dump(mode="json")
     other = sorted(k for k in wanted.keys() | found.keys() if k not in _FREE_KEYS and found.get(k) != wanted.get(k))
     if other:
