@@ -64,3 +64,16 @@ def test_what_was_never_seen_stands_out(name):
     # With an untrained backbone the place is rough, but the slice is told from a healthy one.
     assert inside > 1.1 * usual[..., 26:38, 26:38].mean()
     assert found.mean() > 1.3 * usual.mean()
+
+
+def test_the_published_loss_of_rd_compares_whole_maps(monkeypatch):
+    # Teacher (1, 0) everywhere; the student agrees at three of four places, twice as strongly, and not at the fourth.
+    teacher, student = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    teacher[:, 0] = 1
+    student[:, 0], student[:, 0, 1, 1], student[:, 1, 1, 1] = 2, 0, 2
+    image = torch.rand(1, 1, 32, 32)
+    for settings, wanted in (({}, 1 / 4), ({"whole_maps": True}, 1 - 6 / (2 * 4))):
+        built = build_reconstructor("rd", SETTINGS["rd"] | settings)
+        monkeypatch.setattr(built, "_pairs", lambda _: [(teacher, student)] * 3)
+        assert float(built.loss(image, generator=make_generator(0))) == pytest.approx(3 * wanted)
+        assert ("whole_maps" in built.settings.model_dump()) == bool(settings)

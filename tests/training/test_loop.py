@@ -263,6 +263,21 @@ class Drawing(Toy):
         return (self.trained(x) - y).square().mean()
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_batches_stay_as_they_were_drawn(tmp_path: Path, precision: str) -> None:
+    class Watching(Drawing):
+        def forward(self, split: str, step: int, drawn: tuple[torch.Tensor, ...] | None = None) -> torch.Tensor:
+            assert drawn is not None
+            with torch.autocast("cpu", enabled=False):
+                expected = draw_toy(split, step)
+            for given, wanted in zip(drawn, expected, strict=True):
+                assert torch.equal(given, wanted), "rounded to half precision on its way"
+            return super().forward(split, step, drawn)
+
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+    train(Watching(), config(steps=2, precision=precision), tmp_path, fabric=fabric, name="t")
+
+
 def draw_toy(split: str, step: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(step + (10_000 if split == "val" else 0))
     x = torch.randn(16, 3, generator=generator)

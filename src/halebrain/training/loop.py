@@ -28,6 +28,21 @@ Weights = dict[str, torch.Tensor]
 OnValidated = Callable[[int, Weights], None]
 
 
+class _AsDrawn:
+    """A batch that reaches the stage in full precision: Fabric rounds what it sees in the arguments of a network.
+
+    Intensities in 8 bits of mantissa are coarser than the differences between tissue and lesion. A plain class, as
+    Fabric looks into tuples and dataclasses.
+    """
+
+    def __init__(self, tensors: Drawn) -> None:
+        self.tensors = tensors
+
+
+def _unwrapped(_stage: nn.Module, arguments: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(one.tensors if isinstance(one, _AsDrawn) else one for one in arguments)
+
+
 class Stage(nn.Module):
     """What the loop trains.
 
@@ -111,6 +126,7 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     parameters = [p for p in stage.trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
+    stage.register_forward_pre_hook(_unwrapped)
     model, optimizer = fabric.setup(stage, optimizer)
     run = Run(trained, average, optimizer, config, folder, fabric, identity)
     run.restore()
@@ -121,7 +137,7 @@ def _take_step(model: nn.Module, run: Run, drawn: Drawn | None) -> tuple[torch.T
     """Learn from one batch; return its loss and gradient norm, still on the device without synchronisation."""
     config = run.config
     _set_lr(run.optimizer, config, run.step)
-    loss: torch.Tensor = model("train", run.step, drawn)
+    loss: torch.Tensor = model("train", run.step, None if drawn is None else _AsDrawn(drawn))
     run.fabric.backward(loss)
     most = math.inf if config.clip_norm is None else config.clip_norm  # the norm is needed anyway, to check it
     norm = run.fabric.clip_gradients(run.trained, run.optimizer, max_norm=most, error_if_nonfinite=False)

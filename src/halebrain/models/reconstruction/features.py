@@ -1,13 +1,14 @@
 """Methods that compare features of a pretrained backbone and give no image: FAE and reverse distillation (RD)."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.similarity import ssim_map
 from halebrain.models.backbone import Backbone, BackboneName, load_backbone
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor
@@ -114,10 +115,18 @@ def _layer(convolution: nn.Module, width: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(1, width), nn.LeakyReLU(0.2))
 
 
-class RDSettings(FeatureSettings):
-    """Settings of reverse distillation; the published teacher is the wide ResNet-50."""
+class RDSettings(GrowingConfig, FeatureSettings):
+    """Settings of reverse distillation; the published teacher is the wide ResNet-50.
+
+    Args:
+        whole_maps: Compare each stage's features of a slice as one long vector in the loss, as the published code does;
+            otherwise place by place, as the map does.
+    """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"whole_maps"})
 
     backbone: BackboneName = "wide_resnet50_2"
+    whole_maps: bool = False
 
 
 @RECONSTRUCTORS.register("rd")
@@ -125,7 +134,8 @@ class RD(FeatureReconstructor):
     """RD: reverse distillation. A student gives back a frozen teacher's features from one narrow embedding.
 
     Source: Deng & Li, CVPR 2022. The student cannot reproduce features that it never saw in healthy training data.
-    Loss and map: one minus the cosine between teacher and student at each place, over three stages.
+    Loss and map: one minus the cosine between teacher and student at each place, over three stages; with `whole_maps`
+    the loss has one cosine for each slice and stage.
 
     Differs from paper: group norm instead of batch norm in the student, so that a slice does not depend on its batch.
     """
@@ -137,6 +147,7 @@ class RD(FeatureReconstructor):
 
     def __init__(self, settings: RDSettings) -> None:
         super().__init__(settings)
+        self.whole_maps = settings.whole_maps
         first, second, third = self.backbone.widths
         narrow = third * 2
         self.fold1 = nn.Sequential(_down(first, second), _down(second, third))
@@ -147,23 +158,31 @@ class RD(FeatureReconstructor):
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
-        """Return the distance of student and teacher, mean over places, summed over stages."""
-        return torch.stack([distance.mean() for distance in self._distances(image)]).sum()
+        """Return the distance of student and teacher, mean over places (or over slices), summed over stages."""
+        pairs = self._pairs(image)
+        if self.whole_maps:
+            pairs = [(a.flatten(1), b.flatten(1)) for a, b in pairs]
+        return torch.stack([_distance(a, b).mean() for a, b in pairs]).sum()
 
     def anomaly_map(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the mean distance over stages at each pixel, halved into [0, 1]."""
-        maps = [_at_size(distance, image) for distance in self._distances(image)]
+        maps = [_at_size(_distance(a, b)[:, None], image) for a, b in self._pairs(image)]
         return (torch.stack(maps).mean(dim=0) / 2).clamp(0, 1)
 
-    def _distances(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def _pairs(self, image: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the features of teacher and student, `(b, c, h, w)`, of each stage."""
         one, two, three = self.backbone(image)
         folded = [_at_size(x, three) for x in (self.fold1(one), self.fold2(two))]
         embedding = self.embed(torch.cat([*folded, three], dim=1))
         back3 = _at_size(self.student3(embedding), three)
         back2 = _at_size(self.student2(back3), two)
         back1 = _at_size(self.student1(back2), one)
-        pairs = ((one, back1), (two, back2), (three, back3))
-        return [1 - F.cosine_similarity(a.float(), b.float(), dim=1)[:, None] for a, b in pairs]
+        return [(one, back1), (two, back2), (three, back3)]
+
+
+def _distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """Return one minus the cosine over the second dimension, in [0, 2]."""
+    return 1 - F.cosine_similarity(teacher.float(), student.float(), dim=1)
 
 
 def _plain(width: int, out: int) -> nn.Sequential:
