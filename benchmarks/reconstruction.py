@@ -87,7 +87,9 @@ def networks(predictor: Predictor, twin: Twin, image: FloatArray, other: FloatAr
         for total, found in zip(sums, (reconstruction, probability), strict=True):
             total += found / len(predictor.levels)
     first, probability = (volume_of_slices(total, used, image.shape) for total in sums)
-    second = predictor.second_pass(scan, predictor.across_slices(probability, scan.brain_mask, record.contrast))
+    second = predictor.second_pass(
+        scan, predictor.across_slices(probability, predictor.brain_above_cord(scan), record.contrast)
+    )
     return [first if second is None else second, probability]
 
 

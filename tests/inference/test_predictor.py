@@ -257,6 +257,28 @@ def test_erosion_takes_the_edge_off_the_score(scan: WorkingScan, maps: WorkingMa
     np.testing.assert_array_equal(eroded.score[scored], maps.score[scored])
 
 
+def test_nothing_below_the_lowest_height_is_scored_or_reaches_what_lies_above(scan: WorkingScan) -> None:
+    height_mm = (scan.grid.affine @ np.array([0, 0, 1, 0]))[2] * np.arange(scan.image.shape[2]) + scan.grid.affine[2, 3]
+    brain_mm = height_mm[scan.brain_mask.any(axis=(0, 1))]
+    lowest = float(np.median(brain_mm))
+    below = height_mm < lowest
+    for across_mm in (0.0, 8.0):
+        settings = {"through_plane_mm": across_mm}
+        whole = Predictor(make_bundle(postprocessing=settings)).predict_working(scan, None)
+        predictor = Predictor(make_bundle(postprocessing={**settings, "lowest_z_mm": lowest}))
+        cut = predictor.predict_working(scan, None)
+        assert whole.score[..., below].any()
+        assert not cut.score[..., below].any()
+        assert not cut.probability[..., below].any()
+        assert not cut.uncertainty[..., below].any()
+        np.testing.assert_array_equal(cut.reconstruction, whole.reconstruction)
+        # One slice of 2 mm above the border, a Gaussian of 8 mm would see what lies below.
+        same = np.array_equal(cut.score[..., ~below], whole.score[..., ~below])
+        assert same == (across_mm == 0)
+        assert predictor.scored_region(scan).sum() == (scan.brain_mask & ~below).sum()
+    assert predictor.method().lowest_z_mm == lowest
+
+
 def test_without_a_segmenter_there_is_no_probability(scan: WorkingScan) -> None:
     maps = Predictor(make_bundle(segmenter=False)).predict_working(scan, None)
     assert not maps.probability.any()

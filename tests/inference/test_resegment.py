@@ -14,10 +14,11 @@ from halebrain.models.bundle import load_bundle
 from halebrain.models.segmentation import Segmenter
 
 
-@pytest.mark.parametrize(("across_mm", "mirror"), [(0.0, False), (12.0, True)])
-def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm, mirror):
+@pytest.mark.parametrize(("across_mm", "mirror", "lowest_z_mm"), [(0.0, False, None), (12.0, True, -10.0)])
+def test_scores_are_those_of_the_whole_model(small_model, small_cohort, across_mm, mirror, lowest_z_mm):
     bundle = load_bundle(small_model)
     post = {**bundle.config.postprocessing, "through_plane_mm": across_mm, "mirror": mirror}
+    post["lowest_z_mm"] = lowest_z_mm
     post["through_plane_by_contrast"] = {"FLAIR": (across_mm, 2 * across_mm)}
     bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": post}))
     record = Manifest.read(small_cohort([("a", "FLAIR", "val", "ms")])).records[0]

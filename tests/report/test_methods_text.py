@@ -101,6 +101,12 @@ def test_mirroring_is_told_where_it_was_done() -> None:
     assert "shifted" not in said(FULL)[0]
 
 
+def test_what_is_not_scored_is_told() -> None:
+    text = said(FULL | {"method": FULL["method"] | {"lowest_z_mm": -62.0}})[0]
+    assert "Nothing was scored below z = -62 mm of the template, where the spinal cord begins." in text
+    assert "spinal cord" not in said(FULL)[0]
+
+
 def test_a_model_without_a_segmenter_does_not_cite_one() -> None:
     text, cited = said(FULL | {"method": {"reconstructor": "ddpm", "segmenter": False}})
     assert "segmentation network" not in text

@@ -18,7 +18,6 @@ from halebrain.evaluation.baselines import AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.curve import PooledCurve
 from halebrain.evaluation.evaluate import Row, score_case
-from halebrain.inference.anomaly_map import erode
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import AnnotatedScan, open_annotated
 from halebrain.io.manifest import Manifest
@@ -115,7 +114,7 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Scorer:
     def score(prepared: AnnotatedScan) -> Maps:
         maps = predictor.predict_working(prepared.scan, prepared.record.contrast)
         found = {"residual": maps.residual, "segmenter": maps.probability, "fused": maps.score}
-        inside = erode(prepared.scan.brain_mask, predictor.postprocessing.erosion)
+        inside = predictor.scored_region(prepared.scan)
         return {title: np.where(inside, found[way], 0).astype(np.float32) for way, title in titles.items()}
 
     return score

@@ -238,6 +238,7 @@ class ScoringMethod(Document):
         through_plane_by_contrast: Both by contrast, where they differ.
         mirror: Whether scans are segmented mirrored, too.
         overlap: Whether they are segmented moved by half a block of folded pixels, too.
+        lowest_z_mm: Height in template space below which nothing is scored; `None` = the whole brain mask is scored.
         neighbours: Slices beside its own that a segmenter sees.
         neighbours_each: Those of each network.
         contrasts: Contrasts that each network is used for.
@@ -254,6 +255,7 @@ class ScoringMethod(Document):
     through_plane_by_contrast: Mapping[str, tuple[float, ...]] | None = None
     mirror: bool = False
     overlap: bool = False
+    lowest_z_mm: float | None = None
     neighbours: tuple[int, ...] = ()
     neighbours_each: tuple[tuple[int, ...], ...] = ()
     contrasts: tuple[tuple[str, ...], ...] = ()

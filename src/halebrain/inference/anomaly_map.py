@@ -158,10 +158,20 @@ class PostprocessingConfig(GrowingConfig):
         mirror: Show the segmenter each pair mirrored left to right too, and take the mean (not in the paper).
         overlap: Show the segmenter each pair moved by half a block of folded pixels (`segmenter.patch`) too, and take
             the mean: without it the borders of the blocks may show in the probability (not in the paper).
+        lowest_z_mm: Height in template space, in mm, below which nothing is scored. In MNI space the spinal cord begins
+            near −62; the end of a brain mask in it is easily taken for an anomaly. `None` = the whole brain mask is
+            scored (the paper).
     """
 
     ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset(
-        {"through_plane_mm", "through_plane_sigma_wide_mm", "through_plane_by_contrast", "mirror", "overlap"}
+        {
+            "through_plane_mm",
+            "through_plane_sigma_wide_mm",
+            "through_plane_by_contrast",
+            "mirror",
+            "overlap",
+            "lowest_z_mm",
+        }
     )
 
     residual: str = "ssim"
@@ -174,6 +184,7 @@ class PostprocessingConfig(GrowingConfig):
     through_plane_by_contrast: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
     mirror: bool = False
     overlap: bool = False
+    lowest_z_mm: float | None = None
 
     @field_validator("residual")
     @classmethod

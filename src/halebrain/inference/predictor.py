@@ -167,6 +167,7 @@ class Predictor:
             through_plane_by_contrast=post.through_plane_by_contrast,
             mirror=post.mirror,
             overlap=post.overlap,
+            lowest_z_mm=post.lowest_z_mm,
             neighbours=() if segmenter is None else segmenter.visible_neighbours,
             neighbours_each=() if segmenter is None else tuple(config.neighbours for config in segmenter.configs),
             contrasts=() if segmenter is None else segmenter.contrasts_each,
@@ -239,8 +240,8 @@ class Predictor:
         if self.bundle.reconstructor.gives_image and kind in SCAN_RESIDUALS:
             volumes[2] = self._of_scan(kind, image, mask, used, torch.stack(samples))
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
-        shared = self.across_slices(volumes[1], scan.brain_mask, contrast)
-        inside = erode(scan.brain_mask, self.postprocessing.erosion)
+        shared = self.across_slices(volumes[1], self.brain_above_cord(scan), contrast)
+        inside = self.scored_region(scan)
         score = fuse(smooth, shared, inside, residual_weight=beta)
         first, second = volumes[0], self.second_pass(scan, shared)
         shown, before = (first, None) if second is None else (second, first)
@@ -333,8 +334,25 @@ class Predictor:
         self.healthy_map.check_grid(scan.grid.shape, scan.grid.affine)
         return self.healthy_map.of_contrast(contrast)
 
+    def brain_above_cord(self, scan: WorkingScan) -> MaskArray:
+        """Return the brain mask without what lies below `lowest_z_mm`, bool `(i, j, k)`."""
+        lowest, affine = self.postprocessing.lowest_z_mm, scan.grid.affine
+        if lowest is None:
+            return scan.brain_mask
+        height_mm = affine[2, 2] * np.arange(scan.brain_mask.shape[SLICE_AXIS]) + affine[2, 3]
+        above: MaskArray = scan.brain_mask & (height_mm >= lowest)
+        return above
+
+    def scored_region(self, scan: WorkingScan) -> MaskArray:
+        """Return where scores are not 0 by rule, bool `(i, j, k)`: the eroded brain mask above `lowest_z_mm`."""
+        return erode(self.brain_above_cord(scan), self.postprocessing.erosion)
+
     def across_slices(self, probability: FloatArray, brain_mask: MaskArray, contrast: str | None) -> FloatArray:
-        """Return a probability map of the working grid smoothed across slices as the model has it for the contrast."""
+        """Return a probability map of the working grid smoothed across slices as the model has it for the contrast.
+
+        Outside the mask the probability counts, and is, 0.
+        """
+        probability = np.where(brain_mask, probability, 0)
         narrow, wide = (mm / self.preprocessor.config.spacing_mm for mm in self.postprocessing.across_mm(contrast))
         return smooth_through_plane(probability, brain_mask, sigma_voxels=narrow, around_voxels=wide)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from halebrain.core.types import FloatArray, MaskArray
-from halebrain.inference.anomaly_map import erode, fuse
+from halebrain.core.types import FloatArray
+from halebrain.inference.anomaly_map import fuse
 from halebrain.inference.predictor import Predictor, brain_slices, volume_of_slices
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
@@ -45,8 +45,8 @@ class Resegmenter(Predictor):
         for reconstruction in known.reconstructions:
             total += self.segment_with(segmenter, image[used], mask[used], reconstruction, known.contrast)
         probability = volume_of_slices(total / len(known.reconstructions), used, known.scan.image.shape)
-        probability = self.across_slices(probability, known.scan.brain_mask, known.contrast)
-        inside: MaskArray = erode(known.scan.brain_mask, self.postprocessing.erosion)
+        probability = self.across_slices(probability, self.brain_above_cord(known.scan), known.contrast)
+        inside = self.scored_region(known.scan)
         return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
 
     def reconstruct_slices(

@@ -137,6 +137,8 @@ def _networks(provenance: Provenance) -> list[str]:
     narrow, wide = own or (method.through_plane_mm, method.around_mm)
     if how := _across_slices(narrow, wide):
         found.append(f"The probability was smoothed across slices ({how}).")
+    if (lowest := method.lowest_z_mm) is not None:
+        found.append(f"Nothing was scored below z = {lowest:g} mm of the template, where the spinal cord begins.")
     return found
 
 

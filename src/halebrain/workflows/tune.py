@@ -13,7 +13,7 @@ from halebrain.core.files import write_text
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep, SweepPoint, best_point, sweep_tsv
-from halebrain.inference.anomaly_map import erode, fuse
+from halebrain.inference.anomaly_map import fuse
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -96,7 +96,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         # As evaluation counts them: lesion that the brain mask missed is missed.
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
-        fused = _fuser(scored, region, predictor.postprocessing.erosion)
+        fused = _fuser(scored, region, predictor.scored_region(scored.scan))
         sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
@@ -108,9 +108,9 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
     return points, replace(rows, records=tuple(done))
 
 
-def _fuser(scored: ScoredScan, region: MaskArray, erosion: int) -> Callable[[float], FloatArray]:
+def _fuser(scored: ScoredScan, region: MaskArray, scored_region: MaskArray) -> Callable[[float], FloatArray]:
     """Return β → score of the voxels of `region`, `(m,)`; the maps are fused again, without running the networks."""
-    inside = erode(scored.scan.brain_mask, erosion)[region]
+    inside = scored_region[region]
     residual, probability = scored.maps.residual[region], scored.maps.probability[region]
     return lambda weight: fuse(residual, probability, inside, residual_weight=weight)
 
