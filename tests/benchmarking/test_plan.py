@@ -32,6 +32,9 @@ RAW = {
 }
 
 
+CONTRAST = {"name": "fused − others", "first": "SADM_res", "second": ["AE", "DDPM"], "columns": "unseen"}
+
+
 def config(**changes):
     return parse_config(MatrixConfig, merged(RAW, changes))
 
@@ -58,6 +61,32 @@ def test_folds_multiply_everything(tmp_path):
     assert {cell.fold for cell in cells} == {0, 1}
 
 
+def test_what_is_trained_once_is_trained_with_the_first_seed_on_the_first_fold(tmp_path):
+    folds = [str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]
+    once = {"reconstructors": {"ae": {"once": True}}, "segmenters": {"draem": {"once": True}}}
+    keys = [cell.key for cell in plan(config(folds=folds, **once))]
+    assert [key for key in keys if key.endswith(("ae", "draem"))] == ["fold0/seed0/ae", "fold0/seed0/draem"]
+    assert sum(key.endswith("ddpm") for key in keys) == 4
+
+
+def test_the_claim_is_put_to_five_contrasts_that_every_run_has():
+    for name in ("cpu2", "cpu2_flair"):
+        shipped = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
+        stated = [entry.contrast for entry in shipped.contrasts]
+        assert [(c.first, c.columns, c.margin) for c in stated] == [
+            ("Unet_res", "seen", 0),
+            ("Unet_res", "unseen", 0),
+            ("SADM_res", "all", 0),
+            ("Unet_res", "unseen", 0.02),
+            ("SADM_res", "all", 0),
+        ]
+        cells = plan(shipped)
+        for row in {name for c in stated for name in (c.first, *c.second)} - set(shipped.baselines):
+            trained = {cell.seed for cell in cells for label in cell.rows.values() if label.name == row}
+            assert trained == {0, 1, 2}, row
+        assert shipped.cohort.patients * shipped.cohort.split_fractions[2] >= 60
+
+
 def test_the_reference_is_found_by_name_or_title():
     assert reference_title(config(), plan(config())) == "DDPM"
     title = config(reference="SADM_res (tumour)")
@@ -75,6 +104,12 @@ def test_the_reference_is_found_by_name_or_title():
         ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),
         ({"reconstructors": {"ae": {"row": "DDPM"}}}, "unique title"),
         ({"seeds": [1, 1]}, "seeds"),
+        ({"contrasts": [{**CONTRAST, "second": "DPM"}]}, "contrast must name rows.*did you mean 'DDPM'"),
+        ({"contrasts": [{**CONTRAST, "first": "SADM_res (stroke)"}]}, "without what they learned from"),
+        ({"contrasts": [CONTRAST, CONTRAST]}, "unique name"),
+        ({"contrasts": [{**CONTRAST, "margn": 0.1}]}, "did you mean 'margin'"),
+        ({"contrasts": [CONTRAST], "reconstructors": {"ae": {"once": True}}}, "needs 'AE' in every run"),
+        ({"reconstructors": {"ddpm": {"once": True}}}, "trained more often than its reconstructor"),
         ({"segmenters": {"pair": {"settings_by_pathology": {"ms": {}}}}}, "not in each_pathology"),
         ({"segmenters": {"pair": {"settings_by_pathology": {"stroke": {"loop": {"step": 1}}}}}}, "steps"),
     ],
@@ -84,7 +119,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
         plan(config(**changes))
 
 
-@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more"])
+@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more", "cpu2", "cpu2_flair"])
 def test_the_shipped_files_can_be_run_as_they_are(name):
     config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
     cells = plan(config)

@@ -56,6 +56,10 @@ def matrix(tmp_path, small_cohort):
         "synthetic": {"name": "blobs", "settings": {"probability": 1, "size": [3, 10]}},
         "baselines": ["intensity rank", "atlas z-score"],
         "reference": "DDPM",
+        "contrasts": [
+            {"name": "fused − pair", "first": "SADM_res", "second": "Unet_res", "columns": "all"},
+            {"name": "pair − rank", "first": "Unet_res", "second": ["AE", "intensity rank"], "columns": "unseen"},
+        ],
         "published": {"DDPM": {"ms": [48.65, 46.93]}},
     }
 
@@ -86,7 +90,7 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     code, said, out = run(matrix())
     assert code == 0, said.err
     assert [line.rsplit("/", 1)[1] for line in said.out.split()] == [
-        *("results.tsv", "matrix.tsv", "matrix.md", "matrix.json", "index.html"),
+        *("results.tsv", "matrix.tsv", "matrix.md", "matrix.json", "contrasts.tsv", "index.html"),
     ]
     lines = [line.split("\t") for line in (out / "matrix.tsv").read_text().splitlines()]
     titles = {line[0] for line in lines[1:]}
@@ -112,6 +116,12 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     assert (out / "figures" / "example_ms.png").stat().st_size > 1000
     provenance = json.loads((out / "matrix.json").read_text())
     assert len(provenance["cells"]) == 1 + 2 * 4
+    fused, pair = provenance["contrasts"]
+    assert (fused["n_subjects"], fused["n_runs"]) == (4, 2)
+    assert (pair["n_subjects"], pair["stated"]["columns"]) == (2, "unseen")
+    assert pair["second"] in ("AE", "intensity rank")
+    assert "Contrasts stated before the run" in page
+    assert len((out / "contrasts.tsv").read_text().splitlines()) == 3
 
     before = stamps(out)
     assert run(matrix())[0] == 0

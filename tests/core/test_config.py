@@ -284,3 +284,16 @@ def test_names_that_a_user_chose_stay():
 
 def test_hashes_of_runs_are_made_of_former_names():
     assert with_former_keys([{"loop": {"original_weight": 1}}]) == [{"loop": {"kept": 1}}]
+
+
+def test_the_nearest_key_is_named_within_entries_of_lists_and_by_name():
+    from halebrain.benchmarking.config import MatrixConfig
+
+    entry = {"name": "a", "first": "A", "second": "B", "columns": "seen", "margn": 0.1}
+    pair = {"reconstructor": None, "rows": {"fused": "S"}, "block": "II", "blok": "II"}
+    for raw, words in (
+        ({"contrasts": [entry]}, "got 'contrasts.0.margn'.*did you mean 'margin'"),
+        ({"segmenters": {"pair": pair}}, "got 'segmenters.pair.blok'.*did you mean 'block'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            parse_config(MatrixConfig, {"reconstructors": {}, "reference": "A", **raw})

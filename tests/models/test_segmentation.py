@@ -165,6 +165,14 @@ def test_a_view_that_stays_gives_the_same_answer(stream, same):
     torch.testing.assert_close(segmenter(image, reconstruction), segmenter(*same(image, reconstruction)))
 
 
+def test_a_turned_residual_is_that_to_the_reconstruction_turned_by_half():
+    turned, plain = build(streams=("turned_residual",)), build(streams=("residual",))
+    image, reconstruction = torch.rand(2, 1, 1, 16, 16)
+    expected = plain(image, torch.rot90(reconstruction, 2, (2, 3)))
+    torch.testing.assert_close(turned(image, reconstruction), expected)
+    assert SegmenterConfig(streams=("turned_residual",)).needs_reconstruction
+
+
 def test_the_ssim_stream_sees_the_ssim_map():
     by_ssim, by_image = build(streams=("ssim",)), build(streams=("image",))
     image, reconstruction = torch.rand(2, 1, 1, 16, 16)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies import AnomalySpec
+from halebrain.evaluation.contrasts import Contrast, Relation
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.simulation.config import CohortConfig
 
@@ -22,10 +23,12 @@ class ReconstructorEntry(Config):
     Args:
         settings: Of stage 1, over the defaults; at least `reconstructor`.
         row: Name of its row, scored by the residual alone; `None` = used for segmenters only.
+        once: Train it with the first seed on the first fold only, as where no contrast needs its row.
     """
 
     settings: Settings
     row: str | None = None
+    once: bool = False
 
 
 class SegmenterEntry(Config):
@@ -41,6 +44,7 @@ class SegmenterEntry(Config):
         each_count: Train once on each of these numbers of annotated subjects; `None` among them = all.
         settings_by_pathology: Further settings of the training on a pathology of `each_pathology`, as the number of
             steps, where an epoch of each has its own length.
+        once: Train it with the first seed on the first fold only, as where no contrast needs its rows.
     """
 
     reconstructor: str | None
@@ -51,6 +55,32 @@ class SegmenterEntry(Config):
     each_pathology: tuple[str, ...] = ()
     each_count: tuple[int | None, ...] = (None,)
     settings_by_pathology: dict[str, Settings] = Field(default_factory=dict)
+    once: bool = False
+
+
+class ContrastEntry(Config):
+    """A contrast that is stated before the run and tested after it, Holm-corrected for all of them.
+
+    Args:
+        name: In words.
+        first: Name of the rows that should be better ("SADM_res"), in all trainings on diseases.
+        second: Name of what they are compared with, in the same training where there is one. Of several names, the row
+            with the highest AUPRC on the same scans is taken.
+        columns: Which diseases: those that `first` learned from, "unseen" ones, or "all".
+        margin: How much lower the AUPRC of `first` may be and still count as not inferior; 0 = it must be higher.
+    """
+
+    name: str
+    first: str
+    second: str | tuple[str, ...]
+    columns: Relation
+    margin: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def contrast(self) -> Contrast:
+        """The contrast."""
+        second = (self.second,) if isinstance(self.second, str) else self.second
+        return Contrast(self.name, self.first, second, self.columns, self.margin)
 
 
 class MatrixConfig(Config):
@@ -74,6 +104,7 @@ class MatrixConfig(Config):
         segmenters: By name.
         baselines: Baselines without training, names of `BASELINES`.
         reference: The row that every other one is compared with.
+        contrasts: What is tested, stated before the run.
         published: Row → column → (⌈Dice⌉, AUPRC) in %, printed beside ours.
     """
 
@@ -93,6 +124,7 @@ class MatrixConfig(Config):
     segmenters: dict[str, SegmenterEntry] = Field(default_factory=dict)
     baselines: tuple[str, ...] = ("intensity rank",)
     reference: str
+    contrasts: tuple[ContrastEntry, ...] = ()
     published: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
 
     def model_post_init(self, _: Any, /) -> None:
@@ -110,8 +142,28 @@ class MatrixConfig(Config):
             raise ValueError("seeds must be given, each once")
         if self.synthetic is not None and SYNTHETIC in self.pathologies:
             raise ValueError(f"'{SYNTHETIC}' is the column of synthetic anomalies and cannot be a pathology")
+        self._check_once()
+        named = [entry.name for entry in self.contrasts]
+        if len(set(named)) < len(named):
+            raise ValueError("every contrast needs a unique name")
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
+
+    def _check_once(self) -> None:
+        """Check that what is trained once has only what is trained once on top, and is in no contrast."""
+        for name, entry in self.segmenters.items():
+            if entry.reconstructor is not None and self.reconstructors[entry.reconstructor].once and not entry.once:
+                raise ValueError(
+                    f"segmenter '{name}' is trained more often than its reconstructor, which has once: true"
+                )
+        often = {row for one in self.segmenters.values() if not one.once for row in one.rows.values()}
+        often |= {one.row for one in self.reconstructors.values() if not one.once and one.row is not None}
+        single = {row for one in self.segmenters.values() if one.once for row in one.rows.values()}
+        single |= {one.row for one in self.reconstructors.values() if one.once and one.row is not None}
+        for stated in self.contrasts:
+            for row in (stated.contrast.first, *stated.contrast.second):
+                if row in single - often:
+                    raise ValueError(f"the contrast '{stated.name}' needs '{row}' in every run, which has once: true")
 
     @property
     def columns(self) -> tuple[str, ...]:

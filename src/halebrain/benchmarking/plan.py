@@ -82,6 +82,16 @@ def plan(config: MatrixConfig) -> list[Cell]:
             received=config.reference,
             remedy=suggestion(config.reference, sorted(names)),
         )
+    methods = sorted({row.name for cell in cells for row in cell.rows.values()})
+    for entry in config.contrasts:
+        for name in (entry.contrast.first, *entry.contrast.second):
+            if name not in methods:
+                raise ConfigError(
+                    "a contrast must name rows of the table, without what they learned from",
+                    received=name,
+                    where=f"contrasts, {entry.name}",
+                    remedy=suggestion(name, methods),
+                )
     once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
     if once:
         raise ConfigError(
@@ -103,16 +113,19 @@ def reference_title(config: MatrixConfig, cells: list[Cell]) -> str:
 def _of_seed(config: MatrixConfig, fold: int, seed: int) -> list[Cell]:
     place, cells = f"fold{fold}/seed{seed}", []
     data = {"modalities": [config.modality], "preprocessing": config.preprocessing.model_dump(mode="json")}
+    first = fold == 0 and seed == config.seeds[0]
     for name, entry in config.reconstructors.items():
+        if entry.once and not first:
+            continue
         settings = merged(config.reconstructor_defaults, entry.settings, {"seed": seed, "data": data})
         parse_config(ReconstructorTraining, settings, where=f"reconstructors.{name}")
         rows = {} if entry.row is None else {"residual": RowLabel(entry.row, "I unsupervised")}
         cells.append(Cell(f"{place}/{name}", "reconstructor", seed, fold, settings, rows))
         for segmenter, other in config.segmenters.items():
-            if other.reconstructor == name:
+            if other.reconstructor == name and (first or not other.once):
                 cells += _segmenters(config, place, segmenter, other, data, fold, seed)
     for name, other in config.segmenters.items():
-        if other.reconstructor is None:
+        if other.reconstructor is None and (first or not other.once):
             settings = merged(config.joint_defaults, other.settings, {"seed": seed, "data": data})
             parse_config(JointTraining, settings, where=f"segmenters.{name}")
             labels = {

@@ -5,7 +5,7 @@ An unknown key is an error that names the closest valid one; a wrong type names 
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -347,11 +347,14 @@ def _explain(model: type[Config], error: ValidationError, where: object) -> Conf
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
     """Return the field names of the section that `location` leads to; [] where it is a union."""
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         field = model.model_fields.get(part)
         annotations = [] if field is None else [field.annotation, *get_args(field.annotation)]
         sections = [a for a in annotations if isinstance(a, type) and issubclass(a, BaseModel)]
         if not sections:
             return []
         model = sections[0]
+        if field is not None and get_origin(field.annotation) in (dict, list, tuple):
+            next(parts, None)  # the name or number of the entry
     return list(model.model_fields)

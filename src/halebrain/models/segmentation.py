@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from halebrain.core.config import GrowingConfig
 from halebrain.core.similarity import ssim_map
 
-Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim"]
-"""One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, or 1 − SSIM(x, x̂)."""
+Stream = Literal["image", "reconstruction", "residual", "absolute_residual", "ssim", "turned_residual"]
+"""One view: the slice x, its reconstruction x̂, x − x̂, |x − x̂|, 1 − SSIM(x, x̂), or x − x̂ turned by 180°."""
 
 Block = Literal["plain", "kascenas"]
 """How a level of the U-Net is built."""
@@ -47,7 +47,8 @@ class SegmenterConfig(GrowingConfig):
         norm_groups: Groups of each group norm.
         patch: Side of the pixels folded into channels at the stem; 1 = none.
         streams: What the network sees, in this order. ("residual", "image") is Unet_res in the paper, ("image",) is
-            Unet.
+            Unet. "turned_residual" is a control: the residual to the reconstruction turned by 180°, which has the same
+            intensities at other places.
         encoder: "shared" = one encoder runs over every stream (the paper), "separate" = each has its own, "early" =
             one encoder sees all streams at once, as its channels; two streams then cost half of the others' time.
         deep_supervision: Predict at the coarser levels of the decoder too, for the loss alone.
@@ -240,6 +241,8 @@ def _view(name: Stream, image: torch.Tensor, reconstruction: torch.Tensor) -> to
         return reconstruction
     if name == "ssim":
         return 1 - ssim_map(image, reconstruction)
+    if name == "turned_residual":
+        reconstruction = reconstruction.flip(2, 3)
     residual = image - reconstruction
     return residual.abs() if name == "absolute_residual" else residual
 

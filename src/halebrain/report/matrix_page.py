@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from halebrain.core.wording import counted
+from halebrain.evaluation.contrasts import TEST, ContrastResult, contrast_rows
 from halebrain.evaluation.matrix import MatrixRow, Published, interval_rows, paper_rows
 from halebrain.evaluation.statistics import INTERVAL
 from halebrain.report.figures import INK, new_figure, radiological, save_figure, style
@@ -45,11 +46,15 @@ def write_matrix_page(
     notes: Sequence[str],
     provenance: dict[str, Any],
     published: Published | None = None,
+    contrasts: Sequence[ContrastResult] = (),
 ) -> None:
     """Write the page, and its figures as PNG in `figures/` beside it."""
     whole = [row for row in table if row.n_annotated is None]
     header, cells = paper_rows(whole, columns, published)
     sections = [Section("Results", text=[_FORM], header=header, rows=cells)]
+    if contrasts:
+        stated, rows = contrast_rows(contrasts)
+        sections.insert(0, Section("Contrasts stated before the run", text=[f"{TEST}."], header=stated, rows=rows))
     if notes:
         sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
     header, cells = paper_rows(whole, columns, pooled=True)

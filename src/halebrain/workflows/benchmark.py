@@ -14,6 +14,7 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import DataError, UsageError
 from halebrain.core.files import write_text
 from halebrain.core.shipped_configs import find_config
+from halebrain.evaluation.contrasts import TEST, assess_contrasts, contrast_rows, contrasts_tsv
 from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv
 from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.statistics import INTERVAL
@@ -67,6 +68,7 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         )
     reference = reference_title(config, plan(config))
     table = build_matrix(runs, config.columns, reference=reference)
+    contrasts = assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies)
     provenance = {
         "config": config.model_dump(mode="json"),
         "cells": {cell.key: result.provenance for cell, result in outcome.results},
@@ -75,6 +77,8 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         "grid": WORKING_GRID,
         "interval": INTERVAL,
         "versions": versions(),
+        "contrasts": [result.to_json() for result in contrasts],
+        "contrast_test": TEST,
     }
     whole = [row for row in table if row.n_annotated is None]
     first = to_markdown(*paper_rows(whole, config.columns, config.published))
@@ -89,6 +93,9 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         ),
         "matrix.json": json.dumps(provenance, indent=2) + "\n",
     }
+    if contrasts:
+        texts["contrasts.tsv"] = contrasts_tsv(contrasts)
+        texts["matrix.md"] += f"\nContrasts: {TEST}.\n\n{to_markdown(*contrast_rows(contrasts))}"
     for name, text in texts.items():
         write_text(output / name, text)
     page = output / "index.html"
@@ -98,6 +105,7 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         page,
         title="Benchmark",
         reference=reference,
+        contrasts=contrasts,
         pictures=collect_pictures(config, outcome, output),
         most=training_subjects(config, output),
         notes=[f"{key}: {why}" for key, why in outcome.failures.items()] + outcome.empty,

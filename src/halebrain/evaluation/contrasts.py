@@ -1,0 +1,284 @@
+"""Contrasts between rows of a benchmark that its configuration states before it runs.
+
+The difference of AUPRC is a table of subjects × runs (seeds, on the same test subjects). Both are drawn at random from
+many, so its mean is tested as in studies of many readers and cases (Dorfman, Berbaum & Metz 1992; Hillis 2007): a
+two-way analysis of variance gives the standard error, in which neither a few lucky seeds nor a few lucky subjects count
+as many. Tests are one-sided, of "first − second > −margin", and corrected for all contrasts (Holm 1979).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from halebrain.evaluation.matrix import MethodRun
+from halebrain.evaluation.statistics import holm, means_by_key
+from halebrain.io.tables import MISSING, tsv_text
+
+Relation = Literal["seen", "unseen", "all"]
+LEVEL = 0.025
+"""One-sided level at which a contrast holds; the intervals are two-sided at twice of it."""
+TEST = (
+    "first − second of AUPRC, mean over subjects × runs, both random (two-way analysis of variance); one-sided test of "
+    "first − second > −margin at 0.025, Holm-corrected over the contrasts; 95 % interval"
+)
+_ALONE = "–"
+Subject = tuple[str, str]
+"""Column and subject."""
+Values = dict[str, dict[Subject, float]]
+"""Run → subject → AUPRC."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A contrast as it is stated before the run.
+
+    Args:
+        name: In words.
+        first: Name of the rows that should be better.
+        second: Name of the rows that they are compared with; of several names the one that is best on the same scans,
+            which makes the contrast harder.
+        columns: Diseases that `first` learned from ("seen"), did not ("unseen"), or "all".
+        margin: How much worse `first` may be and still count as not inferior; 0 = it must be better.
+    """
+
+    name: str
+    first: str
+    second: tuple[str, ...]
+    columns: Relation
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class ContrastResult:
+    """What came of a contrast.
+
+    Args:
+        stated: The contrast.
+        second: The row that it was compared with.
+        difference: Mean of first − second; NaN where there is nothing to compare.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        p: One-sided, of "first − second > −margin".
+        p_holm: The same, corrected for all contrasts.
+        n_subjects: Subjects with both.
+        n_runs: Runs of `first`.
+        note: What limits the result, or why there is none; "" = nothing.
+    """
+
+    stated: Contrast
+    second: str = ""
+    difference: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = 1.0
+    p_holm: float = 1.0
+    n_subjects: int = 0
+    n_runs: int = 0
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is shown, corrected for all contrasts."""
+        return self.p_holm < LEVEL
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything for a JSON document, where what is not known is null."""
+        values = {**asdict(self), "holds": self.holds}
+        return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in values.items()}
+
+
+def assess_contrasts(
+    runs: Sequence[MethodRun], stated: Iterable[Contrast], diseases: Sequence[str]
+) -> list[ContrastResult]:
+    """Return the result of each contrast; one that cannot be tested counts in the correction, with p = 1."""
+    whole = [run for run in runs if run.n_annotated is None]
+    found = [_assess(whole, contrast, diseases) for contrast in stated]
+    corrected = holm([result.p for result in found])
+    return [replace(result, p_holm=p) for result, p in zip(found, corrected, strict=True)]
+
+
+def _assess(runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[str]) -> ContrastResult:
+    pairs = [_paired(runs, contrast.first, name, contrast.columns, diseases) for name in contrast.second]
+    complete = [(name, *pair) for name, pair in zip(contrast.second, pairs, strict=True) if pair is not None]
+    if not complete:
+        return ContrastResult(contrast, note="no finished run of both")
+    # Of several, the best one on the scans that all of them are compared on.
+    second, first, other = max(complete, key=lambda entry: _mean(entry[2]))
+    tables = _tables(first, other)
+    if not tables:
+        return ContrastResult(contrast, second, note="no subject with a value in all runs")
+    mean, error, freedom = mean_over_both(tables)
+    n_runs = max(table.shape[1] for table in tables)
+    note = "" if n_runs > 1 else "one run: says nothing of other seeds"
+    lacking = sorted(set(contrast.second) - {name for name, *_ in complete})
+    if lacking:
+        note = "; ".join(filter(None, (note, f"not finished: {', '.join(lacking)}")))
+    width = float(stats.t.ppf(1 - LEVEL, freedom)) * error if error > 0 else 0.0
+    return ContrastResult(
+        contrast,
+        second,
+        difference=mean,
+        low=mean - width,
+        high=mean + width,
+        p=_one_sided(mean + contrast.margin, error, freedom),
+        n_subjects=sum(table.shape[0] for table in tables),
+        n_runs=n_runs,
+        note=note,
+    )
+
+
+def _one_sided(distance: float, error: float, freedom: float) -> float:
+    if not error > 0:
+        return 1.0 if math.isnan(error) or distance <= 0 else 0.0
+    return float(stats.t.sf(distance / error, freedom))
+
+
+def mean_over_both(tables: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float, float]:
+    """Return mean, standard error and degrees of freedom of differences, subjects and runs both drawn at random.
+
+    Args:
+        tables: `(subjects, runs)` for each set of test subjects; of several sets each weighs by its subjects. With one
+            run the error is that over subjects alone; NaN with one subject.
+
+    Returns:
+        Mean; standard error; Satterthwaite's degrees of freedom.
+    """
+    total = sum(len(table) for table in tables)
+    mean = sum(float(table.mean()) * len(table) for table in tables) / total
+    variance, squares = 0.0, 0.0
+    for table in tables:
+        own, freedom = _variance_of_mean(table)
+        share = own * (len(table) / total) ** 2
+        variance += share
+        squares += share**2 / freedom
+    return mean, math.sqrt(variance), variance**2 / squares if squares else math.inf
+
+
+def _variance_of_mean(table: npt.NDArray[np.float64]) -> tuple[float, float]:
+    subjects, runs = table.shape
+    if subjects < 2:
+        return math.nan, 1.0
+    of_subject, of_run, grand = table.mean(axis=1), table.mean(axis=0), table.mean()
+    between = runs * float(((of_subject - grand) ** 2).sum()) / (subjects - 1)
+    if runs < 2:
+        return between / subjects, subjects - 1.0
+    seeds = subjects * float(((of_run - grand) ** 2).sum()) / (runs - 1)
+    rest = float(((table - of_subject[:, None] - of_run[None] + grand) ** 2).sum()) / ((subjects - 1) * (runs - 1))
+    # Where chance makes a mean square smaller than the rest, that part of the variance is 0, not negative.
+    between, seeds = max(between, rest), max(seeds, rest)
+    parts = between**2 / (subjects - 1) + seeds**2 / (runs - 1) + rest**2 / ((subjects - 1) * (runs - 1))
+    whole = between + seeds - rest
+    return whole / (subjects * runs), whole**2 / parts if parts else math.inf
+
+
+def _paired(
+    runs: Sequence[MethodRun], first: str, second: str, relation: Relation, diseases: Sequence[str]
+) -> tuple[Values, Values] | None:
+    """Return the AUPRC of both rows by run and subject, mean over the trainings of `first` on diseases."""
+    ours: dict[tuple[str, Subject], list[float]] = defaultdict(list)
+    theirs: dict[tuple[str, Subject], list[float]] = defaultdict(list)
+    for trained_on in dict.fromkeys(run.trained_on for run in runs if method_name(run) == first):
+        learned = () if trained_on == _ALONE else tuple(trained_on.split(" + "))
+        if not set(learned) <= set(diseases):
+            continue  # learned from synthetic anomalies, too
+        columns = [name for name in diseases if relation == "all" or (name in learned) == (relation == "seen")]
+        here = {run.run: run for run in runs if method_name(run) == first and run.trained_on == trained_on}
+        there = _counterparts([run for run in runs if method_name(run) == second], trained_on)
+        for name, run in here.items():
+            other = there.get(name) or _of_every_seed(there, name)
+            if other is None:
+                continue
+            for values, one in ((ours, run), (theirs, other)):
+                for subject, value in _per_subject(one, columns).items():
+                    values[name, subject].append(value)
+    if not ours or not theirs:
+        return None
+    return _by_run(ours), _by_run(theirs)
+
+
+def _counterparts(runs: Sequence[MethodRun], trained_on: str) -> dict[str, MethodRun]:
+    """Return the runs of a method that learned from the same; without such, of one that was trained in one way only."""
+    same = [run for run in runs if run.trained_on == trained_on]
+    if not same and len({run.trained_on for run in runs}) == 1:
+        same = list(runs)
+    return {run.run: run for run in same}
+
+
+def _of_every_seed(there: Mapping[str, MethodRun], name: str) -> MethodRun | None:
+    """Return the run that stands for every seed of a fold: of a row that is not trained there is one."""
+    fold = name.split(" ")[0]
+    same = [run for other, run in there.items() if other.split(" ")[0] == fold]
+    return same[0] if len(same) == 1 and same[0].trained_on == _ALONE else None
+
+
+def method_name(run: MethodRun) -> str:
+    """Return the name of a run's method, without what it learned from."""
+    return run.title.removesuffix(f" ({run.trained_on})")
+
+
+def _per_subject(run: MethodRun, columns: Sequence[str]) -> dict[Subject, float]:
+    return means_by_key(
+        ((row.pathology, row.subject), row.value)
+        for row in run.rows
+        if row.metric == "auprc" and row.pathology in columns and not math.isnan(row.value)
+    )
+
+
+def _by_run(values: Mapping[tuple[str, Subject], list[float]]) -> Values:
+    found: Values = {}
+    for (run, subject), own in values.items():
+        found.setdefault(run, {})[subject] = float(np.mean(own))
+    return found
+
+
+def _mean(values: Values) -> float:
+    return float(np.mean([value for own in values.values() for value in own.values()]))
+
+
+def _tables(first: Values, second: Values) -> list[npt.NDArray[np.float64]]:
+    """Return the differences as subjects × runs, one table for each set of test subjects."""
+    groups: dict[frozenset[Subject], list[str]] = defaultdict(list)
+    for run, own in first.items():
+        groups[frozenset(set(own) & set(second.get(run, {})))].append(run)
+    return [
+        np.array([[first[run][subject] - second[run][subject] for run in names] for subject in sorted(subjects)])
+        for subjects, names in groups.items()
+        if subjects
+    ]
+
+
+def contrast_rows(results: Sequence[ContrastResult]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the contrasts, as they are printed."""
+    header = ["contrast", "first", "second", "diseases", "margin", "difference", "subjects × runs", "p", "holds"]
+    cells = []
+    for result in results:
+        stated = result.stated
+        if result.n_subjects:
+            size = f"{result.n_subjects} × {result.n_runs}"
+            text = f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}]"
+            answer = "yes" if result.holds else "no"
+        else:
+            size, text, answer = "–", "–", "not tested"
+        answer += f" ({result.note})" if result.note else ""
+        about = [stated.name, stated.first, result.second or " / ".join(stated.second), stated.columns]
+        cells.append([*about, f"{stated.margin:g}", text, size, f"{result.p_holm:.2g}", answer])
+    return header, cells
+
+
+def contrasts_tsv(results: Sequence[ContrastResult]) -> str:
+    """Return a line for each contrast with every figure."""
+    names = "contrast first second candidates columns margin difference low high p p_holm holds subjects runs note"
+    lines = [tuple(names.split())]
+    for result in results:
+        stated = result.stated
+        figures = (stated.margin, result.difference, result.low, result.high, result.p, result.p_holm)
+        about = (stated.name, stated.first, result.second or MISSING, ", ".join(stated.second), stated.columns)
+        rest = ("yes" if result.holds else "no", str(result.n_subjects), str(result.n_runs), result.note or MISSING)
+        lines.append((*about, *(MISSING if math.isnan(x) else f"{x:.6g}" for x in figures), *rest))
+    return tsv_text(lines)

@@ -1,0 +1,175 @@
+"""Contrasts stated before the run: the analysis of variance by hand, which rows are compared, and what holds."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from halebrain.evaluation.contrasts import (
+    Contrast,
+    assess_contrasts,
+    contrast_rows,
+    contrasts_tsv,
+    mean_over_both,
+    method_name,
+)
+from halebrain.evaluation.evaluate import Row
+from halebrain.evaluation.matrix import MethodRun
+
+DISEASES = ("tumour", "stroke", "ms")
+
+
+def run(name, values, *, trained_on="–", seed=0, fold=0, n_annotated=None):
+    """Return a run of a row; `values` is column → AUPRC of its subjects."""
+    title = name if trained_on == "–" else f"{name} ({trained_on})"
+    rows = [
+        Row(f"sub-{column}{n}", f"{column}{n}", "T1w", column, None, None, None, 1.0, title, "auprc", "", float(value))
+        for column, own in values.items()
+        for n, value in enumerate(own)
+    ]
+    return MethodRun(title, "block", trained_on, n_annotated, f"fold{fold} seed{seed}", rows, {})
+
+
+def test_the_analysis_of_variance_by_hand():
+    table = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]])
+    # Means of subjects 1.5, 3.5, 7; of runs 3, 5; of all 4. Mean squares: subjects 15.5, runs 6, rest 1.5.
+    mean, error, freedom = mean_over_both([table])
+    assert mean == 4
+    assert error == pytest.approx(math.sqrt((15.5 + 6 - 1.5) / 6))
+    assert freedom == pytest.approx(20**2 / (15.5**2 / 2 + 6**2 / 1 + 1.5**2 / 2))
+
+
+def test_one_run_is_a_paired_t_test_over_subjects():
+    values = np.array([0.1, 0.3, -0.2, 0.4, 0.25])
+    mean, error, freedom = mean_over_both([values[:, None]])
+    expected = stats.ttest_1samp(values, 0)
+    assert mean / error == pytest.approx(expected.statistic)
+    assert freedom == 4
+
+
+def test_two_sets_of_subjects_weigh_by_their_number():
+    first, second = np.array([[1.0], [3.0]]), np.array([[6.0], [7.0], [8.0], [9.0], [10.0], [11.0]])
+    mean, error, _ = mean_over_both([first, second])
+    assert mean == pytest.approx((1 + 3 + 51) / 8)
+    parts = (2 / 8) ** 2 * np.var(first, ddof=1) / 2 + (6 / 8) ** 2 * np.var(second, ddof=1) / 6
+    assert error == pytest.approx(math.sqrt(parts))
+
+
+def test_seeds_that_differ_widen_the_interval_and_equal_ones_do_not():
+    rng = np.random.default_rng(0)
+    subjects = rng.normal(0.1, 0.1, (60, 1))
+    alike, apart = subjects + np.zeros((1, 3)), subjects + np.array([[-0.2, 0.0, 0.2]])
+    assert mean_over_both([alike])[1] == pytest.approx(float(subjects.std(ddof=1)) / math.sqrt(60))
+    assert mean_over_both([apart])[1] > 5 * mean_over_both([alike])[1]
+
+
+def test_the_level_is_kept_where_subjects_and_seeds_are_random():
+    rng, wrong = np.random.default_rng(1), 0
+    for _ in range(400):
+        table = rng.normal(0, 0.2, (40, 1)) + rng.normal(0, 0.05, (1, 3)) + rng.normal(0, 0.1, (40, 3))
+        mean, error, freedom = mean_over_both([table])
+        wrong += stats.t.sf(mean / error, freedom) < 0.05
+    # Pooling 120 differences as if they were independent would be wrong in more than 0.15 of the cases.
+    assert wrong / 400 < 0.07
+
+
+def runs_of_two():
+    """Pairs and images trained on tumour and on stroke; pairs are 0.1 better on the disease, 0.05 worse on others."""
+    found = []
+    for seed in (0, 1, 2):
+        for trained_on in ("tumour", "stroke"):
+            image = {c: 0.3 + 0.02 * np.arange(5) + 0.01 * seed for c in DISEASES}
+            pair = {c: v + (0.1 if c == trained_on else -0.05) + 0.001 * seed for c, v in image.items()}
+            found += [run("Unet", image, trained_on=trained_on, seed=seed)]
+            found += [run("Unet_res", pair, trained_on=trained_on, seed=seed)]
+    return found
+
+
+def test_rows_are_paired_by_training_and_diseases_by_what_was_learned():
+    stated = [
+        Contrast("seen", "Unet_res", ("Unet",), "seen"),
+        Contrast("unseen", "Unet_res", ("Unet",), "unseen"),
+        Contrast("unseen, not inferior", "Unet_res", ("Unet",), "unseen", margin=0.06),
+        Contrast("all", "Unet_res", ("Unet",), "all"),
+    ]
+    seen, unseen, not_inferior, everything = assess_contrasts(runs_of_two(), stated, DISEASES)
+    assert seen.difference == pytest.approx(0.101)
+    assert (seen.n_subjects, seen.n_runs, seen.holds) == (10, 3, True)
+    assert unseen.difference == pytest.approx(-0.049)
+    assert (unseen.n_subjects, unseen.holds) == (15, False)
+    assert not_inferior.holds
+    # A subject with a tumour is seen by one training and not by the other; one with ms by none.
+    assert everything.difference == pytest.approx((10 * 0.026 - 5 * 0.049) / 15)
+
+
+def test_the_strongest_of_several_is_taken_and_untrained_rows_stand_for_each_seed():
+    level = {"ms": [0.5, 0.6, 0.7]}
+    runs = [run("fused", {"ms": [0.58, 0.66, 0.79]}, trained_on="tumour", seed=seed) for seed in (0, 1)]
+    runs += [run("AE", {"ms": [0.1, 0.1, 0.1]}, seed=seed) for seed in (0, 1)]
+    runs += [run("DAE", {"ms": [0.3, 0.4, 0.3]}, seed=seed) for seed in (0, 1)]
+    runs += [run("atlas z-score", level)]
+    strongest, atlas, absent = assess_contrasts(
+        runs,
+        [
+            Contrast("a", "fused", ("AE", "DAE"), "unseen"),
+            Contrast("b", "fused", ("atlas z-score",), "unseen"),
+            Contrast("c", "fused", ("AE", "VAE"), "unseen"),
+        ],
+        DISEASES,
+    )
+    assert strongest.second == "DAE"
+    assert (atlas.n_subjects, atlas.n_runs) == (3, 2)
+    assert atlas.difference == pytest.approx((0.08 + 0.06 + 0.09) / 3)
+    assert absent.second == "AE"
+    assert "not finished: VAE" in absent.note
+
+
+def test_p_values_are_corrected_for_all_contrasts_those_without_a_result_too():
+    stated = [Contrast(str(n), "Unet_res", ("Unet",), "seen") for n in range(3)]
+    stated += [Contrast("none", "SADM", ("Unet",), "seen")]
+    *found, none = assess_contrasts(runs_of_two(), stated, DISEASES)
+    assert found[0].p_holm == pytest.approx(min(1.0, 4 * found[0].p))
+    assert (none.p, none.p_holm, none.holds) == (1.0, 1.0, False)
+    assert none.note == "no finished run of both"
+    assert none.to_json()["difference"] is None
+    json.dumps([result.to_json() for result in (*found, none)], allow_nan=False)
+    header, cells = contrast_rows([*found, none])
+    assert {len(line) for line in cells} == {len(header)}
+    assert cells[0][-1] == "yes"
+    assert cells[-1][-1] == "not tested (no finished run of both)"
+    lines = contrasts_tsv([*found, none]).splitlines()
+    assert len(lines) == 5
+    assert len({line.count("\t") for line in lines}) == 1
+
+
+def test_rows_of_synthetic_anomalies_and_of_few_annotations_are_others():
+    runs = [*runs_of_two(), run("Unet_res", {"ms": [0.0] * 5}, trained_on="DRAEM", seed=0)]
+    runs += [run("Unet_res", {"ms": [0.0] * 5}, trained_on="tumour", seed=0, n_annotated=2)]
+    (found,) = assess_contrasts(runs, [Contrast("unseen", "Unet_res", ("Unet",), "unseen")], DISEASES)
+    assert found.difference == pytest.approx(-0.049)
+    assert method_name(runs[-2]) == "Unet_res"
+
+
+def test_what_learned_otherwise_is_no_counterpart():
+    runs = [run("Unet_res", {"ms": [0.5, 0.6]}, trained_on="tumour")]
+    others = [run("Unet", {"ms": [0.4, 0.4]}, trained_on=name) for name in ("stroke", "DRAEM")]
+    (found,) = assess_contrasts([*runs, *others], [Contrast("a", "Unet_res", ("Unet",), "unseen")], DISEASES)
+    assert (found.n_subjects, found.note) == (0, "no finished run of both")
+
+
+def test_two_cohorts_are_two_sets_of_subjects():
+    runs = []
+    for fold in (0, 1):
+        for seed in (0, 1):
+            own = {"tumour": [0.4, 0.5, 0.7]}
+            rows = run("Unet", own, trained_on="tumour", seed=seed, fold=fold).rows
+            better = run("Unet_res", {"tumour": [0.5, 0.65, 0.75]}, trained_on="tumour", seed=seed, fold=fold).rows
+            for name, values in (("Unet", rows), ("Unet_res", better)):
+                moved = [replace(row, subject=f"{fold}{row.subject}") for row in values]
+                runs.append(MethodRun(f"{name} (tumour)", "b", "tumour", None, f"fold{fold} seed{seed}", moved, {}))
+    (found,) = assess_contrasts(runs, [Contrast("seen", "Unet_res", ("Unet",), "seen")], DISEASES)
+    assert (found.n_subjects, found.n_runs) == (6, 2)
+    assert found.difference == pytest.approx(0.1)
