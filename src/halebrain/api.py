@@ -29,11 +29,11 @@ from halebrain.workflows.calibrate import CalibrationResults, calibrate_on_manif
 from halebrain.workflows.cohort import VirtualCohort
 from halebrain.workflows.detect import (
     DetectedScan,
-    DetectedScans,
     describe_scan,
     detect_scans,
     write_found,
 )
+from halebrain.workflows.detections import Detections
 from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.exam import write_found_exam
@@ -295,7 +295,7 @@ def detect_many(
     also_fill: bool = False,
     fill_margin_mm: float = 2.0,
     grow_to: float | None = None,
-) -> DetectedScans:
+) -> Detections[DetectedScan]:
     """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
 
     Finished scans of an earlier call with the same settings are kept. A scan that fails does not stop the others.

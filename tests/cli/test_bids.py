@@ -1,4 +1,4 @@
-"""The BIDS App over a small data set: what it writes, what the BIDS validator says of it, and what it refuses."""
+"""The BIDS App over the scans of a small data set, each alone: output, what the validator says of it, and refusals."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def app(command, small_model, dataset):
     """Run the participant level with the small model and further arguments."""
 
     def run(output, *arguments, threshold=0.1):
-        settings = ("-m", small_model, "--threshold", threshold, "--no-progress", "--device", "cpu")
+        settings = ("-m", small_model, "--threshold", threshold, "--no-progress", "--device", "cpu", "--each-scan")
         return command("bids", dataset, output, "participant", *settings, *arguments)
 
     return run
@@ -159,7 +159,7 @@ def test_one_bad_scan_does_not_stop_the_others_and_the_group_says_so(app, comman
 def test_the_steps_within_a_scan_and_the_time_left_are_told(command, small_model, dataset, monkeypatch, tmp_path):
     monkeypatch.setattr(progress, "SETTINGS", progress.ProgressSettings(plain_every_s=-1.0))
     next((dataset / "sub-02/ses-a/anat").glob("*.nii.gz")).write_bytes(b"no scan at all")
-    how = ("-m", small_model, "--threshold", "0.1", "--device", "cpu", "--skip-bids-validation")
+    how = ("-m", small_model, "--threshold", "0.1", "--device", "cpu", "--skip-bids-validation", "--each-scan")
     code, said = command("bids", dataset, tmp_path / "out", "participant", *how)
     assert code == 3
     lines = [line for line in said.err.splitlines() if line.startswith("Detecting: ")]

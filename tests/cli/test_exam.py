@@ -120,9 +120,12 @@ def dataset(person, tmp_path):
 
 
 def test_the_bids_app_gives_one_answer_for_a_session(dataset, small_model, command, tmp_path):
-    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress", "--exams"]
-    code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about)
+    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress"]
+    about += ["--modality", "T1w", "--modality", "FLAIR"]
+    code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about, "--json")
     assert code == 0, printed.err
+    (exam,) = json.loads(printed.out)["exams"]
+    assert exam["exam"] == "sub-p"
     anat = tmp_path / "derivative" / "sub-p" / "anat"
     assert (anat / "sub-p_desc-exam_report.html").is_file()
     assert (anat / "sub-p_rec-FLAIR_desc-exam_mask.nii.gz").is_file()
@@ -132,10 +135,20 @@ def test_the_bids_app_gives_one_answer_for_a_session(dataset, small_model, comma
     assert code == 0, printed.err
     (row,) = read_table(tmp_path / "derivative" / "group_anomaly.tsv", what="a table").rows
     assert (row["participant_id"], row["modality"], row["status"]) == ("sub-p", "FLAIR+T1w", "done")
+    page = (tmp_path / "derivative" / "index.html").read_text()
+    assert "sub-p/anat/sub-p_desc-exam_report.html" in page
+    # The former option for what is the default now is understood, and finds the same result.
+    code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about, "--exams")
+    assert (code, "--exams is the default now" in printed.err) == (0, True)
+    for other in ("--exams", "--fusion=mean"):
+        code, printed = command("bids", dataset, tmp_path / "other", "participant", *about, "--each-scan", other)
+        assert (code, "--each-scan exclude each other" in printed.err) == (2, True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_derivative_of_exams_is_valid_bids(dataset, small_model, command, tmp_path, validator):
-    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress", "--exams"]
+    about = ["-m", small_model, "--threshold", "0.3", "--skip-bids-validation", "--no-progress"]
+    about += ["--modality", "T1w", "--modality", "FLAIR"]
     code, printed = command("bids", dataset, tmp_path / "derivative", "participant", *about)
     assert code == 0, printed.err
     refuse_invalid(validator, tmp_path / "derivative")

@@ -88,7 +88,7 @@ def test_bids(command, faulty, small_model, manifest, tmp_path):
         anat.mkdir(parents=True)
         shutil.copy(row.image, anat)
     (study / "dataset_description.json").write_text('{"Name": "study", "BIDSVersion": "1.10.0"}')
-    more = ("-m", small_model, "--threshold", "0.1", "--skip-bids-validation", *QUIET)
+    more = ("-m", small_model, "--threshold", "0.1", "--skip-bids-validation", "--each-scan", *QUIET)
     code, said = command("bids", study, tmp_path / "out", "participant", *more)
     assert code == 3
     assert [scan["scan"] for scan in json.loads(said.out)["scans"]] == ["sub-fine_FLAIR", "sub-good_FLAIR"]

@@ -54,7 +54,7 @@ def test_the_bids_app_minds_only_who_was_asked_for(command, options, scan, tmp_p
     shutil.copy(scan, study / "sub-01/anat/sub-01_flair.nii.gz")
     (study / "sub-02/anat/sub-02_FLAIR.nii.gz").symlink_to(ANNEX)
     (study / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
-    how = ("participant", *options, "--skip-bids-validation", "--device", "cpu")
+    how = ("participant", *options, "--skip-bids-validation", "--device", "cpu", "--each-scan")
     code, said = command("bids", study, tmp_path / "out", *how, "--participant-label", "01")
     assert code == 0, said.err
     assert [entry["scan"] for entry in json.loads(said.out)["scans"]] == ["sub-01_flair"]

@@ -93,7 +93,7 @@ WITHOUT = {"view"}
 """Commands without a document: it serves pages until it is ended, and prints where."""
 FIELDS = {
     "adapt": {"output", "model", "files", "choice", "changes", "interval", "notes"},
-    "bids": {"output", "index", "level", "scans", "failed", "left_out"},
+    "bids": {"output", "index", "level", "exams", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities", "healthy_map"},
     "cohort": {"output", "manifest", "montage", "subjects", "scans"},

@@ -58,7 +58,7 @@ def look(command, small_model, small_cohort, tmp_path):
                 anat.mkdir(parents=True)
                 scans.append(Path(shutil.copy(row.image, anat)))
             (study / "dataset_description.json").write_text('{"Name": "study", "BIDSVersion": "1.10.0"}')
-            call = partial(command, "bids", study, output, "participant", "--skip-bids-validation", *how)
+            call = partial(command, "bids", study, output, "participant", "--skip-bids-validation", "--each-scan", *how)
         return scans, output, call
 
     return start

@@ -9,9 +9,10 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from pathlib import Path
 
 import pytest
+import torch
 
 from halebrain.core.errors import DataError, UnexpectedError, WorkerError
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import map_items, map_threads
 
 
 def square(n):
@@ -166,3 +167,27 @@ def test_a_dask_cluster_serves():
         found = dict(map_items(square, range(4), workers=1, executor=client.get_executor()))
     assert [found[n] for n in range(3)] == [0, 1, 4]
     assert isinstance(found[3], DataError)
+
+
+def test_threads_give_results_in_order_with_one_thread_of_torch_each():
+    before = torch.get_num_threads()
+
+    def work(n):
+        time.sleep(0.01 * (4 - n))
+        return n, torch.get_num_threads()
+
+    assert map_threads(work, range(4), threads=4) == [(n, 1) for n in range(4)]
+    assert map_threads(work, range(2), threads=1) == [(0, 1), (1, 1)]
+    assert map_threads(work, [3], threads=4) == [(3, before)]
+    assert torch.get_num_threads() == before
+
+
+def test_the_first_error_in_order_is_raised_and_the_threads_of_torch_come_back():
+    before = torch.get_num_threads()
+
+    def fail(n):
+        raise ValueError(str(n))
+
+    with pytest.raises(ValueError, match="0"):
+        map_threads(fail, range(3), threads=2)
+    assert torch.get_num_threads() == before

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from halebrain.preprocessing.geometry import Grid, apply_affine, resample, working_grid
+from halebrain.preprocessing.geometry import Grid, apply_affine, box_of, resample, resample_all, working_grid
 
 
 def oblique(shape, spacing, degrees, flips, centre=(0.0, -18.0, 6.0)):
@@ -94,3 +94,17 @@ def test_a_transform_between_spaces_is_followed():
     shifted = resample(ball.astype(np.float32), working, working, target_to_source=move)
     expected = apply_affine(np.linalg.inv(working.affine), np.array([[0.0, -18.0, 6.0]]))[0]
     np.testing.assert_allclose(np.argwhere(shifted > 0.5).mean(axis=0), expected, atol=0.05)
+
+
+def test_several_maps_in_a_box_are_those_of_each_alone_to_the_bit():
+    rng = np.random.default_rng(3)
+    source = Grid((12, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+    turned = np.array([[0.9, 0.1, 0, 3.0], [-0.1, 0.9, 0.05, 2.0], [0, -0.05, 0.9, 1.0], [0, 0, 0, 1.0]])
+    target = Grid((25, 28, 19), turned)
+    maps = [rng.random(source.shape).astype(np.float32) for _ in range(3)]
+    mask = np.zeros(target.shape, dtype=bool)
+    mask[3:20, 5:21, 2:17] = True
+    found = resample_all(maps, source, target, box=box_of(mask))
+    for data, own in zip(maps, found, strict=True):
+        assert np.array_equal(own, np.where(mask, resample(data, source, target), 0))
+    assert box_of(np.zeros((2, 3, 4), bool)) == (slice(0, 0),) * 3

@@ -58,6 +58,10 @@ def test_a_place_is_shown_where_it_is_in_the_world(order: tuple[int, ...], signs
         assert int(np.argmax(np.abs(world))) == axis
         assert world[axis] == pytest.approx(1)
     assert grid.oblique_degrees == pytest.approx(0)
+    inside = np.zeros(shape, dtype=np.float32)
+    inside[grid.native_box] = 1
+    assert grid.crop(inside).all()
+    assert inside.sum() == grid.crop(inside).size
 
 
 def test_fine_scans_are_shown_at_a_millimetre_and_keep_their_mean() -> None:

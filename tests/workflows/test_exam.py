@@ -38,7 +38,7 @@ def exam(small_cohort):
 
 
 def test_one_answer_on_the_grid_of_every_scan(exam, settings, tmp_path):
-    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     assert found.exam == "sub-p"
     assert found.contrasts == {"sub-p_T1w": "T1w", "sub-p_FLAIR": "FLAIR"}
     for name in found.contrasts:
@@ -70,7 +70,7 @@ def test_findings_state_what_each_contrast_alone_shows(exam, settings):
 def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_path):
     manifest = small_cohort(ROWS[1:2])
     (alone,) = detect_scans(manifest, tmp_path / "scan", settings[0]).scans
-    (exam,) = detect_exams([manifest], tmp_path / "exam", settings[0]).exams
+    (exam,) = detect_exams([manifest], tmp_path / "exam", settings[0]).results
     for one, other in ((alone.score, exam.scores["sub-p_FLAIR"]), (alone.mask, exam.masks["sub-p_FLAIR"])):
         assert np.array_equal(nibabel.load(one).get_fdata(), nibabel.load(other).get_fdata())
     assert exam.exam_score == alone.scan_score
@@ -80,9 +80,9 @@ def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_
 
 def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, settings, tmp_path):
     options, _ = settings
-    (first,) = detect_exams([exam], tmp_path / "out", options).exams
+    (first,) = detect_exams([exam], tmp_path / "out", options).results
     written = first.provenance.stat().st_mtime_ns
-    (again,) = detect_exams([exam], tmp_path / "out", options).exams
+    (again,) = detect_exams([exam], tmp_path / "out", options).results
     assert again == first
     assert first.provenance.stat().st_mtime_ns == written
     with pytest.raises(CannotWriteError, match="other settings"):
@@ -95,7 +95,7 @@ def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, setti
 def test_a_scan_that_fits_nobody_is_an_exam_of_its_own_and_reported(small_cohort, settings, tmp_path):
     options, said = settings
     found = detect_exams([small_cohort(ROWS)], tmp_path / "out", options)
-    assert [exam.exam for exam in found.exams] == ["sub-p", "sub-q"]
+    assert [exam.exam for exam in found.results] == ["sub-p", "sub-q"]
     assert any("1 scan without another one" in line and "sub-q" in line for line in said)
     assert found.index is not None
     assert "sub-p" in found.index.read_text()
@@ -104,7 +104,7 @@ def test_a_scan_that_fits_nobody_is_an_exam_of_its_own_and_reported(small_cohort
 def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_path):
     flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
     flair.image.write_bytes(flair.image.read_bytes()[:500])
-    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     assert list(found.contrasts) == ["sub-p_T1w"]
     assert set(found.not_used) == {"sub-p_FLAIR"}
     assert any(flag.startswith("exam: sub-p_FLAIR is not used: ") for flag in found.flags)
@@ -121,7 +121,7 @@ def test_of_two_scans_of_one_contrast_the_better_is_used_and_that_is_stated(exam
     manifest = Manifest.read(exam)
     rows = [*manifest, replace(manifest.records[1], entities="run-2", image=manifest.records[0].image)]
     Manifest(tuple(rows)).write(tmp_path / "twice.tsv")
-    (found,) = detect_exams([tmp_path / "twice.tsv"], tmp_path / "out", settings[0]).exams
+    (found,) = detect_exams([tmp_path / "twice.tsv"], tmp_path / "out", settings[0]).results
     assert sorted(str(contrast) for contrast in found.contrasts.values()) == ["FLAIR", "T1w"]
     ((name, reason),) = found.not_used.items()
     assert "FLAIR" in name
@@ -131,7 +131,7 @@ def test_of_two_scans_of_one_contrast_the_better_is_used_and_that_is_stated(exam
 def test_an_unknown_word_for_a_contrast_is_flagged(exam, settings, tmp_path):
     rows = [replace(row, modality="T9" if row.modality == "FLAIR" else row.modality) for row in Manifest.read(exam)]
     Manifest(tuple(rows)).write(tmp_path / "wrong.tsv")
-    (found,) = detect_exams([tmp_path / "wrong.tsv"], tmp_path / "out", settings[0]).exams
+    (found,) = detect_exams([tmp_path / "wrong.tsv"], tmp_path / "out", settings[0]).results
     assert any("the contrast 'T9' of the manifest is not known" in flag for flag in found.flags)
 
 
@@ -145,7 +145,7 @@ def test_python_gives_what_the_command_writes(exam, settings, tmp_path):
     rows = {row.modality: row.image for row in Manifest.read(exam)}
     about = {"model": settings[0].model, "threshold": 0.3, "device": "cpu"}
     found = halebrain.detect_exam(rows, **about)
-    (written,) = detect_exams([exam], tmp_path / "out", settings[0]).exams
+    (written,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     score = nibabel.load(written.scores[written.reference]).get_fdata()
     assert np.abs(found.score.get_fdata() - score).max() < 1 / 65535
     assert len(found.findings) == written.n_findings

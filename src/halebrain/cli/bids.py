@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer.core import TyperCommand
 
-from halebrain.cli.console import Console
+from halebrain.cli.console import Console, echo_message
 from halebrain.cli.detect import exams_summed_up, summed_up
 from halebrain.cli.options import from_settings
-from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
+from halebrain.cli.results import command_line, document_of, look_at, refuse_failures
+from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import BRAINS, EXTRACTORS, BidsSettings, DetectSettings, Option
 
 if TYPE_CHECKING:
-    from halebrain.workflows.exam import DetectedExams
+    from halebrain.workflows.detections import Detections
+
+_FORMER = "--exams"
+"""The former option for what is the default now: one answer for each session."""
 
 
 class ListCommand(TyperCommand):
@@ -22,6 +26,13 @@ class ListCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write `--option a b` as `--option a --option b` for every option that may be repeated, then go on."""
         several = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        if _FORMER in args:
+            if "--each-scan" in args:
+                raise UsageError(
+                    "--exams and --each-scan exclude each other", received="both", remedy="remove one of them"
+                )
+            echo_message("warning: --exams is the default now; the former option is understood until version 0.4")
+            args = [arg for arg in args if arg != _FORMER]
         current, fresh, spread = None, False, []
         for arg in args:
             if arg.startswith("-"):
@@ -60,6 +71,10 @@ def bids(
     results = console.begin("bids")
     from halebrain.workflows.bids_app import run_exam_participants, run_group, run_participants
 
+    if settings.each_scan and settings.fusion != BidsSettings.fusion:
+        raise UsageError(
+            "--fusion and --each-scan exclude each other", received=settings.fusion, remedy="remove one of them"
+        )
     if level == "group":
         grouped = run_group(out_dir, bids_dir, notify=detect.notify)
         results.line(grouped.table)
@@ -76,58 +91,19 @@ def bids(
             },
         )
         return
-    if settings.exams:
-        _print_exams(
-            results,
-            bids_dir,
-            out_dir,
-            run_exam_participants(bids_dir, out_dir, settings, detect, threads=console.threads),
-        )
-        return
-    done = run_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
+    found: Detections[Any]
+    if settings.each_scan:
+        found = run_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
+        line, what = summed_up(found), "scan"
+    else:
+        found = run_exam_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
+        line, what = exams_summed_up(found), "exam"
     results.line(out_dir)
-    pages = [] if done.index is None else [look_at(done.index)]
+    pages = [] if found.index is None else [look_at(found.index)]
     results.finish(
-        summed_up(done.scans, done.failures.reasons),
+        line,
         wrote=[out_dir],
         then=[*pages, command_line("bids", bids_dir, out_dir, "group")],
-        document={
-            "output": out_dir,
-            "index": done.index,
-            "level": level,
-            "scans": [scan.to_json() for scan in done.scans],
-            "failed": failed_scans(done.failures.reasons),
-            "left_out": left_out_groups(done.left_out),
-        },
+        document=document_of(out_dir, found, f"{what}s", level="participant"),
     )
-    done.failures.refuse(
-        "every scan should be processed",
-        done.n_scans,
-        where=out_dir / "logs",
-        remedy="fix the problem in each record, then run the same command again; it processes only those scans",
-    )
-
-
-def _print_exams(results: Results, bids_dir: Path, out_dir: Path, done: "DetectedExams") -> None:
-    """Print the closing summary of exams."""
-    results.line(out_dir)
-    pages = [] if done.index is None else [look_at(done.index)]
-    results.finish(
-        exams_summed_up(done),
-        wrote=[out_dir],
-        then=[*pages, command_line("bids", bids_dir, out_dir, "group")],
-        document={
-            "output": out_dir,
-            "index": done.index,
-            "level": "participant",
-            "exams": [exam.to_json() for exam in done.exams],
-            "failed": failed_scans(done.failures.reasons),
-            "left_out": left_out_groups(done.left_out),
-        },
-    )
-    done.failures.refuse(
-        "every exam should be processed",
-        done.n_exams,
-        where=out_dir / "logs",
-        remedy="fix the problem in each record, then run the same command again; it processes only those exams",
-    )
+    refuse_failures(found, what, out_dir / "logs", each="record")

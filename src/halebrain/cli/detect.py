@@ -1,21 +1,21 @@
 """`halebrain detect`: from scans to anomaly maps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from halebrain.cli.console import Console
 from halebrain.cli.options import from_settings
-from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
+from halebrain.cli.results import Results, command_line, document_of, look_at, refuse_failures
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
 from halebrain.workflows.settings import DetectSettings, ExamSettings, Option, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Sized
+    from collections.abc import Sequence
 
-    from halebrain.workflows.detect import DetectedScan, DetectedScans
-    from halebrain.workflows.exam import DetectedExams
-    from halebrain.workflows.fill import FilledScans
+    from halebrain.workflows.detect import DetectedScan
+    from halebrain.workflows.detections import Detections
+    from halebrain.workflows.fill import FilledScan
 
 _INPUT = (
     "A scan (NIfTI, .hdr/.img, MGH, DICOM folder or archive), a folder, BIDS, a .txt list, or a manifest; "
@@ -65,19 +65,14 @@ def detect(
     if brain_mask is not None and settings.brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
     masks = {"brain_mask": brain_mask, "fill_mask": fill_mask}
-    found: DetectedScans | FilledScans
     if settings.fill:
-        found = fill_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.filled))
-        _print_filled(results, output, found)
-    else:
-        found = detect_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.folder))
-        _print_summary(results, output, found)
-    found.failures.refuse(
-        "every scan should be processed",
-        found.n_scans,
-        where=output / FAILED,
-        remedy="fix the problem in each line, then run the same command again; it processes only those scans",
-    )
+        filled = fill_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.filled))
+        _print_filled(results, output, filled)
+        refuse_failures(filled, "scan", output / FAILED)
+        return
+    found = detect_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.folder))
+    _print_summary(results, output, found)
+    refuse_failures(found, "scan", output / FAILED)
 
 
 def _detect_exams(
@@ -100,82 +95,57 @@ def _detect_exams(
             remedy="give the masks in a manifest",
         )
     found = detect_exams(source, output, settings, fusion=exams.fusion, done=lambda exam: results.line(exam.report))
-    failed = found.failures.reasons
     results.finish(
         exams_summed_up(found),
         wrote=[output],
-        then=[look_at(found.index or exam.report) for exam in found.exams[:1]],
-        document={
-            "output": output,
-            "index": found.index,
-            "exams": [exam.to_json() for exam in found.exams],
-            "failed": failed_scans(failed),
-            "left_out": left_out_groups(found.left_out),
-        },
+        then=[look_at(found.index or exam.report) for exam in found.results[:1]],
+        document=document_of(output, found, "exams"),
     )
-    found.failures.refuse(
-        "every exam should be processed",
-        found.n_exams,
-        where=output / FAILED,
-        remedy="fix the problem in each line, then run the same command again; it processes only those exams",
-    )
+    refuse_failures(found, "exam", output / FAILED)
 
 
-def exams_summed_up(found: "DetectedExams") -> str:
+def exams_summed_up(found: "Detections[Any]") -> str:
     """Return one line for people: number of exams, scans, findings and failures."""
-    scans = sum(len(exam.contrasts) for exam in found.exams)
-    findings = sum(exam.n_findings or 0 for exam in found.exams)
-    volume_ml = sum(exam.findings_ml or 0.0 for exam in found.exams)
-    line = f"{counted(len(found.exams), 'exam')} of {counted(scans, 'scan')} processed"
-    line += f", {counted(findings, 'finding')}, {volume_ml:.2f} ml"
-    failed = found.failures.reasons
-    return f"{line}; {counted(len(failed), 'exam')} failed" if failed else line
+    scans = sum(len(exam.contrasts) for exam in found.results)
+    findings = sum(exam.n_findings or 0 for exam in found.results)
+    volume_ml = sum(exam.findings_ml or 0.0 for exam in found.results)
+    line = f"{counted(len(found.results), 'exam')} of {counted(scans, 'scan')} processed"
+    return f"{line}, {counted(findings, 'finding')}, {volume_ml:.2f} ml{_failed(found, 'exam')}"
 
 
-def _print_summary(results: Results, output: Path, found: "DetectedScans") -> None:
-    """Print the closing summary: findings, paths and next step."""
-    index = found.index
-    pages = [look_at(index if index is not None else scan.report) for scan in found.scans[:1]]
-    if pages and index is not None:
-        pages.append(f"{command_line('view', output)}   (to accept or reject findings)")
-    again = command_line("report", output, "--threshold", "VALUE")
-    results.finish(
-        summed_up(found.scans, found.failures.reasons),
-        wrote=[output],
-        then=[*pages, f"{again}   (to change the threshold, without the networks)"] if found.scans else (),
-        document={
-            "output": output,
-            "index": index,
-            "scans": [scan.to_json() for scan in found.scans],
-            "failed": failed_scans(found.failures.reasons),
-            "left_out": left_out_groups(found.left_out),
-        },
-    )
-
-
-def _print_filled(results: Results, output: Path, filled: "FilledScans") -> None:
-    """Print the closing summary of filled scans."""
-    volume_ml = sum(scan.filled_ml for scan in filled.scans)
-    line = f"{counted(len(filled.scans), 'scan')} filled, {volume_ml:.2f} ml"
-    failed = filled.failures.reasons
-    results.finish(
-        f"{line}; {counted(len(failed), 'scan')} failed" if failed else line,
-        wrote=[output],
-        document={
-            "output": output,
-            "index": None,
-            "scans": [scan.to_json() for scan in filled.scans],
-            "failed": failed_scans(failed),
-            "left_out": left_out_groups(filled.left_out),
-        },
-    )
-
-
-def summed_up(scans: "Sequence[DetectedScan]", failed: "Sized") -> str:
+def summed_up(found: "Detections[DetectedScan]") -> str:
     """Return one line for people: number of scans, findings, unreliable scans and failures."""
+    scans = found.results
     findings = sum(scan.n_lesions or 0 for scan in scans)
     volume_ml = sum(scan.lesion_volume_ml or 0.0 for scan in scans)
     line = f"{counted(len(scans), 'scan')} processed, {counted(findings, 'finding')}, {volume_ml:.2f} ml"
     if unreliable := sum(bool(scan.out_of_distribution) for scan in scans):
         line += f"; {unreliable} unreliable (see the flags)"
-    return f"{line}; {counted(len(failed), 'scan')} failed" if failed else line
+    return f"{line}{_failed(found, 'scan')}"
+
+
+def _failed(found: "Detections[Any]", what: str) -> str:
+    failed = len(found.failures.reasons)
+    return f"; {counted(failed, what)} failed" if failed else ""
+
+
+def _print_summary(results: Results, output: Path, found: "Detections[DetectedScan]") -> None:
+    """Print the closing summary: findings, paths and next step."""
+    index = found.index
+    pages = [look_at(index if index is not None else scan.report) for scan in found.results[:1]]
+    if pages and index is not None:
+        pages.append(f"{command_line('view', output)}   (to accept or reject findings)")
+    again = command_line("report", output, "--threshold", "VALUE")
+    results.finish(
+        summed_up(found),
+        wrote=[output],
+        then=[*pages, f"{again}   (to change the threshold, without the networks)"] if found.results else (),
+        document=document_of(output, found),
+    )
+
+
+def _print_filled(results: Results, output: Path, filled: "Detections[FilledScan]") -> None:
+    """Print the closing summary of filled scans."""
+    volume_ml = sum(scan.filled_ml for scan in filled.results)
+    line = f"{counted(len(filled.results), 'scan')} filled, {volume_ml:.2f} ml{_failed(filled, 'scan')}"
+    results.finish(line, wrote=[output], document=document_of(output, filled))

@@ -15,6 +15,7 @@ from halebrain.core.about import NOTICE
 
 if TYPE_CHECKING:
     from halebrain.io.tree import LeftOut
+    from halebrain.workflows.detections import Detections
 
 _INDENT = 9
 """Columns that the labels of the box take."""
@@ -79,6 +80,28 @@ def left_out_groups(left_out: "Iterable[LeftOut]") -> list[dict[str, object]]:
 
     groups = grouped_left_out(left_out)
     return [{"reason": reason, "images": len(names), "first": names[0]} for reason, names in groups.items()]
+
+
+def document_of(output: Path, found: "Detections[Any]", what: str = "scans", **more: object) -> dict[str, object]:
+    """Return the document on the results of an input; `what` names them, `more` are further fields."""
+    return {
+        "output": output,
+        "index": found.index,
+        **more,
+        what: [one.to_json() for one in found.results],
+        "failed": failed_scans(found.failures.reasons),
+        "left_out": left_out_groups(found.left_out),
+    }
+
+
+def refuse_failures(found: "Detections[Any]", what: str, where: Path, *, each: str = "line") -> None:
+    """End the command with exit code 3 where items of an input failed; `what` is one, `each` what holds its error."""
+    found.failures.refuse(
+        f"every {what} should be processed",
+        found.n_items,
+        where=where,
+        remedy=f"fix the problem in each {each}, then run the same command again; it processes only those {what}s",
+    )
 
 
 def _clean(value: object) -> object:

@@ -7,6 +7,8 @@ from pathlib import Path
 from halebrain.core.document import Document, read_object
 from halebrain.core.provenance import ChosenThreshold, Provenance, QualityReport
 
+ENDING = "_desc-exam_provenance.json"
+"""How the name of the provenance of an exam ends."""
 _AGAIN = "run halebrain detect --exam --overwrite, or remove it"
 _Row = tuple[float, float, float, float]
 Rows = tuple[_Row, _Row, _Row, _Row]
@@ -94,6 +96,24 @@ class ExamProvenance(Document):
     def contrasts(self) -> tuple[str | None, ...]:
         """The contrasts that were fused, in the order of the scans."""
         return tuple(scan.contrast for scan in self.scans)
+
+    @property
+    def as_of_scan(self) -> Provenance:
+        """The provenance of the reference with the figures of the exam, as the head of a page shows them."""
+        return replace(
+            self.scans[0].provenance,
+            scan=self.exam,
+            qc=self.quality,
+            threshold=self.threshold,
+            scan_score=self.exam_score,
+            scan_score_percentile=self.exam_score_percentile,
+            scan_score_n_healthy=self.exam_score_n_healthy,
+            scan_score_note=self.exam_score_note,
+            scan_score_healthy=(),
+            n_lesions=self.n_findings,
+            lesion_volume_ml=self.findings_ml,
+            volume_estimate=None,
+        )
 
     @property
     def quality(self) -> QualityReport:

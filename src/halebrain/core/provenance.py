@@ -12,6 +12,8 @@ from halebrain.core.errors import DataError
 from halebrain.core.mask import Cut
 from halebrain.core.types import Affine
 
+ENDING = "_desc-anomaly_provenance.json"
+"""How the name of the provenance of a scan ends."""
 UNKNOWN = "unknown"
 """Contrast of a scan whose intensities are unlike T1w, T2w and FLAIR."""
 FIXED = "fixed"

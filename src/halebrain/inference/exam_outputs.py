@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from halebrain.core.errors import cannot_write_into
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
+from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold
 from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
 from halebrain.inference.lesions import COLUMNS
@@ -22,8 +23,6 @@ from halebrain.inference.outputs import OutputNames, sidecars
 from halebrain.io.nifti import write_volume
 from halebrain.io.tables import MISSING, tsv_text
 
-PROVENANCE = "_desc-exam_provenance.json"
-"""How the name of the provenance of an exam ends."""
 _UNIT = 1 / 65535
 
 
@@ -253,11 +252,13 @@ def write_exam(
     scans: Sequence[ExamScanFiles],
     findings: Sequence[ExamFinding],
     made: ExamProvenance,
-    extra: Mapping[Path, bytes],
+    draw: Callable[[], Mapping[Path, bytes]],
+    *,
+    threads: int = 1,
 ) -> list[Path]:
     """Write every file of an exam into `names.folder`, whole or not at all; return the paths.
 
-    `extra` holds more files (the page) by final path.
+    `draw` makes more files (the page), by final path, while maps are compressed in other threads.
     """
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
@@ -266,8 +267,16 @@ def write_exam(
         raise cannot_write_into(names.folder, error) from error
     staged = ExamNames(staging, names.stem)
     try:
+
+        def write(scan: ExamScanFiles | None) -> None:
+            if scan is not None:
+                _write_scan(staged.scan(scan.name), scan)
+                return
+            for path, raw in draw().items():
+                (staging / path.name).write_bytes(raw)
+
+        map_threads(write, [None, *scans], threads=threads)
         for scan, about in zip(scans, made.scans, strict=True):
-            _write_scan(staged.scan(scan.name), scan)
             for image, content in _exam_sidecars(made, about.provenance.input_in_dataset).items():
                 path = staged.scan(scan.name).file(*image, ".json")
                 write_text(path, json.dumps(content, indent=2) + "\n")
@@ -277,8 +286,6 @@ def write_exam(
         write_text(staged.findings, findings_tsv(findings, made))
         columns = findings_columns(made)
         write_text(staged.findings.with_suffix(".json"), json.dumps(columns, indent=2) + "\n")
-        for path, raw in extra.items():
-            (staging / path.name).write_bytes(raw)
         write_text(staged.provenance, json.dumps(made.to_json(), indent=2) + "\n")
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)

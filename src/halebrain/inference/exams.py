@@ -50,6 +50,11 @@ class Exam:
         return places[0] if len(places) == len(self.scans) else None
 
     @property
+    def folder(self) -> Path:
+        """Folder of its results below that of a run: as in its BIDS data set, else its name."""
+        return self.in_dataset or Path(self.name)
+
+    @property
     def is_alone(self) -> bool:
         """Whether it holds a single scan."""
         return len(self.scans) == 1

@@ -8,12 +8,13 @@ from typing import Any
 
 from halebrain.core.document import Document, read_object
 from halebrain.core.errors import DataError, HalebrainError, UnexpectedError
+from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.failures import LOGS, Failures
 from halebrain.core.files import write_text
 from halebrain.core.messages import Notify
 from halebrain.core.provenance import read_provenance
-from halebrain.inference.exam_outputs import PROVENANCE as EXAM_PROVENANCE
+from halebrain.inference.exam_outputs import ExamNames
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.bids import read_name
 from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
@@ -80,7 +81,7 @@ class FailureRecords(Failures):
 
 
 def recorded_failures(derivative: Path) -> dict[str, str]:
-    """Return name → reason of every scan with a record of a failure and no result, whichever run it was."""
+    """Return name → reason of every scan or exam with a record of a failure and no result, whichever run it was."""
     found = {}
     for path in (derivative / LOGS).glob("*.json"):
         try:
@@ -88,7 +89,8 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
         except FileNotFoundError:
             continue  # another job has just completed it
         folder = (derivative / record.input_in_dataset).parent
-        if not OutputNames(folder, path.stem).provenance.is_file():
+        results = OutputNames(folder, path.stem).provenance, ExamNames(folder, path.stem).provenance
+        if not any(result.is_file() for result in results):
             found[path.stem] = record.error
     return found
 
@@ -103,7 +105,7 @@ def read_failure(path: Path) -> FailureRecord:
 def group_rows(derivative: Path) -> list[Row]:
     """Return one row for each scan with a result and for each that failed, sorted."""
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
-    rows = [_exam_row(path) if path.name.endswith(EXAM_PROVENANCE) else _done_row(path) for path in found]
+    rows = [_exam_row(path) if path.name.endswith(EXAM_ENDING) else _done_row(path) for path in found]
     done = {row["scan"] for row in rows}
     failed = [_failed_row(path) for path in (derivative / LOGS).glob("*.json")]
     rows += [row for row in failed if row["scan"] not in done]

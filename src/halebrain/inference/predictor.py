@@ -191,13 +191,16 @@ class Predictor:
 
     def to_native(self, volume: Volume, scan: WorkingScan, maps: WorkingMaps) -> ScanResult:
         """Return the maps of the working grid on the native grid of the scan."""
-        native_residual = scan.to_native((scan.image - maps.reconstruction) * scan.brain_mask)
+        difference = (scan.image - maps.reconstruction) * scan.brain_mask
+        score, probability, healthy, residual, uncertainty = scan.all_to_native(
+            [maps.score, maps.probability, scan.in_units(maps.reconstruction), difference, maps.uncertainty]
+        )
         return ScanResult(
-            score=np.clip(scan.to_native(maps.score), 0, 1),
-            probability=np.clip(scan.to_native(maps.probability), 0, 1),
-            reconstruction=scan.reconstruction_to_native(maps.reconstruction),
-            residual=native_residual,
-            uncertainty=scan.to_native(maps.uncertainty),
+            score=np.clip(score, 0, 1),
+            probability=np.clip(probability, 0, 1),
+            reconstruction=scan.in_brain(healthy + scan.intensity.offset),
+            residual=residual,
+            uncertainty=uncertainty,
             brain_mask=scan.native_brain_mask,
             affine=volume.affine,
             placement=volume.placement,

@@ -46,6 +46,11 @@ class ScanInput:
     root: Path | None = None
     fill_mask: Path | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Folder of its results below that of a run: as in its BIDS data set, else its name."""
+        return Path(self.name) if self.in_dataset is None else self.in_dataset.parent
+
     def check(self) -> None:
         """Refuse a scan that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
         check_name(self.image)

@@ -35,14 +35,22 @@ group_anomaly.*
 """Files that BIDS has no name for."""
 _README = f"""# Anomalies in brain MRI, by HaleBrain
 
-Each scan of the raw data has, in the same folder and on the same grid, an anomaly score (`desc-anomaly_probseg`), an
+Results are of exams (all scans of a participant and session, `desc-exam`) or of scans alone (`desc-anomaly`).
+
+An exam has, in the folder of its scans, one table of findings (`desc-exam_findings.tsv`), one page with a viewer, and a
+JSON with the provenance (`desc-exam_provenance.json`). On the grid of each of its scans it has a score
+(`desc-exam_probseg`) and a mask (`desc-exam_mask`), beside the score of that scan alone (`desc-anomaly_probseg`), a
+brain mask, a pseudo-healthy reconstruction and a signed residual.
+
+A scan alone has, in the same folder and on the same grid, an anomaly score (`desc-anomaly_probseg`), an
 anomaly mask (`desc-anomaly_mask`), a brain mask, a pseudo-healthy reconstruction, a signed residual, the uncertainty,
 a table of findings (`desc-anomaly_lesions.tsv`), a page with a viewer, the scan as the page shows it
 (`desc-anomaly_display.npz`), pictures, and a JSON with the provenance (`desc-anomaly_provenance.json`). `rec` names the
 contrast that a mask or a score belongs to.
 
-`index.html` is the page of all scans. `participants.tsv` holds age, sex, handedness and group from the raw data.
-`group_anomaly.tsv`, if present, has one row for each scan; `logs` holds the errors of scans that failed.
+`index.html` is the page of all results. `participants.tsv` holds age, sex, handedness and group from the raw data.
+`group_anomaly.tsv`, if present, has one row for each exam or scan; `logs` holds the errors of those that
+failed.
 
 {NOTICE}
 """

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from halebrain.core.errors import DataError
+from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
+from halebrain.core.provenance import ENDING as SCAN_ENDING
 from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.bids_derivative import DESCRIPTION, NAME, read_description
@@ -17,7 +19,7 @@ _MASKS = re.compile(
     r"(?:.*[^a-z])?(?:mask|[dp]?seg|probseg|roi|labels?|labelmap|lesions?|segmentation|annotations?)", re.IGNORECASE
 )
 """Names whose last word is that of a mask or a map of labels."""
-_OWN = "_desc-anomaly_provenance.json"
+_OWN = (SCAN_ENDING, EXAM_ENDING)
 """Beside each result of ours."""
 _RESULTS = "results of HaleBrain"
 _NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")

@@ -1,12 +1,14 @@
 """Geometry of an exam: its scans registered rigidly to one of them, one affine to the template, one brain mask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 
 from halebrain.core.errors import DataError, HalebrainError
+from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ProcessingStep
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.core.wording import first_of
@@ -16,9 +18,10 @@ from halebrain.preprocessing.brain.given import extract_stripped
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import as_prepared
-from halebrain.preprocessing.registration import Registration, assess_placement, register_rigid
+from halebrain.preprocessing.registration import Brain, Registration, assess_placement, prepare_brain, register_rigid
 from halebrain.preprocessing.template import template_on
 
+R = TypeVar("R")
 _KEPT_BY_ITSELF = ("auto", "stripped")
 """Brain extractors that use stripped scans unchanged."""
 _COVERS_MM = 110.0
@@ -58,6 +61,15 @@ class ExamScan:
 
 
 @dataclass(frozen=True)
+class _Through:
+    """The scan through which another one was registered to the template, and the brain of that other one."""
+
+    base: str
+    brain: BrainMask
+    prepared: Brain
+
+
+@dataclass(frozen=True)
 class AlignedScan:
     """One scan of an exam in the geometry of the exam.
 
@@ -67,7 +79,8 @@ class AlignedScan:
         scan: It on the working grid, which is shared by all scans of the exam.
         to_reference: World-to-world matrix from this scan to the reference scan, mm, RAS.
         apart_mm: Mean distance in the brain between the registration of the scan itself to the template and that
-            through the reference; `None` = one of them does not exist.
+            through the reference; `None` = one of them does not exist, or they were not compared.
+        through: Through which scan it was registered; `None` = by itself, or not.
     """
 
     name: str
@@ -75,6 +88,7 @@ class AlignedScan:
     scan: WorkingScan
     to_reference: Affine
     apart_mm: float | None = None
+    through: _Through | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,8 +108,18 @@ class AlignedExam:
     notes: tuple[str, ...] = ()
 
 
+READING, REGISTRATION, PREPROCESSING, COMPARISON = "reading", "registration", "preprocessing", "comparison"
+"""Steps of a scan of an exam, in their order."""
+Tell = Callable[[str, str], None]
+"""Called with a step and the name of the scan that it is done for; from several threads."""
+
+
 def align_exam(
-    preprocessor: Preprocessor, scans: Sequence[ExamScan], *, begin: Callable[[str], None] | None = None
+    preprocessor: Preprocessor,
+    scans: Sequence[ExamScan],
+    *,
+    threads: int = 1,
+    tell: Tell = lambda _, __: None,
 ) -> AlignedExam:
     """Bring the scans of an exam into one geometry.
 
@@ -107,57 +131,136 @@ def align_exam(
     Args:
         preprocessor: What prepares each scan.
         scans: The scans, one at least.
-        begin: Called with the name of each step when it begins.
+        threads: Scans that are processed at once; the result does not depend on it.
+        tell: Called after each step of a scan.
 
     Raises:
         DataError: No scan can be used, or the sizes of two brains show that they are of two people.
     """
     failed: dict[str, str] = {}
-    known = {scan.name: brain for scan in scans if (brain := _known_brain(preprocessor, scan, failed)) is not None}
+    known = _known_brains(preprocessor, scans, failed, threads)
     usable = [scan for scan in scans if scan.name not in failed]
     ranked = sorted(usable, key=lambda scan: _rank(scan, known))
     if len(scans) == 1 or all(_is_placed(preprocessor, scan) for scan in ranked):
-        return _each_by_itself(preprocessor, ranked, known, failed, begin=begin)
+        return _each_by_itself(preprocessor, ranked, known, failed, threads=threads, tell=tell)
     holder, brain = _find_holder(preprocessor, ranked, known, failed)
     ranked = [scan for scan in ranked if scan.name not in failed]
     notes = _check_sizes(ranked, known)
-    rigid: dict[str, Affine] = {holder.name: np.eye(4)}
-    for scan in ranked:
-        if scan is holder:
-            continue
-        own = known.get(scan.name)
-        try:
-            found = register_rigid(
-                holder.volume, brain.mask, scan.volume, other_brain=None if own is None else own.mask
-            )
-            known.setdefault(scan.name, _fitted(brain, holder, scan, found.matrix))
-        except HalebrainError as error:
-            failed[scan.name] = str(error)
-        else:
-            rigid[scan.name] = found.matrix
     known.setdefault(holder.name, brain)
-    ranked = [scan for scan in ranked if scan.name in rigid]
-    base, registration = _register_one(preprocessor, ranked, known)
+    near = _register_all(preprocessor, ranked, holder, known, threads=threads, tell=tell)
+    failed |= near.failed
+    ranked = [scan for scan in ranked if scan.name in near.rigid]
+    base, registration = _register_one(preprocessor, ranked, known, near.tried)
     if base is not ranked[0]:
         notes = (*notes, f"exam: the affine of {base.name} is used, as that of {ranked[0].name} failed")
-    aligned = []
-    for scan in ranked:
-        to_scan = rigid[scan.name] @ np.linalg.inv(rigid[base.name]) @ registration.template_to_native
+
+    def align(scan: ExamScan) -> AlignedScan | HalebrainError:
+        to_scan = near.rigid[scan.name] @ np.linalg.inv(near.rigid[base.name]) @ registration.template_to_native
         try:
-            aligned.append(_aligned(preprocessor, scan, known[scan.name], to_scan, base, registration, begin=begin))
+            return _aligned(preprocessor, scan, known[scan.name], to_scan, base, registration)
         except HalebrainError as error:
-            failed[scan.name] = str(error)
-    return _finished(ranked, aligned, failed, rigid, notes)
+            return error
+        finally:
+            tell(PREPROCESSING, scan.name)
+
+    results = map_threads(align, ranked, threads=threads)
+    return _finished(ranked, _successes(ranked, results, failed), failed, near.rigid, notes)
 
 
-def _known_brain(preprocessor: Preprocessor, scan: ExamScan, failed: dict[str, str]) -> BrainMask | None:
+def _successes(scans: Sequence[ExamScan], results: Sequence[R | HalebrainError], failed: dict[str, str]) -> list[R]:
+    """Return the results of scans that are none but errors, which go into `failed`."""
+    found = []
+    for scan, result in zip(scans, results, strict=True):
+        if isinstance(result, HalebrainError):
+            failed[scan.name] = str(result)
+        else:
+            found.append(result)
+    return found
+
+
+def _known_brains(
+    preprocessor: Preprocessor, scans: Sequence[ExamScan], failed: dict[str, str], threads: int
+) -> dict[str, BrainMask]:
+    """Return the brains of the scans that come with one."""
+
+    def look(scan: ExamScan) -> BrainMask | HalebrainError | None:
+        try:
+            return _known_brain(preprocessor, scan)
+        except DataError as error:
+            return error
+
+    found = {}
+    for scan, result in zip(scans, map_threads(look, scans, threads=threads), strict=True):
+        if isinstance(result, HalebrainError):
+            failed[scan.name] = str(result)
+        elif result is not None:
+            found[scan.name] = result
+    return found
+
+
+@dataclass(frozen=True)
+class _Registered:
+    """Registrations of the scans of an exam.
+
+    Args:
+        rigid: Scan → world-to-world matrix from the holder of the brain mask to it.
+        failed: Scan → why it could not be registered.
+        tried: Scan → its registration to the template, where that was tried already.
+    """
+
+    rigid: dict[str, Affine]
+    failed: dict[str, str]
+    tried: dict[str, Registration | HalebrainError]
+
+
+def _register_all(
+    preprocessor: Preprocessor,
+    ranked: Sequence[ExamScan],
+    holder: ExamScan,
+    known: dict[str, BrainMask],
+    *,
+    threads: int,
+    tell: Tell,
+) -> _Registered:
+    """Register the scans to the holder of the brain mask, whose mask is fitted to those that have none in `known`.
+
+    At the same time the best scan is registered to the template, where its brain is known.
+    """
+    brain, best = known[holder.name], ranked[0]
+    prepared = prepare_brain(holder.volume, brain.mask)
+    both = holder is best and not any(preprocessor.is_placed(scan.space) for scan in ranked)
+
+    def register(scan: ExamScan) -> Registration | Affine | HalebrainError:
+        try:
+            if scan is holder:
+                return preprocessor.register(scan.volume, brain, prepared=prepared)
+            own = known.get(scan.name)
+            visible = None if own is None else own.mask
+            matrix = register_rigid(holder.volume, brain.mask, scan.volume, other_brain=visible, brain=prepared).matrix
+            known.setdefault(scan.name, _fitted(brain, holder, scan, matrix))
+        except HalebrainError as error:
+            return error
+        else:
+            return matrix
+        finally:
+            tell(REGISTRATION, scan.name)
+
+    todo = [scan for scan in ranked if both or scan is not holder]
+    found = _Registered({holder.name: np.eye(4)}, {}, {})
+    for scan, result in zip(todo, map_threads(register, todo, threads=threads), strict=True):
+        if scan is holder:
+            found.tried[scan.name] = cast(Registration | HalebrainError, result)
+        elif isinstance(result, HalebrainError):
+            found.failed[scan.name] = str(result)
+        else:
+            found.rigid[scan.name] = cast(Affine, result)
+    return found
+
+
+def _known_brain(preprocessor: Preprocessor, scan: ExamScan) -> BrainMask | None:
     """Return the brain of a scan that comes with its mask, or is stripped; `None` where it must be found."""
-    try:
-        if scan.brain_mask is not None:
-            return from_given_mask(scan.volume, scan.brain_mask)
-    except DataError as error:
-        failed[scan.name] = str(error)
-        return None
+    if scan.brain_mask is not None:
+        return from_given_mask(scan.volume, scan.brain_mask)
     if preprocessor.config.brain not in _KEPT_BY_ITSELF:
         return None
     try:
@@ -191,22 +294,28 @@ def _each_by_itself(
     known: dict[str, BrainMask],
     failed: dict[str, str],
     *,
-    begin: Callable[[str], None] | None,
+    threads: int,
+    tell: Tell,
 ) -> AlignedExam:
     """Return scans that are in one geometry already, or a single one."""
-    aligned = []
-    for scan in ranked:
+    is_only = len(ranked) == 1 and not failed
+
+    def prepare(scan: ExamScan) -> AlignedScan | HalebrainError:
         try:
             # A brain that was found on the way is the one that the preprocessing would find.
             working = _prepared(preprocessor, scan) or preprocessor.run(
-                scan.volume, brain_mask=known.get(scan.name), space=scan.space, begin=begin
+                scan.volume, brain_mask=known.get(scan.name), space=scan.space
             )
-            aligned.append(AlignedScan(scan.name, scan.volume, working, np.eye(4)))
+            return AlignedScan(scan.name, scan.volume, working, np.eye(4))
         except HalebrainError as error:
-            if len(ranked) == 1 and not failed:
+            if is_only:
                 raise
-            failed[scan.name] = str(error)
-    return _finished(ranked, aligned, failed, {}, ())
+            return error
+        finally:
+            tell(PREPROCESSING, scan.name)
+
+    results = map_threads(prepare, ranked, threads=threads)
+    return _finished(ranked, _successes(ranked, results, failed), failed, {}, ())
 
 
 def _find_holder(
@@ -285,17 +394,28 @@ def _shows_all(mask: MaskArray) -> bool:
 
 
 def _register_one(
-    preprocessor: Preprocessor, ranked: Sequence[ExamScan], known: dict[str, BrainMask]
+    preprocessor: Preprocessor,
+    ranked: Sequence[ExamScan],
+    known: dict[str, BrainMask],
+    tried: Mapping[str, Registration | HalebrainError],
 ) -> tuple[ExamScan, Registration]:
-    """Return the first scan, by quality, whose registration to the template is reliable, with its registration."""
+    """Return the first scan, by quality, whose registration to the template is reliable, with its registration.
+
+    `tried` are registrations that exist already.
+    """
     found: list[tuple[ExamScan, Registration]] = []
     for scan in sorted(ranked, key=lambda one: not preprocessor.is_placed(one.space)):
         if preprocessor.is_placed(scan.space):
-            return scan, _assessed(preprocessor, scan, known[scan.name], np.eye(4), "none")
+            return scan, _assessed(preprocessor, prepare_brain(scan.volume, known[scan.name].mask), np.eye(4), "none")
         try:
-            found.append((scan, preprocessor.register(scan.volume, known[scan.name])))
+            registration = tried.get(scan.name) or preprocessor.register(scan.volume, known[scan.name])
         except DataError:
             continue
+        if isinstance(registration, DataError):
+            continue
+        if isinstance(registration, HalebrainError):
+            raise registration
+        found.append((scan, registration))
         if not found[-1][1].failed:
             return found[-1]
     if not found:
@@ -307,10 +427,8 @@ def _register_one(
     return max(found, key=lambda pair: pair[1].nmi)
 
 
-def _assessed(
-    preprocessor: Preprocessor, scan: ExamScan, brain: BrainMask, matrix: Affine, engine: str
-) -> Registration:
-    return assess_placement(scan.volume, brain.mask, matrix, template=preprocessor.template, engine=engine)
+def _assessed(preprocessor: Preprocessor, brain: Brain, matrix: Affine, engine: str) -> Registration:
+    return assess_placement(brain, matrix, template=preprocessor.template, engine=engine)
 
 
 def _aligned(
@@ -320,25 +438,38 @@ def _aligned(
     to_scan: Affine,
     base: ExamScan,
     registration: Registration,
-    *,
-    begin: Callable[[str], None] | None,
 ) -> AlignedScan:
     """Return a scan that is preprocessed in the geometry of its exam; `to_scan` leads from the template to it."""
     if scan is base:
-        working = preprocessor.run(scan.volume, brain_mask=brain, begin=begin, placement=registration)
+        working = preprocessor.run(scan.volume, brain_mask=brain, placement=registration)
         return AlignedScan(scan.name, scan.volume, working, np.eye(4))
     engine = f"{registration.engine}, through {base.name}"
-    placement = _assessed(preprocessor, scan, brain, to_scan, engine)
-    apart_mm = None
-    if registration.engine != "none":
-        own = preprocessor.register(scan.volume, replace(brain, template_to_native=to_scan))
-        apart_mm = None if own.failed else round(_apart_mm(preprocessor, to_scan, own.template_to_native), 2)
-    working = preprocessor.run(scan.volume, brain_mask=brain, begin=begin, placement=placement)
-    if apart_mm is not None:
-        step = ProcessingStep(step="exam", method=f"rigid, {apart_mm:g} mm from its own registration")
-        qc = working.qc.flagged(apart_flag(apart_mm, base.name))
-        working = replace(working, steps=(*working.steps, step), qc=qc)
-    return AlignedScan(scan.name, scan.volume, working, np.eye(4), apart_mm)
+    prepared = prepare_brain(scan.volume, brain.mask)
+    placement = _assessed(preprocessor, prepared, to_scan, engine)
+    working = preprocessor.run(scan.volume, brain_mask=brain, placement=placement)
+    through = None if registration.engine == "none" else _Through(base.name, brain, prepared)
+    return AlignedScan(scan.name, scan.volume, working, np.eye(4), through=through)
+
+
+def compare_registrations(preprocessor: Preprocessor, scan: AlignedScan) -> AlignedScan:
+    """Return a scan with how far its own registration to the template and that through another scan are apart.
+
+    A distance of 4 mm or more becomes a flag. The reference, and scans that were not registered, stay as they are.
+    """
+    through, to_scan = scan.through, scan.scan.template_to_native
+    if through is None:
+        return scan
+    brain = replace(through.brain, template_to_native=to_scan)
+    try:
+        own = preprocessor.register(scan.volume, brain, prepared=through.prepared)
+    except DataError:
+        return scan
+    if own.failed:
+        return scan
+    apart_mm = round(_apart_mm(preprocessor, to_scan, own.template_to_native), 2)
+    step = ProcessingStep(step="exam", method=f"rigid, {apart_mm:g} mm from its own registration")
+    qc = scan.scan.qc.flagged(apart_flag(apart_mm, through.base))
+    return replace(scan, scan=replace(scan.scan, steps=(*scan.scan.steps, step), qc=qc), apart_mm=apart_mm)
 
 
 def apart_flag(apart_mm: float, base: str) -> str | None:

@@ -1,6 +1,6 @@
 """Grids, resampling between them (any orientation, oblique, flipped or anisotropic), and reordering of axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
 _SLAB_VOXELS = 2**21
 """Output voxels resampled at once, which bounds the memory of the coordinate grid."""
+Box = tuple[slice, slice, slice]
 ToOriginal = Callable[[MaskArray], MaskArray]
 
 
@@ -67,23 +68,63 @@ def resample(
         order: 0 = nearest neighbour, 1 = trilinear.
         antialias: Smooth before going to coarser voxels (order 1 only).
     """
+    return resample_all([data], source, target, target_to_source=target_to_source, order=order, antialias=antialias)[0]
+
+
+def resample_all(
+    maps: Sequence[npt.NDArray[np.generic]],
+    source: Grid,
+    target: Grid,
+    *,
+    target_to_source: Affine | None = None,
+    order: int = 1,
+    antialias: bool = True,
+    box: Box | None = None,
+) -> list[FloatArray]:
+    """Return several maps of one grid on another one, as `resample` does each, in a fraction of the time.
+
+    Args:
+        maps: Arrays on `source`, `(i, j, k)`.
+        source: Their grid.
+        target: Grid wanted.
+        target_to_source: World-to-world `(4, 4)` from the target's space to the source's; `None` = the same.
+        order: 0 = nearest neighbour, 1 = trilinear.
+        antialias: Smooth before going to coarser voxels (order 1 only).
+        box: The part of the target that is wanted; elsewhere the result is 0. `None` = all of it.
+    """
     between = np.eye(4) if target_to_source is None else target_to_source
     matrix = np.linalg.inv(source.affine) @ between @ target.affine  # target voxel → source voxel
-    array = np.asarray(data, dtype=np.float32)
+    arrays = [np.asarray(data, dtype=np.float32) for data in maps]
+    here = box or (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
+    outputs = [np.zeros(target.shape, dtype=np.float32) for _ in arrays]
     if source.shape == target.shape and np.allclose(matrix, np.eye(4), rtol=0, atol=1e-9):
-        return array.copy()  # exact, where interpolation would round
+        for output, array in zip(outputs, arrays, strict=True):
+            output[here] = array[here]  # exact, where interpolation would round
+        return outputs
     if order == 1 and antialias:
-        array = _smooth_for(array, matrix)
+        arrays = [_smooth_for(array, matrix) for array in arrays]
     mode = "bilinear" if order == 1 else "nearest"
-    volume = torch.from_numpy(np.ascontiguousarray(array))[None, None]
-    output = np.empty(target.shape, dtype=np.float32)
-    thickness = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2]))
-    for start in range(0, target.shape[0], thickness):
-        stop = min(start + thickness, target.shape[0])
-        grid = _normalised_coordinates(matrix, (start, stop), target.shape, source.shape)
-        sampled = F.grid_sample(volume, grid[None], mode=mode, padding_mode="zeros", align_corners=True)
-        output[start:stop] = sampled[0, 0].numpy()
-    return output
+    volumes = torch.from_numpy(np.stack(arrays))[None]
+    rows, columns, layers = here
+    area = max(1, (columns.stop - columns.start) * (layers.stop - layers.start))
+    thickness = max(1, _SLAB_VOXELS // area)
+    for start in range(rows.start, rows.stop, thickness):
+        slab = slice(start, min(start + thickness, rows.stop))
+        grid = _normalised_coordinates(matrix, (slab, columns, layers), source.shape)
+        sampled = F.grid_sample(volumes, grid[None], mode=mode, padding_mode="zeros", align_corners=True)
+        for output, own in zip(outputs, sampled[0], strict=True):
+            output[slab, columns, layers] = own.numpy()
+    return outputs
+
+
+def box_of(mask: MaskArray) -> Box:
+    """Return the smallest box that holds a mask; an empty one for an empty mask."""
+    sides = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        used = np.flatnonzero(mask.any(axis=others))
+        sides.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
+    return sides[0], sides[1], sides[2]
 
 
 def apply_affine(affine: Affine, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -92,16 +133,13 @@ def apply_affine(affine: Affine, points: npt.NDArray[np.float64]) -> npt.NDArray
     return moved
 
 
-def _normalised_coordinates(
-    matrix: Affine, rows: tuple[int, int], target: tuple[int, int, int], source: tuple[int, int, int]
-) -> torch.Tensor:
-    """Return source coordinates in [−1, 1], `(rows, j, k, 3)`, last axis in (k, j, i) order as torch wants it."""
+def _normalised_coordinates(matrix: Affine, box: Box, source: tuple[int, int, int]) -> torch.Tensor:
+    """Return source coordinates of a box of the target in [−1, 1], `(i, j, k, 3)`, in (k, j, i) order as torch does."""
     # Sums of three vectors in double precision; far cheaper than a product with every voxel's index.
     scale = [2.0 / max(n - 1, 1) for n in source]
     axes = [
-        torch.arange(rows[0], rows[1], dtype=torch.float64)[:, None, None],
-        torch.arange(target[1], dtype=torch.float64)[None, :, None],
-        torch.arange(target[2], dtype=torch.float64)[None, None, :],
+        torch.arange(side.start, side.stop, dtype=torch.float64).reshape([-1 if one == axis else 1 for one in range(3)])
+        for axis, side in enumerate(box)
     ]
     parts = []
     for axis in (2, 1, 0):

@@ -1,7 +1,9 @@
 """Shared ITK helpers: one thread, HaleBrain errors, and conversion between LPS and RAS."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,28 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """RAS world to ITK's, and back."""
 
 
+@dataclass
+class _Inside:
+    """How many threads are in `one_itk_thread`, and the number of ITK threads before the first came."""
+
+    count: int = 0
+    before: int = 1
+
+
+_inside, _entering = _Inside(), threading.Lock()
+"""The number is one of the whole process: it is set back when the last thread leaves."""
+
+
 @contextmanager
 def one_itk_thread() -> Iterator[None]:
     """Keep ITK to one thread: its sums over several are not bit-stable, and at 2 mm one is nearly as quick."""
     import SimpleITK as sitk  # noqa: N813
 
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with _entering:
+        if _inside.count == 0:
+            _inside.before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        _inside.count += 1
     try:
         yield
     except RuntimeError as error:
@@ -30,7 +47,10 @@ def one_itk_thread() -> Iterator[None]:
             remedy="check the scan and its header",
         ) from error
     finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+        with _entering:
+            _inside.count -= 1
+            if _inside.count == 0:
+                sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(_inside.before)
 
 
 def matrix_ras(affine: Any) -> Affine:

@@ -1,7 +1,7 @@
 """Preprocessing from a scan to the working grid and back, the same for training and detection."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -18,7 +18,7 @@ from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
-from halebrain.preprocessing.geometry import Grid, apply_affine, resample, working_grid
+from halebrain.preprocessing.geometry import Grid, apply_affine, box_of, resample, resample_all, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
 from halebrain.preprocessing.quality.contrast import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.quality.measurements import (
@@ -30,6 +30,7 @@ from halebrain.preprocessing.quality.measurements import (
 )
 from halebrain.preprocessing.quality.rules import apply_quality_rules, refuse_ct, refuse_without_structure
 from halebrain.preprocessing.registration import (
+    Brain,
     EngineName,
     Registration,
     check_engine,
@@ -124,9 +125,16 @@ class WorkingScan:
 
     def to_native(self, data: npt.NDArray[np.generic], *, order: int = 1) -> FloatArray:
         """Return a working-grid map on the native grid, 0 outside the brain."""
+        return self.all_to_native([data], order=order)[0]
+
+    def all_to_native(self, maps: Sequence[npt.NDArray[np.generic]], *, order: int = 1) -> list[FloatArray]:
+        """Return several working-grid maps on the native grid, 0 outside the brain, in a fraction of the time."""
         back = np.asarray(np.linalg.inv(self.template_to_native), dtype=np.float64)
-        mapped = resample(data, self.grid, self.native, target_to_source=back, order=order)
-        return np.where(self.native_brain_mask, mapped, 0).astype(np.float32)
+        box = box_of(self.native_brain_mask)
+        mapped = resample_all(maps, self.grid, self.native, target_to_source=back, order=order, box=box)
+        for native in mapped:
+            native[~self.native_brain_mask] = 0
+        return mapped
 
     def from_native(self, data: npt.NDArray[np.generic], *, order: int = 0) -> FloatArray:
         """Return a native map (a label, say) on the working grid."""
@@ -156,9 +164,17 @@ class WorkingScan:
 
     def reconstruction_to_native(self, reconstruction: FloatArray) -> FloatArray:
         """Return a working-grid image on the native grid in the intensity units of the input, bias field included."""
+        return self.in_brain(self.to_native(self.in_units(reconstruction)) + self.intensity.offset)
+
+    def in_units(self, image: FloatArray) -> FloatArray:
+        """Return a working-grid image in the intensity units of the input above its offset, bias field included."""
         span = self.intensity
-        scaled = (reconstruction * (span.high - span.low) + span.low) * np.exp(self.log_bias)
-        return np.where(self.native_brain_mask, self.to_native(scaled) + span.offset, 0).astype(np.float32)
+        scaled: FloatArray = (image * (span.high - span.low) + span.low) * np.exp(self.log_bias)
+        return scaled
+
+    def in_brain(self, native: FloatArray) -> FloatArray:
+        """Return a native map with 0 outside the brain."""
+        return np.where(self.native_brain_mask, native, 0).astype(np.float32)
 
 
 class Preprocessor:
@@ -294,13 +310,17 @@ class Preprocessor:
         is_there = space == TEMPLATE_SPACE and self.template is None
         return is_there or self.config.registration == "none"
 
-    def register(self, volume: Volume, brain: BrainMask) -> Registration:
-        """Return where the template lies in a scan; the configuration must ask for a registration."""
+    def register(self, volume: Volume, brain: BrainMask, *, prepared: Brain | None = None) -> Registration:
+        """Return where the template lies in a scan; the configuration must ask for a registration.
+
+        `prepared` is what `prepare_brain` makes of scan and brain, where that is at hand.
+        """
         refuse_without_structure(volume, brain.mask)  # which would register anywhere
         # What an extractor knows is where the MNI template lies, not where another atlas does.
         near = brain.template_to_native if self.template is None else None
         engine = _engine(self.config)
-        return register_to_template(volume, brain.mask, near=near, template=self.template, engine=engine)
+        atlas = self.template
+        return register_to_template(volume, brain.mask, near=near, template=atlas, engine=engine, brain=prepared)
 
     def _register(self, volume: Volume, brain: BrainMask, space: str) -> tuple[Affine, Registration | None]:
         if self.is_placed(space):

@@ -46,6 +46,15 @@ class DisplayGrid:
     n_scans: int = 1
 
     @property
+    def native_box(self) -> tuple[slice, slice, slice]:
+        """The box as slices of the native grid."""
+        sides = []
+        for size, (axis, flip) in zip(self.native_shape, self.turn, strict=True):
+            first, last = self.start[int(axis)], self.stop[int(axis)]
+            sides.append(slice(first, last) if flip > 0 else slice(size - last, size - first))
+        return sides[0], sides[1], sides[2]
+
+    @property
     def size_mm(self) -> tuple[float, float, float]:
         """Edges of the box."""
         x, y, z = (mm * (b - a) for mm, a, b in zip(self.native_mm, self.start, self.stop, strict=True))

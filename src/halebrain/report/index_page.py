@@ -1,4 +1,4 @@
-"""The page of many scans: a table with the outliers first, small pictures, what failed and why, links to each page."""
+"""The page of many scans or exams: a table, outliers first, with small pictures and links, and what failed and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 from halebrain.core.errors import CannotWriteError
+from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
+from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.files import write_text
+from halebrain.core.provenance import ENDING as SCAN_ENDING
 from halebrain.core.provenance import Provenance, read_provenance
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
@@ -16,7 +19,6 @@ from halebrain.report.page import page_template
 from halebrain.report.verdict import HealthyReference, out_of_distribution
 
 INDEX = "index.html"
-PROVENANCE = "_desc-anomaly_provenance.json"
 _MARK = '<meta name="generator" content="HaleBrain: many scans">'
 
 
@@ -31,7 +33,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One processed scan; its page and picture relative to the page of all, empty = none."""
+    """One scan or exam, with its figures as those of a scan; page and picture relative to the page of all, or empty."""
 
     name: str
     provenance: Provenance
@@ -76,8 +78,14 @@ class IndexRow:
 
 
 def find_provenance(folder: Path) -> list[Path]:
-    """Return the provenance of every complete detection below a folder, sorted."""
-    return sorted(path for path in folder.rglob(f"*{PROVENANCE}") if ".part-" not in str(path.relative_to(folder)))
+    """Return the provenance of every complete detection below a folder, of scans and of exams, sorted."""
+    found = (path for ending in (SCAN_ENDING, EXAM_ENDING) for path in folder.rglob(f"*{ending}"))
+    return sorted(path for path in found if ".part-" not in str(path.relative_to(folder)))
+
+
+def is_of_exam(provenance: Path) -> bool:
+    """Return whether a provenance is that of an exam, by its name."""
+    return provenance.name.endswith(EXAM_ENDING)
 
 
 def index_rows(folder: Path) -> list[IndexRow]:
@@ -87,10 +95,10 @@ def index_rows(folder: Path) -> list[IndexRow]:
         base = path.name.removesuffix("provenance.json")
         page, picture = path.with_name(f"{base}report.html"), path.with_name(f"{base}thumbnail.jpg")
         try:
-            provenance = read_provenance(path)
+            provenance = read_exam_provenance(path).as_of_scan if is_of_exam(path) else read_provenance(path)
         except FileNotFoundError:
             continue  # another job of the same data set is replacing this detection
-        name = provenance.scan or path.name.removesuffix(PROVENANCE)
+        name = provenance.scan or path.name.removesuffix(SCAN_ENDING)
         rows.append(IndexRow(name, provenance, _link(page, folder), _link(picture, folder)))
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from halebrain.core.errors import DataError, HalebrainError
-from halebrain.core.provenance import read_provenance
+from halebrain.core.provenance import ENDING, read_provenance
 from halebrain.core.types import Lesion
 from halebrain.inference.lesions import read_lesions
 from halebrain.inference.outputs import OutputNames
 from halebrain.io.checksum import file_sha256
-from halebrain.report.index_page import PROVENANCE
 from halebrain.view.access import RefusalError
 from halebrain.view.files import PAGE
 from halebrain.view.messages import Decide
@@ -39,7 +38,7 @@ class ViewedScan:
     @classmethod
     def at(cls, page: Path) -> Self:
         """Return the detection that a page shows."""
-        provenance = page.with_name(page.name.removesuffix(PAGE) + PROVENANCE)
+        provenance = page.with_name(page.name.removesuffix(PAGE) + ENDING)
         if not provenance.is_file():
             raise DataError(
                 "a page must be in the folder of its detection",

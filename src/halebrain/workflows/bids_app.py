@@ -1,10 +1,10 @@
-"""The BIDS App: a BIDS data set to a derivative, scan by scan in one or several processes, and the group table."""
+"""The BIDS App: a BIDS data set to a derivative, by exams or by scans, in one or several processes; the group table."""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,10 @@ from halebrain.workflows.pages import write_index
 from halebrain.workflows.settings import BidsSettings, DetectSettings
 
 if TYPE_CHECKING:  # the group level needs no networks
-    from halebrain.workflows.detect import DetectedScans
-    from halebrain.workflows.exam import DetectedExams
+    from halebrain.inference.exam_outputs import DetectedExam
+    from halebrain.inference.scans import ScanInput
+    from halebrain.workflows.detect import DetectedScan
+    from halebrain.workflows.detections import Detections, Run
 
 TABLE = "group_anomaly.tsv"
 
@@ -70,61 +72,67 @@ def _check_dataset(dataset: Path, *, validate: bool = True, notify: Notify = log
 
 def run_participants(
     dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
-) -> "DetectedScans":
-    """Process the selected scans of a data set; one that fails leaves a record and does not stop the others.
+) -> "Detections[DetectedScan]":
+    """Process the selected scans of a data set alone; one that fails leaves a record and does not stop the others.
 
     `threads` are the CPU threads of each process; `None` = the cores, shared out.
     """
-    from halebrain.inference.scans import bids_scan
     from halebrain.workflows.detect import run_scans
 
-    check_place(output, dataset)
-    _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
-    images = _select(dataset, _query(settings, detect.notify), detect.model)
-    scans = Found([bids_scan(image, dataset) for image in images], images.left_out)
+    scans = _selected(dataset, output, settings, detect)
     places = {scan.name: scan.in_dataset for scan in scans if scan.in_dataset is not None}
     with _temporary_files_in(settings.work_dir):
-        return run_scans(
-            scans,
-            output,
-            detect,
-            FailureRecords(output, places, detect.notify),
-            dataset=dataset,
-            workers=0 if settings.n_procs == 1 else settings.n_procs,
-            threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
-            stop=settings.stop_on_first_crash,
-            recorded=recorded_failures,
-        )
+        return run_scans(scans, _run(dataset, output, settings, detect, places, threads))
 
 
 def run_exam_participants(
     dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
-) -> "DetectedExams":
+) -> "Detections[DetectedExam]":
     """Process the selected scans of a data set, all of a participant and session together.
 
     `threads` are the CPU threads of each process; `None` = the cores, shared out.
     """
     from halebrain.inference.exams import exams_of_dataset
-    from halebrain.inference.scans import bids_scan
     from halebrain.workflows.exam import run_exams
+
+    scans = _selected(dataset, output, settings, detect)
+    exams = Found(exams_of_dataset(scans), scans.left_out)
+    places = {exam.name: exam.folder / exam.name for exam in exams}
+    with _temporary_files_in(settings.work_dir):
+        run = _run(dataset, output, settings, detect, places, threads)
+        return run_exams(exams, run, fusion=settings.fusion)
+
+
+def _selected(dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings) -> "Found[ScanInput]":
+    """Return the scans of a data set that are asked for."""
+    from halebrain.inference.scans import bids_scan
 
     check_place(output, dataset)
     _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
-    images = select_scans(dataset, _query(settings, detect.notify))
-    exams = exams_of_dataset([bids_scan(image, dataset) for image in images])
-    places = {exam.name: (exam.in_dataset or Path()) / exam.name for exam in exams}
-    with _temporary_files_in(settings.work_dir):
-        return run_exams(
-            Found(exams, images.left_out),
-            output,
-            detect,
-            FailureRecords(output, places, detect.notify),
-            fusion=settings.fusion,
-            dataset=dataset,
-            workers=0 if settings.n_procs == 1 else settings.n_procs,
-            threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
-            stop=settings.stop_on_first_crash,
-        )
+    images = _select(dataset, _query(settings, detect.notify), detect.model)
+    return Found([bids_scan(image, dataset) for image in images], images.left_out)
+
+
+def _run(
+    dataset: Path,
+    output: Path,
+    settings: BidsSettings,
+    detect: DetectSettings,
+    places: Mapping[str, Path],
+    threads: int | None,
+) -> "Run":
+    from halebrain.workflows.detections import Run
+
+    return Run(
+        output,
+        detect,
+        FailureRecords(output, places, detect.notify),
+        dataset=dataset,
+        workers=0 if settings.n_procs == 1 else settings.n_procs,
+        threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
+        stop=settings.stop_on_first_crash,
+        recorded=recorded_failures,
+    )
 
 
 def _query(settings: BidsSettings, notify: Notify) -> BidsQuery:

@@ -1,34 +1,29 @@
 """Detection with files: one scan, and many scans in a folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from halebrain.core.about import versions
-from halebrain.core.device import find_device
-from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
-from halebrain.core.parallel import map_items
-from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
 from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
-from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
 from halebrain.io.discovery import Found
 from halebrain.io.formats import FORMATS
-from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import format_of
 from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
-from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies, load_detector
-from halebrain.workflows.pages import render, scan_mosaic, show_scan, write_index
+from halebrain.workflows.detections import Detections, Place, Run, run_items
+from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies
+from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import DetectSettings
 
@@ -240,25 +235,6 @@ def _segmentation(found: FoundAnomalies, image: Path, made: Provenance) -> bytes
     return segmentation_bytes(found.mask, found.result.affine, image, about)
 
 
-@dataclass(frozen=True)
-class DetectedScans:
-    """Results of a list of scans.
-
-    Args:
-        scans: Those that were processed, now or before.
-        index: The page of all scans; `None` for a single scan.
-        left_out: Images of the input that are not used.
-        failures: Scans that failed, with the reason.
-        n_scans: Scans of the input.
-    """
-
-    scans: list[DetectedScan]
-    index: Path | None
-    left_out: tuple[LeftOut, ...]
-    failures: Failures
-    n_scans: int
-
-
 def detect_scans(
     source: Path,
     output: Path,
@@ -267,7 +243,7 @@ def detect_scans(
     brain_mask: Path | None = None,
     fill_mask: Path | None = None,
     done: Callable[[DetectedScan], None] = lambda _: None,
-) -> DetectedScans:
+) -> Detections[DetectedScan]:
     """Process every scan of an input; one that fails is reported and does not stop the others.
 
     The input is a scan, a folder, a BIDS data set, a list, or a manifest; a mask goes with a single scan.
@@ -279,106 +255,23 @@ def detect_scans(
     if settings.dicom_seg:
         _check_dicom(scans)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
-    failures, dataset = Failures(output, settings.notify), None if scans[0].in_dataset is None else source
-    return run_scans(scans, output, settings, failures, dataset=dataset, single=single, done=done)
+    dataset = None if scans[0].in_dataset is None else source
+    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
+    return run_scans(scans, run, done=done)
 
 
 def run_scans(
-    scans: Found[ScanInput],
-    output: Path,
-    settings: DetectSettings,
-    failures: Failures,
-    *,
-    dataset: Path | None,
-    single: bool = False,
-    workers: int = 0,
-    threads: int = 1,
-    stop: bool = False,
-    done: Callable[[DetectedScan], None] = lambda _: None,
-    recorded: Callable[[Path], Mapping[str, str]] | None = None,
-) -> DetectedScans:
-    """Process scans, one after the other or in several processes, and write the page of all of them.
-
-    Args:
-        scans: The scans; images of their input that are not used are reported.
-        output: Output folder.
-        settings: How.
-        failures: Receives the scans that fail.
-        dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
-        single: Whether there is one scan, whose files go into `output` itself, without the page of all scans.
-        workers: Processes; 0 = none, in this one.
-        threads: Threads of each process.
-        stop: Whether the first failure ends the run.
-        done: Called after each scan.
-        recorded: Reads what else is known to have failed in `output`.
-
-    Raises:
-        HalebrainError: Model or device cannot be used; a scan failed and is a single one or ends the run.
-    """
-    if line := summed_left_out(scans.left_out):
-        settings.notify(f"warning: {line}")
-    # Problems of model or device affect all scans. Other processes load their own model; one on a GPU would take
-    # their room.
-    find_device(settings.device)
-    detector = load_detector(replace(settings, device="cpu") if workers else settings)
-    if dataset is not None:
-        begin_derivative(output, dataset)
-    found: dict[int, DetectedScan] = {}
-    with ProgressBar("Detecting", len(scans)) as bar:
-        # Steps within a scan are shown for this process only; other processes report finished scans.
-        work = partial(
-            _detect_one,
-            settings,
-            output,
-            named=len(scans) > 1,
-            single=single,
-            detector=None if workers else detector,
-            bar=None if workers else bar,
-        )
-        for count, (place, result) in enumerate(map_items(work, scans, workers=workers, threads=threads), start=1):
-            bar.reach(count)
-            name = scans[place].name
-            if not isinstance(result, HalebrainError):
-                failures.went_well(name)
-                found[place] = result
-                done(result)
-                continue
-            if single:
-                raise result
-            if stop:
-                failures.record(name, result)
-                raise result
-            failures.add(name, result)
-    if dataset is not None:
-        write_participants(output, dataset)
-    index = None
-    if not single:
-        names = [scan.name for scan in scans]
-        index = write_index(output, names, failures.reasons, recorded=recorded, notify=settings.notify)
-    return DetectedScans([found[place] for place in sorted(found)], index, scans.left_out, failures, len(scans))
+    scans: Found[ScanInput], run: Run, *, done: Callable[[DetectedScan], None] = lambda _: None
+) -> Detections[DetectedScan]:
+    """Process scans, one after the other or in several processes, and write the page of all of them (`run_items`)."""
+    return run_items(scans, _detect_one, run, done=done)
 
 
-def _detect_one(
-    settings: DetectSettings,
-    output: Path,
-    scan: ScanInput,
-    *,
-    named: bool,
-    single: bool,
-    detector: Detector | None = None,
-    bar: ProgressBar | None = None,
-) -> DetectedScan:
-    """Process one scan in its folder below that of the run; in another process without model and progress bar."""
-    detector = detector or _loaded(settings)
-    folder = output if single else output / (scan.name if scan.in_dataset is None else scan.in_dataset.parent)
-    steps = None if bar is None else begin_scan(bar, scan, detector.predictor, named=named)
-    return detect_scan(detector, scan, folder, steps=steps)
-
-
-@lru_cache(maxsize=1)
-def _loaded(settings: DetectSettings) -> Detector:
-    """Return the model, which each other process loads once."""
-    return load_detector(settings)
+def _detect_one(place: Place, scan: ScanInput) -> DetectedScan:
+    """Process one scan in its folder below that of the run."""
+    detector = place.detector
+    steps = None if place.bar is None else begin_scan(place.bar, scan, detector.predictor, named=place.named)
+    return detect_scan(detector, scan, place.folder(scan.folder), steps=steps)
 
 
 def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:

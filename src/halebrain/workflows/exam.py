@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from halebrain.core.about import versions
-from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
-from halebrain.core.parallel import map_items
-from halebrain.core.progress import ProgressBar
 from halebrain.core.wording import counted
 from halebrain.inference.exam_outputs import (
     DetectedExam,
@@ -23,36 +21,23 @@ from halebrain.inference.exam_outputs import (
 from halebrain.inference.exams import Exam, find_exams
 from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
 from halebrain.inference.fusion import FUSIONS
-from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
 from halebrain.io.discovery import Found
-from halebrain.io.failed_table import FAILED, write_failed
 from halebrain.io.formats import FORMATS
-from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import format_of
-from halebrain.workflows.detector import Detector, load_detector
-from halebrain.workflows.exam_detector import DescribedScans, FoundExam, find_exam, read_described, threshold_of
-from halebrain.workflows.exam_page import exam_html, write_exam_index
+from halebrain.workflows.detections import Detections, Place, Run, run_items
+from halebrain.workflows.detector import Detector
+from halebrain.workflows.exam_detector import (
+    DescribedScans,
+    FoundExam,
+    find_exam,
+    read_described,
+    scans_at_once,
+    threshold_of,
+)
+from halebrain.workflows.exam_page import exam_html
+from halebrain.workflows.scan_steps import ExamSteps, begin_exam
 from halebrain.workflows.settings import DetectSettings
-
-
-@dataclass(frozen=True)
-class DetectedExams:
-    """Results of the exams of an input.
-
-    Args:
-        exams: Those that were processed, now or before.
-        index: The page of all exams; `None` for a single one.
-        left_out: Images of the input that are not used.
-        failures: Exams that failed, with the reason.
-        n_exams: Exams of the input.
-    """
-
-    exams: list[DetectedExam]
-    index: Path | None
-    left_out: tuple[LeftOut, ...]
-    failures: Failures
-    n_exams: int
 
 
 def detect_exams(
@@ -62,7 +47,7 @@ def detect_exams(
     *,
     fusion: str = DEFAULT_FUSION,
     done: Callable[[DetectedExam], None] = lambda _: None,
-) -> DetectedExams:
+) -> Detections[DetectedExam]:
     """Process every exam of an input; one that fails is reported and does not stop the others.
 
     The input is that of `find_exams`. `done` is called after each exam. The error of an only exam is raised.
@@ -71,9 +56,9 @@ def detect_exams(
     exams = find_exams(sources)
     _check_modality(settings, exams)
     dataset = sources[0] if exams and exams[0].in_dataset is not None else None
-    return run_exams(
-        exams, output, settings, Failures(output, settings.notify), fusion=fusion, dataset=dataset, done=done
-    )
+    single = len(exams) == 1 and dataset is None
+    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
+    return run_exams(exams, run, fusion=fusion, done=done)
 
 
 def _check_modality(settings: DetectSettings, exams: Sequence[Exam]) -> None:
@@ -86,110 +71,55 @@ def _check_modality(settings: DetectSettings, exams: Sequence[Exam]) -> None:
 
 
 def run_exams(
-    exams: Found[Exam],
-    output: Path,
-    settings: DetectSettings,
-    failures: Failures,
-    *,
-    fusion: str,
-    dataset: Path | None,
-    workers: int = 0,
-    threads: int = 1,
-    stop: bool = False,
-    done: Callable[[DetectedExam], None] = lambda _: None,
-) -> DetectedExams:
-    """Process exams, one after the other or in several processes, and write the page of all of them.
+    exams: Found[Exam], run: Run, *, fusion: str, done: Callable[[DetectedExam], None] = lambda _: None
+) -> Detections[DetectedExam]:
+    """Process exams, one after the other or in several processes, and write the page of all of them (`run_items`).
 
-    Args:
-        exams: The exams; images of their input that are not used are reported.
-        output: Output folder.
-        settings: How.
-        failures: Receives the exams that fail.
-        fusion: A name in `FUSIONS`.
-        dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
-        workers: Processes; 0 = none, in this one.
-        threads: Threads of each process.
-        stop: Whether the first failure ends the run.
-        done: Called after each exam.
-
-    Raises:
-        HalebrainError: Model or device cannot be used; an exam failed and is the only one or ends the run.
+    `fusion` is a name in `FUSIONS`.
     """
+    settings = run.settings
     if settings.fills:
         raise UsageError(
             "filling works on single scans, not on exams",
             received="--fill" if settings.fill else "--also-fill",
             remedy="remove it, or fill each scan without exams",
         )
-    _report_unused(exams, settings)
-    detector = load_detector(replace(settings, device="cpu") if workers else settings)
-    if dataset is not None:
-        begin_derivative(output, dataset)
-    single = len(exams) == 1 and dataset is None
-    work = partial(_detect_one, settings, output, fusion=fusion, single=single, detector=None if workers else detector)
-    found: dict[int, DetectedExam] = {}
-    with ProgressBar("Detecting", len(exams)) as bar:
-        for count, (place, result) in enumerate(map_items(work, exams, workers=workers, threads=threads), start=1):
-            bar.reach(count)
-            name = exams[place].name
-            if not isinstance(result, HalebrainError):
-                failures.went_well(name)
-                found[place] = result
-                done(result)
-                continue
-            if single:
-                raise result
-            failures.add(name, result)
-            if stop:
-                raise result
-    if dataset is not None:
-        write_participants(output, dataset)
-    index, kept = None, [found[place] for place in sorted(found)]
-    if not single:
-        index = write_exam_index(output, kept, failures.reasons)
-        if failures.reasons or (output / FAILED).exists():
-            write_failed(output / FAILED, failures.reasons)
-    return DetectedExams(kept, index, exams.left_out, failures, len(exams))
+    _report_alone(exams, settings)
+    return run_items(exams, partial(_detect_one, fusion), run, done=done)
 
 
-def _detect_one(
-    settings: DetectSettings,
-    output: Path,
-    exam: Exam,
-    *,
-    fusion: str,
-    single: bool,
-    detector: Detector | None = None,
-) -> DetectedExam:
+def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
     """Process one exam in its folder below that of the run."""
-    folder = output if single else output / (exam.in_dataset or exam.name)
-    return detect_exam(detector or _loaded(settings), exam, folder, fusion=fusion)
+    detector = place.detector
+    steps = None if place.bar is None else begin_exam(place.bar, exam, detector.predictor, named=place.named)
+    return detect_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
 
 
-@lru_cache(maxsize=1)
-def _loaded(settings: DetectSettings) -> Detector:
-    """Return the model, which each other process loads once."""
-    return load_detector(settings)
-
-
-def _report_unused(exams: Found[Exam], settings: DetectSettings) -> None:
-    """Report images that are not used, and scans that belong to no other one."""
-    if line := summed_left_out(exams.left_out):
-        settings.notify(f"warning: {line}")
+def _report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
+    """Report scans that belong to no other one."""
     alone = [exam.name for exam in exams if exam.is_alone]
     if alone and len(alone) < len(exams):
         said = f"{counted(len(alone), 'scan')} without another one of the same person and time"
         settings.notify(f"warning: {said}, processed as an exam of one scan: {', '.join(alone)}")
 
 
-def detect_exam(detector: Detector, exam: Exam, folder: Path, *, fusion: str = DEFAULT_FUSION) -> DetectedExam:
+def detect_exam(
+    detector: Detector,
+    exam: Exam,
+    folder: Path,
+    *,
+    fusion: str = DEFAULT_FUSION,
+    steps: ExamSteps | None = None,
+) -> DetectedExam:
     """Run one exam and write its files; finished results with the same settings are kept, others refused."""
+    steps = steps or ExamSteps()
     names, start = ExamNames(folder, exam.name), time.perf_counter()
     sweep(folder)
     read = read_described(detector, exam)
     if (kept := _finished(names, exam, read, detector, fusion)) is not None:
         return DetectedExam.of(names, kept)
-    found = find_exam(detector, exam, fusion=fusion, described=read)
+    found = find_exam(detector, exam, fusion=fusion, described=read, tell=steps.tell)
+    steps.page()
     source = None
     if detector.settings.dicom_seg:
         source = next(scan.image for scan in exam.scans if scan.name == found.reference.name)
@@ -205,12 +135,16 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source
     `start` is when the exam was begun, by `time.perf_counter`; `source` the DICOM series of the reference, where the
     mask is also written as DICOM-SEG.
     """
-    extra = {names.page: exam_html(found, names.stem)}
-    if source is not None:
-        extra[names.segmentation(found.reference.name)] = _segmentation(found, source)
+
+    def draw() -> dict[Path, bytes]:
+        extra = {names.page: exam_html(found, names.stem)}
+        if source is not None:
+            extra[names.segmentation(found.reference.name)] = _segmentation(found, source)
+        return extra
+
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
     files = [ExamScanFiles(part.name, part.score, part.mask, part.own) for part in found.parts]
-    write_exam(names, files, found.findings, made, extra)
+    write_exam(names, files, found.findings, made, draw, threads=scans_at_once())
     return DetectedExam.of(names, made)
 
 

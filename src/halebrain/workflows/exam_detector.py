@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import torch
 
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, Rows
 from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.exam_outputs import (
@@ -25,13 +27,23 @@ from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
 from halebrain.io.volume import mask_of, read_mask, read_volume
-from halebrain.preprocessing.exam import AlignedExam, AlignedScan, ExamScan, align_exam
+from halebrain.preprocessing.exam import (
+    COMPARISON,
+    READING,
+    AlignedExam,
+    AlignedScan,
+    ExamScan,
+    Tell,
+    align_exam,
+    compare_registrations,
+)
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detector import Detector, known_limit
+from halebrain.workflows.scan_steps import MARKING, NETWORKS
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -123,8 +135,11 @@ def find_exam(
     volumes: Mapping[str, Volume] | None = None,
     masks: "Mapping[str, SpatialImage] | None" = None,
     described: DescribedScans | None = None,
+    tell: Tell = lambda _, __: None,
 ) -> FoundExam:
     """Read, align and score the scans of one exam, fuse their scores, apply the threshold; writes nothing.
+
+    As many scans are processed at once as torch has threads. The result does not depend on it.
 
     Args:
         detector: The model with its options.
@@ -133,20 +148,29 @@ def find_exam(
         volumes: Scan → what is used in the place of its file.
         masks: Scan → its brain mask as a nibabel image.
         described: What is known of the scans before they are opened.
+        tell: Called after each step of a scan, from several threads.
 
     Raises:
         DataError: No scan can be used, or they are of two people.
     """
     read = described or read_described(detector, exam)
-    failed, opened, notes = dict(read.failed), [], dict[str, tuple[str, ...]]()
-    for scan in exam.scans:
-        if scan.name in failed:
-            continue
+    failed, opened, notes = dict(read.failed), list[ExamScan](), dict[str, tuple[str, ...]]()
+
+    def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
         try:
-            one, notes[scan.name] = _open(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
-            opened.append(one)
+            return _open(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
         except HalebrainError as error:
-            failed[scan.name] = str(error)
+            return error
+        finally:
+            tell(READING, scan.name)
+
+    wanted = [scan for scan in exam.scans if scan.name not in failed]
+    for scan, result in zip(wanted, map_threads(open_one, wanted, threads=scans_at_once()), strict=True):
+        if isinstance(result, HalebrainError):
+            failed[scan.name] = str(result)
+        else:
+            opened.append(result[0])
+            notes[scan.name] = result[1]
     if not opened:
         first = next(iter(failed.items()))
         raise DataError(
@@ -155,11 +179,46 @@ def find_exam(
             where=exam.name,
             remedy="fix the reason",
         )
-    aligned = align_exam(detector.predictor.preprocessor, opened)
-    chosen, not_used, flags = _choose(detector, exam, aligned, notes)
+    aligned = align_exam(detector.predictor.preprocessor, opened, threads=scans_at_once(), tell=tell)
+    chosen, not_used = _choose(detector, exam, aligned, notes)
+    chosen, maps = _score(detector, chosen, tell)
+    flags = [*aligned.notes, *_flags(aligned, chosen, not_used)]
     for name, reason in failed.items():
         flags.append(f"exam: {name} is not used: {reason}")
-    return _fuse(detector, exam, aligned, chosen, {**failed, **aligned.failed, **not_used}, flags, read, fusion)
+    left_out = {**failed, **aligned.failed, **not_used}
+    return _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
+
+
+def scans_at_once() -> int:
+    """Return how many scans of an exam are processed at once: the threads of torch, which an option may limit."""
+    return torch.get_num_threads()
+
+
+def _score(detector: Detector, chosen: Sequence["_Chosen"], tell: Tell) -> tuple[list["_Chosen"], list[WorkingMaps]]:
+    """Run the networks on every scan, and compare the registrations of the scans at the same time.
+
+    Returns:
+        The scans with how far their registrations are apart, and the maps of each.
+    """
+    predictor = detector.predictor
+
+    def run(task: tuple[str, _Chosen]) -> WorkingMaps | AlignedScan:
+        step, one = task
+        try:
+            if step == COMPARISON:
+                return compare_registrations(predictor.preprocessor, one.aligned)
+            return predictor.predict_working(one.aligned.scan, one.contrast.name)
+        finally:
+            tell(step, one.aligned.name)
+
+    if len(chosen) == 1:
+        return list(chosen), [cast(WorkingMaps, run((NETWORKS, chosen[0])))]
+    # The longest tasks first. On a GPU, one scan at a time: each one fills it.
+    tasks = [(NETWORKS, one) for one in chosen] + [(COMPARISON, one) for one in chosen]
+    found = map_threads(run, tasks, threads=scans_at_once() if predictor.device.type == "cpu" else 1)
+    maps, compared = found[: len(chosen)], found[len(chosen) :]
+    scans = [replace(one, aligned=cast(AlignedScan, scan)) for one, scan in zip(chosen, compared, strict=True)]
+    return scans, cast(list[WorkingMaps], maps)
 
 
 def _open(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None") -> tuple[ExamScan, tuple[str, ...]]:
@@ -186,10 +245,10 @@ class _Chosen:
 
 def _choose(
     detector: Detector, exam: Exam, aligned: AlignedExam, notes: Mapping[str, tuple[str, ...]]
-) -> tuple[list[_Chosen], dict[str, str], list[str]]:
-    """Return the scans that are fused: the best of each contrast that is like the training data; others, and flags."""
+) -> tuple[list[_Chosen], dict[str, str]]:
+    """Return the scans that are fused, the best of each contrast that is like the training data, and the others."""
     inputs = {scan.name: scan for scan in exam.scans}
-    flags, not_used, chosen = list(aligned.notes), dict[str, str](), list[_Chosen]()
+    not_used, chosen = dict[str, str](), list[_Chosen]()
     several = len(aligned.scans) > 1
     for one in aligned.scans:
         given = inputs[one.name]
@@ -215,12 +274,17 @@ def _choose(
         if name is not None:
             kept[name] = each.aligned.name
         fused.append(each)
-    flags += [f"exam: {name} is not used: {reason}" for name, reason in not_used.items()]
+    return fused, not_used
+
+
+def _flags(aligned: AlignedExam, fused: Sequence[_Chosen], not_used: Mapping[str, str]) -> list[str]:
+    """Return the flags of the scans, each after the contrast where there are several."""
+    flags = [f"exam: {name} is not used: {reason}" for name, reason in not_used.items()]
     for each in fused:
         label = each.contrast.name or each.aligned.name
         own = each.aligned.scan.qc.flags
-        flags += [f"{label}: {flag}" if several else flag for flag in own]
-    return fused, not_used, flags
+        flags += [f"{label}: {flag}" if len(aligned.scans) > 1 else flag for flag in own]
+    return flags
 
 
 def _contrast(detector: Detector, scan: ScanInput, inferred: str | None) -> tuple[ScanContrast, str | None]:
@@ -246,15 +310,16 @@ def _fuse(
     exam: Exam,
     aligned: AlignedExam,
     chosen: Sequence[_Chosen],
+    maps: Sequence[WorkingMaps],
     not_used: Mapping[str, str],
     flags: Sequence[str],
     read: DescribedScans,
     fusion: str,
+    tell: Tell,
 ) -> FoundExam:
-    """Run the networks on every scan, fuse, and mark."""
+    """Fuse the scores of the scans, mark on the grid of each, and describe it."""
     predictor, calibration = detector.predictor, detector.selector.calibration
     contrasts = [one.contrast.name for one in chosen]
-    maps = [predictor.predict_working(one.aligned.scan, one.contrast.name) for one in chosen]
     scores = [
         ContrastScore(name, own.score, one.aligned.scan.brain_mask, healthy_score(calibration, name))
         for name, own, one in zip(contrasts, maps, chosen, strict=True)
@@ -263,10 +328,16 @@ def _fuse(
     brain = np.any([score.inside for score in scores], axis=0)
     known_from = sorted({one.contrast.known_from for one in chosen})
     threshold = threshold_of(detector, contrasts, fusion, " and ".join(known_from))
-    parts = tuple(_part(detector, one, own, fused, threshold) for one, own in zip(chosen, maps, strict=True))
+
+    def mark(both: tuple[_Chosen, WorkingMaps]) -> ExamPart:
+        part = _part(detector, *both, fused, threshold)
+        tell(MARKING, part.name)
+        return part
+
+    parts = tuple(map_threads(mark, list(zip(chosen, maps, strict=True)), threads=scans_at_once()))
     first = parts[0]
     lesions = _lesions(detector, first, threshold)
-    own_scores = [_own_score(first, part) for part in parts]
+    own_scores = _own_scores(parts)
     findings = exam_findings(first.mask, lesions, own_scores)
     made = ExamProvenance(
         exam=exam.name,
@@ -312,13 +383,17 @@ def _lesions(detector: Detector, part: ExamPart, threshold: ChosenThreshold) -> 
     return mark_lesions(result, threshold.cut, part.scan.template_to_native, regions=regions)[1]
 
 
-def _own_score(reference: ExamPart, part: ExamPart) -> OwnScore:
-    """Return the score of one contrast alone on the grid of the reference."""
-    score = reference.own.score if part is reference else reference.scan.to_native(part.maps.score)
-    inside = reference.own.brain_mask
-    if part is not reference:
-        inside = reference.scan.to_native(part.scan.brain_mask.astype(np.float32)) > 0.5
-    return OwnScore(part.name, part.contrast.name, score, inside, part.threshold.value)
+def _own_scores(parts: Sequence[ExamPart]) -> list[OwnScore]:
+    """Return the score of each contrast alone on the grid of the reference, the first."""
+    reference, others = parts[0], parts[1:]
+    maps = [data for part in others for data in (part.maps.score, part.scan.brain_mask)]
+    native = reference.scan.all_to_native(maps) if maps else []
+    scores = [(reference.own.score, reference.own.brain_mask)]
+    scores += [(score, brain > 0.5) for score, brain in zip(native[::2], native[1::2], strict=True)]
+    return [
+        OwnScore(part.name, part.contrast.name, score, inside, part.threshold.value)
+        for part, (score, inside) in zip(parts, scores, strict=True)
+    ]
 
 
 def _rows(matrix: Affine) -> Rows:

@@ -1,30 +1,23 @@
 """The page of an exam: the page of its reference scan, with linked viewers of all its contrasts."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.mask import to_mask
-from halebrain.core.provenance import Provenance
 from halebrain.core.types import Affine, FloatArray
 from halebrain.core.wording import counted
-from halebrain.inference.exam_outputs import DetectedExam, ExamFinding, labels_of
+from halebrain.inference.exam_outputs import ExamFinding, labels_of
 from halebrain.inference.regions import region_map, regions_are_known
-from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.geometry import Grid, resample_all
 from halebrain.report.display import DisplayGrid, display_grid
 from halebrain.report.embedding import ShownVolume, shown_healthy, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
-from halebrain.report.page import Page, Section, write_page
 from halebrain.report.scan_page import ExamOnPage, ScanPage, ShownContrast, scan_html
 from halebrain.workflows.exam_detector import ExamPart, FoundExam
 
-INDEX = "exams.html"
-"""Name of the page of all exams."""
 _REGION_MM = 3.0
 _LETTERS = "bcdefghijklmnopqrstuvwxyz"
 """Endings of the names of further volumes, which are letters alone."""
@@ -44,8 +37,9 @@ def exam_html(found: FoundExam, title: str) -> bytes:
     volumes = shown_volumes(result, reference.mask, scan, grid, cut=found.threshold.cut)
     labels, others = labels_of(made), []
     for letter, label, part in zip(_LETTERS, labels[1:], found.parts[1:], strict=False):
-        here = shown_scan(_on_reference(part.volume.data, part, reference), reference.own.brain_mask, grid)
-        healthy = shown_healthy(_on_reference(part.own.reconstruction, part, reference), here, grid)
+        image, reconstruction = _on_reference([part.volume.data, part.own.reconstruction], part, reference, grid)
+        here = shown_scan(image, reference.own.brain_mask, grid)
+        healthy = shown_healthy(reconstruction, here, grid)
         volumes |= {f"scan{letter}": here, f"healthy{letter}": healthy}
         others.append(ShownContrast(label, f"scan{letter}", f"healthy{letter}"))
     to_template = reference.scan.template_to_native
@@ -57,7 +51,7 @@ def exam_html(found: FoundExam, title: str) -> bytes:
         grid=grid,
         volumes=volumes,
         findings=[finding.lesion for finding in found.findings],
-        provenance=_shown_provenance(made),
+        provenance=made.as_of_scan,
         threshold=found.threshold,
         template_to_native=to_template,
         mosaic=_mosaic(found, labels, title),
@@ -76,12 +70,14 @@ def exam_html(found: FoundExam, title: str) -> bytes:
     return scan_html(page).encode("utf-8")
 
 
-def _on_reference(data: FloatArray, part: ExamPart, reference: ExamPart) -> FloatArray:
-    """Return an image of one scan on the grid of the reference."""
+def _on_reference(
+    maps: Sequence[FloatArray], part: ExamPart, reference: ExamPart, shown: DisplayGrid
+) -> list[FloatArray]:
+    """Return images of one scan on the grid of the reference, in the box that is shown."""
     back = np.asarray(np.linalg.inv(part.to_reference), dtype=np.float64)
     source = Grid(part.volume.shape, part.volume.affine)
     target = Grid(reference.volume.shape, reference.volume.affine)
-    return resample(data, source, target, target_to_source=back)
+    return resample_all(maps, source, target, target_to_source=back, box=shown.native_box)
 
 
 def _regions(
@@ -95,23 +91,6 @@ def _regions(
     placed = np.linalg.inv(to_template) @ grid.affine @ grid.to_voxel
     codes, names = region_map(placed, (i, j, k), spacing)
     return ShownVolume(codes, 1.0, 0.0, spacing), names
-
-
-def _shown_provenance(made: ExamProvenance) -> Provenance:
-    """Return the provenance of the reference with the figures of the exam, from which the head of a page is made."""
-    own = made.scans[0].provenance
-    return replace(
-        own,
-        qc=made.quality,
-        threshold=made.threshold,
-        scan_score=made.exam_score,
-        scan_score_percentile=made.exam_score_percentile,
-        scan_score_n_healthy=made.exam_score_n_healthy,
-        scan_score_note=made.exam_score_note,
-        scan_score_healthy=(),
-        n_lesions=made.n_findings,
-        lesion_volume_ml=made.findings_ml,
-    )
 
 
 def _lead(made: ExamProvenance) -> str:
@@ -173,28 +152,3 @@ def _mosaic(found: FoundExam, labels: Sequence[str], title: str) -> bytes:
     grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
     note = f"Outlined where the score of the exam is at least {threshold:.3f}{grown}."
     return figure_png(mosaic(panels, slices=slices, title=title, note=note), dpi=100)
-
-
-def write_exam_index(output: Path, exams: Sequence[DetectedExam], failed: Mapping[str, str]) -> Path:
-    """Write the page of all exams of a run, outliers first, with links to the page of each; return its path."""
-
-    def rank(exam: DetectedExam) -> tuple[float, float]:
-        return -(exam.exam_score_percentile or 0.0), -(exam.exam_score or 0.0)
-
-    ordered = sorted(exams, key=rank)
-    rows = []
-    for exam in ordered:
-        contrasts = ", ".join(contrast or "not known" for contrast in exam.contrasts.values())
-        percentile = "–" if exam.exam_score_percentile is None else f"{exam.exam_score_percentile:.3g}"
-        score = "–" if exam.exam_score is None else f"{exam.exam_score:.3f}"
-        found = f"{exam.n_findings or 0}", f"{exam.findings_ml or 0.0:.2f}"
-        rows.append([exam.exam, contrasts, score, percentile, *found, "; ".join(exam.flags) or "–"])
-    header = ["exam", "contrasts", "score", "% of healthy lower", "findings", "ml", "flags"]
-    links = [(exam.exam, quote(Path(os.path.relpath(exam.report, output)).as_posix())) for exam in ordered]
-    sections = [Section(title="Exams", header=header, rows=rows), Section(title="Pages", links=links)]
-    if failed:
-        reasons = [[name, reason] for name, reason in sorted(failed.items())]
-        sections.append(Section(title="Failed", header=["exam", "reason"], rows=reasons))
-    page = Page(title="Exams", lead=f"{counted(len(ordered), 'exam')}, the highest scores first.", sections=sections)
-    write_page(page, output / INDEX)
-    return output / INDEX

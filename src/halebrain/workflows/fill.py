@@ -6,21 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halebrain.core.device import find_device
 from halebrain.core.document import read_object
-from halebrain.core.errors import CannotWriteError, HalebrainError, cannot_write_into, unexpected_as_error
+from halebrain.core.errors import CannotWriteError, cannot_write_into
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path
 from halebrain.core.leftovers import sweep
-from halebrain.core.progress import ProgressBar
 from halebrain.core.provenance import Provenance
 from halebrain.inference.outputs import OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
-from halebrain.io.bids_derivative import begin_derivative, write_participants
-from halebrain.io.failed_table import FAILED, write_failed
-from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.workflows.detect import describe_scan
-from halebrain.workflows.detector import Detector, find_anomalies, load_detector
+from halebrain.workflows.detections import Detections, Place, Run, run_items
+from halebrain.workflows.detector import Detector, find_anomalies
 from halebrain.workflows.scan_steps import ScanSteps, begin_scan
 from halebrain.workflows.settings import DetectSettings
 
@@ -53,23 +49,6 @@ class FilledScan:
         return vars(self) | {"flags": list(self.flags)}
 
 
-@dataclass(frozen=True)
-class FilledScans:
-    """Filled scans of an input.
-
-    Args:
-        scans: Those that were filled, now or before.
-        left_out: Images of the input that are not used.
-        failures: Scans that failed, with the reason.
-        n_scans: Scans of the input.
-    """
-
-    scans: list[FilledScan]
-    left_out: tuple[LeftOut, ...]
-    failures: Failures
-    n_scans: int
-
-
 def fill_scans(
     source: Path,
     output: Path,
@@ -78,7 +57,7 @@ def fill_scans(
     brain_mask: Path | None = None,
     fill_mask: Path | None = None,
     done: Callable[[FilledScan], None] = lambda _: None,
-) -> FilledScans:
+) -> Detections[FilledScan]:
     """Write the lesion-filled scan of every scan of an input; one that fails does not stop the others.
 
     Args:
@@ -93,35 +72,17 @@ def fill_scans(
         HalebrainError: Input, model or a setting cannot be used, or the only scan failed.
     """
     scans = find_scans(source, brain_mask=brain_mask, fill_mask=fill_mask)
-    if line := summed_left_out(scans.left_out):
-        settings.notify(f"warning: {line}")
-    find_device(settings.device)
-    detector = load_detector(settings)
     dataset = None if scans[0].in_dataset is None else source
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
-    if dataset is not None:
-        begin_derivative(output, dataset)
-    failures, filled = Failures(output, settings.notify), list[FilledScan]()
-    with ProgressBar("Filling", len(scans)) as bar:
-        for count, scan in enumerate(scans, start=1):
-            place = scan.name if scan.in_dataset is None else scan.in_dataset.parent
-            steps = begin_scan(bar, scan, detector.predictor, named=len(scans) > 1)
-            try:
-                with unexpected_as_error():
-                    filled.append(fill_scan(detector, scan, output if single else output / place, steps=steps))
-            except HalebrainError as error:
-                if single:
-                    raise
-                failures.add(scan.name, error)
-            else:
-                failures.went_well(scan.name)
-                done(filled[-1])
-            bar.reach(count)
-    if dataset is not None:
-        write_participants(output, dataset)
-    if failures.reasons or (output / FAILED).exists():
-        write_failed(output / FAILED, failures.reasons)
-    return FilledScans(filled, scans.left_out, failures, len(scans))
+    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
+    return run_items(scans, _fill_one, run, description="Filling", with_index=False, done=done)
+
+
+def _fill_one(place: Place, scan: ScanInput) -> FilledScan:
+    """Fill one scan in its folder below that of the run."""
+    detector = place.detector
+    steps = None if place.bar is None else begin_scan(place.bar, scan, detector.predictor, named=place.named)
+    return fill_scan(detector, scan, place.folder(scan.folder), steps=steps)
 
 
 def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> FilledScan:

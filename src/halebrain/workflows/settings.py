@@ -154,11 +154,11 @@ class BidsSettings:
         Path | None, Option("Folder for temporary files, which are removed at the end.", ("--work-dir", "-w"))
     ] = None
     n_procs: Annotated[
-        int, Option("Number of scans in parallel, one process each.", ("--n-procs", "--nprocs"), minimum=1)
+        int, Option("Number of exams or scans in parallel, one process each.", ("--n-procs", "--nprocs"), minimum=1)
     ] = 1
-    stop_on_first_crash: Annotated[bool, Option("Stop at the first scan that fails.")] = False
-    exams: Annotated[
-        bool, Option("One answer for all scans of a participant and session, as in detect --exam.", ("--exams",))
+    stop_on_first_crash: Annotated[bool, Option("Stop at the first exam or scan that fails.")] = False
+    each_scan: Annotated[
+        bool, Option("One answer for each scan; default: one for all scans of a participant and session.")
     ] = False
     fusion: Fusion = "weighted_odds"
 

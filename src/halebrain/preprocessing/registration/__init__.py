@@ -1,7 +1,7 @@
 """Registration of a brain to the template: engines, starts, and quality figures."""
 
 from halebrain.preprocessing.registration import ants, greedy, simpleitk
-from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Registration, prepare_brain
+from halebrain.preprocessing.registration.base import REGISTRATION_ENGINES, Brain, Registration, prepare_brain
 from halebrain.preprocessing.registration.register import (
     EngineName,
     assess_placement,
@@ -13,6 +13,7 @@ from halebrain.preprocessing.registration.rigid import RigidRegistration, regist
 
 __all__ = [
     "REGISTRATION_ENGINES",
+    "Brain",
     "EngineName",
     "Registration",
     "RigidRegistration",

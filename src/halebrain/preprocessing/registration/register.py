@@ -49,6 +49,7 @@ def register_to_template(
     near: Affine | None = None,
     template: Template | None = None,
     engine: EngineName | None = None,
+    brain: Brain | None = None,
 ) -> Registration:
     """Register the brain in `volume` to the template, from other starts where the first ends badly.
 
@@ -61,10 +62,11 @@ def register_to_template(
         near: Template-to-native matrix known to be close: only refined, unless that ends badly.
         template: The atlas; `None` = the MNI template.
         engine: Name of a registration engine; `None` = `default_engine()`.
+        brain: What `prepare_brain` makes of both, where that is at hand.
     """
     atlas = find_template() if template is None else template
     name = engine or default_engine()
-    brain = prepare_brain(volume, brain_mask)
+    brain = brain or prepare_brain(volume, brain_mask)
     shared = SharedInformation.of(brain, atlas, every=_EVERY)
     found: list[Registration] = []
     if near is not None:
@@ -78,11 +80,10 @@ def register_to_template(
 
 
 def assess_placement(
-    volume: Volume, brain_mask: MaskArray, template_to_native: Affine, *, template: Template | None, engine: str
+    brain: Brain, template_to_native: Affine, *, template: Template | None, engine: str
 ) -> Registration:
     """Return the quality of a placement of the template in a scan that was found elsewhere; `engine` names how."""
     atlas = find_template() if template is None else template
-    brain = prepare_brain(volume, brain_mask)
     return assess(template_to_native, brain, atlas, SharedInformation.of(brain, atlas, every=_EVERY), engine)
 
 

@@ -17,7 +17,7 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.quality.measurements import normalised_mutual_information
-from halebrain.preprocessing.registration.base import prepare_brain
+from halebrain.preprocessing.registration.base import Brain, prepare_brain
 
 _GRID_MM = 2.0
 _COARSE_POINTS, _FINE_POINTS = 6000, 20000
@@ -57,7 +57,12 @@ class RigidRegistration:
 
 
 def register_rigid(
-    volume: Volume, brain_mask: MaskArray, other: Volume, *, other_brain: MaskArray | None = None
+    volume: Volume,
+    brain_mask: MaskArray,
+    other: Volume,
+    *,
+    other_brain: MaskArray | None = None,
+    brain: Brain | None = None,
 ) -> RigidRegistration:
     """Register a scan rigidly to another one of the same head, of any contrast.
 
@@ -68,12 +73,13 @@ def register_rigid(
         brain_mask: Its brain, bool on its grid.
         other: Another scan, with or without its skull.
         other_brain: Its brain, where that is known.
+        brain: What `prepare_brain` makes of the first scan and its brain, where that is at hand.
 
     Raises:
         DataError: The other scan shows less than a fifth of the brain.
     """
-    rough = _Pair.of(volume, brain_mask, other, other_brain, smooth=True)
-    pair = _Pair.of(volume, brain_mask, other, other_brain)
+    both = _Images.of(brain or prepare_brain(volume, brain_mask), other, other_brain)
+    rough, pair = _Pair.of(both, smooth=True), _Pair.of(both)
     stated = np.eye(4)
     best = rough.climb(stated)
     if rough.margin(best) < _SURE_MARGIN:
@@ -94,6 +100,24 @@ def register_rigid(
 
 
 @dataclass(frozen=True)
+class _Images:
+    """A brain, and another scan with its brain (`None` = not known), on grids of 2 mm or more."""
+
+    brain: Brain
+    other: FloatArray
+    other_grid: Grid
+    visible: FloatArray | None
+
+    @classmethod
+    def of(cls, brain: Brain, other: Volume, other_brain: MaskArray | None) -> "_Images":
+        native, grid = Grid(other.shape, other.affine), _coarse(other)
+        data = resample(other.data, native, grid)
+        visible = None if other_brain is None else resample(other_brain.astype(np.float32), native, grid)
+        low, high = np.percentile(data, [0.5, 99.5])
+        return cls(brain, np.clip(data, low, high).astype(np.float32), grid, visible)
+
+
+@dataclass(frozen=True)
 class _Pair:
     """Points in the brain of one scan with its intensities, and the other scan on a grid of at least 2 mm."""
 
@@ -108,16 +132,8 @@ class _Pair:
     weighted: bool
 
     @classmethod
-    def of(
-        cls,
-        volume: Volume,
-        brain_mask: MaskArray,
-        other: Volume,
-        other_brain: MaskArray | None,
-        *,
-        smooth: bool = False,
-    ) -> "_Pair":
-        brain = prepare_brain(volume, brain_mask)
+    def of(cls, images: _Images, *, smooth: bool = False) -> "_Pair":
+        brain, data, grid, visible = images.brain, images.other, images.other_grid, images.visible
         index = np.argwhere(ndimage.binary_erosion(brain.mask)).astype(np.float64)
         if len(index) == 0:
             index = np.argwhere(brain.mask).astype(np.float64)
@@ -125,11 +141,7 @@ class _Pair:
         index = index[random.permutation(len(index))[: _COARSE_POINTS if smooth else _FINE_POINTS]]
         # Off the lattice: where two grids coincide, interpolation alone would prefer that place.
         index += random.uniform(-0.5, 0.5, index.shape)
-        native, grid = Grid(other.shape, other.affine), _coarse(other)
-        data = resample(other.data, native, grid)
-        visible = None if other_brain is None else resample(other_brain.astype(np.float32), native, grid)
-        low, high = np.percentile(data, [0.5, 99.5])
-        data, image = np.clip(data, low, high).astype(np.float32), brain.image.data
+        image = brain.image.data
         if smooth:
             data = ndimage.gaussian_filter(data, [_COARSE_MM / mm for mm in grid.spacing_mm])
             weight = ndimage.gaussian_filter(brain.mask.astype(np.float32), _COARSE_MM / _GRID_MM)

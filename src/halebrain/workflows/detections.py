@@ -1,0 +1,189 @@
+"""The run over every item of an input, scan or exam: progress, failures, one or several processes, one result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from halebrain.core.device import find_device
+from halebrain.core.errors import HalebrainError
+from halebrain.core.failures import Failures
+from halebrain.core.parallel import map_items
+from halebrain.core.progress import ProgressBar
+from halebrain.io.bids_derivative import begin_derivative, write_participants
+from halebrain.io.discovery import Found
+from halebrain.io.failed_table import FAILED, write_failed
+from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.workflows.detector import Detector, load_detector
+from halebrain.workflows.pages import write_index
+from halebrain.workflows.settings import DetectSettings
+
+
+class Named(Protocol):
+    """An item of an input: a scan or an exam."""
+
+    @property
+    def name(self) -> str:
+        """Name of its results."""
+
+
+Item = TypeVar("Item", bound=Named)
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Detections(Generic[Made]):
+    """Results of every scan or exam of an input.
+
+    Args:
+        results: Those that were made, now or before.
+        index: The page of all of them; `None` for a single one, and for filled scans alone.
+        left_out: Images of the input that are not used.
+        failures: Items that failed, with the reason.
+        n_items: Items of the input.
+    """
+
+    results: list[Made]
+    index: Path | None
+    left_out: tuple[LeftOut, ...]
+    failures: Failures
+    n_items: int
+
+    @property
+    def scans(self) -> list[Made]:
+        """The results of scans."""
+        return self.results
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the results of an input go, and in how many processes they are made.
+
+    Args:
+        output: Output folder.
+        settings: How items are processed.
+        failures: Receives the items that fail.
+        dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
+        single: Whether there is one item, whose files go into `output` itself, without the page of all items.
+        workers: Processes; 0 = none, in this one.
+        threads: Threads of each process.
+        stop: Whether the first failure ends the run.
+        recorded: Reads what else is known to have failed in `output`.
+    """
+
+    output: Path
+    settings: DetectSettings
+    failures: Failures
+    dataset: Path | None = None
+    single: bool = False
+    workers: int = 0
+    threads: int = 1
+    stop: bool = False
+    recorded: Callable[[Path], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the work on one item needs besides it.
+
+    Args:
+        output: Output folder of the run.
+        settings: How items are processed.
+        single: Whether files go into `output` itself.
+        named: Whether progress names the item, as there are several.
+        loaded: The model; `None` = this is another process, which loads its own once.
+        bar: The progress bar of the run; `None` in another process, which reports finished items only.
+    """
+
+    output: Path
+    settings: DetectSettings
+    single: bool
+    named: bool
+    loaded: Detector | None = field(default=None, repr=False)
+    bar: ProgressBar | None = field(default=None, repr=False)
+
+    @property
+    def detector(self) -> Detector:
+        """The model with its options."""
+        return self.loaded or _loaded(self.settings)
+
+    def folder(self, below: Path | str) -> Path:
+        """Return the folder of an item, which has a place `below` the output where there are several."""
+        return self.output if self.single else self.output / below
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: DetectSettings) -> Detector:
+    return load_detector(settings)
+
+
+def run_items(
+    items: Found[Item],
+    work: Callable[[Place, Item], Made],
+    run: Run,
+    *,
+    description: str = "Detecting",
+    with_index: bool = True,
+    done: Callable[[Made], None] = lambda _: None,
+) -> Detections[Made]:
+    """Process items, one after the other or in several processes, and write the page of all of them.
+
+    Args:
+        items: The items; images of their input that are not used are reported.
+        work: Processes one item; picklable where there are several processes.
+        run: Where the results go.
+        description: Beside the progress bar.
+        with_index: Whether the page of all items is written.
+        done: Called after each item.
+
+    Raises:
+        HalebrainError: Model or device cannot be used; an item failed and is a single one or ends the run.
+    """
+    settings, output, failures = run.settings, run.output, run.failures
+    if line := summed_left_out(items.left_out):
+        settings.notify(f"warning: {line}")
+    # Problems of model or device affect all items. Other processes load their own model; one on a GPU would take
+    # their room.
+    find_device(settings.device)
+    detector = load_detector(replace(settings, device="cpu") if run.workers else settings)
+    if run.dataset is not None:
+        begin_derivative(output, run.dataset)
+    with ProgressBar(description, len(items)) as bar:
+        place = Place(output, settings, run.single, named=len(items) > 1)
+        if not run.workers:
+            place = replace(place, loaded=detector, bar=bar)
+        results = _each(items, partial(work, place), run, bar, done)
+    if run.dataset is not None:
+        write_participants(output, run.dataset)
+    index = None
+    if with_index and not run.single:
+        index = write_index(
+            output, [item.name for item in items], failures.reasons, recorded=run.recorded, notify=settings.notify
+        )
+    elif not with_index and (failures.reasons or (output / FAILED).exists()):
+        write_failed(output / FAILED, failures.reasons)
+    return Detections(results, index, items.left_out, failures, len(items))
+
+
+def _each(
+    items: Sequence[Item], work: Callable[[Item], Made], run: Run, bar: ProgressBar, done: Callable[[Made], None]
+) -> list[Made]:
+    """Return the results of the items that succeed, in their order; raise the error of a single or last one."""
+    found: dict[int, Made] = {}
+    results = map_items(work, items, workers=run.workers, threads=run.threads)
+    for count, (number, result) in enumerate(results, start=1):
+        bar.reach(count)
+        name = items[number].name
+        if not isinstance(result, HalebrainError):
+            run.failures.went_well(name)
+            found[number] = result
+            done(result)
+            continue
+        if run.single:
+            raise result
+        if run.stop:
+            run.failures.record(name, result)
+            raise result
+        run.failures.add(name, result)
+    return [found[number] for number in sorted(found)]
