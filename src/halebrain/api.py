@@ -342,6 +342,7 @@ class ExamScan:
         reconstruction: Pseudo-healthy scan in the intensity units of the scan, float32.
         residual: Scan minus reconstruction in normalised units, signed, float32.
         brain_mask: 1 where the score is defined, uint8.
+        filled: The scan with the mask of the exam filled; outside, its voxels to the last bit; `None` without `fill`.
     """
 
     name: str
@@ -352,6 +353,7 @@ class ExamScan:
     reconstruction: "Nifti1Image"
     residual: "Nifti1Image"
     brain_mask: "Nifti1Image"
+    filled: "Nifti1Image | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,6 +410,8 @@ def detect_exam(
     device: str = "auto",
     seed: int = 0,
     draws: int = 1,
+    fill: bool = False,
+    fill_margin_mm: float = 2.0,
 ) -> ExamPrediction:
     """Detect anomalies in all scans of a person at one time; same results as `halebrain detect --exam`.
 
@@ -423,6 +427,8 @@ def detect_exam(
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
+        fill: Also return every scan with the mask of the exam on its grid filled.
+        fill_margin_mm: How far the mask is grown before it is filled, mm.
 
     Raises:
         HalebrainError: As the command; `exit_code` gives the kind.
@@ -438,10 +444,12 @@ def detect_exam(
         "seed": seed,
     }
     given |= {"draws": draws, "model": None if bundle is not None else model}
+    given |= {"also_fill": fill, "fill_margin_mm": fill_margin_mm}
     detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
     named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
     inputs: list[ScanInput] = []
     volumes: dict[str, Volume] = {}
+    images: dict[str, Any] = {}
     masks: dict[str, Any] = {}
     requested: dict[str, Provenance] = {}
     for key, image in named.items():
@@ -453,7 +461,7 @@ def detect_exam(
         mask_path = None if mask is None else _path_of(mask)
         inputs.append(ScanInput(path or Path(), name, brain_mask=mask_path, modality=contrast))
         if path is None:
-            volumes[name] = volume_of(image)
+            volumes[name], images[name] = volume_of(image), image
             made = detector.predictor.provenance()
             requested[name] = replace(made, unstated=IN_MEMORY, input=_IN_MEMORY, scan=name)
         if mask is not None and mask_path is None:
@@ -462,7 +470,8 @@ def detect_exam(
     on_disk = Exam("exam", tuple(one for one in inputs if one.name not in volumes), "given together")
     read = read_described(detector, on_disk)
     described = DescribedScans({**read.requested, **requested}, read.failed)
-    found = find_exam(detector, exam, fusion=fusion, volumes=volumes, masks=masks, described=described)
+    given_in_memory: dict[str, Any] = {"volumes": volumes, "masks": masks, "images": images}
+    found = find_exam(detector, exam, fusion=fusion, described=described, **given_in_memory)
     made_exam = replace(found.made, seconds=round(time.perf_counter() - start, 2))
     return _exam_prediction(replace(found, made=made_exam))
 
@@ -474,7 +483,8 @@ def _exam_prediction(found: FoundExam) -> ExamPrediction:
         maps |= {"reconstruction": part.own.reconstruction, "residual": part.own.residual}
         maps |= {"brain_mask": part.own.brain_mask.astype("uint8")}
         images = {name: make_image(data, part.own.affine, placement=part.own.placement) for name, data in maps.items()}
-        scans.append(ExamScan(name=part.name, contrast=part.contrast.name, **images))
+        filled = None if part.filling is None else part.filling.scan.image()
+        scans.append(ExamScan(name=part.name, contrast=part.contrast.name, **images, filled=filled))
     made = found.made
     return ExamPrediction(
         score=scans[0].score,

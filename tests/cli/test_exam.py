@@ -44,10 +44,31 @@ def test_options_that_do_not_go_together_are_refused(person, small_model, comman
     assert (code, "--fusion needs --exam" in printed.err) == (2, True)
     code, printed = command("detect", *about, "--exam", "--brain-mask", scan)
     assert (code, "cannot be used with --exam" in printed.err) == (2, True)
-    code, printed = command("detect", *about, "--exam", "--also-fill")
-    assert (code, "filling works on single scans, not on exams, got --also-fill" in printed.err) == (2, True)
+    code, printed = command("detect", *about, "--exam", "--fill", "--fill-mask", scan)
+    assert (code, "--fill-mask goes with one scan" in printed.err) == (2, True)
     code, printed = command("detect", *about, "--exam", "--fusion", "meam")
     assert (code, "did you mean 'mean'?" in printed.err) == (78, True)
+
+
+def test_the_filled_scans_of_an_exam_are_written_alone(person, small_model, command, tmp_path):
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    about = ["--exam", *inputs, "-o", tmp_path / "out", "-m", small_model, "--threshold", "0.3", "--device", "cpu"]
+    code, printed = command("detect", *about, "--fill", "--no-progress", "--json")
+    assert code == 0, printed.err
+    (exam,) = json.loads(printed.out)["exams"]
+    filled = {scan["scan"]: scan for scan in exam["scans"]}
+    assert set(filled) == {"sub-p_T1w", "sub-p_FLAIR"}
+    names = [f"sub-p_desc-filled_{contrast}{end}" for contrast in ("FLAIR", "T1w") for end in (".json", ".nii.gz")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    sidecar = json.loads((tmp_path / "out" / "sub-p_desc-filled_T1w.json").read_text())
+    assert (sidecar["Contrasts"], sidecar["Threshold"]) == (["T1w", "FLAIR"], 0.3)
+    assert sidecar["FilledVolumeMl"] == filled["sub-p_T1w"]["filled_ml"] > 0
+    stamp = (tmp_path / "out" / names[1]).stat().st_mtime_ns
+    assert command("detect", *about, "--fill", "--no-progress")[0] == 0
+    assert (tmp_path / "out" / names[1]).stat().st_mtime_ns == stamp
+    code, printed = command("detect", *about, "--fill", "--fill-margin-mm", 6)
+    assert (code, "filled scans made with other settings exist" in printed.err) == (73, True)
 
 
 def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, command, tmp_path):

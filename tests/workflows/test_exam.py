@@ -7,10 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 import halebrain
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
+from halebrain.core.progress import ProgressBar
 from halebrain.inference.exams import find_exams
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
@@ -162,3 +164,61 @@ def test_dicom_seg_of_scans_that_are_no_dicom_is_refused(exam, settings, tmp_pat
     detector = load_detector(replace(settings[0], dicom_seg=True))
     with pytest.raises(UsageError, match="--dicom-seg needs DICOM"):
         detect_exam(detector, find_exams([exam])[0], tmp_path / "out")
+
+
+def test_every_scan_is_filled_where_the_mask_of_the_exam_is_and_nowhere_else(exam, settings, tmp_path):
+    options = replace(settings[0], also_fill=True, fill_margin_mm=0.0)
+    (found,) = detect_exams([exam], tmp_path / "out", options).results
+    inputs = {row.scan_id: row.image for row in Manifest.read(exam)}
+    assert set(found.filled) == set(inputs)
+    for name, filled in found.filled.items():
+        before, after = (nibabel.load(path) for path in (inputs[name], filled))
+        changed = np.asanyarray(before.dataobj) != np.asanyarray(after.dataobj)
+        assert not (changed & (nibabel.load(found.masks[name]).get_fdata() == 0)).any()
+        assert changed.sum() * np.prod(before.header.get_zooms()) / 1000 == pytest.approx(
+            found.filled_ml[name], rel=0.2
+        )
+        assert after.header.binaryblock == before.header.binaryblock
+    again = detect_exams([exam], tmp_path / "out", options).results
+    assert again == [found]
+    with pytest.raises(CannotWriteError, match="other settings"):
+        detect_exams([exam], tmp_path / "out", replace(options, fill_margin_mm=2.0))
+    rows = {row.modality: row.image for row in Manifest.read(exam)}
+    about = {"model": options.model, "threshold": 0.3, "device": "cpu", "fill": True, "fill_margin_mm": 0.0}
+    in_memory = halebrain.detect_exam({name: nibabel.load(path) for name, path in rows.items()}, **about)
+    for scan, path in zip(in_memory.scans, found.filled.values(), strict=True):
+        assert np.array_equal(scan.filled.get_fdata(), nibabel.load(path).get_fdata())
+
+
+def test_the_number_of_threads_changes_no_bit(exam, settings, tmp_path):
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results += detect_exams([exam], tmp_path / str(threads), settings[0]).results
+    finally:
+        torch.set_num_threads(before)
+    for path in results[0].folder.glob("*.nii.gz"):
+        assert path.read_bytes() == (results[1].folder / path.name).read_bytes()
+    assert results[0].findings.read_text() == results[1].findings.read_text()
+
+
+def test_the_bar_moves_within_an_exam(exam, settings, tmp_path, monkeypatch):
+    reached = []
+    monkeypatch.setattr(ProgressBar, "reach", lambda bar, done, message="": reached.append((done, message)))
+    detect_exams([exam], tmp_path / "out", settings[0])
+    places = [done for done, _ in reached]
+    assert places == sorted(places)
+    assert sum(0 < done < 1 for done in places) > 6
+    assert any(message == "sub-p_FLAIR: networks" for _, message in reached)
+    assert places[-1] == 1
+
+
+def test_results_of_exams_and_of_scans_alone_do_not_share_a_folder(small_cohort, settings, tmp_path):
+    manifest, options = small_cohort(ROWS[1:2]), settings[0]
+    detect_exams([manifest], tmp_path / "out", options)
+    with pytest.raises(CannotWriteError, match="a folder with results of exams holds no others"):
+        detect_scans(manifest, tmp_path / "out", options)
+    detect_scans(manifest, tmp_path / "scan", options)
+    with pytest.raises(CannotWriteError, match="a folder with results of scans alone holds no others"):
+        detect_exams([manifest], tmp_path / "scan", options)

@@ -46,7 +46,7 @@ def detect(
             raise UsageError(
                 "--fill-mask goes with one scan and cannot be used with --exam",
                 where=fill_mask,
-                remedy="fill each scan without --exam",
+                remedy="fill each scan without --exam, with the mask on its grid",
             )
         _detect_exams(source, output, settings, exams, results, brain_mask=brain_mask)
         return
@@ -87,6 +87,7 @@ def _detect_exams(
     """Detect anomalies in exams and print the closing summary."""
     from halebrain.io.failed_table import FAILED
     from halebrain.workflows.exam import detect_exams
+    from halebrain.workflows.fill import fill_exams
 
     if brain_mask is not None:
         raise UsageError(
@@ -94,6 +95,13 @@ def _detect_exams(
             where=brain_mask,
             remedy="give the masks in a manifest",
         )
+    if settings.fill:
+        filled = fill_exams(
+            source, output, settings, fusion=exams.fusion, done=lambda exam: _print_lines(results, exam.scans)
+        )
+        _print_filled(results, output, filled, "exam")
+        refuse_failures(filled, "exam", output / FAILED)
+        return
     found = detect_exams(source, output, settings, fusion=exams.fusion, done=lambda exam: results.line(exam.report))
     results.finish(
         exams_summed_up(found),
@@ -144,8 +152,13 @@ def _print_summary(results: Results, output: Path, found: "Detections[DetectedSc
     )
 
 
-def _print_filled(results: Results, output: Path, filled: "Detections[FilledScan]") -> None:
-    """Print the closing summary of filled scans."""
-    volume_ml = sum(scan.filled_ml for scan in filled.results)
-    line = f"{counted(len(filled.results), 'scan')} filled, {volume_ml:.2f} ml{_failed(filled, 'scan')}"
-    results.finish(line, wrote=[output], document=document_of(output, filled))
+def _print_lines(results: Results, scans: "Sequence[FilledScan]") -> None:
+    for scan in scans:
+        results.line(scan.filled)
+
+
+def _print_filled(results: Results, output: Path, filled: "Detections[Any]", what: str = "scan") -> None:
+    """Print the closing summary of filled scans or exams."""
+    volume_ml = sum(one.filled_ml for one in filled.results)
+    line = f"{counted(len(filled.results), what)} filled, {volume_ml:.2f} ml{_failed(filled, what)}"
+    results.finish(line, wrote=[output], document=document_of(output, filled, f"{what}s"))

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from halebrain.core.leftovers import temporary_folder
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold
 from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
+from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS
-from halebrain.inference.outputs import OutputNames, sidecars
+from halebrain.inference.outputs import OutputNames, filled_files, sidecars
 from halebrain.io.nifti import write_volume
 from halebrain.io.tables import MISSING, tsv_text
 
@@ -135,9 +136,17 @@ class ExamNames:
         """Return the mask as DICOM-SEG, where it is asked for."""
         return self.scan(name).file("exam", "seg", ".dcm")
 
-    def promised(self, scans: Sequence[str]) -> list[Path]:
-        """Return every file of an exam of some scans, without a DICOM-SEG."""
+    def optional(self, name: str) -> list[Path]:
+        """Return the files of one of its scans that not every run writes."""
+        own = self.scan(name)
+        return [self.segmentation(name), own.filled, own.filled_sidecar]
+
+    def promised(self, scans: Sequence[str], *, filled: bool = False) -> list[Path]:
+        """Return every file of an exam of some scans, without a DICOM-SEG; with the filled scans if asked for."""
         own = [path for name in scans for path in _scan_files(self.scan(name))]
+        if filled:
+            names = [self.scan(name) for name in scans]
+            own += [path for one in names for path in (one.filled, one.filled_sidecar)]
         return [self.findings, self.findings.with_suffix(".json"), self.page, *own, self.provenance]
 
 
@@ -164,6 +173,8 @@ class DetectedExam:
         not_used: Scans that are not used, with the reason.
         model: Name of the model.
         model_sha256: Its hash.
+        filled: Scan → it with the exam's mask filled, where it was asked for.
+        filled_ml: Scan → volume that was filled in it.
     """
 
     exam: str
@@ -184,11 +195,14 @@ class DetectedExam:
     not_used: Mapping[str, str]
     model: str | None
     model_sha256: str | None
+    filled: Mapping[str, Path] = field(default_factory=dict)
+    filled_ml: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: ExamNames, made: ExamProvenance) -> "DetectedExam":
         """Return what the provenance of an exam says."""
         scans = [scan.scan for scan in made.scans]
+        filled = [scan for scan in made.scans if scan.provenance.fill_margin_mm is not None]
         return cls(
             exam=made.exam,
             folder=names.folder,
@@ -208,6 +222,8 @@ class DetectedExam:
             not_used=made.not_used,
             model=made.model,
             model_sha256=made.model_sha256,
+            filled={scan.scan: names.scan(scan.scan).filled for scan in filled},
+            filled_ml={scan.scan: scan.provenance.filled_ml for scan in filled},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -224,12 +240,14 @@ class ExamScanFiles:
         score: The exam's score.
         mask: The exam's mask.
         result: Maps of the contrast alone.
+        filling: The scan with the exam's mask filled, where it is asked for.
     """
 
     name: str
     score: FloatArray
     mask: MaskArray
     result: ScanResult
+    filling: Filling | None = None
 
 
 _OWN = (("anomaly", "probseg"), ("brain", "mask"), ("pseudohealthy", ""), ("residual", ""))
@@ -270,35 +288,43 @@ def write_exam(
 
         def write(scan: ExamScanFiles | None) -> None:
             if scan is not None:
-                _write_scan(staged.scan(scan.name), scan)
+                _write_scan(staged, scan, made)
                 return
             for path, raw in draw().items():
                 (staging / path.name).write_bytes(raw)
 
         map_threads(write, [None, *scans], threads=threads)
-        for scan, about in zip(scans, made.scans, strict=True):
-            for image, content in _exam_sidecars(made, about.provenance.input_in_dataset).items():
-                path = staged.scan(scan.name).file(*image, ".json")
-                write_text(path, json.dumps(content, indent=2) + "\n")
-            own = sidecars(about.provenance)
-            for image in _OWN:
-                write_text(staged.scan(scan.name).file(*image, ".json"), json.dumps(own[image], indent=2) + "\n")
         write_text(staged.findings, findings_tsv(findings, made))
         columns = findings_columns(made)
         write_text(staged.findings.with_suffix(".json"), json.dumps(columns, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(made.to_json(), indent=2) + "\n")
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
-        for scan in scans:
-            names.segmentation(scan.name).unlink(missing_ok=True)  # not every run writes one
+        for optional in (path for scan in scans for path in names.optional(scan.name)):
+            optional.unlink(missing_ok=True)
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
         return [path.replace(names.folder / path.name) for path in paths]
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_scan(names: OutputNames, scan: ExamScanFiles) -> None:
-    result = scan.result
+def exam_filled_files(
+    names: ExamNames, made: ExamProvenance, scan: str, filling: Filling | None, more: Mapping[str, Any] | None = None
+) -> dict[Path, bytes]:
+    """Return the lesion-filled scan of an exam and its sidecar by final path; nothing where it was not asked for.
+
+    The sidecar states the threshold, contrasts and fusion of the exam; `more` are further keys of it.
+    """
+    if filling is None:
+        return {}
+    own = next(one.provenance for one in made.scans if one.scan == scan)
+    about = {"Contrasts": list(made.contrasts), "Fusion": made.fusion, **(more or {})}
+    return filled_files(names.scan(scan), replace(own, threshold=made.threshold), filling, about)
+
+
+def _write_scan(staged: ExamNames, scan: ExamScanFiles, made: ExamProvenance) -> None:
+    """Write the maps of one scan with their sidecars, and the filled scan where it was asked for."""
+    result, names = scan.result, staged.scan(scan.name)
     about: dict[str, Any] = {"placement": result.placement}
     write_volume(names.file("exam", "mask"), scan.mask, result.affine, dtype=np.uint8, **about)
     write_volume(names.file("exam", "probseg"), scan.score, result.affine, dtype=np.uint16, scale=_UNIT, **about)
@@ -306,6 +332,13 @@ def _write_scan(names: OutputNames, scan: ExamScanFiles) -> None:
     write_volume(names.file("brain", "mask"), result.brain_mask, result.affine, dtype=np.uint8, **about)
     write_volume(names.file("pseudohealthy", ""), result.reconstruction, result.affine, dtype=np.float32, **about)
     write_volume(names.file("residual", ""), result.residual, result.affine, dtype=np.float32, **about)
+    own = next(one.provenance for one in made.scans if one.scan == scan.name)
+    of_scan = sidecars(own)
+    jsons = _exam_sidecars(made, own.input_in_dataset) | {image: of_scan[image] for image in _OWN}
+    for image, content in jsons.items():
+        write_text(names.file(*image, ".json"), json.dumps(content, indent=2) + "\n")
+    for path, raw in exam_filled_files(staged, made, scan.name, scan.filling).items():
+        path.write_bytes(raw)
 
 
 def _exam_sidecars(made: ExamProvenance, place: str | None) -> dict[tuple[str, str], dict[str, Any]]:

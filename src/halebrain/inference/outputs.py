@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,11 @@ def filled_sidecar(provenance: Provenance, filling: Filling) -> dict[str, Any]:
     }
 
 
-def filled_files(names: "OutputNames", provenance: Provenance, filling: Filling) -> dict[Path, bytes]:
-    """Return the lesion-filled scan and its sidecar by final path."""
-    sidecar = json.dumps(filled_sidecar(provenance, filling), indent=2) + "\n"
+def filled_files(
+    names: "OutputNames", provenance: Provenance, filling: Filling, more: Mapping[str, Any] | None = None
+) -> dict[Path, bytes]:
+    """Return the lesion-filled scan and its sidecar by final path; `more` are further keys of the sidecar."""
+    sidecar = json.dumps({**filled_sidecar(provenance, filling), **(more or {})}, indent=2) + "\n"
     return {names.filled: filling.scan.packed(), names.filled_sidecar: sidecar.encode("utf-8")}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
@@ -21,7 +22,7 @@ from halebrain.io.formats import FORMATS
 from halebrain.io.volume import format_of
 from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
-from halebrain.workflows.detections import Detections, Place, Run, run_items
+from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
@@ -109,6 +110,7 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     scan.check()
     names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
+    refuse_other_kind("exams", folder.glob(f"*{EXAM_ENDING}"))
     requested = describe_scan(detector, scan)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
     if (done := _finished(names, requested, detector, scan)) is not None:

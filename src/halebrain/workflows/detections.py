@@ -1,13 +1,13 @@
 """The run over every item of an input, scan or exam: progress, failures, one or several processes, one result."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from halebrain.core.device import find_device
-from halebrain.core.errors import HalebrainError
+from halebrain.core.errors import CannotWriteError, HalebrainError
 from halebrain.core.failures import Failures
 from halebrain.core.parallel import map_items
 from halebrain.core.progress import ProgressBar
@@ -164,6 +164,17 @@ def run_items(
     elif not with_index and (failures.reasons or (output / FAILED).exists()):
         write_failed(output / FAILED, failures.reasons)
     return Detections(results, index, items.left_out, failures, len(items))
+
+
+def refuse_other_kind(kind: str, provenances: Iterable[Path]) -> None:
+    """Refuse a folder with results of the other `kind`, some of whose files have the same names."""
+    if (other := next((path for path in provenances if path.exists()), None)) is not None:
+        raise CannotWriteError(
+            f"a folder with results of {kind} holds no others",
+            received=other.name,
+            where=other.parent,
+            remedy="choose another output folder",
+        )
 
 
 def _each(

@@ -10,7 +10,7 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance
-from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -162,23 +162,45 @@ def _to_fill(mask: "Path | SpatialImage | None", volume: Volume, notes: list[str
 
 
 def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:
-    """Return what was found with the lesion-filled scan; a message where nothing or not all was filled.
-
-    `given` is a user's mask; `None` = what was found is filled.
-    """
+    """Return what was found with the lesion-filled scan; `given` is a user's mask, `None` = what was found."""
+    scan = ToFill(found.made.scan, found.volume, stored, found.scan, found.maps.reconstruction)
     mask = found.mask if given is None else given
-    margin_mm, made = detector.settings.fill_margin_mm, found.made
-    about = (found.volume, stored, found.scan, found.maps.reconstruction, mask)
-    filling = fill_mask_in(detector.predictor, *about, margin_mm=margin_mm, is_given=given is not None)
+    filling = fill_region_of(detector, scan, mask, is_given=given is not None)
+    return replace(found, made=stating_filling(found.made, filling), filling=filling)
+
+
+@dataclass(frozen=True)
+class ToFill:
+    """A scan to fill: its name, voxels, stored form, form on the working grid, and reconstruction there."""
+
+    name: str | None
+    volume: Volume
+    stored: StoredScan
+    scan: WorkingScan
+    reconstruction: FloatArray
+
+
+def fill_region_of(detector: Detector, scan: ToFill, mask: MaskArray, *, is_given: bool) -> Filling:
+    """Return a scan with a mask on its grid filled; a message where nothing or not all was filled.
+
+    `is_given` = the mask is a user's, and not what was found.
+    """
+    about = (scan.volume, scan.stored, scan.scan, scan.reconstruction, mask)
+    margin_mm = detector.settings.fill_margin_mm
+    filling = fill_mask_in(detector.predictor, *about, margin_mm=margin_mm, is_given=is_given)
     if not filling.region.any():
         said = "nothing was found" if not mask.any() else "nothing of the mask lies in the brain"
-        detector.settings.notify(f"{made.scan}: {said}: the filled scan is the scan itself")
+        detector.settings.notify(f"{scan.name}: {said}: the filled scan is the scan itself")
     elif filling.left_out_ml > 0.1 * filling.mask_ml:
         said = f"{filling.left_out_ml:.1f} ml of the mask lie outside the brain and were not filled"
-        detector.settings.notify(f"warning: {made.scan}: {said}")
+        detector.settings.notify(f"warning: {scan.name}: {said}")
+    return filling
+
+
+def stating_filling(made: Provenance, filling: Filling) -> Provenance:
+    """Return a provenance that states what was filled."""
     filled_ml, unstated = round(filling.filled_ml, 3), made.unstated - FILLING
-    made = replace(made, fill_margin_mm=margin_mm, filled_ml=filled_ml, unstated=unstated)
-    return replace(found, made=made, filling=filling)
+    return replace(made, fill_margin_mm=filling.margin_mm, filled_ml=filled_ml, unstated=unstated)
 
 
 def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:

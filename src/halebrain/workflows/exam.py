@@ -25,7 +25,7 @@ from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, 
 from halebrain.io.discovery import Found
 from halebrain.io.formats import FORMATS
 from halebrain.io.volume import format_of
-from halebrain.workflows.detections import Detections, Place, Run, run_items
+from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.exam_detector import (
     DescribedScans,
@@ -52,13 +52,20 @@ def detect_exams(
 
     The input is that of `find_exams`. `done` is called after each exam. The error of an only exam is raised.
     """
+    exams, run = begin_exams(sources, output, settings, fusion=fusion)
+    return run_exams(exams, run, fusion=fusion, done=done)
+
+
+def begin_exams(
+    sources: Sequence[Path], output: Path, settings: DetectSettings, *, fusion: str
+) -> tuple[Found[Exam], Run]:
+    """Return the exams of an input, and where their results go; settings that exams cannot have are refused."""
     FUSIONS.get(fusion)
     exams = find_exams(sources)
     _check_modality(settings, exams)
     dataset = sources[0] if exams and exams[0].in_dataset is not None else None
     single = len(exams) == 1 and dataset is None
-    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
-    return run_exams(exams, run, fusion=fusion, done=done)
+    return exams, Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
 
 
 def _check_modality(settings: DetectSettings, exams: Sequence[Exam]) -> None:
@@ -77,14 +84,7 @@ def run_exams(
 
     `fusion` is a name in `FUSIONS`.
     """
-    settings = run.settings
-    if settings.fills:
-        raise UsageError(
-            "filling works on single scans, not on exams",
-            received="--fill" if settings.fill else "--also-fill",
-            remedy="remove it, or fill each scan without exams",
-        )
-    _report_alone(exams, settings)
+    report_alone(exams, run.settings)
     return run_items(exams, partial(_detect_one, fusion), run, done=done)
 
 
@@ -95,7 +95,7 @@ def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
     return detect_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
 
 
-def _report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
+def report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
     """Report scans that belong to no other one."""
     alone = [exam.name for exam in exams if exam.is_alone]
     if alone and len(alone) < len(exams):
@@ -115,6 +115,7 @@ def detect_exam(
     steps = steps or ExamSteps()
     names, start = ExamNames(folder, exam.name), time.perf_counter()
     sweep(folder)
+    refuse_other_kind("scans alone", [names.scan(scan.name).provenance for scan in exam.scans])
     read = read_described(detector, exam)
     if (kept := _finished(names, exam, read, detector, fusion)) is not None:
         return DetectedExam.of(names, kept)
@@ -143,7 +144,7 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source
         return extra
 
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    files = [ExamScanFiles(part.name, part.score, part.mask, part.own) for part in found.parts]
+    files = [ExamScanFiles(part.name, part.score, part.mask, part.own, part.filling) for part in found.parts]
     write_exam(names, files, found.findings, made, draw, threads=scans_at_once())
     return DetectedExam.of(names, made)
 
@@ -178,7 +179,7 @@ def _finished(
             "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
         )
     scans = [scan.scan for scan in done.scans]
-    wanted = names.promised(scans)
+    wanted = names.promised(scans, filled=settings.fills)
     if settings.dicom_seg:
         wanted.append(names.segmentation(done.reference))
     lost = [path.name for path in wanted if not path.exists()]
@@ -194,7 +195,8 @@ def _is_same(done: ExamProvenance, exam: Exam, read: DescribedScans, detector: D
         requested = read.requested.get(scan.scan)
         if requested is None:
             return False
-        if any(getattr(scan.provenance, name) != getattr(requested, name) for name in _SAME):
+        compared = (*_SAME, "fill_margin_mm") if detector.settings.fills else _SAME
+        if any(getattr(scan.provenance, name) != getattr(requested, name) for name in compared):
             return False
     wanted = threshold_of(detector, done.contrasts, fusion, done.threshold.modality_known_from)
     return wanted.cut == done.threshold.cut

@@ -20,12 +20,14 @@ from halebrain.inference.exam_outputs import (
     exam_findings,
 )
 from halebrain.inference.exams import Exam, is_known_contrast
+from halebrain.inference.filling import Filling
 from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
 from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
+from halebrain.io.stored import StoredScan
 from halebrain.io.volume import mask_of, read_mask, read_volume
 from halebrain.preprocessing.exam import (
     COMPARISON,
@@ -42,7 +44,7 @@ from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.detect import describe_scan
-from halebrain.workflows.detector import Detector, known_limit
+from halebrain.workflows.detector import Detector, ToFill, fill_region_of, known_limit, stating_filling
 from halebrain.workflows.scan_steps import MARKING, NETWORKS
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class ExamPart:
         to_reference: World-to-world matrix to the reference scan, mm, RAS.
         apart_mm: Mean distance between the registration of the scan itself to the template and that through the
             reference.
+        filling: The scan with the exam's mask filled, where it is asked for.
     """
 
     name: str
@@ -79,6 +82,7 @@ class ExamPart:
     mask: MaskArray
     to_reference: Affine
     apart_mm: float | None
+    filling: Filling | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def find_exam(
     fusion: str = DEFAULT_FUSION,
     volumes: Mapping[str, Volume] | None = None,
     masks: "Mapping[str, SpatialImage] | None" = None,
+    images: "Mapping[str, SpatialImage] | None" = None,
     described: DescribedScans | None = None,
     tell: Tell = lambda _, __: None,
 ) -> FoundExam:
@@ -147,6 +152,7 @@ def find_exam(
         fusion: A name in `FUSIONS`.
         volumes: Scan → what is used in the place of its file.
         masks: Scan → its brain mask as a nibabel image.
+        images: Scan → the nibabel image that its volume came from, for lesion filling.
         described: What is known of the scans before they are opened.
         tell: Called after each step of a scan, from several threads.
 
@@ -186,7 +192,26 @@ def find_exam(
     for name, reason in failed.items():
         flags.append(f"exam: {name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
-    return _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
+    found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
+    return _with_filling(detector, exam, found, images or {}) if detector.settings.fills else found
+
+
+def _with_filling(detector: Detector, exam: Exam, found: FoundExam, images: "Mapping[str, SpatialImage]") -> FoundExam:
+    """Return an exam whose scans are filled where its mask on their own grid is."""
+    paths = {scan.name: scan.image for scan in exam.scans}
+
+    def fill(part: ExamPart) -> ExamPart:
+        stored = StoredScan.of(part.volume, images.get(part.name, paths[part.name]))
+        scan = ToFill(part.name, part.volume, stored, part.scan, part.maps.reconstruction)
+        return replace(part, filling=fill_region_of(detector, scan, part.mask, is_given=False))
+
+    parts = map_threads(fill, found.parts, threads=scans_at_once())
+    scans = [
+        replace(stated, provenance=stating_filling(stated.provenance, part.filling))
+        for stated, part in zip(found.made.scans, parts, strict=True)
+        if part.filling is not None
+    ]
+    return replace(found, parts=tuple(parts), made=replace(found.made, scans=tuple(scans)))
 
 
 def scans_at_once() -> int:

@@ -1,8 +1,9 @@
-"""Lesion filling with files: the filled scan and its sidecar alone, for other software."""
+"""Lesion filling with files: filled scans, alone or of exams, with their sidecars and nothing else."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path
 from halebrain.core.leftovers import sweep
 from halebrain.core.provenance import Provenance
+from halebrain.inference.exam_outputs import ExamNames, exam_filled_files
+from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detections import Detections, Place, Run, run_items
 from halebrain.workflows.detector import Detector, find_anomalies
-from halebrain.workflows.scan_steps import ScanSteps, begin_scan
+from halebrain.workflows.exam import begin_exams, report_alone
+from halebrain.workflows.exam_detector import find_exam, read_described
+from halebrain.workflows.scan_steps import ExamSteps, ScanSteps, begin_exam, begin_scan
 from halebrain.workflows.settings import DetectSettings
 
+_AGAIN = "use --overwrite, or remove it"
 _SETTINGS = ("threshold", "grow_to", "modality", "min_lesion_mm3", "brain")
 """Settings that the sidecar states as they were given, besides what the provenance states."""
 
@@ -93,7 +99,7 @@ def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanS
     requested = describe_scan(detector, scan)
     asked = _asked(detector, requested)
     if names.filled_sidecar.exists() and not detector.settings.overwrite:
-        stated = read_object(names.filled_sidecar, "the sidecar of a filled scan", "use --overwrite, or remove it")
+        stated = read_object(names.filled_sidecar, "the sidecar of a filled scan", _AGAIN)
         if stated.get("Requested") != asked:
             raise CannotWriteError(
                 "a filled scan made with other settings exists", where=folder, remedy="choose another or --overwrite"
@@ -103,21 +109,114 @@ def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanS
     found = find_anomalies(detector, scan, requested, steps=steps)
     if found.filling is None:
         raise ValueError("the detector must fill")
-    sidecar = names.filled_sidecar
-    files = filled_files(names, found.made, found.filling)
-    stated = json.loads(files[sidecar]) | {"Requested": asked}
-    files[sidecar] = (json.dumps(stated, indent=2) + "\n").encode("utf-8")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sidecar.unlink(missing_ok=True)  # it is written last: with it, the scan is complete
-    except OSError as error:
-        raise cannot_write_into(folder, error) from error
-    for path, content in files.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+    files = filled_files(names, found.made, found.filling, {"Requested": asked})
+    names.filled_sidecar.unlink(missing_ok=True)  # it is written last: with it, the scan is complete
+    _write(folder, files)
     for flag in found.made.qc.flags:
         detector.settings.notify(f"warning: {scan.name}: {flag}")
-    return _stated(names, stated)
+    return _stated(names, json.loads(files[names.filled_sidecar]))
+
+
+@dataclass(frozen=True)
+class FilledExam:
+    """The filled scans of one exam.
+
+    Args:
+        exam: Name of the exam.
+        folder: Where the files are.
+        scans: The filled scans, the reference first.
+        flags: Quality flags of the exam.
+    """
+
+    exam: str
+    folder: Path
+    scans: tuple[FilledScan, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def filled_ml(self) -> float:
+        """Volume that was filled in all its scans."""
+        return sum(scan.filled_ml for scan in self.scans)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; paths stay paths."""
+        return vars(self) | {"scans": [scan.to_json() for scan in self.scans], "flags": list(self.flags)}
+
+
+def fill_exams(
+    sources: Sequence[Path],
+    output: Path,
+    settings: DetectSettings,
+    *,
+    fusion: str,
+    done: Callable[[FilledExam], None] = lambda _: None,
+) -> Detections[FilledExam]:
+    """Write the lesion-filled scans of every exam of an input; one exam that fails does not stop the others.
+
+    The input is that of `find_exams`; each scan is filled where the mask of its exam is. `fusion` is a name in
+    `FUSIONS`. `done` is called after each exam.
+    """
+    exams, run = begin_exams(sources, output, settings, fusion=fusion)
+    report_alone(exams, settings)
+    return run_items(exams, partial(_fill_exam_of, fusion), run, description="Filling", with_index=False, done=done)
+
+
+def _fill_exam_of(fusion: str, place: Place, exam: Exam) -> FilledExam:
+    """Fill one exam in its folder below that of the run."""
+    detector = place.detector
+    steps = None if place.bar is None else begin_exam(place.bar, exam, detector.predictor, named=place.named)
+    return fill_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
+
+
+def fill_exam(
+    detector: Detector, exam: Exam, folder: Path, *, fusion: str, steps: ExamSteps | None = None
+) -> FilledExam:
+    """Fill the scans of one exam; finished ones with the same settings are kept, others refused."""
+    names, steps = ExamNames(folder, exam.name), steps or ExamSteps()
+    sweep(folder)
+    read = read_described(detector, exam)
+    asked = {name: _asked(detector, read.requested[name]) for name in sorted(read.requested)}
+    about = {"Exam": exam.name, "Requested": {"fusion": fusion, "scans": asked}}
+    if not detector.settings.overwrite and (kept := _filled_before(names, exam, about["Requested"])) is not None:
+        return kept
+    found = find_exam(detector, exam, fusion=fusion, described=read, tell=steps.tell)
+    about |= {"ExamScans": [part.name for part in found.parts], "ExamFlags": list(found.made.flags)}
+    files: dict[Path, bytes] = {}
+    for part in found.parts:
+        files |= exam_filled_files(names, found.made, part.name, part.filling, about)
+    for scan in exam.scans:  # they are written last: with all of them, the exam is complete
+        names.scan(scan.name).filled_sidecar.unlink(missing_ok=True)
+    _write(folder, files)
+    for flag in found.made.flags:
+        detector.settings.notify(f"warning: {exam.name}: {flag}")
+    filled = [_stated(names.scan(p.name), json.loads(files[names.scan(p.name).filled_sidecar])) for p in found.parts]
+    return FilledExam(exam.name, folder, tuple(filled), found.made.flags)
+
+
+def _filled_before(names: ExamNames, exam: Exam, asked: object) -> FilledExam | None:
+    """Return the filled scans of an earlier run with these settings if all are there, else `None`."""
+    sidecars = [path for scan in exam.scans if (path := names.scan(scan.name).filled_sidecar).exists()]
+    stated = [read_object(path, "the sidecar of a filled scan", _AGAIN) for path in sidecars]
+    if any(one.get("Requested") != asked for one in stated):
+        raise CannotWriteError(
+            "filled scans made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
+        )
+    wanted = [names.scan(str(name)) for one in stated[:1] for name in one["ExamScans"]]
+    if not wanted or not all(one.filled.exists() and one.filled_sidecar.exists() for one in wanted):
+        return None
+    scans = [_stated(one, read_object(one.filled_sidecar, "the sidecar of a filled scan", _AGAIN)) for one in wanted]
+    return FilledExam(exam.name, names.folder, tuple(scans), tuple(stated[0]["ExamFlags"]))
+
+
+def _write(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Write files into a folder, sidecars last."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write_into(folder, error) from error
+    for path in sorted(files, key=lambda path: path.suffix == ".json"):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(files[path])
 
 
 def _asked(detector: Detector, requested: Provenance) -> dict[str, Any]:
