@@ -4,11 +4,17 @@ import json
 import shutil
 from dataclasses import replace
 
+import nibabel
+import numpy as np
 import pytest
 
+from halebrain.cli.view import open_server
+from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.io.bids_validator import refuse_invalid
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
+from halebrain.view.messages import Decide, Save
+from halebrain.view.scan import ViewedScan
 
 PERSON = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("h", "T1w", "test", "healthy")]
 PERSON += [("h", "FLAIR", "test", "healthy")]
@@ -69,6 +75,65 @@ def test_the_filled_scans_of_an_exam_are_written_alone(person, small_model, comm
     assert (tmp_path / "out" / names[1]).stat().st_mtime_ns == stamp
     code, printed = command("detect", *about, "--fill", "--fill-margin-mm", 6)
     assert (code, "filled scans made with other settings exist" in printed.err) == (73, True)
+
+
+@pytest.fixture
+def detected(person, small_model, command, tmp_path):
+    """The folder of an exam, and the table of its findings."""
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    about = ["-o", tmp_path / "out", "-m", small_model, "--threshold", "0.3", "--device", "cpu", "--no-progress"]
+    code, printed = command("detect", "--exam", *inputs, *about)
+    assert code == 0, printed.err
+    return tmp_path / "out", lambda: read_table(tmp_path / "out" / "sub-p_desc-exam_findings.tsv", what="a table").rows
+
+
+def test_the_page_of_an_exam_is_made_again_with_another_threshold_and_back(detected, command):
+    out, findings = detected
+    before, page = findings(), out / "sub-p_desc-exam_report.html"
+    page.unlink()
+    code, printed = command("report", out, "--json")
+    assert code == 0, printed.err
+    assert json.loads(printed.out)["pages"] == [str(page)]
+    assert findings() == before
+    first = page.read_bytes()
+    code, printed = command("report", out, "--threshold", 0.5)
+    assert code == 0, printed.err
+    for contrast in ("T1w", "FLAIR"):
+        score = nibabel.load(out / f"sub-p_rec-{contrast}_desc-exam_probseg.nii.gz").get_fdata()
+        mask = nibabel.load(out / f"sub-p_rec-{contrast}_desc-exam_mask.nii.gz").get_fdata()
+        assert np.array_equal(mask > 0, score >= 0.5)
+    made = read_exam_provenance(out / "sub-p_desc-exam_provenance.json")
+    assert (made.threshold.value, made.n_findings) == (0.5, len(findings()))
+    assert findings() != before
+    assert command("report", out, "--threshold", 0.3)[0] == 0
+    for row, old in zip(findings(), before, strict=True):
+        for column in ("volume_ml", "region", "share_T1w", "share_FLAIR", "peak_T1w", "peak_FLAIR"):
+            assert row[column] == old[column]
+    assert page.read_bytes() != first, "its threshold is one that was set by hand"
+    (out / "sub-p_desc-exam_display.npz").write_bytes(b"damaged")
+    code, printed = command("report", out)
+    assert (code, "the volumes of a page must be intact" in printed.err) == (65, True)
+
+
+def test_an_exam_is_reviewed_as_a_scan_is(detected):
+    out, findings = detected
+    server = open_server(out)
+    try:
+        visit = server.visit
+        assert visit.start == "/sub-p_desc-exam_report.html"
+        _, served = visit.read(visit.start)
+        assert b'id="review"' in served
+        about = ViewedScan.at(out / visit.start[1:]).review()
+        decision = Decide(do="decide", mask_sha256=about["mask_sha256"], lesion=1, decision="accepted", note="seen")
+        assert visit.change(visit.start, decision)["decisions"]["1"]["note"] == "seen"
+        (row,) = read_table(out / "sub-p_desc-exam_review.tsv", what="a table").rows
+        assert (row["decision"], row["volume_ml"]) == ("accepted", findings()[0]["volume_ml"])
+        save = Save(do="save", mask_sha256=about["mask_sha256"], threshold=0.5, min_lesion_mm3=0)
+        assert visit.change(visit.start, save)["mask_sha256"] != about["mask_sha256"]
+    finally:
+        server.stop()
+    assert read_exam_provenance(out / "sub-p_desc-exam_provenance.json").threshold.value == 0.5
 
 
 def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, command, tmp_path):

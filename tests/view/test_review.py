@@ -25,7 +25,8 @@ from halebrain.view import scan as view_scan
 from halebrain.view.review import COLUMNS, read_review
 from halebrain.workflows import remake_pages
 from halebrain.workflows.pages import write_index
-from halebrain.workflows.remake_pages import RemakeSettings, remake_page
+from halebrain.workflows.remake_pages import remake_page
+from halebrain.workflows.remake_settings import RemakeSettings
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def report(
 ) -> None:
     """Make the pages of a detection again; with --threshold also the mask and the lesion table. Runs no network."""
     results = console.begin("report")
-    from halebrain.workflows.remake_pages import RemakeSettings, remake_pages
+    from halebrain.workflows.remake_pages import remake_pages
+    from halebrain.workflows.remake_settings import RemakeSettings
 
     settings = RemakeSettings(threshold, min_lesion_mm3, scan, echo_message, grow_to)
     made = remake_pages(output, settings, done=results.line)

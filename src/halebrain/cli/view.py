@@ -49,7 +49,8 @@ def open_server(output: Path, *, port: int = 0) -> "ViewServer":
 
     def remake(provenance: Path, threshold: float | None, min_lesion_mm3: float) -> None:
         from halebrain.cli.console import echo_message
-        from halebrain.workflows.remake_pages import RemakeSettings, remake_in_view
+        from halebrain.workflows.remake_pages import remake_in_view
+        from halebrain.workflows.remake_settings import RemakeSettings
 
         settings = RemakeSettings(threshold, min_lesion_mm3, notify=echo_message, keep_growth=True)
         remake_in_view(output, provenance, settings)

@@ -8,23 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from halebrain.core.about import NOTICE
-from halebrain.core.errors import cannot_write_into
+from halebrain.core.errors import DataError, cannot_write_into
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold
-from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, Placement, ScanResult
 from halebrain.inference.filling import Filling
-from halebrain.inference.lesions import COLUMNS
+from halebrain.inference.lesions import COLUMNS, read_lesions
 from halebrain.inference.outputs import OutputNames, filled_files, sidecars
 from halebrain.io.nifti import write_volume
-from halebrain.io.tables import MISSING, tsv_text
+from halebrain.io.tables import MISSING, read_table, tsv_text
 
 _UNIT = 1 / 65535
+_AGAIN = "run halebrain detect --exam --overwrite"
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,14 @@ class Support:
     Args:
         scan: Name of the scan.
         contrast: Its contrast; `None` = not known.
-        seen: Share of the finding that lies in the brain of the scan.
+        seen: Share of the finding that lies in the brain of the scan; `None` = read from a table, which lacks it.
         share: Share of what is seen where the contrast alone reaches its own threshold; `None` = nothing is seen.
         peak_score: Highest score of the contrast alone in the finding; `None` = nothing is seen.
     """
 
     scan: str
     contrast: str | None
-    seen: float
+    seen: float | None
     share: float | None
     peak_score: float | None
 
@@ -120,6 +122,26 @@ class ExamNames:
         """The page with the linked viewers."""
         return self._file("report", ".html")
 
+    @property
+    def mosaic(self) -> Path:
+        """The picture."""
+        return self._file("mosaic", ".png")
+
+    @property
+    def thumbnail(self) -> Path:
+        """The small picture that the page of many exams shows."""
+        return self._file("thumbnail", ".jpg")
+
+    @property
+    def display(self) -> Path:
+        """The scans as the page shows them, from which `halebrain report` makes the page again."""
+        return self._file("display", ".npz")
+
+    @property
+    def review(self) -> Path:
+        """The table of a reader's decisions on the findings; detection neither writes nor removes it."""
+        return self._file("review", ".tsv")
+
     def scan(self, name: str) -> OutputNames:
         """Return the names of the files of one of its scans."""
         return OutputNames(self.folder, name)
@@ -147,7 +169,8 @@ class ExamNames:
         if filled:
             names = [self.scan(name) for name in scans]
             own += [path for one in names for path in (one.filled, one.filled_sidecar)]
-        return [self.findings, self.findings.with_suffix(".json"), self.page, *own, self.provenance]
+        pages = [self.page, self.mosaic, self.thumbnail, self.display]
+        return [self.findings, self.findings.with_suffix(".json"), *pages, *own, self.provenance]
 
 
 @dataclass(frozen=True)
@@ -237,16 +260,20 @@ class ExamScanFiles:
 
     Args:
         name: Its name.
-        score: The exam's score.
         mask: The exam's mask.
-        result: Maps of the contrast alone.
+        affine: Voxel-to-world of the grid.
+        placement: How the scan states it.
+        score: The exam's score; `None` = score and maps are there already and stay.
+        result: Maps of the contrast alone; `None` as for `score`.
         filling: The scan with the exam's mask filled, where it is asked for.
     """
 
     name: str
-    score: FloatArray
     mask: MaskArray
-    result: ScanResult
+    affine: Affine
+    placement: Placement | None
+    score: FloatArray | None = None
+    result: ScanResult | None = None
     filling: Filling | None = None
 
 
@@ -276,7 +303,8 @@ def write_exam(
 ) -> list[Path]:
     """Write every file of an exam into `names.folder`, whole or not at all; return the paths.
 
-    `draw` makes more files (the page), by final path, while maps are compressed in other threads.
+    `draw` makes more files (the page), by final path, while maps are compressed in other threads. Files that are there
+    and not written again, as maps are for another threshold, stay.
     """
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
@@ -325,13 +353,17 @@ def exam_filled_files(
 def _write_scan(staged: ExamNames, scan: ExamScanFiles, made: ExamProvenance) -> None:
     """Write the maps of one scan with their sidecars, and the filled scan where it was asked for."""
     result, names = scan.result, staged.scan(scan.name)
-    about: dict[str, Any] = {"placement": result.placement}
-    write_volume(names.file("exam", "mask"), scan.mask, result.affine, dtype=np.uint8, **about)
-    write_volume(names.file("exam", "probseg"), scan.score, result.affine, dtype=np.uint16, scale=_UNIT, **about)
-    write_volume(names.file("anomaly", "probseg"), result.score, result.affine, dtype=np.uint16, scale=_UNIT, **about)
-    write_volume(names.file("brain", "mask"), result.brain_mask, result.affine, dtype=np.uint8, **about)
-    write_volume(names.file("pseudohealthy", ""), result.reconstruction, result.affine, dtype=np.float32, **about)
-    write_volume(names.file("residual", ""), result.residual, result.affine, dtype=np.float32, **about)
+
+    def write(image: tuple[str, str], data: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float = 1.0) -> None:
+        write_volume(names.file(*image), data, scan.affine, dtype=dtype, scale=scale, placement=scan.placement)
+
+    write(("exam", "mask"), scan.mask, np.uint8)
+    if scan.score is not None and result is not None:
+        write(("exam", "probseg"), scan.score, np.uint16, _UNIT)
+        write(("anomaly", "probseg"), result.score, np.uint16, _UNIT)
+        write(("brain", "mask"), result.brain_mask, np.uint8)
+        write(("pseudohealthy", ""), result.reconstruction, np.float32)
+        write(("residual", ""), result.residual, np.float32)
     own = next(one.provenance for one in made.scans if one.scan == scan.name)
     of_scan = sidecars(own)
     jsons = _exam_sidecars(made, own.input_in_dataset) | {image: of_scan[image] for image in _OWN}
@@ -380,6 +412,29 @@ def findings_columns(made: ExamProvenance) -> dict[str, dict[str, str]]:
         }
         found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1."}
     return found
+
+
+def read_findings(path: Path, made: ExamProvenance) -> list[ExamFinding]:
+    """Return the findings of a written table."""
+    lesions = read_lesions(path)
+    rows = read_table(path, what="a table of findings", remedy=_AGAIN).rows
+    found = []
+    try:
+        for lesion, row in zip(lesions, rows, strict=True):
+            support = [
+                Support(scan.scan, scan.contrast, None, _number(row[f"share_{label}"]), _number(row[f"peak_{label}"]))
+                for label, scan in zip(labels_of(made), made.scans, strict=True)
+            ]
+            found.append(ExamFinding(lesion, tuple(support)))
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            "a table of findings must have every column", received=repr(error), where=path, remedy=_AGAIN
+        ) from error
+    return found
+
+
+def _number(cell: str) -> float | None:
+    return None if cell == MISSING else float(cell)
 
 
 def findings_tsv(findings: Sequence[ExamFinding], made: ExamProvenance) -> str:

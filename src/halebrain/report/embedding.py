@@ -9,12 +9,14 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.mask import Cut
@@ -67,12 +69,45 @@ def scan_file(scan: ShownVolume) -> bytes:
 
 def read_scan_file(path: Path) -> ShownVolume:
     """Return the scan that `scan_file` stored."""
+    with _stored(path, "the scan of a page", _FROM_SCAN) as stored:
+        (x, y, z), codes = stored["spacing_mm"].tolist(), np.asarray(stored["codes"], dtype=np.uint8)
+        return ShownVolume(codes, float(stored["scale"]), float(stored["offset"]), (x, y, z))
+
+
+def volumes_file(volumes: Mapping[str, ShownVolume], maps: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return the content of the `.npz` file that holds volumes of a page, and other arrays, by name."""
+    entries: dict[str, npt.NDArray[Any]] = {}
+    for name, volume in volumes.items():
+        entries[f"codes-{name}"] = np.ascontiguousarray(volume.codes)
+        entries[f"about-{name}"] = np.array([volume.scale, volume.offset, *volume.spacing_mm])
+    entries |= {f"map-{name}": data for name, data in maps.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **entries)
+    return buffer.getvalue()
+
+
+def read_volumes_file(path: Path, remedy: str) -> tuple[dict[str, ShownVolume], dict[str, npt.NDArray[Any]]]:
+    """Return what `volumes_file` stored; `remedy` is for a damaged file."""
+    with _stored(path, "the volumes of a page", remedy) as stored:
+        volumes, maps = {}, {}
+        for key in stored.files:
+            kind, _, name = key.partition("-")
+            if kind == "map":
+                maps[name] = stored[key]
+            elif kind == "codes":
+                scale, offset, x, y, z = stored[f"about-{name}"].tolist()
+                volumes[name] = ShownVolume(np.asarray(stored[key], dtype=np.uint8), scale, offset, (x, y, z))
+        return volumes, maps
+
+
+@contextmanager
+def _stored(path: Path, what: str, remedy: str) -> Iterator[Any]:
+    """Open a stored file; a damaged one is a `DataError`."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            (x, y, z), codes = stored["spacing_mm"].tolist(), np.asarray(stored["codes"], dtype=np.uint8)
-            return ShownVolume(codes, float(stored["scale"]), float(stored["offset"]), (x, y, z))
+            yield stored
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError("the scan of a page must be intact", received=error, where=path, remedy=_FROM_SCAN) from error
+        raise DataError(f"{what} must be intact", received=error, where=path, remedy=remedy) from error
 
 
 def decode(text: str, about: Mapping[str, Any]) -> ShownVolume:
@@ -117,17 +152,16 @@ def shown_volumes(
 
     Steps of the score begin at the thresholds of the mask, so the codes show exactly where they are reached.
     """
-    fine, coarse = grid.spacing_mm(grid.fine_mm), grid.spacing_mm(grid.coarse_mm)
-    score = grid.show(maps.score, grid.fine_mm)
-    if scan.codes.shape != score.shape:
+    coarse = grid.spacing_mm(grid.coarse_mm)
+    marked = marked_volumes(maps.score, mask, grid, cut=cut)
+    if scan.codes.shape != marked["score"].codes.shape:
         raise DataError(
             "a scan must lie on the grid of its maps",
             received=f"shape {scan.codes.shape}",
             remedy=_FROM_SCAN,
         )
-    volumes = {"scan": scan, "score": score_codes(score, cut, fine)}
+    volumes = {"scan": scan, **marked}
     volumes["healthy"] = shown_healthy(maps.reconstruction, scan, grid)
-    volumes["mask"] = ShownVolume((grid.show(mask, grid.fine_mm) >= 0.5).astype(np.uint8), 1.0, 0.0, fine)
     probability = grid.show(maps.probability, grid.coarse_mm)
     volumes["probability"] = ShownVolume(_nearest(probability, 1 / 255, 0.0), 1 / 255, 0.0, coarse)
     residual = grid.show(maps.residual, grid.coarse_mm)
@@ -137,6 +171,16 @@ def shown_volumes(
     step = max(float(spread.max()), 1e-3) / 255
     volumes["uncertainty"] = ShownVolume(_nearest(spread, step, 0.0), step, 0.0, coarse)
     return volumes
+
+
+def marked_volumes(score: FloatArray, mask: MaskArray, grid: DisplayGrid, *, cut: Cut) -> dict[str, ShownVolume]:
+    """Return what depends on the threshold in a page: the score in steps, and the mask."""
+    fine = grid.spacing_mm(grid.fine_mm)
+    codes = (grid.show(mask, grid.fine_mm) >= 0.5).astype(np.uint8)
+    return {
+        "score": score_codes(grid.show(score, grid.fine_mm), cut, fine),
+        "mask": ShownVolume(codes, 1.0, 0.0, fine),
+    }
 
 
 def shown_healthy(reconstruction: FloatArray, scan: ShownVolume, grid: DisplayGrid) -> ShownVolume:

@@ -120,6 +120,7 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
         # What no scan has is no column.
         columns=[title for key, title, _ in _COLUMNS if any(row.figure(key) is not None for row in rows)],
         rows=rows,
+        kind="exam" if rows and all(is_of_exam(path) for path in find_provenance(folder)) else "scan",
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         strips=[strip for strip in _plots(rows) if strip["dots"]],

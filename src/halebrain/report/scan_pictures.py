@@ -43,16 +43,40 @@ def _even(volume: ShownVolume, height_mm: float, data: npt.NDArray[np.generic]) 
     return np.ascontiguousarray(plane[::-1, ::-1].T)
 
 
-def page_mosaic(volumes: Mapping[str, ShownVolume], *, threshold: float, title: str) -> Figure:
-    """Return axial slices of everything that a page holds, on a grid of 2 mm; for pages that are made again."""
+def page_mosaic(
+    volumes: Mapping[str, ShownVolume],
+    *,
+    threshold: float,
+    title: str,
+    contrasts: Mapping[str, str] | None = None,
+) -> Figure:
+    """Return axial slices of everything that a page holds, on a grid of 2 mm; for pages that are made again.
+
+    The page of an exam has `contrasts`, name of a volume → contrast: each is shown with the findings.
+    """
     # A coarse volume may end beyond a fine one, by the rest of a voxel.
     extents = [np.multiply(volume.codes.shape, volume.spacing_mm) for volume in volumes.values()]
     counts = [max(int(edge / _MOSAIC_MM), 1) for edge in np.min(extents, axis=0)]
     shown = {name: _on_even_grid(volume, counts) for name, volume in volumes.items()}
-    scan, low, span = shown["scan"], volumes["scan"].offset, 255 * volumes["scan"].scale
+    low, span = volumes["scan"].offset, 255 * volumes["scan"].scale
     healthy, found = shown["healthy"], shown["mask"] > 0.5
     inside = healthy > low + 0.02 * span
-    panels = [
+    if contrasts:
+        panels = [
+            Panel(contrast, shown[name] / max(float(shown[name].max()), 1e-9), outline=found, vmax=1.0)
+            for name, contrast in contrasts.items()
+        ]
+        panels.append(Panel("score of the exam", shown["score"], "score", vmax=max(2 * threshold, 0.2)))
+    else:
+        panels = _scan_panels(shown, low, span, threshold)
+    slices = choose_slices(inside, (shown["score"] * found) if found.any() else None)
+    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")
+
+
+def _scan_panels(shown: Mapping[str, FloatArray], low: float, span: float, threshold: float) -> list[Panel]:
+    """Return what is shown of a scan alone."""
+    scan, healthy, found = shown["scan"], shown["healthy"], shown["mask"] > 0.5
+    return [
         Panel("input", (scan - low) / span, vmax=1.0),
         Panel("pseudo-healthy", (healthy - low) / span, vmax=1.0),
         Panel("input − pseudo-healthy", shown["residual"], "residual", vmax=0.5),
@@ -60,8 +84,6 @@ def page_mosaic(volumes: Mapping[str, ShownVolume], *, threshold: float, title: 
         Panel("anomaly score", shown["score"], "score", vmax=max(2 * threshold, 0.2)),
         Panel("found", (scan - low) / span, outline=found, vmax=1.0),
     ]
-    slices = choose_slices(inside, (shown["score"] * found) if found.any() else None)
-    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")
 
 
 def _on_even_grid(volume: ShownVolume, counts: Sequence[int]) -> FloatArray:

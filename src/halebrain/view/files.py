@@ -15,7 +15,8 @@ KINDS = {
     ".json": "application/json",
     ".nii.gz": "application/gzip",
 }
-PAGE = "_desc-anomaly_report.html"
+PAGES = ("_desc-anomaly_report.html", "_desc-exam_report.html")
+"""How the names of pages end, of scans and of exams."""
 _OURS = "_desc-"
 
 
@@ -23,7 +24,7 @@ def kind_of(path: Path) -> str | None:
     """Return the media type of a file that a detection writes; `None` for every other."""
     name = path.name
     if name.endswith(".html"):
-        return KINDS[".html"] if name == INDEX or name.endswith(PAGE) else None
+        return KINDS[".html"] if name == INDEX or name.endswith(PAGES) else None
     if _OURS not in name and name != FAILED:
         return None
     return next((kind for ending, kind in KINDS.items() if name.endswith(ending)), None)

@@ -14,7 +14,7 @@ from halebrain.report.index_page import INDEX, is_index_page
 from halebrain.report.page import page_template
 from halebrain.report.scan_page import VIEW_HINT, script_json
 from halebrain.view.access import RefusalError
-from halebrain.view.files import PAGE, find_file
+from halebrain.view.files import PAGES, find_file
 from halebrain.view.messages import NOTE_LENGTH, Decide, Save
 from halebrain.view.scan import ViewedScan, review_count
 
@@ -54,7 +54,7 @@ class Visit:
     def change(self, target: str, message: Decide | Save) -> dict[str, Any]:
         """Do what a page asks for; return what is decided then, as a page has it."""
         page = find_file(self.root, target)
-        if page is None or not page.name.endswith(PAGE):
+        if page is None or not page.name.endswith(PAGES):
             raise RefusalError(HTTPStatus.NOT_FOUND, "no such page of a scan")
         # The lock of this process, and one that every other halebrain view on these files asks for too.
         with self.lock, file_lock(page):
@@ -63,12 +63,12 @@ class Visit:
                 scan.decide(message)
             else:
                 scan.check_mask(message.mask_sha256)
-                self.remake(scan.names.provenance, message.threshold, message.min_lesion_mm3)
+                self.remake(scan.files.provenance, message.threshold, message.min_lesion_mm3)
                 scan = ViewedScan.at(page)
             return scan.review()
 
     def _content(self, path: Path) -> bytes:
-        if path.name.endswith(PAGE):
+        if path.name.endswith(PAGES):
             up = "../" * (len(path.relative_to(self.root).parts) - 1)
             index = f"{up}{INDEX}" if is_index_page(self.root / INDEX) else ""
             return scan_page(
@@ -89,7 +89,8 @@ def _review(page: Path) -> dict[str, Any]:
 
 def _counts(folder: Path) -> dict[str, str]:
     """Return how far each scan was reviewed, by the address that the page of all scans has for it."""
-    pages = ((page, review_count(page)) for page in sorted(folder.rglob(f"*{PAGE}")))
+    found = sorted(page for ending in PAGES for page in folder.rglob(f"*{ending}"))
+    pages = ((page, review_count(page)) for page in found)
     return {quote(page.relative_to(folder).as_posix()): count for page, count in pages if count}
 
 

@@ -35,7 +35,7 @@ from halebrain.workflows.exam_detector import (
     scans_at_once,
     threshold_of,
 )
-from halebrain.workflows.exam_page import exam_html
+from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
 from halebrain.workflows.scan_steps import ExamSteps, begin_exam
 from halebrain.workflows.settings import DetectSettings
 
@@ -138,13 +138,19 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source
     """
 
     def draw() -> dict[Path, bytes]:
-        extra = {names.page: exam_html(found, names.stem)}
+        part, shown = found.reference, show_exam(found)
+        marked = MarkedExam(part.score, part.mask, part.own.brain_mask, part.own.affine, found.findings)
+        picture = exam_mosaic(found, names.stem)
+        extra = exam_pages(names, found.made, marked, shown, picture=picture) | {names.display: shown.to_file()}
         if source is not None:
             extra[names.segmentation(found.reference.name)] = _segmentation(found, source)
         return extra
 
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    files = [ExamScanFiles(part.name, part.score, part.mask, part.own, part.filling) for part in found.parts]
+    files = [
+        ExamScanFiles(part.name, part.mask, part.own.affine, part.own.placement, part.score, part.own, part.filling)
+        for part in found.parts
+    ]
     write_exam(names, files, found.findings, made, draw, threads=scans_at_once())
     return DetectedExam.of(names, made)
 

@@ -1,23 +1,36 @@
 """The page of an exam: the page of its reference scan, with linked viewers of all its contrasts."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from halebrain.core.errors import DataError
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.mask import to_mask
-from halebrain.core.types import Affine, FloatArray
+from halebrain.core.types import Affine, FloatArray, MaskArray
 from halebrain.core.wording import counted
-from halebrain.inference.exam_outputs import ExamFinding, labels_of
+from halebrain.inference.exam_outputs import ExamFinding, ExamNames, labels_of
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.preprocessing.geometry import Grid, resample_all
 from halebrain.report.display import DisplayGrid, display_grid
-from halebrain.report.embedding import ShownVolume, shown_healthy, shown_scan, shown_volumes
+from halebrain.report.embedding import (
+    ShownVolume,
+    marked_volumes,
+    read_volumes_file,
+    shown_healthy,
+    shown_scan,
+    shown_volumes,
+    volumes_file,
+)
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.scan_page import ExamOnPage, ScanPage, ShownContrast, scan_html
+from halebrain.report.scan_pictures import page_mosaic, thumbnail
 from halebrain.workflows.exam_detector import ExamPart, FoundExam
 
+AGAIN = "run halebrain detect --exam --overwrite"
 _REGION_MM = 3.0
 _LETTERS = "bcdefghijklmnopqrstuvwxyz"
 """Endings of the names of further volumes, which are letters alone."""
@@ -28,46 +41,132 @@ _FUSIONS = {
 }
 
 
-def exam_html(found: FoundExam, title: str) -> bytes:
-    """Return the page of an exam as HTML; nothing is fetched from anywhere."""
-    made, reference = found.made, found.reference
-    grid = display_grid(reference.own.affine, reference.own.brain_mask, n_scans=len(found.parts))
+@dataclass(frozen=True)
+class ShownExam:
+    """What the page of an exam shows whatever the threshold is; it lies beside the page, which is made again from it.
+
+    Args:
+        volumes: `scan`, `healthy`, `probability`, `residual` and `uncertainty` of the reference; `scanb`, `healthyb` …
+            of the other scans, in their order.
+        scores: The score of each contrast alone on the working grid, the reference first.
+        brains: Where each shows brain, on that grid.
+        affine: Voxel-to-world of that grid.
+    """
+
+    volumes: Mapping[str, ShownVolume]
+    scores: Sequence[FloatArray]
+    brains: Sequence[MaskArray]
+    affine: Affine
+
+    def to_file(self) -> bytes:
+        """Return the content of a file that holds it."""
+        maps: dict[str, Any] = {"affine": self.affine}
+        maps |= {f"score{number}": score for number, score in enumerate(self.scores)}
+        maps |= {f"brain{number}": brain for number, brain in enumerate(self.brains)}
+        return volumes_file(self.volumes, maps)
+
+    @classmethod
+    def of_file(cls, path: Path, *, scans: int) -> "ShownExam":
+        """Return what a file holds of an exam of some scans."""
+        volumes, maps = read_volumes_file(path, AGAIN)
+        try:
+            scores = [maps[f"score{number}"] for number in range(scans)]
+            return cls(volumes, scores, [maps[f"brain{number}"] for number in range(scans)], maps["affine"])
+        except KeyError as error:
+            rule = "the file of a page must hold every scan of its exam"
+            raise DataError(rule, received=f"none of {error}", where=path, remedy=AGAIN) from error
+
+
+def show_exam(found: FoundExam) -> ShownExam:
+    """Return what the page of an exam shows, whatever the threshold is."""
+    reference = found.reference
+    grid = _grid_of(found.made, reference.own.affine, reference.own.brain_mask)
     scan = shown_scan(reference.volume.data, reference.own.brain_mask, grid)
-    result = replace(reference.own, score=reference.score)
-    volumes = shown_volumes(result, reference.mask, scan, grid, cut=found.threshold.cut)
-    labels, others = labels_of(made), []
-    for letter, label, part in zip(_LETTERS, labels[1:], found.parts[1:], strict=False):
+    every = shown_volumes(reference.own, reference.mask, scan, grid, cut=found.threshold.cut)
+    volumes = {name: volume for name, volume in every.items() if name not in ("score", "mask")}
+    for letter, part in zip(_LETTERS, found.parts[1:], strict=False):
         image, reconstruction = _on_reference([part.volume.data, part.own.reconstruction], part, reference, grid)
         here = shown_scan(image, reference.own.brain_mask, grid)
-        healthy = shown_healthy(reconstruction, here, grid)
-        volumes |= {f"scan{letter}": here, f"healthy{letter}": healthy}
-        others.append(ShownContrast(label, f"scan{letter}", f"healthy{letter}"))
-    to_template = reference.scan.template_to_native
-    codes, names = _regions(made, to_template, grid)
-    if codes is not None:
-        volumes["regions"] = codes
+        volumes |= {f"scan{letter}": here, f"healthy{letter}": shown_healthy(reconstruction, here, grid)}
+    scans = [part.scan for part in found.parts]
+    scores = [part.maps.score for part in found.parts]
+    return ShownExam(volumes, scores, [scan.brain_mask for scan in scans], scans[0].grid.affine)
+
+
+def _grid_of(made: ExamProvenance, affine: Affine, brain_mask: MaskArray) -> DisplayGrid:
+    return display_grid(affine, brain_mask, n_scans=len(made.scans))
+
+
+@dataclass(frozen=True)
+class MarkedExam:
+    """The exam on the grid of its reference.
+
+    Args:
+        score: The fused score.
+        mask: Where it reaches the threshold.
+        brain_mask: Brain of the reference.
+        affine: Voxel-to-world of the grid.
+        findings: The connected components of the mask, largest first.
+    """
+
+    score: FloatArray
+    mask: MaskArray
+    brain_mask: MaskArray
+    affine: Affine
+    findings: Sequence[ExamFinding]
+
+
+def exam_pages(
+    names: ExamNames, made: ExamProvenance, marked: MarkedExam, shown: ShownExam, *, picture: bytes = b""
+) -> dict[Path, bytes]:
+    """Return page, picture and thumbnail of an exam by final path.
+
+    `picture` is the mosaic, a PNG; empty = it is drawn from what the page holds.
+    """
+    labels = labels_of(made)
+    grid = _grid_of(made, marked.affine, marked.brain_mask)
+    volumes = {**shown.volumes, **marked_volumes(marked.score, marked.mask, grid, cut=made.threshold.cut)}
+    others = [
+        ShownContrast(label, f"scan{letter}", f"healthy{letter}")
+        for letter, label in zip(_LETTERS, labels[1:], strict=False)
+    ]
+    to_template = template_to_reference(made)
+    codes, region_names = _regions(made, to_template, grid)
+    if not picture:
+        contrasts = {"scan": labels[0], **{one.scan: one.name for one in others}}
+        figure = page_mosaic(volumes, threshold=made.threshold.value, title=names.stem, contrasts=contrasts)
+        picture = figure_png(figure, dpi=100)
     page = ScanPage(
-        title=title,
+        title=names.stem,
         grid=grid,
-        volumes=volumes,
-        findings=[finding.lesion for finding in found.findings],
+        volumes=volumes if codes is None else {**volumes, "regions": codes},
+        findings=[finding.lesion for finding in marked.findings],
         provenance=made.as_of_scan,
-        threshold=found.threshold,
+        threshold=made.threshold,
         template_to_native=to_template,
-        mosaic=_mosaic(found, labels, title),
-        region_names=names,
+        mosaic=picture,
+        region_names=region_names,
         exam=ExamOnPage(
             name=labels[0],
             others=others,
             lead=_lead(made),
             columns=labels,
-            support=[_support(finding) for finding in found.findings],
+            support=[_support(finding) for finding in marked.findings],
             methods=_methods(made, labels),
             scans=_scans(made),
             made=made,
         ),
     )
-    return scan_html(page).encode("utf-8")
+    return {
+        names.page: scan_html(page).encode("utf-8"),
+        names.thumbnail: thumbnail(volumes),
+        names.mosaic: picture,
+    }
+
+
+def template_to_reference(made: ExamProvenance) -> Affine:
+    """Return the matrix from the template to the reference of an exam, mm, RAS."""
+    return np.array(made.scans[0].provenance.template_to_native, dtype=np.float64)
 
 
 def _on_reference(
@@ -138,8 +237,9 @@ def _scans(made: ExamProvenance) -> list[list[str]]:
     return rows
 
 
-def _mosaic(found: FoundExam, labels: Sequence[str], title: str) -> bytes:
+def exam_mosaic(found: FoundExam, title: str) -> bytes:
     """Return the picture of an exam on the working grid: each contrast with the findings, and the fused score."""
+    labels = labels_of(found.made)
     threshold, brain = found.threshold.value, found.brain_mask
     cut, voxel_mm3 = found.threshold.cut, found.reference.scan.grid.voxel_mm3
     marked = brain & to_mask(found.score, cut, voxel_mm3=voxel_mm3)

@@ -1,4 +1,4 @@
-"""Pages of a detection, made again from its files without networks; with a new threshold also mask and table."""
+"""Pages of detections, made again from their files without networks; with a new threshold also mask and table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,9 +9,8 @@ import numpy as np
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, UsageError, unexpected_as_error
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, file_lock
-from halebrain.core.messages import Notify, log_message
 from halebrain.core.progress import track
-from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
+from halebrain.core.provenance import FILLING, Provenance, read_provenance
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
 from halebrain.inference.lesions import mark_lesions, read_lesions, total_ml
 from halebrain.inference.outputs import OutputNames, page_of, write_detection
@@ -21,33 +20,14 @@ from halebrain.io.checksum import scan_sha256
 from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file
-from halebrain.report.index_page import INDEX, find_provenance, is_index_page
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page, is_of_exam
 from halebrain.thresholds.choose import check_growth
 from halebrain.workflows.pages import render, show_scan, write_index
+from halebrain.workflows.remake_exam import remake_locked_exam
+from halebrain.workflows.remake_settings import RemakeSettings, changed_threshold
 
 _AGAIN = "run halebrain detect --overwrite"
 _NEEDED = ("scan", "threshold", "template_to_native")
-
-
-@dataclass(frozen=True)
-class RemakeSettings:
-    """How pages are made again.
-
-    Args:
-        threshold: The new threshold; `None` = not changed.
-        min_lesion_mm3: The new smallest lesion, mm³; `None` = not changed.
-        scan: The scan, where it is not stored beside the page; of a single detection only.
-        notify: Receives warnings.
-        grow_to: Lower threshold to which findings of the new threshold grow; `None` = they do not.
-        keep_growth: Whether they grow to the lower threshold that the mask has, where it lies below the new one.
-    """
-
-    threshold: float | None = None
-    min_lesion_mm3: float | None = None
-    scan: Path | None = None
-    notify: Notify = log_message
-    grow_to: float | None = None
-    keep_growth: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +99,10 @@ def remake_page(path: Path, settings: RemakeSettings) -> Path:
 
 def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
     """Do what `remake_page` does, for a caller who holds the lock of the page."""
+    return remake_locked_exam(path, settings) if is_of_exam(path) else _remake_locked_scan(path, settings)
+
+
+def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
     made = read_provenance(path, remedy=_AGAIN)
     before, missing = made.threshold, [key for key in _NEEDED if getattr(made, key) is None]
     if before is None or missing:
@@ -135,7 +119,7 @@ def remake_locked_page(path: Path, settings: RemakeSettings) -> Path:
     if settings.scan is not None or not names.display.is_file():
         kept = {names.display: scan_file(shown)}
         update_ignored(names.folder)
-    threshold = _changed(before, settings)
+    threshold = changed_threshold(before, settings)
     if threshold == before:
         known = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
@@ -173,16 +157,6 @@ def remake_in_view(output: Path, path: Path, settings: RemakeSettings) -> None:
     remake_locked_page(path, settings)
     if is_index_page(output / INDEX):
         write_index(output, (), {}, notify=settings.notify)
-
-
-def _changed(before: ChosenThreshold, settings: RemakeSettings) -> ChosenThreshold:
-    """Return the new threshold."""
-    new, value, grow_to = before, settings.threshold, settings.grow_to
-    if value is not None and settings.keep_growth and before.grow_to is not None and before.grow_to < value:
-        grow_to = before.grow_to
-    if value is not None and (value, grow_to) != (before.value, before.grow_to):
-        new = new.fixed_at(value, grow_to=grow_to)
-    return new if settings.min_lesion_mm3 is None else replace(new, min_lesion_mm3=settings.min_lesion_mm3)
 
 
 def _read_maps(names: OutputNames) -> tuple[ScanResult, MaskArray]:
