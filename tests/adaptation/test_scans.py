@@ -1,13 +1,16 @@
 """Which scans an adaptation learns from, and what it says of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from halebrain.adaptation.scans import choose_scans
+from halebrain.adaptation.scans import choose_scans, with_exam_masks
 from halebrain.core.errors import MissingInputError
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.nifti import write_volume
 
 
 def row(subject, pathology, split=None, *, annotated=True, modality="FLAIR"):
@@ -74,3 +77,25 @@ def test_no_more_healthy_than_asked_for():
 def test_nothing_to_learn_from():
     with pytest.raises(MissingInputError, match="no scan with a lesion mask"):
         chosen([row("u", "wmh", annotated=False)])
+
+
+def test_a_mask_serves_every_contrast_of_its_exam_on_its_grid(tmp_path):
+    """T1 and FLAIR of a visit share a grid; the T2 has another one, and the second visit has no mask."""
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    for name, shape in (("flair", (30, 32, 30)), ("t1", (30, 32, 30)), ("t2", (30, 32, 12)), ("later", (30, 32, 30))):
+        write_volume(tmp_path / f"{name}.nii", np.ones(shape, np.float32), affine)
+    lesion = np.zeros((30, 32, 30), np.uint8)
+    lesion[10:14, 10:14, 10:14] = 1
+    write_volume(tmp_path / "lesion.nii", lesion, affine, dtype=np.uint8)
+    about = {"flair": ("FLAIR", "1"), "t1": ("T1w", "1"), "t2": ("T2w", "1"), "later": ("FLAIR", "2")}
+    rows = [
+        ScanRecord("a", tmp_path / f"{name}.nii", modality, session=session, pathology="ms")
+        for name, (modality, session) in about.items()
+    ]
+    rows[0] = replace(rows[0], lesion=tmp_path / "lesion.nii")
+    found, notes = with_exam_masks(Manifest(tuple(rows)))
+    assert [record.lesion is not None for record in found] == [True, True, False, False]
+    assert notes == [
+        "sub-a_ses-1_T1w: the mask of another scan of the exam is used, which lies on the same grid",
+        "sub-a_ses-1_T2w: the mask of another scan of the exam lies on another grid: resample it to use it",
+    ]

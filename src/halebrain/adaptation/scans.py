@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, HalebrainError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.modality import standard_modality
 from halebrain.core.wording import counted, first_of
@@ -12,6 +12,7 @@ from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import working_row
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.bundle import Bundle
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.prepared import prepared_files, read_sidecar
@@ -35,6 +36,38 @@ class AdaptScans:
     healthy: Manifest
     held_out: Manifest
     notes: tuple[str, ...] = ()
+
+
+def with_exam_masks(manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """Return a manifest in which the mask of a scan serves the others of its exam that lie on its grid, and notes.
+
+    A rater draws on one contrast. The scans of a person at one time show the same lesions, so a mask that lies on the
+    grid of another contrast is one of that contrast too. Masks on other grids are not resampled; a note names the
+    scans.
+    """
+    masks = {record.exam_id: record for record in reversed(manifest.records) if record.is_annotated}
+    records, shared, apart = [], list[str](), list[str]()
+    for record in manifest:
+        drawn = masks.get(record.exam_id)
+        if drawn is None or drawn.lesion is None or record.lesion is not None or record.is_healthy:
+            records.append(record)
+            continue
+        try:
+            read_mask(drawn.lesion, read_volume(record.image))
+        except HalebrainError:  # another grid; a scan that cannot be read fails where it is prepared
+            apart.append(record.scan_id)
+            records.append(record)
+        else:
+            shared.append(record.scan_id)
+            records.append(replace(record, lesion=drawn.lesion, pathology=record.pathology or drawn.pathology))
+    notes = []
+    if shared:
+        notes.append(f"{first_of(shared)}: the mask of another scan of the exam is used, which lies on the same grid")
+    if apart:
+        notes.append(
+            f"{first_of(apart)}: the mask of another scan of the exam lies on another grid: resample it to use it"
+        )
+    return replace(manifest, records=tuple(records)), notes
 
 
 def choose_scans(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.adaptation.run import Adaptation, Adapter
-from halebrain.adaptation.scans import choose_scans
+from halebrain.adaptation.scans import choose_scans, with_exam_masks
 from halebrain.adaptation.table import changes, changes_json, report
 from halebrain.core.config import load_config
 from halebrain.core.device import find_device
@@ -31,11 +31,12 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
     config = load_config(AdaptConfig, settings.config, [*settings.overrides, *seed])
     source = find_model(settings.model)
     bundle = load_bundle(source)
-    rows = Manifest.read(manifest).of_contrasts(settings.modalities)
+    every, of_exams = with_exam_masks(Manifest.read(manifest))
+    rows = every.of_contrasts(settings.modalities)
     scans = choose_scans(
         rows, bundle, pathologies=settings.pathologies, max_healthy=config.max_healthy, seed=config.seed
     )
-    for note in scans.notes:
+    for note in (*of_exams, *scans.notes):
         settings.notify(f"warning: {note}")
     device = find_device(settings.device)
     adapter = Adapter(bundle, scans, config, output / "work", device, notify=settings.notify)
