@@ -242,6 +242,7 @@ JSON_AND_SETTINGS = {
     "workflows/demo.py JudgedScan.document",
     "workflows/detect.py DetectedScan.to_json",
     "workflows/doctor.py examine",
+    "workflows/fill.py FilledExam.to_json",
     "workflows/fill.py FilledScan.to_json",
     # Settings of a part that is chosen by name, as a YAML file has them; and what a template draws.
     "adaptation/run.py adapted_about",

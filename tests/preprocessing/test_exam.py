@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
-from halebrain.preprocessing.exam import ExamScan, align_exam, apart_flag
+from halebrain.preprocessing.exam import ExamScan, align_exam, apart_flag, compare_registrations
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_rigid
@@ -114,10 +114,12 @@ def test_all_scans_share_one_affine(aligned):
     assert error_mm(np.linalg.inv(flair.to_reference), true) < 1.0
     through = flair.to_reference @ flair.scan.template_to_native
     assert np.allclose(through, t1.scan.template_to_native, atol=1e-6)
-    assert flair.apart_mm is not None
-    assert flair.apart_mm < 4.0
-    steps = {step.step: step.method for step in flair.scan.steps}
-    assert "through t1" in str(steps["registration"])
+    assert "through t1" in str({step.step: step.method for step in flair.scan.steps}["registration"])
+    compared = compare_registrations(Preprocessor(CONFIG), flair)
+    assert compared.apart_mm is not None
+    assert 0 < compared.apart_mm < 4.0
+    assert compared.scan.steps[-1].step == "exam"
+    assert compare_registrations(Preprocessor(CONFIG), t1) is t1
     both = t1.scan.brain_mask & flair.scan.brain_mask
     assert both.sum() > 0.9 * t1.scan.brain_mask.sum()
 
@@ -165,7 +167,7 @@ def test_a_scan_that_cannot_be_used_does_not_stop_the_others():
     exam = align_exam(Preprocessor(CONFIG), [ExamScan("t1", head(), contrast="T1w"), outside])
     assert [scan.name for scan in exam.scans] == ["t1"]
     assert set(exam.failed) == {"neck"}
-    assert exam.notes[0].startswith("exam: neck is not used: ")
+    assert exam.notes[0].startswith("neck is not used: ")
 
 
 def test_registrations_that_disagree_are_flagged_with_their_distance():

@@ -109,7 +109,7 @@ def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_pa
     (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     assert list(found.contrasts) == ["sub-p_T1w"]
     assert set(found.not_used) == {"sub-p_FLAIR"}
-    assert any(flag.startswith("exam: sub-p_FLAIR is not used: ") for flag in found.flags)
+    assert any(flag.startswith("sub-p_FLAIR is not used: ") for flag in found.flags)
 
 
 def test_an_exam_without_a_usable_scan_fails_with_its_reason(exam, settings, tmp_path):

@@ -337,7 +337,7 @@ def write_exam(
 
 
 def exam_filled_files(
-    names: ExamNames, made: ExamProvenance, scan: str, filling: Filling | None, more: Mapping[str, Any] | None = None
+    names: ExamNames, made: ExamProvenance, scan: str, filling: Filling | None, more: Mapping[str, object] | None = None
 ) -> dict[Path, bytes]:
     """Return the lesion-filled scan of an exam and its sidecar by final path; nothing where it was not asked for.
 

@@ -261,7 +261,7 @@ def _session_name(scans: Sequence[ScanInput]) -> str:
 
 def _check_labels(scans: Sequence[ScanInput]) -> None:
     """Refuse scans whose names state different people or sessions."""
-    for key, what in (("sub", "person"), ("ses", "time")):
+    for key, what in (("sub", "person"), ("ses", "session")):
         stated = {scan.name: label for scan in scans if (label := _entities(scan).get(key)) is not None}
         if len(labels := sorted(set(stated.values()))) > 1:
             raise UsageError(

@@ -87,7 +87,7 @@ def filled_sidecar(provenance: Provenance, filling: Filling) -> dict[str, Any]:
 
 
 def filled_files(
-    names: "OutputNames", provenance: Provenance, filling: Filling, more: Mapping[str, Any] | None = None
+    names: "OutputNames", provenance: Provenance, filling: Filling, more: Mapping[str, object] | None = None
 ) -> dict[Path, bytes]:
     """Return the lesion-filled scan and its sidecar by final path; `more` are further keys of the sidecar."""
     sidecar = json.dumps({**filled_sidecar(provenance, filling), **(more or {})}, indent=2) + "\n"

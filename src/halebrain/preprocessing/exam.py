@@ -152,7 +152,7 @@ def align_exam(
     ranked = [scan for scan in ranked if scan.name in near.rigid]
     base, registration = _register_one(preprocessor, ranked, known, near.tried)
     if base is not ranked[0]:
-        notes = (*notes, f"exam: the affine of {base.name} is used, as that of {ranked[0].name} failed")
+        notes = (*notes, f"the affine of {base.name} is used, as that of {ranked[0].name} failed")
 
     def align(scan: ExamScan) -> AlignedScan | HalebrainError:
         to_scan = near.rigid[scan.name] @ np.linalg.inv(near.rigid[base.name]) @ registration.template_to_native
@@ -381,7 +381,7 @@ def _check_sizes(scans: Sequence[ExamScan], known: dict[str, BrainMask]) -> tupl
             received=said,
             remedy="give each person an exam, or each scan a brain mask of the same tissue",
         )
-    return (f"exam: {said}: check that they are of one person",) if ratio > _FLAGGED_SIZE else ()
+    return (f"{said}: check that they are of one person",) if ratio > _FLAGGED_SIZE else ()
 
 
 def _shows_all(mask: MaskArray) -> bool:
@@ -454,7 +454,7 @@ def _aligned(
 def compare_registrations(preprocessor: Preprocessor, scan: AlignedScan) -> AlignedScan:
     """Return a scan with how far its own registration to the template and that through another scan are apart.
 
-    A distance of 4 mm or more becomes a flag. The reference, and scans that were not registered, stay as they are.
+    A distance of 4 mm or more becomes a flag. The reference, and scans that were not registered, are unchanged.
     """
     through, to_scan = scan.through, scan.scan.template_to_native
     if through is None:
@@ -502,7 +502,7 @@ def _finished(
         )
     first = aligned[0]
     placed = [replace(one, to_reference=_between(rigid, one.name, first.name)) for one in aligned]
-    lost = tuple(f"exam: {name} is not used: {reason}" for name, reason in failed.items())
+    lost = tuple(f"{name} is not used: {reason}" for name, reason in failed.items())
     return AlignedExam(tuple(placed), _reason(ranked, aligned), failed, (*lost, *notes))
 
 

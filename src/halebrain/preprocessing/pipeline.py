@@ -313,7 +313,7 @@ class Preprocessor:
     def register(self, volume: Volume, brain: BrainMask, *, prepared: Brain | None = None) -> Registration:
         """Return where the template lies in a scan; the configuration must ask for a registration.
 
-        `prepared` is what `prepare_brain` makes of scan and brain, where that is at hand.
+        `prepared` is what `prepare_brain` makes of scan and brain, where that is known.
         """
         refuse_without_structure(volume, brain.mask)  # which would register anywhere
         # What an extractor knows is where the MNI template lies, not where another atlas does.

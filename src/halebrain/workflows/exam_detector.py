@@ -190,7 +190,7 @@ def find_exam(
     chosen, maps = _score(detector, chosen, tell)
     flags = [*aligned.notes, *_flags(aligned, chosen, not_used)]
     for name, reason in failed.items():
-        flags.append(f"exam: {name} is not used: {reason}")
+        flags.append(f"{name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
     found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
     return _with_filling(detector, exam, found, images or {}) if detector.settings.fills else found
@@ -294,7 +294,9 @@ def _choose(
         name = each.contrast.name
         if name is not None and name in kept:
             spacing = f"{max(each.aligned.volume.spacing_mm):.2g} mm"
-            not_used[each.aligned.name] = f"a second {name} ({spacing}); {kept[name]} is of better quality"
+            not_used[each.aligned.name] = (
+                f"a second {name} ({spacing}); {kept[name]}, which is as good or better, is used"
+            )
             continue
         if name is not None:
             kept[name] = each.aligned.name
@@ -304,7 +306,7 @@ def _choose(
 
 def _flags(aligned: AlignedExam, fused: Sequence[_Chosen], not_used: Mapping[str, str]) -> list[str]:
     """Return the flags of the scans, each after the contrast where there are several."""
-    flags = [f"exam: {name} is not used: {reason}" for name, reason in not_used.items()]
+    flags = [f"{name} is not used: {reason}" for name, reason in not_used.items()]
     for each in fused:
         label = each.contrast.name or each.aligned.name
         own = each.aligned.scan.qc.flags

@@ -62,7 +62,7 @@ def register_to_template(
         near: Template-to-native matrix known to be close: only refined, unless that ends badly.
         template: The atlas; `None` = the MNI template.
         engine: Name of a registration engine; `None` = `default_engine()`.
-        brain: What `prepare_brain` makes of both, where that is at hand.
+        brain: What `prepare_brain` makes of both, where that is known.
     """
     atlas = find_template() if template is None else template
     name = engine or default_engine()

@@ -73,7 +73,7 @@ def register_rigid(
         brain_mask: Its brain, bool on its grid.
         other: Another scan, with or without its skull.
         other_brain: Its brain, where that is known.
-        brain: What `prepare_brain` makes of the first scan and its brain, where that is at hand.
+        brain: What `prepare_brain` makes of the first scan and its brain, where that is known.
 
     Raises:
         DataError: The other scan shows less than a fifth of the brain.
