@@ -82,7 +82,7 @@ def test_a_task_looks_at_the_participant_of_its_line(
     export_model(small_model, data / "halebrain" / "models" / "mine.zip")
     submit("detect", 2)
     found = list((data / "derivatives" / "halebrain").rglob("*_provenance.json"))
-    assert [json.loads(path.read_text())["scan"] for path in found] == ["sub-02_FLAIR"]
+    assert [json.loads(path.read_text())["exam"] for path in found] == ["sub-02"]
 
 
 def test_scans_are_prepared_by_a_dask_scheduler_as_written(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ class Detections(Generic[Made]):
         """The results of scans."""
         return self.results
 
+    @property
+    def n_scans(self) -> int:
+        """Scans of the input, where it is one of scans."""
+        return self.n_items
+
 
 @dataclass(frozen=True)
 class Run:
