@@ -83,7 +83,7 @@ def test_a_mask_serves_every_contrast_of_its_exam_on_its_grid(tmp_path):
     """T1 and FLAIR of a visit share a grid; the T2 has another one, and the second visit has no mask."""
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     for name, shape in (("flair", (30, 32, 30)), ("t1", (30, 32, 30)), ("t2", (30, 32, 12)), ("later", (30, 32, 30))):
-        write_volume(tmp_path / f"{name}.nii", np.ones(shape, np.float32), affine)
+        write_volume(tmp_path / f"{name}.nii", np.random.default_rng(0).random(shape).astype(np.float32), affine)
     lesion = np.zeros((30, 32, 30), np.uint8)
     lesion[10:14, 10:14, 10:14] = 1
     write_volume(tmp_path / "lesion.nii", lesion, affine, dtype=np.uint8)

@@ -7,6 +7,7 @@ from pathlib import Path
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.modality import standard_modality
+from halebrain.core.types import Volume
 from halebrain.core.wording import counted, first_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import working_row
@@ -46,21 +47,23 @@ def with_exam_masks(manifest: Manifest) -> tuple[Manifest, list[str]]:
     scans.
     """
     masks = {record.exam_id: record for record in reversed(manifest.records) if record.is_annotated}
-    records, shared, apart = [], list[str](), list[str]()
+    records, shared, apart, notes = [], list[str](), list[str](), list[str]()
     for record in manifest:
         drawn = masks.get(record.exam_id)
         if drawn is None or drawn.lesion is None or record.lesion is not None or record.is_healthy:
             records.append(record)
             continue
         try:
-            read_mask(drawn.lesion, read_volume(record.image))
-        except HalebrainError:  # another grid; a scan that cannot be read fails where it is prepared
-            apart.append(record.scan_id)
-            records.append(record)
-        else:
+            volume = read_volume(record.image)
+        except HalebrainError as error:
+            notes.append(f"{record.scan_id} is not used: {error}")
+            continue
+        if _lies_on(drawn.lesion, volume):
             shared.append(record.scan_id)
-            records.append(replace(record, lesion=drawn.lesion, pathology=record.pathology or drawn.pathology))
-    notes = []
+            record = replace(record, lesion=drawn.lesion, pathology=record.pathology or drawn.pathology)
+        else:
+            apart.append(record.scan_id)
+        records.append(record)
     if shared:
         notes.append(f"{first_of(shared)}: the mask of another scan of the exam is used, which lies on the same grid")
     if apart:
@@ -68,6 +71,14 @@ def with_exam_masks(manifest: Manifest) -> tuple[Manifest, list[str]]:
             f"{first_of(apart)}: the mask of another scan of the exam lies on another grid: resample it to use it"
         )
     return replace(manifest, records=tuple(records)), notes
+
+
+def _lies_on(mask: Path, volume: Volume) -> bool:
+    try:
+        read_mask(mask, volume, notes=[])
+    except DataError:
+        return False
+    return True
 
 
 def choose_scans(
