@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from halebrain.data.prepared_set import PreparedEntry, quality_entries, write_quality_table
+from halebrain.data.prepared_set import PreparedEntry, lesion_lost, quality_entries, write_quality_table
 from halebrain.io.manifest import ScanRecord
 from halebrain.preprocessing.prepared import prepared_files
 
@@ -22,3 +22,14 @@ def test_the_overlap_of_earlier_versions_has_its_name_of_today(tmp_path):
         ["sub-new_FLAIR", "FLAIR", "0.95", "20"],
         ["sub-old_FLAIR", "FLAIR", "0.91", "20"],
     ]
+
+
+def test_a_scan_prepared_before_a_figure_existed_lacks_it_alone(tmp_path):
+    older, newer = entry("old", "working_grid_mask_dice", 0.91), entry("new", "working_grid_mask_dice", 0.95)
+    newer.sidecar["quality"]["figures"] |= {"lesion_volume_ml": 4.0, "lesion_outside_grid": 0.25}
+    for order in ([older, newer], [newer, older]):
+        quality = quality_entries(order)
+        write_quality_table(quality, tmp_path / "qc.tsv")
+        header, *lines = [line.split("\t") for line in (tmp_path / "qc.tsv").read_text().splitlines()]
+        assert [dict(zip(header, line, strict=True))["lesion_outside_grid"] for line in lines] == ["0.25", "n/a"]
+        assert lesion_lost(quality) == (4.0, 1.0, 1)

@@ -156,10 +156,12 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
     for entry in entries:
         groups[entry.raw.modality].append(entry)
     found = []
+    # Scans that were prepared before a figure existed lack it.
+    names = dict.fromkeys(name for entry in entries for name in _figures(entry))
     for group in groups.values():
         distances = group_distances([entry.sidecar["quality"]["histogram"] for entry in group])
         figures = [
-            {**_figures(entry), "histogram_distance": distance}
+            {**{name: _figures(entry).get(name) for name in names}, "histogram_distance": distance}
             for entry, distance in zip(group, distances, strict=True)
         ]
         compared = [{name: value for name, value in own.items() if name not in _OF_THE_FILE} for own in figures]
@@ -172,8 +174,7 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
 def _figures(entry: PreparedEntry) -> dict[str, float | None]:
     """Return the figures of a scan under their current names."""
     figures: dict[str, float | None] = entry.sidecar["quality"]["figures"]
-    # Scans that were prepared before the figure existed lack it.
-    return {OUTSIDE_GRID: None} | {_RENAMED.get(name, name): value for name, value in figures.items()}
+    return {_RENAMED.get(name, name): value for name, value in figures.items()}
 
 
 def lesion_lost(entries: Sequence[QualityEntry]) -> tuple[float, float, int]:
