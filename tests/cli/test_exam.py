@@ -97,6 +97,7 @@ def test_the_page_of_an_exam_is_made_again_with_another_threshold_and_back(detec
     assert json.loads(printed.out)["pages"] == [str(page)]
     assert findings() == before
     first = page.read_bytes()
+    assert b"exam-level score" in first
     code, printed = command("report", out, "--threshold", 0.5)
     assert code == 0, printed.err
     for contrast in ("T1w", "FLAIR"):

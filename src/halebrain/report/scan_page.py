@@ -93,14 +93,16 @@ def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
     methods, references = methods_text(page.provenance)
     exam = page.exam
+    kind = "scan" if exam is None or not exam.others else "exam"  # whose score is compared with healthy ones
     document = page.provenance.to_json() if exam is None else exam.made.to_json()
     return page_template("scan.html.j2").render(
         title=page.title,
         lead=marking_text(page.threshold) if exam is None else exam.lead,
         exam=exam,
         disclaimer=DISCLAIMER,
-        verdict=verdict_of(page.provenance, page.findings),
-        healthy=HealthyReference.of(page.provenance),
+        kind=kind,
+        verdict=verdict_of(page.provenance, page.findings, kind=kind),
+        healthy=HealthyReference.of(page.provenance, kind=kind),
         score_note=page.provenance.scan_score_note or "",
         level=threshold_level(page.volumes["score"], page.threshold.value),
         minimum=f"{page.threshold.min_lesion_mm3:g}",

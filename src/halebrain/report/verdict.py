@@ -32,8 +32,8 @@ class Verdict:
     percentile: float | None
 
 
-def verdict_of(provenance: Provenance, findings: Sequence[Lesion]) -> Verdict:
-    """Return the head of the page of a scan."""
+def verdict_of(provenance: Provenance, findings: Sequence[Lesion], *, kind: str = "scan") -> Verdict:
+    """Return the head of the page of a scan or an exam, as `kind` states."""
     reasons, flags = out_of_distribution(provenance.qc), provenance.qc.flags
     warnings = (*(reason for reason in reasons if reason not in flags), *flags)
     if reasons:
@@ -47,7 +47,9 @@ def verdict_of(provenance: Provenance, findings: Sequence[Lesion]) -> Verdict:
         trust, headline = "look", f"{_found(findings)} Check the quality flags first."
     else:
         trust, headline = "usual", _found(findings)
-    return Verdict(trust, headline, warnings, tuple(_figures(provenance, findings)), provenance.scan_score_percentile)
+    return Verdict(
+        trust, headline, warnings, tuple(_figures(provenance, findings, kind)), provenance.scan_score_percentile
+    )
 
 
 def out_of_distribution(report: QualityReport) -> tuple[str, ...]:
@@ -67,13 +69,13 @@ def _total_ml(findings: Sequence[Lesion]) -> float:
     return sum(finding.volume_ml for finding in findings)
 
 
-def _figures(provenance: Provenance, findings: Sequence[Lesion]) -> list[tuple[str, str]]:
+def _figures(provenance: Provenance, findings: Sequence[Lesion], kind: str) -> list[tuple[str, str]]:
     figures = []
     if provenance.scan_score is not None:
-        figures.append((f"{provenance.scan_score:.3g}", "scan-level score"))
+        figures.append((f"{provenance.scan_score:.3g}", f"{kind}-level score"))
     if provenance.scan_score_percentile is not None:
         healthy = provenance.scan_score_n_healthy
-        among = counted(healthy, "healthy scan") if healthy else "healthy scans"
+        among = counted(healthy, f"healthy {kind}") if healthy else f"healthy {kind}s"
         figures.append((f"{provenance.scan_score_percentile:.3g} %", f"of {among} have a lower score"))
     figures.append((str(len(findings)), named(len(findings), "finding")))
     figures.append((f"{_total_ml(findings):.2f} ml", "total volume of findings"))
@@ -95,11 +97,12 @@ class HealthyReference:
 
     count: int | None
     scores: tuple[float, ...]
+    kind: str = "scan"
 
     @classmethod
-    def of(cls, provenance: Provenance) -> Self:
-        """Return them from the provenance of a detection."""
-        return cls(provenance.scan_score_n_healthy, tuple(sorted(provenance.scan_score_healthy)))
+    def of(cls, provenance: Provenance, *, kind: str = "scan") -> Self:
+        """Return them from the provenance of a detection; `kind` is "scan" or "exam"."""
+        return cls(provenance.scan_score_n_healthy, tuple(sorted(provenance.scan_score_healthy)), kind)
 
     @property
     def shows_a_tail(self) -> bool:
@@ -109,7 +112,7 @@ class HealthyReference:
     @property
     def said(self) -> str:
         """How many they are, and their range in units of the score."""
-        who = "healthy scans" if self.count is None else counted(self.count, "healthy scan")
+        who = f"healthy {self.kind}s" if self.count is None else counted(self.count, f"healthy {self.kind}")
         if not self.scores:
             return who
         return f"{who}: median score {median(self.scores):.3f}, maximum {self.scores[-1]:.3f}"
