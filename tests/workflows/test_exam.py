@@ -1,6 +1,7 @@
 """Detection on exams: files, figures, one scan alone, and bad input."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,13 @@ def test_a_scan_that_fits_nobody_is_an_exam_of_its_own_and_reported(small_cohort
     assert any("1 scan without another one" in line and "sub-q" in line for line in said)
     assert found.index is not None
     assert "sub-p" in found.index.read_text()
+    said.clear()
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name, row in zip(("anna_T1", "boris_FLAIR"), Manifest.read(small_cohort(ROWS[:2], "two")), strict=True):
+        shutil.copy(row.image, folder / f"{name}.nii.gz")
+    detect_exams([folder], tmp_path / "apart", options)
+    assert any("2 scans without another one of the same person" in line for line in said)
 
 
 def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_path):

@@ -98,7 +98,8 @@ def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
 def report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
     """Report scans that belong to no other one."""
     alone = [exam.name for exam in exams if exam.is_alone]
-    if alone and len(alone) < len(exams):
+    # A data set of one scan a session is no surprise; a folder in which no names go together is one.
+    if alone and len(exams) > 1 and (len(alone) < len(exams) or exams[0].in_dataset is None):
         said = f"{counted(len(alone), 'scan')} without another one of the same person and time"
         settings.notify(f"warning: {said}, processed as an exam of one scan: {', '.join(alone)}")
 
