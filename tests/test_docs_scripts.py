@@ -42,6 +42,9 @@ SBATCH = {
     "time": r"\d\d:\d\d:\d\d",
     "gres": r"gpu:\d+",
     "requeue": "",
+    "nodes": r"\d+",
+    "ntasks-per-node": r"\d+",
+    "gpus-per-node": r"\d+",
 }
 """Options of sbatch → what their values look like."""
 
@@ -93,7 +96,7 @@ def judge_training(stage: str, given: dict[str, Any]) -> None:
     kind = ReconstructorTraining if stage == "reconstructor" else SegmenterTraining
     settings = load_config(kind, find_config(given["config"], stage), [*(given["overrides"] or ())])
     assert given["manifest"] is not None
-    assert settings.loop.steps > 0
+    assert settings.loop.micro_batches % (given["devices"] * given["nodes"]) == 0
 
 
 def judge_make(words: list[str]) -> None:
@@ -141,6 +144,19 @@ def judge_uvx(words: list[str]) -> None:
     judge_halebrain(words[place + 3 :])
 
 
+def judge_torchrun(words: list[str]) -> None:
+    option, count, *start, program = words[:4]
+    assert [option, *start, program] == ["--nproc-per-node", "--no-python", "halebrain"]
+    assert words[words.index("--devices") + 1] == count
+    judge_halebrain(words[4:])
+
+
+def judge_srun(words: list[str]) -> None:
+    program, *words = words
+    assert program == "halebrain"
+    judge_halebrain(words)
+
+
 def judge_container(program: str, image: str, recipe: str) -> Callable[[list[str]], None]:
     """Return what judges how an image is built of its recipe, and that what runs in it is our command."""
 
@@ -164,6 +180,8 @@ JUDGES = {
     "python3": judge_python,
     "pipx": judge_pipx,
     "uvx": judge_uvx,
+    "torchrun": judge_torchrun,
+    "srun": judge_srun,
     "docker": judge_container("docker", "halebrain-bids", "Dockerfile"),
     "apptainer": judge_container("apptainer", "halebrain.sif", "apptainer.def"),
 }
@@ -194,6 +212,8 @@ def test_a_job_asks_for_what_a_scheduler_knows(script: str) -> None:
     assert len(asked) == script.count("#SBATCH")
     for option, value in asked.items():
         assert re.fullmatch(SBATCH[option], value), option
+    for option, given in (("ntasks-per-node", "devices"), ("nodes", "nodes")):
+        assert option not in asked or f"--{given} {asked[option]}" in script
     if parts := re.search(r"--num-parts (\d+)", script):
         assert asked["array"] == f"0-{int(parts[1]) - 1}"
     threads = re.search(r"--(?:workers|threads) (\d+)", script)

@@ -604,6 +604,8 @@ def train_reconstructor(
     overrides: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> TrainedModel:
     """Train the reconstructor on healthy slices (stage 1), as `halebrain train reconstructor`.
 
@@ -614,6 +616,8 @@ def train_reconstructor(
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
         overwrite: Replace an earlier run.
+        devices: Devices on each node that share the micro-batches of a step; the others are started as commands.
+        nodes: Nodes, each with as many devices.
 
     Returns:
         The path of the model, and those of its losses.
@@ -634,6 +638,8 @@ def train_segmenter(
     overrides: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> TrainedModel:
     """Train the segmenter on (scan, scan − reconstruction) (stage 2), as `halebrain train segmenter`.
 
@@ -646,6 +652,8 @@ def train_segmenter(
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
         overwrite: Replace an earlier run.
+        devices: Devices on each node that share the micro-batches of a step; the others are started as commands.
+        nodes: Nodes, each with as many devices.
 
     Returns:
         The path of the model, and those of its losses.

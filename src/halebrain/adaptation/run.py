@@ -31,7 +31,7 @@ from halebrain.models.bundle import Bundle
 from halebrain.models.bundle_files import About
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.training.adaptation import fine_tune
-from halebrain.training.loop import launch
+from halebrain.training.devices import launch
 from halebrain.training.pairs import PairStore
 
 STAGE = "adaptation"

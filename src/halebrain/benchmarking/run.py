@@ -42,8 +42,8 @@ from halebrain.models.bundle import Bundle, load_bundle, save_bundle
 from halebrain.models.card import model_card
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.simulation.generate import generate_cohort
+from halebrain.training.devices import launch
 from halebrain.training.joint import JointTraining, train_joint
-from halebrain.training.loop import launch
 from halebrain.training.loop_state import CHECKPOINT
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
 from halebrain.training.segmenter import train_segmenter

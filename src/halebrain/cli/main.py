@@ -30,7 +30,7 @@ from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.cli.view import view
-from halebrain.core.errors import HalebrainError, UnexpectedError
+from halebrain.core.errors import HalebrainError, QuietExitError, UnexpectedError
 
 _INTERRUPTED = 130
 app = typer.Typer(
@@ -89,6 +89,8 @@ def main() -> None:
         typer.echo(error.traceback, err=True, nl=False)
         typer.echo(f"halebrain: {error}; report it with the traceback above", err=True)
         sys.exit(error.exit_code)
+    except QuietExitError as stop:
+        sys.exit(stop.code)
     except HalebrainError as error:
         typer.echo(f"halebrain: {error}", err=True)
         sys.exit(error.exit_code)

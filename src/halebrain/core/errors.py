@@ -118,6 +118,18 @@ def unexpected_as_error() -> Iterator[None]:
         raise UnexpectedError.of(error) from None
 
 
+class QuietExitError(Exception):
+    """No fault: the end of a process that took part in the work of another one, which tells what there is to tell.
+
+    Args:
+        code: What this process exits with.
+    """
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class CannotWriteError(HalebrainError):
     """The output location is not writable or is not empty."""
 

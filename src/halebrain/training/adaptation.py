@@ -72,12 +72,12 @@ class TuningConfig(Config):
         if min(self.counts(rehearses=True)["annotated"], self.counts(rehearses=False)["annotated"]) < 1:
             raise ValueError(
                 "synthetic_fraction and rehearsed_fraction must leave at least one annotated slice "
-                f"in a batch of {self.loop.batch_size}"
+                f"in a batch of {self.loop.micro_batch_size}"
             )
 
     def counts(self, *, rehearses: bool) -> dict[str, int]:
         """Return how many slices of a batch are "annotated", "synthetic" and "rehearsed"."""
-        size = self.loop.batch_size
+        size = self.loop.micro_batch_size
         rehearsed = round(size * self.rehearsed_fraction) if rehearses else 0
         synthetic = round((size - rehearsed) * self.synthetic_fraction)
         return {"annotated": size - rehearsed - synthetic, "synthetic": synthetic, "rehearsed": rehearsed}
@@ -95,7 +95,7 @@ def adaptation_stage(
     # Synthetic pairs are drawn uniformly, the others from slices with lesion with this frequency.
     shares = {"annotated": share, "synthetic": 0.0, "rehearsed": share}
     train = [PairDraw(stores[kind], count, shares[kind]) for kind, count in counts.items() if kind in stores]
-    draws = {"train": train, "val": [PairDraw(stores["val"], config.loop.batch_size, share)]}
+    draws = {"train": train, "val": [PairDraw(stores["val"], config.loop.micro_batch_size, share)]}
     return PairStage(segmenter, draws, config.augmentation, config.loss, seed=seed, purpose="adaptation")
 
 

@@ -37,7 +37,7 @@ class HealthySlices:
 
     def __init__(self, stores: dict[str, SliceStore], config: Any, *, purpose: str) -> None:
         self.augmentation, self.seed, self.purpose = config.augmentation, config.seed, purpose
-        size, sampling = config.loop.batch_size, config.data.sampling
+        size, sampling = config.loop.micro_batch_size, config.data.sampling
         self.samplers: dict[str, Sampler] = {
             "train": build_sampler(sampling, stores["train"], size, config.seed, "train"),
             "val": SliceSampler(stores["val"], size, 0, "val"),

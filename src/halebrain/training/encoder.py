@@ -16,10 +16,12 @@ from halebrain.models.conditioning import EncoderConfig
 from halebrain.models.encoder_file import save_encoder
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
 from halebrain.training.batch_sampling import HealthySlices, open_slices
-from halebrain.training.loop import Stage, launch
+from halebrain.training.devices import launch
+from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import CHECKPOINT
 from halebrain.training.prefetch import Drawn
+from halebrain.training.processes import in_turn
 from halebrain.training.runs import read_training_manifest, run_identity, run_stage
 
 
@@ -90,7 +92,8 @@ class EncoderRun:
 def train_encoder(config: EncoderTraining, folder: Path, *, fabric: Fabric) -> EncoderRun:
     """Run the pretraining in `folder` (resuming what is there)."""
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    stores = open_slices(manifest, "healthy", config.data, folder)
+    with in_turn(fabric):
+        stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     network = MaskedAutoencoder(config.masked).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = EncoderStage(network, stores, config)

@@ -27,6 +27,7 @@ from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
+from halebrain.training.processes import in_turn
 from halebrain.training.runs import read_training_manifest, run_stage
 
 
@@ -106,7 +107,8 @@ def _given(altered: torch.Tensor, _healthy: torch.Tensor, _generator: torch.Gene
 def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundle:
     """Run the joint training in `folder` (resuming what is there); return the bundle, not yet written."""
     manifest = read_training_manifest(config.data).select(lambda record: record.is_healthy)
-    stores = open_slices(manifest, "healthy", config.data, folder)
+    with in_turn(fabric):
+        stores = open_slices(manifest, "healthy", config.data, folder)
     torch.manual_seed(config.seed)  # the initial weights, drawn by torch's layers from the global generator
     spec = config.reconstructor
     reconstructor = build_reconstructor(spec.name, spec.settings)

@@ -1,27 +1,27 @@
 """The training loop, flat, on Lightning Fabric: devices, precision, EMA, clipping, log, checkpoint, exact resume.
 
-A stage gives `loss(step)` for training and `validation_loss()`; nothing here knows what is learned. What a step draws
-depends on the seed and the step alone, so a run that was killed continues to the same weights as one that was not.
+A stage gives the loss of a batch of training or validation; nothing here knows what is learned. What a batch holds
+depends on the seed and its number alone, so a run that was killed continues to the same weights as one that was not,
+and several processes that share out the micro-batches of each step learn what one learns that takes them all.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.progress import ProgressBar
-from halebrain.training.loop_config import LoopConfig, Precision
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import LOG, Log, Run, SignalWatch, TrainingResult
+from halebrain.training.micro_batches import NormStatistics, own_batches
 from halebrain.training.prefetch import Draw, Drawn, prefetch, translate_worker_death
+from halebrain.training.processes import gather, together
 
 Weights = dict[str, torch.Tensor]
 """State of a network by name."""
@@ -46,8 +46,8 @@ def _unwrapped(_stage: nn.Module, arguments: tuple[object, ...]) -> tuple[object
 class Stage(nn.Module):
     """What the loop trains.
 
-    A subclass's `forward` returns the loss of one step's own batch; the network in `trained` learns, everything else
-    in the stage is frozen.
+    A subclass's `forward` returns the loss of one batch; the network in `trained` learns, everything else in the stage
+    is frozen.
     """
 
     trained: nn.Module
@@ -57,7 +57,7 @@ class Stage(nn.Module):
     def forward(self, split: str, step: int, drawn: Drawn | None = None) -> torch.Tensor:
         """Return the loss, a scalar, of batch `step` of `split` ("train" or "val").
 
-        `drawn` is its batch, if drawn already.
+        It is a micro-batch where a step has several. `drawn` is what it holds, if drawn already.
         """
         raise TypeError(f"{type(self).__name__} must define how its loss is computed")
 
@@ -79,7 +79,7 @@ def train(
         stage: What to train; it is set up on the fabric's device here.
         config: Settings of the optimisation.
         folder: Where the checkpoint and the log go.
-        fabric: Launched.
+        fabric: Launched; of several processes each learns from its share of the micro-batches.
         name: Name in the progress bar.
         identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
         workers: Processes that draw training batches ahead; 0 = this one draws each when its turn comes.
@@ -91,9 +91,13 @@ def train(
             became infinite or no numbers, and nothing is saved of them.
         WorkerError: A process that draws batches died.
     """
-    model, run = _set_up(stage, config, folder, fabric, identity)
-    log, message = Log(folder / LOG, first_step=run.step), ""
-    batches = prefetch(stage.draw, range(run.step, config.steps), workers=workers, pinned=fabric.device.type == "cuda")
+    with together(fabric):
+        model, run = _set_up(stage, config, folder, fabric, identity)
+    _check_same_step(run)
+    log, message = Log(folder / LOG, first_step=run.step, writes=fabric.is_global_zero), ""
+    own = own_batches(range(run.step, config.steps), config.micro_batches, fabric)
+    batches = prefetch(stage.draw, own, workers=workers, pinned=fabric.device.type == "cuda")
+    numbered = zip(own, batches, strict=True)
     with (
         ProgressBar(name, config.steps, completed=run.step) as bar,
         SignalWatch() as watch,
@@ -101,16 +105,19 @@ def train(
         closing(batches),
     ):
         try:
-            for drawn in batches:
-                loss, norm = _take_step(model, run, drawn)
+            while run.step < config.steps:
+                losses, norm = _take_step(model, run, numbered)
                 # Reading a value synchronises the device; at every step this would leave it idle half of the time.
-                if _is_due(run.step, config) or watch.asked_to_stop:
-                    _check_finite(norm, config)
-                    message = f"loss {float(loss):.4f}"
+                if _is_due(run.step, config) or (watch.asked_to_stop and fabric.world_size == 1):
+                    with together(fabric):
+                        _check_finite(norm, config)
+                    loss = _mean(gather([float(one) for one in losses], fabric))
+                    message = f"loss {loss:.4f}"
                     _keep_books(stage, run, log, loss, norm, on_validated)
+                    # A signal may reach only some of the processes, or each at another step.
+                    if any(gather([float(watch.asked_to_stop)], fabric)):
+                        raise KeyboardInterrupt
                 bar.advance(message)
-                if watch.asked_to_stop:
-                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             if run.is_finite():
                 run.save()
@@ -133,19 +140,45 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     return model, run
 
 
-def _take_step(model: nn.Module, run: Run, drawn: Drawn | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Learn from one batch; return its loss and gradient norm, still on the device without synchronisation."""
-    config = run.config
+def _check_same_step(run: Run) -> None:
+    steps = gather([float(run.step)], run.fabric)
+    with together(run.fabric):
+        if len(set(steps)) > 1:
+            raise ConfigError(
+                "all processes must find the same checkpoint",
+                received=f"steps {', '.join(f'{step:g}' for step in steps)}",
+                where=run.path,
+                remedy="give an output folder that every node shares",
+            )
+
+
+def _take_step(
+    model: nn.Module, run: Run, batches: Iterator[tuple[int, Drawn | None]]
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Learn from the micro-batches of one step; return their losses and the gradient norm.
+
+    All are still on the device without synchronisation. The losses are those of the micro-batches of this process.
+    """
+    config, fabric = run.config, run.fabric
     _set_lr(run.optimizer, config, run.step)
-    loss: torch.Tensor = model("train", run.step, None if drawn is None else _AsDrawn(drawn))
-    run.fabric.backward(loss)
+    count, losses = config.micro_batches // fabric.world_size, list[torch.Tensor]()
+    statistics = NormStatistics(run.trained, config.micro_batches, fabric)
+    while len(losses) < count:
+        number, drawn = next(batches)
+        # Gradients add up here; those of all processes are averaged in the backward pass of the last micro-batch.
+        with fabric.no_backward_sync(model, enabled=len(losses) + 1 < count):
+            loss: torch.Tensor = model("train", number, None if drawn is None else _AsDrawn(drawn))
+            fabric.backward(loss / count)
+        losses.append(loss.detach())
+        statistics.add()
+    statistics.finish()
     most = math.inf if config.clip_norm is None else config.clip_norm  # the norm is needed anyway, to check it
-    norm = run.fabric.clip_gradients(run.trained, run.optimizer, max_norm=most, error_if_nonfinite=False)
+    norm = fabric.clip_gradients(run.trained, run.optimizer, max_norm=most, error_if_nonfinite=False)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     _update(run.average, run.trained, config.ema_decay)
     run.step += 1
-    return loss.detach(), norm
+    return losses, norm
 
 
 def _is_due(step: int, config: LoopConfig) -> bool:
@@ -156,7 +189,7 @@ def _is_due(step: int, config: LoopConfig) -> bool:
 
 
 def _keep_books(
-    stage: Stage, run: Run, log: Log, loss: torch.Tensor, norm: torch.Tensor | None, on_validated: OnValidated | None
+    stage: Stage, run: Run, log: Log, loss: float, norm: torch.Tensor | None, on_validated: OnValidated | None
 ) -> None:
     """Validate, log and save where it is time to."""
     config, step = run.config, run.step
@@ -166,7 +199,7 @@ def _keep_books(
         if on_validated is not None:
             on_validated(step, run.average.module.state_dict())
     if step % config.log_every == 0 or not math.isnan(validated):
-        log.row(step, float(loss), validated, _lr(run.optimizer), _float(norm), run.seconds())
+        log.row(step, loss, validated, _lr(run.optimizer), _float(norm), run.seconds())
     if step % config.checkpoint_every == 0 or at_end:
         run.save()
 
@@ -193,17 +226,21 @@ def _validate(stage: Stage, run: Run) -> float:
     """Return the mean loss of the averaged weights over the validation batches."""
     current, stage.trained = stage.trained, run.average.module
     stage.eval()
-    losses = []
-    for batch in range(run.config.validation_batches):
+    losses, config = [], run.config
+    for batch in own_batches(range(config.validation_batches), config.micro_batches, run.fabric):
         # What is drawn is drawn in full precision, here as in training.
         drawn = None if stage.draw is None else stage.draw("val", batch)
         with torch.no_grad(), run.fabric.autocast():
             losses.append(float(stage("val", batch, drawn)))
     stage.trained = current
     stage.train()
-    loss = sum(losses) / len(losses)
+    loss = _mean(gather(losses, run.fabric))
     run.keep_if_better(loss)
     return loss
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
@@ -235,36 +272,3 @@ def _lr(optimizer: torch.optim.Optimizer) -> float:
 
 def _float(norm: torch.Tensor | None) -> float:
     return math.nan if norm is None else float(norm)
-
-
-def launch(loop: LoopConfig, device: torch.device) -> Fabric:
-    """Return a launched Fabric on one device, in the precision of the loop."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the model card holds this information
-    devices = [device.index or 0] if device.type == "cuda" else 1
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=devices,
-        precision=resolve_precision(loop.precision, device),
-        # Always one process: detecting SLURM or MPI may refuse an interactive job, or never return.
-        plugins=[LightningEnvironment()],
-    )
-    fabric.launch()
-    return fabric
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return the precision that "auto" stands for on a device; others unchanged.
-
-    Emulated bf16, as on most laptops, takes ten times as long as single precision.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if device.type == "cpu" and _cpu_has_bf16() else "32-true"
-
-
-def _cpu_has_bf16() -> bool:
-    # torch 2.8 does not report it; single precision then costs a factor of two at most.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(there is True for name, there in capabilities.items() if name.endswith("bf16"))

@@ -1,20 +1,23 @@
 """Settings of the optimisation of a stage."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-class LoopConfig(Config):
+class LoopConfig(GrowingConfig):
     """Settings of the optimisation.
 
     Args:
         steps: Optimiser steps.
-        batch_size: Slices a step, on each device.
+        batch_size: Slices a step, on all devices together.
+        micro_batches: Equal parts of the slices of a step, drawn and learned one by one, which needs less memory, or
+            on several devices; whose gradients are averaged. The result depends on this number, and not on the number
+            of devices, which must divide it.
         lr: Learning rate of Adam (AdamW where `weight_decay` > 0).
         weight_decay: Decoupled weight decay.
         warmup_steps: Steps of linear warm-up.
@@ -29,8 +32,11 @@ class LoopConfig(Config):
         keep: "best" validation loss (as in the paper) or "last" weights.
     """
 
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"micro_batches"})
+
     steps: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=32, ge=1)
+    micro_batches: int = Field(default=1, ge=1)
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
@@ -43,3 +49,14 @@ class LoopConfig(Config):
     checkpoint_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=20, ge=1)
     keep: Literal["best", "last"] = "best"
+
+    @model_validator(mode="after")
+    def _has_equal_parts(self) -> "LoopConfig":
+        if self.batch_size % self.micro_batches:
+            raise ValueError(f"micro_batches must divide batch_size, which is {self.batch_size}")
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Slices that are drawn and learned at once."""
+        return self.batch_size // self.micro_batches

@@ -148,10 +148,15 @@ class SignalWatch:
 
 
 class Log:
-    """The CSV log; on a resume, rows after the checkpoint are dropped, as their steps are taken again."""
+    """The CSV log; on a resume, rows after the checkpoint are dropped, as their steps are taken again.
 
-    def __init__(self, path: Path, *, first_step: int) -> None:
-        self.path = path
+    Of several processes, one `writes`.
+    """
+
+    def __init__(self, path: Path, *, first_step: int, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        if not writes:
+            return
         kept: list[list[str]] = []
         if path.exists() and first_step > 0:
             rows = read_table(path, what="a log").rows
@@ -161,6 +166,8 @@ class Log:
 
     def row(self, step: int, *values: float) -> None:
         """Append a row: the step and the values of the other columns; NaN leaves a cell empty."""
+        if not self.writes:
+            return
         with self.path.open("a", newline="") as handle:
             texts = ["" if math.isnan(v) else f"{v:.6g}" for v in values]
             csv.writer(handle, lineterminator="\n").writerow([step, *texts])

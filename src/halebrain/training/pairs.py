@@ -34,6 +34,7 @@ from halebrain.models.segmentation import Segmenter
 from halebrain.training.loop import Stage
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
+from halebrain.training.processes import share, together
 from halebrain.training.segmenter_config import PairCacheConfig, SegmenterTraining
 
 _AT_ONCE = 16
@@ -244,25 +245,47 @@ class PairStage(Stage):
 
 
 def open_pairs(
-    store: SliceStore, folder: Path, kind: str, make: Callable[[int, int], npt.NDArray[np.float16]]
+    store: SliceStore,
+    folder: Path,
+    kind: str,
+    make: Callable[[int, int], npt.NDArray[np.float16]],
+    *,
+    fabric: Fabric | None = None,
 ) -> PairStore:
     """Return the pairs of every scan of `store`, made where they are not there yet.
 
     `kind` is part of the files' names, as is what the slices hold. `make` gets the place of a scan in the store and
-    which copy of the scan it is: 0, or more where the store holds it several times.
+    which copy of the scan it is: 0, or more where the store holds it several times. Processes of a `fabric` share the
+    scans out.
     """
+    wanted = _places(store, folder, kind)
+    if fabric is not None and fabric.world_size > 1:
+        with together(fabric):
+            _make_missing(share(wanted, fabric), kind, make)
+    _make_missing(wanted, kind, make)
+    modalities = tuple(record.contrast for record in store.records)
+    found = tuple(np.load(path, mmap_mode="r") for _, _, path in wanted)
+    return PairStore(found, tuple(record.subject for record in store.records), modalities)
+
+
+def _places(store: SliceStore, folder: Path, kind: str) -> list[tuple[int, int, Path]]:
+    """Return the place in the store, the copy and the file of every scan."""
     found, copies = [], Counter[str]()
-    for scan, record in enumerate(track(store.records, description=f"Making {kind} pairs", total=len(store))):
+    for scan, record in enumerate(store.records):
         name = f"{record.scan_id}_{kind}_{store.fingerprint(scan)[:12]}"
         copy, copies[name] = copies[name], copies[name] + 1
-        path = folder / (f"{name}_{copy}.npy" if copy else f"{name}.npy")
+        found.append((scan, copy, folder / (f"{name}_{copy}.npy" if copy else f"{name}.npy")))
+    return found
+
+
+def _make_missing(
+    wanted: Sequence[tuple[int, int, Path]], kind: str, make: Callable[[int, int], npt.NDArray[np.float16]]
+) -> None:
+    for scan, copy, path in track(wanted, description=f"Making {kind} pairs"):
         if not path.exists():
             pairs = make(scan, copy)
             with atomic_path(path) as temporary, temporary.open("wb") as handle:
                 np.save(handle, pairs)
-        found.append(np.load(path, mmap_mode="r"))
-    modalities = tuple(record.contrast for record in store.records)
-    return PairStore(tuple(found), tuple(record.subject for record in store.records), modalities)
 
 
 def cached_stage(
@@ -321,4 +344,4 @@ def _cached_pairs(
                 return maker.synthetic(store, scan, anomaly(), count=each, copy=copy)
             return maker.drawn(store, scan, count=each, lesion_fraction=share, copy=copy)
 
-    return open_pairs(store, folder, f"{source}-{split}", make)
+    return open_pairs(store, folder, f"{source}-{split}", make, fabric=fabric)

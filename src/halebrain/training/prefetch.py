@@ -3,7 +3,7 @@
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +32,12 @@ class _Batches(Dataset[Drawn | Exception]):
 
 
 def prefetch(
-    draw: Draw | None, steps: range, *, workers: int, pinned: bool = False
+    draw: Draw | None, steps: Sequence[int], *, workers: int, pinned: bool = False
 ) -> Generator[Drawn | None, None, None]:
-    """Yield the training batch of each step, in order; `None` where the stage draws it itself (`draw` is `None`).
+    """Yield the training batch of each number, in order; `None` where the stage draws it itself (`draw` is `None`).
 
-    A batch depends on its step alone, so the number of processes (0 = this one) changes only the time. Close it to end
-    them. `pinned` puts batches where they are copied to a GPU without waiting.
+    A batch depends on its number alone, so the count of processes (0 = this one) changes only the time. Close it to
+    end them. `pinned` puts batches where they are copied to a GPU without waiting.
     """
     if draw is None or workers == 0 or not steps:
         yield from (None if draw is None else draw("train", step) for step in steps)

@@ -26,6 +26,7 @@ from halebrain.training.encoder import PretrainingConfig, pretrain
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
+from halebrain.training.processes import in_turn
 from halebrain.training.runs import read_training_manifest, run_stage
 
 
@@ -95,7 +96,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
     if config.pretraining is not None and config.encoder_weights is None:
-        others.append(_pretrain_encoder(reconstructor, config, folder, fabric.device))
+        with in_turn(fabric):  # the first process alone, so on one device; the others find its file
+            others.append(_pretrain_encoder(reconstructor, config, folder, fabric.device))
     before = None if config.start is None else load_model(config.start)
     if before is not None:
         others.append(_take_weights(reconstructor, before, config.start))
@@ -103,7 +105,9 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         others.append(_take_first_pass(reconstructor, first_pass))
     built: Any = reconstructor.settings  # what was brought in is known by its hash, not by its place
     spec = ReconstructorSpec(name=spec.name, settings=built.model_dump(mode="json"))
-    stage = ReconstructorStage(reconstructor, open_slices(manifest, "healthy", config.data, folder), config)
+    with in_turn(fabric):
+        stores = open_slices(manifest, "healthy", config.data, folder)
+    stage = ReconstructorStage(reconstructor, stores, config)
     known = config.model_copy(
         update={"encoder_weights": None, "pretraining": None, "start": None, "detector": None, "reconstructor": spec}
     )

@@ -47,7 +47,7 @@ def run_stage(
         "step": result.step,
         "validation_loss": result.validation_loss,
         "seconds": round(result.seconds, 1),
-        "device": str(fabric.device),
+        "device": str(fabric.device) if fabric.world_size == 1 else f"{fabric.world_size} × {fabric.device.type}",
         "precision": fabric.strategy.precision.precision,
     }
 

@@ -27,6 +27,7 @@ from halebrain.training.loop import Stage
 from halebrain.training.losses import segmentation_loss
 from halebrain.training.pairs import cached_stage
 from halebrain.training.prefetch import Drawn
+from halebrain.training.processes import in_turn
 from halebrain.training.runs import read_training_manifest, run_stage
 from halebrain.training.segmenter_config import SegmenterTraining
 
@@ -100,7 +101,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         )
     manifest = read_training_manifest(config.data)
     sources = _sources(config, manifest)
-    stores = _open(sources, config, folder)
+    with in_turn(fabric):
+        stores = _open(sources, config, folder)
     before = None if config.start is None else load_model(config.start)
     part = None if before is None else part_for(before, config.data.modalities or ())
     segmenter = _begin(config, part)

@@ -75,7 +75,7 @@ class SegmenterTraining(GrowingConfig):
     seed: int = 0
 
     def counts(self) -> dict[str, int]:
-        """Return how many slices of a batch are "synthetic" (healthy with generated anomalies) and "annotated"."""
-        size = self.loop.batch_size
+        """Return how many slices of a micro-batch are "synthetic" (with generated anomalies) and "annotated"."""
+        size = self.loop.micro_batch_size
         annotated = {"synthetic": 0, "weak": size, "both": round(size * self.annotated_fraction)}[self.regime]
         return {k: n for k, n in (("synthetic", size - annotated), ("annotated", annotated)) if n > 0}

@@ -15,7 +15,7 @@ from halebrain.core.device import find_device
 from halebrain.core.home import VARIABLE, halebrain_home, is_writable
 from halebrain.models.store import DEFAULT_MODEL, stored_models
 from halebrain.preprocessing.brain import deepbet, hdbet, synthstrip
-from halebrain.training.loop import resolve_precision
+from halebrain.training.devices import resolve_precision
 
 _PACKAGES = (
     "halebrain",

@@ -274,6 +274,8 @@ class TrainSettings:
     overrides: Overrides = ()
     device: Device = "auto"
     overwrite: Overwrite = False
+    devices: Annotated[int, Option("Devices on each node that share the micro-batches of a step.", minimum=1)] = 1
+    nodes: Annotated[int, Option("Nodes, each with as many devices.", minimum=1)] = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,10 +23,11 @@ from halebrain.models.segmentation import VARIANTS
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.report.figures import loss_plot, masked_example, save_figure
+from halebrain.training.devices import check_one_process, launch
 from halebrain.training.encoder import EncoderTraining, train_encoder
 from halebrain.training.joint import JointTraining, train_joint
-from halebrain.training.loop import launch
 from halebrain.training.loop_config import LoopConfig
+from halebrain.training.processes import taking_part, together
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
 from halebrain.training.runs import read_training_manifest
 from halebrain.training.segmenter import train_segmenter
@@ -55,7 +57,8 @@ class TrainedModel:
 def run_encoder(output: Path, settings: TrainSettings) -> TrainedModel:
     """Run or resume the pretraining of a condition encoder in `output`."""
     config = _read(EncoderTraining, "encoder", settings)
-    run = train_encoder(config, output, fabric=_start(config.loop, output, settings))
+    with _processes(config.loop, output, settings, "encoder") as fabric:
+        run = train_encoder(config, output, fabric=fabric)
     path = output / "encoder.safetensors"
     save_encoder(run.network.encoder, config.masked.encoder, run.summary, path)
     save_figure(loss_plot(output / "log.csv"), output / "loss.png")
@@ -66,7 +69,8 @@ def run_encoder(output: Path, settings: TrainSettings) -> TrainedModel:
 def run_reconstructor(output: Path, settings: TrainSettings) -> TrainedModel:
     """Run or resume stage 1 in `output`."""
     config = _read(ReconstructorTraining, "reconstructor", settings)
-    bundle = train_reconstructor(config, output, fabric=_start(config.loop, output, settings))
+    with _processes(config.loop, output, settings, "reconstructor") as fabric:
+        bundle = train_reconstructor(config, output, fabric=fabric)
     return _finish(bundle, output, config)
 
 
@@ -77,15 +81,19 @@ def run_segmenter(output: Path, stage1: Path, settings: TrainSettings, *, varian
     bundle = load_model(stage1)
     _check_residual(post, bundle)
     config = _with_preprocessing(config, bundle, stage1)
-    fabric = _start(config.loop, output, settings)
-    return _finish(train_segmenter(config, bundle, output, fabric=fabric), output, config)
+    more = ("--reconstructor", str(stage1), *(() if variant is None else ("--variant", variant)))
+    with _processes(config.loop, output, settings, "segmenter", more) as fabric:
+        detector = train_segmenter(config, bundle, output, fabric=fabric)
+    return _finish(detector, output, config)
 
 
 def run_joint(output: Path, settings: TrainSettings) -> TrainedModel:
     """Run or resume a joint training in `output`."""
     config = _read(JointTraining, "joint", settings)
     _check_residual(parse_config(PostprocessingConfig, config.postprocessing, where="postprocessing"), None)
-    return _finish(train_joint(config, output, fabric=_start(config.loop, output, settings)), output, config)
+    with _processes(config.loop, output, settings, "joint") as fabric:
+        bundle = train_joint(config, output, fabric=fabric)
+    return _finish(bundle, output, config)
 
 
 def _read(kind: type[Training], name: str, settings: TrainSettings, overrides: Sequence[str] = ()) -> Training:
@@ -127,9 +135,34 @@ def _check_residual(post: PostprocessingConfig, stage1: Bundle | None) -> None:
         )
 
 
-def _start(loop: LoopConfig, output: Path, settings: TrainSettings) -> Fabric:
+@contextmanager
+def _processes(
+    loop: LoopConfig, output: Path, settings: TrainSettings, what: str, more: Sequence[str] = ()
+) -> Iterator[Fabric]:
+    """Give what runs the training in each of its processes; only the first leaves the block, and writes the model."""
     device = find_device(settings.device)
-    if settings.overwrite and output.exists():
+    if settings.devices * settings.nodes == 1:
+        check_one_process()
+    others = ["train", what, "--output", str(output), *more, *_typed(settings)]
+    fabric = launch(loop, device, devices=settings.devices, nodes=settings.nodes, others=others)
+    with taking_part(fabric):
+        with together(fabric):
+            if fabric.is_global_zero:
+                _prepare_folder(output, overwrites=settings.overwrite)
+        yield fabric
+
+
+def _typed(settings: TrainSettings) -> list[str]:
+    """Return the settings of a training as they are typed; the first process alone replaces an earlier run."""
+    named: dict[str, object] = {"config": settings.config, "manifest": settings.manifest, "device": settings.device}
+    named |= {"devices": settings.devices, "nodes": settings.nodes}
+    pairs = [(f"--{name}", str(value)) for name, value in named.items() if value is not None]
+    pairs += [("--set", pair) for pair in settings.overrides]
+    return [word for pair in pairs for word in pair]
+
+
+def _prepare_folder(output: Path, *, overwrites: bool) -> None:
+    if overwrites and output.exists():
         ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
         if any(output.iterdir()) and not ours:
             raise DataError(
@@ -140,7 +173,6 @@ def _start(loop: LoopConfig, output: Path, settings: TrainSettings) -> Fabric:
             )
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
-    return launch(loop, device)
 
 
 def _finish(bundle: Bundle, output: Path, config: Training) -> TrainedModel:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from halebrain.training.loop import launch, resolve_precision
+from halebrain.training.devices import launch, resolve_precision
 from halebrain.training.loop_config import LoopConfig
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
