@@ -782,6 +782,7 @@ def benchmark(
     overrides: Sequence[str] = (),
     device: str = "auto",
     folds: PathLike | None = None,
+    devices: int = 1,
 ) -> BenchmarkResults:
     """Train and evaluate every method of a file on seen and unseen diseases, as `halebrain benchmark`.
 
@@ -791,6 +792,7 @@ def benchmark(
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
         folds: Folder of `halebrain folds`; its tables take the place of the scans of the file.
+        devices: Devices of this machine; each trains other cells, in a process of its own.
 
     Returns:
         Finished cells, those that failed with the reason, and the files.

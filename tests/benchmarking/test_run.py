@@ -1,9 +1,20 @@
 """A whole benchmark at toy size: everything is written, a finished cell stays, a failed one is named."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
 import yaml
+
+from halebrain.benchmarking import run as run_module
+from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.judge import CellResult
+from halebrain.benchmarking.plan import plan
+from halebrain.core.config import load_config
+from halebrain.core.errors import ConfigError
+from halebrain.core.files import write_text
 
 GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
@@ -169,3 +180,36 @@ def test_what_stands_on_a_failed_cell_is_named_too(matrix, run, monkeypatch):
     assert code == 3
     assert "fold0/seed0/ddpm failed" in said.err
     assert "needs fold0/seed0/ddpm, which failed" in said.err
+
+
+def test_processes_share_the_cells_out_and_each_has_all_results(matrix, monkeypatch, tmp_path):
+    """With stand-ins for training and scans; threads hold locks against each other as processes do."""
+    config, begun = load_config(MatrixConfig, matrix()), []
+    both = threading.Barrier(2, timeout=60)
+
+    def run_cell(cell, config, fold, folder, judged_as, *_):
+        begun.append(cell.key)
+        if len(begun) <= 2:
+            both.wait()  # so that each process has a cell
+        if cell.key == "fold0/seed1/ddpm":
+            raise ConfigError("a rule", remedy="do that")
+        result = CellResult([], {}, {}, {"identity": judged_as, "folder": folder.name})
+        folder.mkdir(parents=True)
+        write_text(folder / "result.json", json.dumps(asdict(result)))
+        return result
+
+    monkeypatch.setattr(run_module, "_run_cell", run_cell)
+    monkeypatch.setattr(run_module, "_open", lambda *_: "a fold")
+    monkeypatch.setattr(run_module, "_POLL_S", 0.01)
+    with ThreadPoolExecutor(2) as pool:
+        arguments = (config, tmp_path / "shared")
+        found = [pool.submit(run_module.run_benchmark, *arguments, device="cpu", notify=str) for _ in range(2)]
+        outcomes = [future.result(timeout=120) for future in found]
+    cells = [cell.key for cell in plan(config)]
+    broken = {"fold0/seed1/ddpm", "fold0/seed1/pair-ms"}
+    for outcome in outcomes:
+        assert [cell.key for cell, _ in outcome.results] == [key for key in cells if key not in broken]
+        assert set(outcome.failures) == broken
+    assert sorted(set(begun)) == sorted(set(cells) - {"fold0/seed1/pair-ms"})
+    # A cell that fails in one process is tried by the other one too, and nothing else is run twice.
+    assert len(begun) == len(set(begun)) + 1

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from halebrain.core.errors import CannotWriteError, UnavailableError
-from halebrain.core.files import file_lock
+from halebrain.core.files import file_lock, lock_if_free
 
 COUNT = """
 import sys
 from pathlib import Path
-from halebrain.core.files import file_lock
+from halebrain.core.files import file_lock, lock_if_free
 path = Path(sys.argv[1])
 for _ in range(20):
     with file_lock(path):
@@ -72,3 +72,14 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def _enter(path: Path, *, wait_s: float = 60) -> None:
     with file_lock(path, wait_s=wait_s):
         pass
+
+
+def test_a_lock_that_another_has_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cell"
+    with lock_if_free(path) as first:
+        assert first
+        with lock_if_free(path) as second:
+            assert not second
+        with pytest.raises(UnavailableError):
+            _enter(path, wait_s=0.1)
+    assert list(tmp_path.iterdir()) == []

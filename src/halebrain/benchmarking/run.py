@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from halebrain.benchmarking.plan import Cell, plan
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
-from halebrain.core.files import atomic_path, write_text
+from halebrain.core.files import atomic_path, file_lock, lock_if_free, write_text
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.data.anomalies import build_anomaly
@@ -52,6 +53,9 @@ from halebrain.training.segmenter_config import SegmenterTraining
 PICTURES = "pictures.npz"
 _JUDGED: tuple[tuple[Split, str], ...] = (("val", "validation"), ("test", "test"))
 _RESULT = "result.json"
+_POLL_S = 2.0
+_COHORT_S = 24 * 3600.0
+"""Maximum wait for another process that makes the virtual cohort."""
 
 
 @dataclass
@@ -87,33 +91,74 @@ def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, n
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
     """
     cells, outcome, failures = plan(config), Outcome(), Failures(output, notify)
-    done: dict[str, tuple[str, Path]] = {}
     # What is wrong with the last table is said before the first is learned from.
     tables = [(path, read_fold(path, config)) for path in manifests(config, output)]
     for number, (path, manifest) in enumerate(tables):
-        fold: _Fold | None = None
         outcome.empty += _without_lesion(manifest, config, number)
-        for cell in [c for c in cells if c.fold == number]:
-            if cell.needs is not None and cell.needs not in done:
-                outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
-                continue
-            trained = training_identity(cell, manifest, done[cell.needs][0] if cell.needs else "")
-            # A model is trained once: with another anomaly map it is only evaluated again.
-            folder, judged_as = _folder(output, cell, trained), _judged_as(config, cell, trained)
-            done[cell.key] = (trained, folder)
-            result = _read(folder, judged_as)
-            if result is None:
-                fold = fold or _open(config, path, manifest, output / "cache")
+        run = _FoldRun(config, output, device, path, manifest, outcome, failures)
+        run.settle_all([cell for cell in cells if cell.fold == number], notify)
+    order = [cell.key for cell in cells]
+    outcome.results.sort(key=lambda found: order.index(found[0].key))
+    return outcome
+
+
+@dataclass
+class _FoldRun:
+    """The cells of one fold as this process sees them; others may run other cells of the folder at the same time."""
+
+    config: MatrixConfig
+    output: Path
+    device: torch.device
+    path: Path
+    manifest: Manifest
+    outcome: Outcome
+    failures: Failures
+    done: dict[str, tuple[str, Path]] = field(default_factory=dict)
+    fold: _Fold | None = None
+
+    def settle_all(self, left: list[Cell], notify: Notify) -> None:
+        """Take up the result of every cell, or run it; wait for those that other processes run."""
+        waits = False
+        while left:
+            later = [cell for cell in left if not self.settle(cell)]
+            if later == left:
+                if not waits:
+                    notify(f"other processes run {', '.join(cell.key for cell in later)}; waiting for them")
+                waits = True
+                time.sleep(_POLL_S)
+            left = later
+
+    def settle(self, cell: Cell) -> bool:
+        """Take up the result of a cell, or run the cell; `False` if another process has it or one that it needs."""
+        if cell.needs is not None and cell.needs not in self.done:
+            if cell.needs not in self.outcome.failures:
+                return False
+            self.outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
+            return True
+        trained = training_identity(cell, self.manifest, self.done[cell.needs][0] if cell.needs else "")
+        # A model is trained once: with another anomaly map it is only evaluated again.
+        folder, judged_as = _folder(self.output, cell, trained), _judged_as(self.config, cell, trained)
+        result = _read(folder, judged_as)
+        if result is None:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with lock_if_free(folder) as is_ours:
+                if not is_ours:
+                    return False
+                cache = self.output / "cache"
+                self.fold = self.fold or _open(self.config, self.path, self.manifest, cache)
                 try:
                     with unexpected_as_error():
-                        result = _run_cell(cell, config, fold, folder, judged_as, output / "cache", done, device)
+                        # Another process may have finished it just before.
+                        result = _read(folder, judged_as) or _run_cell(
+                            cell, self.config, self.fold, folder, judged_as, cache, self.done, self.device
+                        )
                 except HalebrainError as error:
-                    failures.add(cell.key, error)
-                    outcome.failures[cell.key] = failures.reasons[cell.key]
-                    del done[cell.key]
-                    continue
-            outcome.results.append((cell, result))
-    return outcome
+                    self.failures.add(cell.key, error)
+                    self.outcome.failures[cell.key] = self.failures.reasons[cell.key]
+                    return True
+        self.done[cell.key] = (trained, folder)
+        self.outcome.results.append((cell, result))
+        return True
 
 
 def finished_cells(config: MatrixConfig, cells: list[Cell], output: Path, tables: Mapping[int, Manifest]) -> set[str]:
@@ -183,7 +228,9 @@ def manifests(config: MatrixConfig, output: Path) -> list[Path]:
     if given := given_tables(config):
         return given
     cohort = config.cohort.model_copy(update={"modalities": (config.modality,)})
-    generate_cohort(output / "cohort", cohort)
+    output.mkdir(parents=True, exist_ok=True)
+    with file_lock(output / "cohort", wait_s=_COHORT_S):  # one process makes it, the others read it
+        generate_cohort(output / "cohort", cohort)
     return [output / "cohort" / "manifest.tsv"]
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from halebrain.core.errors import CannotWriteError, UnavailableError, cannot_write_into
@@ -13,6 +13,9 @@ from halebrain.core.leftovers import temporary_file, temporary_folder
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 WAIT_S = 60.0
 """Maximum wait for another process; tasks under a lock take a few seconds at most."""
+
+_AT_ONCE_S = 0.2
+"""Enough to take over the lock of a process that died."""
 
 
 @contextmanager
@@ -98,3 +101,15 @@ def file_lock(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock of `path` (`file_lock`) while the block runs, and give `True`; `False` where another has it."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(file_lock(path, wait_s=_AT_ONCE_S))
+            is_ours = True
+        except UnavailableError:
+            is_ours = False
+        yield is_ours

@@ -4,7 +4,6 @@ import atexit
 import inspect
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from lightning_fabric.plugins.environments import (
 from lightning_fabric.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from halebrain.core.commands import Process, end_commands, start_command
 from halebrain.core.errors import ConfigError, UnavailableError, UsageError
 from halebrain.core.progress import SETTINGS
 from halebrain.training.loop_config import LoopConfig, Precision
@@ -175,28 +175,16 @@ class _OwnProcesses(LightningEnvironment):  # type: ignore[misc]
         """Start the other processes of this node; they end with this one, and this one with any of them."""
         if "LOCAL_RANK" in os.environ:
             return
-        program = [sys.executable, "-c", "from halebrain.cli.main import main; main()", *arguments]
-        own = os.environ | {"MASTER_ADDR": self.main_address, "MASTER_PORT": str(self.main_port)}
-        # What they have to say, the first process says.
+        first = {"MASTER_ADDR": self.main_address, "MASTER_PORT": str(self.main_port)}
         running = [
-            subprocess.Popen(program, env=own | {"LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL)
+            start_command(arguments, environment=first | {"LOCAL_RANK": str(rank)}, prints=False)
             for rank in range(1, count)
         ]
-        atexit.register(_end, running)
+        atexit.register(end_commands, running, wait_s=5)
         threading.Thread(target=_watch, args=(running,), daemon=True, name="watch-processes").start()
 
 
-def _end(running: list["subprocess.Popen[bytes]"]) -> None:
-    """End processes that are still there once the first has nothing left for them to do."""
-    for process in running:
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _watch(running: list["subprocess.Popen[bytes]"]) -> None:
+def _watch(running: Sequence[Process]) -> None:
     """End this process a while after another died: it may wait for that one in the driver of its device, forever."""
     waiting = threading.Event()
     while all(process.poll() in (None, 0) for process in running):

@@ -1,14 +1,19 @@
 """The benchmark: every method of a file trained and evaluated, with tables, figures and the page."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from halebrain.benchmarking import run
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.plan import plan, reference_title
 from halebrain.benchmarking.run import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
+from halebrain.core.commands import end_commands, start_command
 from halebrain.core.config import load_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import DataError, UsageError
@@ -22,6 +27,11 @@ from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.workflows.folds import fold_tables
 from halebrain.workflows.settings import BenchmarkSettings
+
+_LAST_PAGE_S = 300.0
+"""Maximum wait for the other processes once every cell is done: each writes the same tables."""
+_SAVE_S = 30.0
+"""Maximum wait for their checkpoints if this process is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,9 @@ class BenchmarkResults:
 def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults:
     """Train and evaluate every cell that has no result yet in `output`, and write tables, figures and the page."""
     config = read_matrix(settings)
-    outcome = run.run_benchmark(config, output, device=find_device(settings.device), notify=settings.notify)
+    plan(config)  # what is wrong with a cell is reported once, before any process is started
+    with _on_every_device(output, settings) as device:
+        outcome = run.run_benchmark(config, output, device=device, notify=settings.notify)
     return BenchmarkResults(outcome, _write_results(config, outcome, output))
 
 
@@ -55,6 +67,37 @@ def read_matrix(settings: BenchmarkSettings) -> MatrixConfig:
     if settings.folds is None:
         return config
     return config.model_copy(update={"folds": tuple(fold_tables(settings.folds)), "manifest": None})
+
+
+@contextmanager
+def _on_every_device(output: Path, settings: BenchmarkSettings) -> Iterator[torch.device]:
+    """Give the device of this process while others run the same benchmark on the other devices of the machine.
+
+    Each process takes a cell that no other one has (one lock a cell), and waits in the end until all are done.
+    """
+    device = find_device(settings.device)
+    if settings.devices == 1:
+        yield device
+        return
+    if str(device) not in ("cpu", "cuda") or (device.type == "cuda" and torch.cuda.device_count() < settings.devices):
+        raise UsageError(
+            "--devices counts the GPUs of this machine, or processes on its CPU",
+            received=f"--devices {settings.devices} --device {settings.device}",
+            remedy="use fewer --devices, and --device cuda or cpu",
+        )
+    names = [f"cuda:{n}" if device.type == "cuda" else "cpu" for n in range(settings.devices)]
+    typed = ["benchmark", "--output", str(output), "--config", str(settings.config), "--no-progress"]
+    typed += [] if settings.folds is None else ["--folds", str(settings.folds)]
+    typed += [word for pair in settings.overrides for word in ("--set", pair)]
+    threads = max(1, torch.get_num_threads() // settings.devices)
+    torch.set_num_threads(threads)
+    own = {"OMP_NUM_THREADS": str(threads)}
+    running = [start_command([*typed, "--device", name], environment=own, prints=False) for name in names[1:]]
+    try:
+        yield torch.device(names[0])
+        end_commands(running, wait_s=_LAST_PAGE_S)
+    finally:
+        end_commands(running, wait_s=_SAVE_S, ask=True)
 
 
 def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> list[Path]:

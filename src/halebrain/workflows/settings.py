@@ -425,6 +425,7 @@ class BenchmarkSettings:
     ] = None
     overrides: Overrides = ()
     device: Device = "auto"
+    devices: Annotated[int, Option("Devices of this machine; each trains other cells.", minimum=1)] = 1
     notify: Notify = log_message
 
 
