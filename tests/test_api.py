@@ -248,7 +248,9 @@ SETTINGS = {
 OTHERWISE = {("detect", "modality"), ("detect_many", "modality"), ("benchmark", "config")}
 """`None` instead of "auto"; required, as there is no default configuration."""
 LEFT_OUT = {"notify", "part_id", "num_parts", "kind", "batch_size", "overwrite", "dicom_seg", "also_fill", "fill"}
-"""Not asked for in Python, or only where files are written (`fill`: only in memory); `kind` is called `source`."""
+LEFT_OUT |= {"compiled"}
+"""Not asked for in Python, or only for many scans, or where files are written (`fill`: only in memory); `kind` is
+called `source`."""
 
 
 @pytest.mark.parametrize("name", SETTINGS)

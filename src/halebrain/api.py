@@ -145,6 +145,7 @@ def detect(
     fill_margin_mm: float = 2.0,
     fill_mask: "SpatialImage | str | os.PathLike[str] | None" = None,
     grow_to: float | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Prediction:
     """Detect anomalies in one scan; same results as `halebrain detect`.
 
@@ -165,6 +166,8 @@ def detect(
         fill_mask: Mask on the grid of the scan that is filled instead of what is found.
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
+        precision: Of the networks: "fp32", or "bf16", which takes less time where the device computes in it; scores
+            change in the third decimal.
 
     Raises:
         HalebrainError: As the command; `exit_code` gives the kind.
@@ -289,12 +292,14 @@ def detect_many(
     device: str = "auto",
     seed: int = 0,
     draws: int = 1,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     dicom_seg: bool = False,
     overwrite: bool = False,
     also_fill: bool = False,
     fill_margin_mm: float = 2.0,
     grow_to: float | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    compiled: bool = False,
 ) -> Detections[DetectedScan]:
     """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
 
@@ -311,13 +316,16 @@ def detect_many(
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
-        batch_size: Slices per batch; changes no score by more than 0.00001.
+        batch_size: Slices per batch, `None` = 16, on a GPU all; changes no score by more than 0.00001.
         dicom_seg: Also write the mask of DICOM scans as DICOM-SEG.
         overwrite: Replace results made with other settings.
         also_fill: Also write the lesion-filled scans.
         fill_margin_mm: How far the mask is grown before it is filled, mm.
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
+        precision: Of the networks: "fp32", or "bf16", which takes less time where the device computes in it; scores
+            change in the third decimal.
+        compiled: Compile the networks by torch.compile: a minute at the first scan, for many scans on a GPU.
 
     Returns:
         The files of each scan, the page of all scans, and `failures.reasons`: scan → reason of those that failed.

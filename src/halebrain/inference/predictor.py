@@ -27,6 +27,7 @@ from halebrain.inference.anomaly_map import (
 )
 from halebrain.inference.scan_residuals import SCAN_RESIDUALS
 from halebrain.models.bundle import Bundle
+from halebrain.models.compiling import compile_networks
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.healthy_map import HealthyResidual, HealthyResiduals
 from halebrain.models.reconstruction.base import HoleFiller, Level
@@ -37,6 +38,10 @@ from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, 
 _SCORED_BRAIN_PIXELS = 20
 """Slices with less brain than this (0.8 cm² at 2 mm) get no score. Slices with less than `LEARNED_BRAIN_PIXELS` get one
 although the networks were not trained on such slices, so that the top and bottom of the brain are covered."""
+
+_SLICES_ON_A_CPU = 16
+_SLICES_ON_A_GPU = 1024
+"""More than any scan has: one batch."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,12 @@ class Predictor:
         device: Device of the networks.
         seed: The user's seed; noise is seeded from (seed, scan content, level, draw, slice).
         draws: Noise draws at each level.
-        batch_size: Slices at once; on the CPU and in "fp32" it moves no score by more than 1e-5, which is rounding.
+        batch_size: Slices at once; `None` = 16, on a GPU all of a scan. On the CPU and in "fp32" it moves no score by
+            more than 1e-5, which is rounding.
         levels: Noise levels; `None` = those of the model.
-        precision: "fp32", or "bf16" for wide networks: faster, but its results depend on the batch size in the third
-            decimal.
+        precision: "fp32", or "bf16", which is faster where the device computes in it; its results depend on the batch
+            size in the third decimal.
+        compiled: Compile the networks by `torch.compile`, where a compiler is: a minute at the first scan.
         brain: Name of the brain extractor for scans without a mask; `None` = the model's.
 
     Raises:
@@ -89,13 +96,15 @@ class Predictor:
         device: torch.device | str = "cpu",
         seed: int = 0,
         draws: int = 1,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         levels: tuple[int, ...] | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
         brain: str | None = None,
+        compiled: bool = False,
     ) -> None:
         self.bundle, self.device = bundle, torch.device(device)
-        self.seed, self.draws, self.batch_size, self.precision = seed, draws, batch_size, precision
+        self.seed, self.draws, self.precision = seed, draws, precision
+        self.batch_size = batch_size or (_SLICES_ON_A_GPU if self.device.type == "cuda" else _SLICES_ON_A_CPU)
         self.levels: tuple[Level, ...] = levels or bundle.reconstructor.levels
         where = bundle.path or "model"
         preprocessing = parse_config(PreprocessingConfig, bundle.config.preprocessing, where=where)
@@ -108,6 +117,8 @@ class Predictor:
         for network in (bundle.reconstructor, bundle.segmenter):
             if network is not None:
                 network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                if compiled:
+                    compile_networks(network, self.device)
 
     def with_healthy_map(self, healthy_map: HealthyResiduals) -> Self:
         """Return the same predictor with another healthy map."""

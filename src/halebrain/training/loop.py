@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.progress import ProgressBar
+from halebrain.models.compiling import compile_networks
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import LOG, Log, Run, SignalWatch, TrainingResult
 from halebrain.training.micro_batches import NormStatistics, own_batches
@@ -134,6 +135,8 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
     stage.register_forward_pre_hook(_unwrapped)
+    if config.compile:  # after the average, which stays as it is: it runs for a few batches of validation alone
+        compile_networks(trained, fabric.device)
     model, optimizer = fabric.setup(stage, optimizer)
     run = Run(trained, average, optimizer, config, folder, fabric, identity)
     run.restore()

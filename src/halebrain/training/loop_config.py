@@ -29,10 +29,12 @@ class LoopConfig(GrowingConfig):
         validation_batches: Batches of a validation, the same ones each time.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between rows of the log.
+        compile: Compile the trained network by `torch.compile`, where a compiler is. A minute before the first step;
+            worth it in long runs on a GPU.
         keep: "best" validation loss (as in the paper) or "last" weights.
     """
 
-    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"micro_batches"})
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"micro_batches", "compile"})
 
     steps: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=32, ge=1)
@@ -48,6 +50,7 @@ class LoopConfig(GrowingConfig):
     validation_batches: int = Field(default=8, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=20, ge=1)
+    compile: bool = False
     keep: Literal["best", "last"] = "best"
 
     @model_validator(mode="after")

@@ -75,6 +75,8 @@ def load_detector(settings: DetectSettings, bundle: Bundle | None = None) -> Det
         draws=settings.draws,
         batch_size=settings.batch_size,
         brain=settings.brain,
+        precision=settings.precision,
+        compiled=settings.compiled,
     )
     smallest = settings.min_lesion_mm3
     if smallest is None:
