@@ -800,7 +800,7 @@ def benchmark(
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
         folds: Folder of `halebrain folds`; its tables take the place of the scans of the file.
-        devices: Devices of this machine; each trains other cells, in a process of its own.
+        devices: Devices of this machine; each trains other cells, in its own process.
 
     Returns:
         Finished cells, those that failed with the reason, and the files.

@@ -1,4 +1,4 @@
-"""Several processes of one training: the same losses as one process, whoever starts them, killed and resumed."""
+"""Several processes of one training: the same losses as one process, started in three ways, killed and resumed."""
 
 import csv
 import os

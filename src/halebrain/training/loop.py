@@ -135,7 +135,7 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     trained = stage.trained
     stage.register_forward_pre_hook(_unwrapped)
-    if config.compile:  # after the average, which stays as it is: it runs for a few batches of validation alone
+    if config.compile:  # after the average, which runs for a few batches of validation alone
         compile_networks(trained, fabric.device)
     model, optimizer = fabric.setup(stage, optimizer)
     run = Run(trained, average, optimizer, config, folder, fabric, identity)
