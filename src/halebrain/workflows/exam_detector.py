@@ -238,9 +238,11 @@ def _score(detector: Detector, chosen: Sequence["_Chosen"], tell: Tell) -> tuple
 
     if len(chosen) == 1:
         return list(chosen), [cast(WorkingMaps, run((NETWORKS, chosen[0])))]
-    # The longest tasks first. On a GPU, one scan at a time: each one fills it.
+    # The longest tasks first. On a GPU, one scan at a time: each one fills it. So with compiled networks, which are
+    # compiled within the first one.
+    is_shared = predictor.device.type == "cpu" and not detector.settings.compiled
     tasks = [(NETWORKS, one) for one in chosen] + [(COMPARISON, one) for one in chosen]
-    found = map_threads(run, tasks, threads=scans_at_once() if predictor.device.type == "cpu" else 1)
+    found = map_threads(run, tasks, threads=scans_at_once() if is_shared else 1)
     maps, compared = found[: len(chosen)], found[len(chosen) :]
     scans = [replace(one, aligned=cast(AlignedScan, scan)) for one, scan in zip(chosen, compared, strict=True)]
     return scans, cast(list[WorkingMaps], maps)
