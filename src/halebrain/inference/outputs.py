@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,20 @@ def _without_none(**entries: Any) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value is not None}
 
 
+@lru_cache(maxsize=256)
+def _named(stem: str, description: str, suffix: str) -> str:
+    """Return the name of one file of a scan, without its ending."""
+    name = parse_name(stem)
+    if name is not None:
+        return name.derived(description, suffix or None).stem
+    match = _SUFFIX.match(stem)
+    base = match["base"] if match else stem
+    own = match["suffix"] if match else "image"
+    # Two modalities of a subject share a folder, so the modality stays in every name.
+    modality = f"_rec-{own}" if match and suffix else ""
+    return f"{base}{modality}_desc-{description}_{suffix or own}"
+
+
 @dataclass(frozen=True)
 class OutputNames:
     """Names of one scan's files, in BIDS's manner (`sub-01_FLAIR` → `sub-01_rec-FLAIR_desc-anomaly_mask.nii.gz`)."""
@@ -144,15 +159,7 @@ class OutputNames:
 
     def file(self, description: str, suffix: str, ending: str = ".nii.gz") -> Path:
         """Return the path of one file; an empty suffix stands for the scan's own ("FLAIR")."""
-        name = parse_name(self.stem)
-        if name is not None:
-            return self.folder / f"{name.derived(description, suffix or None).stem}{ending}"
-        match = _SUFFIX.match(self.stem)
-        base = match["base"] if match else self.stem
-        own = match["suffix"] if match else "image"
-        # Two modalities of a subject share a folder, so the modality stays in every name.
-        modality = f"_rec-{own}" if match and suffix else ""
-        return self.folder / f"{base}{modality}_desc-{description}_{suffix or own}{ending}"
+        return self.folder / f"{_named(self.stem, description, suffix)}{ending}"
 
     @property
     def provenance(self) -> Path:
