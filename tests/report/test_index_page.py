@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from halebrain.core.errors import CannotWriteError, DataError
+from halebrain.report import index_page
 from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.index_page import index_rows, write_index_page
@@ -138,6 +139,72 @@ def test_a_broken_provenance_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "a" / "a_desc-anomaly_provenance.json").write_text(text)
     with pytest.raises(DataError, match="a_desc-anomaly_provenance"):
         index_rows(tmp_path)
+
+
+def paged(monkeypatch: pytest.MonkeyPatch, folder: Path, count: int) -> str:
+    """Write the page of scans of which two are drawn at once."""
+    monkeypatch.setattr(index_page, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(index_page, "_PER_PAGE", 2)
+    for number in range(count):
+        name, flags = f"scan{number}", ["thick slices"] if number % 2 else [EVIL]
+        detection(folder / name, name, scan_score=number / 10, qc={"flags": flags}, page=number != 1)
+    return written(folder)
+
+
+def test_the_table_of_very_many_scans_has_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = paged(monkeypatch, tmp_path, 5)
+    assert "<title>5 scans – HaleBrain</title>" in text
+    # The first page is in the table itself, for browsers without scripts.
+    assert re.findall(r'<a href="[^"]+">(scan\d)</a>', text) == ["scan4", "scan3"]
+    data = json.loads(re.findall(r'id="rows">(.*?)</script>', text)[0])
+    assert data["flags"] == [EVIL, "thick slices"]
+    assert (data["columns"], data["perPage"]) == (["score", "ml", "findings"], 2)
+    assert data["rows"][0] == ["scan4", "", "scan4/scan4_desc-anomaly_", 3, ["0.400", "1.00", "1"], [0]]
+    assert data["rows"][3] == ["scan1", "", "", 0, ["0.100", "1.00", "1"], [1]]
+    assert len(data["rows"]) == 5
+    assert "<script>alert" not in text
+
+
+@pytest.mark.slow
+def test_pages_of_the_table_are_turned_sorted_and_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Any
+) -> None:
+    paged(monkeypatch, tmp_path, 5)
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "index.html").as_uri())
+
+    def shown() -> list[str]:
+        return page.eval_on_selector_all("#scans td.name", "cells => cells.map((cell) => cell.textContent)")
+
+    assert (shown(), page.inner_text("#place")) == (["scan4", "scan3"], "1 to 2 of 5")
+    assert page.get_attribute("#scans img", "loading") == "lazy"
+    assert page.get_attribute("#scans a", "href") == "scan4/scan4_desc-anomaly_report.html"
+    page.click("#next")
+    page.click("#next")
+    assert (shown(), page.inner_text("#place")) == (["scan0"], "5 to 5 of 5")
+    assert page.is_disabled("#next")
+    page.click('#scans th button:has-text("score")')
+    page.click('#scans th button:has-text("score")')
+    assert (shown(), page.inner_text("#place")) == (["scan0", "scan1"], "1 to 2 of 5")
+    page.fill("#find", "THICK scan")
+    assert (shown(), page.inner_text("#place")) == (["scan1", "scan3"], "1 to 2 of 2")
+    page.fill("#find", "nothing")
+    assert (shown(), page.inner_text("#place")) == ([], "no scan")
+    assert errors == []
+    page.close()
+
+
+def test_very_many_dots_become_bars() -> None:
+    strip = dot_plot("x", [Dot(str(n), n % 100, n == 99) for n in range(1100)])
+    assert strip["dots"] == []
+    bars = [bar for bar in strip["bars"] if not bar["flagged"]]
+    assert sum(bar["count"] for bar in bars) == 1100
+    flagged = [bar for bar in strip["bars"] if bar["flagged"]]
+    assert [bar["count"] for bar in flagged] == [1]
+    assert flagged[0]["x"] == bars[-1]["x"]
+    assert max(float(bar["height"]) for bar in bars) == 16.0
 
 
 def test_dots_of_one_place_do_not_hide_each_other() -> None:

@@ -15,7 +15,8 @@ from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, display_grid
 from halebrain.report.embedding import shown_scan
 from halebrain.report.figures import DISCLAIMER
-from halebrain.report.scan_page import quality_facts, scan_html, script_json
+from halebrain.report.page import script_json
+from halebrain.report.scan_page import quality_facts, scan_html
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
 from halebrain.workflows.pages import render
 from stated import report

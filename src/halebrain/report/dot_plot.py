@@ -1,4 +1,4 @@
-"""A figure of many scans as dots on a line, to show outliers; values to compare with are marked below."""
+"""A figure of many scans on a line, to show outliers: dots, or bars of very many; values to compare with lie below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,10 @@ from typing import Any
 _WIDTH, _HEIGHT, _MARGIN = 300, 36, 8
 _MARKS_HEIGHT = 12
 _OFFSETS = (0.0, -6.0, 6.0, -12.0, 12.0)
+_MOST_DOTS = 1000
+"""Above that, dots hide each other and make a page of many megabytes."""
+_BARS = 71
+_BASE, _HIGHEST = 18.0, 16.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ def dot_plot(
 ) -> dict[str, Any]:
     """Return what a template draws of one figure; equal values are stacked so that none hides the others.
 
+    More than 1000 scans become bars: their height is the square root of the number of scans, so that few are seen too.
+
     `limits` are the ends of the line; `None` = the lowest and the highest value. `marks` are values to compare with,
     drawn as a second row below; `says` says what these are.
     """
@@ -39,15 +45,43 @@ def dot_plot(
     def place(value: float) -> float:
         return _MARGIN + (_WIDTH - 2 * _MARGIN) * ((value - low) / span if high > low else 0.5)
 
-    taken: dict[int, int] = {}
-    drawn = []
-    for dot, value in known:
-        x = place(value)
-        level = taken.get(round(x / 7), 0)
-        taken[round(x / 7)] = level + 1
-        y = _HEIGHT / 2 + _OFFSETS[level % len(_OFFSETS)]
-        about = {"flagged": dot.flagged, "scan_id": dot.scan_id, "value": f"{value:.4g}"}
-        drawn.append({"x": f"{x:.1f}", "y": y} | about)
+    drawn, bars = list[dict[str, Any]](), list[dict[str, Any]]()
+    if len(known) > _MOST_DOTS:
+        bars = _bars([(place(value), dot.flagged) for dot, value in known])
+    else:
+        taken: dict[int, int] = {}
+        for dot, value in known:
+            x = place(value)
+            level = taken.get(round(x / 7), 0)
+            taken[round(x / 7)] = level + 1
+            y = _HEIGHT / 2 + _OFFSETS[level % len(_OFFSETS)]
+            about = {"flagged": dot.flagged, "scan_id": dot.scan_id, "value": f"{value:.4g}"}
+            drawn.append({"x": f"{x:.1f}", "y": y} | about)
     height = _HEIGHT + _MARKS_HEIGHT if marks else _HEIGHT
     below = {"marks": [f"{place(mark):.1f}" for mark in marks], "height": height, "says": says}
-    return {"name": name.replace("_", " "), "low": f"{low:.4g}", "high": f"{high:.4g}", "dots": drawn} | below
+    return {
+        "name": name.replace("_", " "),
+        "low": f"{low:.4g}",
+        "high": f"{high:.4g}",
+        "dots": drawn,
+        "bars": bars,
+    } | below
+
+
+def _bars(places: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Return the bars of scans at places on the line: all of a bin, and the flagged ones of it."""
+    width = (_WIDTH - 2 * _MARGIN) / _BARS
+    counts, flagged = [0] * _BARS, [0] * _BARS
+    for x, is_flagged in places:
+        bar = min(int((x - _MARGIN) / width), _BARS - 1)
+        counts[bar] += 1
+        flagged[bar] += is_flagged
+    scale = _HIGHEST / max(counts) ** 0.5
+    found = []
+    for bar in range(_BARS):
+        for number, is_flagged in ((counts[bar], False), (flagged[bar], True)):
+            if number:
+                height = max(scale * number**0.5, 1.0)
+                at = {"x": f"{_MARGIN + bar * width:.1f}", "y": f"{_BASE - height:.1f}", "height": f"{height:.1f}"}
+                found.append(at | {"width": f"{width - 0.5:.1f}", "count": number, "flagged": is_flagged})
+    return found

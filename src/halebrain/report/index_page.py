@@ -1,7 +1,7 @@
 """The page of many scans or exams: a table, outliers first, with small pictures and links, and what failed and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,11 +11,11 @@ from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.files import write_text
 from halebrain.core.provenance import ENDING as SCAN_ENDING
-from halebrain.core.provenance import Provenance, read_provenance
+from halebrain.core.provenance import read_provenance
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
 from halebrain.report.figures import DISCLAIMER
-from halebrain.report.page import page_template
+from halebrain.report.page import page_template, script_json
 from halebrain.report.verdict import HealthyReference, out_of_distribution
 
 INDEX = "index.html"
@@ -31,50 +31,67 @@ _COLUMNS = (
 """Figures of the table: name in a provenance, heading, and how they are written."""
 
 
+_MOST_AT_ONCE, _PER_PAGE = 500, 100
+"""Rows above which the table has pages, and the rows of each."""
+
+
 @dataclass(frozen=True)
 class IndexRow:
-    """One scan or exam, with its figures as those of a scan; page and picture relative to the page of all, or empty."""
+    """One processed scan or exam, as far as the table shows it.
+
+    Args:
+        name: Of the scan or exam.
+        figures: Name in the provenance → value.
+        flags: Quality flags, most important first.
+        stop: Whether its maps are not to be relied on.
+        modality: The contrast of its threshold; empty = not known.
+        healthy: Healthy scans to compare its score with.
+        page: Address of its page; empty = none.
+        picture: Address of its picture; empty = none.
+        is_exam: Whether it is an exam, with its figures as those of a scan.
+    """
 
     name: str
-    provenance: Provenance
+    figures: Mapping[str, float | None]
+    flags: tuple[str, ...]
+    stop: bool
+    modality: str
+    healthy: HealthyReference
     page: str
     picture: str
+    is_exam: bool = False
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Quality flags, most important first."""
-        reasons = out_of_distribution(self.provenance.qc)
-        return (*reasons, *(flag for flag in self.provenance.qc.flags if flag not in reasons))
+    @classmethod
+    def of(cls, path: Path, folder: Path) -> "IndexRow":
+        """Return the row of a provenance below a folder."""
+        is_exam = is_of_exam(path)
+        made = read_exam_provenance(path).as_of_scan if is_exam else read_provenance(path)
+        base = path.name.removesuffix("provenance.json")
+        reasons, threshold = out_of_distribution(made.qc), made.threshold
+        return cls(
+            name=made.scan or path.name.removesuffix(SCAN_ENDING),
+            figures={key: getattr(made, key) for key, _, _ in _COLUMNS},
+            flags=(*reasons, *(flag for flag in made.qc.flags if flag not in reasons)),
+            stop=made.qc.out_of_distribution or made.qc.registration_failed,
+            modality="" if threshold is None else threshold.modality or "",
+            healthy=HealthyReference.of(made),
+            page=_link(path.with_name(f"{base}report.html"), folder),
+            picture=_link(path.with_name(f"{base}thumbnail.jpg"), folder),
+            is_exam=is_exam,
+        )
 
     @property
     def rank(self) -> tuple[float, float, float]:
         """Sort key of the table, highest first: percentile among healthy scans, score, volume."""
-        made = self.provenance
-        found = (made.scan_score_percentile, made.scan_score, made.lesion_volume_ml)
+        found = (self.figures[key] for key in ("scan_score_percentile", "scan_score", "lesion_volume_ml"))
         percentile, score, volume = (-1.0 if value is None else value for value in found)
         return percentile, score, volume
 
     @property
-    def stop(self) -> bool:
-        """Whether its maps are not to be relied on."""
-        return self.provenance.qc.out_of_distribution or self.provenance.qc.registration_failed
-
-    @property
-    def modality(self) -> str:
-        """The contrast of its threshold; empty = not known."""
-        threshold = self.provenance.threshold
-        return "" if threshold is None else threshold.modality or ""
-
-    @property
     def cells(self) -> list[tuple[str, str]]:
         """Heading and text of each figure."""
-        figures = ((self.figure(key), title, form) for key, title, form in _COLUMNS)
+        figures = ((self.figures[key], title, form) for key, title, form in _COLUMNS)
         return [(title, "–" if value is None else form.format(value)) for value, title, form in figures]
-
-    def figure(self, key: str) -> float | None:
-        """Return a figure of the table by its name in the provenance."""
-        value: float | None = getattr(self.provenance, key)
-        return value
 
 
 def find_provenance(folder: Path) -> list[Path]:
@@ -90,16 +107,14 @@ def is_of_exam(provenance: Path) -> bool:
 
 def index_rows(folder: Path) -> list[IndexRow]:
     """Return every complete detection below a folder, outliers first."""
-    rows = []
+    rows, known = list[IndexRow](), dict[HealthyReference, HealthyReference]()
     for path in find_provenance(folder):
-        base = path.name.removesuffix("provenance.json")
-        page, picture = path.with_name(f"{base}report.html"), path.with_name(f"{base}thumbnail.jpg")
         try:
-            provenance = read_exam_provenance(path).as_of_scan if is_of_exam(path) else read_provenance(path)
+            row = IndexRow.of(path, folder)
         except FileNotFoundError:
             continue  # another job of the same data set is replacing this detection
-        name = provenance.scan or path.name.removesuffix(SCAN_ENDING)
-        rows.append(IndexRow(name, provenance, _link(page, folder), _link(picture, folder)))
+        # Thousands of scans share the healthy ones that they are compared with.
+        rows.append(replace(row, healthy=known.setdefault(row.healthy, row.healthy)))
     return sorted(rows, key=lambda row: (*(-value for value in row.rank), row.name))
 
 
@@ -116,19 +131,36 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
             "the page of all scans must not replace another page", where=path, remedy="move that page"
         )
     rows = index_rows(folder)
+    # What no scan has is no column.
+    columns = [title for key, title, _ in _COLUMNS if any(row.figures[key] is not None for row in rows)]
+    paged = len(rows) > _MOST_AT_ONCE
     html = page_template("index.html.j2").render(
-        # What no scan has is no column.
-        columns=[title for key, title, _ in _COLUMNS if any(row.figure(key) is not None for row in rows)],
-        rows=rows,
-        kind="exam" if rows and all(is_of_exam(path) for path in find_provenance(folder)) else "scan",
+        columns=columns,
+        rows=rows[:_PER_PAGE] if paged else rows,
+        kind="exam" if rows and all(row.is_exam for row in rows) else "scan",
+        n_rows=len(rows),
+        paged=script_json(_packed(rows, columns)) if paged else "",
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
-        strips=[strip for strip in _plots(rows) if strip["dots"]],
+        strips=[strip for strip in _plots(rows) if strip["dots"] or strip["bars"]],
         disclaimer=DISCLAIMER,
         counted=counted,
     )
     write_text(path, html)
     return path
+
+
+def _packed(rows: Sequence[IndexRow], columns: Sequence[str]) -> dict[str, Any]:
+    """Return all rows for the script of the page: texts that are repeated are stated once."""
+    flags: dict[str, int] = {}
+    packed = []
+    for row in rows:
+        page, picture = row.page.removesuffix("report.html"), row.picture.removesuffix("thumbnail.jpg")
+        has = (1 if row.page else 0) + (2 if row.picture else 0) + (4 if row.stop else 0)
+        cells = [text for title, text in row.cells if title in columns]
+        numbers = [flags.setdefault(flag, len(flags)) for flag in row.flags]
+        packed.append([row.name, row.modality, page or picture, has, cells, numbers])
+    return {"flags": list(flags), "columns": list(columns), "perPage": _PER_PAGE, "rows": packed}
 
 
 def _link(path: Path, folder: Path) -> str:
@@ -139,17 +171,17 @@ def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str, some: Sequence[IndexRow] = rows) -> list[Dot]:
-        return [Dot(row.name, row.figure(key), bool(row.flags)) for row in some]
+        return [Dot(row.name, row.figures[key], bool(row.flags)) for row in some]
 
     # Scans share a line where contrast and healthy scans are the same, as no other scores compare.
     groups: dict[tuple[str, tuple[float, ...]], list[IndexRow]] = {}
     for row in rows:
-        if row.provenance.scan_score is not None:
-            groups.setdefault((row.modality, HealthyReference.of(row.provenance).scores), []).append(row)
+        if row.figures["scan_score"] is not None:
+            groups.setdefault((row.modality, row.healthy.scores), []).append(row)
     plots = []
     for (modality, healthy), own in sorted(groups.items(), key=lambda item: item[0]):
         name = f"scan-level score, {modality}" if modality else "scan-level score"
-        says = HealthyReference.of(own[0].provenance).said if healthy else ""
+        says = own[0].healthy.said if healthy else ""
         plots.append(dot_plot(name, dots("scan_score", own), marks=healthy, says=says))
     return [
         *plots,

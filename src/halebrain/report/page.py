@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from halebrain.core.files import write_text
@@ -66,6 +67,14 @@ def page_template(name: str, *, package: str = "halebrain.report") -> Template:
         loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template(name)
+
+
+def script_json(data: object) -> Markup:
+    """Return JSON that may stand in a script element: no `<`, so that no name in it can end the element."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
 
 
 def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:

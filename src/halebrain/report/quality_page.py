@@ -95,7 +95,7 @@ def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], 
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         header=["scan", "modality", *(name.replace("_", " ") for name in names), "flags"],
-        strips=[strip for strip in strips if strip["dots"]],
+        strips=[strip for strip in strips if strip["dots"] or strip["bars"]],
         disclaimer=DISCLAIMER,
         counted=counted,
     )

@@ -17,7 +17,7 @@ from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
 from halebrain.report.figures import DISCLAIMER
 from halebrain.report.methods_text import methods_text
-from halebrain.report.page import page_template
+from halebrain.report.page import page_template, script_json
 from halebrain.report.verdict import HealthyReference, verdict_of
 from halebrain.thresholds.text import marking_text
 
@@ -120,14 +120,6 @@ def scan_html(page: ScanPage) -> str:
         # Base64 holds no character that HTML would take for its own.
         volumes=[(name, Markup(volume.encoded())) for name, volume in page.volumes.items()],
     )
-
-
-def script_json(data: object) -> Markup:
-    """Return JSON that may stand in a script element: no `<`, so that no name in it can end the element."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
 
 
 def quality_facts(report: QualityReport) -> list[tuple[str, str]]:

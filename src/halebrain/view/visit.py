@@ -11,8 +11,8 @@ from urllib.parse import quote
 from halebrain.core.errors import HalebrainError
 from halebrain.core.files import file_lock
 from halebrain.report.index_page import INDEX, is_index_page
-from halebrain.report.page import page_template
-from halebrain.report.scan_page import VIEW_HINT, script_json
+from halebrain.report.page import page_template, script_json
+from halebrain.report.scan_page import VIEW_HINT
 from halebrain.view.access import RefusalError
 from halebrain.view.files import PAGES, find_file
 from halebrain.view.messages import NOTE_LENGTH, Decide, Save
