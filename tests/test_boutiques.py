@@ -57,12 +57,12 @@ def test_a_usual_call(tmp_path, capsys):
         "out_dir": "out",
         "level": "participant",
         "participant_label": ["01", "02"],
-        "n_procs": 4,
+        "workers": 4,
     }
     params = parsed(simulated(call, tmp_path, capsys))
     assert (params["bids_dir"], params["out_dir"], params["level"].value) == (Path("data"), Path("out"), "participant")
     assert params["participant_label"] == ["01", "02"]
-    assert (params["n_procs"], params["seed"], params["overwrite"]) == (4, 0, False)
+    assert (params["workers"], params["seed"], params["overwrite"]) == (4, 0, False)
 
 
 def test_every_input_reaches_the_command(descriptor, tmp_path, capsys):

@@ -28,8 +28,6 @@ BLOCKS = [
     for kind, text in re.findall(r"```(\w*)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 ]
 SCRIPTS = [(page, text) for page, kind, text in BLOCKS if kind == "bash" or "make demo" in text]
-ON_A_SCHEDULER = ["cluster.md"]
-"""Pages with a `py` block, which `test_docs_cluster.py` runs on a Dask scheduler of this machine."""
 NOTE = """#!/bin/bash
 printf '%q ' "${0##*/}" "$@" >> "$CALLS"
 echo >> "$CALLS"
@@ -59,8 +57,6 @@ def run(tmp_path: Path) -> Callable[[str], list[list[str]]]:
     for path in (*(programs / name for name in JUDGES), installed / "halebrain"):
         path.write_text(NOTE + more.get(path.name, ""))
         path.chmod(0o755)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "subjects.txt").write_text("sub-01\nsub-02\n")
 
     def go(script: str) -> list[list[str]]:
         environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path), "CALLS": str(tmp_path / "calls")}
@@ -171,10 +167,17 @@ def judge_container(program: str, image: str, recipe: str) -> Callable[[list[str
     return judge
 
 
+def judge_dask(words: list[str]) -> None:
+    """Read the words as Dask does; `test_docs_cluster.py` runs them."""
+    cli = pytest.importorskip(f"distributed.cli.dask_{words[0]}")
+    cli.main.make_context(words[0], words[1:])
+
+
 WHEEL = "dist/halebrain-*.whl"
 """As a shell leaves it where there is none."""
 JUDGES = {
     "halebrain": judge_halebrain,
+    "dask": judge_dask,
     "make": judge_make,
     "pip": judge_pip,
     "python3": judge_python,
@@ -200,10 +203,10 @@ def test_scripts_run_and_call_programs_as_these_are_called(
     assert [program for program, *_ in calls] == [word for word in begins if word in JUDGES]
 
 
-def test_a_task_of_an_array_looks_at_its_own_participant(run: Callable[[str], list[list[str]]]) -> None:
-    (script,) = [text for _, text in SCRIPTS if "subjects.txt" in text]
+@pytest.mark.parametrize("script", [text for _, text in SCRIPTS if "#SBATCH --array" in text])
+def test_a_task_of_an_array_takes_its_own_part(run: Callable[[str], list[list[str]]], script: str) -> None:
     (words,) = run(script)
-    assert words[words.index("--participant-label") + 1] == "sub-02"
+    assert words[words.index("--part-id") + 1] == "2"
 
 
 @pytest.mark.parametrize("script", [text for _, text in SCRIPTS if "#SBATCH" in text])
@@ -233,7 +236,7 @@ def test_torch_is_installed_first() -> None:
 
 
 def test_no_block_is_left_out() -> None:
-    assert [page for page, kind, _ in BLOCKS if kind == "py"] == ON_A_SCHEDULER
+    assert not [page for page, kind, _ in BLOCKS if kind == "py"]
     for page, kind, text in BLOCKS:
         if kind in ("text", ""):
             assert not re.search(r"^\s*(\$ |>>> |halebrain |make |pip |python3? )", text, re.MULTILINE), page

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from halebrain.core.errors import UsageError
+from halebrain.core.parallel import ExecutorName
 from halebrain.core.provenance import IN_MEMORY, Provenance
 from halebrain.core.types import Lesion, Volume
 from halebrain.inference.exam_outputs import DetectedExam, ExamFinding, ExamNames
@@ -46,6 +47,7 @@ from halebrain.workflows.settings import (
     DetectSettings,
     EvaluateSettings,
     PrepareSettings,
+    SchedulerSettings,
     TrainSettings,
 )
 from halebrain.workflows.train import TrainedModel, run_reconstructor, run_segmenter
@@ -300,6 +302,11 @@ def detect_many(
     grow_to: float | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     compiled: bool = False,
+    workers: int = 0,
+    executor: ExecutorName = "processes",
+    dask_address: str | None = None,
+    dask_scheduler_file: PathLike | None = None,
+    slurm: Sequence[str] = (),
 ) -> Detections[DetectedScan]:
     """Detect anomalies in every scan of an input and write their files, as `halebrain detect -i SOURCE -o OUTPUT`.
 
@@ -326,6 +333,11 @@ def detect_many(
         precision: Of the networks: "fp32", or "bf16", which takes less time where the device computes in it; scores
             change in the third decimal.
         compiled: Compile the networks by torch.compile: a minute at the first scan, for many scans on a GPU.
+        workers: Number of scans in parallel, one process each; 0 = one after the other, in this process.
+        executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
+        dask_address: Address of the Dask scheduler.
+        dask_scheduler_file: The file that the Dask scheduler wrote, instead of its address.
+        slurm: "key=value" of sbatch for SLURM jobs.
 
     Returns:
         The files of each scan, the page of all scans, and `failures.reasons`: scan → reason of those that failed.
@@ -333,8 +345,9 @@ def detect_many(
     Raises:
         HalebrainError: The input, the model or a setting cannot be used, or the only scan failed.
     """
+    scheduler = _settings(SchedulerSettings, locals())
     settings = _settings(DetectSettings, locals() | {"modality": modality or "auto"})
-    return detect_scans(Path(source), Path(output), settings)
+    return detect_scans(Path(source), Path(output), settings, schedule=scheduler.schedule(Path(output)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -525,6 +538,10 @@ def prepare(
     overwrite: bool = False,
     template: PathLike | None = None,
     template_mask: PathLike | None = None,
+    executor: ExecutorName = "processes",
+    dask_address: str | None = None,
+    dask_scheduler_file: PathLike | None = None,
+    slurm: Sequence[str] = (),
 ) -> PreparedScans:
     """Preprocess raw scans into a data set with manifests and quality control, as `halebrain prepare`.
 
@@ -548,6 +565,10 @@ def prepare(
         overwrite: Replace earlier results.
         template: Your own atlas, a skull-stripped T1; `None` = MNI152NLin2009aSym.
         template_mask: Brain mask of an atlas that has its skull.
+        executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
+        dask_address: Address of the Dask scheduler.
+        dask_scheduler_file: The file that the Dask scheduler wrote, instead of its address.
+        slurm: "key=value" of sbatch for SLURM jobs.
 
     Returns:
         What became of each scan, the files of the data set, and `failures.reasons`.
@@ -555,8 +576,12 @@ def prepare(
     Raises:
         HalebrainError: The input or a setting cannot be used, or the data set cannot be written.
     """
-    settings = _settings(PrepareSettings, locals() | {"kind": source})
-    return prepare_dataset(Path(scans), Path(output), settings)
+    settings, scheduler = (
+        _settings(PrepareSettings, locals() | {"kind": source}),
+        _settings(SchedulerSettings, locals()),
+    )
+    schedule = scheduler.schedule(Path(output), threads=threads)
+    return prepare_dataset(Path(scans), Path(output), settings, schedule=schedule)
 
 
 def make_cohort(
@@ -575,6 +600,10 @@ def make_cohort(
     ages: tuple[float, float] | None = None,
     workers: int = 0,
     overwrite: bool = False,
+    executor: ExecutorName = "processes",
+    dask_address: str | None = None,
+    dask_scheduler_file: PathLike | None = None,
+    slurm: Sequence[str] = (),
 ) -> VirtualCohort:
     """Make virtual healthy brains and patients with exact ground truth, as `halebrain cohort`.
 
@@ -593,6 +622,10 @@ def make_cohort(
         ages: Youngest and oldest person in years; `None` = 20 to 85, patients by disease.
         workers: Number of processes, one thread each; 0 = this process.
         overwrite: Replace an earlier cohort.
+        executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
+        dask_address: Address of the Dask scheduler.
+        dask_scheduler_file: The file that the Dask scheduler wrote, instead of its address.
+        slurm: "key=value" of sbatch for SLURM jobs.
 
     Returns:
         The manifest, its path, and a picture of the cohort.
@@ -601,7 +634,8 @@ def make_cohort(
         HalebrainError: A setting or an anatomy cannot be used, or the folder holds another cohort.
     """
     given = None if ages is None else ",".join(f"{age:g}" for age in ages)
-    return cohort_workflow.make_cohort(Path(output), _settings(CohortSettings, locals() | {"ages": given}))
+    settings, scheduler = _settings(CohortSettings, locals() | {"ages": given}), _settings(SchedulerSettings, locals())
+    return cohort_workflow.make_cohort(Path(output), settings, schedule=scheduler.schedule(Path(output), threads=1))
 
 
 def train_reconstructor(
@@ -747,6 +781,11 @@ def evaluate(
     grow_to: float | None = None,
     exams: bool = False,
     fusion: str = "weighted_odds",
+    workers: int = 0,
+    executor: ExecutorName = "processes",
+    dask_address: str | None = None,
+    dask_scheduler_file: PathLike | None = None,
+    slurm: Sequence[str] = (),
 ) -> EvaluationResults:
     """Evaluate a model on a manifest, or result files of any method against references, as `halebrain evaluate`.
 
@@ -773,6 +812,11 @@ def evaluate(
             Stored thresholds have their own.
         exams: All scans of a subject and session together, compared with each contrast alone.
         fusion: How the contrasts of an exam are fused: weighted_odds, log_odds or mean.
+        workers: Number of scans in parallel, one process each; 0 = one after the other, in this process.
+        executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
+        dask_address: Address of the Dask scheduler.
+        dask_scheduler_file: The file that the Dask scheduler wrote, instead of its address.
+        slurm: "key=value" of sbatch for SLURM jobs.
 
     Returns:
         The figures with intervals, the files, and `failures.reasons`.
@@ -780,7 +824,8 @@ def evaluate(
     Raises:
         HalebrainError: Model, scans, a folder or a setting cannot be used, or every scan failed.
     """
-    return evaluate_workflow.evaluate(Path(output), _settings(EvaluateSettings, locals()))
+    settings, scheduler = _settings(EvaluateSettings, locals()), _settings(SchedulerSettings, locals())
+    return evaluate_workflow.evaluate(Path(output), settings, schedule=scheduler.schedule(Path(output)))
 
 
 def benchmark(

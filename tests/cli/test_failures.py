@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 
 import nibabel
 import numpy as np
@@ -101,8 +100,8 @@ def test_prepare(command, faulty, manifest, tmp_path, monkeypatch):
     from halebrain.core import parallel
 
     # In this process: in another one nothing is patched.
-    alone = partial(parallel.map_items, workers=0)
-    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda function, items, **_: alone(function, items))
+    alone = parallel.map_items
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda f, items, _, **more: alone(f, items, **more))
     code, said = command("prepare", "-i", manifest, "-o", tmp_path / "data", *RAW, *QUIET)
     assert code == 3
     found = json.loads(said.out)

@@ -69,9 +69,7 @@ def test_prepare_goes_on_and_says_why(command, scan, tmp_path, monkeypatch):
     from halebrain.core import parallel
 
     original = parallel.map_items  # spares the start of a process
-    monkeypatch.setattr(
-        "halebrain.workflows.prepare.map_items", lambda f, items, **kw: original(f, items, **{**kw, "workers": 0})
-    )
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda f, items, _, **more: original(f, items, **more))
     folder, out = tmp_path / "scans", tmp_path / "out"
     folder.mkdir()
     broken_names(folder)

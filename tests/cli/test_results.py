@@ -96,7 +96,7 @@ FIELDS = {
     "bids": {"output", "index", "level", "exams", "failed", "left_out"},
     "benchmark": {"output", "files", "cells", "failed", "notes"},
     "calibrate": {"model", "scans", "subjects", "failed", "default", "thresholds", "modalities", "healthy_map"},
-    "cohort": {"output", "manifest", "montage", "subjects", "scans"},
+    "cohort": {"output", "manifest", "montage", "subjects", "scans", "left"},
     "demo": {"output", "page", "scans", "seconds"},
     "detect": {"output", "index", "scans", "failed", "left_out"},
     "doctor": {"versions", "machine", "brain extraction", "extras", "home"},

@@ -128,8 +128,8 @@ def test_a_scan_that_lost_any_file_is_made_again(small_model, small_cohort, tmp_
 
 @pytest.mark.slow
 def test_prepared_scans_are_not_opened(command, small_cohort, tmp_path, monkeypatch):
-    alone = partial(parallel.map_items, workers=0)
-    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda function, items, **_: alone(function, items))
+    alone = parallel.map_items
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda f, items, _, **more: alone(f, items, **more))
     manifest, output = small_cohort(ROWS), tmp_path / "data"
     prepare = partial(command, "prepare", "-i", manifest, "-o", output, *RAW, "--no-progress", "--json")
     code, said = prepare()

@@ -1,18 +1,17 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from halebrain.core import parallel
 from halebrain.core.errors import DataError, UnexpectedError, WorkerError
-from halebrain.core.parallel import map_items, map_threads
+from halebrain.core.parallel import HERE, Schedule, in_order, map_items, map_threads
 
 
 def square(n):
@@ -25,6 +24,25 @@ def square_or_die(n):
     if n == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return n * n
+
+
+def note_start(folder, n):
+    for start in (1, 2, 3, 4):
+        try:
+            (folder / f"{n}-{start}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return start
+
+
+def die_at_first(folder, n):
+    if note_start(folder, n) == 1 and n == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n * n
+
+
+def speak(notify, n):
+    notify(f"{n} speaks")
 
 
 class AwkwardError(Exception):
@@ -43,7 +61,7 @@ def fail_awkwardly(n):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_nobody_foresaw_fails_alone_and_keeps_its_traceback(workers):
-    found = dict(map_items(fail_awkwardly, range(4), workers=workers))
+    found = dict(map_items(fail_awkwardly, range(4), Schedule(workers=workers)))
     error = found.pop(1)
     assert found == {0: 0, 2: 2, 3: 3}
     assert isinstance(error, UnexpectedError)
@@ -54,7 +72,7 @@ def test_what_nobody_foresaw_fails_alone_and_keeps_its_traceback(workers):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_and_errors_come_with_their_place(workers):
-    found = dict(map_items(square, range(5), workers=workers))
+    found = dict(map_items(square, range(5), Schedule(workers=workers)))
     assert [found[n] for n in (0, 1, 2, 4)] == [0, 1, 4, 16]
     assert isinstance(found[3], DataError)
     assert str(found[3]) == "a number must not be three in 'three.nii.gz'"
@@ -62,67 +80,47 @@ def test_results_and_errors_come_with_their_place(workers):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_names_its_item_and_stops_nothing():
-    found = dict(map_items(square_or_die, range(7), workers=2))
+    found = dict(map_items(square_or_die, range(7), Schedule(workers=2)))
     assert isinstance(found.pop(2), WorkerError)
     assert found == {n: n * n for n in (0, 1, 3, 4, 5, 6)}
 
 
-class Counting(Executor):
-    """Runs in threads and remembers how many items were ever out at once."""
-
-    def __init__(self) -> None:
-        self.pool, self.out, self.most, self.lock = ThreadPoolExecutor(2), 0, 0, threading.Lock()
-
-    def submit(self, function, /, *arguments, **named) -> Future:
-        with self.lock:
-            self.out += 1
-            self.most = max(self.most, self.out)
-
-        def run():
-            time.sleep(0.002)
-            return function(*arguments, **named)
-
-        future = self.pool.submit(run)
-        future.add_done_callback(self._back)
-        return future
-
-    def _back(self, _):
-        with self.lock:
-            self.out -= 1
+@pytest.mark.slow
+def test_a_worker_that_dies_once_costs_its_item_one_retry(tmp_path):
+    found = dict(map_items(partial(die_at_first, tmp_path), range(4), Schedule(workers=2)))
+    assert found == {0: 0, 1: 1, 2: 4, 3: 9}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-1", "1-1", "2-1", "2-2", "3-1"]
 
 
-def test_any_executor_serves_and_few_items_are_out_at_once():
-    executor = Counting()
-    found = dict(map_items(square, range(40), workers=2, executor=executor))
-    assert len(found) == 40
-    assert found[7] == 49
-    assert executor.most <= 4
+def test_workers_inherit_cores_that_are_shared_out(monkeypatch):
+    told = []
+    monkeypatch.setattr(parallel, "run_in_processes", lambda *_, **how: told.append(how) or iter(()))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for workers, threads in ((3, None), (16, None), (2, 3)):
+        list(map_items(square, [1], Schedule(workers=workers, threads=threads)))
+    assert [how["threads"] for how in told] == [2, 1, 3]
 
 
-def test_an_executor_that_breaks_gives_an_error_for_each_item_left():
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        found = dict(map_items(square_or_die, range(6), workers=1, executor=executor))
-    assert sorted(found) == list(range(6))
-    assert found[0] == 0
-    assert all(isinstance(found[n], WorkerError) for n in range(2, 6))
+@pytest.mark.slow
+def test_messages_of_workers_reach_the_caller():
+    told = []
+    schedule = Schedule(workers=1)
+    assert dict(map_items(partial(speak, schedule.relayed(told.append)), range(2), schedule, notify=told.append))
+    assert told == ["0 speaks", "1 speaks"]
+    assert dict(map_items(partial(speak, HERE.relayed(told.append)), range(2)))
+    assert told[2:] == ["0 speaks", "1 speaks"]
 
 
-def test_what_has_not_begun_never_begins_once_the_caller_stops():
-    executor = ThreadPoolExecutor(1)
-    begun, gate = [], threading.Event()
+def test_results_can_be_had_in_the_order_of_the_items():
+    assert list(in_order([(2, "c"), (0, "a"), (1, "b"), (3, "d")])) == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
 
-    def wait_at_the_gate(n):
-        begun.append(n)
-        if n:
-            gate.wait(10)
-        return n
 
-    results = map_items(wait_at_the_gate, range(20), workers=4, executor=executor)
-    assert next(results) == (0, 0)
+@pytest.mark.slow
+def test_what_has_not_begun_never_begins_once_the_caller_stops(tmp_path):
+    results = map_items(partial(note_start, tmp_path), range(20), Schedule(workers=1))
+    next(results)
     results.close()
-    gate.set()
-    executor.shutdown()
-    assert len(begun) <= 2
+    assert len(list(tmp_path.iterdir())) <= 2
 
 
 def sleep_and_tell(folder):
@@ -138,8 +136,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(source.parent)!r})\n"
-        "from pathlib import Path\nfrom test_parallel import map_items, sleep_and_tell\n"
-        f"if __name__ == '__main__': list(map_items(sleep_and_tell, [Path({str(told)!r})], workers=1))\n"
+        "from pathlib import Path\nfrom test_parallel import Schedule, map_items, sleep_and_tell\n"
+        f"if __name__ == '__main__': list(map_items(sleep_and_tell, [Path({str(told)!r})], Schedule(workers=1)))\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)])
     while not list(told.iterdir()):
@@ -156,17 +154,6 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("a worker outlived its parent")
-
-
-def test_a_dask_cluster_serves():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        found = dict(map_items(square, range(4), workers=1, executor=client.get_executor()))
-    assert [found[n] for n in range(3)] == [0, 1, 4]
-    assert isinstance(found[3], DataError)
 
 
 def test_threads_give_results_in_order_with_one_thread_of_torch_each():

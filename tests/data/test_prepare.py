@@ -68,9 +68,7 @@ def in_process(monkeypatch):
     from halebrain.core import parallel
 
     original = parallel.map_items
-    monkeypatch.setattr(
-        "halebrain.workflows.prepare.map_items", lambda f, items, **kw: original(f, items, **{**kw, "workers": 0})
-    )
+    monkeypatch.setattr("halebrain.workflows.prepare.map_items", lambda f, items, _, **more: original(f, items, **more))
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ from dicom_maker import LOUD, Maker
 
 from halebrain.benchmarking.judge import prepare
 from halebrain.cli.main import main
-from halebrain.core.errors import DataError, MissingInputError
-from halebrain.core.parallel import map_items
+from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import read_entries
@@ -165,25 +164,6 @@ def test_a_label_that_is_no_part_of_a_file_name_is_refused(scan, tmp_path, subje
     with pytest.raises(DataError, match="'subject' must hold only letters, digits"):
         prepare_scan(PrepareTask(record, tmp_path / "set", CONFIG))
     assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.slow
-def test_scans_are_prepared_on_a_dask_cluster(scan, tmp_path, command):
-    distributed = pytest.importorskip("distributed")
-    bad = ScanRecord("b", tmp_path / "nothing.nii.gz", "T1w")
-    tasks = [PrepareTask(record, tmp_path / "set", CONFIG) for record in (scan, bad)]
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        found = dict(map_items(prepare_scan, tasks, workers=1, executor=client.get_executor()))
-    assert not found[0].kept
-    assert isinstance(found[1], MissingInputError)
-    Manifest((scan,)).write(tmp_path / "raw.tsv")
-    code, said = command("prepare", "-i", tmp_path / "raw.tsv", "-o", tmp_path / "set", "--brain", "stripped", *OPTIONS)
-    assert code == 0, said.err
-    assert "1 of 1 scan prepared, 1 of them before" in said.err
-    assert len(Manifest.read(tmp_path / "set" / "manifest.tsv")) == 1
 
 
 def test_masks_with_ringing_are_prepared_at_their_true_volume_and_noted(tmp_path, scan):

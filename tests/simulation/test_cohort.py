@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.parallel import Schedule
 from halebrain.core.random import make_generator
 from halebrain.io.bids_validator import validation_errors
 from halebrain.simulation.acquisition import acquire, sample_acquisition
@@ -322,7 +323,7 @@ def test_a_cohort_of_nobody_is_refused(tmp_path):
 @pytest.mark.slow
 def test_processes_make_the_same_files(small, tmp_path):
     folder, _ = small
-    generate_cohort(tmp_path / "b", SMALL, workers=2)
+    generate_cohort(tmp_path / "b", SMALL, Schedule(workers=2))
     assert contents(tmp_path / "b") == contents(folder)
 
 

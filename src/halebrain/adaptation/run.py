@@ -18,6 +18,7 @@ from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
 from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
 from halebrain.data.slices import SliceStore, build_store
@@ -62,8 +63,8 @@ class Adapter:
     """Adapts one model to the scans of a user; everything that it makes on the way is kept in `folder`.
 
     A run that was stopped goes on from there. The model must be a detector; its reconstructor is not changed. Anomalies
-    and loss that `config` leaves open are those that the model learned with. `notify` receives a line for each scan
-    that fails.
+    and loss that `config` leaves open are those that the model learned with. `schedule` says where raw scans are
+    prepared, and `notify` receives a line for each that fails.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Adapter:
         folder: Path,
         device: torch.device,
         *,
+        schedule: Schedule = HERE,
         notify: Notify = log_message,
     ) -> None:
         if bundle.segmenter is None:
@@ -89,7 +91,7 @@ class Adapter:
         self.work = folder / self.identity[:16]
         self.predictor = Resegmenter(bundle, device=device, seed=config.seed)
         self.fabric: Fabric = launch(config.tuning.loop, device)
-        self.notes, self._notify = list(scans.notes), notify
+        self.notes, self._schedule, self._notify = list(scans.notes), schedule, notify
 
     def run(self) -> Adaptation:
         """Run the adaptation, or the remaining part of it."""
@@ -142,7 +144,9 @@ class Adapter:
         # Including held-out scans, so that unreadable files are reported before any training.
         parts = (given.annotated, given.healthy, given.held_out)
         failures = Failures(self.folder, self._notify)
-        annotated, healthy, held_out = prepare_scans(parts, preprocessing, self.folder / "scans", failures)
+        annotated, healthy, held_out = prepare_scans(
+            parts, preprocessing, self.folder / "scans", failures, self._schedule
+        )
         cache, slices = self.folder / "slices", None
         store, empty = without_empty(annotated, preprocessing, cache)
         if empty:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.modality import standard_modality
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.types import Volume
 from halebrain.core.wording import counted, first_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
@@ -133,19 +135,32 @@ def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: 
 
 
 def prepare_scans(
-    manifests: Sequence[Manifest], config: PreprocessingConfig, folder: Path, failures: Failures
+    manifests: Sequence[Manifest],
+    config: PreprocessingConfig,
+    folder: Path,
+    failures: Failures,
+    schedule: Schedule = HERE,
 ) -> list[Manifest]:
     """Return the scans on the working grid: prepared ones unchanged, the others prepared in `folder`.
+
+    `schedule` says where.
 
     All scans are processed before the run stops, so that all failures are reported at once.
     """
     made: dict[str, ScanRecord] = {}
 
-    def prepare(record: ScanRecord) -> None:
-        made[record.scan_id] = _prepared(record, config, folder)
+    def keep(record: ScanRecord, prepared: ScanRecord) -> None:
+        made[record.scan_id] = prepared
 
     records = [record for manifest in manifests for record in manifest]
-    failures.each(prepare, records, name=lambda record: record.scan_id, description="Preparing scans")
+    failures.each(
+        partial(_prepared, config, folder),
+        records,
+        name=lambda record: record.scan_id,
+        description="Preparing scans",
+        schedule=schedule,
+        keep=keep,
+    )
     failures.refuse(
         "every scan must be prepared before training",
         len(records),
@@ -155,7 +170,7 @@ def prepare_scans(
     return [replace(manifest, records=tuple(made[r.scan_id] for r in manifest)) for manifest in manifests]
 
 
-def _prepared(record: ScanRecord, config: PreprocessingConfig, folder: Path) -> ScanRecord:
+def _prepared(config: PreprocessingConfig, folder: Path, record: ScanRecord) -> ScanRecord:
     if read_sidecar(record.image) is not None:
         return record
     prepare_scan(PrepareTask(record, folder, config))

@@ -11,7 +11,15 @@ from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, document_of, look_at, refuse_failures
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import BRAINS, EXTRACTORS, BidsSettings, DetectSettings, Option
+from halebrain.workflows.settings import (
+    BRAINS,
+    EXTRACTORS,
+    BidsSettings,
+    DetectSettings,
+    Option,
+    PartSettings,
+    SchedulerSettings,
+)
 
 if TYPE_CHECKING:
     from halebrain.workflows.detections import Detections
@@ -45,6 +53,13 @@ class ListCommand(TyperCommand):
 
 
 @from_settings(
+    scheduler={
+        "workers": Option(
+            "Number of exams or scans in parallel, one process each; default: one after the other.",
+            ("--workers", "--n-procs", "--nprocs"),
+            minimum=0,
+        ),
+    },
     detect={
         "modality": None,
         "dicom_seg": None,
@@ -52,7 +67,7 @@ class ListCommand(TyperCommand):
         "threshold": Option("auto, a number, or the name of a stored threshold (fpr:0.01)."),
         "brain": Option(f"Brain extraction: auto, {EXTRACTORS}.", known=BRAINS),
         "seed": Option("Random seed.", ("--seed", "--random-seed")),
-    }
+    },
 )
 def bids(
     bids_dir: Annotated[Path, Option("The BIDS data set.", is_argument=True)],
@@ -65,6 +80,8 @@ def bids(
     ],
     settings: BidsSettings,
     detect: DetectSettings,
+    scheduler: SchedulerSettings,
+    part: PartSettings,
     console: Console,
 ) -> None:
     """Run as a BIDS App: BIDS_DIR OUT_DIR participant|group. A second run resumes."""
@@ -92,11 +109,12 @@ def bids(
         )
         return
     found: Detections[Any]
+    how: dict[str, Any] = {"schedule": scheduler.schedule(out_dir, threads=console.threads), "part": part}
     if settings.each_scan:
-        found = run_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
+        found = run_participants(bids_dir, out_dir, settings, detect, **how)
         line, what = summed_up(found), "scan"
     else:
-        found = run_exam_participants(bids_dir, out_dir, settings, detect, threads=console.threads)
+        found = run_exam_participants(bids_dir, out_dir, settings, detect, **how)
         line, what = exams_summed_up(found), "exam"
     results.line(out_dir)
     pages = [] if found.index is None else [look_at(found.index)]

@@ -8,7 +8,7 @@ from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, document_of, look_at, refuse_failures
 from halebrain.core.errors import UsageError
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import DetectSettings, ExamSettings, Option, Output
+from halebrain.workflows.settings import DetectSettings, ExamSettings, Option, Output, PartSettings, SchedulerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +37,13 @@ def detect(
     ] = None,
     settings: DetectSettings,
     exams: ExamSettings,
+    scheduler: SchedulerSettings,
+    part: PartSettings,
     console: Console,
 ) -> None:
     """Detect anomalies in scans. Writes anomaly map, mask, pseudo-healthy scan, lesion table and page."""
     results = console.begin("detect")
+    how: dict[str, Any] = {"schedule": scheduler.schedule(output, threads=console.threads), "part": part}
     if exams.exam:
         if fill_mask is not None:
             raise UsageError(
@@ -48,7 +51,8 @@ def detect(
                 where=fill_mask,
                 remedy="fill each scan without --exam, with the mask on its grid",
             )
-        _detect_exams(source, output, settings, exams, results, brain_mask=brain_mask)
+        how |= {"fusion": exams.fusion}
+        _detect_exams(source, output, settings, how, results, brain_mask=brain_mask)
         return
     if len(source) > 1:
         raise UsageError(
@@ -64,13 +68,13 @@ def detect(
 
     if brain_mask is not None and settings.brain != "auto":
         raise UsageError("--brain and --brain-mask exclude each other", received="both", remedy="remove one of them")
-    masks = {"brain_mask": brain_mask, "fill_mask": fill_mask}
+    how |= {"brain_mask": brain_mask, "fill_mask": fill_mask}
     if settings.fill:
-        filled = fill_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.filled))
+        filled = fill_scans(source[0], output, settings, **how, done=lambda scan: results.line(scan.filled))
         _print_filled(results, output, filled)
         refuse_failures(filled, "scan", output / FAILED)
         return
-    found = detect_scans(source[0], output, settings, **masks, done=lambda scan: results.line(scan.folder))
+    found = detect_scans(source[0], output, settings, **how, done=lambda scan: results.line(scan.folder))
     _print_summary(results, output, found)
     refuse_failures(found, "scan", output / FAILED)
 
@@ -79,12 +83,12 @@ def _detect_exams(
     source: "Sequence[Path]",
     output: Path,
     settings: DetectSettings,
-    exams: ExamSettings,
+    how: dict[str, Any],
     results: Results,
     *,
     brain_mask: Path | None,
 ) -> None:
-    """Detect anomalies in exams and print the closing summary."""
+    """Detect anomalies in exams and print the closing summary; `how` is what the workflow takes besides."""
     from halebrain.io.failed_table import FAILED
     from halebrain.workflows.exam import detect_exams
     from halebrain.workflows.fill import fill_exams
@@ -96,13 +100,11 @@ def _detect_exams(
             remedy="give the masks in a manifest",
         )
     if settings.fill:
-        filled = fill_exams(
-            source, output, settings, fusion=exams.fusion, done=lambda exam: _print_lines(results, exam.scans)
-        )
+        filled = fill_exams(source, output, settings, **how, done=lambda exam: _print_lines(results, exam.scans))
         _print_filled(results, output, filled, "exam")
         refuse_failures(filled, "exam", output / FAILED)
         return
-    found = detect_exams(source, output, settings, fusion=exams.fusion, done=lambda exam: results.line(exam.report))
+    found = detect_exams(source, output, settings, **how, done=lambda exam: results.line(exam.report))
     results.finish(
         exams_summed_up(found),
         wrote=[output],

@@ -8,7 +8,7 @@ from halebrain.cli.console import Console, refuse_without_effect
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import EvaluateSettings, Output
+from halebrain.workflows.settings import EvaluateSettings, Output, SchedulerSettings
 
 _OF_MODEL = (
     *("split", "modalities", "pathologies", "min_lesion_mm3", "grow_to", "grid", "protocol"),
@@ -18,7 +18,13 @@ _OF_FOLDERS = ("references", "brain_masks", "labels")
 
 
 @from_settings()
-def evaluate(context: typer.Context, output: Output, settings: EvaluateSettings, console: Console) -> None:
+def evaluate(
+    context: typer.Context,
+    output: Output,
+    settings: EvaluateSettings,
+    scheduler: SchedulerSettings,
+    console: Console,
+) -> None:
     """Evaluate a model on the annotated scans of a manifest, or result files of any method against references."""
     results = console.begin("evaluate")
     if settings.predictions is not None:
@@ -30,7 +36,7 @@ def evaluate(context: typer.Context, output: Output, settings: EvaluateSettings,
     from halebrain.evaluation.tables import headline
     from halebrain.workflows.evaluate import evaluate as run
 
-    done = run(output, settings)
+    done = run(output, settings, schedule=scheduler.schedule(output, threads=console.threads))
     for line in (*headline(done.evaluation).splitlines(), *done.files):
         results.line(line)
     failed = done.failures.reasons

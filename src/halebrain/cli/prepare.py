@@ -10,13 +10,17 @@ from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans, left_out_groups, look_at
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import Option, PrepareSettings
+from halebrain.workflows.settings import Option, PartSettings, PrepareSettings, SchedulerSettings
 
 if TYPE_CHECKING:
     from halebrain.workflows.prepare import PreparedScans
 
 
-@from_settings()
+@from_settings(
+    scheduler={
+        "workers": Option("Number of scans in parallel, one process each; 0 = in this one; default: 1.", minimum=0)
+    }
+)
 def prepare(
     context: typer.Context,
     source: Annotated[
@@ -24,6 +28,8 @@ def prepare(
     ],
     output: Annotated[Path, Option("Output data set, new or existing.", ("--output", "-o"))],
     settings: PrepareSettings,
+    scheduler: SchedulerSettings,
+    part: PartSettings,
     console: QuietConsole,
 ) -> None:
     """Preprocess raw scans into a data set with manifests and quality control. Resumes if run again."""
@@ -33,12 +39,13 @@ def prepare(
         refuse_without_effect(context, ("seed",), rule, received="--seed alone", remedy="give --split, or remove it")
     from halebrain.workflows.prepare import prepare_dataset
 
-    done = prepare_dataset(source, output, settings, done=results.line)
+    schedule = scheduler.schedule(output, threads=settings.threads, workers=1)
+    done = prepare_dataset(source, output, settings, schedule=schedule, part=part, done=results.line)
     _print_summary(results, output, done, settings.config)
     done.failures.refuse(
         "every scan should be prepared",
         done.n_scans,
-        where=output / f"failed{settings.part}.tsv",
+        where=output / f"failed{part.suffix}.tsv",
         remedy="fix the problem in each line, then run the same command again; it prepares only those scans",
     )
 

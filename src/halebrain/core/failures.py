@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from halebrain.core.errors import CannotWriteError, HalebrainError, PartialFailureError, UnexpectedError
 from halebrain.core.files import write_text
 from halebrain.core.messages import Notify, log_message
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import HERE, Schedule, in_order, map_items
 from halebrain.core.progress import track
 from halebrain.core.wording import first_of
 
@@ -15,6 +15,7 @@ LOGS = "logs"
 """Folder of the tracebacks, in the output."""
 _NAMED = 10
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Failures:
@@ -66,17 +67,34 @@ class Failures:
         self._notify(f"{name}: {line}")
 
     def each(
-        self, work: Callable[[Item], Any], items: Sequence[Item], *, name: Callable[[Item], str], description: str
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        name: Callable[[Item], str],
+        description: str,
+        schedule: Schedule = HERE,
+        keep: Callable[[Item, Result], None] = lambda item, result: None,
     ) -> list[Item]:
         """Process every item under a progress bar, and return the items that succeeded.
 
         Whatever `work` raises is that item's failure. If the only item or all of them failed, the first error is
         raised.
+
+        Args:
+            work: What is done with each.
+            items: The items.
+            name: Returns the name of one.
+            description: What the bar says.
+            schedule: Where; `work` can be pickled unless it is this process.
+            keep: Receives each item with its result in this process, in the order of the items.
         """
         done: list[Item] = []
         first: HalebrainError | None = None
-        for place, result in track(map_items(work, items, workers=0), description=description, total=len(items)):
+        results = map_items(work, items, schedule, notify=self._notify)
+        for place, result in in_order(track(results, description=description, total=len(items))):
             if not isinstance(result, HalebrainError):
+                keep(items[place], result)
                 self.went_well(name(items[place]))
                 done.append(items[place])
                 continue

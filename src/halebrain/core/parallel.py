@@ -1,69 +1,100 @@
-"""Apply one function to many items in several processes, where one that dies affects its own item only, or threads."""
+"""Apply one function to many items: in this process, in others of this machine, or on a cluster, with equal results."""
 
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from multiprocessing import connection
-from typing import TypeVar
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
 
-from halebrain.core.errors import HalebrainError, UnexpectedError, WorkerError, unexpected_as_error
+from halebrain.core.clusters import run_on_dask, run_on_slurm
+from halebrain.core.errors import HalebrainError
+from halebrain.core.messages import Notify, log_message
+from halebrain.core.processes import run_in_processes
+from halebrain.core.worker import Outcome, attempt, relay
 
 T = TypeVar("T")
 R = TypeVar("R")
-_WAITING_PER_WORKER = 2
-"""Items handed out at once for each worker: enough to keep it busy, few enough to bound the memory."""
+ExecutorName = Literal["processes", "dask", "submitit"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where items are processed.
+
+    Args:
+        workers: Items at once, one in each process; 0 = in this process, or by all workers of a Dask cluster.
+        threads: CPU threads of each worker; `None` = the cores of this machine shared out, or those that a worker of a
+            cluster has.
+        executor: "processes" of this machine, "dask", or "submitit" (SLURM).
+        dask_address: Address of the Dask scheduler.
+        dask_scheduler_file: The file that the Dask scheduler wrote.
+        slurm: "key=value" of `sbatch`.
+        output: Folder of the results, in which SLURM jobs keep their files.
+    """
+
+    workers: int = 0
+    threads: int | None = 1
+    executor: ExecutorName = "processes"
+    dask_address: str | None = None
+    dask_scheduler_file: Path | None = None
+    slurm: tuple[str, ...] = ()
+    output: Path = Path()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether everything is done in this process."""
+        return self.executor == "processes" and self.workers == 0
+
+    @property
+    def is_on_cluster(self) -> bool:
+        """Whether workers are not processes of this one: it has neither their devices nor their memory."""
+        return self.executor != "processes"
+
+    def relayed(self, notify: Notify) -> Notify:
+        """Return what the function of `map_items` gives its messages to, so that they reach `notify` in this process.
+
+        It can be pickled wherever the function has to be.
+        """
+        return notify if self.is_here else relay
+
+
+HERE = Schedule()
+"""One after the other, in this process."""
 
 
 def map_items(
-    function: Callable[[T], R],
-    items: Sequence[T],
-    *,
-    workers: int,
-    threads: int = 1,
-    executor: Executor | None = None,
+    function: Callable[[T], R], items: Sequence[T], schedule: Schedule = HERE, *, notify: Notify = log_message
 ) -> Iterator[tuple[int, R | HalebrainError]]:
     """Yield `(index, function(item))` as they finish; an error is yielded in place of a result, never raised.
 
-    Unexpected exceptions become an `UnexpectedError`, with the traceback. With processes started here, an item whose
-    process dies (out of memory, a crash in a library) becomes a `WorkerError`; the others go on. A broken `executor`
-    gives a `WorkerError` for each remaining item.
+    Unexpected exceptions become an `UnexpectedError`, with the traceback. An item whose worker dies (out of memory, a
+    crash in a library) is tried once more, and then becomes a `WorkerError`; the others go on.
 
     Args:
-        function: Picklable, unless `workers` is 0.
+        function: Picklable, unless everything is done in this process.
         items: What it is called with.
-        workers: Processes; 0 = none, in this one.
-        threads: Threads that each process may use.
-        executor: Any executor of `concurrent.futures` (a Dask client's `get_executor()`, say), not our own.
+        schedule: Where.
+        notify: Receives what the function relays from workers.
+
+    Raises:
+        UnavailableError: The cluster cannot be used, or is lost.
     """
-    if executor is not None:
-        try:
-            yield from _through(executor, function, items, range(len(items)), workers)
-        except _BrokenError as crash:
-            for place in (*crash.suspects, *crash.left):
-                yield (
-                    place,
-                    WorkerError(
-                        "an executor must stay available until the end",
-                        received="a broken executor",
-                        remedy="start it again and run the same command; it resumes",
-                    ),
-                )
-    elif workers == 0:
-        for index, item in enumerate(items):
-            yield index, _attempt(function, item)
-    else:
-        yield from _through_processes(function, items, workers, threads)
+    for place, outcome in _outcomes(function, items, schedule):
+        for message in outcome.messages:
+            notify(message)
+        yield place, outcome.result
+
+
+def in_order(results: Iterable[tuple[int, R]]) -> Iterator[tuple[int, R]]:
+    """Yield what `map_items` does in the order of the items: sums over them are the same to the last bit."""
+    waiting, following = dict[int, R](), 0
+    for place, result in results:
+        waiting[place] = result
+        while following in waiting:
+            yield following, waiting.pop(following)
+            following += 1
 
 
 def map_threads(function: Callable[[T], R], items: Sequence[T], *, threads: int) -> list[R]:
@@ -96,100 +127,22 @@ def map_threads(function: Callable[[T], R], items: Sequence[T], *, threads: int)
         torch.set_num_threads(before)
 
 
-def _attempt(function: Callable[[T], R], item: T) -> R | HalebrainError:
-    try:
-        with unexpected_as_error():
-            return function(item)
-    except HalebrainError as error:  # whatever goes wrong with one item is that item's result
-        return error
-
-
-def _through(
-    executor: Executor, function: Callable[[T], R], items: Sequence[T], places: Sequence[int], workers: int
-) -> Iterator[tuple[int, R | HalebrainError]]:
-    """Yield as `map_items`; raise `_BrokenError` with the places that have no result where processes died."""
-    left, broken = list(places), list[int]()
-    pending: dict[Future[R | HalebrainError], int] = {}
-    try:
-        while (left and not broken) or pending:
-            while left and not broken and len(pending) < _WAITING_PER_WORKER * max(workers, 1):
-                place = left.pop(0)
-                try:
-                    pending[executor.submit(_attempt, function, items[place])] = place
-                except BrokenExecutor:
-                    broken.append(place)
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                place = pending.pop(future)
-                try:
-                    result = future.result()
-                except BrokenExecutor:
-                    broken.append(place)
-                    continue
-                except Exception as error:  # a result that cannot be brought back, or a cluster's own failure
-                    result = UnexpectedError.of(error)
-                yield place, result
-    finally:
-        # Where the caller stops (an interrupt, a full disk), what has not begun never begins.
-        for future in pending:
-            future.cancel()
-    if broken:
-        raise _BrokenError(suspects=sorted(broken), left=left)
-
-
-class _BrokenError(Exception):
-    def __init__(self, suspects: list[int], left: list[int]) -> None:
-        super().__init__(suspects, left)
-        self.suspects, self.left = suspects, left
-
-
-def _through_processes(
-    function: Callable[[T], R], items: Sequence[T], workers: int, threads: int
-) -> Iterator[tuple[int, R | HalebrainError]]:
-    left = list(range(len(items)))
-    while left:
-        try:
-            with _pool(workers, threads) as pool:
-                yield from _through(pool, function, items, left, workers)
-            return
-        except _BrokenError as crash:
-            left = crash.left
-            # To find the item that killed the process, each one in flight is run again alone.
-            for place in crash.suspects:
-                try:
-                    with _pool(1, threads) as pool:
-                        yield from _through(pool, function, items, [place], 1)
-                except _BrokenError:
-                    yield (
-                        place,
-                        WorkerError(
-                            "a worker process must finish normally",
-                            received="one that was killed",
-                            remedy="it may have run out of memory: use fewer --workers or a larger machine",
-                        ),
-                    )
-
-
-def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: torch and ITK start threads, which a fork would leave locked.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(threads,))
-
-
-def _begin_worker(threads: int) -> None:
-    # Ctrl-C reaches every process of a terminal; only the parent reports it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    """Exit when the parent process has ended, for any reason; otherwise a worker would wait forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _outcomes(function: Callable[[T], R], items: Sequence[T], schedule: Schedule) -> Iterator[tuple[int, Outcome[R]]]:
+    if schedule.is_here or not items:
+        return ((place, attempt(function, item)) for place, item in enumerate(items))
+    workers, threads = schedule.workers, schedule.threads
+    if schedule.executor == "dask":
+        return run_on_dask(
+            function,
+            items,
+            address=schedule.dask_address,
+            scheduler_file=schedule.dask_scheduler_file,
+            workers=workers,
+            threads=threads,
+        )
+    if schedule.executor == "submitit":
+        folder = schedule.output / f".slurm-{uuid.uuid4().hex[:8]}"
+        options = schedule.slurm
+        return run_on_slurm(function, items, folder=folder, workers=max(workers, 1), threads=threads, options=options)
+    shared = max(1, (os.cpu_count() or 1) // workers)
+    return run_in_processes(function, items, workers=workers, threads=threads or shared)

@@ -20,7 +20,7 @@ from pydantic import Field, PositiveInt, model_validator
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.files import atomic_path
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
 from halebrain.io.checksum import scan_sha256
@@ -179,7 +179,7 @@ def build_store(
         for record, place in zip(manifest, places, strict=True)
         if not place.label.exists() or (with_levels and not place.levels.exists())
     }
-    made = map_items(_preprocess, list(missing.values()), workers=workers)
+    made = map_items(_preprocess, list(missing.values()), Schedule(workers=workers))
     for _, error in track(made, description=f"Reading {description}", total=len(missing)):
         if error is not None:
             raise error

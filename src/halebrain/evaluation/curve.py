@@ -88,7 +88,10 @@ class PooledCurve:
 
     def add(self, score: Scores, reference: Labels) -> None:
         """Add the voxels of one scan."""
-        positive, negative = split_by_label(score, reference, needs_lesion=False)
+        self.add_sorted(*split_by_label(score, reference, needs_lesion=False))
+
+    def add_sorted(self, positive: Scores, negative: Scores) -> None:
+        """Add one scan by the sorted scores of its lesion voxels and of the others."""
         self._positive.append(positive)
         path = self._folder / f"{len(self._files)}.npy"
         np.save(path, negative)

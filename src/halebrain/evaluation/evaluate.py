@@ -10,7 +10,7 @@ from scipy import stats
 
 from halebrain.core.types import FloatArray
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.curve import Curve, PooledCurve
+from halebrain.evaluation.curve import Curve, PooledCurve, Scores, split_by_label
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
 from halebrain.evaluation.provenance import EvaluationProvenance
@@ -101,6 +101,72 @@ class Evaluation:
         raise KeyError(f"no summary of {metric} for {method} in {group}")
 
 
+@dataclass(frozen=True)
+class MethodScores:
+    """What one scan, as one method sees it, adds to an evaluation; `None` where there is no map, or no mask.
+
+    Args:
+        rows: Its rows of the tidy table.
+        voxels: Sorted scores of lesion voxels, and of the others.
+        images: It and its slices as units.
+        reliability: Counts over bins of the score; `None` too where scores leave [0, 1].
+        counts: Voxels of the mask: true, false, missed, and true negatives.
+        froc: Its lesions and false candidates.
+    """
+
+    rows: list[Row]
+    voxels: tuple[Scores, Scores] | None = None
+    images: ImageLevel | None = None
+    reliability: Reliability | None = None
+    counts: tuple[int, ...] | None = None
+    froc: Froc | None = None
+
+    @classmethod
+    def of(cls, case: Case, method: str) -> "MethodScores":
+        """Return what a case adds."""
+        found = cls(score_case(case, method=method))
+        if case.score is not None:
+            images = ImageLevel()
+            images.add(case)
+            voxels = split_by_label(case.values, case.labels, needs_lesion=False)
+            found = replace(found, voxels=voxels, images=images)
+            if case.values.size and case.values.min() >= 0 and case.values.max() <= 1:
+                reliability = Reliability()
+                reliability.add(case.values, case.labels)
+                found = replace(found, reliability=reliability)
+        if case.mask is not None:
+            found = replace(found, counts=tuple(case.counts))
+            if case.score is not None:
+                froc = Froc()
+                froc.add(case)
+                found = replace(found, froc=froc)
+        return found
+
+
+@dataclass(frozen=True)
+class ScanScores:
+    """What one scan adds to an evaluation, by method, and its thumbnail; it can be sent between processes."""
+
+    methods: dict[str, MethodScores]
+    thumbnail: Thumbnail | None = None
+
+    @classmethod
+    def of(
+        cls, methods: Iterable[tuple[str, Case]], *, image: FloatArray | None = None, shown: str | None = None
+    ) -> "ScanScores":
+        """Return what one scan adds, as every method sees it.
+
+        `image` is for the figure of best and worst, and `shown` the method that it shows; `None` = none of these.
+        """
+        scored, picture = dict[str, MethodScores](), None
+        for method, case in methods:
+            scored[method] = MethodScores.of(case, method)
+            if method == shown:
+                values = {row.metric: row.value for row in scored[method].rows}
+                picture = thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image)
+        return cls(scored, picture)
+
+
 class Evaluator:
     """Collects scans one at a time; it keeps only a few numbers and the lesion scores of each."""
 
@@ -112,22 +178,15 @@ class Evaluator:
 
     def add(self, method: str, case: Case, *, image: FloatArray | None = None, show: bool = False) -> None:
         """Score one scan as one method sees it; `image` and `show`: for the figure of best and worst scans."""
-        self.add_scan([(method, case)], image=image, shown=method if show else None)
+        self.take(ScanScores.of([(method, case)], image=image, shown=method if show else None))
 
-    def add_scan(
-        self, methods: Iterable[tuple[str, Case]], *, image: FloatArray | None = None, shown: str | None = None
-    ) -> None:
-        """Score one scan as every method sees it: of a scan that cannot be scored nothing is kept.
-
-        `image` is for the figure of best and worst, and `shown` the method that it shows; `None` = none of these.
-        """
-        scored = [(method, case, score_case(case, method=method)) for method, case in methods]
-        for method, case, rows in scored:
-            self._rows += rows
-            self._sets.setdefault(method, _SetLevel()).add(case)
-            if method == shown:
-                values = {row.metric: row.value for row in rows}
-                self._thumbnails.append(thumbnail(case, values.get("dice", values.get("auprc", float("nan"))), image))
+    def take(self, scan: ScanScores) -> None:
+        """Add a scan that is scored."""
+        for method, found in scan.methods.items():
+            self._rows += found.rows
+            self._sets.setdefault(method, _SetLevel()).take(found)
+        if scan.thumbnail is not None:
+            self._thumbnails.append(scan.thumbnail)
 
     def finish(self, provenance: EvaluationProvenance) -> Evaluation:
         """Return everything that was found."""
@@ -163,17 +222,18 @@ class _SetLevel:
     masks: int = 0
     froc: Froc = field(default_factory=Froc)
 
-    def add(self, case: Case) -> None:
-        if case.score is not None:
-            self.pooled.add(case.values, case.labels)
-            self.images.add(case)
-            if case.values.size and case.values.min() >= 0 and case.values.max() <= 1:
-                self.reliability.add(case.values, case.labels)
-        if case.mask is not None:
-            self.counts += np.array(case.counts)
+    def take(self, found: MethodScores) -> None:
+        if found.voxels is not None:
+            self.pooled.add_sorted(*found.voxels)
+        if found.images is not None:
+            self.images.take(found.images)
+        if found.reliability is not None:
+            self.reliability.take(found.reliability)
+        if found.counts is not None:
+            self.counts += np.array(found.counts)
             self.masks += 1
-            if case.score is not None:
-                self.froc.add(case)
+        if found.froc is not None:
+            self.froc.take(found.froc)
 
     def values(self, method: str, curve: Curve | None) -> list[SetValue]:
         found: dict[str, tuple[float, str]] = {}

@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.wording import first_of
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores
 from halebrain.evaluation.provenance import REFERENCE_GRID, EvaluationProvenance
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.checksum import file_sha256
@@ -192,21 +194,33 @@ def read_case(scan: ScanFiles, options: FolderOptions) -> tuple[Case, list[str]]
 
 
 def evaluate_files(
-    scans: list[ScanFiles], options: FolderOptions, *, method: str, seed: int, failures: Failures
+    scans: list[ScanFiles],
+    options: FolderOptions,
+    *,
+    method: str,
+    seed: int,
+    failures: Failures,
+    schedule: Schedule = HERE,
 ) -> tuple[Evaluation, list[str]]:
-    """Score every scan, one at a time; return the evaluation and notes on what was done to files.
+    """Score every scan, where `schedule` says; return the evaluation and notes on what was done to files.
 
     The first error is raised where no scan can be compared.
     """
     options, notes = look_at_files(scans, options)
     evaluator = Evaluator(seed=seed)
 
-    def score(scan: ScanFiles) -> None:
-        case, said = read_case(scan, options)
-        evaluator.add(method, case, show=True)
-        notes.extend(said)
+    def keep(_: ScanFiles, found: tuple[ScanScores, list[str]]) -> None:
+        evaluator.take(found[0])
+        notes.extend(found[1])
 
-    scans = failures.each(score, scans, name=lambda scan: scan.scan_id, description="Evaluating")
+    scans = failures.each(
+        partial(_score, options, method),
+        scans,
+        name=lambda scan: scan.scan_id,
+        description="Evaluating",
+        schedule=schedule,
+        keep=keep,
+    )
     provenance = EvaluationProvenance(
         predictions=[_about(scan.prediction) for scan in scans],
         references=[_about(scan.reference) for scan in scans],
@@ -218,6 +232,12 @@ def evaluate_files(
         failed=dict(failures.reasons),
     )
     return evaluator.finish(provenance), notes
+
+
+def _score(options: FolderOptions, method: str, scan: ScanFiles) -> tuple[ScanScores, list[str]]:
+    """Return what a scan adds to the evaluation, and notes on what was done to its files."""
+    case, notes = read_case(scan, options)
+    return ScanScores.of([(method, case)], shown=method), notes
 
 
 def _by_key(folder: Path) -> dict[str, list[Path]]:

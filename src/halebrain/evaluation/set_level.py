@@ -54,6 +54,12 @@ class Froc:
         self.found += best[1:].tolist()
         self.false += peaks[1:][~true[1:]].tolist()
 
+    def take(self, other: "Froc") -> None:
+        """Add the scans of another set."""
+        self.scans += other.scans
+        self.found += other.found
+        self.false += other.false
+
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return false-positive lesions per scan and sensitivity, by falling confidence; starts at (0, 0)."""
         found, false = np.sort(self.found), np.sort(self.false)
@@ -96,6 +102,11 @@ class ImageLevel:
         self.scans.append((scan_score(case), case.has_reference))
         self.slices.append(slice_scores(case))
 
+    def take(self, other: "ImageLevel") -> None:
+        """Add the scans of another set."""
+        self.scans += other.scans
+        self.slices += other.slices
+
     def finish(self) -> dict[str, float]:
         """Return AUROC and AUPRC of slices and of scans; those that need both kinds are left out where one lacks."""
         levels = {
@@ -133,6 +144,12 @@ class Reliability:
         self.count += np.bincount(place, minlength=_BINS)
         self.total += np.bincount(place, weights=score, minlength=_BINS)
         self.lesion += np.bincount(place[reference], minlength=_BINS)
+
+    def take(self, other: "Reliability") -> None:
+        """Add the voxels of another set."""
+        self.count += other.count
+        self.total += other.total
+        self.lesion += other.lesion
 
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Return mean score, share of lesion and number of voxels of each bin that holds any."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_folder, write_text
 from halebrain.core.messages import Notify, log_message
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import TEMPLATE_SPACE
@@ -34,13 +35,36 @@ _IGNORED = ("manifest.*", "montage.png", ANATOMIES, f"**/{PARAMETERS}")
 """Files that are ours and none of BIDS's."""
 
 
-def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0, notify: Notify = log_message) -> Manifest:
-    """Write the cohort to `output`, skipping subjects that are there already, and return its manifest.
+@dataclass(frozen=True)
+class MadeCohort:
+    """The scans of a cohort that are there, and how many people are left to other parts."""
+
+    manifest: Manifest
+    left: int = 0
+
+
+def generate_cohort(
+    output: Path, config: CohortConfig, schedule: Schedule = HERE, *, notify: Notify = log_message
+) -> Manifest:
+    """Write the whole cohort as `generate_part` does, and return its manifest."""
+    return generate_part(output, config, schedule, notify=notify).manifest
+
+
+def generate_part(
+    output: Path,
+    config: CohortConfig,
+    schedule: Schedule = HERE,
+    *,
+    part: tuple[int, int] = (0, 1),
+    notify: Notify = log_message,
+) -> MadeCohort:
+    """Write the cohort to `output`, skipping subjects that are there already, and return its scans.
 
     Args:
         output: Output folder.
         config: What to make.
-        workers: Processes, each with one thread; 0 = this one. The files are the same.
+        schedule: Where; the files are the same.
+        part: Index and number of parts; the one that finds all people there writes the manifest.
         notify: Receives a line for each subject that fails.
 
     Raises:
@@ -51,13 +75,14 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0, not
     check_cohort(config)
     _claim(output, config)
     people = _people(config)
+    index, count = part
     missing = [
         (output, subject, pathology, config)
-        for subject, (pathology, _) in people.items()
+        for subject, (pathology, _) in list(people.items())[index::count]
         if not (output / f"sub-{subject}" / PARAMETERS).exists()
     ]
     failures = Failures(None, notify)
-    made = map_items(_make_subject, missing, workers=workers)
+    made = map_items(_make_subject, missing, schedule, notify=notify)
     for place, error in track(made, description="Virtual cohort", total=len(missing)):
         if isinstance(error, CannotWriteError) or (error is not None and len(missing) == 1):
             raise error
@@ -69,14 +94,18 @@ def generate_cohort(output: Path, config: CohortConfig, *, workers: int = 0, not
         where=output,
         remedy="the others were made, without a manifest; run the same command again to make the missing ones",
     )
-    records: list[ScanRecord] = []
+    records, left = list[ScanRecord](), 0
     for subject, (_, split) in people.items():
         folder = output / f"sub-{subject}"
+        if not (folder / PARAMETERS).exists():
+            left += 1
+            continue
         text = (folder / PARAMETERS).read_text(encoding="utf-8")
         records += _subject_records(folder, SubjectParams.model_validate_json(text), split)
     manifest = Manifest(tuple(records), source=output / "manifest.tsv")
-    manifest.write(output / "manifest.tsv")
-    return manifest
+    if not left:
+        manifest.write(output / "manifest.tsv")
+    return MadeCohort(manifest, left)
 
 
 def _make_subject(task: tuple[Path, str, str, CohortConfig]) -> None:

@@ -11,6 +11,7 @@ from halebrain.core.config import load_config
 from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.files import write_text
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.evaluation.tables import write_evaluation
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
@@ -22,8 +23,10 @@ from halebrain.workflows.settings import AdaptSettings
 _MADE = ("model", "work", "left_out", "held_out", "adaptation.md", "adaptation.json")
 
 
-def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[Path]:
+def adapt_model(manifest: Path, output: Path, settings: AdaptSettings, *, schedule: Schedule = HERE) -> list[Path]:
     """Fine-tune a model on the annotated scans of a manifest; return the files, the model last.
+
+    `schedule` says where raw scans are prepared.
 
     The same adaptation in the output folder is resumed, or kept if it is finished; another one is refused.
     """
@@ -39,7 +42,7 @@ def adapt_model(manifest: Path, output: Path, settings: AdaptSettings) -> list[P
     for note in (*of_exams, *scans.notes):
         settings.notify(f"warning: {note}")
     device = find_device(settings.device)
-    adapter = Adapter(bundle, scans, config, output / "work", device, notify=settings.notify)
+    adapter = Adapter(bundle, scans, config, output / "work", device, schedule=schedule, notify=settings.notify)
     if settings.overwrite:
         _clear(output, source)
     elif _refuse_another(output, adapter.identity):

@@ -1,4 +1,4 @@
-"""The BIDS App: a BIDS data set to a derivative, by exams or by scans, in one or several processes; the group table."""
+"""The BIDS App: a BIDS data set to a derivative, by exams or by scans, and the group table."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import new_scratch_folder
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.wording import counted
 from halebrain.inference.group import COLUMNS, FailureRecords, Row, group_rows, group_tsv, recorded_failures
 from halebrain.io.bids_derivative import (
@@ -28,7 +29,7 @@ from halebrain.io.discovery import Found
 from halebrain.io.tree import LeftOut
 from halebrain.io.volume import stem_of
 from halebrain.workflows.pages import write_index
-from halebrain.workflows.settings import BidsSettings, DetectSettings
+from halebrain.workflows.settings import WHOLE, BidsSettings, DetectSettings, PartSettings
 
 if TYPE_CHECKING:  # the group level needs no networks
     from halebrain.inference.exam_outputs import DetectedExam
@@ -71,35 +72,48 @@ def _check_dataset(dataset: Path, *, validate: bool = True, notify: Notify = log
 
 
 def run_participants(
-    dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
+    dataset: Path,
+    output: Path,
+    settings: BidsSettings,
+    detect: DetectSettings,
+    *,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
 ) -> "Detections[DetectedScan]":
     """Process the selected scans of a data set alone; one that fails leaves a record and does not stop the others.
 
-    `threads` are the CPU threads of each process; `None` = the cores, shared out.
+    `schedule` says where, and `part` which of them.
     """
     from halebrain.workflows.detect import run_scans
 
     scans = _selected(dataset, output, settings, detect)
+    scans = Found(part.own(scans), scans.left_out)
     places = {scan.name: scan.in_dataset for scan in scans if scan.in_dataset is not None}
     with _temporary_files_in(settings.work_dir):
-        return run_scans(scans, _run(dataset, output, settings, detect, places, threads))
+        return run_scans(scans, _run(dataset, output, settings, detect, places, schedule))
 
 
 def run_exam_participants(
-    dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings, *, threads: int | None = None
+    dataset: Path,
+    output: Path,
+    settings: BidsSettings,
+    detect: DetectSettings,
+    *,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
 ) -> "Detections[DetectedExam]":
     """Process the selected scans of a data set, all of a participant and session together.
 
-    `threads` are the CPU threads of each process; `None` = the cores, shared out.
+    `schedule` says where, and `part` which of them.
     """
     from halebrain.inference.exams import exams_of_dataset
     from halebrain.workflows.exam import run_exams
 
     scans = _selected(dataset, output, settings, detect)
-    exams = Found(exams_of_dataset(scans), scans.left_out)
+    exams = Found(part.own(exams_of_dataset(scans)), scans.left_out)
     places = {exam.name: exam.folder / exam.name for exam in exams}
     with _temporary_files_in(settings.work_dir):
-        run = _run(dataset, output, settings, detect, places, threads)
+        run = _run(dataset, output, settings, detect, places, schedule)
         return run_exams(exams, run, fusion=settings.fusion)
 
 
@@ -119,7 +133,7 @@ def _run(
     settings: BidsSettings,
     detect: DetectSettings,
     places: Mapping[str, Path],
-    threads: int | None,
+    schedule: Schedule,
 ) -> "Run":
     from halebrain.workflows.detections import Run
 
@@ -128,8 +142,7 @@ def _run(
         detect,
         FailureRecords(output, places, detect.notify),
         dataset=dataset,
-        workers=0 if settings.n_procs == 1 else settings.n_procs,
-        threads=threads or max(1, (os.cpu_count() or 1) // settings.n_procs),
+        schedule=schedule,
         stop=settings.stop_on_first_crash,
         recorded=recorded_failures,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halebrain.core.errors import UsageError
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.data.datasets import bids_manifest
 from halebrain.io.discovery import is_bids
 from halebrain.io.manifest import Manifest
@@ -11,8 +12,8 @@ from halebrain.report.figures import cohort_montage, save_figure
 from halebrain.simulation import ANATOMY_SOURCES
 from halebrain.simulation.anatomy_source import gather_anatomies
 from halebrain.simulation.config import CohortConfig, grid_shape
-from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_cohort
-from halebrain.workflows.settings import CohortSettings
+from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_part
+from halebrain.workflows.settings import WHOLE, CohortSettings, PartSettings
 
 
 @dataclass(frozen=True)
@@ -20,19 +21,32 @@ class VirtualCohort:
     """A virtual cohort in a folder.
 
     Args:
-        manifest: Its scans.
-        path: The manifest as a table.
-        montage: A picture of it.
+        manifest: Its scans; those that are there, while parts are left.
+        path: The manifest as a table, which the last part writes.
+        montage: A picture of it, too.
+        left: People of other parts that are not there yet.
     """
 
     manifest: Manifest
     path: Path
     montage: Path
+    left: int = 0
 
 
-def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
-    """Make a virtual cohort, or the remaining part of one that was begun with the same settings."""
+def make_cohort(
+    output: Path, settings: CohortSettings, *, schedule: Schedule = HERE, part: PartSettings = WHOLE
+) -> VirtualCohort:
+    """Make a virtual cohort, or the remaining part of one that was begun with the same settings.
+
+    Of several parts, the one that finds all people there writes manifest and picture.
+    """
     if settings.overwrite:
+        if part.num_parts > 1:
+            raise UsageError(
+                "--overwrite and --num-parts exclude each other",
+                received="both",
+                remedy="remove the folder before the parts begin",
+            )
         clear_cohort(output)
     spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()
     for kind in ANATOMY_SOURCES:
@@ -56,12 +70,11 @@ def make_cohort(output: Path, settings: CohortSettings) -> VirtualCohort:
         prefix=settings.prefix,
         ages=None if settings.ages is None else _read_ages(settings.ages),
     )
-    manifest, montage = (
-        generate_cohort(output, config, workers=settings.workers, notify=settings.notify),
-        output / "montage.png",
-    )
-    save_figure(cohort_montage(manifest), montage)
-    return VirtualCohort(manifest, output / "manifest.tsv", montage)
+    made = generate_part(output, config, schedule, part=(part.part_id, part.num_parts), notify=settings.notify)
+    montage = output / "montage.png"
+    if not made.left:
+        save_figure(cohort_montage(made.manifest), montage)
+    return VirtualCohort(made.manifest, output / "manifest.tsv", montage, made.left)
 
 
 def _read_ages(text: str) -> tuple[float, float]:

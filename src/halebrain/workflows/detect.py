@@ -12,6 +12,7 @@ from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
 from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
@@ -26,23 +27,17 @@ from halebrain.workflows.detections import Detections, Place, Run, refuse_other_
 from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
-from halebrain.workflows.settings import DetectSettings
+from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 
 _MOSAIC_DPI = 110
 
 
 @dataclass(frozen=True)
 class DetectedScan:
-    """The files of one detection, and what they say.
+    """What one detection says, and where its files are; thousands of them stay in memory, so paths are made on demand.
 
     Args:
-        scan: Name of the scan.
-        folder: Where the files are.
-        report: The page.
-        score: The anomaly map.
-        mask: The anomaly mask.
-        lesions: The lesion table.
-        provenance: The provenance.
+        names: Names of its files.
         n_lesions: Connected components of the mask.
         lesion_volume_ml: Their volume.
         scan_score: Score of the whole scan.
@@ -52,17 +47,11 @@ class DetectedScan:
         flags: Quality flags.
         model: Name of the model.
         model_sha256: Its hash.
-        filled: The lesion-filled scan, where it was asked for.
-        filled_ml: Volume that was filled in it.
+        filled_ml: Volume that was filled in the lesion-filled scan, where it was asked for.
+        is_filled: Whether it was.
     """
 
-    scan: str
-    folder: Path
-    report: Path
-    score: Path
-    mask: Path
-    lesions: Path
-    provenance: Path
+    names: OutputNames
     n_lesions: int | None
     lesion_volume_ml: float | None
     scan_score: float | None
@@ -72,20 +61,14 @@ class DetectedScan:
     flags: tuple[str, ...]
     model: str | None
     model_sha256: str | None
-    filled: Path | None = None
     filled_ml: float | None = None
+    is_filled: bool = False
 
     @classmethod
     def of(cls, names: OutputNames, made: Provenance) -> "DetectedScan":
         """Return what a provenance says; what an older version did not write is `None`."""
         return cls(
-            scan=names.stem,
-            folder=names.folder,
-            report=names.page,
-            score=names.file("anomaly", "probseg"),
-            mask=names.file("anomaly", "mask"),
-            lesions=names.file("anomaly", "lesions", ".tsv"),
-            provenance=names.provenance,
+            names,
             n_lesions=made.n_lesions,
             lesion_volume_ml=made.lesion_volume_ml,
             scan_score=made.scan_score,
@@ -95,14 +78,61 @@ class DetectedScan:
             flags=made.qc.flags,
             model=made.model,
             model_sha256=made.model_sha256,
-            filled=None if made.fill_margin_mm is None else names.filled,
             filled_ml=made.filled_ml,
+            is_filled=made.fill_margin_mm is not None,
         )
+
+    @property
+    def scan(self) -> str:
+        """Name of the scan."""
+        return self.names.stem
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.names.folder
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.names.page
+
+    @property
+    def score(self) -> Path:
+        """The anomaly map."""
+        return self.names.file("anomaly", "probseg")
+
+    @property
+    def mask(self) -> Path:
+        """The anomaly mask."""
+        return self.names.file("anomaly", "mask")
+
+    @property
+    def lesions(self) -> Path:
+        """The lesion table."""
+        return self.names.file("anomaly", "lesions", ".tsv")
+
+    @property
+    def provenance(self) -> Path:
+        """The provenance."""
+        return self.names.provenance
+
+    @property
+    def filled(self) -> Path | None:
+        """The lesion-filled scan, where it was asked for."""
+        return self.names.filled if self.is_filled else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object; paths stay paths."""
-        threshold = None if self.threshold is None else self.threshold.to_json()
-        return vars(self) | {"threshold": threshold, "flags": list(self.flags)}
+        paths = ("scan", "folder", "report", "score", "mask", "lesions", "provenance")
+        figures = ("n_lesions", "lesion_volume_ml", "scan_score", "scan_score_percentile")
+        return {
+            **{name: getattr(self, name) for name in (*paths, *figures)},
+            "threshold": None if self.threshold is None else self.threshold.to_json(),
+            "out_of_distribution": self.out_of_distribution,
+            "flags": list(self.flags),
+            **{name: getattr(self, name) for name in ("model", "model_sha256", "filled", "filled_ml")},
+        }
 
 
 def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> DetectedScan:
@@ -244,9 +274,11 @@ def detect_scans(
     *,
     brain_mask: Path | None = None,
     fill_mask: Path | None = None,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
     done: Callable[[DetectedScan], None] = lambda _: None,
 ) -> Detections[DetectedScan]:
-    """Process every scan of an input; one that fails is reported and does not stop the others.
+    """Process every scan of an input, or a part of them; one that fails is reported and does not stop the others.
 
     The input is a scan, a folder, a BIDS data set, a list, or a manifest; a mask goes with a single scan.
     `fill_mask` is filled instead of what is found. `done` is called after each scan. The error of an only scan is
@@ -258,14 +290,15 @@ def detect_scans(
         _check_dicom(scans)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     dataset = None if scans[0].in_dataset is None else source
-    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
-    return run_scans(scans, run, done=done)
+    failures = Failures(output, settings.notify)
+    run = Run(output, settings, failures, dataset=dataset, single=single, schedule=schedule)
+    return run_scans(Found(part.own(scans), scans.left_out), run, done=done)
 
 
 def run_scans(
     scans: Found[ScanInput], run: Run, *, done: Callable[[DetectedScan], None] = lambda _: None
 ) -> Detections[DetectedScan]:
-    """Process scans, one after the other or in several processes, and write the page of all of them (`run_items`)."""
+    """Process scans, one after the other or by several workers, and write the page of all of them (`run_items`)."""
     return run_items(scans, _detect_one, run, done=done)
 
 

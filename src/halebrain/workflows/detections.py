@@ -1,23 +1,23 @@
-"""The run over every item of an input, scan or exam: progress, failures, one or several processes, one result."""
+"""The run over every item of an input, scan or exam: progress, failures, workers, one result."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, HalebrainError
 from halebrain.core.failures import Failures
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.discovery import Found
 from halebrain.io.failed_table import FAILED, write_failed
 from halebrain.io.tree import LeftOut, summed_left_out
-from halebrain.workflows.detector import Detector, load_detector
+from halebrain.workflows.detector import Detector
 from halebrain.workflows.pages import write_index
 from halebrain.workflows.settings import DetectSettings
+from halebrain.workflows.worker_model import WorkerModel, worker_model
 
 
 class Named(Protocol):
@@ -63,7 +63,7 @@ class Detections(Generic[Made]):
 
 @dataclass(frozen=True)
 class Run:
-    """Where the results of an input go, and in how many processes they are made.
+    """Where the results of an input go, and where they are made.
 
     Args:
         output: Output folder.
@@ -71,8 +71,7 @@ class Run:
         failures: Receives the items that fail.
         dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
         single: Whether there is one item, whose files go into `output` itself, without the page of all items.
-        workers: Processes; 0 = none, in this one.
-        threads: Threads of each process.
+        schedule: Where items are processed.
         stop: Whether the first failure ends the run.
         recorded: Reads what else is known to have failed in `output`.
     """
@@ -82,8 +81,7 @@ class Run:
     failures: Failures
     dataset: Path | None = None
     single: bool = False
-    workers: int = 0
-    threads: int = 1
+    schedule: Schedule = HERE
     stop: bool = False
     recorded: Callable[[Path], Mapping[str, str]] | None = None
 
@@ -94,33 +92,26 @@ class Place:
 
     Args:
         output: Output folder of the run.
-        settings: How items are processed.
+        model: The model, in whichever process.
         single: Whether files go into `output` itself.
         named: Whether progress names the item, as there are several.
-        loaded: The model; `None` = this is another process, which loads its own once.
-        bar: The progress bar of the run; `None` in another process, which reports finished items only.
+        bar: The progress bar of the run; `None` in a worker, which reports finished items only.
     """
 
     output: Path
-    settings: DetectSettings
+    model: WorkerModel
     single: bool
     named: bool
-    loaded: Detector | None = field(default=None, repr=False)
     bar: ProgressBar | None = field(default=None, repr=False)
 
     @property
     def detector(self) -> Detector:
         """The model with its options."""
-        return self.loaded or _loaded(self.settings)
+        return self.model.detector()
 
     def folder(self, below: Path | str) -> Path:
         """Return the folder of an item, which has a place `below` the output where there are several."""
         return self.output if self.single else self.output / below
-
-
-@lru_cache(maxsize=1)
-def _loaded(settings: DetectSettings) -> Detector:
-    return load_detector(settings)
 
 
 def run_items(
@@ -132,11 +123,11 @@ def run_items(
     with_index: bool = True,
     done: Callable[[Made], None] = lambda _: None,
 ) -> Detections[Made]:
-    """Process items, one after the other or in several processes, and write the page of all of them.
+    """Process items, one after the other or by several workers, and write the page of all of them.
 
     Args:
         items: The items; images of their input that are not used are reported.
-        work: Processes one item; picklable where there are several processes.
+        work: Processes one item; picklable where there are workers.
         run: Where the results go.
         description: Beside the progress bar.
         with_index: Whether the page of all items is written.
@@ -148,16 +139,11 @@ def run_items(
     settings, output, failures = run.settings, run.output, run.failures
     if line := summed_left_out(items.left_out):
         settings.notify(f"warning: {line}")
-    # Problems of model or device affect all items. Other processes load their own model; one on a GPU would take
-    # their room.
-    find_device(settings.device)
-    detector = load_detector(replace(settings, device="cpu") if run.workers else settings)
-    if run.dataset is not None:
-        begin_derivative(output, run.dataset)
-    with ProgressBar(description, len(items)) as bar:
-        place = Place(output, settings, run.single, named=len(items) > 1)
-        if not run.workers:
-            place = replace(place, loaded=detector, bar=bar)
+    with worker_model(settings, run.schedule) as model, ProgressBar(description, len(items)) as bar:
+        if run.dataset is not None:
+            begin_derivative(output, run.dataset)
+        shown = bar if run.schedule.is_here else None
+        place = Place(output, model, run.single, named=len(items) > 1, bar=shown)
         results = _each(items, partial(work, place), run, bar, done)
     if run.dataset is not None:
         write_participants(output, run.dataset)
@@ -187,7 +173,7 @@ def _each(
 ) -> list[Made]:
     """Return the results of the items that succeed, in their order; raise the error of a single or last one."""
     found: dict[int, Made] = {}
-    results = map_items(work, items, workers=run.workers, threads=run.threads)
+    results = map_items(work, items, run.schedule, notify=run.settings.notify)
     for count, (number, result) in enumerate(results, start=1):
         bar.reach(count)
         name = items[number].name

@@ -35,6 +35,7 @@ _EXTRAS = {
     "BIDS validator": ("bids-validator-deno", "halebrain[bids]"),
     "registration by ANTs": ("antspyx", "halebrain[ants]"),
     "clusters through Dask": ("distributed", "halebrain[dask]"),
+    "SLURM jobs": ("submitit", "halebrain[slurm]"),
     "IXI's table of ages (.xls)": ("xlrd", "halebrain[ixi]"),
 }
 

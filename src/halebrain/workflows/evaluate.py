@@ -2,24 +2,25 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from halebrain.core.about import versions
-from halebrain.core.device import find_device
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.modality import lesions_are_dark
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import first_of
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores, behrendt2024
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files, parse_labels, unused_images
 from halebrain.evaluation.provenance import NATIVE_GRID, WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
@@ -30,15 +31,15 @@ from halebrain.inference.regions import near_ventricles, regions_are_known
 from halebrain.inference.scans import ScoredScan, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, summed_left_out
-from halebrain.models.store import DEFAULT_MODEL, load_model
+from halebrain.models.store import DEFAULT_MODEL
 from halebrain.preprocessing.pipeline import Preprocessor
 from halebrain.preprocessing.prepared import open_record
 from halebrain.report.evaluation_page import write_evaluation_page
-from halebrain.thresholds.calibration import read_calibration
 from halebrain.thresholds.choose import ThresholdSelector
-from halebrain.workflows.detector import load_detector
+from halebrain.workflows.detector import Detector
 from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams
 from halebrain.workflows.settings import DetectSettings, EvaluateSettings
+from halebrain.workflows.worker_model import WorkerModel, worker_model
 
 RESIDUALS_ALONE = {
     "residual": "absolute",
@@ -77,12 +78,13 @@ class EvaluationResults:
         return len({row.scan_id for row in self.evaluation.rows})
 
 
-def evaluate(output: Path, settings: EvaluateSettings) -> EvaluationResults:
-    """Evaluate and write tables and page; a scan that fails is reported and left out."""
-    return _evaluate_model(output, settings) if settings.predictions is None else _evaluate_folders(output, settings)
+def evaluate(output: Path, settings: EvaluateSettings, *, schedule: Schedule = HERE) -> EvaluationResults:
+    """Evaluate and write tables and page; a scan that fails is reported and left out. `schedule` says where."""
+    run = _evaluate_model if settings.predictions is None else _evaluate_folders
+    return run(output, settings, schedule)
 
 
-def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResults:
+def _evaluate_model(output: Path, settings: EvaluateSettings, schedule: Schedule) -> EvaluationResults:
     if settings.manifest is None:
         raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
     failures = Failures(output, settings.notify)
@@ -91,53 +93,49 @@ def _evaluate_model(output: Path, settings: EvaluateSettings) -> EvaluationResul
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     if settings.exams:
-        return _evaluate_exams(rows, output, settings, failures)
-    bundle, paper = load_model(settings.model), settings.protocol == "behrendt2024"
-    selector = ThresholdSelector(read_calibration(bundle), settings.threshold, settings.grow_to)
-    predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
-    atlases = None
-    if settings.baselines:
-        atlases = fit_atlases(table, rows, predictor.preprocessor, notify=settings.notify)
-    evaluation = run_evaluation(
-        predictor,
-        rows,
-        selector=selector,
-        failures=failures,
-        working=paper or settings.grid == "working",
-        reconstruction=settings.reconstruction,
-        min_lesion_mm3=settings.min_lesion_mm3,
-        atlases=atlases,
-    )
+        return _evaluate_exams(rows, output, settings, failures, schedule)
+    paper = settings.protocol == "behrendt2024"
+    with worker_model(_detection(settings), schedule) as model:
+        predictor, atlases = model.detector().predictor, None
+        if settings.baselines:
+            atlases = fit_atlases(table, rows, predictor.preprocessor, notify=settings.notify)
+        wanted = _Wanted(paper or settings.grid == "working", settings.reconstruction, atlases)
+        evaluation = _scored(model, rows, wanted, failures, schedule)
     name = (settings.model or Path(DEFAULT_MODEL)).name
     return _written(behrendt2024(evaluation) if paper else evaluation, output, name, failures)
 
 
-def _evaluate_exams(rows: Manifest, output: Path, settings: EvaluateSettings, failures: Failures) -> EvaluationResults:
+def _detection(settings: EvaluateSettings) -> DetectSettings:
+    """Return how scans are processed in an evaluation."""
+    return DetectSettings(
+        model=settings.model,
+        threshold=settings.threshold,
+        min_lesion_mm3=settings.min_lesion_mm3,
+        grow_to=settings.grow_to,
+        seed=settings.seed,
+        device=settings.device,
+        brain=None,
+        notify=settings.notify,
+    )
+
+
+def _evaluate_exams(
+    rows: Manifest, output: Path, settings: EvaluateSettings, failures: Failures, schedule: Schedule
+) -> EvaluationResults:
     check_exam_options(
         working=settings.grid == "working",
         protocol=settings.protocol,
         reconstruction=settings.reconstruction,
         baselines=settings.baselines,
     )
-    detector = load_detector(
-        DetectSettings(
-            model=settings.model,
-            threshold=settings.threshold,
-            min_lesion_mm3=settings.min_lesion_mm3,
-            grow_to=settings.grow_to,
-            seed=settings.seed,
-            device=settings.device,
-            brain=None,
-            notify=settings.notify,
-        )
-    )
-    rows = _unseen(rows, detector.predictor)
-    evaluation = evaluate_exams(detector, rows, fusion=settings.fusion, failures=failures)
+    with worker_model(_detection(settings), schedule) as model:
+        rows = _unseen(rows, model.detector().predictor)
+        evaluation = evaluate_exams(model, rows, fusion=settings.fusion, failures=failures, schedule=schedule)
     name = (settings.model or Path(DEFAULT_MODEL)).name
     return _written(evaluation, output, f"{name} on exams", failures)
 
 
-def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationResults:
+def _evaluate_folders(output: Path, settings: EvaluateSettings, schedule: Schedule) -> EvaluationResults:
     predictions, references, brains = settings.predictions, settings.references, settings.brain_masks
     if predictions is None or references is None:
         raise UsageError("predictions are evaluated against references", remedy="give --references")
@@ -148,7 +146,8 @@ def _evaluate_folders(output: Path, settings: EvaluateSettings) -> EvaluationRes
     if line := summed_left_out(left_out):
         notify(f"warning: {line}")
     wanted = FolderOptions(labels=parse_labels(settings.labels), threshold=value)
-    evaluation, notes = evaluate_files(pairs, wanted, method=predictions.name, seed=settings.seed, failures=failures)
+    about: dict[str, Any] = {"method": predictions.name, "seed": settings.seed, "failures": failures}
+    evaluation, notes = evaluate_files(pairs, wanted, **about, schedule=schedule)
     for note in notes:
         notify(note)
     if value is None and evaluation.curves:
@@ -187,27 +186,46 @@ def run_evaluation(
         min_lesion_mm3: Smallest lesion kept in the model's mask; `None` = as the model's configuration says.
         atlases: Modality → atlas of healthy scans; `{}` = the other baselines without it, `None` = the default one.
     """
-    if reconstruction and not predictor.bundle.reconstructor.gives_image:
+    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
+    detector = Detector(DetectSettings(), predictor, selector, smallest)
+    model = WorkerModel(detector.settings, predictor.bundle.sha256, own=detector)
+    return _scored(model, rows, _Wanted(working, reconstruction, atlases), failures, HERE)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is evaluated of a scan: on which grid, with the reconstruction, with which baselines."""
+
+    working: bool
+    reconstruction: bool
+    atlases: dict[str, AtlasModel] | None
+
+
+def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, failures: Failures, schedule: Schedule) -> Evaluation:
+    """Score every scan that can be evaluated, where `schedule` says."""
+    detector, atlases = model.detector(), wanted.atlases
+    predictor, selector, smallest = detector.predictor, detector.selector, detector.min_lesion_mm3
+    if wanted.reconstruction and not predictor.bundle.reconstructor.gives_image:
         raise UsageError(
             "--reconstruction needs a model that gives a pseudo-healthy image",
             received=predictor.bundle.config.reconstructor.name,
             remedy="remove the option",
         )
     rows = _unseen(rows, predictor)
-    smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
 
-    def score(record: ScanRecord) -> None:
-        scored = score_scan(predictor, record)
-        cut = replace(selector.at(record.contrast), min_lesion_mm3=smallest).cut
-        residuals = _residuals_alone(predictor, scored) if reconstruction else {}
-        space = predictor.preprocessor.config.space
-        methods = _methods(scored, cut, working=working, atlases=atlases, residuals=residuals, space=space)
-        found = _levels(predictor, scored) if reconstruction else []
-        evaluator.add_scan(methods, image=scored.scan.image if working else scored.volume.data, shown="model")
-        levels.extend(found)
+    def keep(_: ScanRecord, found: tuple[ScanScores, list[LevelQuality]]) -> None:
+        evaluator.take(found[0])
+        levels.extend(found[1])
 
-    done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Evaluating")
+    done = failures.each(
+        partial(_score, model, wanted),
+        rows.records,
+        name=lambda record: record.scan_id,
+        description="Evaluating",
+        schedule=schedule,
+        keep=keep,
+    )
     rows = replace(rows, records=tuple(done))
     provenance = EvaluationProvenance(
         model_sha256=predictor.bundle.sha256,
@@ -216,12 +234,25 @@ def run_evaluation(
         seed=predictor.seed,
         levels=list(predictor.levels),
         min_lesion_mm3=smallest,
-        grid=WORKING_GRID if working else NATIVE_GRID,
+        grid=WORKING_GRID if wanted.working else NATIVE_GRID,
         atlas_scans={modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
         failed=dict(failures.reasons),
         versions=versions(),
     )
     return replace(evaluator.finish(provenance), reconstruction=levels)
+
+
+def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> tuple[ScanScores, list[LevelQuality]]:
+    """Return what one scan adds to an evaluation, and the quality of its reconstruction."""
+    detector, working = model.detector(), wanted.working
+    predictor = detector.predictor
+    scored = score_scan(predictor, record)
+    cut = replace(detector.selector.at(record.contrast), min_lesion_mm3=detector.min_lesion_mm3).cut
+    residuals = _residuals_alone(predictor, scored) if wanted.reconstruction else {}
+    space = predictor.preprocessor.config.space
+    methods = _methods(scored, cut, working=working, atlases=wanted.atlases, residuals=residuals, space=space)
+    found = _levels(predictor, scored) if wanted.reconstruction else []
+    return ScanScores.of(methods, image=scored.scan.image if working else scored.volume.data, shown="model"), found
 
 
 def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:

@@ -1,7 +1,8 @@
 """Evaluation and calibration on the exams of a manifest: all contrasts of a person at one time together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from halebrain.core.about import versions
 from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.failures import Failures
+from halebrain.core.parallel import HERE, Schedule
+from halebrain.core.provenance import ChosenThreshold
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
-from halebrain.evaluation.evaluate import Evaluation, Evaluator
+from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores
 from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
 from halebrain.inference.exams import Exam, exams_of_manifest
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
@@ -26,6 +29,7 @@ from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.exam_detector import ExamPart, FoundExam, find_exam, threshold_of
+from halebrain.workflows.worker_model import WorkerModel
 
 _OTHER_FUSION = "mean"
 """Fusion that every other one is compared with."""
@@ -70,26 +74,47 @@ def _moved(lesion: MaskArray, part: ExamPart, reference: ExamPart) -> MaskArray:
     return moved
 
 
-def evaluate_exams(detector: Detector, rows: Manifest, *, fusion: str, failures: Failures) -> Evaluation:
-    """Score every exam of annotated or healthy rows on the grid of its reference.
+_ExamRows = tuple[Exam, list[ScanRecord]]
+
+
+@dataclass(frozen=True)
+class _ScoredForEvaluation:
+    """What one exam adds to an evaluation."""
+
+    scores: ScanScores
+    modality: str
+    threshold: ChosenThreshold
+    not_used: Mapping[str, str]
+
+
+def evaluate_exams(
+    model: WorkerModel, rows: Manifest, *, fusion: str, failures: Failures, schedule: Schedule = HERE
+) -> Evaluation:
+    """Score every exam of annotated or healthy rows on the grid of its reference, where `schedule` says.
 
     Methods are the exam ("model"), each contrast alone, and the plain mean of their scores.
     """
+    detector = model.detector()
     evaluator, predictor = Evaluator(seed=detector.predictor.seed), detector.predictor
     by_name = {row.scan_id: row for row in rows}
     thresholds: dict[str, dict[str, object]] = {}
 
-    def score(exam: Exam) -> None:
-        scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
-        for name, reason in scored.found.made.not_used.items():
-            failures.note(exam.name, f"{name} is not used: {reason}")
-        chosen = scored.found.threshold
-        thresholds[scored.record.modality] = {"value": chosen.value, "name": chosen.name}
-        evaluator.add_scan(_methods(detector, scored), image=scored.found.reference.volume.data, shown="model")
+    def keep(item: _ExamRows, found: _ScoredForEvaluation) -> None:
+        evaluator.take(found.scores)
+        for name, reason in found.not_used.items():
+            failures.note(item[0].name, f"{name} is not used: {reason}")
+        thresholds[found.modality] = {"value": found.threshold.value, "name": found.threshold.name}
 
-    exams = exams_of_manifest(rows)
-    done = failures.each(score, exams, name=lambda exam: exam.name, description="Evaluating")
-    kept = {scan.name for exam in done for scan in exam.scans}
+    exams = [(exam, [by_name[scan.name] for scan in exam.scans]) for exam in exams_of_manifest(rows)]
+    done = failures.each(
+        partial(_score, model, fusion),
+        exams,
+        name=lambda item: item[0].name,
+        description="Evaluating",
+        schedule=schedule,
+        keep=keep,
+    )
+    kept = {row.scan_id for _, records in done for row in records}
     rows = rows.select(lambda row: row.scan_id in kept)
     provenance = EvaluationProvenance(
         model_sha256=predictor.bundle.sha256,
@@ -104,6 +129,14 @@ def evaluate_exams(detector: Detector, rows: Manifest, *, fusion: str, failures:
         versions=versions(),
     )
     return evaluator.finish(provenance)
+
+
+def _score(model: WorkerModel, fusion: str, item: _ExamRows) -> _ScoredForEvaluation:
+    detector, (exam, records) = model.detector(), item
+    scored = score_exam(detector, exam, records, fusion=fusion)
+    found = scored.found
+    scores = ScanScores.of(_methods(detector, scored), image=found.reference.volume.data, shown="model")
+    return _ScoredForEvaluation(scores, scored.record.modality, found.threshold, found.made.not_used)
 
 
 def _methods(detector: Detector, scored: ScoredExam) -> Iterator[tuple[str, Case]]:

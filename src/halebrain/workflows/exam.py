@@ -11,6 +11,7 @@ from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.wording import counted
 from halebrain.inference.exam_outputs import (
     DetectedExam,
@@ -37,7 +38,7 @@ from halebrain.workflows.exam_detector import (
 )
 from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
 from halebrain.workflows.scan_steps import ExamSteps, begin_exam
-from halebrain.workflows.settings import DetectSettings
+from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 
 
 def detect_exams(
@@ -46,26 +47,39 @@ def detect_exams(
     settings: DetectSettings,
     *,
     fusion: str = DEFAULT_FUSION,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
     done: Callable[[DetectedExam], None] = lambda _: None,
 ) -> Detections[DetectedExam]:
-    """Process every exam of an input; one that fails is reported and does not stop the others.
+    """Process every exam of an input, or a part of them; one that fails is reported and does not stop the others.
 
     The input is that of `find_exams`. `done` is called after each exam. The error of an only exam is raised.
     """
-    exams, run = begin_exams(sources, output, settings, fusion=fusion)
+    exams, run = begin_exams(sources, output, settings, fusion=fusion, schedule=schedule, part=part)
     return run_exams(exams, run, fusion=fusion, done=done)
 
 
 def begin_exams(
-    sources: Sequence[Path], output: Path, settings: DetectSettings, *, fusion: str
+    sources: Sequence[Path],
+    output: Path,
+    settings: DetectSettings,
+    *,
+    fusion: str,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
 ) -> tuple[Found[Exam], Run]:
-    """Return the exams of an input, and where their results go; settings that exams cannot have are refused."""
+    """Return the exams of an input, or a part of them, and where their results go.
+
+    Settings that exams cannot have are refused.
+    """
     FUSIONS.get(fusion)
     exams = find_exams(sources)
     _check_modality(settings, exams)
     dataset = sources[0] if exams and exams[0].in_dataset is not None else None
     single = len(exams) == 1 and dataset is None
-    return exams, Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
+    failures = Failures(output, settings.notify)
+    run = Run(output, settings, failures, dataset=dataset, single=single, schedule=schedule)
+    return Found(part.own(exams), exams.left_out), run
 
 
 def _check_modality(settings: DetectSettings, exams: Sequence[Exam]) -> None:
@@ -80,7 +94,7 @@ def _check_modality(settings: DetectSettings, exams: Sequence[Exam]) -> None:
 def run_exams(
     exams: Found[Exam], run: Run, *, fusion: str, done: Callable[[DetectedExam], None] = lambda _: None
 ) -> Detections[DetectedExam]:
-    """Process exams, one after the other or in several processes, and write the page of all of them (`run_items`).
+    """Process exams, one after the other or by several workers, and write the page of all of them (`run_items`).
 
     `fusion` is a name in `FUSIONS`.
     """

@@ -12,18 +12,20 @@ from halebrain.core.errors import CannotWriteError, cannot_write_into
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path
 from halebrain.core.leftovers import sweep
+from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.provenance import Provenance
 from halebrain.inference.exam_outputs import ExamNames, exam_filled_files
 from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
+from halebrain.io.discovery import Found
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detections import Detections, Place, Run, run_items
 from halebrain.workflows.detector import Detector, find_anomalies
 from halebrain.workflows.exam import begin_exams, report_alone
 from halebrain.workflows.exam_detector import find_exam, read_described
 from halebrain.workflows.scan_steps import ExamSteps, ScanSteps, begin_exam, begin_scan
-from halebrain.workflows.settings import DetectSettings
+from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 
 _AGAIN = "use --overwrite, or remove it"
 _SETTINGS = ("threshold", "grow_to", "modality", "min_lesion_mm3", "brain")
@@ -62,6 +64,8 @@ def fill_scans(
     *,
     brain_mask: Path | None = None,
     fill_mask: Path | None = None,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
     done: Callable[[FilledScan], None] = lambda _: None,
 ) -> Detections[FilledScan]:
     """Write the lesion-filled scan of every scan of an input; one that fails does not stop the others.
@@ -72,6 +76,8 @@ def fill_scans(
         settings: How, with `fill`.
         brain_mask: Brain mask of a single scan.
         fill_mask: What is filled in a single scan; `None` = what is found.
+        schedule: Where scans are filled.
+        part: Which of them.
         done: Called after each scan.
 
     Raises:
@@ -80,7 +86,9 @@ def fill_scans(
     scans = find_scans(source, brain_mask=brain_mask, fill_mask=fill_mask)
     dataset = None if scans[0].in_dataset is None else source
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
-    run = Run(output, settings, Failures(output, settings.notify), dataset=dataset, single=single)
+    failures = Failures(output, settings.notify)
+    run = Run(output, settings, failures, dataset=dataset, single=single, schedule=schedule)
+    scans = Found(part.own(scans), scans.left_out)
     return run_items(scans, _fill_one, run, description="Filling", with_index=False, done=done)
 
 
@@ -149,14 +157,16 @@ def fill_exams(
     settings: DetectSettings,
     *,
     fusion: str,
+    schedule: Schedule = HERE,
+    part: PartSettings = WHOLE,
     done: Callable[[FilledExam], None] = lambda _: None,
 ) -> Detections[FilledExam]:
     """Write the lesion-filled scans of every exam of an input; one exam that fails does not stop the others.
 
     The input is that of `find_exams`; each scan is filled where the mask of its exam is. `fusion` is a name in
-    `FUSIONS`. `done` is called after each exam.
+    `FUSIONS`. `schedule` says where, and `part` which of them. `done` is called after each exam.
     """
-    exams, run = begin_exams(sources, output, settings, fusion=fusion)
+    exams, run = begin_exams(sources, output, settings, fusion=fusion, schedule=schedule, part=part)
     report_alone(exams, settings)
     return run_items(exams, partial(_fill_exam_of, fusion), run, description="Filling", with_index=False, done=done)
 

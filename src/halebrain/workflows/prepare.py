@@ -12,7 +12,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, write_text
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.modality import modality_of_scan, standard_modality
-from halebrain.core.parallel import map_items
+from halebrain.core.parallel import Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.shipped_configs import find_config
 from halebrain.core.wording import counted
@@ -43,8 +43,10 @@ from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.template import template_on
 from halebrain.report.quality_page import QualityRow, quality_picture, write_quality_page
-from halebrain.workflows.settings import PrepareSettings
+from halebrain.workflows.settings import WHOLE, PartSettings, PrepareSettings
 
+ONE_PROCESS = Schedule(workers=1)
+"""A crash in a library ends that process, and not the run."""
 _SAID = 5
 """Problems of a data set that are printed; all of them are written."""
 
@@ -88,18 +90,18 @@ class PreparedScans:
 
 
 def prepare_dataset(
-    source: Path, output: Path, settings: PrepareSettings, *, done: Callable[[Path], None] = lambda _: None
+    source: Path,
+    output: Path,
+    settings: PrepareSettings,
+    *,
+    schedule: Schedule = ONE_PROCESS,
+    part: PartSettings = WHOLE,
+    done: Callable[[Path], None] = lambda _: None,
 ) -> PreparedScans:
-    """Preprocess raw scans into a new or existing data set; one that fails does not stop the others.
+    """Preprocess raw scans, or a part of them, into a data set; one that fails does not stop the others.
 
-    `done` is called with each file of the whole data set.
+    `schedule` says where, each scan in a process that may die. `done` is called with each file of the whole data set.
     """
-    if settings.part_id >= settings.num_parts:
-        raise UsageError(
-            "--part-id must be from 0 to --num-parts − 1",
-            received=f"{settings.part_id} of {settings.num_parts}",
-            remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
-        )
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError("a data set must not lie in the folder of its raw scans", where=output, remedy="move --output")
     notify = settings.notify
@@ -112,17 +114,16 @@ def prepare_dataset(
         manifest, origin = split_subjects(manifest, origin, settings.split, settings.seed, notify=notify)
     write_description(output)
     _report_problems(raw.problems, output / "problems.txt", notify)
-    own = slice(settings.part_id, None, settings.num_parts)
     tasks = [
         PrepareTask(record, output, preprocessing, settings.overwrite)
-        for record in sorted(manifest.records, key=lambda record: record.scan_id)[own]
+        for record in part.own(sorted(manifest.records, key=lambda record: record.scan_id))
     ]
-    broken = {name: str(error) for name, error in sorted(raw.failed.items())[own]}
+    broken = {name: str(error) for name, error in part.own(sorted(raw.failed.items()))}
     for name, reason in broken.items():
         notify(f"{name}: {reason}")
-    outcomes, failures = _run_tasks(tasks, settings)
+    outcomes, failures = _run_tasks(tasks, schedule, notify)
     failures.reasons.update(broken)
-    failed = output / f"failed{settings.part}.tsv"
+    failed = output / f"failed{part.suffix}.tsv"
     if failures.reasons:
         write_failed(failed, failures.reasons)
     else:
@@ -253,14 +254,16 @@ def _report_problems(problems: Sequence[str], path: Path, notify: Notify) -> Non
         notify(f"warning: {counted(len(problems) - _SAID, 'more problem')} in {path}")
 
 
-def _run_tasks(tasks: Sequence[PrepareTask], settings: PrepareSettings) -> tuple[list[PrepareOutcome], Failures]:
+def _run_tasks(
+    tasks: Sequence[PrepareTask], schedule: Schedule, notify: Notify
+) -> tuple[list[PrepareOutcome], Failures]:
     """Prepare every scan; return what became of them, and those that failed.
 
     A data set that is not writable ends all.
     """
     outcomes = []
-    failures = Failures(tasks[0].dataset if tasks else None, settings.notify)
-    results = map_items(prepare_scan, tasks, workers=settings.workers, threads=settings.threads)
+    failures = Failures(tasks[0].dataset if tasks else None, notify)
+    results = map_items(prepare_scan, tasks, schedule, notify=notify)
     for place, result in track(results, description="Preparing", total=len(tasks)):
         name = tasks[place].record.scan_id
         if isinstance(result, CannotWriteError):
@@ -271,7 +274,7 @@ def _run_tasks(tasks: Sequence[PrepareTask], settings: PrepareSettings) -> tuple
         failures.went_well(name)
         outcomes.append(result)
         for flag in result.flags if not result.kept else ():
-            settings.notify(f"warning: {name}: {flag}")
+            notify(f"warning: {name}: {flag}")
     return outcomes, failures
 
 

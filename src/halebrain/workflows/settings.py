@@ -4,12 +4,16 @@ The command line makes its options from these classes, and Python fills them dir
 library, so that `halebrain --help` stays fast.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from halebrain.core.errors import UsageError
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.parallel import ExecutorName, Schedule
+
+Item = TypeVar("Item")
 
 MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
@@ -68,6 +72,95 @@ Overwrite = Annotated[bool, Option("Replace earlier results instead of resuming.
 Exams = Annotated[bool, Option("All scans of a person at one time together, as in detect --exam.")]
 Fusion = Annotated[str, Option(f"How the contrasts of an exam are fused: {', '.join(FUSIONS)}.", known=FUSIONS)]
 Spacing = Annotated[float, Option("Voxel size in mm.", minimum=1.0, maximum=4.0)]
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """Where the scans of a command are processed; the results are the same."""
+
+    workers: Annotated[
+        int | None,
+        Option("Number of scans in parallel, one process each; default: one after the other.", minimum=0),
+    ] = None
+    executor: Annotated[
+        ExecutorName,
+        Option("processes of this machine, dask (workers of a running cluster), or submitit (SLURM jobs)."),
+    ] = "processes"
+    dask_address: Annotated[str | None, Option("Address of the Dask scheduler: tcp://HOST:8786.")] = None
+    dask_scheduler_file: Annotated[
+        Path | None, Option("File that the Dask scheduler wrote (--scheduler-file), instead of its address.")
+    ] = None
+    slurm: Annotated[
+        tuple[str, ...],
+        Option("key=value of sbatch for --executor submitit (partition=long, time=08:00:00); repeatable."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse options of another executor than the chosen one."""
+        places = [name for name in ("dask_address", "dask_scheduler_file") if getattr(self, name) is not None]
+        if self.executor == "dask" and len(places) != 1:
+            raise UsageError(
+                "--executor dask needs --dask-address or --dask-scheduler-file",
+                received="both" if places else "neither",
+                remedy="start a cluster with dask scheduler and dask worker, and give its address",
+            )
+        if self.executor == "submitit" and not self.workers:
+            raise UsageError(
+                "--executor submitit needs --workers",
+                received=self.workers or 0,
+                remedy="say how many jobs run at once",
+            )
+        if places and self.executor != "dask":
+            flag = f"--{places[0].replace('_', '-')}"
+            raise UsageError(
+                f"{flag} needs --executor dask", received=self.executor, remedy="add it, or remove the flag"
+            )
+        if self.slurm and self.executor != "submitit":
+            raise UsageError(
+                "--slurm needs --executor submitit", received=self.executor, remedy="add it, or remove the flag"
+            )
+
+    def schedule(self, output: Path, *, threads: int | None = None, workers: int = 0) -> Schedule:
+        """Return where scans are processed; `workers` are those of the command if the user gives none."""
+        return Schedule(
+            workers=workers if self.workers is None and self.executor == "processes" else self.workers or 0,
+            threads=threads,
+            executor=self.executor,
+            dask_address=self.dask_address,
+            dask_scheduler_file=self.dask_scheduler_file,
+            slurm=self.slurm,
+            output=output,
+        )
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """Which part of the scans a command processes, where an array of jobs shares them."""
+
+    part_id: Annotated[int, Option("Index of this part, from 0.", minimum=0)] = 0
+    num_parts: Annotated[int, Option("Number of parts that the scans are divided into.", minimum=1)] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a part that there is not."""
+        if self.part_id >= self.num_parts:
+            raise UsageError(
+                "--part-id must be from 0 to --num-parts − 1",
+                received=f"{self.part_id} of {self.num_parts}",
+                remedy="for example --num-parts 4 --part-id 0, 1, 2 and 3",
+            )
+
+    @property
+    def suffix(self) -> str:
+        """What is added to the name of a list of failures."""
+        return "" if self.num_parts == 1 else f"-{self.part_id}of{self.num_parts}"
+
+    def own(self, items: Sequence[Item]) -> list[Item]:
+        """Return the items of this part: every `num_parts`-th one."""
+        return list(items[self.part_id :: self.num_parts])
+
+
+WHOLE = PartSettings()
+"""All scans, in one part."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +236,7 @@ class ExamSettings:
 
 @dataclass(frozen=True)
 class BidsSettings:
-    """Which scans of a BIDS data set are processed, and in how many processes."""
+    """Which scans of a BIDS data set are processed."""
 
     participant_label: Annotated[
         tuple[str, ...],
@@ -164,9 +257,6 @@ class BidsSettings:
     work_dir: Annotated[
         Path | None, Option("Folder for temporary files, which are removed at the end.", ("--work-dir", "-w"))
     ] = None
-    n_procs: Annotated[
-        int, Option("Number of exams or scans in parallel, one process each.", ("--n-procs", "--nprocs"), minimum=1)
-    ] = 1
     stop_on_first_crash: Annotated[bool, Option("Stop at the first exam or scan that fails.")] = False
     each_scan: Annotated[
         bool, Option("One answer for each scan; default: one for all scans of a participant and session.")
@@ -211,17 +301,9 @@ class PrepareSettings:
     )
     split: Annotated[str | None, Option("Fractions of subjects in train,val,test: 0.7,0.1,0.2.")] = None
     seed: Seed = 0
-    workers: Annotated[int, Option("Number of scans in parallel, one process each.", minimum=1)] = 1
     threads: Annotated[int, Option("CPU threads per process.", minimum=1)] = 1
-    part_id: Annotated[int, Option("Index of this part, from 0.", minimum=0)] = 0
-    num_parts: Annotated[int, Option("Number of parts that the scans are divided into.", minimum=1)] = 1
     overwrite: Overwrite = False
     notify: Notify = log_message
-
-    @property
-    def part(self) -> str:
-        """What is added to the name of the list of failures."""
-        return "" if self.num_parts == 1 else f"-{self.part_id}of{self.num_parts}"
 
 
 @dataclass(frozen=True)
@@ -271,7 +353,6 @@ class CohortSettings:
     ages: Annotated[
         str | None, Option("Youngest and oldest person in years: 65,90. Default: 20 to 85, patients by disease.")
     ] = None
-    workers: Annotated[int, Option("Number of processes, one thread each; 0 = the main process.", minimum=0)] = 0
     overwrite: Overwrite = False
     notify: Notify = log_message
 
