@@ -39,7 +39,7 @@ def test_a_name_that_is_none_offers_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingInputError, match="did you mean 'paper'"):
         find_config(Path("papr"), "reconstructor")
-    with pytest.raises(MissingInputError, match="known: cpu, gpu, paper, tiny"):
+    with pytest.raises(MissingInputError, match=r"known: cpu, .*gpu, .*paper, .*tiny"):
         find_config(Path("nonsense"), "matrix")
 
 
