@@ -582,7 +582,7 @@ class SecondLookOptions:
     ]
     doubt: Annotated[
         float, Option("Probability of the segmenter from which a voxel is doubted.", minimum=0.001, maximum=0.999)
-    ] = 0.05
+    ] = 0.1
     grow: Annotated[int, Option("Pixels by which the doubted region is grown.", minimum=0)] = 2
     half: Annotated[bool, Option("Write 16-bit weights: half the size, slightly other scores.")] = False
     overwrite: Overwrite = False
