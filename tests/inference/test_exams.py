@@ -127,7 +127,7 @@ def test_several_inputs_with_the_same_name_are_told_apart_by_their_folders(files
     ("first", "second", "said"),
     [
         ("sub-01_T1w", "sub-02_FLAIR", "one person, got sub-01, sub-02"),
-        ("sub-01_ses-1_T1w", "sub-01_ses-2_FLAIR", "one time, got ses-1, ses-2"),
+        ("sub-01_ses-1_T1w", "sub-01_ses-2_FLAIR", "one session, got ses-1, ses-2"),
     ],
 )
 def test_two_people_and_two_sessions_are_refused(files, first, second, said):
