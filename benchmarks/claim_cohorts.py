@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from halebrain.core.parallel import Schedule
 from halebrain.io.manifest import Manifest
 from halebrain.simulation.anatomy_source import gather_anatomies
 from halebrain.simulation.config import CohortConfig, grid_shape
@@ -92,7 +93,7 @@ def _cohort(
         template_share=0.0 if anatomies else CohortConfig().template_share,
         prefix=prefix,
     )
-    return generate_cohort(output, config, workers=workers)
+    return generate_cohort(output, config, Schedule(workers))
 
 
 def main() -> None:

@@ -84,13 +84,13 @@ def _again(out: Path) -> None:
 def _view(out: Path) -> None:
     """Do what a visit does: every page, and what was decided on it."""
     from halebrain.view.access import RefusalError
-    from halebrain.view.files import PAGE, first_page
+    from halebrain.view.files import PAGES, first_page
     from halebrain.view.visit import Visit
 
     start = first_page(out)
     visit = Visit(out, start or Path("index.html"), lambda *_: None)
     for path in sorted(out.rglob("*")):
-        if path.name.endswith((PAGE, "index.html")):
+        if path.name.endswith((*PAGES, "index.html")):
             try:
                 visit.read("/" + path.relative_to(out).as_posix())
             except RefusalError:
