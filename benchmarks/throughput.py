@@ -34,6 +34,7 @@ from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import find_scans
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.workflows import detect
+from halebrain.workflows.detections import Run
 from halebrain.workflows.settings import DetectSettings
 
 _FLAGS = ("thick slices (6.0 mm): small lesions are hard to see", "low contrast between grey and white matter")
@@ -152,7 +153,7 @@ def measure_cohort(count: int, work: Path) -> None:
         stub.seconds, stub.rss, start, clock = 0.0, [], time.process_time(), time.perf_counter()
         scans = find_scans(work / "manifest.tsv")
         output = work / "out"
-        found = detect.run_scans(scans, output, settings, Failures(output, settings.notify), dataset=None)
+        found = detect.run_scans(scans, Run(output, settings, Failures(output, settings.notify)))
         seconds, clock = time.process_time() - start, time.perf_counter() - clock
         each = 1000 * (seconds - stub.seconds) / count
         said = f"{seconds:.1f} s of CPU ({clock:.1f} s by the clock), of which stubs {stub.seconds:.1f} s"
