@@ -1,8 +1,8 @@
 """The two folds of `halebrain benchmark -c cpu2`: test brains are made of anatomies that no training saw.
 
 In each fold, virtual people of the template's anatomy train and validate, and virtual people of real anatomies (label
-maps and T1 scans, half of them in each fold) test: 60 of each disease and 60 healthy ones, in T1 and FLAIR. Folds share
-neither people nor test anatomies.
+maps and T1 scans, half of them in each fold) test: 32 of each disease and 24 healthy ones in each fold, in T1 and
+FLAIR. Folds share neither people nor test anatomies.
 
     python benchmarks/claim_cohorts.py --labels LABELS --t1 T1_SCANS --output cohorts
     halebrain benchmark -c cpu2 -o claim --folds cohorts/folds
@@ -32,8 +32,8 @@ class Sizes:
 
     healthy: int = 80
     patients: int = 40
-    test_healthy: int = 60
-    test_patients: int = 60
+    test_healthy: int = 24
+    test_patients: int = 32
     spacing_mm: float = 3.0
     pathologies: tuple[str, ...] = ("tumour", "stroke", "ms", "wmh")
     modalities: tuple[str, ...] = ("T1w", "FLAIR")

@@ -835,6 +835,7 @@ def benchmark(
     overrides: Sequence[str] = (),
     device: str = "auto",
     folds: PathLike | None = None,
+    only: Sequence[str] = (),
     devices: int = 1,
 ) -> BenchmarkResults:
     """Train and evaluate every method of a file on seen and unseen diseases, as `halebrain benchmark`.
@@ -845,6 +846,7 @@ def benchmark(
         overrides: "key=value" of the configuration; dotted keys.
         device: auto, cpu, cuda, cuda:N or mps.
         folds: Folder of `halebrain folds`; its tables take the place of the scans of the file.
+        only: Patterns of keys, as "fold*/seed0/*": only these cells and those that they need; empty = all.
         devices: Devices of this machine; each trains other cells, in its own process.
 
     Returns:

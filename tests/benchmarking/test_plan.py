@@ -5,9 +5,9 @@ import pytest
 
 import halebrain
 from halebrain.benchmarking.config import MatrixConfig
-from halebrain.benchmarking.plan import plan, reference_title
+from halebrain.benchmarking.plan import chosen_cells, plan, reference_title
 from halebrain.core.config import load_config, merged, parse_config
-from halebrain.core.errors import ConfigError
+from halebrain.core.errors import ConfigError, UsageError
 
 CONFIGS = Path(halebrain.__file__).parent / "configs"
 RAW = {
@@ -52,6 +52,18 @@ def test_the_cells_of_a_small_benchmark():
     weak = next(cell for cell in cells if cell.key == "fold0/seed1/pair-tumour-n1")
     assert weak.settings["data"]["pathologies"] == ["tumour"]
     assert (weak.settings["n_annotated"], weak.settings["seed"], weak.settings["subset_seed"]) == (1, 1, 1)
+
+
+def test_a_part_of_the_cells_comes_with_what_it_needs():
+    cells = plan(config())
+    assert chosen_cells(cells, ()) == cells
+    keys = [cell.key for cell in chosen_cells(cells, ("fold*/seed1/pair-stroke*", "fold0/baselines"))]
+    assert keys == [
+        *("fold0/baselines", "fold0/seed1/ddpm"),
+        *("fold0/seed1/pair-stroke-n1", "fold0/seed1/pair-stroke"),
+    ]
+    with pytest.raises(UsageError, match=r"must match the key of a cell.*fold0/seed0/dpm.*fold0/seed0/ddpm"):
+        chosen_cells(cells, ("fold0/seed0/dpm",))
 
 
 def test_folds_multiply_everything(tmp_path):

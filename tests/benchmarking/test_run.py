@@ -84,9 +84,9 @@ def matrix(tmp_path, small_cohort):
 
 @pytest.fixture
 def run(command, tmp_path):
-    def call(path):
+    def call(path, *more):
         out = tmp_path / "out"
-        code, said = command("benchmark", "-c", path, "-o", out, "--device", "cpu", "--no-progress")
+        code, said = command("benchmark", "-c", path, "-o", out, "--device", "cpu", "--no-progress", *more)
         return code, said, out
 
     return call
@@ -152,6 +152,20 @@ def test_the_matrix_from_end_to_end_and_again(matrix, run):
     assert run(matrix())[0] == 0
     assert lost.read_text() == text
     assert {p for p, t in stamps(out).items() if before[p] != t} == {lost}
+
+
+@pytest.mark.slow
+def test_a_part_of_the_cells_gives_its_part_of_the_tables(matrix, run):
+    code, said, out = run(matrix(), "--only", "*/seed1/ae", "--only", "*/baselines")
+    assert code == 0, said.err
+    titles = {line.split("\t")[0] for line in (out / "matrix.tsv").read_text().splitlines()[1:]}
+    assert titles == {"AE", "intensity rank", "atlas z-score"}  # without the reference
+    assert "not tested (no finished run of both)" in (out / "matrix.md").read_text()
+    before = stamps(out)
+    assert len(before) == 2
+    assert run(matrix(), "--only", "*/seed1/*", "--only", "*/baselines")[0] == 0
+    assert len(stamps(out)) == 1 + 4
+    assert {path: stamps(out)[path] for path in before} == before
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Plan of a benchmark: from the configuration to trainings and table rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from halebrain.benchmarking.config import MatrixConfig, SegmenterEntry, Settings
 from halebrain.core.config import merged, parse_config
-from halebrain.core.errors import ConfigError
+from halebrain.core.errors import ConfigError, UsageError
 from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import ATLAS, BASELINES
 from halebrain.training.joint import JointTraining
@@ -100,6 +102,25 @@ def plan(config: MatrixConfig) -> list[Cell]:
             remedy="rename it under row, or under rows of the segmenters",
         )
     return cells
+
+
+def chosen_cells(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells whose key matches one of the patterns `only` ("fold*/seed0/*"), and those that they need.
+
+    All of them if `only` is empty. A pattern that no key matches is an error.
+    """
+    if not only:
+        return cells
+    for pattern in only:
+        if not any(fnmatchcase(cell.key, pattern) for cell in cells):
+            raise UsageError(
+                "--only must match the key of a cell",
+                received=pattern,
+                remedy=suggestion(pattern, [cell.key for cell in cells]),
+            )
+    chosen = {cell.key for cell in cells if any(fnmatchcase(cell.key, pattern) for pattern in only)}
+    needed = {cell.needs for cell in cells if cell.key in chosen}
+    return [cell for cell in cells if cell.key in chosen | needed]
 
 
 def reference_title(config: MatrixConfig, cells: list[Cell]) -> str:

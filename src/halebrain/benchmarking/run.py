@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from halebrain.benchmarking.judge import (
     with_anomalies,
 )
 from halebrain.benchmarking.on_disk import Scratch, StoredReconstructions, on_disk
-from halebrain.benchmarking.plan import Cell, plan
+from halebrain.benchmarking.plan import Cell, chosen_cells, plan
 from halebrain.core.config import parse_config, with_former_keys
 from halebrain.core.errors import ConfigError, HalebrainError, unexpected_as_error
 from halebrain.core.failures import Failures
@@ -82,15 +82,22 @@ class _Fold:
     shared_by: str = ""
 
 
-def run_benchmark(config: MatrixConfig, output: Path, *, device: torch.device, notify: Notify = log_message) -> Outcome:
-    """Run every cell that has no result yet, in `output`.
+def run_benchmark(
+    config: MatrixConfig,
+    output: Path,
+    *,
+    device: torch.device,
+    only: Sequence[str] = (),
+    notify: Notify = log_message,
+) -> Outcome:
+    """Run every cell that has no result yet, in `output`; with `only`, those that `chosen_cells` gives for it.
 
     A cell that fails takes those that stand on it along; the rest goes on.
 
     Raises:
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
     """
-    cells, outcome, failures = plan(config), Outcome(), Failures(output, notify)
+    cells, outcome, failures = chosen_cells(plan(config), only), Outcome(), Failures(output, notify)
     # What is wrong with the last table is said before the first is learned from.
     tables = [(path, read_fold(path, config)) for path in manifests(config, output)]
     for number, (path, manifest) in enumerate(tables):

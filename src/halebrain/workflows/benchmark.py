@@ -10,7 +10,7 @@ import torch
 
 from halebrain.benchmarking import run
 from halebrain.benchmarking.config import MatrixConfig
-from halebrain.benchmarking.plan import plan, reference_title
+from halebrain.benchmarking.plan import chosen_cells, plan, reference_title
 from halebrain.benchmarking.run import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
 from halebrain.core.commands import end_commands, start_command
@@ -50,9 +50,10 @@ class BenchmarkResults:
 def run_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkResults:
     """Train and evaluate every cell that has no result yet in `output`, and write tables, figures and the page."""
     config = read_matrix(settings)
-    plan(config)  # what is wrong with a cell is reported once, before any process is started
+    # What is wrong with a cell is reported once, before any process is started.
+    chosen_cells(plan(config), settings.only)
     with _on_every_device(output, settings) as device:
-        outcome = run.run_benchmark(config, output, device=device, notify=settings.notify)
+        outcome = run.run_benchmark(config, output, device=device, only=settings.only, notify=settings.notify)
     return BenchmarkResults(outcome, _write_results(config, outcome, output))
 
 
@@ -89,6 +90,7 @@ def _on_every_device(output: Path, settings: BenchmarkSettings) -> Iterator[torc
     typed = ["benchmark", "--output", str(output), "--config", str(settings.config), "--no-progress"]
     typed += [] if settings.folds is None else ["--folds", str(settings.folds)]
     typed += [word for pair in settings.overrides for word in ("--set", pair)]
+    typed += [word for pattern in settings.only for word in ("--only", pattern)]
     threads = max(1, torch.get_num_threads() // settings.devices)
     torch.set_num_threads(threads)
     own = {"OMP_NUM_THREADS": str(threads)}

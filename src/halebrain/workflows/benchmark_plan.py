@@ -5,7 +5,7 @@ from pathlib import Path
 
 from halebrain.benchmarking.cost import CellCost, ScanCounts, cell_costs
 from halebrain.benchmarking.inputs import missing_inputs, read_fold
-from halebrain.benchmarking.plan import plan
+from halebrain.benchmarking.plan import chosen_cells, plan
 from halebrain.benchmarking.run import finished_cells, given_tables
 from halebrain.core.errors import HalebrainError
 from halebrain.core.progress import track
@@ -59,7 +59,8 @@ def plan_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkPlan:
         HalebrainError: The configuration cannot be used.
     """
     config = read_matrix(settings)
-    cells, paths, tables = plan(config), given_tables(config), dict[int, Manifest]()
+    cells, paths = chosen_cells(plan(config), settings.only), given_tables(config)
+    tables = dict[int, Manifest]()
     for fold, path in enumerate(paths):
         try:
             tables[fold] = read_fold(path, config)

@@ -515,6 +515,10 @@ class BenchmarkSettings:
     folds: Annotated[
         Path | None, Option("Folder of halebrain folds: its tables take the place of the scans of the file.")
     ] = None
+    only: Annotated[
+        tuple[str, ...],
+        Option("Only cells whose key matches, as fold*/seed0/*, and those that they need; repeatable; default: all."),
+    ] = ()
     overrides: Overrides = ()
     device: Device = "auto"
     devices: Annotated[int, Option("Devices of this machine; each trains other cells.", minimum=1)] = 1
