@@ -47,3 +47,19 @@ def test_a_scan_without_candidates_misses_all(make_case):
     froc = Froc()
     froc.add(make_case(row((2, 5, 1)), score=np.zeros(30), mask=np.zeros(30, bool)))
     assert froc.sensitivity_at(1.0) == 0
+
+
+def test_small_lesions_apart(make_case):
+    froc = Froc()
+    # Voxels of 0.1 ml: a lesion of 0.3 ml and one of 1 ml, which is not small; one false candidate.
+    score = row((3, 5, 0.6), (12, 14, 0.7), (26, 28, 0.65))
+    case = make_case(row((2, 5, 1), (10, 20, 1)), score=score, mask=score > 0.3, spacing_mm=(10, 10, 1))
+    froc.add(case)
+    other = Froc()
+    other.add(case)
+    froc.take(other)
+    assert froc.volumes_ml == pytest.approx([0.3, 1.0] * 2)
+    assert froc.small().found == pytest.approx([0.6, 0.6])
+    assert froc.small().scans == 2
+    assert froc.sensitivity_at(0.5) == froc.small().sensitivity_at(0.5) + 0.5  # 0.7 is above the false candidate
+    assert froc.small().sensitivity_at(1.0) == 1

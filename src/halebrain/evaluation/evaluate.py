@@ -15,7 +15,7 @@ from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
 from halebrain.evaluation.provenance import EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality
-from halebrain.evaluation.set_level import FROC_RATES, Froc, ImageLevel, Reliability
+from halebrain.evaluation.set_level import FROC_RATES, SMALL_ML, Froc, ImageLevel, Reliability
 from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods, means_by_key
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
@@ -197,7 +197,8 @@ class Evaluator:
             if level.reliability.count.any():
                 reliability[method] = level.reliability
             values += level.values(method, curves.get(method))
-            values += _volume_correlation([row for row in self._rows if row.method == method])
+            own = [row for row in self._rows if row.method == method]
+            values += _volume_correlation(own) + _share_of_best_dice(own)
         return Evaluation(
             rows=self._rows,
             summaries=summarise(self._rows, seed=self.seed),
@@ -255,9 +256,24 @@ class _SetLevel:
             for rate in FROC_RATES:
                 says = f"lesion sensitivity at {rate:g} false positives per scan (FROC, at the frozen threshold)"
                 found[f"froc_sensitivity_{rate:g}"] = (self.froc.sensitivity_at(rate), says)
+            small = self.froc.small()
+            for rate in FROC_RATES if small.found else ():
+                says = f"the same, lesions below {SMALL_ML:g} ml alone, of which there are {len(small.found)}"
+                found[f"froc_small_sensitivity_{rate:g}"] = (small.sensitivity_at(rate), says)
         for name, value in self.images.finish().items():
             found[name] = (value, f"{name.split('_')[0]}s as units")
         return [SetValue(method, name, value, says) for name, (value, says) in found.items()]
+
+
+def _share_of_best_dice(rows: list[Row]) -> list[SetValue]:
+    """Return what the frozen threshold keeps of the Dice that the score allows, over scans that have both."""
+    dice = {row.scan_id: row.value for row in rows if row.metric == "dice"}
+    best = {row.scan_id: row.value for row in rows if row.metric == "dice_oracle_per_scan"}
+    both = [scan for scan in dice if scan in best and np.isfinite(dice[scan]) and np.isfinite(best[scan])]
+    if not both or (whole := sum(best[scan] for scan in both)) == 0:
+        return []
+    says = "mean Dice at the frozen threshold over the mean of each scan's best Dice"
+    return [SetValue(rows[0].method, "dice_share_of_best", sum(dice[scan] for scan in both) / whole, says)]
 
 
 def _volume_correlation(rows: list[Row]) -> list[SetValue]:

@@ -21,6 +21,8 @@ from halebrain.evaluation.curve import Curve
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0)
 """False-positive lesions per scan at which sensitivity is reported."""
+SMALL_ML = 1.0
+"""Lesions below this volume are small, and counted apart too."""
 SCAN_ML, SLICE_ML = 1.0, 0.1
 _BINS = 15
 
@@ -29,12 +31,13 @@ _BINS = 15
 class Froc:
     """Lesions and false candidates of a set, as scans come.
 
-    `found` has, for each true lesion, the peak of the most confident candidate that touches it, −inf where none does;
-    `false` the peak of each false candidate.
+    `found` has, for each true lesion, the peak of the most confident candidate that touches it, −inf where none does,
+    and `volumes_ml` its volume; `false` has the peak of each false candidate.
     """
 
     scans: int = 0
     found: list[float] = field(default_factory=list)
+    volumes_ml: list[float] = field(default_factory=list)
     false: list[float] = field(default_factory=list)
 
     def add(self, case: Case) -> None:
@@ -52,12 +55,14 @@ class Froc:
         true[candidates[shared]] = True
         self.scans += 1
         self.found += best[1:].tolist()
+        self.volumes_ml += (np.bincount(lesions.ravel(), minlength=n_lesions + 1)[1:] * case.voxel_ml).tolist()
         self.false += peaks[1:][~true[1:]].tolist()
 
     def take(self, other: "Froc") -> None:
         """Add the scans of another set."""
         self.scans += other.scans
         self.found += other.found
+        self.volumes_ml += other.volumes_ml
         self.false += other.false
 
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -72,6 +77,12 @@ class Froc:
         """Return the highest sensitivity at no more than `rate` false-positive lesions per scan."""
         rates, sensitivity = self.curve()
         return float(sensitivity[rates <= rate].max())
+
+    def small(self) -> "Froc":
+        """Return the same with the small lesions alone; every false candidate stays."""
+        small = [peak for peak, ml in zip(self.found, self.volumes_ml, strict=True) if ml < SMALL_ML]
+        volumes = [ml for ml in self.volumes_ml if ml < SMALL_ML]
+        return Froc(self.scans, small, volumes, self.false)
 
 
 def scan_score(case: Case) -> float:
