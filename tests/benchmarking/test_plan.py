@@ -131,7 +131,9 @@ def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
         plan(config(**changes))
 
 
-@pytest.mark.parametrize("name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more", "cpu2", "cpu2_flair"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more", "cpu2", "cpu2_flair", "healing"]
+)
 def test_the_shipped_files_can_be_run_as_they_are(name):
     config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")
     cells = plan(config)

@@ -54,7 +54,10 @@ def offered(shell):
         ("halebrain detect --modality T", ["T1w", "T2w", "T1ce"]),
         ("halebrain train segmenter -c p", ["paper", "paper3"]),
         ("halebrain prepare -c p", ["paper"]),
-        ("halebrain benchmark -c ", ["cpu", "cpu2", "cpu2_flair", "gpu", "later", "paper", "paper_more", "tiny"]),
+        (
+            "halebrain benchmark -c ",
+            ["cpu", "cpu2", "cpu2_flair", "gpu", "healing", "later", "paper", "paper_more", "tiny"],
+        ),
         ("halebrain cohort --pathology tu", ["tumour"]),
         ("halebrain detect -i some", []),
     ],

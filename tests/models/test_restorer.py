@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from halebrain.core.random import draw_seeds, make_generator
+from halebrain.models.noise import NOISES
 from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.reconstruction.restoration import Restorer, RestorerSettings
 
@@ -52,6 +53,31 @@ def test_a_closed_gate_changes_nothing():
         restorer.unet.head.bias[4:] = 40.0
     opened = restorer.reconstruct(image, level=None, seeds=torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(opened, (image + 0.5).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_noise_reaches_the_restored_slice_only_without_a_gate():
+    image = torch.full((2, 1, 16, 32), 0.5)  # 0 of [−1, 1], so that only the noise is seen
+    seeds = torch.tensor([3, 4])
+    gated = Restorer(RestorerSettings(unet=UNET, noise_levels=(300, 400)))
+    assert gated.levels == (300, 400)
+    assert torch.equal(gated.reconstruct(image, level=300, seeds=seeds), image)
+    plain = Restorer(RestorerSettings(unet=UNET, gate=False, noise_levels=(300, 400)))
+    # A fresh network leaves half of the noise of [−1, 1] in [0, 1].
+    left = (plain.reconstruct(image, level=300, seeds=seeds) - image) * 2
+    sigma = float((1 - plain.alpha_bar[300]).sqrt())
+    expected = sigma * NOISES.get("simplex")(seeds, 16, 32, image.device)
+    torch.testing.assert_close(left, expected.clamp(-1, 1), atol=1e-5, rtol=0)
+    assert not torch.equal(left[0], left[1])
+    with pytest.raises(ValueError, match=r"a noise level must lie in .* got None"):
+        plain.reconstruct(image, level=None, seeds=seeds)
+    loss = plain.loss(image, generator=make_generator(0), corrupt=darkened)
+    assert torch.equal(loss, plain.loss(image, generator=make_generator(0), corrupt=darkened))
+
+
+def test_without_noise_levels_settings_are_those_of_before():
+    assert "noise_levels" not in RestorerSettings(unet=UNET).model_dump()
+    with pytest.raises(ValueError, match="noise_levels must lie in"):
+        RestorerSettings(noise_levels=(1000,))
 
 
 def test_the_published_denoiser_has_its_network_and_counts_the_brain_alone(monkeypatch):

@@ -9,13 +9,16 @@ from torch.nn import functional as F
 from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.random import draw_seeds
 from halebrain.core.similarity import ssim_map
+from halebrain.models.noise import NOISES
 from halebrain.models.reconstruction.base import RECONSTRUCTORS, Corruption, Level, OneLevelReconstructor, Reconstructor
-from halebrain.models.schedule import ddim_path
+from halebrain.models.schedule import add_noise, cosine_alpha_bar, ddim_path
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 from halebrain.models.unet import DiffusionUNet, UNetConfig
 
 VISIBLE_CHANGE = 0.005
 """Change of intensity above which a pixel counts as anomalous."""
+_N_LEVELS = 1000
+"""Noise levels of the restorer's schedule."""
 
 
 class _OneUNet(Reconstructor):
@@ -248,29 +251,41 @@ class Disyre(_OneUNet):
         return x + self._output(x, level)  # the change, so that a fresh network gives the slice back
 
 
-class RestorerSettings(Config):
+class RestorerSettings(GrowingConfig):
     """Settings of the restorer.
 
     Args:
-        unet: Size of the network; its noise level is not used.
+        unet: Size of the network.
         balanced: Weigh the anomaly as much as all the rest; otherwise each pixel counts once, and as few pixels are
             anomalous, the identity is nearly optimal.
         gate: Predict where to change, beside what to change to.
         gate_weight: Weight of the gate's cross-entropy.
+        noise_levels: Levels of simplex noise under which the network sees a slice, one of them drawn for each slice of
+            a training; restorations from all are averaged. Empty = it sees the slice itself. With a gate the noise
+            never reaches the restored slice; without one the network must remove it as well.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"noise_levels"})
 
     unet: UNetConfig = UNetConfig()
     balanced: bool = True
     gate: bool = True
     gate_weight: float = Field(default=0.05, ge=0)
+    noise_levels: tuple[int, ...] = ()
+
+    def model_post_init(self, _: object, /) -> None:
+        """Check the levels."""
+        if not all(0 <= level < _N_LEVELS for level in self.noise_levels):
+            raise ValueError(f"noise_levels must lie in [0, {_N_LEVELS})")
 
 
 @RECONSTRUCTORS.register("restorer")
-class Restorer(_OneUNet, OneLevelReconstructor):
+class Restorer(_OneUNet):
     r"""$\hat x = x + g \odot c$ with the change c and the gate $g \in (0, 1)$ predicted from x alone.
 
     Loss: mean $|x_0 - \hat x|$ over the anomaly plus the mean over the rest of the brain, plus the cross-entropy of
-    the gate with the anomaly, both classes weighted equally; $x_0$ is healthy, x has a synthetic anomaly.
+    the gate with the anomaly, both classes weighted equally; $x_0$ is healthy, x has a synthetic anomaly. With
+    `noise_levels` c and g are predicted from x under noise, and without a gate c is added to that noisy slice.
     """
 
     reference = (
@@ -278,18 +293,33 @@ class Restorer(_OneUNet, OneLevelReconstructor):
         "restoration for unsupervised anomaly detection. ISBI 2024."
     )
     Settings = RestorerSettings
+    settings: RestorerSettings
     needs_corruption = True
 
     def __init__(self, settings: RestorerSettings) -> None:
         super().__init__(settings, outputs=2 if settings.gate else 1)
+        self.alpha_bar = cosine_alpha_bar(_N_LEVELS)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The noise levels, or none."""
+        return self.settings.noise_levels or (None,)
+
+    def random_level(self, generator: torch.Generator) -> Level:
+        """Draw one of the noise levels uniformly, if there are any."""
+        count = len(self.settings.noise_levels)
+        return self.settings.noise_levels[int(torch.randint(count, (), generator=generator))] if count else None
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return the error of the restored slices, intensities in [−1, 1]."""
-        given = self._corrupted(image, generator, corrupt)
-        change, gate = self._change(given)
-        error = 2 * (given + (change if gate is None else gate.sigmoid() * change) - image).abs()
+        given, level, seeds = self._corrupted(image, generator, corrupt), None, None
+        if self.settings.noise_levels:
+            level = torch.tensor([self.random_level(generator) for _ in image])
+            seeds = draw_seeds(len(image), generator)
+        restored, gate = self._restored(given, level, seeds)
+        error = 2 * (restored - image).abs()
         anomaly, brain = (given - image).abs() > VISIBLE_CHANGE, image > 0
         if not self.settings.balanced:
             loss = _mean(error, brain)
@@ -301,15 +331,29 @@ class Restorer(_OneUNet, OneLevelReconstructor):
         return loss
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
-        """Return the restored slice in [0, 1]; nothing is random."""
-        change, gate = self._change(image)
-        return (image + (change if gate is None else gate.sigmoid() * change)).clamp(0, 1)
+        """Return the restored slice in [0, 1]; random only where there is noise."""
+        levels = None
+        if self.settings.noise_levels:
+            if level is None or not 0 <= level < _N_LEVELS:
+                raise ValueError(f"a noise level must lie in [0, {_N_LEVELS}), got {level}")
+            levels = torch.full((len(image),), level)
+        return self._restored(image, levels, seeds)[0].clamp(0, 1)
 
-    def _change(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the change of intensity, and the logits of the gate if there is one."""
-        output = self._output(image * 2 - 1)
+    def _restored(
+        self, image: torch.Tensor, level: torch.Tensor | None, seeds: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the restored slices, and the logits of the gate if there is one."""
+        seen = image * 2 - 1
+        if level is not None and seeds is not None:
+            height, width = image.shape[-2:]
+            noise = NOISES.get("simplex")(seeds, height, width, image.device)
+            seen, level = add_noise(seen, noise, level, self.alpha_bar), level.to(image.device)
+        output = self._output(seen, level)
         change = output[:, :1] / 2
-        return change, output[:, 1:] if self.settings.gate else None
+        if not self.settings.gate:
+            return (image if level is None else (seen + 1) / 2) + change, None
+        gate = output[:, 1:]
+        return image + gate.sigmoid() * change, gate
 
 
 def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
