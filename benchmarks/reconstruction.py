@@ -30,8 +30,9 @@ from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.baselines import DEFAULT, AtlasModel, baseline_map, lesions_are_dark
 from halebrain.evaluation.curve import Curve
 from halebrain.inference.anomaly_map import filter_residual
-from halebrain.inference.predictor import Predictor, brain_slices, volume_of_slices
+from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import AnnotatedScan, open_annotated
+from halebrain.inference.slice_networks import brain_slices, volume_of_slices
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_volume
 from halebrain.models.store import load_model

@@ -11,8 +11,9 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.data.slices import build_store
 from halebrain.inference.anomaly_map import smooth_through_plane
-from halebrain.inference.predictor import Predictor, WorkingMaps, brain_slices
+from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.scan_residuals import SCAN_RESIDUALS
+from halebrain.inference.slice_networks import brain_slices
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume

@@ -30,7 +30,8 @@ from scipy.sparse.linalg import cg
 
 from halebrain.core.random import derive_seed
 from halebrain.core.types import FloatArray, MaskArray, Volume, voxel_mm3_of
-from halebrain.inference.predictor import Predictor, brain_slices
+from halebrain.inference.predictor import Predictor
+from halebrain.inference.slice_networks import brain_slices
 from halebrain.io.stored import StoredScan
 from halebrain.preprocessing.pipeline import WorkingScan
 

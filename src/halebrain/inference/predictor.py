@@ -2,19 +2,17 @@
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 
 from halebrain.core.about import versions
 from halebrain.core.config import parse_config
-from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.errors import ConfigError
 from halebrain.core.provenance import Provenance, ScoringMethod, SecondPass
-from halebrain.core.random import derive_seed
-from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
+from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
     NORMALISED,
     RESIDUALS,
@@ -26,22 +24,12 @@ from halebrain.inference.anomaly_map import (
     smooth_through_plane,
 )
 from halebrain.inference.scan_residuals import SCAN_RESIDUALS
+from halebrain.inference.slice_networks import SliceNetworks, brain_slices, volume_of_slices
 from halebrain.models.bundle import Bundle
-from halebrain.models.compiling import compile_networks
-from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.healthy_map import HealthyResidual, HealthyResiduals
 from halebrain.models.reconstruction.base import HoleFiller, Level
 from halebrain.models.reconstruction.second_look import SecondLook
-from halebrain.models.segmentation import with_neighbours
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
-
-_SCORED_BRAIN_PIXELS = 20
-"""Slices with less brain than this (0.8 cm² at 2 mm) get no score. Slices with less than `LEARNED_BRAIN_PIXELS` get one
-although the networks were not trained on such slices, so that the top and bottom of the brain are covered."""
-
-_SLICES_ON_A_CPU = 16
-_SLICES_ON_A_GPU = 1024
-"""More than any scan has: one batch."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class WorkingMaps:
     first_reconstruction: FloatArray | None = None
 
 
-class Predictor:
+class Predictor(SliceNetworks):
     """Runs one model over scans; the result of a scan does not depend on what ran before.
 
     Args:
@@ -102,23 +90,25 @@ class Predictor:
         brain: str | None = None,
         compiled: bool = False,
     ) -> None:
-        self.bundle, self.device = bundle, torch.device(device)
-        self.seed, self.draws, self.precision = seed, draws, precision
-        self.batch_size = batch_size or (_SLICES_ON_A_GPU if self.device.type == "cuda" else _SLICES_ON_A_CPU)
-        self.levels: tuple[Level, ...] = levels or bundle.reconstructor.levels
         where = bundle.path or "model"
         preprocessing = parse_config(PreprocessingConfig, bundle.config.preprocessing, where=where)
         if brain is not None:
             preprocessing = preprocessing.model_copy(update={"brain": brain})
+        postprocessing = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=where)
+        super().__init__(
+            bundle,
+            postprocessing,
+            device=device,
+            seed=seed,
+            batch_size=batch_size,
+            precision=precision,
+            compiled=compiled,
+        )
+        self.draws = draws
+        self.levels: tuple[Level, ...] = levels or bundle.reconstructor.levels
         self.preprocessor = Preprocessor(preprocessing)
-        self.postprocessing = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=where)
         self.healthy_map = bundle.healthy_map
         self._check_healthy_map()
-        for network in (bundle.reconstructor, bundle.segmenter):
-            if network is not None:
-                network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-                if compiled:
-                    compile_networks(network, self.device)
 
     def with_healthy_map(self, healthy_map: HealthyResiduals) -> Self:
         """Return the same predictor with another healthy map."""
@@ -232,7 +222,7 @@ class Predictor:
             for draw in range(self.draws):
                 seeds = self.slice_seeds(scan, level, draw, used)
                 reconstruction, probability = self.run_level(image[used], mask[used], level, seeds, contrast)
-                own = self._own_map(image[used], mask[used], level, seeds)
+                own = self.own_map(image[used], mask[used], level, seeds)
                 deviation = (image[used] - reconstruction).abs() if own is None else own
                 spread = beta * deviation + (1 - beta) * probability
                 moments = [reconstruction, probability, spread, spread.square(), reconstruction.square(), deviation]
@@ -277,7 +267,7 @@ class Predictor:
             second = reconstructor.second_pass(x, doubt)
             return x[:0] if second is None else second.float() * inside
 
-        slices = self._in_batches(run, image[used], mask[used], found[used])
+        slices = self.in_batches(run, image[used], mask[used], found[used])
         return volume_of_slices(slices, used, scan.image.shape) if len(slices) else None
 
     def residual_alone(
@@ -396,164 +386,4 @@ class Predictor:
         def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
             return reconstructor.fill(x, own & inside).float() * inside
 
-        return volume_of_slices(self._in_batches(run, image[used], mask[used], holes[used]), used, scan.image.shape)
-
-    def slice_seeds(self, scan: WorkingScan, level: Level, draw: int, used: torch.Tensor) -> torch.Tensor:
-        """Return one seed a slice: from the user's seed, the scan's content, level, draw and slice."""
-        return torch.tensor([derive_seed(self.seed, scan.content, str(level), draw, int(k)) for k in used])
-
-    def run_level(
-        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor, contrast: str | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return reconstruction and probability of all slices at one level, `(n, 1, h, w)` on the CPU."""
-        reconstruction = self.reconstruct_slices(image, mask, level, seeds)
-        return reconstruction, self.segment_slices(image, mask, reconstruction, contrast)
-
-    def reconstruct_slices(
-        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the reconstruction of slices at one level, 0 outside the brain; `(n, 1, h, w)` on the CPU."""
-        reconstructor = self.bundle.reconstructor
-
-        def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-            return reconstructor.reconstruct(x, level=level, seeds=own.cpu()).float() * inside
-
-        return self._in_batches(run, image, mask, seeds)
-
-    def _own_map(
-        self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor
-    ) -> torch.Tensor | None:
-        """Return the anomaly map of a method that gives no image; `None` for all others."""
-        reconstructor = self.bundle.reconstructor
-        if reconstructor.gives_image:
-            return None
-
-        def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-            return reconstructor.anomaly_map(x, level=level, seeds=own.cpu()).float() * inside
-
-        return self._in_batches(run, image, mask, seeds)
-
-    def segment_slices(
-        self, image: torch.Tensor, mask: torch.Tensor, reconstruction: torch.Tensor, contrast: str | None
-    ) -> torch.Tensor:
-        """Return the probability that the model's segmenter gives slices, as `segment_with`; 0 without a segmenter."""
-        segmenter = self.bundle.segmenter
-        if segmenter is None:
-            return torch.zeros_like(reconstruction)
-        return self.segment_with(segmenter, image, mask, reconstruction, contrast)
-
-    def segment_with(
-        self,
-        segmenter: AnySegmenter,
-        image: torch.Tensor,
-        mask: torch.Tensor,
-        reconstruction: torch.Tensor,
-        contrast: str | None,
-    ) -> torch.Tensor:
-        """Return the probability that a segmenter gives slices, 0 outside the brain; all `(n, 1, h, w)` on the CPU.
-
-        The slices are those of one scan in their order: each has the neighbours that the segmenter uses,
-        as it was in training, where slices with too little brain are not used as neighbours.
-        """
-        half = max(config.patch for config in segmenter.configs) // 2 if self.postprocessing.overlap else 0
-
-        def run(x: torch.Tensor, inside: torch.Tensor, healthy: torch.Tensor) -> torch.Tensor:
-            def seen(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-                probability: torch.Tensor = segmenter(image, other, contrast).float().sigmoid()
-                return probability
-
-            found = [seen(x, healthy)]
-            if self.postprocessing.mirror:
-                found.append(seen(x.flip(2), healthy.flip(2)).flip(2))
-            if half:
-                found.append(_moved(seen(_moved(x, half), _moved(healthy, half)), -half))
-            return torch.stack(found).mean(dim=0) * inside
-
-        learned, neighbours = mask.sum(dim=(1, 2, 3)) >= LEARNED_BRAIN_PIXELS, segmenter.visible_neighbours
-        seen = with_neighbours(image * learned[:, None, None, None], neighbours)
-        seen[:, :1] = image
-        # In a store of slices those between which there is none stand side by side.
-        seen[learned] = with_neighbours(image[learned], neighbours)
-        return self._in_batches(run, seen, mask, reconstruction)
-
-    @torch.inference_mode()
-    def _in_batches(self, run: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
-        """Return what `run` gives for each batch of slices on the device, together and on the CPU."""
-        found = []
-        for start in range(0, len(tensors[0]), self.batch_size):
-            first, *others = (tensor[start : start + self.batch_size].to(self.device) for tensor in tensors)
-            with self._autocast():
-                found.append(run(first.contiguous(memory_format=torch.channels_last), *others).cpu())
-        return torch.cat(found)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-
-class RemoteNetworks(Protocol):
-    """The networks of a predictor in another process."""
-
-    def predict_working(self, scan: WorkingScan, contrast: str | None) -> WorkingMaps:
-        """As that of `Predictor`."""
-
-    def fill_holes(self, scan: WorkingScan, hole: MaskArray) -> FloatArray | None:
-        """As that of `Predictor`."""
-
-    def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
-        """As that of `Predictor`."""
-
-
-class RemotePredictor(Predictor):
-    """A predictor whose networks run in another process; all else is done in this one.
-
-    Args:
-        predictor: The same model in this process.
-        networks: That of the other process.
-        device: Device of the other process.
-    """
-
-    def __init__(self, predictor: Predictor, networks: RemoteNetworks, device: str) -> None:
-        self.__dict__.update(predictor.__dict__)
-        self.networks, self.device = networks, torch.device(device)
-
-    def predict_working(
-        self, scan: WorkingScan, contrast: str | None, *, progress: Callable[[], None] | None = None
-    ) -> WorkingMaps:
-        """Let the other process run both networks; `progress` is called after all passes."""
-        maps = self.networks.predict_working(scan, contrast)
-        for _ in range(len(self.levels) * self.draws if progress else 0):
-            progress()  # type: ignore[misc]
-        return maps
-
-    def fill_holes(self, scan: WorkingScan, hole: MaskArray) -> FloatArray | None:
-        """Let the other process fill holes."""
-        return self.networks.fill_holes(scan, hole)
-
-    def reconstruct_levels(self, scan: WorkingScan) -> dict[str, FloatArray]:
-        """Let the other process reconstruct a scan at each level."""
-        return self.networks.reconstruct_levels(scan)
-
-
-def _moved(slices: torch.Tensor, by: int) -> torch.Tensor:
-    """Return slices moved along both axes, what leaves on one side entering on the other: there is no brain."""
-    return slices.roll((by, by), dims=(2, 3))
-
-
-def brain_slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return axial slices and their brain masks `(n, 1, h, w)`, and the indices of those that show enough brain."""
-    image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
-    mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
-    used = (mask.sum(dim=(1, 2, 3)) >= _SCORED_BRAIN_PIXELS).nonzero().flatten()
-    if len(used) == 0:
-        raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
-    return image, mask, used
-
-
-def volume_of_slices(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:
-    """Return axial slices `(n, 1, h, w)` at the indices `used` of a volume `(i, j, k)` that is 0 elsewhere."""
-    volume = torch.zeros(shape[SLICE_AXIS], *slices.shape[-2:])
-    volume[used] = slices[:, 0]
-    array: FloatArray = np.ascontiguousarray(np.moveaxis(volume.numpy(), 0, SLICE_AXIS))
-    return array
+        return volume_of_slices(self.in_batches(run, image[used], mask[used], holes[used]), used, scan.image.shape)

@@ -6,7 +6,8 @@ import torch
 
 from halebrain.core.types import FloatArray
 from halebrain.inference.anomaly_map import fuse
-from halebrain.inference.predictor import Predictor, brain_slices, volume_of_slices
+from halebrain.inference.predictor import Predictor
+from halebrain.inference.slice_networks import brain_slices, volume_of_slices
 from halebrain.models.ensemble import AnySegmenter
 from halebrain.models.reconstruction.base import Level
 from halebrain.preprocessing.pipeline import WorkingScan

@@ -14,7 +14,8 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import DataError
 from halebrain.core.parallel import Schedule
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.inference.predictor import Predictor, RemotePredictor, WorkingMaps
+from halebrain.inference.predictor import Predictor, WorkingMaps
+from halebrain.inference.remote import RemotePredictor
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.workflows.detector import Detector, load_detector
 from halebrain.workflows.settings import DetectSettings
