@@ -38,7 +38,8 @@ from halebrain.workflows.detections import Detections
 from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.exam import write_found_exam
-from halebrain.workflows.exam_detector import DescribedScans, FoundExam, find_exam, read_described
+from halebrain.workflows.exam_detector import FoundExam, find_exam
+from halebrain.workflows.exam_scans import DescribedScans, read_described
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
     BenchmarkSettings,

@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
-from halebrain.preprocessing.exam import ExamScan, align_exam, apart_flag, compare_registrations
+from halebrain.preprocessing.exam import align_exam, apart_flag, compare_registrations
+from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_rigid

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -10,54 +9,24 @@ import numpy as np
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ProcessingStep
-from halebrain.core.types import Affine, MaskArray, Volume
+from halebrain.core.types import Affine, Volume
 from halebrain.core.wording import first_of
-from halebrain.preprocessing.brain import BrainMask, from_given_mask
-from halebrain.preprocessing.brain.base import volume_ml
-from halebrain.preprocessing.brain.given import extract_stripped
-from halebrain.preprocessing.geometry import Grid, apply_affine, resample
+from halebrain.preprocessing.brain import BrainMask
+from halebrain.preprocessing.exam_brains import ExamScan, check_sizes, find_holder, fit_brain, known_brains
+from halebrain.preprocessing.geometry import apply_affine
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import as_prepared
 from halebrain.preprocessing.registration import Brain, Registration, assess_placement, prepare_brain, register_rigid
 from halebrain.preprocessing.template import template_on
 
 R = TypeVar("R")
-_KEPT_BY_ITSELF = ("auto", "stripped")
-"""Brain extractors that use stripped scans unchanged."""
 _COVERS_MM = 110.0
 """Shortest side of a field of view that can hold a whole brain."""
 _BEST_FIRST = ("T1w", "T1ce", "FLAIR", "T2w")
 """Contrasts in the order of how reliably their brain is found, where voxels are of one size."""
-_SURE = 0.5
-"""Confidence of a brain mask from which no other scan is tried."""
 _APART_MM = 4.0
 """Mean distance of two placements in the brain that is flagged. Affine registrations of one head by its T1, T2 and
 FLAIR ended 0.3 to 1.0 mm apart in five real exams."""
-_WHOLE = 0.95
-"""Overlap from which two masks show the same part of a brain, so that their volumes compare."""
-_FLAGGED_SIZE, _REFUSED_SIZE = 1.15, 1.3
-"""Ratio of two brain volumes. Masks of one person differ by up to a tenth."""
-
-
-@dataclass(frozen=True)
-class ExamScan:
-    """One scan of an exam as it was read.
-
-    Args:
-        name: Its name.
-        volume: Its voxels.
-        image: Where it was read from; `None` = it was in memory.
-        brain_mask: The mask that was given with it, bool on its grid.
-        space: "native", or the template's name where it lies in template space.
-        contrast: Its contrast where that is declared, a BIDS suffix.
-    """
-
-    name: str
-    volume: Volume
-    image: Path | None = None
-    brain_mask: MaskArray | None = None
-    space: str = "native"
-    contrast: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,14 +107,14 @@ def align_exam(
         DataError: No scan can be used, or the sizes of two brains show that they are of two people.
     """
     failed: dict[str, str] = {}
-    known = _known_brains(preprocessor, scans, failed, threads)
+    known = known_brains(preprocessor, scans, failed, threads)
     usable = [scan for scan in scans if scan.name not in failed]
     ranked = sorted(usable, key=lambda scan: _rank(scan, known))
     if len(scans) == 1 or all(_is_placed(preprocessor, scan) for scan in ranked):
         return _each_by_itself(preprocessor, ranked, known, failed, threads=threads, tell=tell)
-    holder, brain = _find_holder(preprocessor, ranked, known, failed)
+    holder, brain = find_holder(preprocessor, ranked, known, failed)
     ranked = [scan for scan in ranked if scan.name not in failed]
-    notes = _check_sizes(ranked, known)
+    notes = check_sizes(ranked, known)
     known.setdefault(holder.name, brain)
     near = _register_all(preprocessor, ranked, holder, known, threads=threads, tell=tell)
     failed |= near.failed
@@ -175,26 +144,6 @@ def _successes(scans: Sequence[ExamScan], results: Sequence[R | HalebrainError],
             failed[scan.name] = str(result)
         else:
             found.append(result)
-    return found
-
-
-def _known_brains(
-    preprocessor: Preprocessor, scans: Sequence[ExamScan], failed: dict[str, str], threads: int
-) -> dict[str, BrainMask]:
-    """Return the brains of the scans that come with one."""
-
-    def look(scan: ExamScan) -> BrainMask | HalebrainError | None:
-        try:
-            return _known_brain(preprocessor, scan)
-        except DataError as error:
-            return error
-
-    found = {}
-    for scan, result in zip(scans, map_threads(look, scans, threads=threads), strict=True):
-        if isinstance(result, HalebrainError):
-            failed[scan.name] = str(result)
-        elif result is not None:
-            found[scan.name] = result
     return found
 
 
@@ -237,7 +186,7 @@ def _register_all(
             own = known.get(scan.name)
             visible = None if own is None else own.mask
             matrix = register_rigid(holder.volume, brain.mask, scan.volume, other_brain=visible, brain=prepared).matrix
-            known.setdefault(scan.name, _fitted(brain, holder, scan, matrix))
+            known.setdefault(scan.name, fit_brain(brain, holder, scan, matrix))
         except HalebrainError as error:
             return error
         else:
@@ -255,18 +204,6 @@ def _register_all(
         else:
             found.rigid[scan.name] = cast(Affine, result)
     return found
-
-
-def _known_brain(preprocessor: Preprocessor, scan: ExamScan) -> BrainMask | None:
-    """Return the brain of a scan that comes with its mask, or is stripped; `None` where it must be found."""
-    if scan.brain_mask is not None:
-        return from_given_mask(scan.volume, scan.brain_mask)
-    if preprocessor.config.brain not in _KEPT_BY_ITSELF:
-        return None
-    try:
-        return extract_stripped(scan.volume)
-    except DataError:
-        return None
 
 
 def _is_placed(preprocessor: Preprocessor, scan: ExamScan) -> bool:
@@ -316,81 +253,6 @@ def _each_by_itself(
 
     results = map_threads(prepare, ranked, threads=threads)
     return _finished(ranked, _successes(ranked, results, failed), failed, {}, ())
-
-
-def _find_holder(
-    preprocessor: Preprocessor, ranked: Sequence[ExamScan], known: dict[str, BrainMask], failed: dict[str, str]
-) -> tuple[ExamScan, BrainMask]:
-    """Return the scan whose brain mask serves the others: the best with a known brain, else where it is found."""
-    for scan in ranked:
-        if scan.name in known:
-            return scan, known[scan.name]
-    best: tuple[ExamScan, BrainMask] | None = None
-    for scan in ranked:
-        try:
-            found = preprocessor.find_brain(scan.volume, None)
-        except DataError as error:
-            failed.setdefault(scan.name, str(error))
-            continue
-        if best is None or found.confidence > best[1].confidence:
-            best = scan, found
-        if found.confidence >= _SURE:
-            break
-    if best is None:
-        raise DataError(
-            "the brain must be found in one scan of an exam",
-            received=first_of([f"{name}: {reason}" for name, reason in failed.items()], 2),
-            remedy="strip one of them, or give its mask in a manifest",
-        )
-    for scan in ranked:  # the mask of the best one serves those in which none was found
-        failed.pop(scan.name, None)
-    return best
-
-
-def _fitted(brain: BrainMask, holder: ExamScan, scan: ExamScan, matrix: Affine) -> BrainMask:
-    """Return the brain mask of one scan on the grid of another one; `matrix` is world-to-world, first to other."""
-    source = Grid(holder.volume.shape, holder.volume.affine)
-    target = Grid(scan.volume.shape, scan.volume.affine)
-    back = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
-    mask: MaskArray = resample(brain.mask.astype(np.float32), source, target, target_to_source=back) > 0.5
-    if not mask.any():
-        raise DataError(
-            "the scans of an exam must show the same part of the head",
-            received="no brain",
-            where=scan.name,
-            remedy="leave it out of the exam, or check its header",
-        )
-    method = f"{brain.method}, found in {holder.name}"
-    return BrainMask(mask, method, brain.confidence, volume_ml(mask, scan.volume), notes=brain.notes)
-
-
-def _check_sizes(scans: Sequence[ExamScan], known: dict[str, BrainMask]) -> tuple[str, ...]:
-    """Refuse brains of sizes that no person has at one time; a lesser difference is a note."""
-    sizes = {}
-    for scan in scans:
-        if (brain := known.get(scan.name)) is not None and _shows_all(brain.mask):
-            sizes[scan.name] = brain.volume_ml
-    if len(sizes) < 2:
-        return ()
-    small, large = min(sizes, key=lambda name: sizes[name]), max(sizes, key=lambda name: sizes[name])
-    ratio = sizes[large] / sizes[small]
-    said = f"{sizes[small]:.0f} ml of brain in {small} and {sizes[large]:.0f} ml in {large}"
-    if ratio > _REFUSED_SIZE:
-        raise DataError(
-            "the scans of an exam must be of one person",
-            received=said,
-            remedy="give each person an exam, or each scan a brain mask of the same tissue",
-        )
-    return (f"{said}: check that they are of one person",) if ratio > _FLAGGED_SIZE else ()
-
-
-def _shows_all(mask: MaskArray) -> bool:
-    """Return whether a brain mask ends before the field of view does, but for a hundredth of its area."""
-    for axis in range(3):
-        area = np.moveaxis(mask, axis, 0).sum(axis=(1, 2))
-        if max(area[0], area[-1]) > (1 - _WHOLE) * area.max():
-            return False
-    return True
 
 
 def _register_one(

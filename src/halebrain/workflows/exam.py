@@ -28,15 +28,9 @@ from halebrain.io.formats import FORMATS
 from halebrain.io.volume import format_of
 from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.exam_detector import (
-    DescribedScans,
-    FoundExam,
-    find_exam,
-    read_described,
-    scans_at_once,
-    threshold_of,
-)
+from halebrain.workflows.exam_detector import FoundExam, find_exam, scans_at_once, threshold_of
 from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
+from halebrain.workflows.exam_scans import DescribedScans, read_described
 from halebrain.workflows.scan_steps import ExamSteps, begin_exam
 from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 

@@ -10,7 +10,7 @@ import torch
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError, HalebrainError
 from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, Rows
-from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.modality import ScanContrast
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
@@ -19,7 +19,7 @@ from halebrain.inference.exam_outputs import (
     OwnScore,
     exam_findings,
 )
-from halebrain.inference.exams import Exam, is_known_contrast
+from halebrain.inference.exams import Exam
 from halebrain.inference.filling import Filling
 from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
@@ -28,23 +28,28 @@ from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
 from halebrain.io.stored import StoredScan
-from halebrain.io.volume import mask_of, read_mask, read_volume
 from halebrain.preprocessing.exam import (
     COMPARISON,
     READING,
     AlignedExam,
     AlignedScan,
-    ExamScan,
     Tell,
     align_exam,
     compare_registrations,
 )
+from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
 from halebrain.thresholds.percentile import working_scan_score
-from halebrain.workflows.detect import describe_scan
-from halebrain.workflows.detector import Detector, ToFill, fill_region_of, known_limit, stating_filling
+from halebrain.workflows.detector import Detector, ToFill, fill_region_of, stating_filling
+from halebrain.workflows.exam_scans import (
+    ChosenScan,
+    DescribedScans,
+    choose_scans,
+    open_scan,
+    read_described,
+    scan_flags,
+)
 from halebrain.workflows.scan_steps import MARKING, NETWORKS
 
 if TYPE_CHECKING:
@@ -111,26 +116,6 @@ class FoundExam:
         return self.parts[0]
 
 
-@dataclass(frozen=True)
-class DescribedScans:
-    """What is known of scans before they are opened: the provenance of each, and those that cannot be read."""
-
-    requested: Mapping[str, Provenance]
-    failed: Mapping[str, str]
-
-
-def read_described(detector: Detector, exam: Exam) -> DescribedScans:
-    """Return what is known of the scans of an exam before they are opened; their files are hashed."""
-    requested, failed = {}, {}
-    for scan in exam.scans:
-        try:
-            scan.check()
-            requested[scan.name] = describe_scan(detector, scan)
-        except HalebrainError as error:
-            failed[scan.name] = str(error)
-    return DescribedScans(requested, failed)
-
-
 def find_exam(
     detector: Detector,
     exam: Exam,
@@ -164,7 +149,7 @@ def find_exam(
 
     def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
         try:
-            return _open(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
+            return open_scan(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
         except HalebrainError as error:
             return error
         finally:
@@ -186,9 +171,9 @@ def find_exam(
             remedy="fix the reason",
         )
     aligned = align_exam(detector.predictor.preprocessor, opened, threads=scans_at_once(), tell=tell)
-    chosen, not_used = _choose(detector, exam, aligned, notes)
+    chosen, not_used = choose_scans(detector, exam, aligned, notes)
     chosen, maps = _score(detector, chosen, tell)
-    flags = [*aligned.notes, *_flags(aligned, chosen, not_used)]
+    flags = [*aligned.notes, *scan_flags(aligned, chosen, not_used)]
     for name, reason in failed.items():
         flags.append(f"{name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
@@ -219,7 +204,7 @@ def scans_at_once() -> int:
     return torch.get_num_threads()
 
 
-def _score(detector: Detector, chosen: Sequence["_Chosen"], tell: Tell) -> tuple[list["_Chosen"], list[WorkingMaps]]:
+def _score(detector: Detector, chosen: Sequence[ChosenScan], tell: Tell) -> tuple[list[ChosenScan], list[WorkingMaps]]:
     """Run the networks on every scan, and compare the registrations of the scans at the same time.
 
     Returns:
@@ -227,7 +212,7 @@ def _score(detector: Detector, chosen: Sequence["_Chosen"], tell: Tell) -> tuple
     """
     predictor = detector.predictor
 
-    def run(task: tuple[str, _Chosen]) -> WorkingMaps | AlignedScan:
+    def run(task: tuple[str, ChosenScan]) -> WorkingMaps | AlignedScan:
         step, one = task
         try:
             if step == COMPARISON:
@@ -248,84 +233,6 @@ def _score(detector: Detector, chosen: Sequence["_Chosen"], tell: Tell) -> tuple
     return scans, cast(list[WorkingMaps], maps)
 
 
-def _open(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None") -> tuple[ExamScan, tuple[str, ...]]:
-    """Return one scan as it was read, with what was assumed on reading."""
-    found = read_volume(scan.image) if volume is None else volume
-    notes = list(found.notes)
-    own: MaskArray | None = None
-    if mask is not None:
-        own = mask_of(mask, found, notes=notes)
-    elif scan.brain_mask is not None:
-        own = read_mask(scan.brain_mask, found, notes)
-    path = scan.image if volume is None else None
-    declared = find_contrast("auto", scan.modality, scan.name, None).name
-    return ExamScan(scan.name, found, path, own, scan.space, declared), tuple(notes)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A scan that takes part in the fusion."""
-
-    aligned: AlignedScan
-    contrast: ScanContrast
-
-
-def _choose(
-    detector: Detector, exam: Exam, aligned: AlignedExam, notes: Mapping[str, tuple[str, ...]]
-) -> tuple[list[_Chosen], dict[str, str]]:
-    """Return the scans that are fused, the best of each contrast that is like the training data, and the others."""
-    inputs = {scan.name: scan for scan in exam.scans}
-    not_used, chosen = dict[str, str](), list[_Chosen]()
-    several = len(aligned.scans) > 1
-    for one in aligned.scans:
-        given = inputs[one.name]
-        contrast, line = _contrast(detector, given, one.scan.qc.inferred_contrast)
-        qc = check_contrast_label(one.scan.qc.noting(notes.get(one.name, ())), contrast.declared)
-        qc = qc.flagged(known_limit(detector.predictor.bundle.limits, contrast)).flagged(line)
-        chosen.append(_Chosen(replace(one, scan=replace(one.scan, qc=qc)), contrast))
-    usable = [one for one in chosen if not one.aligned.scan.qc.out_of_distribution]
-    if several and usable:
-        for other in chosen:
-            reasons = other.aligned.scan.qc.out_of_distribution_reasons
-            if other not in usable:
-                not_used[other.aligned.name] = reasons[0] if reasons else "out of distribution"
-        chosen = usable
-    kept: dict[str, str] = {}
-    fused = []
-    for each in chosen:
-        name = each.contrast.name
-        if name is not None and name in kept:
-            spacing = f"{max(each.aligned.volume.spacing_mm):.2g} mm"
-            not_used[each.aligned.name] = (
-                f"a second {name} ({spacing}); {kept[name]}, which is as good or better, is used"
-            )
-            continue
-        if name is not None:
-            kept[name] = each.aligned.name
-        fused.append(each)
-    return fused, not_used
-
-
-def _flags(aligned: AlignedExam, fused: Sequence[_Chosen], not_used: Mapping[str, str]) -> list[str]:
-    """Return the flags of the scans, each after the contrast where there are several."""
-    flags = [f"{name} is not used: {reason}" for name, reason in not_used.items()]
-    for each in fused:
-        label = each.contrast.name or each.aligned.name
-        own = each.aligned.scan.qc.flags
-        flags += [f"{label}: {flag}" if len(aligned.scans) > 1 else flag for flag in own]
-    return flags
-
-
-def _contrast(detector: Detector, scan: ScanInput, inferred: str | None) -> tuple[ScanContrast, str | None]:
-    """Return the contrast of a scan, and a flag where the declared word is not known and the image is used instead."""
-    found = find_contrast(detector.settings.modality, scan.modality, scan.name, inferred)
-    if found.declared is None or found.known_from == "option" or is_known_contrast(found.declared):
-        return found, None
-    other = find_contrast("auto", None, "", inferred)
-    said = f"the contrast '{found.declared}' of the {found.known_from} is not known"
-    return other, f"{said}; {other.name or 'no contrast'} is inferred from the image"
-
-
 def threshold_of(
     detector: Detector, contrasts: Sequence[str | None], fusion: str, known_from: str | None
 ) -> ChosenThreshold:
@@ -338,7 +245,7 @@ def _fuse(
     detector: Detector,
     exam: Exam,
     aligned: AlignedExam,
-    chosen: Sequence[_Chosen],
+    chosen: Sequence[ChosenScan],
     maps: Sequence[WorkingMaps],
     not_used: Mapping[str, str],
     flags: Sequence[str],
@@ -358,7 +265,7 @@ def _fuse(
     known_from = sorted({one.contrast.known_from for one in chosen})
     threshold = threshold_of(detector, contrasts, fusion, " and ".join(known_from))
 
-    def mark(both: tuple[_Chosen, WorkingMaps]) -> ExamPart:
+    def mark(both: tuple[ChosenScan, WorkingMaps]) -> ExamPart:
         part = _part(detector, *both, fused, threshold)
         tell(MARKING, part.name)
         return part
@@ -391,7 +298,7 @@ def _fuse(
 
 
 def _part(
-    detector: Detector, one: _Chosen, maps: WorkingMaps, fused: FloatArray, threshold: ChosenThreshold
+    detector: Detector, one: ChosenScan, maps: WorkingMaps, fused: FloatArray, threshold: ChosenThreshold
 ) -> ExamPart:
     scan, volume = one.aligned.scan, one.aligned.volume
     own = detector.predictor.to_native(volume, scan, maps)

@@ -23,7 +23,8 @@ from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detections import Detections, Place, Run, run_items
 from halebrain.workflows.detector import Detector, find_anomalies
 from halebrain.workflows.exam import begin_exams, report_alone
-from halebrain.workflows.exam_detector import find_exam, read_described
+from halebrain.workflows.exam_detector import find_exam
+from halebrain.workflows.exam_scans import read_described
 from halebrain.workflows.scan_steps import ExamSteps, ScanSteps, begin_exam, begin_scan
 from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 

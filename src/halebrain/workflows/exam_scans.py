@@ -1,0 +1,119 @@
+"""The scans of an exam: what is known before they are opened, how each is read, and which of them are fused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from halebrain.core.errors import HalebrainError
+from halebrain.core.modality import ScanContrast, find_contrast
+from halebrain.core.provenance import Provenance
+from halebrain.core.types import MaskArray, Volume
+from halebrain.inference.exams import Exam, is_known_contrast
+from halebrain.inference.scans import ScanInput
+from halebrain.io.volume import mask_of, read_mask, read_volume
+from halebrain.preprocessing.exam import AlignedExam, AlignedScan
+from halebrain.preprocessing.exam_brains import ExamScan
+from halebrain.preprocessing.quality.rules import check_contrast_label
+from halebrain.workflows.detect import describe_scan
+from halebrain.workflows.detector import Detector, known_limit
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+
+@dataclass(frozen=True)
+class DescribedScans:
+    """What is known of scans before they are opened: the provenance of each, and those that cannot be read."""
+
+    requested: Mapping[str, Provenance]
+    failed: Mapping[str, str]
+
+
+def read_described(detector: Detector, exam: Exam) -> DescribedScans:
+    """Return what is known of the scans of an exam before they are opened; their files are hashed."""
+    requested, failed = {}, {}
+    for scan in exam.scans:
+        try:
+            scan.check()
+            requested[scan.name] = describe_scan(detector, scan)
+        except HalebrainError as error:
+            failed[scan.name] = str(error)
+    return DescribedScans(requested, failed)
+
+
+def open_scan(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None") -> tuple[ExamScan, tuple[str, ...]]:
+    """Return one scan as it was read, with what was assumed on reading."""
+    found = read_volume(scan.image) if volume is None else volume
+    notes = list(found.notes)
+    own: MaskArray | None = None
+    if mask is not None:
+        own = mask_of(mask, found, notes=notes)
+    elif scan.brain_mask is not None:
+        own = read_mask(scan.brain_mask, found, notes)
+    path = scan.image if volume is None else None
+    declared = find_contrast("auto", scan.modality, scan.name, None).name
+    return ExamScan(scan.name, found, path, own, scan.space, declared), tuple(notes)
+
+
+@dataclass(frozen=True)
+class ChosenScan:
+    """A scan that takes part in the fusion."""
+
+    aligned: AlignedScan
+    contrast: ScanContrast
+
+
+def choose_scans(
+    detector: Detector, exam: Exam, aligned: AlignedExam, notes: Mapping[str, tuple[str, ...]]
+) -> tuple[list[ChosenScan], dict[str, str]]:
+    """Return the scans that are fused, the best of each contrast that is like the training data, and the others."""
+    inputs = {scan.name: scan for scan in exam.scans}
+    not_used, chosen = dict[str, str](), list[ChosenScan]()
+    several = len(aligned.scans) > 1
+    for one in aligned.scans:
+        given = inputs[one.name]
+        contrast, line = _contrast(detector, given, one.scan.qc.inferred_contrast)
+        qc = check_contrast_label(one.scan.qc.noting(notes.get(one.name, ())), contrast.declared)
+        qc = qc.flagged(known_limit(detector.predictor.bundle.limits, contrast)).flagged(line)
+        chosen.append(ChosenScan(replace(one, scan=replace(one.scan, qc=qc)), contrast))
+    usable = [one for one in chosen if not one.aligned.scan.qc.out_of_distribution]
+    if several and usable:
+        for other in chosen:
+            reasons = other.aligned.scan.qc.out_of_distribution_reasons
+            if other not in usable:
+                not_used[other.aligned.name] = reasons[0] if reasons else "out of distribution"
+        chosen = usable
+    kept: dict[str, str] = {}
+    fused = []
+    for each in chosen:
+        name = each.contrast.name
+        if name is not None and name in kept:
+            spacing = f"{max(each.aligned.volume.spacing_mm):.2g} mm"
+            not_used[each.aligned.name] = (
+                f"a second {name} ({spacing}); {kept[name]}, which is as good or better, is used"
+            )
+            continue
+        if name is not None:
+            kept[name] = each.aligned.name
+        fused.append(each)
+    return fused, not_used
+
+
+def scan_flags(aligned: AlignedExam, fused: Sequence[ChosenScan], not_used: Mapping[str, str]) -> list[str]:
+    """Return the flags of the scans, each after the contrast where there are several."""
+    flags = [f"{name} is not used: {reason}" for name, reason in not_used.items()]
+    for each in fused:
+        label = each.contrast.name or each.aligned.name
+        own = each.aligned.scan.qc.flags
+        flags += [f"{label}: {flag}" if len(aligned.scans) > 1 else flag for flag in own]
+    return flags
+
+
+def _contrast(detector: Detector, scan: ScanInput, inferred: str | None) -> tuple[ScanContrast, str | None]:
+    """Return the contrast of a scan, and a flag where the declared word is not known and the image is used instead."""
+    found = find_contrast(detector.settings.modality, scan.modality, scan.name, inferred)
+    if found.declared is None or found.known_from == "option" or is_known_contrast(found.declared):
+        return found, None
+    other = find_contrast("auto", None, "", inferred)
+    said = f"the contrast '{found.declared}' of the {found.known_from} is not known"
+    return other, f"{said}; {other.name or 'no contrast'} is inferred from the image"
