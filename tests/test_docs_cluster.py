@@ -26,6 +26,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
 SMALLER = {
     "--split 0.7,0.1,0.2": "--split 0.5,0.5,0",
     "-m mine": "-m mine --threshold 0.1",
+    "evaluate mine": "evaluate mine --threshold 0.1",
     "-i /data/raw -o /data/prepared -c paper": "-i /data/raw -o /data/prepared -c tiny",
     "reconstructor -c paper": "reconstructor -c tiny --set loop.steps=2 --set loop.validate_every=2",
 }
@@ -109,6 +110,22 @@ def test_a_task_looks_at_its_part_of_the_participants(listed: Path, submit: Call
     submit("--job-name=detect\n", task=1)
     made = (listed / "derivatives" / "halebrain").rglob("*_provenance.json")
     assert [json.loads(path.read_text())["exam"] for path in made] == ["sub-02"]
+
+
+def test_tasks_evaluate_their_parts_and_the_last_one_writes_the_tables(
+    small_model: Path, small_cohort: Callable[..., Path], submit: Callable[..., None], tmp_path: Path
+) -> None:
+    made = small_cohort([(name, "FLAIR", "test", "ms") for name in ("01", "02")]).parent
+    (tmp_path / "data").mkdir()
+    made.rename(tmp_path / "data" / "prepared")
+    export_model(small_model, tmp_path / "data" / "halebrain" / "models" / "mine.zip")
+    submit("--job-name=evaluate\n", task=1)
+    summary = tmp_path / "data" / "evaluation" / "summary.json"
+    assert not summary.exists(), "the other scan is another task's"
+    submit("--job-name=evaluate\n", task=7)  # a task without a scan is none that fails
+    submit("--job-name=evaluate\n", task=0)
+    assert len(json.loads(summary.read_text())["provenance"]["versions"]) == 4
+    assert not (summary.parent / "scored").exists()
 
 
 def test_scans_are_processed_on_a_dask_cluster(

@@ -147,6 +147,13 @@ def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, c
     assert found["provenance"]["scans"] == "exams: all scans of a subject and session together, fused by weighted_odds"
     scored = {row["scan_id"] for row in read_table(tmp_path / "out" / "scans.tsv", what="a table").rows}
     assert scored == {"sub-p_FLAIR+T1w", "sub-h_FLAIR+T1w"}
+    whole = (tmp_path / "out" / "summary.json").read_bytes()
+    (tmp_path / "out" / "summary.json").unlink()
+    for part in (1, 0):
+        assert not (tmp_path / "out" / "summary.json").exists()
+        where = ("--part-id", part, "--num-parts", 2)
+        assert command("evaluate", small_model, *about, "--exams", *where)[0] == 0
+    assert (tmp_path / "out" / "summary.json").read_bytes() == whole
     code, printed = command("evaluate", small_model, *about, "--exams", "--baselines")
     assert (code, "exams are evaluated on the grid of their reference scan" in printed.err) == (2, True)
 

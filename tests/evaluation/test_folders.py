@@ -16,6 +16,7 @@ from halebrain.evaluation.folders import (
     unused_images,
 )
 from halebrain.evaluation.metrics import METRICS
+from halebrain.evaluation.parts import Scoring
 from halebrain.io.nifti import write_volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -218,7 +219,9 @@ def test_maps_that_are_not_finite_are_refused(folders):
 def test_scores_that_are_no_probabilities_are_said(folders):
     for path in (folders / "maps").iterdir():
         write(path, 10 * np.asarray(nibabel.load(path).dataobj) - 3)
-    found, notes = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
+    found, notes = evaluate_files(
+        pairs_of(folders), FolderOptions(), method="mine", seed=0, scoring=Scoring(Failures(None))
+    )
     assert notes[0] == "predictions are read as anomaly maps (sub-01_rec-x_probseg.nii.gz)"
     assert len(notes) == 4
     assert "not probabilities" in notes[1]
@@ -229,10 +232,12 @@ def test_scores_that_are_no_probabilities_are_said(folders):
 
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     assert look_at_files(pairs_of(folders), FolderOptions())[0].graded
-    found, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
+    found, _ = evaluate_files(
+        pairs_of(folders), FolderOptions(), method="mine", seed=0, scoring=Scoring(Failures(None))
+    )
     assert {r.metric for r in found.rows} == {n for n in METRICS if METRICS.get(n).needs == "score"}
     found, _ = evaluate_files(
-        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, scoring=Scoring(Failures(None))
     )
     assert {r.metric for r in found.rows} == set(METRICS)
     assert 0 < found.mean("dice", method="mine").mean < 1
@@ -241,7 +246,9 @@ def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     chosen, notes = look_at_files(pairs_of(folders), FolderOptions())
     assert not chosen.graded
     assert notes == ["predictions are read as masks (values beside 0: 1)"]
-    masks, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=0, failures=Failures(None))
+    masks, _ = evaluate_files(
+        pairs_of(folders), FolderOptions(), method="mine", seed=0, scoring=Scoring(Failures(None))
+    )
     assert masks.mean("dice", method="mine") == found.mean("dice", method="mine")
     assert {r.metric for r in masks.rows} == {n for n in METRICS if METRICS.get(n).needs == "mask"}
 
@@ -259,7 +266,9 @@ def test_brain_masks_say_where_voxels_count(folders):
 
 
 def test_provenance_names_every_file(folders):
-    found, _ = evaluate_files(pairs_of(folders), FolderOptions(), method="mine", seed=3, failures=Failures(None))
+    found, _ = evaluate_files(
+        pairs_of(folders), FolderOptions(), method="mine", seed=3, scoring=Scoring(Failures(None))
+    )
     assert [p["name"] for p in found.provenance.references] == [f"sub-0{i}_dseg.nii.gz" for i in (1, 2, 3)]
     assert all(len(p["sha256"]) == 64 for p in found.provenance.predictions)
     assert found.provenance.seed == 3
@@ -279,7 +288,7 @@ def labelled(folders):
 @pytest.mark.parametrize("labels", ["all", (4,), (1, 2), (1, 2, 4)])
 def test_identical_labels_have_a_dice_of_one(labelled, labels):
     found, _ = evaluate_files(
-        pairs_of(labelled), FolderOptions(labels=labels), method="mine", seed=0, failures=Failures(None)
+        pairs_of(labelled), FolderOptions(labels=labels), method="mine", seed=0, scoring=Scoring(Failures(None))
     )
     assert found.mean("dice", method="mine").mean == 1
 
@@ -288,14 +297,14 @@ def test_labels_of_predictions_must_be_named_too(labelled):
     for path in (labelled / "truth").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) == 4).astype(np.uint8))
     with pytest.raises(DataError, match=r"got 1, 2, 4 in '.*_probseg.nii.gz'; give --labels"):
-        evaluate_files(pairs_of(labelled), FolderOptions(), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(pairs_of(labelled), FolderOptions(), method="mine", seed=0, scoring=Scoring(Failures(None)))
 
 
 def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
     for path in (labelled / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 3).astype(np.uint8))
     found, notes = evaluate_files(
-        pairs_of(labelled), FolderOptions(labels=(4,)), method="mine", seed=0, failures=Failures(None)
+        pairs_of(labelled), FolderOptions(labels=(4,)), method="mine", seed=0, scoring=Scoring(Failures(None))
     )
     assert found.mean("dice", method="mine").mean == 1
     assert "values beside 0: 1" in notes[0]
@@ -303,7 +312,9 @@ def test_a_mask_of_one_label_is_one_whatever_labels_are_named(labelled):
 
 def test_a_label_that_is_in_no_reference_is_refused(labelled):
     with pytest.raises(DataError, match=r"got 7, in no reference; they hold 1, 2, 4 in .*truth"):
-        evaluate_files(pairs_of(labelled), FolderOptions(labels=(4, 7)), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(
+            pairs_of(labelled), FolderOptions(labels=(4, 7)), method="mine", seed=0, scoring=Scoring(Failures(None))
+        )
 
 
 def test_interpolated_labels_are_refused_with_the_share_of_fractions(labelled):
@@ -318,7 +329,9 @@ def test_a_threshold_for_masks_is_refused(folders):
     for path in (folders / "maps").iterdir():
         write(path, (np.asarray(nibabel.load(path).dataobj) > 0.55).astype(np.float32))
     with pytest.raises(UsageError, match="--threshold needs anomaly maps"):
-        evaluate_files(pairs_of(folders), FolderOptions(threshold=0.5), method="mine", seed=0, failures=Failures(None))
+        evaluate_files(
+            pairs_of(folders), FolderOptions(threshold=0.5), method="mine", seed=0, scoring=Scoring(Failures(None))
+        )
 
 
 def test_maps_of_whole_numbers_are_maps(folders, rng):
@@ -332,7 +345,7 @@ def test_scores_that_are_stored_as_scaled_integers_are_maps_at_their_threshold(f
         score = np.asarray(nibabel.load(pair.prediction).dataobj)
         write_volume(pair.prediction, score, AFFINE, dtype=np.uint16, scale=1 / 65535)
     found, _ = evaluate_files(
-        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, failures=Failures(None)
+        pairs_of(folders), FolderOptions(threshold=0.55), method="mine", seed=0, scoring=Scoring(Failures(None))
     )
     values = []
     for pair in pairs_of(folders)[:2]:

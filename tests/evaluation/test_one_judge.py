@@ -8,6 +8,7 @@ from halebrain.benchmarking.judge import SharingPredictor, model_scores, prepare
 from halebrain.benchmarking.on_disk import StoredReconstructions
 from halebrain.core.failures import Failures
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files
+from halebrain.evaluation.parts import Scoring
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest
@@ -72,7 +73,7 @@ def test_folders_and_manifest_agree_on_a_case(bundle, rows, tmp_path):
             nibabel.save(image, folders[folder] / f"{scored.record.scan_id}.nii.gz")
     pairs = match_files(folders["maps"], folders["truth"], folders["brains"])
     found, _ = evaluate_files(
-        pairs, FolderOptions(threshold=THRESHOLD), method="model", seed=0, failures=Failures(None)
+        pairs, FolderOptions(threshold=THRESHOLD), method="model", seed=0, scoring=Scoring(Failures(None))
     )
     own = {metric: value for (_, metric), value in figures(found.rows).items()}
     theirs = evaluated(bundle, rows, 0.0, working=False)

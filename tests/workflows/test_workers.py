@@ -152,6 +152,12 @@ def test_evaluations_and_preparations_by_workers_are_the_same(
         code, said = command("evaluate", small_model, *common, "--reconstruction", "-o", tmp_path / name, *where)
         assert code == 0, said.err
     assert results(tmp_path / "two") == results(tmp_path / "one")
+    for part, others in ((1, ("--workers", 1)), (0, ())):
+        where = ("-o", tmp_path / "parts", "--part-id", part, "--num-parts", 2, *others)
+        code, said = command("evaluate", small_model, *common, "--reconstruction", *where)
+        assert code == 0, said.err
+    assert results(tmp_path / "parts") == results(tmp_path / "one")
+    assert (tmp_path / "parts" / "index.html").read_bytes() == (tmp_path / "one" / "index.html").read_bytes()
     config = PreprocessingConfig(shape=(32, 32, 24), spacing_mm=6.0, registration="none", bias_correction="none")
     rows, made = Manifest.read(manifest), {}
     for name, schedule in (("here", HERE), ("there", Schedule(workers=1))):

@@ -1,14 +1,19 @@
 """`halebrain evaluate`: evaluate a model on annotated scans."""
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from halebrain.cli.console import Console, refuse_without_effect
 from halebrain.cli.options import from_settings
-from halebrain.cli.results import failed_scans, left_out_groups, look_at
+from halebrain.cli.results import Results, failed_scans, left_out_groups, look_at
 from halebrain.core.wording import counted
-from halebrain.workflows.settings import EvaluateSettings, Output, SchedulerSettings
+from halebrain.workflows.settings import EvaluateSettings, Output, PartSettings, SchedulerSettings
+
+if TYPE_CHECKING:
+    from halebrain.workflows.evaluate import EvaluationPart
 
 _OF_MODEL = (
     *("split", "modalities", "pathologies", "min_lesion_mm3", "grow_to", "grid", "protocol"),
@@ -23,6 +28,7 @@ def evaluate(
     output: Output,
     settings: EvaluateSettings,
     scheduler: SchedulerSettings,
+    part: PartSettings,
     console: Console,
 ) -> None:
     """Evaluate a model on the annotated scans of a manifest, or result files of any method against references."""
@@ -34,9 +40,12 @@ def evaluate(
             refuse_without_effect(context, ("grid",), "has no effect with --protocol, which sets its own")
         refuse_without_effect(context, _OF_FOLDERS, "needs --predictions and cannot be used with a model")
     from halebrain.evaluation.tables import headline
-    from halebrain.workflows.evaluate import evaluate as run
+    from halebrain.workflows.evaluate import EvaluationPart, evaluate_part
 
-    done = run(output, settings, schedule=scheduler.schedule(output, threads=console.threads))
+    done = evaluate_part(output, settings, part, schedule=scheduler.schedule(output, threads=console.threads))
+    if isinstance(done, EvaluationPart):
+        _tell_part(results, output, part, done)
+        return
     for line in (*headline(done.evaluation).splitlines(), *done.files):
         results.line(line)
     failed = done.failures.reasons
@@ -57,4 +66,37 @@ def evaluate(
         done.n_scored + len(failed),
         where=output / "summary.json",
         remedy="the results cover the other scans; fix the problem in each line and evaluate again",
+    )
+
+
+def _tell_part(results: Results, output: Path, part: PartSettings, done: "EvaluationPart") -> None:
+    """Print what a part did, and which parts are missing."""
+    failed = done.failures.reasons
+    said = f"{counted(done.n_scored, 'scan')} of this part scored, {done.n_kept} of them before"
+    typer.echo(said, err=True)
+    if missing := done.left.by_part:
+        of_parts = ", ".join(f"{count} of part {index}" for index, count in missing.items())
+        are = f"{counted(len(done.left), 'scan')} {'is' if len(done.left) == 1 else 'are'}"
+        line = f"{are} left ({of_parts} of {part.num_parts}); the last part writes tables and page"
+    else:
+        line = f"another part has written tables and page: {output / 'index.html'}"
+    typer.echo(line, err=True)
+    results.finish(
+        said,
+        wrote=[output],
+        then=[line],
+        document={
+            "output": output,
+            "scored": done.n_scored,
+            "kept": done.n_kept,
+            "left": len(done.left),
+            "failed": failed_scans(failed),
+            "left_out": left_out_groups(done.left_out),
+        },
+    )
+    done.failures.refuse(
+        "every scan should be scored",
+        done.n_scored + len(failed),
+        where=output,
+        remedy="fix the problem in each line and run the same part again; it scores only those scans",
     )

@@ -75,11 +75,11 @@ class Failures:
         description: str,
         schedule: Schedule = HERE,
         keep: Callable[[Item, Result], None] = lambda item, result: None,
+        raise_if_none: bool = True,
     ) -> list[Item]:
         """Process every item under a progress bar, and return the items that succeeded.
 
-        Whatever `work` raises is that item's failure. If the only item or all of them failed, the first error is
-        raised.
+        Whatever `work` raises is that item's failure.
 
         Args:
             work: What is done with each.
@@ -88,6 +88,8 @@ class Failures:
             description: What the bar says.
             schedule: Where; `work` can be pickled unless it is this process.
             keep: Receives each item with its result in this process, in the order of the items.
+            raise_if_none: Whether the first error is raised where the only item or all of them failed; other parts may
+                have more of them.
         """
         done: list[Item] = []
         first: HalebrainError | None = None
@@ -99,9 +101,9 @@ class Failures:
                 done.append(items[place])
                 continue
             first = first or result
-            if len(items) > 1:
+            if len(items) > 1 or not raise_if_none:
                 self.add(name(items[place]), result)
-        if first is not None and not done:
+        if first is not None and not done and raise_if_none:
             raise first
         return done
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
-from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
-from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.wording import first_of
 from halebrain.evaluation.case import Case
+from halebrain.evaluation.contribution import Contribution
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores
+from halebrain.evaluation.parts import Scans, ScansLeft, Scoring
 from halebrain.evaluation.provenance import REFERENCE_GRID, EvaluationProvenance
 from halebrain.io.bids import BidsName, read_name
 from halebrain.io.checksum import file_sha256
@@ -199,28 +199,30 @@ def evaluate_files(
     *,
     method: str,
     seed: int,
-    failures: Failures,
-    schedule: Schedule = HERE,
-) -> tuple[Evaluation, list[str]]:
-    """Score every scan, where `schedule` says; return the evaluation and notes on what was done to files.
+    scoring: Scoring,
+) -> tuple[Evaluation, list[str]] | ScansLeft:
+    """Score every scan, where and in which part `scoring` says; return the evaluation and notes on files.
 
     The first error is raised where no scan can be compared.
     """
     options, notes = look_at_files(scans, options)
     evaluator = Evaluator(seed=seed)
 
-    def keep(_: ScanFiles, found: tuple[ScanScores, list[str]]) -> None:
-        evaluator.take(found[0])
-        notes.extend(found[1])
+    def keep(_: ScanFiles, found: Contribution) -> None:
+        evaluator.take(found.scores)
+        notes.extend(found.notes)
 
-    scans = failures.each(
+    done = scoring.each(
         partial(_score, options, method),
-        scans,
-        name=lambda scan: scan.scan_id,
-        description="Evaluating",
-        schedule=schedule,
+        Scans(
+            scans, name=lambda scan: scan.scan_id, files=lambda scan: (scan.prediction, scan.reference, scan.brain_mask)
+        ),
+        depends=["folders", method, seed, asdict(options)],
         keep=keep,
     )
+    if isinstance(done, ScansLeft):
+        return done
+    scans = done
     provenance = EvaluationProvenance(
         predictions=[_about(scan.prediction) for scan in scans],
         references=[_about(scan.reference) for scan in scans],
@@ -229,15 +231,15 @@ def evaluate_files(
         grid=REFERENCE_GRID,
         seed=seed,
         notes=notes,
-        failed=dict(failures.reasons),
+        failed=dict(scoring.failures.reasons),
     )
     return evaluator.finish(provenance), notes
 
 
-def _score(options: FolderOptions, method: str, scan: ScanFiles) -> tuple[ScanScores, list[str]]:
-    """Return what a scan adds to the evaluation, and notes on what was done to its files."""
+def _score(options: FolderOptions, method: str, scan: ScanFiles) -> Contribution:
+    """Return what a scan adds to the evaluation, with notes on what was done to its files."""
     case, notes = read_case(scan, options)
-    return ScanScores.of([(method, case)], shown=method), notes
+    return Contribution(ScanScores.of([(method, case)], shown=method), notes=tuple(notes))
 
 
 def _by_key(folder: Path) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.about import versions
-from halebrain.core.errors import DataError, MissingInputError, UsageError
+from halebrain.core.errors import DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
@@ -20,8 +20,10 @@ from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import first_of
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
+from halebrain.evaluation.contribution import Contribution
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores, behrendt2024
 from halebrain.evaluation.folders import FolderOptions, evaluate_files, match_files, parse_labels, unused_images
+from halebrain.evaluation.parts import Part, Scans, ScansLeft, Scoring, described, scoring
 from halebrain.evaluation.provenance import NATIVE_GRID, WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality
 from halebrain.evaluation.tables import write_evaluation
@@ -38,7 +40,7 @@ from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams
-from halebrain.workflows.settings import DetectSettings, EvaluateSettings
+from halebrain.workflows.settings import WHOLE, DetectSettings, EvaluateSettings, PartSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
 RESIDUALS_ALONE = {
@@ -54,6 +56,25 @@ SECOND = "second look"
 """Row and level of a model that fills what its segmenter doubts; the others are those of its first pass."""
 _LEAST_SCANS = 2
 """Healthy training scans of a contrast, below which it has no atlas."""
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """A part of an evaluation, while others are missing or after another one has joined all of them.
+
+    Args:
+        left: Scans of other parts that are not scored yet, by the index of the part; none of them = all are joined.
+        n_scored: Scans of this part that are scored.
+        n_kept: Those that an earlier run had scored.
+        failures: Scans of this part that failed, with the reason.
+        left_out: Images of the folders that are not used.
+    """
+
+    left: ScansLeft
+    n_scored: int
+    n_kept: int
+    failures: Failures
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,29 +101,46 @@ class EvaluationResults:
 
 def evaluate(output: Path, settings: EvaluateSettings, *, schedule: Schedule = HERE) -> EvaluationResults:
     """Evaluate and write tables and page; a scan that fails is reported and left out. `schedule` says where."""
+    done = evaluate_part(output, settings, WHOLE, schedule=schedule)
+    if isinstance(done, EvaluationPart):
+        raise UnavailableError(
+            "an evaluation must not be joined by another process while it runs",
+            where=output,
+            remedy="look at the results, which are there",
+        )
+    return done
+
+
+def evaluate_part(
+    output: Path, settings: EvaluateSettings, part: PartSettings, *, schedule: Schedule = HERE
+) -> EvaluationResults | EvaluationPart:
+    """Score a part of the scans; the part that finds all others done writes tables and page, as `evaluate` does."""
+    failures = Failures(output, settings.notify)
     run = _evaluate_model if settings.predictions is None else _evaluate_folders
-    return run(output, settings, schedule)
+    with scoring(output, failures, schedule=schedule, part=Part(part.part_id, part.num_parts)) as scores:
+        return run(output, settings, scores)
 
 
-def _evaluate_model(output: Path, settings: EvaluateSettings, schedule: Schedule) -> EvaluationResults:
+def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -> EvaluationResults | EvaluationPart:
     if settings.manifest is None:
         raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
-    failures = Failures(output, settings.notify)
     table = Manifest.read(settings.manifest)
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
     if settings.exams:
-        return _evaluate_exams(rows, output, settings, failures, schedule)
+        return _evaluate_exams(rows, output, settings, scores)
     paper = settings.protocol == "behrendt2024"
-    with worker_model(_detection(settings), schedule) as model:
+    with worker_model(_detection(settings), scores.schedule) as model:
         predictor, atlases = model.detector().predictor, None
         if settings.baselines:
             atlases = fit_atlases(table, rows, predictor.preprocessor, notify=settings.notify)
         wanted = _Wanted(paper or settings.grid == "working", settings.reconstruction, atlases)
-        evaluation = _scored(model, rows, wanted, failures, schedule)
+        found = _scored(model, rows, wanted, scores)
     name = (settings.model or Path(DEFAULT_MODEL)).name
-    return _written(behrendt2024(evaluation) if paper else evaluation, output, name, failures)
+    if isinstance(found, ScansLeft):
+        return _part_of(found, scores)
+    return _written(behrendt2024(found) if paper else found, output, name, scores)
 
 
 def _detection(settings: EvaluateSettings) -> DetectSettings:
@@ -120,47 +158,63 @@ def _detection(settings: EvaluateSettings) -> DetectSettings:
 
 
 def _evaluate_exams(
-    rows: Manifest, output: Path, settings: EvaluateSettings, failures: Failures, schedule: Schedule
-) -> EvaluationResults:
+    rows: Manifest, output: Path, settings: EvaluateSettings, scores: Scoring
+) -> EvaluationResults | EvaluationPart:
     check_exam_options(
         working=settings.grid == "working",
         protocol=settings.protocol,
         reconstruction=settings.reconstruction,
         baselines=settings.baselines,
     )
-    with worker_model(_detection(settings), schedule) as model:
+    with worker_model(_detection(settings), scores.schedule) as model:
         rows = _unseen(rows, model.detector().predictor)
-        evaluation = evaluate_exams(model, rows, fusion=settings.fusion, failures=failures, schedule=schedule)
+        depends = _depends(model.detector())
+        found = evaluate_exams(model, rows, fusion=settings.fusion, scoring=scores, depends=depends)
+    if isinstance(found, ScansLeft):
+        return _part_of(found, scores)
     name = (settings.model or Path(DEFAULT_MODEL)).name
-    return _written(evaluation, output, f"{name} on exams", failures)
+    return _written(found, output, f"{name} on exams", scores)
 
 
-def _evaluate_folders(output: Path, settings: EvaluateSettings, schedule: Schedule) -> EvaluationResults:
+def _evaluate_folders(output: Path, settings: EvaluateSettings, scores: Scoring) -> EvaluationResults | EvaluationPart:
     predictions, references, brains = settings.predictions, settings.references, settings.brain_masks
     if predictions is None or references is None:
         raise UsageError("predictions are evaluated against references", remedy="give --references")
-    failures, notify = Failures(output, settings.notify), settings.notify
+    notify = settings.notify
     value = None if settings.threshold == "auto" else ThresholdSelector(None, settings.threshold).at(None).value
     pairs = match_files(predictions, references, brains)
     left_out = tuple(unused_images(pairs, predictions, references, brains))
     if line := summed_left_out(left_out):
         notify(f"warning: {line}")
     wanted = FolderOptions(labels=parse_labels(settings.labels), threshold=value)
-    about: dict[str, Any] = {"method": predictions.name, "seed": settings.seed, "failures": failures}
-    evaluation, notes = evaluate_files(pairs, wanted, **about, schedule=schedule)
+    found = evaluate_files(pairs, wanted, method=predictions.name, seed=settings.seed, scoring=scores)
+    if isinstance(found, ScansLeft):
+        return _part_of(found, scores, left_out)
+    evaluation, notes = found
     for note in notes:
         notify(note)
     if value is None and evaluation.curves:
         notify("no --threshold given for anomaly maps: metrics on masks are left out")
-    return _written(evaluation, output, predictions.name, failures, left_out)
+    return _written(evaluation, output, predictions.name, scores, left_out)
+
+
+def _part_of(left: ScansLeft, scores: Scoring, left_out: tuple[LeftOut, ...] = ()) -> EvaluationPart:
+    return EvaluationPart(left, scores.n_scored, scores.n_kept, scores.failures, left_out)
+
+
+def _depends(detector: Detector) -> list[object]:
+    """Return what all figures of a model depend on besides its scans."""
+    predictor, selector = detector.predictor, detector.selector
+    model = [predictor.bundle.sha256, predictor.bundle.calibration, predictor.seed]
+    return [*model, selector.wanted, selector.grow_to, detector.min_lesion_mm3]
 
 
 def _written(
-    evaluation: Evaluation, output: Path, name: str, failures: Failures, left_out: tuple[LeftOut, ...] = ()
+    evaluation: Evaluation, output: Path, name: str, scores: Scoring, left_out: tuple[LeftOut, ...] = ()
 ) -> EvaluationResults:
     files = [*write_evaluation(evaluation, output), output / "index.html"]
     write_evaluation_page(evaluation, files[-1], title=f"Evaluation of {name}")
-    return EvaluationResults(evaluation, files, failures, left_out)
+    return EvaluationResults(evaluation, files, scores.failures, left_out)
 
 
 def run_evaluation(
@@ -189,7 +243,10 @@ def run_evaluation(
     smallest = predictor.postprocessing.min_lesion_mm3 if min_lesion_mm3 is None else min_lesion_mm3
     detector = Detector(DetectSettings(), predictor, selector, smallest)
     model = WorkerModel(detector.settings, predictor.bundle.sha256, own=detector)
-    return _scored(model, rows, _Wanted(working, reconstruction, atlases), failures, HERE)
+    wanted = _Wanted(working, reconstruction, atlases)
+    found = _scored(model, rows, wanted, Scoring(failures))
+    assert isinstance(found, Evaluation)  # there are no parts
+    return found
 
 
 @dataclass(frozen=True)
@@ -200,9 +257,16 @@ class _Wanted:
     reconstruction: bool
     atlases: dict[str, AtlasModel] | None
 
+    @property
+    def stated(self) -> list[object]:
+        """It as JSON data; of each atlas the number of its scans."""
+        atlases = self.atlases
+        counts = None if atlases is None else {name: atlas.n_scans for name, atlas in sorted(atlases.items())}
+        return [self.working, self.reconstruction, counts]
 
-def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, failures: Failures, schedule: Schedule) -> Evaluation:
-    """Score every scan that can be evaluated, where `schedule` says."""
+
+def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring) -> Evaluation | ScansLeft:
+    """Score every scan that can be evaluated, where and in which part `scores` says."""
     detector, atlases = model.detector(), wanted.atlases
     predictor, selector, smallest = detector.predictor, detector.selector, detector.min_lesion_mm3
     if wanted.reconstruction and not predictor.bundle.reconstructor.gives_image:
@@ -214,18 +278,18 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, failures: Failu
     rows = _unseen(rows, predictor)
     evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
 
-    def keep(_: ScanRecord, found: tuple[ScanScores, list[LevelQuality]]) -> None:
-        evaluator.take(found[0])
-        levels.extend(found[1])
+    def keep(_: ScanRecord, found: Contribution) -> None:
+        evaluator.take(found.scores)
+        levels.extend(found.levels)
 
-    done = failures.each(
+    done = scores.each(
         partial(_score, model, wanted),
-        rows.records,
-        name=lambda record: record.scan_id,
-        description="Evaluating",
-        schedule=schedule,
+        Scans(rows.records, name=lambda record: record.scan_id, files=_files),
+        depends=["scans", _depends(detector), wanted.stated, described(rows)],
         keep=keep,
     )
+    if isinstance(done, ScansLeft):
+        return done
     rows = replace(rows, records=tuple(done))
     provenance = EvaluationProvenance(
         model_sha256=predictor.bundle.sha256,
@@ -236,14 +300,18 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, failures: Failu
         min_lesion_mm3=smallest,
         grid=WORKING_GRID if wanted.working else NATIVE_GRID,
         atlas_scans={modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
-        failed=dict(failures.reasons),
+        failed=dict(scores.failures.reasons),
         versions=versions(),
     )
     return replace(evaluator.finish(provenance), reconstruction=levels)
 
 
-def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> tuple[ScanScores, list[LevelQuality]]:
-    """Return what one scan adds to an evaluation, and the quality of its reconstruction."""
+def _files(record: ScanRecord) -> tuple[Path | None, ...]:
+    return record.image, record.brain_mask, record.lesion, record.healthy
+
+
+def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> Contribution:
+    """Return what one scan adds to an evaluation, with the quality of its reconstruction."""
     detector, working = model.detector(), wanted.working
     predictor = detector.predictor
     scored = score_scan(predictor, record)
@@ -252,7 +320,8 @@ def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> tuple[Sca
     space = predictor.preprocessor.config.space
     methods = _methods(scored, cut, working=working, atlases=wanted.atlases, residuals=residuals, space=space)
     found = _levels(predictor, scored) if wanted.reconstruction else []
-    return ScanScores.of(methods, image=scored.scan.image if working else scored.volume.data, shown="model"), found
+    image = scored.scan.image if working else scored.volume.data
+    return Contribution(ScanScores.of(methods, image=image, shown="model"), tuple(found))
 
 
 def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:

@@ -1,6 +1,6 @@
 """Evaluation and calibration on the exams of a manifest: all contrasts of a person at one time together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -11,11 +11,11 @@ import numpy as np
 from halebrain.core.about import versions
 from halebrain.core.errors import MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.core.parallel import HERE, Schedule
-from halebrain.core.provenance import ChosenThreshold
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.case import Case
+from halebrain.evaluation.contribution import Contribution
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores
+from halebrain.evaluation.parts import Scans, ScansLeft, Scoring, described
 from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
 from halebrain.inference.exams import Exam, exams_of_manifest
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
@@ -77,43 +77,37 @@ def _moved(lesion: MaskArray, part: ExamPart, reference: ExamPart) -> MaskArray:
 _ExamRows = tuple[Exam, list[ScanRecord]]
 
 
-@dataclass(frozen=True)
-class _ScoredForEvaluation:
-    """What one exam adds to an evaluation."""
-
-    scores: ScanScores
-    modality: str
-    threshold: ChosenThreshold
-    not_used: Mapping[str, str]
-
-
 def evaluate_exams(
-    model: WorkerModel, rows: Manifest, *, fusion: str, failures: Failures, schedule: Schedule = HERE
-) -> Evaluation:
-    """Score every exam of annotated or healthy rows on the grid of its reference, where `schedule` says.
+    model: WorkerModel, rows: Manifest, *, fusion: str, scoring: Scoring, depends: object
+) -> Evaluation | ScansLeft:
+    """Score every exam of annotated or healthy rows on the grid of its reference, where `scoring` says.
 
     Methods are the exam ("model"), each contrast alone, and the plain mean of their scores.
     """
     detector = model.detector()
     evaluator, predictor = Evaluator(seed=detector.predictor.seed), detector.predictor
     by_name = {row.scan_id: row for row in rows}
-    thresholds: dict[str, dict[str, object]] = {}
+    thresholds: dict[str, dict[str, float | str]] = {}
 
-    def keep(item: _ExamRows, found: _ScoredForEvaluation) -> None:
+    def keep(item: _ExamRows, found: Contribution) -> None:
         evaluator.take(found.scores)
-        for name, reason in found.not_used.items():
-            failures.note(item[0].name, f"{name} is not used: {reason}")
-        thresholds[found.modality] = {"value": found.threshold.value, "name": found.threshold.name}
+        for note in found.notes:
+            scoring.failures.note(item[0].name, note)
+        thresholds.update({key: dict(value) for key, value in found.thresholds.items()})
 
     exams = [(exam, [by_name[scan.name] for scan in exam.scans]) for exam in exams_of_manifest(rows)]
-    done = failures.each(
+    done = scoring.each(
         partial(_score, model, fusion),
-        exams,
-        name=lambda item: item[0].name,
-        description="Evaluating",
-        schedule=schedule,
+        Scans(
+            exams,
+            name=lambda item: item[0].name,
+            files=lambda item: [path for row in item[1] for path in (row.image, row.brain_mask, row.lesion)],
+        ),
+        depends=["exams", depends, fusion, described(rows)],
         keep=keep,
     )
+    if isinstance(done, ScansLeft):
+        return done
     kept = {row.scan_id for _, records in done for row in records}
     rows = rows.select(lambda row: row.scan_id in kept)
     provenance = EvaluationProvenance(
@@ -125,18 +119,20 @@ def evaluate_exams(
         min_lesion_mm3=detector.min_lesion_mm3,
         grid=f"{NATIVE_GRID}, of the reference scan of each exam",
         scans=f"exams: all scans of a subject and session together, fused by {fusion}",
-        failed=dict(failures.reasons),
+        failed=dict(scoring.failures.reasons),
         versions=versions(),
     )
     return evaluator.finish(provenance)
 
 
-def _score(model: WorkerModel, fusion: str, item: _ExamRows) -> _ScoredForEvaluation:
+def _score(model: WorkerModel, fusion: str, item: _ExamRows) -> Contribution:
     detector, (exam, records) = model.detector(), item
     scored = score_exam(detector, exam, records, fusion=fusion)
     found = scored.found
     scores = ScanScores.of(_methods(detector, scored), image=found.reference.volume.data, shown="model")
-    return _ScoredForEvaluation(scores, scored.record.modality, found.threshold, found.made.not_used)
+    notes = tuple(f"{name} is not used: {reason}" for name, reason in found.made.not_used.items())
+    threshold: dict[str, float | str] = {"value": found.threshold.value, "name": found.threshold.name}
+    return Contribution(scores, notes=notes, thresholds={scored.record.modality: threshold})
 
 
 def _methods(detector: Detector, scored: ScoredExam) -> Iterator[tuple[str, Case]]:
