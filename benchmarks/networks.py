@@ -1,11 +1,12 @@
-"""Parameters, cost and speed of the networks, `demo` beside `paper`, in one run.
+"""Parameters, cost and speed of the networks: `demo` and the bundled model beside `paper`, in one run.
 
 Prints parameters, GFLOP a slice (multiply and add counted apart), slices a second for one reconstruction and for a
 training step of stage 1, the time of both networks over a scan (50 slices, three levels), and the time of 32
 simplex fields. Training in bfloat16, inference in float32, as the commands run them. Medians of several repeats;
-ratios are to `paper`.
+ratios are to `paper`. The bundled model runs as in `detect`: its own levels, all segmenters of a contrast, the second
+look at a tenth of the brain; with `--compile` once more with compiled networks.
 
-    python benchmarks/networks.py [--skip-paper-training]
+    python benchmarks/networks.py [--skip-paper-training] [--compile]
 """
 
 import argparse
@@ -22,9 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import halebrain
 from halebrain.core.config import load_config
 from halebrain.core.random import draw_seeds, make_generator
+from halebrain.inference.predictor import Predictor
 from halebrain.models.noise import simplex_noise
 from halebrain.models.reconstruction import Reconstructor, build_reconstructor
 from halebrain.models.segmentation import Segmenter
+from halebrain.models.store import load_model
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
 
@@ -109,9 +112,30 @@ def measure(name: str, *, repeats: int, batch: int, train: bool) -> Measured:
     )
 
 
+def bundled_scan_s(contrast: str, *, repeats: int, compiled: bool) -> float:
+    """Return the seconds of all networks of the bundled model over a scan of `SLICES` slices."""
+    bundle = load_model("general")
+    predictor = Predictor(bundle, compiled=compiled)
+    image, mask = torch.rand(SLICES, 1, SIDE, SIDE), torch.ones(SLICES, 1, SIDE, SIDE)
+    doubted = torch.zeros_like(image)
+    doubted[..., :30, :30] = 1.0
+    seeds = draw_seeds(SLICES, make_generator(0))
+
+    def scan() -> None:
+        for level in predictor.levels:
+            predictor.run_level(image, mask, level, seeds, contrast)
+        for start in range(0, SLICES, predictor.batch_size):
+            part = slice(start, start + predictor.batch_size)
+            with torch.inference_mode():
+                bundle.reconstructor.second_pass(image[part], doubted[part])
+
+    return median_s(scan, repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--skip-paper-training", action="store_true", help="save a minute and 7 GB")
+    parser.add_argument("--compile", action="store_true", help="the bundled model with torch.compile too")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {SIDE} × {SIDE} slices")
     results = {
@@ -126,6 +150,11 @@ def main() -> None:
     demo, paper = results["demo"], results["paper"]
     print(f"demo over paper: reconstruction {demo.reconstruct / paper.reconstruct:.0f} × as fast,", end=" ")
     print(f"training {demo.train / paper.train:.0f} ×, a scan {paper.scan_s / demo.scan_s:.0f} ×")
+    for compiled in (False, True) if arguments.compile else (False,):
+        for contrast in ("FLAIR", "T2w", "T1w"):
+            seconds = bundled_scan_s(contrast, repeats=3, compiled=compiled)
+            how = ", compiled" if compiled else ""
+            print(f"bundled, {contrast}{how}: {seconds:.2f} s a scan, {paper.scan_s / seconds:.0f} × as fast as paper")
     seeds = draw_seeds(32, make_generator(0))
     fields = median_s(lambda: simplex_noise(seeds, SIDE, SIDE, torch.device("cpu")), 30)
     print(f"32 simplex fields of {SIDE} × {SIDE}: {fields * 1e3:.2f} ms")
