@@ -27,6 +27,7 @@ SMALLER = {
     "--split 0.7,0.1,0.2": "--split 0.5,0.5,0",
     "-m mine": "-m mine --threshold 0.1",
     "evaluate mine": "evaluate mine --threshold 0.1",
+    "adapt -m mine --threshold 0.1": "adapt -m mine",
     "-i /data/raw -o /data/prepared -c paper": "-i /data/raw -o /data/prepared -c tiny",
     "reconstructor -c paper": "reconstructor -c tiny --set loop.steps=2 --set loop.validate_every=2",
 }
@@ -126,6 +127,18 @@ def test_tasks_evaluate_their_parts_and_the_last_one_writes_the_tables(
     submit("--job-name=evaluate\n", task=0)
     assert len(json.loads(summary.read_text())["provenance"]["versions"]) == 4
     assert not (summary.parent / "scored").exists()
+
+
+def test_tasks_prepare_their_parts_of_an_adaptation(
+    small_model: Path, small_cohort: Callable[..., Path], submit: Callable[..., None], tmp_path: Path
+) -> None:
+    made = small_cohort([(name, "FLAIR", "train", "ms") for name in ("01", "02")]).parent
+    (tmp_path / "data").mkdir()
+    made.rename(tmp_path / "data" / "annotated")
+    export_model(small_model, tmp_path / "data" / "halebrain" / "models" / "mine.zip")
+    for task, count in ((1, 1), (3, 1), (0, 2)):  # a task without a scan is none that fails
+        submit("--job-name=few\n", task=task)
+        assert len(list((tmp_path / "data" / "adapted" / "work" / "scans").rglob("*_desc-preproc_*.nii.gz"))) == count
 
 
 def test_scans_are_processed_on_a_dask_cluster(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from halebrain.adaptation import run as run_module
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import About, store_about
@@ -250,3 +251,78 @@ def test_settings_that_cannot_be_are_refused(adapt, small_cohort):
     code, said = adapt(manifest, settings=("--set", "stepz=3"))
     assert code == 78
     assert "stepz" in said.err
+
+
+def prepared(folder):
+    """Return the content of the prepared scans, and what is stated of them but for the time that it took."""
+    found = {path.name: path.read_bytes() for path in folder.rglob("*.nii.gz")}
+    for path in folder.rglob("*_desc-preproc_*.json"):
+        stated = json.loads(path.read_text())
+        del stated["costs"]
+        found[path.name] = stated
+    return found
+
+
+@pytest.fixture
+def begun(adapt, monkeypatch, tmp_path):
+    """Adapt up to the training, which is left out; return exit code and what was said."""
+
+    class _PreparedError(Exception):
+        pass
+
+    def stop(*_):
+        raise _PreparedError
+
+    def call(manifest, output):
+        try:
+            return adapt(manifest, output=output)
+        except _PreparedError:
+            return 0, None
+
+    monkeypatch.setattr(run_module, "without_empty", stop)
+    return call
+
+
+@pytest.mark.slow
+def test_parts_prepare_what_one_run_does_and_the_rest_is_named(adapt, begun, small_cohort, tmp_path, capsys):
+    manifest = small_cohort(ROWS)
+    scan = manifest.parent / "sub-h_FLAIR.nii.gz"
+    good = scan.read_bytes()
+    scan.write_bytes(b"none")
+    lefts, codes = [], []
+    for part in (0, 1, 2):
+        code, said = adapt(manifest, "--part-id", part, "--num-parts", 3, "--json", output="parts")
+        codes.append(code)
+        document = json.loads(said.out)
+        lefts.append(document["left"])
+        failed = [one["scan"] for one in document["failed"]]
+        assert failed == (["sub-h_FLAIR"] if code else [])
+        assert ("sub-h_FLAIR" in said.err) == bool(code)
+    assert sorted(codes) == [0, 0, 3]
+    (table,) = (tmp_path / "parts" / "work").glob("failed-*.tsv")
+    assert "sub-h_FLAIR" in table.read_text()
+    failing = codes.index(3)
+    assert lefts[2] == (0 if failing == 2 else 1)
+    scan.write_bytes(good)
+    code, said = adapt(manifest, "--part-id", failing, "--num-parts", 3, output="parts")
+    assert code == 0, said.err
+    assert "run the command without --part-id and --num-parts" in said.err
+    assert not table.exists()
+    code, said = adapt(manifest, "--part-id", failing, "--num-parts", 3, "--json", output="parts")
+    assert json.loads(said.out)["kept"] == json.loads(said.out)["prepared"] > 0
+
+    (lost,) = (tmp_path / "parts").rglob("sub-c_*_desc-preproc_*.json")
+    lost.unlink()
+    capsys.readouterr()
+    begun(manifest, "parts")
+    assert "1 of 7 scans left to prepare: sub-c_FLAIR" in capsys.readouterr().err
+    begun(manifest, "whole")
+    assert "left to prepare" not in capsys.readouterr().err
+    assert prepared(tmp_path / "parts") == prepared(tmp_path / "whole")
+    assert len(prepared(tmp_path / "whole")) > 4 * 7
+
+
+def test_a_part_of_an_adaptation_replaces_nothing(adapt, small_cohort):
+    code, said = adapt(small_cohort(ROWS), "--part-id", 0, "--num-parts", 2, "--overwrite")
+    assert code == 2
+    assert "--overwrite and --num-parts exclude each other" in said.err

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from halebrain.adaptation.config import AdaptConfig, inherit_settings
 from halebrain.adaptation.folds import Snapshots, StepChoice, assign_folds, choose_steps
 from halebrain.adaptation.pairs import open_pairs, rehearsed_diseases, virtual_patients
-from halebrain.adaptation.scans import AdaptScans, prepare_scans, without_empty
+from halebrain.adaptation.scans import AdaptScans, prepare_scans, unprepared, without_empty
 from halebrain.adaptation.scores import BeforeAndAfter, LeftOutScan, calibrate_left_out, score_versions
 from halebrain.core.config import portable_dump, with_former_keys
 from halebrain.core.errors import DataError
@@ -21,6 +21,7 @@ from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray
+from halebrain.core.wording import counted, first_of
 from halebrain.data.slices import SliceStore, build_store
 from halebrain.evaluation.curve import Curve
 from halebrain.evaluation.evaluate import Evaluation
@@ -144,6 +145,10 @@ class Adapter:
         # Including held-out scans, so that unreadable files are reported before any training.
         parts = (given.annotated, given.healthy, given.held_out)
         failures = Failures(self.folder, self._notify)
+        every = [record for part in parts for record in part]
+        left = unprepared(every, preprocessing, self.folder / "scans")
+        if left and (self.folder / "scans").is_dir():
+            self._notify(f"{len(left)} of {counted(len(every), 'scan')} left to prepare: {first_of(left)}")
         annotated, healthy, held_out = prepare_scans(
             parts, preprocessing, self.folder / "scans", failures, self._schedule
         )

@@ -134,6 +134,12 @@ def _remarks(manifest: Manifest, usable: Manifest, annotated: Manifest, bundle: 
     return notes
 
 
+def unprepared(records: Sequence[ScanRecord], config: PreprocessingConfig, folder: Path) -> list[str]:
+    """Return the names of the raw scans that are not prepared in `folder` yet."""
+    raw = (record for record in records if read_sidecar(record.image) is None)
+    return [r.scan_id for r in raw if read_sidecar(prepared_files(folder, r, config.space).image) is None]
+
+
 def prepare_scans(
     manifests: Sequence[Manifest],
     config: PreprocessingConfig,
@@ -154,7 +160,7 @@ def prepare_scans(
 
     records = [record for manifest in manifests for record in manifest]
     failures.each(
-        partial(_prepared, config, folder),
+        partial(prepared_row, config, folder),
         records,
         name=lambda record: record.scan_id,
         description="Preparing scans",
@@ -170,7 +176,8 @@ def prepare_scans(
     return [replace(manifest, records=tuple(made[r.scan_id] for r in manifest)) for manifest in manifests]
 
 
-def _prepared(config: PreprocessingConfig, folder: Path, record: ScanRecord) -> ScanRecord:
+def prepared_row(config: PreprocessingConfig, folder: Path, record: ScanRecord) -> ScanRecord:
+    """Return the row of a scan on the working grid, which is prepared in `folder` unless it is."""
     if read_sidecar(record.image) is not None:
         return record
     prepare_scan(PrepareTask(record, folder, config))
