@@ -15,7 +15,7 @@ import pytest
 
 import halebrain
 from halebrain import api
-from halebrain.core.errors import DataError, UnavailableError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UnavailableError, UsageError
 from halebrain.core.messages import log_message
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
@@ -239,6 +239,7 @@ SETTINGS = {
     "detect_many": settings.DetectSettings,
     "prepare": settings.PrepareSettings,
     "make_cohort": settings.CohortSettings,
+    "make_folds": settings.FoldSettings,
     "train_reconstructor": settings.TrainSettings,
     "train_segmenter": settings.TrainSettings,
     "calibrate": settings.CalibrateSettings,
@@ -246,7 +247,8 @@ SETTINGS = {
     "benchmark": settings.BenchmarkSettings,
 }
 OTHERWISE = {("detect", "modality"), ("detect_many", "modality"), ("benchmark", "config")}
-"""`None` instead of "auto"; required, as there is no default configuration."""
+OTHERWISE |= {("make_folds", "manifests"), ("make_folds", "weak")}
+"""`None` instead of "auto"; required, as there is no default configuration; numbers by disease instead of text."""
 LEFT_OUT = {"notify", "part_id", "num_parts", "kind", "batch_size", "overwrite", "dicom_seg", "also_fill", "fill"}
 LEFT_OUT |= {"compiled"}
 """Not asked for in Python, or only for many scans, or where files are written (`fill`: only in memory); `kind` is
@@ -290,6 +292,22 @@ def test_a_function_hands_what_it_is_given_to_its_workflow(monkeypatch, called, 
         "run_benchmark": {"config": Path("tiny")},
     }[workflow]
     assert {key: getattr(asked, key) for key in expected} == expected
+
+
+def test_folds_are_those_of_the_command(command, small_cohort, tmp_path):
+    rows = [(f"h{n}", "FLAIR", None, "healthy") for n in range(6)] + [(f"m{n}", "FLAIR", None, "ms") for n in range(4)]
+    manifest = small_cohort(rows)
+    found = halebrain.make_folds(tmp_path / "own", [str(manifest)], folds=2, val=1, test=2, weak={"ms": (1, 2)}, seed=3)
+    assert found.subjects[1]["val"] == {"healthy": 1, "ms": 2}
+    words = ("--folds", 2, "--val", 1, "--test", 2, "--weak", "ms=1:2", "--seed", 3)
+    assert command("folds", "--manifest", manifest, "-o", tmp_path / "typed", *words)[0] == 0
+    assert len(found.tables) == 2
+    for path in found.tables:
+        assert path.read_bytes() == (tmp_path / "typed" / path.name).read_bytes()
+    again = halebrain.make_folds(tmp_path / "own", manifest, folds=1, val=1, test=2, overwrite=True)
+    assert again.tables == [tmp_path / "own" / "fold0.tsv"]
+    with pytest.raises(CannotWriteError, match="the output must not exist yet"):
+        halebrain.make_folds(tmp_path / "own", manifest, folds=1, val=1, test=2)
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.exam import write_found_exam
 from halebrain.workflows.exam_detector import FoundExam, find_exam
 from halebrain.workflows.exam_scans import DescribedScans, read_described
+from halebrain.workflows.folds import FoldTables, write_folds
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
     BenchmarkSettings,
@@ -47,6 +48,7 @@ from halebrain.workflows.settings import (
     CohortSettings,
     DetectSettings,
     EvaluateSettings,
+    FoldSettings,
     PrepareSettings,
     SchedulerSettings,
     TrainSettings,
@@ -70,6 +72,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "make_cohort",
+    "make_folds",
     "prepare",
     "reconstruct",
     "train_reconstructor",
@@ -639,6 +642,41 @@ def make_cohort(
     return cohort_workflow.make_cohort(Path(output), settings, schedule=scheduler.schedule(Path(output), threads=1))
 
 
+def make_folds(
+    output: PathLike,
+    manifests: PathLike | Sequence[PathLike],
+    *,
+    folds: int = 5,
+    val: int = 44,
+    test: int = 160,
+    weak: Mapping[str, tuple[int, int]] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> FoldTables:
+    """Split the subjects of prepared data sets into the folds of a benchmark, as `halebrain folds`.
+
+    Args:
+        output: New folder for `fold0.tsv`, `fold1.tsv` …, which `benchmark` takes as `folds`.
+        manifests: Table of scans (TSV) of a data set, or several, which are used together.
+        folds: Number of folds.
+        val: Healthy validation subjects of each fold, others in each.
+        test: Healthy test subjects, the same in each fold.
+        weak: Disease → annotated subjects to learn from, and to validate on; its others, and those of the other
+            diseases, test.
+        seed: Random seed.
+        overwrite: Replace an earlier folder of folds.
+
+    Returns:
+        The table of each fold, its subjects by split and condition, and notes on what is left out.
+
+    Raises:
+        HalebrainError: A table cannot be used, there are too few subjects, or the folder exists.
+    """
+    tables = [manifests] if isinstance(manifests, str | os.PathLike) else manifests
+    counts = [f"{name}={train}:{validate}" for name, (train, validate) in (weak or {}).items()]
+    return write_folds(Path(output), _settings(FoldSettings, locals() | {"manifests": tables, "weak": counts}))
+
+
 def train_reconstructor(
     output: PathLike,
     *,
@@ -865,9 +903,10 @@ def _settings(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
     for name, hint in get_type_hints(kind).items():
         if name in arguments:
             value = arguments[name]
-            if Path in get_args(hint) and value is not None:
+            of_paths = Path in get_args(hint)
+            if get_origin(hint) is tuple:
+                value = tuple(Path(one) if of_paths else one for one in value)
+            elif of_paths and value is not None:
                 value = Path(value)
-            elif get_origin(hint) is tuple:
-                value = tuple(value)
             filled[name] = str(value) if hint is str else value
     return kind(**filled)
