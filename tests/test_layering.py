@@ -21,6 +21,7 @@ ALLOWED = {
     "report": {"core", "io", "evaluation", "thresholds"},
     "benchmarking": {
         *("core", "io", "preprocessing", "simulation", "data", "models", "training", "inference", "evaluation"),
+        "thresholds",
     },
     "adaptation": {
         *("core", "io", "preprocessing", "simulation", "data", "models", "training", "inference", "evaluation"),

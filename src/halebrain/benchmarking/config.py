@@ -6,15 +6,25 @@ from typing import Any, Literal
 from pydantic import Field
 
 from halebrain.core.config import Config
+from halebrain.core.modality import standard_modality
 from halebrain.data.anomalies import AnomalySpec
 from halebrain.evaluation.contrasts import Contrast, Relation
+from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
+from halebrain.inference.fusion import FUSIONS
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.simulation.config import CohortConfig
 
 SYNTHETIC = "synthetic"
 """The column of healthy test scans with synthetic anomalies."""
+EXAM = "exam"
+"""What is named in the place of a contrast where all of them are judged together."""
 Score = Literal["fused", "segmenter"]
 Settings = dict[str, Any]
+
+
+def row_of(name: str, modality: str) -> str:
+    """Return the name of a method's row on one of several contrasts, or on exams: "SADM_res exam"."""
+    return f"{name} {modality}"
 
 
 class ReconstructorEntry(Config):
@@ -90,6 +100,9 @@ class MatrixConfig(Config):
         manifest: The scans; `None` = a virtual cohort, made as `cohort` says.
         cohort: That cohort.
         modality: The contrast that everything is trained and tested on.
+        modalities: Several contrasts instead of one: everything is trained and tested on each, in its own rows, and
+            test scans of one person and session are also judged together, as exams, in further rows.
+        fusion: How the scores of an exam are fused; a name in `FUSIONS`.
         pathologies: Columns of the table: annotated scans of the split "test".
         synthetic: Anomalies put into the healthy validation and test scans, for one more column, "synthetic", as the
             paper has it; `None` = no such column.
@@ -111,6 +124,8 @@ class MatrixConfig(Config):
     manifest: Path | None = None
     cohort: CohortConfig = CohortConfig()
     modality: str = "FLAIR"
+    modalities: tuple[str, ...] = ()
+    fusion: str = DEFAULT_FUSION
     pathologies: tuple[str, ...] = ("tumour", "stroke", "ms", "wmh")
     synthetic: AnomalySpec | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
@@ -142,12 +157,23 @@ class MatrixConfig(Config):
             raise ValueError("seeds must be given, each once")
         if self.synthetic is not None and SYNTHETIC in self.pathologies:
             raise ValueError(f"'{SYNTHETIC}' is the column of synthetic anomalies and cannot be a pathology")
+        self._check_exams()
         self._check_once()
         named = [entry.name for entry in self.contrasts]
         if len(set(named)) < len(named):
             raise ValueError("every contrast needs a unique name")
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
+
+    def _check_exams(self) -> None:
+        """Check several contrasts, and the fusion of their scores."""
+        FUSIONS.get(self.fusion)
+        names = {standard_modality(name) for name in self.modalities}
+        if self.modalities and len(names) < max(len(self.modalities), 2):
+            raise ValueError("modalities must be two contrasts or more, each once; of one contrast give modality")
+        if self.modalities and self.synthetic is not None:
+            # Each contrast would get its own.
+            raise ValueError("scans of an exam have no synthetic anomalies in common: give modalities or synthetic")
 
     def _check_once(self) -> None:
         """Check that what is trained once has only what is trained once on top, and is in no contrast."""
@@ -160,10 +186,23 @@ class MatrixConfig(Config):
         often |= {one.row for one in self.reconstructors.values() if not one.once and one.row is not None}
         single = {row for one in self.segmenters.values() if one.once for row in one.rows.values()}
         single |= {one.row for one in self.reconstructors.values() if one.once and one.row is not None}
+        if self.modalities:
+            often, single = (
+                {row_of(name, of) for name in names for of in (*self.modalities, EXAM)} for names in (often, single)
+            )
         for stated in self.contrasts:
             for row in (stated.contrast.first, *stated.contrast.second):
                 if row in single - often:
                     raise ValueError(f"the contrast '{stated.name}' needs '{row}' in every run, which has once: true")
+
+    @property
+    def every_modality(self) -> tuple[str, ...]:
+        """The contrasts of the scans."""
+        return self.modalities or (self.modality,)
+
+    def of_modality(self, name: str) -> "MatrixConfig":
+        """Return the benchmark of one contrast alone."""
+        return self.model_copy(update={"modality": name, "modalities": ()})
 
     @property
     def columns(self) -> tuple[str, ...]:

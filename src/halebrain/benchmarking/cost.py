@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.config import EXAM, MatrixConfig
 from halebrain.benchmarking.plan import Cell
 from halebrain.core.config import parse_config
 from halebrain.core.errors import HalebrainError, unexpected_as_error
@@ -156,8 +156,8 @@ class ScanCounts:
 
     @classmethod
     def of(cls, rows: Manifest, config: MatrixConfig) -> "ScanCounts":
-        """Return the counts of a fold's scans."""
-        usable = rows.select(lambda r: r.is_healthy or r.is_annotated)
+        """Return the counts of a fold's scans; of several contrasts those of the first."""
+        usable = rows.of_contrasts(config.modalities[:1]).select(lambda r: r.is_healthy or r.is_annotated)
         learned = Counter((record.split or "", record.condition) for record in usable)
         return cls._from(learned, config)
 
@@ -190,13 +190,19 @@ class ScanCounts:
 def cell_costs(
     config: MatrixConfig, cells: list[Cell], scans: Mapping[int, ScanCounts], done: frozenset[str] = frozenset()
 ) -> Iterator[CellCost]:
-    """Yield the cost of each cell; `scans` are by fold, `done` the keys of cells that have a result."""
+    """Yield the cost of each cell; `scans` are those of a contrast by fold, `done` the keys of cells with a result."""
     by_key, known = {cell.key: cell for cell in cells}, dict[str, NetworkCost | str]()
+    alone: dict[str, NetworkCost] = {}
     reconstructed, pretrained = set[str](), set[str]()
     slices = config.preprocessing.shape[2]
     for cell in cells:
         if cell.kind == "baseline":
             yield CellCost(cell.key, cell.kind, cell.key in done)
+            continue
+        if cell.kind == EXAM:
+            looks = [alone[key].segment + alone[key].reconstruct for key in cell.parts if key in alone]
+            evaluate = float(scans[cell.fold].evaluated * slices * sum(looks))
+            yield CellCost(cell.key, cell.kind, cell.key in done, evaluate=evaluate)
             continue
         below = None if cell.needs is None else by_key[cell.needs]
         identity = json.dumps([cell.kind, _without_draws(cell), below and _without_draws(below)], sort_keys=True)
@@ -210,6 +216,7 @@ def cell_costs(
         if isinstance(cost, str):
             yield CellCost(cell.key, cell.kind, is_done, unknown=cost)
             continue
+        alone[cell.key] = cost
         own = scans[cell.fold]
         evaluate = 0.0
         if cell.rows:

@@ -1,13 +1,15 @@
 """What a benchmark needs of its scans and files, looked up before anything is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.plan import Cell
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError
+from halebrain.core.modality import standard_modality
 from halebrain.core.wording import counted, first_of
+from halebrain.inference.exams import records_by_exam
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.reconstruction import RECONSTRUCTORS
 from halebrain.models.reconstruction.features import FeatureReconstructor
@@ -19,23 +21,51 @@ _FILES = ("encoder_weights", "start", "detector", "weights")
 
 
 def read_fold(path: Path, config: MatrixConfig) -> Manifest:
-    """Return the scans of one fold in the contrast of the benchmark.
+    """Return the scans of one fold in the contrasts of the benchmark.
 
     Raises:
         DataError: The table is no manifest, a subject is in two splits, or scans have not been prepared.
-        MissingInputError: The table or a scan does not exist, or no scan has the contrast.
+        MissingInputError: The table or a scan does not exist, no scan has a contrast, or nobody has all of them.
     """
     whole = Manifest.read(path)
-    rows = whole.of_contrasts((config.modality,))
-    if not len(rows):
-        raise MissingInputError(
-            f"a benchmark in {config.modality} needs scans of it",
-            received=", ".join(sorted({record.contrast for record in whole})),
-            where=path,
-            remedy="set modality to one of those, or use another table",
-        )
+    for name in config.every_modality:
+        if not len(whole.of_contrasts((name,))):
+            raise MissingInputError(
+                f"a benchmark in {name} needs scans of it",
+                received=", ".join(sorted({record.contrast for record in whole})),
+                where=path,
+                remedy="set modality to one of those, or use another table",
+            )
+    rows = whole.of_contrasts(config.every_modality)
+    if config.modalities:
+        _check_exams(rows, config)
     refuse_raw(rows, config.preprocessing)
     return rows
+
+
+def whole_exams(rows: Manifest, modalities: Sequence[str]) -> dict[str, list[ScanRecord]]:
+    """Return the exams that have every contrast: name → its first scan of each, in the order of the contrasts."""
+    found: dict[str, list[ScanRecord]] = {}
+    for name, own in records_by_exam(rows):
+        first = {record.contrast: record for record in reversed(own)}
+        if all(standard_modality(one) in first for one in modalities):
+            found[name] = [first[standard_modality(one)] for one in modalities]
+    return found
+
+
+def _check_exams(rows: Manifest, config: MatrixConfig) -> None:
+    """Refuse a table in which nobody can be judged on all contrasts, or nobody sets the scale of each."""
+    for what, own in (
+        ("a test person", rows.split("test")),
+        ("a healthy validation person", rows.split("val").select(lambda record: record.is_healthy)),
+    ):
+        if not whole_exams(own, config.modalities):
+            raise MissingInputError(
+                f"a benchmark of exams needs {what} with all contrasts in one session",
+                received="none",
+                where=rows.where,
+                remedy=f"the contrasts are {', '.join(config.modalities)}: add scans, or set fewer modalities",
+            )
 
 
 def refuse_raw(rows: Manifest, config: PreprocessingConfig) -> None:
@@ -77,7 +107,9 @@ def missing_inputs(config: MatrixConfig, cells: list[Cell], tables: dict[int, Pa
             found.append(str(error))
             continue
         needed = _sets_needed(config, [cell for cell in cells if cell.fold == fold])
-        found += [f"{path}: no {text}" for text, there in needed.items() if not _has(rows, there)]
+        for name in config.every_modality:
+            own, of = rows.of_contrasts((name,)), f"{name}: " if config.modalities else ""
+            found += [f"{path}: {of}no {text}" for text, there in needed.items() if not _has(own, there)]
     for cell in cells:
         found += _files_missing(cell)
     return list(dict.fromkeys(found))

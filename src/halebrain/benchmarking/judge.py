@@ -120,12 +120,12 @@ def model_scores(predictor: Predictor, titles: dict[str, str]) -> Scorer:
     return score
 
 
-def baseline_scores(names: Sequence[str], atlas: AtlasModel | None) -> Scorer:
-    """Return the maps of the training-free rows; those in `ATLAS` need `atlas`."""
+def baseline_scores(titles: dict[str, str], atlas: AtlasModel | None) -> Scorer:
+    """Return the maps of the training-free rows; `titles` is baseline → row title, those in `ATLAS` need `atlas`."""
 
     def score(prepared: AnnotatedScan) -> Maps:
         image, inside, modality = prepared.scan.image, prepared.scan.brain_mask, prepared.record.contrast
-        return {name: baseline_map(name, image, inside, modality, atlas=atlas) for name in names}
+        return {title: baseline_map(name, image, inside, modality, atlas=atlas) for name, title in titles.items()}
 
     return score
 

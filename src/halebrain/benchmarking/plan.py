@@ -1,11 +1,11 @@
 """Plan of a benchmark: from the configuration to trainings and table rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from halebrain.benchmarking.config import MatrixConfig, SegmenterEntry, Settings
+from halebrain.benchmarking.config import EXAM, MatrixConfig, SegmenterEntry, Settings, row_of
 from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError, UsageError
 from halebrain.core.registry import suggestion
@@ -14,7 +14,7 @@ from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
 
-Kind = Literal["reconstructor", "segmenter", "joint", "baseline"]
+Kind = Literal["reconstructor", "segmenter", "joint", "baseline", "exam"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RowLabel:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training, or one baseline, with one seed on one fold, and the rows that it gives.
+    """One training, one baseline, or what these find in exams, with one seed on one fold, and the rows that it gives.
 
     Args:
         key: Its name and its folder, unique.
@@ -52,6 +52,8 @@ class Cell:
         settings: Of the training.
         rows: Way to score ("residual", "fused", "segmenter", or the baseline's name) → row.
         needs: Key of the cell whose reconstructor it stands on.
+        modality: The contrast of its scans; "exam" = all of the benchmark.
+        parts: Of exams the key of the cell of each contrast, whose scores are fused.
     """
 
     key: str
@@ -61,6 +63,13 @@ class Cell:
     settings: Settings = field(default_factory=dict)
     rows: dict[str, RowLabel] = field(default_factory=dict)
     needs: str | None = None
+    modality: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Keys of the cells that must be finished before."""
+        return self.parts if self.needs is None else (self.needs, *self.parts)
 
 
 def plan(config: MatrixConfig) -> list[Cell]:
@@ -70,12 +79,7 @@ def plan(config: MatrixConfig) -> list[Cell]:
     """
     cells: list[Cell] = []
     for fold in range(max(1, len(config.folds))):
-        for name in set(config.baselines) - set(ATLAS):
-            BASELINES.get(name)
-        rows = {name: RowLabel(name, "Training-free") for name in config.baselines}
-        cells.append(Cell(f"fold{fold}/baselines", "baseline", 0, fold, rows=rows))
-        for seed in config.seeds:
-            cells += _of_seed(config, fold, seed)
+        cells += _of_fold(config, fold)
     titles = [row.title for cell in cells for row in cell.rows.values()]
     names = {row.name for cell in cells for row in cell.rows.values()} | set(titles)
     if config.reference not in names:
@@ -119,8 +123,10 @@ def chosen_cells(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
                 remedy=suggestion(pattern, [cell.key for cell in cells]),
             )
     chosen = {cell.key for cell in cells if any(fnmatchcase(cell.key, pattern) for pattern in only)}
-    needed = {cell.needs for cell in cells if cell.key in chosen}
-    return [cell for cell in cells if cell.key in chosen | needed]
+    for cell in reversed(cells):  # what a cell needs stands before it
+        if cell.key in chosen:
+            chosen.update(cell.required)
+    return [cell for cell in cells if cell.key in chosen]
 
 
 def reference_title(config: MatrixConfig, cells: list[Cell]) -> str:
@@ -131,8 +137,45 @@ def reference_title(config: MatrixConfig, cells: list[Cell]) -> str:
     return next(row.title for cell in cells for row in cell.rows.values() if row.name == config.reference)
 
 
-def _of_seed(config: MatrixConfig, fold: int, seed: int) -> list[Cell]:
-    place, cells = f"fold{fold}/seed{seed}", []
+def _of_fold(config: MatrixConfig, fold: int) -> list[Cell]:
+    """Return the cells of a fold: those of its contrast, or of each contrast and then of all together."""
+    if not config.modalities:
+        return _of_modality(config, fold, f"fold{fold}")
+    each = {name: _of_modality(config.of_modality(name), fold, f"fold{fold}/{name}") for name in config.modalities}
+    exams = [
+        Cell(
+            same[0].key.replace(f"/{config.modalities[0]}/", f"/{EXAM}/", 1),
+            "exam",
+            same[0].seed,
+            fold,
+            {"fusion": config.fusion},
+            _renamed(same[0], EXAM),
+            modality=EXAM,
+            parts=tuple(cell.key for cell in same),
+        )
+        for same in zip(*each.values(), strict=True)
+        if same[0].rows
+    ]
+    alone = [replace(cell, rows=_renamed(cell, name)) for name, cells in each.items() for cell in cells]
+    return alone + exams
+
+
+def _renamed(cell: Cell, modality: str) -> dict[str, RowLabel]:
+    return {way: replace(label, name=row_of(label.name, modality)) for way, label in cell.rows.items()}
+
+
+def _of_modality(config: MatrixConfig, fold: int, place: str) -> list[Cell]:
+    for name in set(config.baselines) - set(ATLAS):
+        BASELINES.get(name)
+    rows = {name: RowLabel(name, "Training-free") for name in config.baselines}
+    cells = [Cell(f"{place}/baselines", "baseline", 0, fold, rows=rows)]
+    for seed in config.seeds:
+        cells += _of_seed(config, fold, seed, f"{place}/seed{seed}")
+    return [replace(cell, modality=config.modality) for cell in cells]
+
+
+def _of_seed(config: MatrixConfig, fold: int, seed: int, place: str) -> list[Cell]:
+    cells: list[Cell] = []
     data = {"modalities": [config.modality], "preprocessing": config.preprocessing.model_dump(mode="json")}
     first = fold == 0 and seed == config.seeds[0]
     for name, entry in config.reconstructors.items():

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
-from halebrain.benchmarking.inputs import read_fold
+from halebrain.benchmarking.config import EXAM, SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.exams import exam_scores, exams_of, healthy_zeros
+from halebrain.benchmarking.inputs import read_fold, whole_exams
 from halebrain.benchmarking.judge import (
     CellResult,
     Scorer,
@@ -32,6 +33,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path, file_lock, lock_if_free, write_text
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, FloatArray
+from halebrain.core.wording import first_of
 from halebrain.data.anomalies import build_anomaly
 from halebrain.evaluation.baselines import ATLAS, AtlasModel
 from halebrain.evaluation.matrix import MethodRun
@@ -102,6 +104,7 @@ def run_benchmark(
     tables = [(path, read_fold(path, config)) for path in manifests(config, output)]
     for number, (path, manifest) in enumerate(tables):
         outcome.empty += _without_lesion(manifest, config, number)
+        outcome.empty += _without_exam(manifest, config, number)
         run = _FoldRun(config, output, device, path, manifest, outcome, failures)
         run.settle_all([cell for cell in cells if cell.fold == number], notify)
     order = [cell.key for cell in cells]
@@ -121,11 +124,13 @@ class _FoldRun:
     outcome: Outcome
     failures: Failures
     done: dict[str, tuple[str, Path]] = field(default_factory=dict)
-    fold: _Fold | None = None
+    cells: dict[str, Cell] = field(default_factory=dict)
+    folds: dict[str, _Fold] = field(default_factory=dict)
+    """Contrast → its scans, as soon as a cell needs them."""
 
     def settle_all(self, left: list[Cell], notify: Notify) -> None:
         """Take up the result of every cell, or run it; wait for those that other processes run."""
-        waits = False
+        waits, self.cells = False, {cell.key: cell for cell in left}
         while left:
             later = [cell for cell in left if not self.settle(cell)]
             if later == left:
@@ -137,12 +142,14 @@ class _FoldRun:
 
     def settle(self, cell: Cell) -> bool:
         """Take up the result of a cell, or run the cell; `False` if another process has it or one that it needs."""
-        if cell.needs is not None and cell.needs not in self.done:
-            if cell.needs not in self.outcome.failures:
-                return False
-            self.outcome.failures[cell.key] = f"needs {cell.needs}, which failed"
-            return True
-        trained = training_identity(cell, self.manifest, self.done[cell.needs][0] if cell.needs else "")
+        for key in cell.required:
+            if key not in self.done:
+                if key not in self.outcome.failures:
+                    return False
+                self.outcome.failures[cell.key] = f"needs {key}, which failed"
+                return True
+        below = "+".join(self.done[key][0] for key in cell.required)
+        trained = training_identity(cell, _scans_of(cell, self.manifest), below)
         # A model is trained once: with another anomaly map it is only evaluated again.
         folder, judged_as = _folder(self.output, cell, trained), _judged_as(self.config, cell, trained)
         result = _read(folder, judged_as)
@@ -152,12 +159,15 @@ class _FoldRun:
                 if not is_ours:
                     return False
                 cache = self.output / "cache"
-                self.fold = self.fold or _open(self.config, self.path, self.manifest, cache)
+                folds = self._opened(cell, cache)
                 try:
                     with unexpected_as_error():
                         # Another process may have finished it just before.
-                        result = _read(folder, judged_as) or _run_cell(
-                            cell, self.config, self.fold, folder, judged_as, cache, self.done, self.device
+                        result = _read(folder, judged_as)
+                        if result is None and cell.kind == EXAM:
+                            result = self._run_exams(cell, folds, folder, judged_as)
+                        result = result or _run_cell(
+                            cell, self.config, folds[0], folder, judged_as, cache, self.done, self.device
                         )
                 except HalebrainError as error:
                     self.failures.add(cell.key, error)
@@ -167,14 +177,51 @@ class _FoldRun:
         self.outcome.results.append((cell, result))
         return True
 
+    def _opened(self, cell: Cell, cache: Path) -> list[_Fold]:
+        """Return the scans of a cell's contrast; of exams those of each contrast, in order."""
+        names = self.config.every_modality if cell.kind == EXAM else (cell.modality,)
+        for name in names:
+            if name not in self.folds:
+                rows = self.manifest.of_contrasts((name,))
+                self.folds[name] = _open(self.config, self.path, rows, cache)
+        return [self.folds[name] for name in names]
+
+    def _run_exams(self, cell: Cell, folds: list[_Fold], folder: Path, judged_as: str) -> CellResult:
+        """Evaluate what the finished cells of each contrast find together, and write the result."""
+        titles = {way: label.title for way, label in cell.rows.items()}
+        scorers: list[Scorer] = []
+        for key, fold in zip(cell.parts, folds, strict=True):
+            own = self.cells[key]
+            if own.kind == "baseline":
+                scorers.append(baseline_scores(titles, _atlas(own, self.config, fold)))
+            else:
+                bundle = load_bundle(self.done[key][1] / "model", device=self.device)
+                scorers.append(_model_scorer(own, self.config, fold, bundle, titles, self.device))
+        smallest = _min_lesion_mm3(self.config)
+        zeros = [healthy_zeros(score, fold.val, smallest) for score, fold in zip(scorers, folds, strict=True)]
+        val, test = (
+            exams_of({name: getattr(fold, split) for name, fold in zip(self.config.every_modality, folds, strict=True)})
+            for split in ("val", "test")
+        )
+        score = exam_scores(scorers, zeros, self.config.fusion)
+        result, _ = score_cell(score, val, test, name=cell.key, min_lesion_mm3=smallest)
+        provenance = {
+            "identity": judged_as,
+            "folder": folder.name,
+            "manifest_sha256": self.manifest.fingerprint(),
+            "fusion": self.config.fusion,
+            "healthy_scores": dict(zip(self.config.every_modality, zeros, strict=True)),
+        }
+        return _write_result(replace(result, provenance=provenance), folder)
+
 
 def finished_cells(config: MatrixConfig, cells: list[Cell], output: Path, tables: Mapping[int, Manifest]) -> set[str]:
     """Return the keys of cells whose result is in `output`; `tables` are the scans of each fold that can be read."""
     found, trained = set[str](), dict[str, str]()
     for cell in cells:
         if cell.fold in tables:
-            below = trained[cell.needs] if cell.needs else ""
-            trained[cell.key] = training_identity(cell, tables[cell.fold], below)
+            below = "+".join(trained[key] for key in cell.required)
+            trained[cell.key] = training_identity(cell, _scans_of(cell, tables[cell.fold]), below)
             judged_as = _judged_as(config, cell, trained[cell.key])
             if _read(_folder(output, cell, trained[cell.key]), judged_as) is not None:
                 found.add(cell.key)
@@ -198,17 +245,15 @@ def _run_cell(
     """Train the cell's model if it has one, evaluate it, and write its result."""
     sha256 = ""
     if cell.kind == "baseline":
-        score: Scorer = baseline_scores(list(cell.rows), _atlas(cell, config, fold))
+        score: Scorer = baseline_scores(
+            {way: label.title for way, label in cell.rows.items()}, _atlas(cell, config, fold)
+        )
     else:
         stage1 = None if cell.needs is None else done[cell.needs][1] / "model"
         bundle = train_cell(cell, folder, fold.path, cache, stage1, device=device)
         sha256 = bundle.sha256
-        bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": config.postprocessing}))
-        if fold.shared_by != (cell.needs or cell.key):
-            fold.reconstructions.clear()
-            fold.shared_by = cell.needs or cell.key
-        predictor = SharingPredictor(fold.reconstructions, bundle=bundle, device=device, seed=0)
-        score = model_scores(predictor, {way: label.title for way, label in cell.rows.items()})
+        titles = {way: label.title for way, label in cell.rows.items()}
+        score = _model_scorer(cell, config, fold, bundle, titles, device)
     result, maps = CellResult([], {}, {}), dict[str, dict[int, FloatArray]]()
     if cell.rows:
         result, maps = score_cell(
@@ -224,17 +269,39 @@ def _run_cell(
         "manifest_sha256": fold.manifest.fingerprint(),
     }
     result = replace(result, provenance=provenance)
+    if cell.modality == config.every_modality[0]:  # a figure shows the scan of one contrast
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_pictures(maps, fold, folder / PICTURES)
+    return _write_result(result, folder)
+
+
+def _write_result(result: CellResult, folder: Path) -> CellResult:
     folder.mkdir(parents=True, exist_ok=True)
-    _write_pictures(maps, fold, folder / PICTURES)
     write_text(folder / _RESULT, json.dumps(asdict(result)))
     return result
+
+
+def _model_scorer(
+    cell: Cell, config: MatrixConfig, fold: _Fold, bundle: Bundle, titles: dict[str, str], device: torch.device
+) -> Scorer:
+    """Return the maps of a cell's model, as `titles` names them; reconstructions are shared with other cells."""
+    bundle = replace(bundle, config=bundle.config.model_copy(update={"postprocessing": config.postprocessing}))
+    if fold.shared_by != (cell.needs or cell.key):
+        fold.reconstructions.clear()
+        fold.shared_by = cell.needs or cell.key
+    return model_scores(SharingPredictor(fold.reconstructions, bundle=bundle, device=device, seed=0), titles)
+
+
+def _scans_of(cell: Cell, manifest: Manifest) -> Manifest:
+    """Return the scans that a cell depends on: those of its contrast, or all for exams."""
+    return manifest if cell.kind == EXAM else manifest.of_contrasts((cell.modality,))
 
 
 def manifests(config: MatrixConfig, output: Path) -> list[Path]:
     """Return the table of scans of each fold; a virtual cohort is made where none is named."""
     if given := given_tables(config):
         return given
-    cohort = config.cohort.model_copy(update={"modalities": (config.modality,)})
+    cohort = config.cohort.model_copy(update={"modalities": config.every_modality})
     output.mkdir(parents=True, exist_ok=True)
     with file_lock(output / "cohort", wait_s=_COHORT_S):  # one process makes it, the others read it
         generate_cohort(output / "cohort", cohort)
@@ -296,6 +363,16 @@ def _read_scans(rows: Manifest, what: str, preprocessor: Preprocessor, scratch: 
 def _without_lesion(manifest: Manifest, config: MatrixConfig, fold: int) -> list[str]:
     found = {r.pathology for r in judged(manifest, config.pathologies).split("test") if not r.is_healthy}
     return [f"fold {fold}: no annotated test scan of {name}" for name in config.pathologies if name not in found]
+
+
+def _without_exam(manifest: Manifest, config: MatrixConfig, fold: int) -> list[str]:
+    """Return a note on test persons who are not judged on all contrasts together."""
+    test = judged(manifest, config.pathologies).split("test")
+    whole = whole_exams(test, config.modalities) if config.modalities else {}
+    left = {record.exam_id for record in test} - set(whole)
+    if not config.modalities or not left:
+        return []
+    return [f"fold {fold}: {first_of(sorted(left))}: not judged as exams, for they lack a contrast"]
 
 
 def _atlas(cell: Cell, config: MatrixConfig, fold: _Fold) -> AtlasModel | None:
@@ -385,6 +462,8 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
         if cell.fold > 0 or cell.seed not in (config.seeds[0], 0):
             continue
         path = (output / "cells" / cell.key).with_name(result.provenance["folder"]) / PICTURES
+        if cell.modality != config.every_modality[0]:
+            continue
         with np.load(path) as stored:
             found |= {name: stored[name] for name in stored.files if name not in found}
     return found
@@ -392,6 +471,6 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
 
 def training_subjects(config: MatrixConfig, output: Path) -> dict[str, int]:
     """Return disease → annotated training subjects of the first fold."""
-    train = Manifest.read(manifests(config, output)[0]).split("train").of_contrasts((config.modality,))
+    train = Manifest.read(manifests(config, output)[0]).split("train").of_contrasts(config.every_modality)
     train = train.select(lambda r: r.is_annotated)
     return {name: len(train.select(lambda r, n=name: r.pathology == n).subjects()) for name in config.pathologies}  # type: ignore[misc]

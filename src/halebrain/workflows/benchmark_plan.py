@@ -76,5 +76,5 @@ def plan_benchmark(output: Path, settings: BenchmarkSettings) -> BenchmarkPlan:
     costs = list(track(cell_costs(config, cells, scans, done), description="Counting", total=len(cells)))
     voxels = config.preprocessing.shape[0] * config.preprocessing.shape[1] * config.preprocessing.shape[2]
     each = _SCAN_BYTES + _RECONSTRUCTION_BYTES * max((cell.n_levels for cell in costs), default=0)
-    disk = max(own.evaluated for own in scans.values()) * voxels * each
+    disk = max(own.evaluated for own in scans.values()) * voxels * each * len(config.every_modality)
     return BenchmarkPlan(costs, missing_inputs(config, cells, dict(enumerate(paths))), disk)
