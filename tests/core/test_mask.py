@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from halebrain.core.mask import Cut, to_mask
+from halebrain.core.mask import Cut, box_of, masked, to_mask
 
 
 def row(*values):
@@ -81,3 +81,12 @@ def test_a_higher_threshold_marks_less_and_a_lower_growth_more(seed):
 def test_a_lower_threshold_lies_below_the_threshold(grow_to):
     with pytest.raises(ValueError, match="between 0 and the threshold"):
         Cut(0.5, 0.0, grow_to)
+
+
+def test_values_inside_a_mask_and_the_box_around_it(rng):
+    data, mask = rng.normal(size=(6, 7, 8)).astype(np.float32), np.zeros((6, 7, 8), dtype=bool)
+    assert not masked(data, mask).any()
+    assert box_of(mask) == (slice(0, 0),) * 3
+    mask[2, 3, 5] = mask[4, 3, 7] = True
+    assert box_of(mask) == (slice(2, 5), slice(3, 4), slice(5, 8))
+    np.testing.assert_array_equal(masked(data, mask, minus=2.5), np.where(mask, data - np.float32(2.5), 0))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.mask import box_of
 from halebrain.core.types import Volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, from_given_mask
 from halebrain.preprocessing.brain.given import extract_stripped
@@ -27,6 +28,18 @@ def test_a_stripped_scan_shows_its_own_brain(stripped, background):
     assert dice(found.mask, mask) > 0.98
     assert found.confidence > 0.95
     assert found.volume_ml == pytest.approx(mask.sum() * 8 / 1000, rel=0.05)
+
+
+@pytest.mark.parametrize("margin", [0, 1, 9])
+def test_the_field_of_view_around_a_stripped_brain_does_not_matter(stripped, margin):
+    volume, mask = stripped
+    hollow = volume.data[box_of(mask)].copy()
+    hollow[40:44, 40:44, 40:44] = 0  # filled again
+    tight = extract_stripped(Volume(np.pad(hollow, margin), volume.affine))
+    wide = extract_stripped(Volume(np.pad(hollow, 20), volume.affine))
+    inner = (slice(20 - margin, margin - 20),) * 3
+    assert np.array_equal(tight.mask, wide.mask[inner])
+    assert tight.mask[margin + 41, margin + 41, margin + 41]
 
 
 def test_a_whole_head_is_refused(stripped, rng):

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from halebrain.preprocessing.geometry import Grid, apply_affine, box_of, resample, resample_all, working_grid
+from halebrain.core.mask import box_of
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample, resample_all, working_grid
 
 
 def oblique(shape, spacing, degrees, flips, centre=(0.0, -18.0, 6.0)):
@@ -108,3 +111,30 @@ def test_several_maps_in_a_box_are_those_of_each_alone_to_the_bit():
     for data, own in zip(maps, found, strict=True):
         assert np.array_equal(own, np.where(mask, resample(data, source, target), 0))
     assert box_of(np.zeros((2, 3, 4), bool)) == (slice(0, 0),) * 3
+
+
+def test_smoothing_within_the_box_of_a_brain_is_that_of_the_whole_volume_to_the_bit(rng):
+    source = Grid((70, 60, 50), np.diag([1.0, 1.0, 1.2, 1.0]))
+    data = np.zeros(source.shape, dtype=np.float32)
+    data[20:41, 12:30, 0:21] = rng.random((21, 18, 21))
+    target = Grid((20, 18, 15), np.diag([3.0, 3.3, 3.5, 1.0]))
+    step = np.array([3.0, 3.3, 3.5 / 1.2])
+    smooth = ndimage.gaussian_filter(data, np.sqrt(step**2 - 1) / 2.355, mode="constant", truncate=3.0)
+    assert np.array_equal(resample(data, source, target), resample(smooth, source, target, antialias=False))
+    assert not resample(np.zeros_like(data), source, target).any()
+
+
+def test_the_number_of_threads_does_not_matter(rng):
+    source = Grid((40, 50, 30), np.diag([2.0, 2.0, 2.0, 1.0]))
+    turned = np.array([[0.6, 0.1, 0, 3.0], [-0.1, 0.6, 0.05, 2.0], [0, -0.05, 0.4, 1.0], [0, 0, 0, 1.0]])
+    target = Grid((130, 120, 110), turned)
+    maps = [rng.random(source.shape).astype(np.float32) for _ in range(2)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(resample_all(maps, source, target))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0][0].any()
+    assert np.array_equal(found[0], found[1])

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from halebrain.core.types import FloatArray, MaskArray
 
+Box = tuple[slice, slice, slice]
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -74,3 +75,21 @@ def largest_component(mask: MaskArray, *, corners: bool = False) -> MaskArray:
     """Return the largest connected component (6 neighbours, with `corners` 26); an empty mask is returned unchanged."""
     labels, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3 if corners else 1))
     return mask if count == 0 else np.asarray(labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1)
+
+
+def box_of(mask: MaskArray) -> Box:
+    """Return the smallest box that holds a mask; an empty one for an empty mask."""
+    across = np.any(mask, axis=0)
+    sides = []
+    for line in (np.any(mask, axis=(1, 2)), np.any(across, axis=1), np.any(across, axis=0)):
+        used = np.flatnonzero(line)
+        sides.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
+    return sides[0], sides[1], sides[2]
+
+
+def masked(data: FloatArray, mask: MaskArray, *, minus: float = 0.0) -> FloatArray:
+    """Return `data` less `minus` inside a mask and 0 outside it, in the time that the box of the mask takes."""
+    found = np.zeros(data.shape, dtype=np.float32)
+    box = box_of(mask)
+    np.subtract(data[box], minus, out=found[box], where=mask[box])
+    return found

@@ -197,9 +197,9 @@ class Predictor(SliceNetworks):
             [maps.score, maps.probability, scan.in_units(maps.reconstruction), difference, maps.uncertainty]
         )
         return ScanResult(
-            score=np.clip(score, 0, 1),
-            probability=np.clip(probability, 0, 1),
-            reconstruction=scan.in_brain(healthy + scan.intensity.offset),
+            score=np.clip(score, 0, 1, out=score),
+            probability=np.clip(probability, 0, 1, out=probability),
+            reconstruction=healthy if scan.intensity.offset == 0 else scan.in_brain(healthy + scan.intensity.offset),
             residual=residual,
             uncertainty=uncertainty,
             brain_mask=scan.native_brain_mask,

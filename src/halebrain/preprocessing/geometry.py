@@ -10,13 +10,18 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy import ndimage
 from torch.nn import functional as F
 
+from halebrain.core.mask import Box, box_of
+from halebrain.core.parallel import map_threads
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume, spacing_of, voxel_mm3_of
 
 WORKING_CENTRE_MM = (0.0, -18.0, 6.0)
 """World point (RAS, template space) at the centre of the working grid: the middle of the template's brain."""
-_SLAB_VOXELS = 2**21
-"""Output voxels resampled at once, which bounds the memory of the coordinate grid."""
-Box = tuple[slice, slice, slice]
+_SLAB_VOXELS = 2**19
+"""Output voxels that a thread resamples at once, which bounds the memory of the coordinate grid."""
+_MOST_THREADS = 4
+"""However many cores there are, for the same reason."""
+_TRUNCATE = 3.0
+"""Reach of the smoothing before coarser voxels, in standard deviations."""
 ToOriginal = Callable[[MaskArray], MaskArray]
 
 
@@ -94,37 +99,37 @@ def resample_all(
     """
     between = np.eye(4) if target_to_source is None else target_to_source
     matrix = np.linalg.inv(source.affine) @ between @ target.affine  # target voxel → source voxel
-    arrays = [np.asarray(data, dtype=np.float32) for data in maps]
     here = box or (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
-    outputs = [np.zeros(target.shape, dtype=np.float32) for _ in arrays]
+    outputs = [np.zeros(target.shape, dtype=np.float32) for _ in maps]
     if source.shape == target.shape and np.allclose(matrix, np.eye(4), rtol=0, atol=1e-9):
-        for output, array in zip(outputs, arrays, strict=True):
-            output[here] = array[here]  # exact, where interpolation would round
+        for output, data in zip(outputs, maps, strict=True):
+            output[here] = data[here]  # exact, where interpolation would round
         return outputs
-    if order == 1 and antialias:
-        arrays = [_smooth_for(array, matrix) for array in arrays]
+    threads = min(torch.get_num_threads(), _MOST_THREADS)
+    sigma = _smoothing_for(matrix) if order == 1 and antialias else np.zeros(3)
+    # Memory that is never written costs nothing, and most of a stripped scan is 0.
+    stacked = np.zeros((len(maps), *source.shape), dtype=np.float32)
+
+    def prepare(index: int) -> None:
+        _smooth_into(stacked[index], maps[index], sigma)
+
+    map_threads(prepare, range(len(maps)), threads=threads)
     mode = "bilinear" if order == 1 else "nearest"
-    volumes = torch.from_numpy(np.stack(arrays))[None]
+    volumes = torch.from_numpy(stacked)[None]
     rows, columns, layers = here
     area = max(1, (columns.stop - columns.start) * (layers.stop - layers.start))
     thickness = max(1, _SLAB_VOXELS // area)
-    for start in range(rows.start, rows.stop, thickness):
+
+    def fill(start: int) -> None:
         slab = slice(start, min(start + thickness, rows.stop))
         grid = _normalised_coordinates(matrix, (slab, columns, layers), source.shape)
         sampled = F.grid_sample(volumes, grid[None], mode=mode, padding_mode="zeros", align_corners=True)
         for output, own in zip(outputs, sampled[0], strict=True):
             output[slab, columns, layers] = own.numpy()
+
+    # torch samples a single volume in one thread.
+    map_threads(fill, range(rows.start, rows.stop, thickness), threads=threads)
     return outputs
-
-
-def box_of(mask: MaskArray) -> Box:
-    """Return the smallest box that holds a mask; an empty one for an empty mask."""
-    sides = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero(mask.any(axis=others))
-        sides.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
-    return sides[0], sides[1], sides[2]
 
 
 def apply_affine(affine: Affine, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -149,14 +154,23 @@ def _normalised_coordinates(matrix: Affine, box: Box, source: tuple[int, int, in
     return torch.stack(parts, dim=-1)
 
 
-def _smooth_for(array: FloatArray, matrix: Affine) -> FloatArray:
-    """Blur along each source axis by as much as the target's voxels are coarser."""
+def _smoothing_for(matrix: Affine) -> npt.NDArray[np.float64]:
+    """Return the blur along each source axis, in voxels: as much as the target's voxels are coarser."""
     step = np.abs(matrix[:3, :3]).max(axis=1)  # source voxels that one target voxel spans
-    sigma = np.where(step > 1.05, np.sqrt(np.maximum(step**2 - 1, 0)) / 2.355, 0)
-    if not sigma.any():
-        return array
-    smoothed: FloatArray = ndimage.gaussian_filter(array, sigma, mode="constant", truncate=3.0)
-    return smoothed
+    return np.where(step > 1.05, np.sqrt(np.maximum(step**2 - 1, 0)) / 2.355, 0)
+
+
+def _smooth_into(empty: FloatArray, data: npt.NDArray[np.generic], sigma: npt.NDArray[np.float64]) -> None:
+    """Write a map into an array of zeros, blurred; beyond the reach of what is not 0 nothing is written."""
+    reach = [int(_TRUNCATE * width + 0.5) for width in sigma]
+    here = tuple(
+        slice(max(side.start - by, 0), side.stop + by) for side, by in zip(box_of(data != 0), reach, strict=True)
+    )
+    if sigma.any():
+        part = np.asarray(data[here], dtype=np.float32)
+        ndimage.gaussian_filter(part, sigma, output=empty[here], mode="constant", truncate=_TRUNCATE)
+    else:
+        empty[here] = data[here]
 
 
 def reorient(volume: Volume, codes: str) -> tuple[Volume, ToOriginal]:

@@ -13,12 +13,13 @@ from pydantic import Field, model_validator
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
+from halebrain.core.mask import box_of, masked
 from halebrain.core.progress import Stopwatch
 from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
 from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
-from halebrain.preprocessing.geometry import Grid, apply_affine, box_of, resample, resample_all, working_grid
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample, resample_all, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
 from halebrain.preprocessing.quality.contrast import is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.quality.measurements import (
@@ -132,8 +133,9 @@ class WorkingScan:
         back = np.asarray(np.linalg.inv(self.template_to_native), dtype=np.float64)
         box = box_of(self.native_brain_mask)
         mapped = resample_all(maps, self.grid, self.native, target_to_source=back, order=order, box=box)
+        outside = ~self.native_brain_mask[box]
         for native in mapped:
-            native[~self.native_brain_mask] = 0
+            native[box][outside] = 0
         return mapped
 
     def from_native(self, data: npt.NDArray[np.generic], *, order: int = 0) -> FloatArray:
@@ -225,14 +227,12 @@ class Preprocessor:
                 matrix, registration = placement.template_to_native, placement
         # Standardised scans have negative intensities; a bias field multiplies what starts at 0.
         offset = min(0.0, float(volume.data[brain.mask].min()))
-        masked = np.where(brain.mask, volume.data - offset, 0).astype(np.float32)
+        inside = masked(volume.data, brain.mask, minus=offset)
         if self.config.denoising_iterations:
             with watch.step("denoising"):
-                smoothed = curvature_flow(masked, iterations=self.config.denoising_iterations)
-            masked = np.where(brain.mask, smoothed, 0).astype(np.float32)
+                inside = masked(curvature_flow(inside, iterations=self.config.denoising_iterations), brain.mask)
         with watch.step("resample"):
-            image = resample(masked, native, self.grid, target_to_source=matrix)
-            coverage = resample(brain.mask.astype(np.float32), native, self.grid, target_to_source=matrix)
+            image, coverage = resample_all([inside, brain.mask], native, self.grid, target_to_source=matrix)
         mask = coverage > 0.5
         # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
         image = np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, read_exam_provenance
 from halebrain.core.files import atomic_path
-from halebrain.core.mask import to_mask
+from halebrain.core.mask import box_of, to_mask
 from halebrain.core.messages import Notify
 from halebrain.core.provenance import FILLING, ChosenThreshold
 from halebrain.core.types import FloatArray, MaskArray, Volume, voxel_mm3_of
@@ -23,7 +23,7 @@ from halebrain.inference.exam_outputs import (
 from halebrain.inference.lesions import lesion_table, total_ml
 from halebrain.inference.regions import regions_are_known
 from halebrain.io.volume import read_map, read_mask
-from halebrain.preprocessing.geometry import Grid, box_of, resample_all
+from halebrain.preprocessing.geometry import Grid, resample_all
 from halebrain.workflows.exam_page import AGAIN, MarkedExam, ShownExam, exam_pages, template_to_reference
 from halebrain.workflows.remake_settings import RemakeSettings, changed_threshold
 

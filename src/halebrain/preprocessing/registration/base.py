@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halebrain.core.mask import dice
+from halebrain.core.mask import box_of, dice, masked
 from halebrain.core.registry import Registry
 from halebrain.core.types import Affine, MaskArray, Volume
-from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.geometry import Grid, resample, resample_all
 from halebrain.preprocessing.template import Template
 
 BACKGROUND_STEP = 0.1
@@ -58,9 +58,9 @@ REGISTRATION_ENGINES: Registry[RegistrationEngine] = Registry("registration engi
 
 def prepare_brain(volume: Volume, brain_mask: MaskArray) -> Brain:
     """Return brain and mask on a 2 mm RAS grid around the brain: registration needs no more, and half the time."""
-    index = np.argwhere(brain_mask)
+    inside = box_of(brain_mask)
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-    low, high = index.min(axis=0), index.max(axis=0)
+    low, high = np.array([side.start for side in inside]), np.array([side.stop - 1 for side in inside])
     box = (low + corners * (high - low)) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     start, stop = box.min(axis=0) - 8, box.max(axis=0) + 8
     shape = tuple(int(n) for n in np.ceil((stop - start) / 2.0) + 1)
@@ -68,8 +68,8 @@ def prepare_brain(volume: Volume, brain_mask: MaskArray) -> Brain:
     affine[:3, 3] = start
     grid = Grid((shape[0], shape[1], shape[2]), affine)
     source = Grid(volume.shape, volume.affine)
-    data = resample(np.where(brain_mask, volume.data, 0), source, grid)
-    mask = resample(brain_mask.astype(np.float32), source, grid) > 0.5
+    data, coverage = resample_all([masked(volume.data, brain_mask), brain_mask], source, grid)
+    mask = coverage > 0.5
     low_value, high_value = np.percentile(data[mask], [0.5, 99.5])
     scaled = np.clip((data - low_value) / max(high_value - low_value, 1e-9), 0, 1) + BACKGROUND_STEP
     return Brain(Volume(np.where(mask, scaled, 0).astype(np.float32), affine, name=volume.name), mask)
