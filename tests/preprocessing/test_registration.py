@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from halebrain.core.errors import DataError, UnavailableError
@@ -107,12 +109,31 @@ def test_the_right_placement_shares_most_and_has_a_margin():
     assert shared.at(away, within=True) == 0
 
 
-def test_starts_are_near_and_alike_from_one_time_to_the_next():
+@pytest.mark.parametrize("within", [True, False])
+def test_what_is_shared_agrees_with_numpy_and_scipy(within):
+    volume, mask, matrix = moved((0, 0, 0), (12, -8, 5))
+    shared = shared_with(volume, mask)
+    place = matrix @ about(Rotation.from_euler("xyz", [9, -4, 6], degrees=True).as_matrix(), shared.centre)
+    voxels = apply_affine(np.linalg.inv(shared.brain.image.affine) @ place, shared.points).T
+    here = ndimage.map_coordinates(shared.brain.image.data, voxels, order=1, prefilter=False)
+    inside = (here > 0.05) & (shared.values > 0) if within else np.ones(len(here), dtype=bool)
+    share = np.histogram2d(here[inside], shared.values[inside], bins=32)[0] / inside.sum()
+    one, other, both = (-(p[p > 0] * np.log(p[p > 0])).sum() for p in (share.sum(axis=0), share.sum(axis=1), share))
+    assert shared.at(place, within=within) == pytest.approx((one + other) / both - 1, rel=1e-12)
+
+
+def test_starts_are_near_and_alike_in_any_number_of_threads():
     volume, mask, matrix = moved((30, -20, 10), (5, 10, -5), scale=0.9)
     brain, template = prepare_brain(volume, mask), find_template()
-    starts = find_starts(brain, template, count=2)
-    assert target_error_mm(starts[0], matrix).max() < 12
-    np.testing.assert_array_equal(starts[0], find_starts(brain, template, count=2)[0])
+    before, starts = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            starts.append(find_starts(brain, template, count=2))
+    finally:
+        torch.set_num_threads(before)
+    assert target_error_mm(starts[0][0], matrix).max() < 12
+    np.testing.assert_array_equal(starts[0], starts[1])
 
 
 def test_a_nodded_placement_is_moved_to_where_the_inside_fits():

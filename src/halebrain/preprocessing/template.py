@@ -4,16 +4,17 @@ Source: Fonov et al. 2009, 2011 (ICBM 2009a Nonlinear Symmetric), as nilearn's w
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
 from halebrain.io.volume import read_mask, read_volume
-from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, Grid, resample
+from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, Grid, apply_affine, resample
 
 _SPACING_MM = 2
 _PLAUSIBLE_ML = (200.0, 2500.0)
@@ -30,14 +31,30 @@ class Template:
     mask: MaskArray
     centre_mm: tuple[float, float, float]
 
+    @cached_property
+    def rim(self) -> npt.NDArray[np.int64]:
+        """Voxels of the brain and of a rim of 6 mm around it, `(n, 3)`."""
+        return np.argwhere(ndimage.binary_dilation(self.mask, iterations=3))
+
+    @cached_property
+    def brain_centre(self) -> npt.NDArray[np.float64]:
+        """Centre of the brain: world point, RAS, mm."""
+        centre: npt.NDArray[np.float64] = apply_affine(self.image.affine, np.argwhere(self.mask).mean(axis=0)[None])[0]
+        return centre
+
 
 def find_template(path: Path | None = None, mask: Path | None = None) -> Template:
     """Return the atlas of a configuration; no `path` = the MNI template, no `mask` = the brain is what is not 0."""
     if path is None:
-        image, brain = load_template(_SPACING_MM)
-        inside = np.where(brain, image.data, 0).astype(np.float32)
-        return Template(Volume(inside, image.affine, name=TEMPLATE_SPACE), brain, WORKING_CENTRE_MM)
+        return _mni()
     return _read_template(path, mask)
+
+
+@lru_cache(maxsize=1)
+def _mni() -> Template:
+    image, brain = load_template(_SPACING_MM)
+    inside = np.where(brain, image.data, 0).astype(np.float32)
+    return Template(Volume(inside, image.affine, name=TEMPLATE_SPACE), brain, WORKING_CENTRE_MM)
 
 
 def template_on(grid: Grid, atlas: Template | None = None) -> tuple[FloatArray, MaskArray]:

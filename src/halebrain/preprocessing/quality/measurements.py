@@ -114,8 +114,22 @@ def _distance_to_uniform(inside: npt.NDArray[np.float32]) -> float:
 
 def normalised_mutual_information(one: FloatArray, other: FloatArray, mask: MaskArray, *, bins: int = 32) -> float:
     """Return (H(a) + H(b)) / H(a, b) within a mask (Studholme et al. 1999): 1 = independent, 2 = the same."""
-    joint, _, _ = np.histogram2d(one[mask], other[mask], bins=bins)
-    share = joint / max(joint.sum(), 1.0)
+    return information_of_bins(bins_of(one[mask], bins), bins_of(other[mask], bins), bins)
+
+
+def bins_of(values: FloatArray, bins: int) -> npt.NDArray[np.int64]:
+    """Return which of equal bins from the least to the greatest value each one lies in, as `numpy.histogram2d` does."""
+    low, high = (values.min(), values.max()) if values.size else (np.float32(0), np.float32(1))
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, bins + 1)
+    places = np.searchsorted(edges, values, side="right") - 1
+    return np.asarray(np.minimum(places, bins - 1, out=places), dtype=np.int64)
+
+
+def information_of_bins(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], bins: int) -> float:
+    """Return the normalised mutual information of two lists of bins of the same points."""
+    share = np.bincount(one * bins + other, minlength=bins**2).reshape(bins, bins) / max(len(one), 1)
     both = _entropy(share)
     return (_entropy(share.sum(axis=0)) + _entropy(share.sum(axis=1))) / both if both > 0 else 2.0
 
@@ -141,6 +155,6 @@ def orientation_ratio(
     return own / best if best > 1e-9 else None
 
 
-def _entropy(share: FloatArray) -> float:
+def _entropy(share: npt.NDArray[np.float64]) -> float:
     positive = share[share > 0]
     return float(-(positive * np.log(positive)).sum())
