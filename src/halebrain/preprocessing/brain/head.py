@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 
 from halebrain.core.mask import largest_component
+from halebrain.core.parallel import map_threads
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.brain.prior import BrainPrior
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
@@ -62,13 +64,15 @@ def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior) -> Affine:
     import SimpleITK as sitk  # noqa: N813
 
     height = prior.affine[2, 3] + prior.affine[2, 2] * np.arange(prior.distance_mm.shape[2])
-    region = (prior.distance_mm < 30) & (height > _LOWEST_MM)[None, None, :]
-    fixed = to_itk(np.clip(0.5 - (prior.distance_mm - _SKIN_MM) / 8, 0, 1).astype(np.float32), prior.affine)
-    fixed_region = sitk.Cast(to_itk(region.astype(np.float32), prior.affine), sitk.sitkUInt8)
-    moving = to_itk(ndimage.gaussian_filter(mask.astype(np.float32), 1.5), head.affine)
+    region = ((prior.distance_mm < 30) & (height > _LOWEST_MM)[None, None, :]).astype(np.float32)
+    outline = np.clip(0.5 - (prior.distance_mm - _SKIN_MM) / 8, 0, 1).astype(np.float32)
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), 1.5)
     centre, target = _centres(prior, head, mask)
-    best: tuple[float, Any] | None = None
-    for pitch in _PITCHES:
+
+    def align(pitch: float) -> tuple[float, Any]:
+        # Separate images: no other thread may touch what a filter of ITK reads.
+        fixed, moving = to_itk(outline, prior.affine), to_itk(soft, head.affine)
+        fixed_region = sitk.Cast(to_itk(region, prior.affine), sitk.sitkUInt8)
         start = sitk.Similarity3DTransform()
         start.SetCenter((LPS[:3, :3] @ centre).tolist())
         start.SetTranslation((LPS[:3, :3] @ (target - centre)).tolist())
@@ -78,11 +82,10 @@ def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior) -> Affine:
         method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-2, 60, relaxationFactor=0.6)
         method.SetOptimizerScalesFromPhysicalShift()
         method.Execute(fixed, moving)
-        error = float(_method(fixed_region, start).MetricEvaluate(fixed, moving))
-        if best is None or error < best[0]:
-            best = (error, start)
-    assert best is not None  # the loop ran at least once
-    return matrix_ras(best[1])
+        return float(_method(fixed_region, start).MetricEvaluate(fixed, moving)), start
+
+    found = map_threads(align, _PITCHES, threads=torch.get_num_threads())
+    return matrix_ras(min(found, key=lambda one: one[0])[1])
 
 
 def _method(region: Any, transform: Any) -> Any:
