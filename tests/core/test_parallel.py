@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from halebrain.core import parallel
 from halebrain.core.errors import DataError, UnexpectedError, WorkerError
-from halebrain.core.parallel import HERE, Schedule, in_order, map_items, map_threads
+from halebrain.core.parallel import HERE, Schedule, beside, in_order, map_items, map_threads
 
 
 def square(n):
@@ -178,3 +179,18 @@ def test_the_first_error_in_order_is_raised_and_the_threads_of_torch_come_back()
     with pytest.raises(ValueError, match="0"):
         map_threads(fail, range(3), threads=2)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_computed_beside_a_block_comes_when_it_is_asked_for(threads):
+    ran_in = []
+
+    def work():
+        ran_in.append(threading.current_thread())
+        return 7
+
+    with beside(work, threads=threads) as worked:
+        assert worked() == 7
+    assert (ran_in[0] is threading.current_thread()) == (threads == 1)
+    with pytest.raises(ValueError, match="wrong"), beside(lambda: int("wrong"), threads=threads) as worked:
+        worked()

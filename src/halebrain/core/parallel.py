@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -125,6 +126,19 @@ def map_threads(function: Callable[[T], R], items: Sequence[T], *, threads: int)
                     future.cancel()
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def beside(function: Callable[[], R], *, threads: int) -> Iterator[Callable[[], R]]:
+    """Compute `function()` in another thread while the block runs; the block gets a call that waits for it.
+
+    With one thread it is computed where the block asks for it, so the result is the same. An error is raised there.
+    """
+    if threads <= 1:
+        yield function
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(function).result
 
 
 def _outcomes(function: Callable[[T], R], items: Sequence[T], schedule: Schedule) -> Iterator[tuple[int, Outcome[R]]]:

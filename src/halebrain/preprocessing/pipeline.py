@@ -9,11 +9,13 @@ from typing import ClassVar, Literal, Self
 import nibabel
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import Field, model_validator
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import DataError
 from halebrain.core.mask import box_of, masked
+from halebrain.core.parallel import beside
 from halebrain.core.progress import Stopwatch
 from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, FloatArray, MaskArray, Volume
@@ -219,6 +221,20 @@ class Preprocessor:
         watch = Stopwatch(begin=begin)
         with watch.step("brain"):
             brain = self.find_brain(volume, brain_mask)
+        with beside(lambda: _look(volume, brain.mask), threads=torch.get_num_threads()) as looked:
+            return self._to_working_grid(volume, brain, looked, watch, space=space, placement=placement)
+
+    def _to_working_grid(
+        self,
+        volume: Volume,
+        brain: BrainMask,
+        looked: Callable[[], tuple[bytes, QualityReport]],
+        watch: Stopwatch,
+        *,
+        space: str,
+        placement: Registration | None,
+    ) -> WorkingScan:
+        """Return the scan on the working grid; `looked` waits for its content and the figures of its native grid."""
         native = Grid(volume.shape, volume.affine)
         with watch.step("registration"):
             if placement is None:
@@ -248,9 +264,9 @@ class Preprocessor:
             high_percentile=self.config.high_percentile,
         )
         intensity = replace(intensity, offset=offset)
-        content = hashlib.sha256(volume.data.tobytes() + volume.affine.tobytes()).digest()
         with watch.step("recognition"):
-            report = self._assess(volume, brain, registration, matrix, (scaled, mask))
+            content, report = looked()
+            report = self._assess(volume, brain, registration, matrix, (scaled, mask), report)
         return WorkingScan(
             *(scaled, mask, self.grid, native, brain.mask, matrix, intensity, log_bias, content),
             *(report, _steps(volume, brain, registration, self.config), watch.seconds),
@@ -263,14 +279,16 @@ class Preprocessor:
         registration: Registration | None,
         matrix: Affine,
         working: tuple[FloatArray, MaskArray],
+        report: QualityReport,
     ) -> QualityReport:
-        """Return the quality of a scan, with the flags of the rules."""
+        """Return the quality of a scan, with the flags of the rules; `report` has the figures of its native grid."""
         image, mask = working
         native, (template, template_mask) = Grid(volume.shape, volume.affine), template_on(self.grid, self.template)
         smooth = smoothness(image, mask, self.grid.spacing_mm[0])
         # Where the tissues of another atlas lie is not known.
         levels = measure_levels(image, mask, self.grid) if self.template is None else None
-        report = QualityReport(
+        report = replace(
+            report,
             unstated=_WHEN_REGISTERED if registration is None else frozenset(),
             brain_method=brain.method,
             brain_confidence=round(brain.confidence, 3),
@@ -294,7 +312,6 @@ class Preprocessor:
                 registration_scale=round(registration.scale, 3),
                 orientation_ratio=None if ratio is None else round(ratio, 2),
             )
-        report = measure_geometry(measure_intensities(report, volume, brain.mask), volume, brain.mask)
         return apply_quality_rules(report)
 
     def find_brain(self, volume: Volume, brain_mask: MaskArray | BrainMask | None) -> BrainMask:
@@ -327,6 +344,14 @@ class Preprocessor:
             return np.eye(4), None
         registration = self.register(volume, brain)
         return registration.template_to_native, registration
+
+
+def _look(volume: Volume, brain_mask: MaskArray) -> tuple[bytes, QualityReport]:
+    """Return the hash of the content of a scan, and a report with the figures of its native grid."""
+    content = hashlib.sha256(np.ascontiguousarray(volume.data).data)
+    content.update(volume.affine.tobytes())
+    report = measure_intensities(QualityReport(), volume, brain_mask)
+    return content.digest(), measure_geometry(report, volume, brain_mask)
 
 
 def _engine(config: PreprocessingConfig) -> EngineName | None:
