@@ -1,7 +1,7 @@
 """Where the time of `halebrain detect` goes on one scan: medians of several runs, step by step.
 
 Every step is the one that the command takes: reading, brain, registration, bias field, both networks at each level,
-maps back on the grid of the scan, mask and lesions, mosaic, page, and writing (seven compressed maps, table,
+maps back on the grid of the scan, mask and lesions, and writing (mosaic, page, seven compressed maps, table,
 provenance). The share of the networks is what a faster network could save at most; `other` is all that is in no step.
 A first run that loads libraries and templates is told apart.
 
@@ -30,11 +30,12 @@ from halebrain.io.volume import read_volume, stem_of
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
 from halebrain.workflows.detector import FoundAnomalies, describe_found
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 
-WHOLE, NETWORKS = "whole", "networks"
+WHOLE, NETWORKS, WRITING = "whole", "networks", "writing"
 
 
 def run_once(
@@ -80,22 +81,31 @@ def run_networks(predictor: Predictor, working: WorkingScan, watch: Stopwatch) -
 
 
 def write(found: FoundAnomalies, names: OutputNames, watch: Stopwatch) -> None:
-    """Write what the command writes."""
-    with watch.step("mosaic"):
-        figure = scan_mosaic(found.scan, found.maps, cut=found.threshold.cut, title=names.stem)
-        picture = figure_png(figure, dpi=110)
-    with watch.step("page"):
-        shown = show_scan(found.volume, found.result)
-        pages = render(names, found.result, found.mask, shown, found.lesions, found.made, picture=picture)
-    with watch.step("writing"):
-        write_detection(names, found.result, found.mask, found.lesions, found.made, pages)
+    """Write what the command writes; mosaic and page are drawn while maps are compressed in the other threads."""
+    drawing = Stopwatch()
+
+    def draw() -> dict[Path, bytes]:
+        with drawing.step("… mosaic"):
+            figure = scan_mosaic(found.scan, found.maps, cut=found.threshold.cut, title=names.stem)
+            picture = figure_png(figure, dpi=110)
+        with drawing.step("… page"):
+            shown = show_scan(found.volume, found.result)
+            pages = render(names, found.result, found.mask, shown, found.lesions, found.made, picture=picture)
+        with drawing.step("… scan of the page"):
+            return pages | {names.display: scan_file(shown)}
+
+    threads = torch.get_num_threads()
+    with watch.step(WRITING):
+        write_detection(names, found.result, found.mask, found.lesions, found.made, draw, threads=threads)
+    watch.seconds |= drawing.seconds
 
 
 def report(first: dict[str, float], runs: list[dict[str, float]], n_slices: int, n_draws: int) -> None:
     """Print the table: median and range of each step, its share of the whole, and what the networks come to."""
     median = {name: statistics.median(run.get(name, 0.0) for run in runs) for name in first}
     levels = [name for name in median if name.startswith("level ")]
-    steps = [name for name in median if name not in (WHOLE, *levels)]
+    drawn = [name for name in median if name.startswith("… ")]
+    steps = [name for name in median if name not in (WHOLE, *levels, *drawn)]
     rest = [run[WHOLE] - sum(run.get(name, 0.0) for name in steps) for run in runs]
     print("| step | median s | fastest | slowest | share | first run |\n|---|---|---|---|---|---|")
     for name in sorted(steps, key=lambda name: -median[name]):
@@ -104,6 +114,9 @@ def report(first: dict[str, float], runs: list[dict[str, float]], n_slices: int,
         if name == NETWORKS:
             for level in levels:
                 row(f"… {level}", [run[level] for run in runs], median[WHOLE], first[level])
+        if name == WRITING:
+            for part in drawn:
+                row(part, [run[part] for run in runs], median[WHOLE], first[part])
     row("other", rest, median[WHOLE], first[WHOLE] - sum(first[name] for name in steps))
     row(WHOLE, [run[WHOLE] for run in runs], median[WHOLE], first[WHOLE])
     share = median[NETWORKS] / median[WHOLE]

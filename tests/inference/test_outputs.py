@@ -32,13 +32,12 @@ def result() -> ScanResult:
     return ScanResult(score, probability, 900 * reconstruction, residual - 0.5, uncertainty, brain, AFFINE)
 
 
-def write(names: OutputNames, **provenance: Any) -> list[Path]:
+def write(names: OutputNames, threads: int = 1, **provenance: Any) -> list[Path]:
     found = result()
     mask = found.score > 0.9
     lesions = lesion_table(mask, found.score, AFFINE, np.eye(4))
-    return write_detection(
-        names, found, mask, lesions, stated.provenance(**({"seed": 1} | provenance)), {names.mosaic: b"png"}
-    )
+    made = stated.provenance(**({"seed": 1} | provenance))
+    return write_detection(names, found, mask, lesions, made, lambda: {names.mosaic: b"png"}, threads=threads)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +101,17 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert names.file("anomaly", "lesions", ".tsv").read_text().startswith("lesion\tvolume_ml")
 
 
-def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
-    for one, two in zip(write(OutputNames(tmp_path / "a", "s")), write(OutputNames(tmp_path / "b", "s")), strict=True):
+def test_the_same_result_gives_the_same_bytes_in_any_number_of_threads(tmp_path: Path) -> None:
+    alone, together = (write(OutputNames(tmp_path / f"{n}", "s"), threads=n) for n in (1, 3))
+    for one, two in zip(alone, together, strict=True):
         assert one.read_bytes() == two.read_bytes(), one.name
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("fails_at", [1, 3, 7])
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int, threads: int
+) -> None:
     real, calls = outputs.write_volume, []
 
     def failing(*args: Any, **kwargs: Any) -> None:
@@ -119,7 +122,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(outputs, "write_volume", failing)
     with pytest.raises(OSError, match="disk full"):
-        write(OutputNames(tmp_path, "s"))
+        write(OutputNames(tmp_path, "s"), threads=threads)
     assert list(tmp_path.iterdir()) == []
 
 

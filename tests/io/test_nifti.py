@@ -50,6 +50,22 @@ def test_the_same_content_gives_the_same_bytes(tmp_path, data):
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint16, 1 / 65535), (np.float32, 1.0), (np.uint8, 1.0)])
+def test_a_file_holds_its_header_and_then_all_voxels_with_the_first_axis_fastest(tmp_path, rng, dtype, scale):
+    values = np.zeros((12, 14, 19), dtype=np.float32)
+    values[3:9, 2:5, 4:18] = rng.uniform(0, 1, size=(6, 3, 14))
+    values[5, 3, 6] = 0
+    write_volume(tmp_path / "a.nii.gz", values, np.eye(4), dtype=dtype, scale=scale)
+    write_volume(tmp_path / "a.nii", values, np.eye(4), dtype=dtype, scale=scale)
+    raw = (tmp_path / "a.nii").read_bytes()
+    assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes()) == raw
+    expected = values.astype(np.float64) / scale
+    stored = (expected if dtype is np.float32 else np.rint(expected)).astype(dtype)
+    assert raw[352:] == stored.tobytes(order="F")
+    write_volume(tmp_path / "b.nii", np.zeros_like(values), np.eye(4), dtype=dtype, scale=scale)
+    assert not any((tmp_path / "b.nii").read_bytes()[352:])
+
+
 def test_the_header_says_which_space(tmp_path, data):
     write_volume(tmp_path / "a.nii.gz", data, AFFINE, space="MNI152NLin2009aSym")
     assert int(nibabel.load(tmp_path / "a.nii.gz").header["sform_code"]) == 4
@@ -58,7 +74,7 @@ def test_the_header_says_which_space(tmp_path, data):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(nifti.gzip, "compress", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(nifti.zlib, "compressobj", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_volume(tmp_path / "a.nii.gz", data, AFFINE)
     assert list(tmp_path.iterdir()) == []

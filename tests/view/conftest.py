@@ -54,7 +54,7 @@ def _detection(folder: Path, scan: str = "sub-01_FLAIR") -> OutputNames:
     shown = shown_scan(image, brain, display_grid(AFFINE, brain))
     pages = render(names, result, mask, shown, lesions, made)
     pages[names.display] = scan_file(shown)
-    write_detection(names, result, mask, lesions, made, pages)
+    write_detection(names, result, mask, lesions, made, lambda: pages)
     return names
 
 

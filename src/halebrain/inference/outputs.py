@@ -3,9 +3,9 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from halebrain.core.about import NOTICE
 from halebrain.core.errors import cannot_write_into
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
+from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult
 from halebrain.inference.filling import Filling
@@ -226,14 +227,15 @@ def write_detection(
     mask: MaskArray,
     lesions: list[Lesion],
     provenance: Provenance,
-    extra: dict[Path, bytes],
+    draw: Callable[[], Mapping[Path, bytes]],
     *,
     maps_stay: bool = False,
+    threads: int = 1,
 ) -> list[Path]:
     """Write every file of one scan into `names.folder`, whole or not at all; return the paths.
 
-    `extra` holds more files (the mosaic) by final path. With `maps_stay` the maps, which are there, are not written
-    again.
+    `draw` makes more files (the page), by final path, while maps are compressed in other threads. With `maps_stay` the
+    maps, which are there, are not written again.
     """
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
@@ -242,10 +244,14 @@ def write_detection(
         raise cannot_write_into(names.folder, error) from error
     staged = OutputNames(staging, names.stem)
     try:
-        _write_maps(staged, result, mask, only_mask=maps_stay)
+
+        def write_drawn() -> None:
+            for path, raw in draw().items():
+                (staging / path.name).write_bytes(raw)
+
+        tasks = [write_drawn, *_map_writers(staged, result, mask, only_mask=maps_stay)]
+        map_threads(lambda task: task(), tasks, threads=threads)
         write_text(staged.file("anomaly", "lesions", ".tsv"), lesions_tsv(lesions))
-        for path, raw in extra.items():
-            (staging / path.name).write_bytes(raw)
         for (description, suffix), content in sidecars(provenance).items():
             write_text(staged.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
@@ -259,18 +265,27 @@ def write_detection(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_maps(names: OutputNames, result: ScanResult, mask: MaskArray, *, only_mask: bool) -> None:
-    def write(description: str, suffix: str, data: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float = 1.0) -> None:
-        path, placement = names.file(description, suffix), result.placement
-        write_volume(path, data, result.affine, dtype=dtype, scale=scale, placement=placement)
+def _map_writers(
+    names: OutputNames, result: ScanResult, mask: MaskArray, *, only_mask: bool
+) -> list[Callable[[], None]]:
+    """Return what writes each map, those that take longest first."""
 
-    write("anomaly", "mask", mask, np.uint8)
+    def writer(
+        description: str, suffix: str, data: npt.NDArray[Any], dtype: npt.DTypeLike, scale: float = 1.0
+    ) -> Callable[[], None]:
+        path, placement = names.file(description, suffix), result.placement
+        return partial(write_volume, path, data, result.affine, dtype=dtype, scale=scale, placement=placement)
+
+    of_mask = writer("anomaly", "mask", mask, np.uint8)
     if only_mask:
-        return
+        return [of_mask]
     unit = 1 / 65535  # 16 bits over [0, 1]
-    write("anomaly", "probseg", result.score, np.uint16, unit)
-    write("segmenter", "probseg", result.probability, np.uint16, unit)
-    write("brain", "mask", result.brain_mask, np.uint8)
-    write("pseudohealthy", "", result.reconstruction, np.float32)
-    write("residual", "", result.residual, np.float32)
-    write("uncertainty", "", result.uncertainty, np.float32)
+    return [
+        writer("pseudohealthy", "", result.reconstruction, np.float32),
+        writer("uncertainty", "", result.uncertainty, np.float32),
+        writer("anomaly", "probseg", result.score, np.uint16, unit),
+        writer("segmenter", "probseg", result.probability, np.uint16, unit),
+        writer("residual", "", result.residual, np.float32),
+        writer("brain", "mask", result.brain_mask, np.uint8),
+        of_mask,
+    ]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
@@ -242,22 +244,20 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
     written as DICOM-SEG.
     """
     threshold, result, mask, lesions = found.threshold, found.result, found.mask, found.lesions
-    figure = scan_mosaic(
-        found.scan,
-        found.maps,
-        cut=threshold.cut,
-        title=names.stem,
-        threshold_name=threshold.name,
-    )
-    picture = figure_png(figure, dpi=_MOSAIC_DPI)
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    shown = show_scan(found.volume, result)
-    extra = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
-    if made.dicom_seg and image is not None:
-        extra[names.segmentation] = _segmentation(found, image, made)
-    if found.filling is not None:
-        extra |= filled_files(names, made, found.filling)
-    write_detection(names, result, mask, lesions, made, extra)
+
+    def draw() -> dict[Path, bytes]:
+        cut, name = threshold.cut, threshold.name
+        figure = scan_mosaic(found.scan, found.maps, cut=cut, title=names.stem, threshold_name=name)
+        picture, shown = figure_png(figure, dpi=_MOSAIC_DPI), show_scan(found.volume, result)
+        files = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
+        if made.dicom_seg and image is not None:
+            files[names.segmentation] = _segmentation(found, image, made)
+        if found.filling is not None:
+            files |= filled_files(names, made, found.filling)
+        return files
+
+    write_detection(names, result, mask, lesions, made, draw, threads=torch.get_num_threads())
     return DetectedScan.of(names, made)
 
 

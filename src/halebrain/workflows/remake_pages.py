@@ -148,7 +148,7 @@ def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
         unstated=made.unstated | {"dicom_seg"} | FILLING,
     )
     extra = render(names, maps, mask, shown, lesions, made) | kept
-    write_detection(names, maps, mask, lesions, made, extra, maps_stay=True)
+    write_detection(names, maps, mask, lesions, made, lambda: extra, maps_stay=True)
     return names.page
 
 
