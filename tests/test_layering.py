@@ -165,6 +165,12 @@ def test_the_package_and_the_command_line_load_no_heavy_library(module):
     assert found.stdout.strip() == "[]"
 
 
+def test_detection_loads_the_drawing_library_with_its_first_picture():
+    code = "import sys, halebrain.workflows.detect; print('matplotlib' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
 def registered_in(path):
     """Return the names under which a file registers parts, by its decorators."""
     decorators = [

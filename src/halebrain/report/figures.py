@@ -4,13 +4,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from halebrain.core.about import NOTICE
 from halebrain.core.files import atomic_path
@@ -18,6 +15,10 @@ from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.io.volume import read_mask, read_volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.generic]
 DISCLAIMER = NOTICE
@@ -54,7 +55,7 @@ class MosaicRow:
     label: str = ""
 
 
-def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", note: str = "") -> Figure:
+def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", note: str = "") -> "Figure":
     """Return axial slices (rows) of several maps (columns), cropped to what the first one shows.
 
     Front is up, the patient's left is on the right.
@@ -62,7 +63,7 @@ def mosaic(panels: Sequence[Panel], *, slices: Sequence[int], title: str = "", n
     return mosaic_of_rows([MosaicRow(panels, index) for index in slices], title=title, note=note)
 
 
-def mosaic_of_rows(rows: Sequence[MosaicRow], *, title: str = "", note: str = "") -> Figure:
+def mosaic_of_rows(rows: Sequence[MosaicRow], *, title: str = "", note: str = "") -> "Figure":
     """Return rows of slices of one or several scans of the same grid; titles are those of the first row's panels.
 
     All rows are cropped to what the first panel of the first one shows. Front is up, the patient's left on the right.
@@ -137,7 +138,7 @@ def choose_slices(brain_mask: MaskArray, score: Array | None = None, *, count: i
     return sorted(chosen)
 
 
-def loss_plot(log: Path) -> Figure:
+def loss_plot(log: Path) -> "Figure":
     """Return the training and validation loss of a run, from its CSV log."""
     rows = read_table(log, what="a log").rows
     figure = new_figure(6.4, 3.6)
@@ -164,7 +165,7 @@ def loss_plot(log: Path) -> Figure:
     return figure
 
 
-def masked_example(slices: npt.NDArray[np.float32]) -> Figure:
+def masked_example(slices: npt.NDArray[np.float32]) -> "Figure":
     """Return original slices, with hidden cells, and as predicted: `(3, n, i, j)` in [0, 1]; one column per slice."""
     figure = new_figure(1.8 * slices.shape[1] + 0.8, 6.2)
     axes = figure.subplots(3, slices.shape[1], squeeze=False)
@@ -176,7 +177,7 @@ def masked_example(slices: npt.NDArray[np.float32]) -> Figure:
     return figure
 
 
-def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
+def cohort_montage(manifest: Manifest, *, most: int = 12) -> "Figure":
     """Return each modality of some subjects at two heights, lesions outlined; wide enough to fill a page."""
     subjects = _spread(manifest, most)
     modalities = list(dict.fromkeys(r.modality for r in manifest))
@@ -204,27 +205,30 @@ def cohort_montage(manifest: Manifest, *, most: int = 12) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
+def save_figure(figure: "Figure", path: Path, *, dpi: int = 110) -> None:
     """Write the figure as PNG, atomically; the same figure gives the same bytes."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(figure_png(figure, dpi=dpi))
 
 
-def figure_png(figure: Figure, *, dpi: int = 110) -> bytes:
+def figure_png(figure: "Figure", *, dpi: int = 110) -> bytes:
     """Return the figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return buffer.getvalue()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure in the house's colours; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
     FigureCanvasAgg(figure)
     return figure
 
 
-def style(axes: Axes) -> None:
+def style(axes: "Axes") -> None:
     """Give axes the house's colours."""
     axes.set_facecolor(_PAPER)
     axes.tick_params(colors=INK, labelsize=8)
@@ -233,7 +237,7 @@ def style(axes: Axes) -> None:
         spine.set_color("#444a52")
 
 
-def _show(axes: Axes, panel: Panel, index: int, extent: tuple[float, float, float, float] | None = None) -> None:
+def _show(axes: "Axes", panel: Panel, index: int, extent: tuple[float, float, float, float] | None = None) -> None:
     """Draw one axial slice as radiologists hold it: front up, the patient's right on the left."""
 
     def turned(data: Array) -> Array:

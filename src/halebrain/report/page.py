@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from halebrain.core.files import write_text
 from halebrain.report.figures import DISCLAIMER, figure_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Section:
 
     title: str
     text: Sequence[str] = ()
-    figure: Figure | None = None
+    figure: "Figure | None" = None
     caption: str = ""
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()

@@ -2,16 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import image as writer
-from matplotlib.figure import Figure
 from scipy import ndimage
 
 from halebrain.core.types import FloatArray
 from halebrain.report.embedding import ShownVolume
 from halebrain.report.figures import Panel, choose_slices, mosaic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FOUND = (255, 77, 77)
 _PIXEL_MM, _MOSAIC_MM = 1.25, 2.0
@@ -19,6 +21,8 @@ _PIXEL_MM, _MOSAIC_MM = 1.25, 2.0
 
 def thumbnail(volumes: Mapping[str, ShownVolume]) -> bytes:
     """Return a JPEG of the axial slice with most of the mask, else with the highest scores; the right on the left."""
+    from matplotlib import image as writer
+
     mask, scan = volumes["mask"], volumes["scan"]
     weight = mask.codes if mask.codes.any() else volumes["score"].values ** 2
     index = int(weight.sum(axis=(0, 1), dtype=np.float64).argmax())
@@ -49,7 +53,7 @@ def page_mosaic(
     threshold: float,
     title: str,
     contrasts: Mapping[str, str] | None = None,
-) -> Figure:
+) -> "Figure":
     """Return axial slices of everything that a page holds, on a grid of 2 mm; for pages that are made again.
 
     The page of an exam has `contrasts`, name of a volume → contrast: each is shown with the findings.

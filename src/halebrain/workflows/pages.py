@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from halebrain.core.errors import UnavailableError, cannot_write_into
 from halebrain.core.files import file_lock
@@ -24,7 +23,9 @@ from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.scan_page import ScanPage, scan_html
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
 
-if TYPE_CHECKING:  # neither is needed to make pages from files, and both load the networks
+if TYPE_CHECKING:  # pages made from files need none of these
+    from matplotlib.figure import Figure
+
     from halebrain.inference.predictor import WorkingMaps
     from halebrain.preprocessing.pipeline import WorkingScan
 
@@ -90,7 +91,7 @@ def scan_mosaic(
     title: str,
     truth: Any = None,
     threshold_name: str | None = None,
-) -> Figure:
+) -> "Figure":
     """Return the picture of one scan: input, pseudo-healthy, residual, probability, score, and the truth if known.
 
     Args:
