@@ -82,6 +82,8 @@ COLUMNS = (*STAGES, "detect")
 FORK = multiprocessing.get_context("fork")
 """Starts the parts without importing again. This process computes nothing and never touches CUDA, so forks are safe."""
 LEVELS = "channels: [8, 16], blocks_per_level: 1, patch: 2, norm_groups: 4, attention_head_channels: 0"
+BLOBS = "anomaly={name: blobs, settings: {probability: 0.8}}"
+"""Anomalies for which no virtual patient is simulated first."""
 COHORT = {
     False: "--subjects 16 --patients 4 --variety wide --modality T1w --modality FLAIR --pathology ms --pathology mass",
     True: "--subjects 4 --patients 3 --spacing-mm 4 --modality FLAIR --pathology ms",
@@ -95,9 +97,9 @@ SETS = {
         "reconstructor": (
             "data.preprocessing={shape: [48, 48, 40], spacing_mm: 4.0, registration: none, bias_correction: none}",
             f"reconstructor.settings.unet={{{LEVELS}}}",
-            "anomaly.settings.of.0.settings.patients=1",
+            BLOBS,
         ),
-        "segmenter": ("pairs=null", "segmenter.channels=[8, 16]", "anomaly.settings.of.0.settings.patients=1"),
+        "segmenter": ("pairs=null", "segmenter.channels=[8, 16]", BLOBS),
     },
 }
 """Toy or not → settings of both stages beside those of the recipe. `pairs=null`: as the recipe has it on a GPU."""
@@ -399,7 +401,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--peak-tflops", type=float, help="Peak of the device; default: by its name.")
-    parser.add_argument("--steps", type=int, help="Of each training; default: 300, and 60 with --toy.")
+    parser.add_argument("--steps", type=int, help="Of each training; default: 300, and 30 with --toy.")
     parser.add_argument("--batch-size", type=int, help="Default: 128, and 4 with --toy.")
     parser.add_argument("--workers", type=int, help="Processes that draw; default: 12 or the cores, 0 with --toy.")
     parser.add_argument(
@@ -407,7 +409,7 @@ def main() -> None:
     )
     parser.add_argument("--toy", action="store_true", help="A rehearsal of seconds.")
     asked = parser.parse_args()
-    small = {"steps": 60, "batch_size": 4, "workers": 0}
+    small = {"steps": 30, "batch_size": 4, "workers": 0}
     large = {"steps": 300, "batch_size": 128, "workers": min(12, len(os.sched_getaffinity(0)))}
     for key, value in (small if asked.toy else large).items():
         setattr(asked, key, value if getattr(asked, key) is None else getattr(asked, key))

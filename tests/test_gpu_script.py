@@ -29,7 +29,7 @@ def test_the_run_is_rehearsed_from_the_cohort_to_the_table(tmp_path: Path, progr
     rows = table(done.stdout)
     for stage in range(2):
         checkpoint, last = rows["killed after the checkpoint of step, resumed up to"][stage].split(", ")
-        assert (int(checkpoint) in (20, 40), int(last)) == (True, 60)
+        assert (int(checkpoint) in (10, 20), int(last)) == (True, 30)
         gflop = float(rows["GFLOP a step"][stage])
         for how in ("with drawing", "batch given"):
             expected = gflop * 1e9 / (float(rows[f"ms a step, {how}"][stage]) * 1e-3) / 0.5e12
