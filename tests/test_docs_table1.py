@@ -32,7 +32,7 @@ SMALLER = {
     "--val": {"44": "1"},
     "--test": {"160": "2"},
     "--weak": {"tumour=90:10": "tumour=1:1", "stroke=169:6": "stroke=1:1"},
-    "--workers": {"4": "1"},
+    "--workers": {"4": "0"},
 }
 """What makes the commands fit trees of a few subjects; everything else is as on the page."""
 GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
