@@ -1,6 +1,7 @@
 """Every kind of bad input, through the command line: one clear line, the documented exit code, nothing half-written."""
 
 import gzip
+import os
 import shutil
 import sys
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from dicom_maker import Maker
 
+import halebrain
 from halebrain.cli.main import main
+from halebrain.core.errors import CannotWriteError
 from halebrain.models.bundle_files import store_calibration
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
@@ -306,9 +309,49 @@ def test_a_folder_with_bad_scans_lists_them_and_keeps_none_of_them(run, model, t
     assert not list(tmp_path.glob("out/*/*"))
 
 
-def test_an_output_that_cannot_be_written(run, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cohort", "--subjects", 1, "--patients", 0),
+        ("detect", "-i", "scan.nii.gz"),
+        ("detect", "--exam", "--fill", "-i", "scan.nii.gz"),
+        ("prepare", "-i", "scan.nii.gz"),
+        ("evaluate", "model", "--manifest", "manifest.tsv"),
+        ("calibrate", "model", "--manifest", "manifest.tsv"),
+        ("train", "reconstructor", "-c", "tiny"),
+        ("benchmark", "-c", "tiny"),
+        ("models", "join", "one", "two"),
+    ],
+    ids=lambda words: " ".join(map(str, words[:2])),
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(run, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    code, message = run("cohort", "-o", blocked / "cohort", "--subjects", 1, "--patients", 0, "--no-progress")
-    assert code == 73
-    one_line(message, "writ")
+    code, message = run(*words, "-o", "file/below/it")
+    assert code == 73, message
+    one_line(message, "the output folder must be writable, got Not a directory in 'file'; choose another folder")
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    code, message = run(*words, "-o", tmp_path)
+    assert code == 73, message
+    one_line(message, "the output folder must be writable, got Permission denied", "choose another folder")
+    assert list(tmp_path.iterdir()) == [blocked]
+
+
+def test_the_output_of_the_bids_app_and_of_python_is_looked_at_first(run, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    code, message = run("bids", tmp_path / "nothing", blocked / "out", "participant")
+    assert code == 73, message
+    one_line(message, "the output folder must be writable, got Not a directory in")
+    save(tmp_path / "scan.nii.gz", ball())
+    with pytest.raises(CannotWriteError, match="the output folder must be writable"):
+        halebrain.detect_many(tmp_path / "scan.nii.gz", blocked, model=tmp_path / "no model")
+
+
+def test_an_empty_path_is_not_the_working_directory(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, message = run("detect", "-i", "", "-o", "out")
+    assert code == 2
+    one_line(message, "-i takes a path, got an empty word; a shell variable may have no value")
+    assert list(tmp_path.iterdir()) == []

@@ -72,7 +72,10 @@ class ListCommand(TyperCommand):
 def bids(
     bids_dir: Annotated[Path, Option("The BIDS data set.", is_argument=True)],
     out_dir: Annotated[
-        Path, Option("The output data set: BIDS_DIR/derivatives/halebrain, or another folder.", is_argument=True)
+        Path,
+        Option(
+            "The output data set: BIDS_DIR/derivatives/halebrain, or another folder.", is_argument=True, is_output=True
+        ),
     ],
     level: Annotated[
         Literal["participant", "group"],

@@ -17,7 +17,8 @@ def demo(
     *,
     context: typer.Context,
     output: Annotated[
-        Path | None, Option("Where everything goes; default: demo, with --train demo-train.", ("--output", "-o"))
+        Path | None,
+        Option("Where everything goes; default: demo, with --train demo-train.", ("--output", "-o"), is_output=True),
     ] = None,
     train: Annotated[bool, Option("Train both networks from scratch instead: 12 to 19 minutes on two cores.")] = False,
     quick: Annotated[bool, Option("With --train: toy size, about a minute.")] = False,

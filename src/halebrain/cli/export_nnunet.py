@@ -12,7 +12,9 @@ from halebrain.workflows.settings import ExportSettings, ManifestPath, Option
 @from_settings()
 def export_nnunet(
     manifest: ManifestPath,
-    output: Annotated[Path, Option("nnUNet_raw, the parent folder of the new data set.", ("--output", "-o"))],
+    output: Annotated[
+        Path, Option("nnUNet_raw, the parent folder of the new data set.", ("--output", "-o"), is_output=True)
+    ],
     settings: ExportSettings,
     console: Console,
 ) -> None:

@@ -12,7 +12,7 @@ from halebrain.workflows.settings import FoldSettings, Option
 
 @from_settings()
 def folds(
-    output: Annotated[Path, Option("New folder for fold0.tsv, fold1.tsv …", ("--output", "-o"))],
+    output: Annotated[Path, Option("New folder for fold0.tsv, fold1.tsv …", ("--output", "-o"), is_output=True)],
     settings: FoldSettings,
     console: JsonConsole,
 ) -> None:

@@ -7,6 +7,7 @@ Exit codes: 0 all promised files written, 2 usage, 3 some scans failed (listed),
 
 import logging
 import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -25,12 +26,13 @@ from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.folds import folds
 from halebrain.cli.models import models_app
+from halebrain.cli.options import PATH_FLAGS
 from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
 from halebrain.cli.view import view
-from halebrain.core.errors import HalebrainError, QuietExitError, UnexpectedError
+from halebrain.core.errors import HalebrainError, QuietExitError, UnexpectedError, UsageError
 
 _INTERRUPTED = 130
 app = typer.Typer(
@@ -78,11 +80,21 @@ def root(
     """Detect anomalies in brain MRI scans. Research use only; not a medical device."""
 
 
+def _refuse_empty_paths(words: list[str]) -> None:
+    """Refuse an empty word in the place of a path: it would be taken for the working directory."""
+    for flag, word in pairwise(words):
+        if not word and flag in PATH_FLAGS:
+            raise UsageError(
+                f"{flag} takes a path", received="an empty word", remedy="a shell variable may have no value"
+            )
+
+
 def main() -> None:
     """Run the command line and exit with the documented code."""
     if logging.lastResort is not None:  # notes that lower layers log
         logging.lastResort.setFormatter(logging.Formatter("halebrain: %(message)s"))
     try:
+        _refuse_empty_paths(sys.argv[1:])
         app(standalone_mode=True)
     except UnexpectedError as error:
         # The traceback comes first, so that the line with the remedy is the last one.

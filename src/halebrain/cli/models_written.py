@@ -15,7 +15,7 @@ Model = Annotated[Path, Option("Bundle folder, zip, or name.", known="models", i
 SeveralModels = Annotated[
     tuple[Path, ...], Option("At least two bundle folders, zips, or names.", known="models", is_argument=True)
 ]
-NewFolder = Annotated[Path, Option("The bundle folder to write.", ("--output", "-o"))]
+NewFolder = Annotated[Path, Option("The bundle folder to write.", ("--output", "-o"), is_output=True)]
 
 
 @models_app.command()

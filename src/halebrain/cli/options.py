@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -12,9 +13,12 @@ import typer
 from halebrain.cli import completion
 from halebrain.cli.console import echo_message
 from halebrain.core.errors import UsageError
+from halebrain.core.files import check_writable
 from halebrain.workflows.settings import Option
 
 Command = Callable[..., None]
+PATH_FLAGS: set[str] = set()
+"""Flags of all commands that take a path."""
 
 
 def from_settings(**changes: Mapping[str, Option | None]) -> Callable[[Command], Command]:
@@ -42,11 +46,16 @@ def from_settings(**changes: Mapping[str, Option | None]) -> Callable[[Command],
         parameters = [_for_typer(parameter) for parameter in shown.values()]
         former = {name: hidden for name, one in shown.items() if (hidden := _former(one)) is not None}
 
+        outputs = [name for name, one in shown.items() if _is_output(one)]
+
         @wraps(function)
         def run(**typed: Any) -> None:
             for name, hidden in former.items():
                 typed[name] = _under_either_name(typed.pop(hidden.name), typed[name], shown[name])
             values = {name: _value(shown[name], value) for name, value in typed.items()}
+            for name in outputs:
+                if values[name] is not None:
+                    check_writable(values[name])
             for name, keys in groups.items():
                 values[name] = _filled(hints[name], {key: values.pop(key) for key in keys})
             function(**values)
@@ -81,12 +90,18 @@ def _option(hint: Any) -> Option | None:
     return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Option)), None)
 
 
+def _is_output(parameter: inspect.Parameter) -> bool:
+    option = _option(parameter.annotation)
+    return option is not None and option.is_output
+
+
 def _for_typer(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter with its option as typer takes it: choices as an enumeration, several values as a list."""
     option, default = _option(parameter.annotation), parameter.default
     if option is None:
         return parameter
     kind = get_args(parameter.annotation)[0]
+    takes_path = Path in (kind, *get_args(kind))
     literal = next((one for one in (kind, *get_args(kind)) if get_origin(one) is Literal), None)
     if literal is not None:
         choices: Any = StrEnum("choices", {word: word for word in get_args(literal)})  # type: ignore[misc]
@@ -99,6 +114,8 @@ def _for_typer(parameter: inspect.Parameter) -> inspect.Parameter:
     if option.is_argument:
         return parameter.replace(annotation=Annotated[kind, typer.Argument(**offered)], default=default)
     flags = option.flags or (f"--{parameter.name.replace('_', '-')}",)
+    if takes_path:
+        PATH_FLAGS.update(flags)
     info = typer.Option(*flags, min=option.minimum, max=option.maximum, **offered)
     return parameter.replace(annotation=Annotated[kind, info], default=default)
 

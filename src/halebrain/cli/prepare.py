@@ -26,7 +26,7 @@ def prepare(
     source: Annotated[
         Path, Option("Raw scans: a folder, BIDS, DICOM, a list, a manifest, or a data set.", ("--input", "-i"))
     ],
-    output: Annotated[Path, Option("Output data set, new or existing.", ("--output", "-o"))],
+    output: Annotated[Path, Option("Output data set, new or existing.", ("--output", "-o"), is_output=True)],
     settings: PrepareSettings,
     scheduler: SchedulerSettings,
     part: PartSettings,

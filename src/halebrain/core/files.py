@@ -18,6 +18,17 @@ _AT_ONCE_S = 0.2
 """Enough to take over the lock of a process that died."""
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be made or written into, before anything is computed; makes nothing."""
+    place = folder
+    while not os.access(place, os.F_OK) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise cannot_write_into(place, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise cannot_write_into(place, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends without an error.

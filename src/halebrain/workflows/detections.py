@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from halebrain.core.errors import CannotWriteError, HalebrainError
 from halebrain.core.failures import Failures
+from halebrain.core.files import check_writable
 from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.io.bids_derivative import begin_derivative, write_participants
@@ -134,9 +135,11 @@ def run_items(
         done: Called after each item.
 
     Raises:
-        HalebrainError: Model or device cannot be used; an item failed and is a single one or ends the run.
+        HalebrainError: Model, device or output folder cannot be used; an item failed and is a single one or ends the
+            run.
     """
     settings, output, failures = run.settings, run.output, run.failures
+    check_writable(output)
     if line := summed_left_out(items.left_out):
         settings.notify(f"warning: {line}")
     with worker_model(settings, run.schedule) as model, ProgressBar(description, len(items)) as bar:

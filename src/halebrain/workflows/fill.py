@@ -119,8 +119,7 @@ def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanS
     if found.filling is None:
         raise ValueError("the detector must fill")
     files = filled_files(names, found.made, found.filling, {"Requested": asked})
-    names.filled_sidecar.unlink(missing_ok=True)  # it is written last: with it, the scan is complete
-    _write(folder, files)
+    _write(folder, files, [names.filled_sidecar])
     for flag in found.made.qc.flags:
         detector.settings.notify(f"warning: {scan.name}: {flag}")
     return _stated(names, json.loads(files[names.filled_sidecar]))
@@ -195,9 +194,7 @@ def fill_exam(
     files: dict[Path, bytes] = {}
     for part in found.parts:
         files |= exam_filled_files(names, found.made, part.name, part.filling, about)
-    for scan in exam.scans:  # they are written last: with all of them, the exam is complete
-        names.scan(scan.name).filled_sidecar.unlink(missing_ok=True)
-    _write(folder, files)
+    _write(folder, files, [names.scan(scan.name).filled_sidecar for scan in exam.scans])
     for flag in found.made.flags:
         detector.settings.notify(f"warning: {exam.name}: {flag}")
     filled = [_stated(names.scan(p.name), json.loads(files[names.scan(p.name).filled_sidecar])) for p in found.parts]
@@ -219,10 +216,12 @@ def _filled_before(names: ExamNames, exam: Exam, asked: object) -> FilledExam | 
     return FilledExam(exam.name, names.folder, tuple(scans), tuple(stated[0]["ExamFlags"]))
 
 
-def _write(folder: Path, files: Mapping[Path, bytes]) -> None:
-    """Write files into a folder, sidecars last."""
+def _write(folder: Path, files: Mapping[Path, bytes], sidecars: Sequence[Path]) -> None:
+    """Write files into a folder in the place of earlier ones, sidecars last: with all of them, a result is complete."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in sidecars:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write_into(folder, error) from error
     for path in sorted(files, key=lambda path: path.suffix == ".json"):

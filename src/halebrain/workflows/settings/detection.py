@@ -76,6 +76,12 @@ class DetectSettings:
             raise UsageError(
                 f"--fill and {other} exclude each other", received="both", remedy="--also-fill writes all files"
             )
+        if self.fill_margin_mm != DetectSettings.fill_margin_mm and not self.fills:
+            raise UsageError(
+                "--fill-margin-mm needs --fill or --also-fill",
+                received=f"{self.fill_margin_mm:g} with neither",
+                remedy="add one of them, or remove the margin",
+            )
 
     @property
     def fills(self) -> bool:

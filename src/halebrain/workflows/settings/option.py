@@ -24,6 +24,7 @@ class Option:
         known: Words that the shell offers: these, or names of models or of shipped configurations.
         is_argument: Whether it has a place instead of a flag.
         former: Its flag in earlier versions, which is understood with a warning.
+        is_output: Whether it is a folder that the command writes into.
     """
 
     help: str
@@ -33,9 +34,10 @@ class Option:
     known: tuple[str, ...] | Literal["models", "configs"] = ()
     is_argument: bool = False
     former: str = ""
+    is_output: bool = False
 
 
-Output = Annotated[Path, Option("Output folder.", ("--output", "-o"))]
+Output = Annotated[Path, Option("Output folder.", ("--output", "-o"), is_output=True)]
 ManifestPath = Annotated[Path, Option("Table of scans (TSV).")]
 ModelPath = Annotated[
     Path | None,

@@ -61,7 +61,8 @@ class CalibrateSettings:
     """How thresholds are chosen and stored."""
 
     output: Annotated[
-        Path | None, Option("New folder for the calibrated model; MODEL is not changed.", ("--output", "-o"))
+        Path | None,
+        Option("New folder for the calibrated model; MODEL is not changed.", ("--output", "-o"), is_output=True),
     ] = None
     modalities: Modalities = ()
     pathologies: Pathologies = ()
