@@ -72,6 +72,26 @@ def test_nothing_found_is_said_and_gives_the_scan(
     assert json.loads((out / "sub-p_desc-filled_FLAIR.json").read_text())["FilledVolumeMl"] == 0
 
 
+def test_a_mask_that_fills_nothing_or_nearly_all_is_told(
+    bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scan, image = patient[0], nibabel.load(patient[0])
+    brain = np.asarray(image.dataobj) > 0
+    for name, mask, said in (
+        ("empty", np.zeros_like(brain), "the mask to fill is empty: the filled scan is the scan itself"),
+        ("outside", ~brain & (np.indices(brain.shape)[0] == 0), "nothing of the mask lies in the brain"),
+        ("brain", brain, "of the brain was filled: check that the mask is one of lesions"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), path)
+        code, printed = command(
+            "detect", "-i", scan, "-o", tmp_path / name, *HOW, "--fill", "--fill-mask", path, "--fill-margin-mm", 0
+        )
+        assert code == 0, printed.err
+        assert "warning: sub-p_FLAIR: " in printed.err
+        assert said in printed.err
+
+
 def test_beside_the_other_files_and_in_python_it_is_the_same(
     bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -99,6 +119,7 @@ def test_beside_the_other_files_and_in_python_it_is_the_same(
     ("options", "code", "rule"),
     [
         (("--fill-mask", "MASK"), 2, "--fill-mask needs --fill or --also-fill"),
+        (("--fill-margin-mm", "3"), 2, "--fill-margin-mm needs --fill or --also-fill, got 3 with neither"),
         (("--fill", "--also-fill"), 2, "--fill and --also-fill exclude each other"),
         (("--fill", "--fill-mask", "SHIFTED"), 65, "a mask must lie on the grid of its scan"),
     ],

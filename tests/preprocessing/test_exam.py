@@ -1,5 +1,6 @@
 """Geometry of an exam: rigid registration, one brain mask, one affine, and what is refused."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
+from halebrain.preprocessing.brain.given import extract_stripped
 from halebrain.preprocessing.exam import align_exam, apart_flag, compare_registrations
-from halebrain.preprocessing.exam_brains import ExamScan
+from halebrain.preprocessing.exam_brains import ExamScan, find_doubts, fit_brain
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_rigid
@@ -161,6 +163,29 @@ def test_brains_of_different_sizes_are_refused_or_noted():
     scans = [ExamScan("t1", head(), contrast="T1w"), ExamScan("flair", small, contrast="FLAIR")]
     with pytest.raises(DataError, match=r"of one person, got .* ml of brain in flair and .* ml in t1"):
         align_exam(Preprocessor(CONFIG), scans)
+
+
+def doubts_of(other, matrix):
+    """Return what is doubted of a stripped scan that was registered to the template's brain by a matrix."""
+    first, second = ExamScan("t1", head()), ExamScan("flair", other)
+    brain, own = extract_stripped(first.volume), extract_stripped(other)
+    return find_doubts(brain, first, second, own, fit_brain(brain, first, second, matrix))
+
+
+def test_a_brain_of_another_shape_is_doubted_to_be_of_the_same_person():
+    """Volumes agree to a hundredth, so that sizes alone show nothing."""
+    assert doubts_of(head(contrast="FLAIR"), np.eye(4)) == ()
+    wide = replace(head(contrast="FLAIR"), affine=np.diag([1.1, 0.91, 1.0, 1.0]) @ head().affine)
+    (doubt,) = doubts_of(wide, np.eye(4))
+    said = r"[3-9]% of the smaller brain of flair and t1 lies outside the other after registration: check that they .*"
+    assert re.fullmatch(said, doubt)
+
+
+def test_headers_that_place_two_scans_apart_are_told():
+    true = rigid(mm=(400, 0, 0))
+    (doubt,) = doubts_of(head(contrast="FLAIR", moved=true), true)
+    assert doubt.startswith("by their headers, flair shows nothing of the brain of t1; they were registered by")
+    assert doubts_of(head(contrast="FLAIR", moved=rigid(mm=(40, 0, 0))), rigid(mm=(40, 0, 0))) == ()
 
 
 def test_a_scan_that_cannot_be_used_does_not_stop_the_others():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import halebrain
-from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
 from halebrain.inference.exams import find_exams
@@ -125,6 +125,19 @@ def test_an_exam_without_a_usable_scan_fails_with_its_reason(exam, settings, tmp
         row.image.write_bytes(b"no image")
     with pytest.raises(DataError, match="one scan of an exam at least must be usable"):
         detect_exams([exam], tmp_path / "out", settings[0])
+
+
+def test_an_exam_of_one_scan_fails_with_the_error_of_that_scan(small_cohort, settings, tmp_path):
+    (row,) = Manifest.read(small_cohort(ROWS[:1]))
+    row.image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^a scan must be a readable NIfTI file, got an empty file"):
+        detect_exams([row.image], tmp_path / "out", settings[0])
+    row.image.unlink()
+    row.image.symlink_to(tmp_path / "gone")
+    with pytest.raises(HalebrainError) as raised:
+        detect_exams([row.image.parent], tmp_path / "out", settings[0])
+    assert "one scan of an exam" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_of_two_scans_of_one_contrast_the_better_is_used_and_that_is_stated(exam, settings, tmp_path):

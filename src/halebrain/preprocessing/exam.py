@@ -12,7 +12,7 @@ from halebrain.core.provenance import ProcessingStep
 from halebrain.core.types import Affine, Volume
 from halebrain.core.wording import first_of
 from halebrain.preprocessing.brain import BrainMask
-from halebrain.preprocessing.exam_brains import ExamScan, check_sizes, find_holder, fit_brain, known_brains
+from halebrain.preprocessing.exam_brains import ExamScan, check_sizes, find_doubts, find_holder, fit_brain, known_brains
 from halebrain.preprocessing.geometry import apply_affine
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import as_prepared
@@ -119,6 +119,7 @@ def align_exam(
     near = _register_all(preprocessor, ranked, holder, known, threads=threads, tell=tell)
     failed |= near.failed
     ranked = [scan for scan in ranked if scan.name in near.rigid]
+    notes = (*notes, *(doubt for scan in ranked for doubt in near.doubts.get(scan.name, ())))
     base, registration = _register_one(preprocessor, ranked, known, near.tried)
     if base is not ranked[0]:
         notes = (*notes, f"the affine of {base.name} is used, as that of {ranked[0].name} failed")
@@ -155,11 +156,13 @@ class _Registered:
         rigid: Scan → world-to-world matrix from the holder of the brain mask to it.
         failed: Scan → why it could not be registered.
         tried: Scan → its registration to the template, where that was tried already.
+        doubts: Scan → why it may be of another person, or may lie elsewhere than its header says.
     """
 
     rigid: dict[str, Affine]
     failed: dict[str, str]
     tried: dict[str, Registration | HalebrainError]
+    doubts: dict[str, tuple[str, ...]]
 
 
 def _register_all(
@@ -176,6 +179,7 @@ def _register_all(
     At the same time the best scan is registered to the template, where its brain is known.
     """
     brain, best = known[holder.name], ranked[0]
+    doubts: dict[str, tuple[str, ...]] = {}
     prepared = prepare_brain(holder.volume, brain.mask)
     both = holder is best and not any(preprocessor.is_placed(scan.space) for scan in ranked)
 
@@ -186,7 +190,9 @@ def _register_all(
             own = known.get(scan.name)
             visible = None if own is None else own.mask
             matrix = register_rigid(holder.volume, brain.mask, scan.volume, other_brain=visible, brain=prepared).matrix
-            known.setdefault(scan.name, fit_brain(brain, holder, scan, matrix))
+            fitted = fit_brain(brain, holder, scan, matrix)
+            doubts[scan.name] = find_doubts(brain, holder, scan, own, fitted)
+            known.setdefault(scan.name, fitted)
         except HalebrainError as error:
             return error
         else:
@@ -195,7 +201,7 @@ def _register_all(
             tell(REGISTRATION, scan.name)
 
     todo = [scan for scan in ranked if both or scan is not holder]
-    found = _Registered({holder.name: np.eye(4)}, {}, {})
+    found = _Registered({holder.name: np.eye(4)}, {}, {}, doubts)
     for scan, result in zip(todo, map_threads(register, todo, threads=threads), strict=True):
         if scan is holder:
             found.tried[scan.name] = cast(Registration | HalebrainError, result)

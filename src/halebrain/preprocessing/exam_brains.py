@@ -13,7 +13,7 @@ from halebrain.core.wording import first_of
 from halebrain.preprocessing.brain import BrainMask, from_given_mask
 from halebrain.preprocessing.brain.base import volume_ml
 from halebrain.preprocessing.brain.given import extract_stripped
-from halebrain.preprocessing.geometry import Grid, resample
+from halebrain.preprocessing.geometry import Grid, apply_affine, resample
 from halebrain.preprocessing.pipeline import Preprocessor
 
 _KEPT_BY_ITSELF = ("auto", "stripped")
@@ -22,6 +22,11 @@ _SURE = 0.5
 """Confidence of a brain mask from which no other scan is tried."""
 _WHOLE = 0.95
 """Overlap from which two masks show the same part of a brain, so that their volumes compare."""
+_APART = 0.02
+"""Share of the smaller brain outside the larger one that is flagged. Stripped T1 and FLAIR of one person have less than
+0.01, also where one mask was eroded or grown by a voxel; T1 of different people of one brain size 0.03 to 0.05."""
+_EVERY = 97
+"""Of so many voxels of a brain, one is looked up."""
 _FLAGGED_SIZE, _REFUSED_SIZE = 1.15, 1.3
 """Ratio of two brain volumes. Masks of one person differ by up to a tenth."""
 
@@ -123,6 +128,33 @@ def fit_brain(brain: BrainMask, holder: ExamScan, scan: ExamScan, matrix: Affine
         )
     method = f"{brain.method}, found in {holder.name}"
     return BrainMask(mask, method, brain.confidence, volume_ml(mask, scan.volume), notes=brain.notes)
+
+
+def find_doubts(
+    brain: BrainMask, holder: ExamScan, scan: ExamScan, own: BrainMask | None, fitted: BrainMask
+) -> tuple[str, ...]:
+    """Return what a user should check of a scan that was registered to another one of its exam.
+
+    Args:
+        brain: The brain of the scan that it was registered to.
+        holder: That scan.
+        scan: The scan.
+        own: Its own brain, where it came with one.
+        fitted: `brain` on its grid, where the registration places it.
+    """
+    doubts = []
+    points = apply_affine(holder.volume.affine, np.argwhere(brain.mask)[::_EVERY].astype(np.float64))
+    back = np.asarray(np.linalg.inv(scan.volume.affine), dtype=np.float64)
+    places = apply_affine(back, points)
+    if not np.all((places >= 0) & (places <= np.array(scan.volume.shape) - 1), axis=1).any():
+        said = f"by their headers, {scan.name} shows nothing of the brain of {holder.name}; they were registered"
+        doubts.append(f"{said} by their content alone: check that the contrasts overlap in the viewer")
+    if own is not None and _shows_all(own.mask) and _shows_all(brain.mask):
+        both, smaller = (own.mask & fitted.mask).sum(), min(own.mask.sum(), fitted.mask.sum())
+        if (apart := 1 - both / smaller) > _APART:
+            said = f"{apart:.0%} of the smaller brain of {scan.name} and {holder.name} lies outside the other"
+            doubts.append(f"{said} after registration: check that they are of one person")
+    return tuple(doubts)
 
 
 def check_sizes(scans: Sequence[ExamScan], known: dict[str, BrainMask]) -> tuple[str, ...]:

@@ -32,6 +32,9 @@ from halebrain.workflows.settings import DetectSettings
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
+_LARGEST_LESION = 0.5
+"""Share of the brain from which a mask that is filled is taken for one of something else."""
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -190,12 +193,19 @@ def fill_region_of(detector: Detector, scan: ToFill, mask: MaskArray, *, is_give
     about = (scan.volume, scan.stored, scan.scan, scan.reconstruction, mask)
     margin_mm = detector.settings.fill_margin_mm
     filling = fill_mask_in(detector.predictor, *about, margin_mm=margin_mm, is_given=is_given)
-    if not filling.region.any():
-        said = "nothing was found" if not mask.any() else "nothing of the mask lies in the brain"
-        detector.settings.notify(f"{scan.name}: {said}: the filled scan is the scan itself")
-    elif filling.left_out_ml > 0.1 * filling.mask_ml:
+    notify, same = detector.settings.notify, "the filled scan is the scan itself"
+    filled_share = filling.region.sum() / scan.scan.native_brain_mask.sum()
+    if not mask.any() and not is_given:
+        notify(f"{scan.name}: nothing was found: {same}")
+    elif not filling.region.any():
+        said = "nothing of the mask lies in the brain" if mask.any() else "the mask to fill is empty"
+        notify(f"warning: {scan.name}: {said}: {same}")
+    elif is_given and filled_share > _LARGEST_LESION:
+        said = f"{filled_share:.0%} of the brain was filled: check that the mask is one of lesions"
+        notify(f"warning: {scan.name}: {said}")
+    if filling.region.any() and filling.left_out_ml > 0.1 * filling.mask_ml:
         said = f"{filling.left_out_ml:.1f} ml of the mask lie outside the brain and were not filled"
-        detector.settings.notify(f"warning: {scan.name}: {said}")
+        notify(f"warning: {scan.name}: {said}")
     return filling
 
 

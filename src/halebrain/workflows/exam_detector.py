@@ -14,6 +14,7 @@ from halebrain.core.modality import ScanContrast
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
+from halebrain.core.wording import first_of
 from halebrain.inference.exam_outputs import (
     ExamFinding,
     OwnScore,
@@ -158,17 +159,18 @@ def find_exam(
     wanted = [scan for scan in exam.scans if scan.name not in failed]
     for scan, result in zip(wanted, map_threads(open_one, wanted, threads=scans_at_once()), strict=True):
         if isinstance(result, HalebrainError):
+            if exam.is_alone:
+                raise result
             failed[scan.name] = str(result)
         else:
             opened.append(result[0])
             notes[scan.name] = result[1]
     if not opened:
-        first = next(iter(failed.items()))
         raise DataError(
             "one scan of an exam at least must be usable",
-            received=f"{first[0]}: {first[1]}",
+            received=first_of([f"{name}: {reason}" for name, reason in failed.items()], 3),
             where=exam.name,
-            remedy="fix the reason",
+            remedy="fix the reason of each",
         )
     aligned = align_exam(detector.predictor.preprocessor, opened, threads=scans_at_once(), tell=tell)
     chosen, not_used = choose_scans(detector, exam, aligned, notes)

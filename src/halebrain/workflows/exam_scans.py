@@ -37,6 +37,8 @@ def read_described(detector: Detector, exam: Exam) -> DescribedScans:
             scan.check()
             requested[scan.name] = describe_scan(detector, scan)
         except HalebrainError as error:
+            if exam.is_alone:
+                raise
             failed[scan.name] = str(error)
     return DescribedScans(requested, failed)
 

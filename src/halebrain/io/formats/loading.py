@@ -135,9 +135,12 @@ def _translate_errors(path: Path, title: str) -> Iterator[None]:
             yield
     except _UNREADABLE as error:
         foreign = foreign_content(path)
+        received = foreign or " ".join(str(error).split())[:160] or type(error).__name__
+        if path.is_file() and path.stat().st_size == 0:
+            received = "an empty file (0 bytes)"
         raise DataError(
             f"a scan must be a readable {title} file",
-            received=foreign or " ".join(str(error).split())[:160] or type(error).__name__,
+            received=received,
             where=path,
             remedy="unpack or convert it"
             if foreign

@@ -29,7 +29,7 @@ def from_given_mask(volume: Volume, mask: MaskArray) -> BrainMask:
     size = volume_ml(mask, volume)
     if not _GIVEN_ML[0] <= size <= _GIVEN_ML[1]:
         raise DataError(
-            "a brain mask must hold 200 to 2500 ml",
+            "the brain mask given for a scan must hold 200 to 2500 ml",
             received=f"{size:.0f} ml",
             where=volume.name,
             remedy="check that it is a brain mask",
