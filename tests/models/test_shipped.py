@@ -1,6 +1,9 @@
 """The models that come with the package, where this tree has them: whole, small, and with a card that says it all."""
 
+import json
 import re
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,16 @@ def test_they_are_zips_and_small_together():
     assert [path for path in SHIPPED if path.suffix != ".zip"] == []
     assert sum(path.stat().st_size for path in SHIPPED) <= MAX_BYTES
     assert not SHIPPED or store.DEFAULT_MODEL in {path.stem for path in SHIPPED}
+
+
+@pytest.mark.skipif(not SHIPPED, reason="this tree has no bundled model")
+def test_the_first_page_states_its_default_thresholds():
+    page = (Path(__file__).parents[2] / "docs" / "get-started" / "first-scan.md").read_text(encoding="utf-8")
+    with zipfile.ZipFile(store.bundled_folder() / f"{store.DEFAULT_MODEL}.zip") as bundle:
+        calibration = json.loads(bundle.read("manifest.json"))["calibration"]
+    for contrast in ("FLAIR", "T2w", "T1w"):
+        value = calibration["modalities"][contrast][calibration["default"]]["value"]
+        assert f"{value:.2f} ({contrast})" in page
 
 
 @pytest.mark.slow
