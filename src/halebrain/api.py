@@ -448,7 +448,7 @@ def detect_exam(
         brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
         min_lesion_mm3: Smaller components are removed; `None` = the model's setting.
-        fusion: weighted_odds, log_odds or mean.
+        fusion: weighted_odds, root_odds, log_odds or mean.
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
@@ -786,7 +786,7 @@ def calibrate(
         patients: Another table whose annotated scans of the split "val" take part, too.
         plain: Thresholds alone: findings do not grow, and no true volume is estimated.
         exams: Choose thresholds of exams, for every set of contrasts, beside those of scans.
-        fusion: How the contrasts of an exam are fused: weighted_odds, log_odds or mean.
+        fusion: How the contrasts of an exam are fused: weighted_odds, root_odds, log_odds or mean.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.
@@ -850,7 +850,7 @@ def evaluate(
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
         exams: All scans of a subject and session together, compared with each contrast alone.
-        fusion: How the contrasts of an exam are fused: weighted_odds, log_odds or mean.
+        fusion: How the contrasts of an exam are fused: weighted_odds, root_odds, log_odds or mean.
         workers: Number of scans in parallel, one process each; 0 = one after the other, in this process.
         executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
         dask_address: Address of the Dask scheduler.

@@ -64,7 +64,7 @@ def test_healthy_scores_meet_on_the_common_scale():
     """A T1 and a FLAIR that both show just their healthy score give the anchor, whatever their scales."""
     anchor = expit(np.mean([logit(0.09), logit(0.15)]))
     values = [("T1w", 0.09, 0.09), ("FLAIR", 0.15, 0.15)]
-    for name in ("log_odds", "weighted_odds"):
+    for name in ("log_odds", "weighted_odds", "root_odds"):
         assert fused_value(values, name) == pytest.approx(anchor, abs=1e-6)
     assert fused_value(values, "mean") == pytest.approx(0.12, abs=1e-6)
 
@@ -75,6 +75,8 @@ def test_values_computed_by_hand():
     assert fused_value(scores, "log_odds") == pytest.approx(0.75, abs=1e-6)
     assert WEIGHTS["FLAIR"] / WEIGHTS["T1w"] == 3
     assert fused_value(scores, "weighted_odds") == pytest.approx(0.75, abs=1e-6)
+    # Roots 3 and 1 with the same weights: (3 + 3) / 4 = 1.5, and odds of 1.5².
+    assert fused_value(scores, "root_odds") == pytest.approx(2.25 / 3.25, abs=1e-6)
     assert fused_value(scores, "mean") == pytest.approx(0.7, abs=1e-6)
 
 
@@ -82,6 +84,7 @@ def test_a_lesion_that_flair_alone_shows_is_kept_by_weighted_odds():
     values = [("T1w", 0.01, 0.09), ("T2w", 0.02, 0.17), ("FLAIR", 0.6, 0.15)]
     anchor = fused_value([(name, healthy, healthy) for name, _, healthy in values], "weighted_odds")
     assert fused_value(values, "weighted_odds") > anchor > fused_value(values, "log_odds")
+    assert fused_value(values, "weighted_odds") > fused_value(values, "root_odds") > fused_value(values, "log_odds")
 
 
 def test_an_unknown_fusion_is_refused_with_the_nearest_name(rng):

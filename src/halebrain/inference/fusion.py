@@ -101,11 +101,25 @@ def weighted_mean_odds(scores: Sequence[ContrastScore]) -> FloatArray:
 
     A mean of odds, unlike one of log-odds, keeps a lesion that one contrast shows clearly and another one not at all.
     """
+    return _mean_power(scores, 1.0)
+
+
+@FUSIONS.register("root_odds")
+def weighted_mean_root_odds(scores: Sequence[ContrastScore]) -> FloatArray:
+    """Return the same with the roots of the odds, squared after the mean.
+
+    The false positives of one contrast weigh less.
+    """
+    return _mean_power(scores, 0.5)
+
+
+def _mean_power(scores: Sequence[ContrastScore], power: float) -> FloatArray:
+    """Return the weighted power mean of the odds relative to the healthy scores, as a score again."""
     evidence, inside, anchor = _evidence(scores)
     weights = np.array([WEIGHTS.get(score.contrast or "", _OTHER_WEIGHT) for score in scores])
     shown = np.where(inside, weights[:, None, None, None], 0)
-    odds = (shown * np.exp(evidence)).sum(axis=0) / np.maximum(shown.sum(axis=0), 1e-9)
-    return _as_score(np.log(np.where(inside.any(axis=0), odds, 1.0)), inside, anchor)
+    mean = (shown * np.exp(power * evidence)).sum(axis=0) / np.maximum(shown.sum(axis=0), 1e-9)
+    return _as_score(np.log(np.where(inside.any(axis=0), mean, 1.0)) / power, inside, anchor)
 
 
 def _evidence(

@@ -38,6 +38,7 @@ _FUSIONS = {
     "mean": "the mean of the scores",
     "log_odds": "the mean of the log-odds relative to the healthy score of each contrast",
     "weighted_odds": "the mean of the odds relative to the healthy score of each contrast, weighted by contrast",
+    "root_odds": "the mean of the roots of the odds relative to the healthy score of each contrast, weighted",
 }
 
 
