@@ -4,6 +4,11 @@ For every segmenter that learned from one disease: mean difference of its AUPRC 
 each disease, with a bootstrap interval over subjects and an uncorrected Wilcoxon p. Runs are averaged first.
 
     python benchmarks/claim.py results.tsv [--reference cDDPM]
+
+With `--pair FIRST SECOND` (repeatable) the difference of two rows instead, on the disease that FIRST learned from and
+on the others together:
+
+    python benchmarks/claim.py results.tsv --pair "Unet_DAE (tumour)" "Unet (tumour)"
 """
 
 import argparse
@@ -15,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from halebrain.benchmarking.config import SYNTHETIC
 from halebrain.evaluation.statistics import SHARE_DIFFERENCE, bootstrap_mean
 
 _ROWS = ("Unet", "SADM", "Unet_res", "SADM_res")
@@ -33,13 +39,36 @@ def read_auprc(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
+def differences(table: dict[str, dict[str, dict[str, float]]], first: str, second: str) -> list[str]:
+    """Return the mean difference of two rows on the disease that the first learned from, and on the others together."""
+    if unknown := [row for row in (first, second) if row not in table]:
+        raise SystemExit(f"no row {unknown[0]!r}; there are {', '.join(sorted(table))}")
+    cells = []
+    for seen in (True, False):
+        diseases = [d for d in table[first] if d != SYNTHETIC and first.endswith(f"({d})") == seen]
+        pairs = [(d, s) for d in diseases for s in sorted(table[first][d])]
+        if not pairs:
+            cells.append("–")
+            continue
+        gain = [table[first][d][s] - table[second][d][s] for d, s in pairs]
+        interval = bootstrap_mean(gain, [s for _, s in pairs], seed=0, bounds=SHARE_DIFFERENCE)
+        cells.append(f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] ({len(pairs)})")
+    return cells
+
+
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--reference", default="cDDPM")
+    parser.add_argument("--pair", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
     options = parser.parse_args()
     table = read_auprc(options.results)
+    if options.pair:
+        print("| difference | learned from | others |\n|---|---|---|")
+        for first, second in options.pair:
+            print(f"| {first} − {second} | {' | '.join(differences(table, first, second))} |")
+        return
     diseases = list(table[options.reference])
     print(f"| learned from | method | {' | '.join(diseases)} |\n|{'---|' * (len(diseases) + 2)}")
     for learned in diseases:
