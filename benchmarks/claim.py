@@ -9,33 +9,74 @@ With `--pair FIRST SECOND` (repeatable) the difference of two rows instead, on t
 on the others together:
 
     python benchmarks/claim.py results.tsv --pair "Unet_DAE (tumour)" "Unet (tumour)"
+
+With `--contrasts CONFIG` the contrasts that a benchmark's configuration states, tested as the benchmark itself does.
+
+    python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --contrasts cpu2
+
+Several tables, of other folds or seeds that ran apart, count as one.
 """
 
 import argparse
 import csv
 import lzma
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from halebrain.benchmarking.config import SYNTHETIC
+from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
+from halebrain.evaluation.contrasts import assess_contrasts, contrasts_tsv
+from halebrain.evaluation.evaluate import Row
+from halebrain.evaluation.matrix import MethodRun
 from halebrain.evaluation.statistics import SHARE_DIFFERENCE, bootstrap_mean
+from halebrain.io.tables import MISSING
+from halebrain.workflows.benchmark import read_matrix
+from halebrain.workflows.settings import BenchmarkSettings
 
 _ROWS = ("Unet", "SADM", "Unet_res", "SADM_res")
 
 
-def read_auprc(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+def read_runs(paths: Sequence[Path]) -> list[MethodRun]:
+    """Return every training of the tables with the AUPRC of its test scans; of other figures nothing."""
+    rows: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for path in paths:
+        with lzma.open(path, "rt") if path.suffix == ".xz" else path.open(encoding="utf-8") as handle:
+            for line in csv.DictReader(handle, delimiter="\t"):
+                if line["metric"] == "auprc":
+                    about = tuple(line[name] for name in ("row", "block", "trained_on", "n_annotated", "run"))
+                    rows[about].append(_row(line))
+    return [
+        MethodRun(title, block, trained_on, None if count == MISSING else int(count), run, own, {})
+        for (title, block, trained_on, count, run), own in rows.items()
+    ]
+
+
+def _row(line: dict[str, str]) -> Row:
+    """Return one value; what the table of a benchmark does not hold is not known."""
+    names = ("subject", "pathology", "metric", "unit")
+    subject, pathology, metric, unit = (line[name] for name in names)
+    place = (line["scan"], subject, "", pathology, None, None, None, float("nan"))
+    return Row(*place, line["row"], metric, unit, float(line["value"]))
+
+
+def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:
+    """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart."""
+    return contrasts_tsv(assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies))
+
+
+def read_auprc(runs: Sequence[MethodRun]) -> dict[str, dict[str, dict[str, float]]]:
     """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only."""
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    with lzma.open(path, "rt") if path.suffix == ".xz" else path.open(encoding="utf-8") as handle:
-        for line in csv.DictReader(handle, delimiter="\t"):
-            if line["metric"] == "auprc" and line["n_annotated"] == "n/a" and line["pathology"] != "healthy":
-                values[line["row"], line["pathology"], line["subject"]].append(float(line["value"]))
+    for run in runs:
+        for row in run.rows:
+            if run.n_annotated is None and row.pathology != "healthy":
+                values[run.title, row.pathology, row.subject].append(row.value)
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for (row, disease, subject), numbers in values.items():
-        found[row][disease][subject] = float(np.mean(numbers))
+    for (title, disease, subject), numbers in values.items():
+        found[title][disease][subject] = float(np.mean(numbers))
     return found
 
 
@@ -59,11 +100,16 @@ def differences(table: dict[str, dict[str, dict[str, float]]], first: str, secon
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--reference", default="cDDPM")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
+    parser.add_argument("--contrasts", metavar="CONFIG", type=Path, help="a file, or the name of a shipped one: cpu2")
     options = parser.parse_args()
-    table = read_auprc(options.results)
+    runs = read_runs(options.results)
+    if options.contrasts is not None:
+        print(contrasts(runs, read_matrix(BenchmarkSettings(config=options.contrasts))), end="")
+        return
+    table = read_auprc(runs)
     if options.pair:
         print("| difference | learned from | others |\n|---|---|---|")
         for first, second in options.pair:
