@@ -31,12 +31,14 @@ from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app
 from halebrain.cli.tune import tune
+from halebrain.cli.usage_errors import OneLineGroup
 from halebrain.cli.view import view
 from halebrain.core.errors import HalebrainError, QuietExitError, UnexpectedError, UsageError
 
 _INTERRUPTED = 130
 app = typer.Typer(
     name="halebrain",
+    cls=OneLineGroup,
     help="Detect anomalies in brain MRI scans. Research use only; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

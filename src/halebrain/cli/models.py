@@ -8,11 +8,14 @@ import typer
 from halebrain.cli.console import JsonConsole, echo_message
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import to_json
+from halebrain.cli.usage_errors import OneLineGroup
 from halebrain.core.errors import DataError
 from halebrain.workflows.settings import Option
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="List, inspect, verify, describe, convert, join, import and export models."
+    cls=OneLineGroup,
+    no_args_is_help=True,
+    help="List, inspect, verify, describe, convert, join, import and export models.",
 )
 DefaultedModel = Annotated[
     Path | None,

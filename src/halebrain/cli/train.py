@@ -8,12 +8,13 @@ import typer
 from halebrain.cli.console import Console
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line
+from halebrain.cli.usage_errors import OneLineGroup
 from halebrain.workflows.settings import Option, Output, TrainSettings
 
 if TYPE_CHECKING:
     from halebrain.workflows.train import TrainedModel
 
-train_app = typer.Typer(help="Train the two stages.", no_args_is_help=True)
+train_app = typer.Typer(cls=OneLineGroup, help="Train the two stages.", no_args_is_help=True)
 _MODEL = "Model of stage 1: a folder, a zip, or a name."
 
 
