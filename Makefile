@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed
 DOCS := .venv-docs
 # A worker that has nothing left takes over tests of the other one.
 PYTEST := $(BIN)/pytest -q -n 2 --dist worksteal
+# Tests start many Python processes. Each would compile everything again where the environment forbids to keep it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-train test test-all check rest docs reference format clean
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.cost import ScanCounts, _stage, cell_costs, flop_of, network_cost
-from halebrain.benchmarking.plan import plan
+from halebrain.benchmarking.plan import chosen_cells, plan
 from halebrain.core.config import merged, parse_config
 from halebrain.io.manifest import Manifest, ScanRecord
 
@@ -52,8 +52,10 @@ def config(**changes):
     return parse_config(MatrixConfig, merged(RAW, changes))
 
 
-def costs(config, scans=None, done=frozenset()):
-    found = cell_costs(config, plan(config), {0: scans or ScanCounts(10)}, done)
+def costs(config, *names, scans=None, done=frozenset()):
+    """Return the costs of the cells of these names and of those that they need; without names of all."""
+    cells = chosen_cells(plan(config), [f"*/{name}" for name in names])
+    found = cell_costs(config, cells, {0: scans or ScanCounts(10)}, done)
     return {cell.key: cell for cell in found}
 
 
@@ -94,15 +96,15 @@ def test_steps_validations_levels_and_scans_multiply():
     assert found["fold0/seed1/draem"].train == found["fold0/seed0/draem"].train > 0
     assert found["fold0/seed0/fae"].evaluate > 0
     assert found["fold0/baselines"].flop == 0
-    longer = costs(config(reconstructor_defaults={"loop": {"steps": 20}}))
+    longer = costs(config(reconstructor_defaults={"loop": {"steps": 20}}), "ddpm")
     assert longer[below.key].train > 1.8 * found[below.key].train
 
 
 def test_finished_cells_are_known_and_their_reconstructions_are_made_again():
     settings = config(seeds=[0])
-    found = costs(settings, done=frozenset({"fold0/seed0/ddpm"}))
+    found = costs(settings, "pair-stroke", done=frozenset({"fold0/seed0/ddpm"}))
     assert [key for key, cell in found.items() if cell.done] == ["fold0/seed0/ddpm"]
-    both = costs(settings)
+    both = costs(settings, "pair-stroke")
     more = found["fold0/seed0/pair-stroke"].evaluate - both["fold0/seed0/pair-stroke"].evaluate
     assert more == found["fold0/seed0/ddpm"].evaluate
 
@@ -117,20 +119,20 @@ def test_pairs_made_once_need_no_reconstruction_at_each_step():
     scans = ScanCounts(10, {("train", "stroke"): 6, ("val", "stroke"): 2, ("train", "healthy"): 50, ("train", "ms"): 9})
     made = 5 * 6 + 3 * 2
     expected = 10 * 4 * (cost.step - cost.frozen) + 3 * 3 * 4 * (cost.check - cost.frozen) + made * cost.frozen
-    assert costs(once, scans)["fold0/seed0/pair-stroke"].train == expected
+    assert costs(once, "pair-stroke", scans=scans)["fold0/seed0/pair-stroke"].train == expected
 
 
 def test_memory_grows_with_the_batch_and_holds_five_copies_of_the_weights():
     def memory(size):
         settings = config(seeds=[0], reconstructor_defaults={"loop": {"batch_size": size}})
-        return costs(settings)["fold0/seed0/hidden"].memory_bytes
+        return costs(settings, "hidden")["fold0/seed0/hidden"].memory_bytes
 
     (cell,) = [cell for cell in plan(config(seeds=[0])) if cell.key.endswith("hidden")]
     weights = sum(p.numel() for p in _stage(cell, None, config())[0].trained.parameters()) * 4
     activations = memory(8) - memory(4)
     assert activations > 0
     assert memory(4) == 5 * weights + activations
-    half = costs(config(seeds=[0], reconstructor_defaults={"loop": {"precision": "16-mixed"}}))
+    half = costs(config(seeds=[0], reconstructor_defaults={"loop": {"precision": "16-mixed"}}), "hidden")
     assert half["fold0/seed0/hidden"].memory_bytes < memory(4)
 
 
@@ -142,7 +144,7 @@ def test_an_encoder_is_pretrained_once_a_fold_and_seed():
     def total(pretraining):
         own = {"settings": {"reconstructor": spec, **pretraining}}
         changes = {"reconstructors": {"one": {**own, "row": "One"}, "two": own}, "segmenters": {}}
-        return [cell.train for key, cell in costs(config(**changes)).items() if key.endswith(("one", "two"))]
+        return [cell.train for key, cell in costs(config(**changes), "one", "two").items()]
 
     plain, with_encoder = total({}), total(first)
     more = [after - before for before, after in zip(plain, with_encoder, strict=True)]
@@ -176,6 +178,6 @@ def test_scans_are_counted_by_use():
 
 
 def test_a_cell_that_cannot_be_built_is_named_with_the_reason():
-    found = costs(config(seeds=[0], preprocessing={"shape": [30, 32, 24]}))
+    found = costs(config(seeds=[0], preprocessing={"shape": [30, 32, 24]}), "ddpm")
     assert "30" in found["fold0/seed0/ddpm"].unknown
     assert found["fold0/seed0/ddpm"].flop == 0
