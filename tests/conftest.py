@@ -1,3 +1,4 @@
+import base64
 import os
 import shutil
 import sys
@@ -146,6 +147,24 @@ def untrained_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
     save_bundle(Bundle(config, *build_networks(config), {}, {}), folder, card="untrained")
     return folder
+
+
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages of evaluations with a pixel for each figure: drawing takes most of the time of a small evaluation.
+
+    For tests of what is scored and refused. Those that look at pages or compare them draw.
+    """
+    from halebrain.report import evaluation_page, page
+
+    for name in [name for name in vars(evaluation_page) if name.endswith("_figure")]:
+        monkeypatch.setattr(evaluation_page, name, lambda *_: "not drawn")
+    monkeypatch.setattr(page, "figure_png", lambda *_, **__: _PIXEL)
 
 
 AFFINE = np.diag([5.0, 5.0, 5.0, 1.0])

@@ -118,6 +118,7 @@ def no_size(folder):
     return 3, "0.0032 x 0.0032 x 0.0024 mm"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "spoil",
     [wrong_grid, shifted, several_labels, missing_pair, doubled_subject, not_finite, no_nifti, garbage, no_size],
@@ -184,6 +185,7 @@ def test_an_option_of_folders_is_refused_for_models(run, folders, option):
     assert f"{option} needs --predictions" in said.err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_grid_beside_a_protocol_is_refused(run, folders):
     how = ("model", "--manifest", folders / "m.tsv", "-o", folders / "out", "--protocol", "behrendt2024")
     code, said = run(*how, "--grid", "native")

@@ -80,6 +80,7 @@ def test_parts_give_the_files_of_one_run_to_the_bit(evaluate, compared):
     assert len(files(compared / "whole")) > 6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_part_that_is_run_again_keeps_what_it_scored_unless_the_files_changed(evaluate, compared, rng):
     evaluate("parts", 0)
     code, said, _, scored = evaluate("parts", 0)
@@ -92,6 +93,7 @@ def test_a_part_that_is_run_again_keeps_what_it_scored_unless_the_files_changed(
     assert files(compared / "parts") == files(compared / "whole")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_without_parts_scores_the_rest_and_joins(evaluate, compared):
     evaluate("parts", 2, parts=3)
     code, _, _, scored = evaluate("parts")
@@ -100,6 +102,7 @@ def test_the_command_without_parts_scores_the_rest_and_joins(evaluate, compared)
     assert files(compared / "parts") == files(compared / "whole")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scans_that_fail_are_listed_and_joined_as_failures(evaluate, compared):
     good = (compared / "maps" / "sub-04_map.nii.gz").read_bytes()
     (compared / "maps" / "sub-04_map.nii.gz").write_bytes(b"none")

@@ -137,6 +137,7 @@ def test_an_exam_is_reviewed_as_a_scan_is(detected):
     assert read_exam_provenance(out / "sub-p_desc-exam_provenance.json").threshold.value == 0.5
 
 
+@pytest.mark.slow
 def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, command, tmp_path):
     about = ["--manifest", person, "--threshold", "0.3", "-o", tmp_path / "out", "--device", "cpu", "--no-progress"]
     code, printed = command("evaluate", small_model, *about, "--exams", "--json")

@@ -61,11 +61,11 @@ def error_mm(found, true):
 @pytest.mark.parametrize(
     ("degrees", "mm", "options"),
     [
-        ((0, 0, 0), (0, 0, 0), {}),
+        pytest.param((0, 0, 0), (0, 0, 0), {}, marks=pytest.mark.slow),
         ((8, -5, 6), (12, -7, 9), {}),
-        ((20, 10, -15), (60, -40, 300), {}),
-        ((3, 2, -4), (5, 3, -2), {"spacing": (1.5, 1.5, 5.0)}),
-        ((3, 2, -4), (5, 3, -2), {"upper": 0.55}),
+        pytest.param((20, 10, -15), (60, -40, 300), {}, marks=pytest.mark.slow),
+        pytest.param((3, 2, -4), (5, 3, -2), {"spacing": (1.5, 1.5, 5.0)}, marks=pytest.mark.slow),
+        pytest.param((3, 2, -4), (5, 3, -2), {"upper": 0.55}, marks=pytest.mark.slow),
         ((3, 2, -4), (5, 3, -2), {"skull": True}),
     ],
     ids=["as it lies", "moved", "far away", "thick slices", "a part of the brain", "with a skull"],
@@ -80,6 +80,7 @@ def test_another_contrast_of_a_head_is_found_to_less_than_a_millimetre(degrees, 
     assert found.overlap > (0.9 if "upper" not in options else 0.4)
 
 
+@pytest.mark.slow
 def test_headers_that_agree_are_kept_to_the_bit():
     fixed, other = head(), head(contrast="T2w")
     found = register_rigid(fixed, fixed.data > 0, other, other_brain=other.data > 0)
@@ -127,6 +128,7 @@ def test_all_scans_share_one_affine(aligned):
     assert both.sum() > 0.9 * t1.scan.brain_mask.sum()
 
 
+@pytest.mark.slow
 def test_one_scan_alone_is_preprocessed_as_without_an_exam():
     scan, preprocessor = head(), Preprocessor(CONFIG)
     exam, alone = align_exam(preprocessor, [ExamScan("t1", scan)]), preprocessor.run(scan)
@@ -136,6 +138,7 @@ def test_one_scan_alone_is_preprocessed_as_without_an_exam():
     assert exam.reason == "it is the only scan (2 × 2 × 2 mm)"
 
 
+@pytest.mark.slow
 def test_a_mask_of_one_scan_serves_another_with_its_skull():
     """The brain in the second scan is that of the first, moved into it."""
     true = rigid((3, 2, -4), (5, 3, -2))
@@ -188,6 +191,7 @@ def test_headers_that_place_two_scans_apart_are_told():
     assert doubts_of(head(contrast="FLAIR", moved=rigid(mm=(40, 0, 0))), rigid(mm=(40, 0, 0))) == ()
 
 
+@pytest.mark.slow
 def test_a_scan_that_cannot_be_used_does_not_stop_the_others():
     outside = ExamScan("neck", head(contrast="T2w", upper=0.09), contrast="T2w")
     exam = align_exam(Preprocessor(CONFIG), [ExamScan("t1", head(), contrast="T1w"), outside])
