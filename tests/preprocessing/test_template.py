@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from nilearn import datasets
 
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UnavailableError
@@ -12,7 +13,7 @@ from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, apply_affine, working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.registration import register_to_template
-from halebrain.preprocessing.template import find_template, load_template
+from halebrain.preprocessing.template import find_template, load_template, load_tissue_maps
 
 SHIFT_MM = np.array([30.0, 40.0, -20.0])
 
@@ -43,6 +44,29 @@ def test_the_template_stays_what_it_was():
     assert found.centre_mm == WORKING_CENTRE_MM
     np.testing.assert_array_equal(found.mask, mask)
     np.testing.assert_array_equal(found.image.data[mask], template.data[mask])
+
+
+@pytest.mark.parametrize("spacing_mm", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_template_is_what_nilearn_loads_to_the_bit(spacing_mm):
+    image, brain = (
+        load(resolution=spacing_mm) for load in (datasets.load_mni152_template, datasets.load_mni152_brain_mask)
+    )
+    volume, mask = load_template(spacing_mm)
+    expected = np.asarray(image.get_fdata(), dtype=np.float32)
+    np.testing.assert_array_equal(volume.data, expected)
+    np.testing.assert_array_equal(volume.affine, image.affine)
+    np.testing.assert_array_equal(mask, brain.get_fdata() > 0)
+    assert (volume.data.dtype, volume.data.strides) == (np.float32, expected.strides)
+
+
+@pytest.mark.slow
+def test_its_tissues_are_what_nilearn_loads_to_the_bit():
+    maps = load_tissue_maps()
+    for data, load in ((maps.grey, datasets.load_mni152_gm_template), (maps.white, datasets.load_mni152_wm_template)):
+        image = load(resolution=1)
+        np.testing.assert_array_equal(data, np.asarray(image.get_fdata(), dtype=np.float32))
+        np.testing.assert_array_equal(maps.grid.affine, image.affine)
+    np.testing.assert_array_equal(maps.brain, datasets.load_mni152_brain_mask(resolution=1).get_fdata() > 0)
 
 
 @pytest.mark.parametrize(("name", "mask"), [("atlas", None), ("atlas", "mask"), ("whole", "mask")])

@@ -8,7 +8,6 @@ so that a name may be wrong by a gyrus. No third-party atlas is used.
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from scipy import ndimage
 from halebrain.core.provenance import QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, MaskArray
 from halebrain.preprocessing.geometry import Grid
+from halebrain.preprocessing.template import load_tissue_maps
 
 Millimetres = npt.NDArray[np.float64]
 
@@ -206,16 +206,11 @@ class _Tissues:
 
 @lru_cache(maxsize=1)
 def _tissues() -> _Tissues:
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
-
-    def load(image: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(image.dataobj, dtype=np.float32)[::_STEP_MM, ::_STEP_MM, ::_STEP_MM]
-
-    brain_image = load_mni152_brain_mask(resolution=1)
-    white, grey = load(load_mni152_wm_template(resolution=1)), load(load_mni152_gm_template(resolution=1))
+    maps, every = load_tissue_maps(), (slice(None, None, _STEP_MM),) * 3
+    white, grey = maps.white[every], maps.grey[every]
     # A finding next to the cortex is not outside the brain for a millimetre that the registration is off.
-    brain = ndimage.binary_dilation(load(brain_image) > 0.5, iterations=3)
-    origin = np.asarray(brain_image.affine, dtype=np.float64)[:3, 3]
+    brain = ndimage.binary_dilation(maps.brain[every], iterations=3)
+    origin = maps.grid.affine[:3, 3]
     smooth_white, smooth_grey = (ndimage.gaussian_filter(t, _SMOOTHING_MM / _STEP_MM) for t in (white, grey))
     ventricle = _ventricles(brain & (white + grey < 0.4), origin)
     near = ndimage.distance_transform_edt(~ventricle, sampling=_STEP_MM) <= PERIVENTRICULAR_MM

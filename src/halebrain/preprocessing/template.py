@@ -3,21 +3,25 @@
 Source: Fonov et al. 2009, 2011 (ICBM 2009a Nonlinear Symmetric), as nilearn's wheel carries it. Nothing is downloaded.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.errors import DataError
+from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Volume
-from halebrain.io.volume import read_mask, read_volume
+from halebrain.io.volume import read_array, read_mask, read_volume
 from halebrain.preprocessing.geometry import WORKING_CENTRE_MM, Grid, apply_affine, resample
 
 _SPACING_MM = 2
 _PLAUSIBLE_ML = (200.0, 2500.0)
+_BRAIN_FROM = 0.2
+"""Share of the maximum of the T1 template from which a voxel is brain."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,52 @@ def _on(atlas: Template, grid: Grid) -> tuple[FloatArray, MaskArray]:
 @lru_cache(maxsize=4)
 def load_template(spacing_mm: int = _SPACING_MM) -> tuple[Volume, MaskArray]:
     """Return the stripped T1 template and its brain mask at `spacing_mm`."""
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+    data, grid = _read_map("t1")
+    if spacing_mm != 1:
+        data, grid = _at_spacing(data, grid, spacing_mm)
+    return Volume(data, grid.affine, name=TEMPLATE_SPACE), data > _BRAIN_FROM
 
-    image = load_mni152_template(resolution=spacing_mm)
-    mask = load_mni152_brain_mask(resolution=spacing_mm)
-    data = np.asarray(image.get_fdata(), dtype=np.float32)
-    volume = Volume(data, np.asarray(image.affine, dtype=np.float64), name=TEMPLATE_SPACE)
-    return volume, np.asarray(mask.get_fdata()) > 0
+
+@dataclass(frozen=True)
+class TissueMaps:
+    """The template's shares of grey and white matter in [0, 1], and its brain, on its own grid of 1 mm."""
+
+    grey: FloatArray
+    white: FloatArray
+    brain: MaskArray
+    grid: Grid
+
+
+def load_tissue_maps() -> TissueMaps:
+    """Return the tissues of the template."""
+    t1, grid = _read_map("t1")
+    return TissueMaps(_read_map("gm")[0], _read_map("wm")[0], t1 > _BRAIN_FROM, grid)
+
+
+def _read_map(name: Literal["t1", "gm", "wm"]) -> tuple[FloatArray, Grid]:
+    """Return a map of the template, as shares of its maximum, on its grid of 1 mm.
+
+    The files are read where nilearn has them: importing its loaders takes more than a second.
+    """
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnavailableError("the template needs the package nilearn", remedy="pip install nilearn")
+    file = f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    data, affine = read_array(Path(spec.submodule_search_locations[0]) / "datasets" / "data" / file)
+    i, j, k = data.shape
+    # The order of voxels in memory is that of the file, and sums depend on it.
+    return np.asfortranarray(data / data.max(), dtype=np.float32), Grid((i, j, k), affine)
+
+
+def _at_spacing(data: FloatArray, grid: Grid, spacing_mm: int) -> tuple[FloatArray, Grid]:
+    """Return a map of 1 mm at another spacing from the same corner, by cubic splines, within its own range."""
+    i, j, k = (int(np.ceil((n - 1) / spacing_mm)) + 1 for n in data.shape)
+    coarse = np.zeros((i, j, k), dtype=np.float32, order="F")
+    ndimage.affine_transform(data, np.full(3, float(spacing_mm)), output_shape=coarse.shape, output=coarse, order=3)
+    np.clip(coarse, min(data.min(), 0), max(data.max(), 0), out=coarse)
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = grid.affine[:3, 3]
+    return coarse, Grid(coarse.shape, affine)
 
 
 @lru_cache(maxsize=2)

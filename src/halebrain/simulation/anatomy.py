@@ -16,6 +16,7 @@ from halebrain.core.config import GrowingConfig
 from halebrain.core.random import branch
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
+from halebrain.preprocessing.template import load_tissue_maps
 from halebrain.simulation.fields import (
     Shape,
     compose,
@@ -223,17 +224,9 @@ class _Atlas:
 @lru_cache(maxsize=2)
 def _load_atlas(shape: Shape, spacing_mm: float) -> _Atlas:
     """Return the template's tissue fractions on the working grid, split by where they lie."""
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
-
-    grid = working_grid(shape, spacing_mm)
-
-    def load(image: object) -> FloatArray:
-        data = np.asarray(image.get_fdata(), dtype=np.float32)  # type: ignore[attr-defined]
-        source = Grid(data.shape, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
-        return resample(data, source, grid)
-
-    gm, wm = load(load_mni152_gm_template(resolution=1)), load(load_mni152_wm_template(resolution=1))
-    brain = load(load_mni152_brain_mask(resolution=1))
+    grid, maps = working_grid(shape, spacing_mm), load_tissue_maps()
+    gm, wm = resample(maps.grey, maps.grid, grid), resample(maps.white, maps.grid, grid)
+    brain = resample(maps.brain.astype(np.float32), maps.grid, grid)
     inside = brain > 0.5
     csf = np.clip(1 - gm - wm, 0, 1) * inside
     x, y, z = (axis.numpy() for axis in coordinates_mm(shape, torch.from_numpy(grid.affine).float()))

@@ -6,7 +6,6 @@ tissue maps.
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -14,6 +13,7 @@ from scipy import ndimage
 from halebrain.core.provenance import UNKNOWN
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample
+from halebrain.preprocessing.template import load_tissue_maps
 
 _SURE = 0.9
 """Share of white matter from which a voxel of the average brain is taken to be nothing else."""
@@ -62,17 +62,9 @@ def tissue_priors(grid: Grid) -> TissuePriors:
 
 @lru_cache(maxsize=4)
 def _priors_on(shape: tuple[int, int, int], affine: tuple[float, ...]) -> TissuePriors:
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
-
-    grid = Grid(shape, np.array(affine).reshape(4, 4))
-
-    def on_grid(image: Any) -> FloatArray:
-        data = np.asarray(image.get_fdata(), dtype=np.float32)
-        i, j, k = data.shape
-        return resample(data, Grid((i, j, k), np.asarray(image.affine, dtype=np.float64)), grid)
-
-    white, grey = on_grid(load_mni152_wm_template(resolution=1)), on_grid(load_mni152_gm_template(resolution=1))
-    inside = on_grid(load_mni152_brain_mask(resolution=1)) > 0.5
+    grid, maps = Grid(shape, np.array(affine).reshape(4, 4)), load_tissue_maps()
+    white, grey = (resample(data, maps.grid, grid) for data in (maps.white, maps.grey))
+    inside = resample(maps.brain.astype(np.float32), maps.grid, grid) > 0.5
     position = apply_affine(grid.affine, np.indices(shape).reshape(3, -1).T.astype(float)).T.reshape(3, *shape)
     x, y, z = np.abs(position[0]), position[1], position[2]
     depth = ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm)
