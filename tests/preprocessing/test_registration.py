@@ -122,6 +122,20 @@ def test_what_is_shared_agrees_with_numpy_and_scipy(within):
     assert shared.at(place, within=within) == pytest.approx((one + other) / both - 1, rel=1e-12)
 
 
+def test_no_placement_is_measured_twice_on_the_way_to_the_starts(monkeypatch):
+    volume, mask, _ = moved((30, -20, 10), (5, 10, -5), scale=0.9)
+    measured, at = [], SharedInformation.at
+
+    def counted(shared, template_to_native):
+        measured.append(template_to_native.tobytes())
+        return at(shared, template_to_native)
+
+    monkeypatch.setattr(SharedInformation, "at", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # two threads may come to one place at once
+    find_starts(prepare_brain(volume, mask), find_template(), count=1)
+    assert len(set(measured)) == len(measured) > 125
+
+
 def test_starts_are_near_and_alike_in_any_number_of_threads():
     volume, mask, matrix = moved((30, -20, 10), (5, 10, -5), scale=0.9)
     brain, template = prepare_brain(volume, mask), find_template()

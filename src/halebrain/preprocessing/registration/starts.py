@@ -74,6 +74,15 @@ class SharedInformation:
         """The moving brain as torch samples it."""
         return torch.from_numpy(self.brain.image.data.astype(np.float64))[None, None]
 
+    @cached_property
+    def _to_unit(self) -> Affine:
+        """World of the moving brain, mm, to torch's coordinates, which go from −1 to 1."""
+        shape = np.array(self.brain.image.shape, dtype=np.float64)
+        to_unit = np.diag([*(2 / (shape - 1)), 1.0])
+        to_unit[:3, 3] = -1
+        matrix: Affine = to_unit @ np.linalg.inv(self.brain.image.affine)
+        return matrix
+
     def at(self, template_to_native: Affine, *, within: bool = False) -> float:
         """Return what brain and atlas share beyond chance: 0 = nothing, 1 = each determines the other.
 
@@ -90,11 +99,8 @@ class SharedInformation:
 
     def _moving_at(self, template_to_native: Affine) -> FloatArray:
         """Return the moving brain at the points, by trilinear interpolation in double precision, 0 beyond its grid."""
-        # torch counts from −1 to 1, the last axis first; it takes two thirds of the time of SciPy.
-        shape = np.array(self.brain.image.shape, dtype=np.float64)
-        to_unit = np.diag([*(2 / (shape - 1)), 1.0])
-        to_unit[:3, 3] = -1
-        matrix = (to_unit @ np.linalg.inv(self.brain.image.affine) @ template_to_native)[[2, 1, 0, 3]]
+        # torch counts the last axis first; it takes two thirds of the time of SciPy.
+        matrix = (self._to_unit @ template_to_native)[[2, 1, 0, 3]]
         grid = torch.from_numpy(apply_affine(matrix, self.points))[None, None, None]
         found = F.grid_sample(self._moving, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
         return found.numpy().ravel().astype(np.float32)
@@ -142,16 +148,23 @@ def find_starts(brain: Brain, template: Template, *, count: int) -> list[Affine]
         matrix[:3, 3] = here + pose[3:6] - matrix[:3, :3] @ shared.centre
         return matrix
 
+    known: dict[bytes, float] = {}
+
+    def measure(pose: npt.NDArray[np.float64]) -> float:
+        # The last round of a climb comes back to places where it has been.
+        key = pose.tobytes()
+        if key not in known:
+            known[key] = shared.at(placed(pose))
+        return known[key]
+
     def improve(pose: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        best, value = pose, shared.at(placed(pose))
+        best, value = pose, measure(pose)
         for degrees, mm, log_scale in _STEPS:
-            best, value = _climb(
-                best, value, np.array([degrees] * 3 + [mm] * 3 + [log_scale]), lambda p: shared.at(placed(p))
-            )
+            best, value = _climb(best, value, np.array([degrees] * 3 + [mm] * 3 + [log_scale]), measure)
         return value, best
 
     poses = [np.array([*angles, 0.0, 0.0, 0.0, size]) for angles in itertools.product(_ANGLES_DEG, repeat=3)]
-    ranked = sorted(poses, key=lambda pose: -shared.at(placed(pose)))
+    ranked = sorted(poses, key=lambda pose: -measure(pose))
     improved = map_threads(improve, ranked[: 2 * count], threads=torch.get_num_threads())
     improved.sort(key=lambda found: -found[0])
     chosen: list[npt.NDArray[np.float64]] = []
