@@ -83,5 +83,8 @@ def test_structure_of_noise_and_of_a_slope(rng):
     assert structure(volume(noise), EVERYWHERE) == pytest.approx(0, abs=0.03)
     slope = np.indices(EVERYWHERE.shape).sum(axis=0)
     assert structure(volume(slope), EVERYWHERE) == pytest.approx(1, abs=1e-3)
+    along_first = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(noise, 0.6, axis=0), 2.0, axis=2)
+    assert structure(volume(along_first), EVERYWHERE) > 0.9
+    assert 0.3 < structure(volume(along_first), EVERYWHERE, enough=0.1) < 0.7
     # Half of the variance is noise.
     assert structure(volume(slope / slope.std() + noise), EVERYWHERE) == pytest.approx(0.5, abs=0.05)

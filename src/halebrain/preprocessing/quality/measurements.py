@@ -1,11 +1,13 @@
 """Quality-control figures of intensities, sharpness, field of view and orientation."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from halebrain.core.mask import box_of
 from halebrain.core.provenance import QualityReport
 from halebrain.core.types import Affine, FloatArray, MaskArray, Volume
 from halebrain.preprocessing.geometry import Grid, resample
@@ -70,20 +72,29 @@ def smoothness(image: FloatArray, brain_mask: MaskArray, spacing_mm: float) -> f
     return min(_neighbour_correlations(np.where(brain_mask, image - slow, 0), inner))
 
 
-def structure(volume: Volume, brain_mask: MaskArray) -> float:
-    """Return the highest correlation of neighbouring voxels in the brain along an axis: about 0 in noise alone."""
-    return max(_neighbour_correlations(volume.data, brain_mask))
+def structure(volume: Volume, brain_mask: MaskArray, *, enough: float = 1.0) -> float:
+    """Return the highest correlation of neighbouring voxels in the brain along an axis: about 0 in noise alone.
+
+    The first axis that reaches `enough` spares the others.
+    """
+    highest = -1.0
+    for correlation in _neighbour_correlations(volume.data, brain_mask):
+        highest = max(highest, correlation)
+        if highest >= enough:
+            break
+    return highest
 
 
-def _neighbour_correlations(data: FloatArray, mask: MaskArray) -> list[float]:
-    found = []
+def _neighbour_correlations(data: FloatArray, mask: MaskArray) -> Iterator[float]:
+    """Yield the correlation of neighbours in the mask along each axis; 1 where there is none to be had."""
+    box = box_of(mask)
+    data, mask = data[box], mask[box]
     for axis in range(3):
         planes, inside = np.moveaxis(data, axis, 0), np.moveaxis(mask, axis, 0)
         both = inside[1:] & inside[:-1]
         one, other = planes[1:][both].astype(np.float64), planes[:-1][both].astype(np.float64)
         can = one.size > 1 and one.std() > 0 and other.std() > 0
-        found.append(float(np.corrcoef(one, other)[0, 1]) if can else 1.0)
-    return found
+        yield float(np.corrcoef(one, other)[0, 1]) if can else 1.0
 
 
 def _grey_levels(values: npt.NDArray[np.float32], highest: float) -> int | None:

@@ -277,7 +277,7 @@ def refuse_without_structure(volume: Volume, brain_mask: MaskArray) -> None:
     low, high = (float(value) for value in np.percentile(inside, [1, 99]))
     if not high > low:
         found = f"{low:g} everywhere"
-    elif (agreement := structure(volume, brain_mask)) < _LEAST_STRUCTURE:
+    elif (agreement := structure(volume, brain_mask, enough=_LEAST_STRUCTURE)) < _LEAST_STRUCTURE:
         found = f"noise (neighbouring voxels correlate by {agreement:.2f})"
     else:
         return
