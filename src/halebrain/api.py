@@ -431,7 +431,7 @@ def detect_exam(
     brain: str = "auto",
     threshold: float | str = "auto",
     min_lesion_mm3: float | None = None,
-    fusion: str = "weighted_odds",
+    fusion: str = "root_odds",
     device: str = "auto",
     seed: int = 0,
     draws: int = 1,
@@ -448,7 +448,7 @@ def detect_exam(
         brain: Brain extraction: auto, stripped, synthstrip, hdbet, deepbet or atlas.
         threshold: "auto", a number above 0, or the name of a stored threshold ("fpr:0.01").
         min_lesion_mm3: Smaller components are removed; `None` = the model's setting.
-        fusion: weighted_odds, root_odds, log_odds or mean.
+        fusion: root_odds, weighted_odds, log_odds or mean.
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Random seed.
         draws: Noise samples per level.
@@ -764,7 +764,8 @@ def calibrate(
     patients: PathLike | None = None,
     plain: bool = False,
     exams: bool = False,
-    fusion: str = "weighted_odds",
+    fusion: str = "root_odds",
+    no_growth: bool = False,
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -786,7 +787,8 @@ def calibrate(
         patients: Another table whose annotated scans of the split "val" take part, too.
         plain: Thresholds alone: findings do not grow, and no true volume is estimated.
         exams: Choose thresholds of exams, for every set of contrasts, beside those of scans.
-        fusion: How the contrasts of an exam are fused: weighted_odds, root_odds, log_odds or mean.
+        fusion: How the contrasts of an exam are fused: root_odds, weighted_odds, log_odds or mean.
+        no_growth: Findings do not grow; their true volume is estimated all the same.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.
@@ -819,7 +821,7 @@ def evaluate(
     device: str = "auto",
     grow_to: float | None = None,
     exams: bool = False,
-    fusion: str = "weighted_odds",
+    fusion: str = "root_odds",
     workers: int = 0,
     executor: ExecutorName = "processes",
     dask_address: str | None = None,
@@ -850,7 +852,7 @@ def evaluate(
         grow_to: Lower threshold to which findings of a threshold given as a number grow; `None` = they do not.
             Stored thresholds have their own.
         exams: All scans of a subject and session together, compared with each contrast alone.
-        fusion: How the contrasts of an exam are fused: weighted_odds, root_odds, log_odds or mean.
+        fusion: How the contrasts of an exam are fused: root_odds, weighted_odds, log_odds or mean.
         workers: Number of scans in parallel, one process each; 0 = one after the other, in this process.
         executor: "processes" of this machine, "dask" (workers of a running cluster), or "submitit" (SLURM jobs).
         dask_address: Address of the Dask scheduler.

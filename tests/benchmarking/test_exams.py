@@ -219,7 +219,7 @@ def test_exams_from_end_to_end_and_again(small_cohort, command, tmp_path):
     assert scored["AE exam"] == {"sub-m2_FLAIR+T1w"}
     stated = json.loads((out / "matrix.json").read_text())
     exam = stated["cells"]["fold0/exam/seed0/ae"]
-    assert exam["fusion"] == "weighted_odds"
+    assert exam["fusion"] == "root_odds"
     assert all(0 < exam["healthy_scores"][name]["AE exam"] < 1 for name in ("T1w", "FLAIR"))
     assert stated["contrasts"][0]["n_subjects"] == 1
     page = (out / "index.html").read_text()

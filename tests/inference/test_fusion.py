@@ -1,11 +1,17 @@
 """Fusion of the scores of several contrasts."""
 
+import inspect
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+import halebrain
+from halebrain.benchmarking.config import MatrixConfig
 from halebrain.core.errors import ConfigError
-from halebrain.inference.fusion import FUSIONS, WEIGHTS, ContrastScore, fuse_contrasts, fused_value
+from halebrain.inference.fusion import DEFAULT, FUSIONS, WEIGHTS, ContrastScore, fuse_contrasts, fused_value
+from halebrain.workflows.settings import BidsSettings, CalibrateSettings, EvaluateSettings, ExamSettings
 
 SEVERAL = [("T1w", 0.09), ("T2w", 0.17), ("FLAIR", 0.15), ("PDw", 0.2)]
 
@@ -90,3 +96,15 @@ def test_a_lesion_that_flair_alone_shows_is_kept_by_weighted_odds():
 def test_an_unknown_fusion_is_refused_with_the_nearest_name(rng):
     with pytest.raises(ConfigError, match="did you mean 'log_odds'"):
         fuse_contrasts(scores_of(rng, "T1w"), "logodds")
+
+
+def test_every_way_in_has_the_same_default_fusion():
+    settings = (ExamSettings, BidsSettings, EvaluateSettings, CalibrateSettings)
+    stated = {owner.__name__: field.default for owner in settings for field in fields(owner) if field.name == "fusion"}
+    stated["matrix"] = MatrixConfig.model_fields["fusion"].default
+    stated |= {
+        function.__name__: inspect.signature(function).parameters["fusion"].default
+        for function in (halebrain.detect_exam, halebrain.evaluate, halebrain.calibrate)
+    }
+    assert len(stated) == 8
+    assert set(stated.values()) == {DEFAULT}

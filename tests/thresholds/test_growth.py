@@ -174,3 +174,15 @@ def test_a_calibration_with_growth_is_read_as_it_was_written_and_chosen_with_it(
     assert ThresholdSelector(read).at("T2w").cut == Cut(plain["ml:1"].value)
     assert ThresholdSelector(read, "0.4").at("FLAIR").cut == Cut(0.4), "a number is plain"
     assert ThresholdSelector(read, "0.4", 0.2).at("FLAIR").cut == Cut(0.4, 0.0, 0.2)
+
+
+def test_without_growth_true_volumes_are_estimated_all_the_same():
+    well, ill = healthy(score=MUCH), patients(9)
+    plain, held = by_healthy(well, 0.5, **ABOUT), by_healthy(well, 0.5, patients=ill, grow=False, **ABOUT)
+    assert by_healthy(well, 0.5, patients=ill, **ABOUT)["ml:1"].growth is not None
+    for name, one in held.items():
+        assert one.growth is None
+        assert (one.value, one.method) == (plain[name].value, plain[name].method)
+    assert plain["ml:1"].volume is None
+    assert held["ml:1"].volume is not None
+    assert held["ml:1"].volume.n_patients + held["ml:1"].volume.n_missed == 9

@@ -15,6 +15,7 @@ from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, U
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
 from halebrain.inference.exams import find_exams
+from halebrain.inference.fusion import DEFAULT
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.workflows.detect import detect_scans
@@ -178,7 +179,7 @@ def test_python_gives_what_the_command_writes(exam, settings, tmp_path):
     saved = in_memory.save(tmp_path / "saved", name="patient")
     assert saved.report == tmp_path / "saved" / "patient_desc-exam_report.html"
     assert Path(saved.findings).is_file()
-    assert found.provenance["fusion"] == "weighted_odds"
+    assert found.provenance["fusion"] == DEFAULT
 
 
 def test_dicom_seg_of_scans_that_are_no_dicom_is_refused(exam, settings, tmp_path):

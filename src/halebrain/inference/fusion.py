@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray, MaskArray
 
-DEFAULT = "weighted_odds"
+DEFAULT = "root_odds"
 WEIGHTS = {"FLAIR": 3.0, "T2w": 2.0, "T1w": 1.0, "T1ce": 0.5}
 """Weights of contrasts, chosen on virtual validation exams (docs/notes/exams.md). T1 with a contrast agent, which these
 do not have, is scored by the networks of T1, to which vessels are unusual."""

@@ -67,6 +67,7 @@ def by_healthy(
     *,
     patients: Sequence[ScoredMap] = (),
     default: str | None = None,
+    grow: bool = True,
     **about: Any,
 ) -> dict[str, Threshold]:
     """Return the thresholds by false-positive rate and volume on healthy scans; nothing where there are none.
@@ -77,6 +78,7 @@ def by_healthy(
         patients: Annotated scans of the same contrast, on which the growth of findings is chosen and volumes are
             compared; () = neither.
         default: Name of the threshold at which it is chosen; where it is none in ml, that is "ml:1".
+        grow: Whether findings may grow, where the patients show that this is better.
         about: Fields of all thresholds.
     """
     if not scans:
@@ -89,7 +91,9 @@ def by_healthy(
     whom = "the median healthy scan" if is_median else f"{100 * population_fraction:g}% of healthy scans"
     sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
     chosen_at = default if default in _LIMITS else "ml:1"
-    chosen = choose_growth(scans, patients, _LIMITS[chosen_at], population_fraction=population_fraction)
+    chosen = None
+    if grow:
+        chosen = choose_growth(scans, patients, _LIMITS[chosen_at], population_fraction=population_fraction)
     for name, volume_ml in _LIMITS.items():
         value, median_ml = fit_false_volume(scans, volume_ml, population_fraction=population_fraction)
         growth, grown = None, ""

@@ -68,7 +68,7 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     calibration = calibrate(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
     _warn_of_few(kept, settings.population_fraction, settings.notify)
-    if not settings.plain and not settings.exams:
+    if not settings.plain and not settings.no_growth and not settings.exams:
         _tell_why_not_grown(calibration, kept, settings)
     target = settings.output or model
     scans = read_summary(find_model(target)).healthy_map
@@ -123,7 +123,8 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         population_fraction=settings.population_fraction,
         failures=failures,
         default=used_by_default and used_by_default.partition("@")[0],
-        grow=not settings.plain,
+        grow=not settings.no_growth,
+        estimate=not settings.plain,
         fit=fit,
     )
     if name is not None:
@@ -204,7 +205,8 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
         fusion=settings.fusion,
         population_fraction=settings.population_fraction,
         failures=failures,
-        grow=not settings.plain,
+        grow=not settings.no_growth,
+        estimate=not settings.plain,
     )
     if settings.output is not None:
         copy_bundle(source, settings.output)
@@ -235,6 +237,7 @@ def fit_calibration(
     fit: HealthyFit | None = None,
     default: str | None = None,
     grow: bool = True,
+    estimate: bool = True,
 ) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
@@ -249,6 +252,7 @@ def fit_calibration(
         fit: The fit of the healthy map; `None` = it was not fitted here.
         default: Name of the threshold that will be used by default, at which the growth of findings is chosen.
         grow: Whether findings may grow, where annotated scans show that this is better.
+        estimate: Whether annotated scans take part at all in thresholds in ml: growth, and estimates of true volumes.
     """
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[ScoredMap]] = {}
@@ -284,8 +288,10 @@ def fit_calibration(
     enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
     tables = {}
     for modality, scans in enough.items():
-        patients = [scan for scan in ill if grow and scan.modality == modality]
-        tables[modality] = by_healthy(scans, population_fraction, patients=patients, default=default, **about)
+        patients = [scan for scan in ill if estimate and scan.modality == modality]
+        tables[modality] = by_healthy(
+            scans, population_fraction, patients=patients, default=default, grow=grow, **about
+        )
     return Calibration(
         default=next(iter(thresholds)),
         thresholds=thresholds,

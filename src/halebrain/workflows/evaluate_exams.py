@@ -178,6 +178,7 @@ def fit_exam_calibration(
     population_fraction: float,
     failures: Failures,
     grow: bool = True,
+    estimate: bool = True,
 ) -> Calibration:
     """Return a calibration with thresholds of exams beside those of scans: for every set of two contrasts or more.
 
@@ -189,6 +190,7 @@ def fit_exam_calibration(
         population_fraction: Fraction of healthy people within the limit of "ml:" thresholds.
         failures: Collects exams that fail; the thresholds are chosen without them.
         grow: Whether findings may grow, where annotated exams show that this is better.
+        estimate: Whether annotated exams take part at all in thresholds in ml: growth, and estimates of true volumes.
 
     Raises:
         MissingInputError: No set of contrasts has enough healthy exams.
@@ -232,7 +234,12 @@ def fit_exam_calibration(
     for key, maps in enough.items():
         patients = ill.get(key, [])
         tables[key] = by_healthy(
-            maps, population_fraction, patients=patients if grow else (), default=before.default, **about
+            maps,
+            population_fraction,
+            patients=patients if estimate else (),
+            default=before.default,
+            grow=grow,
+            **about,
         ) | by_dice([s.scores for s in patients], [s.lesion for s in patients], [key] * len(patients), **about)
     whole = {key: tuple(sorted(one.scan_score for one in maps)) for key, maps in sorted(healthy.items())}
     return before.model_copy(

@@ -8,6 +8,7 @@ from halebrain.core.errors import UsageError
 from halebrain.core.messages import Notify, log_message
 from halebrain.workflows.settings.option import (
     BRAINS,
+    DEFAULT_FUSION,
     EXTRACTORS,
     MODALITIES,
     PATHOLOGIES,
@@ -96,7 +97,7 @@ class ExamSettings:
     exam: Annotated[
         bool, Option("One answer for all scans of a person at one time (T1, T2, FLAIR …), instead of one for each.")
     ] = False
-    fusion: Fusion = "weighted_odds"
+    fusion: Fusion = DEFAULT_FUSION
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class BidsSettings:
     each_scan: Annotated[
         bool, Option("One answer for each scan; default: one for all scans of a participant and session.")
     ] = False
-    fusion: Fusion = "weighted_odds"
+    fusion: Fusion = DEFAULT_FUSION
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from halebrain.core.errors import UsageError
 from halebrain.core.messages import Notify, log_message
 from halebrain.workflows.settings.option import (
+    DEFAULT_FUSION,
     ConfigPath,
     Device,
     Exams,
@@ -53,7 +54,7 @@ class EvaluateSettings:
     seed: Seed = 0
     device: Device = "auto"
     exams: Exams = False
-    fusion: Fusion = "weighted_odds"
+    fusion: Fusion = DEFAULT_FUSION
     notify: Notify = log_message
 
     def __post_init__(self) -> None:

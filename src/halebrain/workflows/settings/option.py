@@ -8,7 +8,8 @@ MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
 EXTRACTORS = f"{', '.join(BRAINS[1:-1])} or {BRAINS[-1]}"
 PATHOLOGIES = ("ms", "stroke", "tumour", "wmh", "cavity", "haemorrhage", "mass")
-FUSIONS = ("weighted_odds", "root_odds", "log_odds", "mean")
+FUSIONS = ("root_odds", "weighted_odds", "log_odds", "mean")
+DEFAULT_FUSION = "root_odds"
 SOURCES = ("ixi", "brats", "atlas2", "mslub", "wmh", "mood", "bids", "folder", "table", "published")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from halebrain.core.messages import Notify, log_message
 from halebrain.workflows.settings.option import (
+    DEFAULT_FUSION,
     PATHOLOGIES,
     ConfigPath,
     Device,
@@ -101,10 +102,11 @@ class CalibrateSettings:
         Path | None, Option("Another table (TSV) whose annotated scans of the split val take part, too.")
     ] = None
     plain: Annotated[bool, Option("Thresholds alone: findings do not grow, and no true volume is estimated.")] = False
+    no_growth: Annotated[bool, Option("Findings do not grow; their true volume is estimated all the same.")] = False
     seed: Seed = 0
     device: Device = "auto"
     exams: Exams = False
-    fusion: Fusion = "weighted_odds"
+    fusion: Fusion = DEFAULT_FUSION
     notify: Notify = log_message
 
 
