@@ -99,6 +99,20 @@ def test_the_claim_is_put_to_five_contrasts_that_every_run_has():
         assert shipped.cohort.patients * shipped.cohort.split_fractions[2] >= 60
 
 
+def test_what_was_found_by_looking_is_stated_for_people_whom_nobody_looked_at():
+    shipped = load_config(MatrixConfig, CONFIGS / "matrix_cpu2_flair_dae.yaml")
+    stated = [entry.contrast for entry in shipped.contrasts]
+    assert [(c.first, c.columns, c.margin) for c in stated] == [
+        ("Unet_DAE", "seen", 0),
+        ("Unet_DAE", "unseen", 0),
+        ("SADM_DAE", "unseen", 0),
+        ("SADM_DAE", "unseen", 0),
+        ("Unet_DAE", "unseen", 0.02),
+        ("SADM_DAE", "all", 0),
+    ]
+    assert shipped.modality == "FLAIR"
+
+
 def test_the_reference_is_found_by_name_or_title():
     assert reference_title(config(), plan(config())) == "DDPM"
     title = config(reference="SADM_res (tumour)")
@@ -132,7 +146,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more", "cpu2", "cpu2_flair", "healing"]
+    "name", ["tiny", "cpu", "gpu", "later", "paper", "paper_more", "cpu2", "cpu2_flair", "cpu2_flair_dae", "healing"]
 )
 def test_the_shipped_files_can_be_run_as_they_are(name):
     config = load_config(MatrixConfig, CONFIGS / f"matrix_{name}.yaml")

@@ -56,7 +56,7 @@ def offered(shell):
         ("halebrain prepare -c p", ["paper"]),
         (
             "halebrain benchmark -c ",
-            ["cpu", "cpu2", "cpu2_flair", "gpu", "healing", "later", "paper", "paper_more", "tiny"],
+            ["cpu", "cpu2", "cpu2_flair", "cpu2_flair_dae", "gpu", "healing", "later", "paper", "paper_more", "tiny"],
         ),
         ("halebrain cohort --pathology tu", ["tumour"]),
         ("halebrain detect -i some", []),
