@@ -7,9 +7,10 @@ import pytest
 from scipy import ndimage
 
 from halebrain.core.errors import DataError
+from halebrain.core.mask import dice
 from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.io.volume import read_volume
-from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, extract_automatically, extract_by_atlas
+from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, atlas, extract_automatically, extract_by_atlas
 from halebrain.preprocessing.brain.head import head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
 from halebrain.preprocessing.brain.surface import fit_surface
@@ -31,7 +32,7 @@ def native_to_template() -> Affine:
     return np.asarray(shift @ nod @ size)
 
 
-def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArray]:
+def make_head(contrast: str, rng: np.random.Generator, *, slice_mm: float = 3.0) -> tuple[Volume, MaskArray]:
     """Return a head around the template's brain, nodded, moved and smaller than the template, with its true mask."""
     template, _ = load_template(2)
     prior = load_prior()
@@ -45,9 +46,9 @@ def make_head(contrast: str, rng: np.random.Generator) -> tuple[Volume, MaskArra
         brain = np.where(brain > 0.7, 1.8 - 0.8 * brain, brain)
     layers = [distance < 0, distance < 2.5, distance < 8, distance < 14]
     head = np.select(layers, [brain, np.full_like(brain, csf), np.full_like(brain, skull), np.full_like(brain, scalp)])
-    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine = np.diag([2.0, 2.0, slice_mm, 1.0])
     affine[:3, 3] = [-120, -150, -110]
-    native = Grid((120, 130, 75), affine)
+    native = Grid((120, 130, round(225 / slice_mm)), affine)
     to_template = native_to_template()
     image = resample(head.astype(np.float32), prior.grid, native, target_to_source=to_template)
     truth = resample((distance < 0).astype(np.float32), prior.grid, native, target_to_source=to_template) > 0.5
@@ -66,6 +67,19 @@ def test_the_brain_of_a_head_is_found(contrast: str, rng: np.random.Generator) -
     assert found.confidence > 0.8
     # In T2 the CSF around the brain is as bright as the brain: a rim of it is taken in.
     assert found.volume_ml == pytest.approx(truth.sum() * 12 / 1000, rel=0.05 if contrast == "T1w" else 0.12)
+
+
+@pytest.mark.slow
+def test_few_voxels_find_the_brain_of_thin_slices_as_well(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, truth = make_head("T1w", rng, slice_mm=2.4)
+    quick = extract_by_atlas(volume)
+    monkeypatch.setattr(atlas, "_THIN_MM", 1.0)
+    thorough = extract_by_atlas(volume)
+    assert dice(quick.mask, truth) > 0.95
+    assert dice(quick.mask, thorough.mask) > 0.99
+    assert not np.array_equal(quick.template_to_native, thorough.template_to_native)
 
 
 @pytest.mark.slow

@@ -7,17 +7,25 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.mask import dice
-from halebrain.core.types import Volume
+from halebrain.core.types import Affine, MaskArray, Volume
 from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
 from halebrain.preprocessing.brain.head import align_outline, head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
 from halebrain.preprocessing.brain.surface import Surface, fit_surface
 from halebrain.preprocessing.itk import one_itk_thread
-from halebrain.preprocessing.registration import EngineName, Registration, register_to_template
+from halebrain.preprocessing.registration import (
+    EngineName,
+    Registration,
+    prepare_brain,
+    register_near,
+    register_to_template,
+)
 
 _TURNS = 4
 _ENGINE: EngineName = "simpleitk"
 """Greedy aligns the outline of a rough mask with the template's, so an error of the mask becomes an error of scale."""
+_THIN_MM = 2.5
+"""Spacing up to which few voxels suffice for the registration. Thicker slices end elsewhere then."""
 _SETTLED = 0.985
 """Dice of two successive masks above which further iterations change nothing relevant."""
 _PLAUSIBLE_ML = (800.0, 2000.0)
@@ -36,16 +44,16 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     head = head_mask(small)
     if not head.any():
         raise _failed(volume, "no head found against the background")
+    thin = max(volume.spacing_mm) <= _THIN_MM
     with one_itk_thread():
-        place = align_outline(small, head, prior)
+        place = align_outline(small, head, prior, quick=thin)
     surface = fit_surface(small, prior, place, prior_sigma_mm=6.0)
     rough = surface.mask(small, prior, place)
     registration: Registration | None = None
     for _ in range(_TURNS):
         if not rough.any():
             raise _failed(volume, "the head does not contain the template's brain")
-        near = place if registration is None else registration.template_to_native
-        registration = register_to_template(small, rough, near=near, engine=_ENGINE)
+        registration = _register(small, rough, place, registration, quick=thin)
         surface = fit_surface(small, prior, registration.template_to_native, prior_sigma_mm=4.0)
         before, rough = rough, surface.mask(small, prior, registration.template_to_native)
         if dice(before, rough) > _SETTLED:
@@ -57,6 +65,19 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     if confidence < _LEAST_CONFIDENCE:
         raise _failed(volume, f"a brain of {size:.0f} ml with confidence {confidence:.2f}")
     return BrainMask(mask, "atlas", confidence, size, template_to_native=registration.template_to_native)
+
+
+def _register(
+    small: Volume, rough: MaskArray, place: Affine, before: Registration | None, *, quick: bool
+) -> Registration:
+    """Return the registration of a mask from where the one before ended, or else from the place by the outline.
+
+    `quick`: over few voxels, where that ends surely.
+    """
+    near = place if before is None else before.template_to_native
+    brain = prepare_brain(small, rough)
+    found = register_near(brain, near, coarse=before is None) if quick else None
+    return found or register_to_template(small, rough, near=near, engine=_ENGINE, brain=brain)
 
 
 def _confidence(registration: Registration, surface: Surface, size_ml: float, *, head_ml: float) -> float:

@@ -59,42 +59,50 @@ def head_mask(volume: Volume) -> MaskArray:
     return np.asarray(filled, dtype=bool)
 
 
-def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior) -> Affine:
-    """Return template-to-native (world, mm, RAS) of the best similarity between the template's outline and the head."""
+def align_outline(head: Volume, mask: MaskArray, prior: BrainPrior, *, quick: bool = False) -> Affine:
+    """Return template-to-native (world, mm, RAS) of the best similarity between the template's outline and the head.
+
+    `quick`: in a fifth of the time, from one voxel of the outline in eight; up to 1.5 mm elsewhere.
+    """
     import SimpleITK as sitk  # noqa: N813
 
-    height = prior.affine[2, 3] + prior.affine[2, 2] * np.arange(prior.distance_mm.shape[2])
-    region = ((prior.distance_mm < 30) & (height > _LOWEST_MM)[None, None, :]).astype(np.float32)
-    outline = np.clip(0.5 - (prior.distance_mm - _SKIN_MM) / 8, 0, 1).astype(np.float32)
+    every = 2 if quick else 1
+    distance, affine = prior.distance_mm[::every, ::every, ::every], prior.affine @ np.diag([every] * 3 + [1])
+    height = affine[2, 3] + affine[2, 2] * np.arange(distance.shape[2])
+    region = ((distance < 30) & (height > _LOWEST_MM)[None, None, :]).astype(np.float32)
+    outline = np.clip(0.5 - (distance - _SKIN_MM) / 8, 0, 1).astype(np.float32)
     soft = ndimage.gaussian_filter(mask.astype(np.float32), 1.5)
     centre, target = _centres(prior, head, mask)
 
     def align(pitch: float) -> tuple[float, Any]:
         # Separate images: no other thread may touch what a filter of ITK reads.
-        fixed, moving = to_itk(outline, prior.affine), to_itk(soft, head.affine)
-        fixed_region = sitk.Cast(to_itk(region, prior.affine), sitk.sitkUInt8)
+        fixed, moving = to_itk(outline, affine), to_itk(soft, head.affine)
+        fixed_region = sitk.Cast(to_itk(region, affine), sitk.sitkUInt8)
         start = sitk.Similarity3DTransform()
         start.SetCenter((LPS[:3, :3] @ centre).tolist())
         start.SetTranslation((LPS[:3, :3] @ (target - centre)).tolist())
         start.SetRotation([1.0, 0.0, 0.0], pitch)
         start.SetScale(_SCALE)
-        method = _method(fixed_region, start)
+        method = _method(fixed_region, start, quick=quick)
         method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-2, 60, relaxationFactor=0.6)
         method.SetOptimizerScalesFromPhysicalShift()
         method.Execute(fixed, moving)
-        return float(_method(fixed_region, start).MetricEvaluate(fixed, moving)), start
+        return float(_method(fixed_region, start, quick=quick).MetricEvaluate(fixed, moving)), start
 
     found = map_threads(align, _PITCHES, threads=torch.get_num_threads())
     return matrix_ras(min(found, key=lambda one: one[0])[1])
 
 
-def _method(region: Any, transform: Any) -> Any:
+def _method(region: Any, transform: Any, *, quick: bool) -> Any:
     import SimpleITK as sitk  # noqa: N813
 
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.05, _SEED)
+    method.SetMetricSamplingPercentage(0.4 if quick else 0.05, _SEED)  # as many voxels
+    # The gradient at these voxels alone, and not of the whole image by a filter, which takes most of the time.
+    method.SetMetricUseMovingImageGradientFilter(not quick)
+    method.SetMetricUseFixedImageGradientFilter(not quick)
     method.SetMetricFixedMask(region)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(transform, inPlace=True)

@@ -7,6 +7,7 @@ from halebrain.preprocessing.registration.register import (
     assess_placement,
     check_engine,
     default_engine,
+    register_near,
     register_to_template,
 )
 from halebrain.preprocessing.registration.rigid import RigidRegistration, register_rigid
@@ -21,6 +22,7 @@ __all__ = [
     "check_engine",
     "default_engine",
     "prepare_brain",
+    "register_near",
     "register_rigid",
     "register_to_template",
 ]

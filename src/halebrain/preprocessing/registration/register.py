@@ -14,6 +14,7 @@ from halebrain.preprocessing.registration.base import (
     mask_dice,
     prepare_brain,
 )
+from halebrain.preprocessing.registration.simpleitk import approach
 from halebrain.preprocessing.registration.starts import SharedInformation, find_starts, fit_inside
 from halebrain.preprocessing.template import Template, find_template
 
@@ -77,6 +78,20 @@ def register_to_template(
     if best.failed:
         found.append(assess(fit_inside(shared, best.template_to_native), brain, atlas, shared, name))
     return max(found, key=_rank)
+
+
+def register_near(brain: Brain, near: Affine, *, coarse: bool) -> Registration | None:
+    """Return how a brain whose mask is not final lies near a placement in the MNI template; `None` where it is unsure.
+
+    Args:
+        brain: Brain, as `prepare_brain` makes it.
+        near: Template-to-native matrix known to be close.
+        coarse: Whether `near` may be off by a centimetre.
+    """
+    atlas = find_template()
+    shared = SharedInformation.of(brain, atlas, every=_EVERY)
+    found = assess(approach(brain, near, atlas, coarse=coarse), brain, atlas, shared, "simpleitk")
+    return found if _is_sure(found) else None
 
 
 def assess_placement(
