@@ -127,6 +127,37 @@ def test_the_strongest_of_several_is_taken_and_untrained_rows_stand_for_each_see
     assert "not finished: VAE" in absent.note
 
 
+def test_an_easy_fold_alone_makes_no_row_the_strongest():
+    easy, hard = [0.8, 0.82, 0.84], [0.3, 0.32, 0.34]
+    runs = [run("fused", {"ms": values}, trained_on="tumour", fold=n) for n, values in enumerate((easy, hard))]
+    runs += [run("DAE", {"ms": np.array(values) - 0.02}, fold=n) for n, values in enumerate((easy, hard))]
+    runs += [run("AE", {"ms": np.array(easy) - 0.1})]
+    for n, one in enumerate(runs):
+        fold = one.run.split()[0]
+        runs[n] = replace(one, rows=[replace(row, subject=fold + row.subject) for row in one.rows])
+    (found,) = assess_contrasts(runs, [Contrast("a", "fused", ("DAE", "AE"), "unseen")], DISEASES)
+    assert (found.second, found.n_subjects) == ("DAE", 6)
+    assert found.difference == pytest.approx(0.02)
+    assert "not in every run: AE" in found.note
+
+
+def test_rows_without_a_common_run_are_not_compared():
+    runs = [run("fused", {"ms": [0.5, 0.6]}, trained_on="tumour", fold=n) for n in (0, 1)]
+    runs += [run("DAE", {"ms": [0.4, 0.4]}, fold=0), run("AE", {"ms": [0.4, 0.4]}, fold=1)]
+    (found,) = assess_contrasts(runs, [Contrast("a", "fused", ("DAE", "AE"), "unseen")], DISEASES)
+    assert (found.n_subjects, found.holds) == (0, False)
+    assert found.note == "no subject in a run that all have: DAE, AE"
+
+
+def test_one_subject_has_no_interval():
+    runs = [run("fused", {"ms": [0.5]}, trained_on="tumour"), run("DAE", {"ms": [0.4]})]
+    (found,) = assess_contrasts(runs, [Contrast("a", "fused", ("DAE",), "unseen")], DISEASES)
+    assert math.isnan(found.low)
+    assert not found.holds
+    assert contrast_rows([found])[1][0][5] == "+0.100 [no interval]"
+    assert found.to_json()["low"] is None
+
+
 def test_p_values_are_corrected_for_all_contrasts_those_without_a_result_too():
     stated = [Contrast(str(n), "Unet_res", ("Unet",), "seen") for n in range(3)]
     stated += [Contrast("none", "SADM", ("Unet",), "seen")]

@@ -108,8 +108,12 @@ def _assess(runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[st
     complete = [(name, *pair) for name, pair in zip(contrast.second, pairs, strict=True) if pair is not None]
     if not complete:
         return ContrastResult(contrast, note="no finished run of both")
-    # Of several, the best one on the scans that all of them are compared on.
-    second, first, other = max(complete, key=lambda entry: _mean(entry[2]))
+    # Of several, the best one on the subjects and runs that all of them have; else an easy fold makes one the best.
+    places = [{(run, subject) for run, own in values.items() for subject in own} for _, _, values in complete]
+    common = set.intersection(*places)
+    if not common:
+        return ContrastResult(contrast, note=f"no subject in a run that all have: {', '.join(e[0] for e in complete)}")
+    second, first, other = max(complete, key=lambda entry: _mean_at(entry[2], common))
     tables = _tables(first, other)
     if not tables:
         return ContrastResult(contrast, second, note="no subject with a value in all runs")
@@ -117,9 +121,11 @@ def _assess(runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[st
     n_runs = max(table.shape[1] for table in tables)
     note = "" if n_runs > 1 else "one run: says nothing of other seeds"
     lacking = sorted(set(contrast.second) - {name for name, *_ in complete})
-    if lacking:
-        note = "; ".join(filter(None, (note, f"not finished: {', '.join(lacking)}")))
-    width = float(stats.t.ppf(1 - LEVEL, freedom)) * error if error > 0 else 0.0
+    short = sorted(e[0] for e, own in zip(complete, places, strict=True) if own != set.union(*places))
+    for what, names in (("not finished", lacking), ("not in every run", short)):
+        if names:
+            note = "; ".join(filter(None, (note, f"{what}: {', '.join(names)}")))
+    width = math.nan if math.isnan(error) else float(stats.t.ppf(1 - LEVEL, freedom)) * error if error > 0 else 0.0
     return ContrastResult(
         contrast,
         second,
@@ -237,8 +243,8 @@ def _by_run(values: Mapping[tuple[str, Subject], list[float]]) -> Values:
     return found
 
 
-def _mean(values: Values) -> float:
-    return float(np.mean([value for own in values.values() for value in own.values()]))
+def _mean_at(values: Values, places: Iterable[tuple[str, Subject]]) -> float:
+    return float(np.mean([values[run][subject] for run, subject in sorted(places)]))
 
 
 def _tables(first: Values, second: Values) -> list[npt.NDArray[np.float64]]:
@@ -261,7 +267,8 @@ def contrast_rows(results: Sequence[ContrastResult]) -> tuple[list[str], list[li
         stated = result.stated
         if result.n_subjects:
             size = f"{result.n_subjects} × {result.n_runs}"
-            text = f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}]"
+            interval = "no interval" if math.isnan(result.low) else f"{result.low:+.3f}, {result.high:+.3f}"
+            text = f"{result.difference:+.3f} [{interval}]"
             answer = "yes" if result.holds else "no"
         else:
             size, text, answer = "–", "–", "not tested"
