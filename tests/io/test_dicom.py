@@ -123,6 +123,15 @@ def test_slices_that_share_a_uid_are_all_kept(tmp_path, data):
     assert read_dicom(folder).shape == data.shape
 
 
+def test_two_series_that_share_a_uid_are_not_one(tmp_path, data):
+    def shared(made, _):
+        made.SOPInstanceUID = "1.2.3"
+
+    for number in (4, 5):
+        Maker(data, number=number).write(tmp_path / "s" / str(number), change=shared)
+    refuses(tmp_path / "s", "2 series: 4 (")
+
+
 def test_a_multi_frame_file_is_the_same_scan(tmp_path, data):
     maker = Maker(data, slope=2.0, intercept=1)
     single = read_dicom(maker.write_multi_frame(tmp_path / "scan.dcm"))

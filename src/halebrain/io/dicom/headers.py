@@ -132,8 +132,8 @@ def _frame(header: Any, places: list[Any], file: Path, index: int | None, *, enh
     return Frame(
         file=file,
         index=index,
-        # With its place: some ways to take names out of headers give all slices one UID.
-        uid=f"{uid}/{index or 0}/{position}",
+        # With its series and place: some ways to take names out of headers give all slices of a study one UID.
+        uid=f"{uid}/{series}/{_rounded(echo)}/{_rounded(header.get('InversionTime'))}/{index or 0}/{position}",
         series_uid=series,
         number=None if number in (None, "") else int(number),
         modality=modality if modality in MODALITIES else "unknown",
