@@ -7,7 +7,7 @@ import pytest
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.io import nifti
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import read_array, read_mask, read_volume
+from halebrain.io.volume import read_array, read_healthy, read_mask, read_volume
 
 AFFINE = np.array([[-5.0, 1.0, 0, 5], [0.5, 10.0, 0, -7], [0, 0, 15.0, 9], [0, 0, 0, 1]])
 
@@ -198,6 +198,21 @@ def test_reads_a_mask_as_bool(tmp_path, data):
     volume = read_volume(image(tmp_path, data))
     labels = (data > 100).astype(np.int16) * 4
     np.testing.assert_array_equal(read_mask(image(tmp_path, labels, name="m.nii.gz"), volume), data > 100)
+
+
+def test_a_healthy_image_lies_where_its_scan_does(tmp_path, data):
+    volume, turned = read_volume(image(tmp_path, data)), AFFINE @ np.diag([-1, 1, 1, 1])
+    turned[:3, 3] = (AFFINE @ [data.shape[0] - 1, 0, 0, 1])[:3]
+    notes: list[str] = []
+    path = image(tmp_path, data[::-1], turned, name="healthy.nii.gz")
+    np.testing.assert_array_equal(read_healthy(path, volume, notes), volume.data)
+    assert "reoriented to match" in notes[0]
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    other = image(tmp_path, data, moved, name="moved.nii.gz")
+    refuses(other, "another affine", reader=lambda path: read_healthy(path, volume))
+    spoilt = image(tmp_path, np.where(data > 100, np.nan, data).astype(np.float32), name="nan.nii.gz")
+    refuses(spoilt, "must be finite", reader=lambda path: read_healthy(path, volume))
 
 
 @pytest.mark.parametrize("kind", ["rgb", "complex"])

@@ -12,7 +12,7 @@ from halebrain.core.leftovers import sweep
 from halebrain.core.progress import Stopwatch
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import ScanRecord
-from halebrain.io.volume import read_mask, read_volume
+from halebrain.io.volume import read_healthy, read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
 from halebrain.preprocessing.quality.assess import assess
@@ -60,6 +60,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         notes = list(volume.notes)
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume, notes)
         lesion = None if record.lesion is None else read_mask(record.lesion, volume, notes)
+        healthy = None if record.healthy is None else read_healthy(record.healthy, volume, notes)
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)
     scan = replace(scan, qc=check_contrast_label(scan.qc.noting(notes), record.contrast))
@@ -79,7 +80,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
             config=task.config,
             lesion=None if lesion is None else scan.mask_from_native(lesion),
             placement=volume.placement,
-            healthy=None if record.healthy is None else scan.image_from_native(read_volume(record.healthy).data),
+            healthy=None if healthy is None else scan.image_from_native(healthy),
             about=about,
         )
     _add_costs(files, watch.seconds | scan.seconds)

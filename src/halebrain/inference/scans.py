@@ -17,7 +17,7 @@ from halebrain.io.files import check_link, check_present, split_selection
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.tree import LeftOut, check_name, summed_left_out
-from halebrain.io.volume import SUFFIXES, read_mask, read_volume, stem_of
+from halebrain.io.volume import SUFFIXES, read_healthy, read_mask, stem_of
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import open_record
 
@@ -80,7 +80,7 @@ class ScoredScan:
         """Return the true healthy image as the networks would see it, in [0, 1]; `None` where it is not known."""
         if self.record.healthy is None:
             return None
-        return self.scan.image_from_native(read_volume(self.record.healthy).data)
+        return self.scan.image_from_native(read_healthy(self.record.healthy, self.volume))
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,17 @@ def read_on_grid(path: Path, like: Volume, rule: str, notes: list[str] | None = 
         return _on_grid(_open(path), path, like, rule, said)
 
 
+def read_healthy(path: Path, like: Volume, notes: list[str] | None = None) -> FloatArray:
+    """Read the scan of the same head without its lesions, on the grid of `like`, turned where its voxels are.
+
+    `notes` as in `read_mask`. A `DataError` for what is no scan or lies elsewhere.
+    """
+    image = _open(path)
+    _scan(image, path)
+    with _noted(notes) as said:
+        return _on_grid(image, path, like, "a healthy image must lie on the grid of its scan", said)
+
+
 def _on_grid(image: Image, path: Path, like: Volume, rule: str, notes: list[str]) -> FloatArray:
     found = match(image.shape, image.affine, like.shape, like.affine)
     if found is None or not found.fits:
