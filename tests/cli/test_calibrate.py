@@ -63,7 +63,7 @@ def test_too_few_healthy_scans_for_the_share_asked_for_are_said(command, small_m
     code, said = command("calibrate", small_model, "--manifest", manifest, "--no-progress", "--healthy-share", 0.9)
     assert code == 0
     assert said.err.count("--healthy-share is now --population-fraction") == 1
-    assert "T1w: 5 healthy scans are too few for 90 % of people" in said.err
+    assert "T1w: 5 healthy people are too few for 90 % of people" in said.err
     assert "40 % instead of 80%" in said.err
     assert command("calibrate", small_model, "--manifest", manifest, "--population-fraction", 1.2)[0] == 2
     both = ("--population-fraction", 0.8, "--healthy-share", 0.9)

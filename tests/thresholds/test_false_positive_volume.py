@@ -8,16 +8,16 @@ from halebrain.thresholds.false_positive_volume import (
     CONFIDENCE,
     VOLUMES_ML,
     fit_false_volume,
+    people_to_keep,
     reached_confidence,
-    scans_to_keep,
 )
 
 
 class Ramp:
     """A scan whose called volume falls in a straight line from `peak_ml` at 0 to nothing at 1."""
 
-    def __init__(self, peak_ml):
-        self.peak_ml = peak_ml
+    def __init__(self, peak_ml, subject=""):
+        self.peak_ml, self.subject = peak_ml, subject
 
     def marked_ml(self, threshold):
         return max(self.peak_ml * (1 - threshold), 0.0)
@@ -46,12 +46,21 @@ def test_ten_scans_by_hand():
     assert achieved == pytest.approx((6 / 8 + 7 / 8) / 2)
 
 
+def test_a_person_with_several_scans_counts_once_by_the_worst_of_them():
+    # Of three people two must keep the limit; three quiet scans of one of them are not two people.
+    often = [Ramp(peak, "a") for peak in (2, 3, 4)]
+    value, _ = fit_false_volume([*often, Ramp(10, "b"), Ramp(100, "c")], 1.0, confidence=0)
+    assert value == 1 - 1 / 10
+    value, _ = fit_false_volume([*often, Ramp(20, "a"), Ramp(10, "b"), Ramp(5, "c")], 1.0, confidence=0)
+    assert value == 1 - 1 / 10
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 30])
 @pytest.mark.parametrize("allowed_ml", VOLUMES_ML)
 def test_it_is_the_lowest_that_enough_scans_keep(count, allowed_ml):
     scans = [Ramp(peak) for peak in np.random.default_rng(count).uniform(2, 50, count)]
     value, achieved = fit_false_volume(scans, allowed_ml)
-    enough = scans_to_keep(count, CONFIDENCE)
+    enough = people_to_keep(count, CONFIDENCE)
 
     def keep(threshold):
         return sum(scan.marked_ml(threshold) <= allowed_ml for scan in scans)
@@ -63,14 +72,14 @@ def test_it_is_the_lowest_that_enough_scans_keep(count, allowed_ml):
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (2, 2), (3, 3), (5, 4), (10, 7), (12, 8), (24, 15), (100, 55)])
 def test_how_many_must_keep_a_limit(count, kept):
-    assert scans_to_keep(count, 0.8) == kept
-    assert scans_to_keep(count, 0.0) == count // 2 + 1
+    assert people_to_keep(count, 0.8) == kept
+    assert people_to_keep(count, 0.0) == count // 2 + 1
 
 
 @pytest.mark.parametrize(("count", "kept"), [(5, 5), (10, 10), (16, 16), (42, 40), (100, 94)])
 def test_how_many_must_keep_a_limit_that_nine_of_ten_people_keep(count, kept):
     # P(Bin(42, 0.9) ≤ 39) = 0.805, P(≤ 38) = 0.616. Of fewer than 16, all must keep it, and that says less.
-    assert scans_to_keep(count, 0.8, population_fraction=0.9) == kept
+    assert people_to_keep(count, 0.8, population_fraction=0.9) == kept
 
 
 @pytest.mark.parametrize(("count", "share", "sure"), [(1, 0.5, 0.5), (3, 0.5, 0.8), (10, 0.9, 0.651), (16, 0.9, 0.8)])

@@ -17,7 +17,7 @@ from halebrain.inference.fusion import ContrastScore, fuse_contrasts
 from halebrain.inference.scans import AnnotatedScan
 from halebrain.io.manifest import Manifest
 from halebrain.thresholds.exam import exam_key
-from halebrain.thresholds.false_positive_volume import CONFIDENCE, POPULATION_FRACTION, scans_to_keep
+from halebrain.thresholds.false_positive_volume import fit_false_volume
 from halebrain.thresholds.scored_map import ScoredMap
 
 _HEALTHY_ML = 1.0
@@ -53,21 +53,23 @@ def exams_of(scans: Mapping[str, Sequence[AnnotatedScan]]) -> list[AnnotatedExam
 
 def healthy_zeros(score: Scorer, val: Sequence[AnnotatedScan], min_lesion_mm3: float) -> dict[str, float]:
     """Return the zero of each row of one contrast: the score that is high in its healthy validation scans."""
-    lowest: dict[str, list[float]] = {}
+    kept: dict[str, list[ScoredMap]] = {}
     healthy = [one for one in val if one.record.is_healthy]
     for one in track(healthy, description="Healthy scans", total=len(healthy)):
         for title, values in score(one).items():
-            kept = ScoredMap(
+            scored = ScoredMap(
                 values,
                 one.scan.brain_mask,
                 voxel_mm3=voxel_mm3_of(one.scan.grid.affine),
                 min_lesion_mm3=min_lesion_mm3,
                 modality=one.record.contrast,
                 scan_score=0.0,
+                subject=one.record.subject,
             )
-            lowest.setdefault(title, []).append(kept.lowest_threshold(_HEALTHY_ML))
-    place = scans_to_keep(len(healthy), CONFIDENCE, population_fraction=POPULATION_FRACTION) - 1
-    return {title: float(np.clip(sorted(values)[place], _LEAST, _MOST)) for title, values in lowest.items()}
+            scored.lowest_threshold(_HEALTHY_ML)  # cached, here, where the bar shows it
+            kept.setdefault(title, []).append(scored)
+    zeros = {title: fit_false_volume(scans, _HEALTHY_ML)[0] for title, scans in kept.items()}
+    return {title: float(np.clip(zero, _LEAST, _MOST)) for title, zero in zeros.items()}
 
 
 def exam_scores(alone: Sequence[Scorer], zeros: Sequence[Mapping[str, float]], fusion: str) -> Scorer:

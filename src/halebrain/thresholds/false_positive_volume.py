@@ -2,9 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from halebrain.core.errors import DataError
 
@@ -18,7 +18,18 @@ POPULATION_FRACTION = 0.5
 """Default fraction of healthy people who must keep the limit: one half, the median."""
 
 
-class MarkedVolume(Protocol):
+class HasSubject(Protocol):
+    """Something of a person."""
+
+    @property
+    def subject(self) -> str:
+        """Whose it is; "" = nobody else's."""
+
+
+OfPerson = TypeVar("OfPerson", bound=HasSubject)
+
+
+class MarkedVolume(HasSubject, Protocol):
     """What of a healthy scan a threshold marks: never more at a higher one."""
 
     def marked_ml(self, threshold: float) -> float:
@@ -38,12 +49,13 @@ def fit_false_volume(
     """Return the lowest threshold at which a fraction of healthy people stays within `allowed_ml`.
 
     The sample median is not the population median: half of the time the latter is higher. So more than half
-    of the scans must keep the limit, as order statistics require: 7 of 10, 15 of 24, 55 of 100. The median is used,
+    of the people must keep the limit, as order statistics require: 7 of 10, 15 of 24, 55 of 100. The median is used,
     not the mean, so that one scan with an artefact or an unnoticed disease has little influence. A larger
-    fraction requires more scans to keep the limit, and all of them if there are few.
+    fraction requires more people to keep the limit, and all of them if there are few. A person with several scans
+    keeps it where all of them do.
 
     Args:
-        scans: Healthy scans, one of each person. Too few for the confidence (two) must all keep the limit.
+        scans: Healthy scans. Too few people for the confidence (two) must all keep the limit.
         allowed_ml: False-positive volume of a scan in ml.
         population_fraction: The fraction of all people who keep the limit; ½ = the median.
         confidence: Confidence of the limit for any distribution; 0 = for the given scans only.
@@ -60,19 +72,27 @@ def fit_false_volume(
             received="none",
             remedy="assign scans of healthy people to 'val'",
         )
-    # Each scan keeps the limit from its own lowest threshold on.
-    lowest = sorted(scan.lowest_threshold(allowed_ml) for scan in scans)
-    value = lowest[scans_to_keep(len(scans), confidence, population_fraction=population_fraction) - 1]
+    # Each person keeps the limit from their own lowest threshold on.
+    lowest = sorted(max(scan.lowest_threshold(allowed_ml) for scan in own) for own in by_person(scans))
+    value = lowest[people_to_keep(len(lowest), confidence, population_fraction=population_fraction) - 1]
     return value, statistics.median(scan.marked_ml(value) for scan in scans)
 
 
+def by_person(scans: Iterable[OfPerson]) -> list[list[OfPerson]]:
+    """Return the scans of each person, in the order of their first ones; each one of nobody known stands alone."""
+    found: dict[object, list[OfPerson]] = {}
+    for scan in scans:
+        found.setdefault(scan.subject or object(), []).append(scan)
+    return list(found.values())
+
+
 def reached_confidence(count: int, *, population_fraction: float = POPULATION_FRACTION) -> float:
-    """Return the confidence of a limit that `fit_false_volume` found on `count` scans."""
+    """Return the confidence of a limit that `fit_false_volume` found on `count` people."""
     return min(CONFIDENCE, 1 - population_fraction**count)
 
 
-def scans_to_keep(count: int, confidence: float, *, population_fraction: float = POPULATION_FRACTION) -> int:
-    """Return how many of `count` scans must keep a limit so that a fraction of all people does with this confidence.
+def people_to_keep(count: int, confidence: float, *, population_fraction: float = POPULATION_FRACTION) -> int:
+    """Return how many of `count` people must keep a limit so that a fraction of all people does with this confidence.
 
     A limit that fewer than a share q of all people keep is kept by at most k − 1 of n drawn ones with a probability of
     P(Bin(n, q) ≤ k − 1) or more. The distribution-free bound of a quantile (Conover 1999, section 3.2); never fewer

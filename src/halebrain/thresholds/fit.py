@@ -15,6 +15,7 @@ from halebrain.thresholds.calibration import Growth, Threshold, VolumeFit
 from halebrain.thresholds.false_positive_volume import (
     POPULATION_FRACTION,
     VOLUMES_ML,
+    by_person,
     fit_false_volume,
     reached_confidence,
 )
@@ -89,7 +90,7 @@ def by_healthy(
     pieces = f", components of {smallest:g} mm³ and more" if smallest > 0 else ""
     is_median = population_fraction == POPULATION_FRACTION
     whom = "the median healthy scan" if is_median else f"{100 * population_fraction:g}% of healthy scans"
-    sure = whole_percent(reached_confidence(len(scans), population_fraction=population_fraction))
+    sure = whole_percent(reached_confidence(len(by_person(scans)), population_fraction=population_fraction))
     chosen_at = default if default in _LIMITS else "ml:1"
     chosen = None
     if grow:

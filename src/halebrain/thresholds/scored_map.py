@@ -104,7 +104,7 @@ class ScoredMap:
         overlap = np.bincount(owner, weights=self.lesion, minlength=count + 1)[1:]
         usable = np.isfinite(levels)
         volumes, overlaps = (np.float64(self.voxel_mm3 / 1000) * part[usable] for part in (voxels, overlap))
-        return GrownFindings(grow_to, levels[usable], volumes, overlaps, self.lesion_ml)
+        return GrownFindings(grow_to, levels[usable], volumes, overlaps, self.lesion_ml, self.subject)
 
     def _seed_levels(self, volume: FloatArray, labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.float64]:
         """Return for each component the highest threshold at which a seed is left in it; −∞ where there is none."""
@@ -175,6 +175,7 @@ class GrownFindings:
         volumes_ml: Volume of each, `(n,)`.
         overlaps_ml: Volume of the annotated lesion in each, `(n,)`.
         lesion_ml: Volume of the annotated lesion.
+        subject: Whose scan it is.
     """
 
     grow_to: float
@@ -182,6 +183,7 @@ class GrownFindings:
     volumes_ml: npt.NDArray[np.float64]
     overlaps_ml: npt.NDArray[np.float64]
     lesion_ml: float
+    subject: str = ""
 
     def found(self, threshold: float) -> FoundVolume:
         """Return what is marked when seeds at a threshold above the lower one grow."""

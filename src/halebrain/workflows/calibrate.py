@@ -21,7 +21,7 @@ from halebrain.models.bundle_files import copy_bundle, store_calibration, store_
 from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
-from halebrain.thresholds.false_positive_volume import CONFIDENCE, reached_confidence
+from halebrain.thresholds.false_positive_volume import CONFIDENCE, by_person, reached_confidence
 from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
 from halebrain.thresholds.percentile import working_scan_score
@@ -285,7 +285,9 @@ def fit_calibration(
             where=rows.where,
             remedy='write healthy under "pathology", or a mask under "lesion"',
         )
-    enough = {modality: scans for modality, scans in sorted(healthy.items()) if len(scans) >= MIN_HEALTHY_SCANS}
+    enough = {
+        modality: scans for modality, scans in sorted(healthy.items()) if len(by_person(scans)) >= MIN_HEALTHY_SCANS
+    }
     tables = {}
     for modality, scans in enough.items():
         patients = [scan for scan in ill if estimate and scan.modality == modality]
@@ -312,7 +314,7 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
     """Stop where modalities cannot be added, before anything is scored."""
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
-    counts = Counter(row.contrast for row in rows if row.is_healthy)
+    counts = _healthy_people(rows)
     coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
     if taken := sorted(coming & before.calibrated_modalities(name)):
         raise UsageError(
@@ -351,12 +353,17 @@ def _tell_why_not_grown(calibration: Calibration, rows: Manifest, settings: Cali
         settings.notify(f"{modality}: findings do not grow to a lower threshold: {why}")
 
 
+def _healthy_people(rows: Manifest) -> Counter[str]:
+    """Return how many healthy people have scans of each contrast."""
+    return Counter(contrast for contrast, _ in {(row.contrast, row.subject) for row in rows if row.is_healthy})
+
+
 def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:
     """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
-    for modality, count in sorted(Counter(row.contrast for row in rows if row.is_healthy).items()):
+    for modality, count in sorted(_healthy_people(rows).items()):
         sure = reached_confidence(count, population_fraction=population_fraction)
         if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
-            few = f"{count} healthy scans are too few for {100 * population_fraction:g} % of people"
+            few = f"{count} healthy people are too few for {100 * population_fraction:g} % of people"
             notify(
                 f"warning: {modality}: {few}: all of them must keep the limit, with a confidence of "
                 f"{whole_percent(sure)} % instead of {CONFIDENCE:.0%}"

@@ -24,6 +24,7 @@ from halebrain.io.volume import read_mask
 from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration
 from halebrain.thresholds.exam import exam_key, healthy_score
+from halebrain.thresholds.false_positive_volume import by_person
 from halebrain.thresholds.fit import by_dice, by_healthy
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
@@ -222,11 +223,11 @@ def fit_exam_calibration(
     kept = {scan.name for exam in done for scan in exam.scans}
     used = rows.select(lambda row: row.scan_id in kept)
     about: dict[str, Any] = {"split": "val", "manifest_sha256": used.fingerprint()}
-    enough = {key: maps for key, maps in sorted(healthy.items()) if len(maps) >= MIN_HEALTHY_SCANS}
+    enough = {key: maps for key, maps in sorted(healthy.items()) if len(by_person(maps)) >= MIN_HEALTHY_SCANS}
     if not enough:
         raise MissingInputError(
-            f"the thresholds of exams need {MIN_HEALTHY_SCANS} healthy exams of the same contrasts",
-            received=", ".join(f"{len(maps)} of {key}" for key, maps in sorted(healthy.items())) or "none",
+            f"the thresholds of exams need {MIN_HEALTHY_SCANS} healthy people with the same contrasts",
+            received=", ".join(f"{len(by_person(maps))} of {key}" for key, maps in sorted(healthy.items())) or "none",
             where=rows.where,
             remedy='assign healthy people with several contrasts to "val"',
         )
