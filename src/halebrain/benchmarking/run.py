@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from halebrain.benchmarking.config import EXAM, SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.contents import check_contents
 from halebrain.benchmarking.exams import exam_scores, exams_of, healthy_zeros
 from halebrain.benchmarking.inputs import read_fold, whole_exams
 from halebrain.benchmarking.judge import (
@@ -98,10 +99,14 @@ def run_benchmark(
 
     Raises:
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
+        DataError: A scan is no more what it was when the benchmark began.
     """
     cells, outcome, failures = chosen_cells(plan(config), only), Outcome(), Failures(output, notify)
     # What is wrong with the last table is said before the first is learned from.
     tables = [(path, read_fold(path, config)) for path in manifests(config, output)]
+    for number, (_, manifest) in enumerate(tables):
+        if any(cell.fold == number for cell in cells):
+            check_contents(output, number, manifest)
     for number, (path, manifest) in enumerate(tables):
         outcome.empty += _without_lesion(manifest, config, number)
         outcome.empty += _without_exam(manifest, config, number)

@@ -1,0 +1,56 @@
+"""Whether the scans of a benchmark are still those that its results were made from.
+
+The hash of a cell knows scans by their names, so that a data set can be moved. What their files hold is kept beside the
+results and compared at every further run.
+"""
+
+import json
+from pathlib import Path
+
+from halebrain.core.errors import DataError
+from halebrain.core.files import file_lock, write_text
+from halebrain.core.progress import track
+from halebrain.io.checksum import scan_sha256
+from halebrain.io.manifest import Manifest, ScanRecord
+
+CONTENTS = "contents"
+"""Folder with one file for each fold: name of a scan → kind of file → its sha256."""
+_KINDS = ("image", "brain_mask", "lesion", "healthy")
+_Hashes = dict[str, dict[str, str]]
+
+
+def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
+    """Remember what the files of a fold's scans hold; files that are not there are left to the cells that need them.
+
+    Raises:
+        DataError: A file of a scan that an earlier run knew holds something else now.
+    """
+    path = output / CONTENTS / f"fold{fold}.json"
+    records = track(manifest.records, description=f"Checking scans of fold {fold}", total=len(manifest.records))
+    now = {record.scan_id: _hashes(record) for record in records}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(path):
+        before: _Hashes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        by_name = {record.scan_id: record for record in manifest.records}
+        changed = [
+            (by_name[name], kind)
+            for name in sorted(now.keys() & before.keys())
+            for kind in _KINDS
+            if kind in now[name].keys() & before[name].keys() and now[name][kind] != before[name][kind]
+        ]
+        if changed:
+            record, kind = changed[0]
+            raise DataError(
+                "the scans of a benchmark must stay as they are",
+                received=f"{len(changed)} changed, the first the {kind.replace('_', ' ')} of {record.scan_id}",
+                where=getattr(record, kind),
+                remedy="begin the benchmark again with another --output, or bring the former files back",
+            )
+        known = {name: before.get(name, {}) | own for name, own in now.items()}
+        if before | known != before:
+            write_text(path, json.dumps(before | known, indent=1, sort_keys=True) + "\n")
+
+
+def _hashes(record: ScanRecord) -> dict[str, str]:
+    paths = {kind: getattr(record, kind) for kind in _KINDS}
+    return {kind: scan_sha256(path) for kind, path in paths.items() if path is not None and path.exists()}

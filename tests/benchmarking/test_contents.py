@@ -1,0 +1,46 @@
+"""Results are those of the scans that made them: a file that holds something else later is refused."""
+
+import shutil
+
+import pytest
+
+from halebrain.benchmarking.contents import check_contents
+from halebrain.core.errors import DataError
+from halebrain.io.manifest import Manifest
+
+
+@pytest.fixture
+def rows(small_cohort):
+    path = small_cohort([("h0", "FLAIR", "train", "healthy"), ("ms0", "FLAIR", "test", "ms")])
+    return Manifest.read(path)
+
+
+def test_a_corrected_mask_is_noticed(tmp_path, rows):
+    check_contents(tmp_path, 0, rows)
+    check_contents(tmp_path, 0, rows)
+    ill = next(row for row in rows if row.is_annotated)
+    kept = tmp_path / "kept"
+    shutil.copyfile(ill.lesion, kept)
+    shutil.copyfile(ill.image, ill.lesion)
+    with pytest.raises(DataError, match="must stay as they are, got 1 changed, the first the lesion of sub-ms0"):
+        check_contents(tmp_path, 0, rows)
+    shutil.copyfile(kept, ill.lesion)
+    check_contents(tmp_path, 0, rows)
+
+
+def test_a_moved_data_set_is_the_same_and_a_file_that_comes_back_is_compared(tmp_path, rows):
+    ill = next(row for row in rows if row.is_annotated)
+    check_contents(tmp_path, 0, rows)
+    lost = tmp_path / "lost"
+    shutil.move(ill.lesion, lost)
+    check_contents(tmp_path, 0, rows)
+    shutil.copyfile(ill.image, ill.lesion)
+    with pytest.raises(DataError, match="the first the lesion"):
+        check_contents(tmp_path, 0, rows)
+
+
+def test_folds_and_further_scans_are_apart(tmp_path, rows):
+    check_contents(tmp_path, 0, rows.select(lambda row: row.is_healthy))
+    check_contents(tmp_path, 1, rows)
+    check_contents(tmp_path, 0, rows)
+    assert {path.name for path in (tmp_path / "contents").glob("*.json")} == {"fold0.json", "fold1.json"}
