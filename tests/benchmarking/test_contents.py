@@ -22,7 +22,7 @@ def test_a_corrected_mask_is_noticed(tmp_path, rows):
     kept = tmp_path / "kept"
     shutil.copyfile(ill.lesion, kept)
     shutil.copyfile(ill.image, ill.lesion)
-    with pytest.raises(DataError, match="must stay as they are, got 1 changed, the first the lesion of sub-ms0"):
+    with pytest.raises(DataError, match="must not change, got 1 changed, the first the lesion of sub-ms0"):
         check_contents(tmp_path, 0, rows)
     shutil.copyfile(kept, ill.lesion)
     check_contents(tmp_path, 0, rows)

@@ -94,6 +94,26 @@ def test_a_finished_scan_whose_file_changed_is_not_taken_for_done(look):
 
 
 @pytest.mark.slow
+def test_a_scan_whose_space_was_corrected_is_not_taken_for_done(command, small_model, small_cohort, tmp_path):
+    table = small_cohort(ROWS)
+    how = ("-m", small_model, "--threshold", "0.05", "--no-progress", "-o", tmp_path / "out")
+    assert command("detect", "-i", table, *how)[0] == 0
+    assert command("detect", "-i", table, *how)[0] == 0
+    lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
+    place = lines[0].index("space")
+    lines[1][place] = {"native": "MNI152NLin2009aSym"}.get(lines[1][place], "native")
+    table.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+    code, said = command("detect", "-i", table, *how)
+    assert code == 3
+    assert said.err.count("results made with other settings exist") >= 1
+    for path in (tmp_path / "out").rglob("*_provenance.json"):  # as an older version wrote them
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        assert stated.pop("input_space") in ("native", "MNI152NLin2009aSym")
+        path.write_text(json.dumps(stated), encoding="utf-8")
+    assert command("detect", "-i", table, *how)[0] == 0
+
+
+@pytest.mark.slow
 def test_a_damaged_provenance_is_told_and_the_scan_made_again(look):
     _, output, call = look("detect")
     assert call()[0] == 0

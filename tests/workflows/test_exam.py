@@ -121,6 +121,18 @@ def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_pa
     assert any(flag.startswith("sub-p_FLAIR is not used: ") for flag in found.flags)
 
 
+def test_a_scan_that_was_mended_since_is_no_finished_exam(exam, settings, tmp_path):
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    whole = flair.image.read_bytes()
+    flair.image.write_bytes(whole[:500])
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    assert list(found.not_used) == ["sub-p_FLAIR"]
+    detect_exams([exam], tmp_path / "out", settings[0])
+    flair.image.write_bytes(whole)
+    with pytest.raises(CannotWriteError, match="other settings"):
+        detect_exams([exam], tmp_path / "out", settings[0])
+
+
 def test_an_exam_without_a_usable_scan_fails_with_its_reason(exam, settings, tmp_path):
     for row in Manifest.read(exam):
         row.image.write_bytes(b"no image")

@@ -41,7 +41,7 @@ def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
         if changed:
             record, kind = changed[0]
             raise DataError(
-                "the scans of a benchmark must stay as they are",
+                "the scans of a benchmark must not change",
                 received=f"{len(changed)} changed, the first the {kind.replace('_', ' ')} of {record.scan_id}",
                 where=getattr(record, kind),
                 remedy="begin the benchmark again with another --output, or bring the former files back",

@@ -56,6 +56,7 @@ class ExamProvenance(Document):
         fusion: How the contrasts were fused.
         scans: The scans that were used, the reference first.
         not_used: The others: name → reason.
+        not_used_sha256: Hashes of their files, of those that could be read; `None` = in memory.
         threshold: The threshold of the exam.
         exam_score: Mean fused score of the highest millilitre.
         exam_score_percentile: Percentage of healthy exams of the same contrasts that score lower; `None` = not known.
@@ -79,6 +80,7 @@ class ExamProvenance(Document):
     fusion: str
     scans: tuple[ExamScanProvenance, ...]
     not_used: Mapping[str, str]
+    not_used_sha256: Mapping[str, str] | None = None
     threshold: ChosenThreshold
     exam_score: float | None = None
     exam_score_percentile: float | None = None

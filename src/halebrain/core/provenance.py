@@ -20,7 +20,7 @@ FIXED = "fixed"
 """Key of a threshold that was given as a number."""
 FILLING = frozenset({"fill_margin_mm", "fill_mask_sha256", "filled_ml"})
 """Fields that the provenance of a scan that was not filled does not state."""
-IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset"}) | FILLING
+IN_MEMORY = frozenset({"input_sha256", "brain_mask_sha256", "dicom_seg", "input_in_dataset", "input_space"}) | FILLING
 """Fields that the provenance of an image in memory does not state."""
 _AGAIN = "run halebrain detect --overwrite, or remove it"
 _LEAST_DETERMINANT = 1e-9
@@ -294,6 +294,7 @@ class Provenance(Document):
         device: Device of the networks.
         model: Name of the model.
         input_in_dataset: Path of the scan in its BIDS data set.
+        input_space: Space of the scan as the input states it: "native", or the template's.
         space: Name of the template space.
         method: How scores are made.
         steps: Steps of the preprocessing.
@@ -306,7 +307,7 @@ class Provenance(Document):
         seconds: Duration.
     """
 
-    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg", "volume_estimate"}) | FILLING
+    unstated: frozenset[str] = frozenset({"content_sha256", "dicom_seg", "volume_estimate", "input_space"}) | FILLING
     input: str | None = None
     input_sha256: str | None = None
     content_sha256: str | None = None
@@ -333,6 +334,7 @@ class Provenance(Document):
     device: str | None = None
     model: str | None = None
     input_in_dataset: str | None = None
+    input_space: str | None = None
     space: str | None = None
     method: ScoringMethod | None = None
     steps: tuple[ProcessingStep, ...] = ()

@@ -186,7 +186,14 @@ def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
         dicom_seg=settings.dicom_seg,
         scan=scan.name,
         input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
+        input_space=scan.space,
+        unstated=base.unstated - {"input_space"},
     )
+
+
+def same_space(done: Provenance, requested: Provenance) -> bool:
+    """Return whether a scan is in the space that it was in; an older result does not state it."""
+    return "input_space" in done.unstated or done.input_space == requested.input_space
 
 
 def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
@@ -217,6 +224,8 @@ def _is_same(done: Provenance, requested: Provenance, detector: Detector, contra
     """Return whether results were made with these settings; older ones say less of them, and that counts."""
     stated, threshold = done.threshold, detector.threshold(contrast)
     if stated is None or any(getattr(done, name) != getattr(requested, name) for name in _REQUESTED):
+        return False
+    if not same_space(done, requested):
         return False
     if requested.dicom_seg and not done.dicom_seg:
         return False

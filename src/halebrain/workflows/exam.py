@@ -26,6 +26,8 @@ from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, 
 from halebrain.io.discovery import Found
 from halebrain.io.formats import FORMATS
 from halebrain.io.volume import format_of
+from halebrain.thresholds.exam import healthy_score
+from halebrain.workflows.detect import same_space
 from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.exam_detector import FoundExam, find_exam, scans_at_once, threshold_of
@@ -206,12 +208,21 @@ def _finished(
 def _is_same(done: ExamProvenance, exam: Exam, read: DescribedScans, detector: Detector, fusion: str) -> bool:
     if done.fusion != fusion or {scan.name for scan in exam.scans} != {s.scan for s in done.scans} | {*done.not_used}:
         return False
+    # A scan that could not be read, and is whole by now, may be used.
+    if done.not_used_sha256 is not None and done.not_used_sha256 != read.sha256_of(done.not_used):
+        return False
+    calibration = detector.selector.calibration
     for scan in done.scans:
         requested = read.requested.get(scan.scan)
         if requested is None:
             return False
         compared = (*_SAME, "fill_margin_mm") if detector.settings.fills else _SAME
         if any(getattr(scan.provenance, name) != getattr(requested, name) for name in compared):
+            return False
+        if not same_space(scan.provenance, requested):
+            return False
+        # Scores of several contrasts are fused on the scale of their calibration.
+        if len(done.scans) > 1 and scan.healthy_score != healthy_score(calibration, scan.contrast):
             return False
     wanted = threshold_of(detector, done.contrasts, fusion, done.threshold.modality_known_from)
     return wanted.cut == done.threshold.cut

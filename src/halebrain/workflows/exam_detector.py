@@ -287,6 +287,7 @@ def _fuse(
         fusion=fusion,
         scans=tuple(_stated(detector, exam, part, score, read) for part, score in zip(parts, scores, strict=True)),
         not_used=dict(not_used),
+        not_used_sha256=read.sha256_of(not_used),
         threshold=threshold,
         n_findings=len(findings),
         findings_ml=total_ml(lesions),

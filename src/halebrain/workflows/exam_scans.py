@@ -1,6 +1,6 @@
 """The scans of an exam: what is known before they are opened, how each is read, and which of them are fused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,12 @@ class DescribedScans:
 
     requested: Mapping[str, Provenance]
     failed: Mapping[str, str]
+
+    def sha256_of(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Return the hashes of the files of scans, of those that could be read; `None` where scans are in memory."""
+        if any(made.input_sha256 is None for made in self.requested.values()):
+            return None
+        return {name: str(self.requested[name].input_sha256) for name in names if name in self.requested}
 
 
 def read_described(detector: Detector, exam: Exam) -> DescribedScans:
