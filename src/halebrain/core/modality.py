@@ -4,16 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_STAR = r"[-_ ]?(?:star|\*)[-_]?w?"
 _WORDS = (
-    ("FLAIR", r"(?:t2)?-?_?flair|dark-?fluid"),
+    ("FLAIR", r"(?:t2)?-?_?flair|dark[-_ ]?fluid"),
     ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
-    ("T2w", r"t2w?|t2_?tse|t2_?space"),
+    ("T2w", rf"t2w?(?!{_STAR}(?![a-z0-9]))|t2_?tse|t2_?space"),
     ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
     ("PDw", r"pdw?"),
     ("dwi", r"dwi|dti|trace|b1000"),
     ("ADC", r"adc"),
     ("SWI", r"swi"),
-    ("T2starw", r"t2-?_?star-?w?"),
+    ("T2starw", rf"t2w?{_STAR}"),
     ("bold", r"bold"),
     ("asl", r"asl"),
     ("PET", r"pet"),
