@@ -148,6 +148,7 @@ def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, c
     assert found["provenance"]["scans"] == "exams: all scans of a subject and session together, fused by root_odds"
     scored = {row["scan_id"] for row in read_table(tmp_path / "out" / "scans.tsv", what="a table").rows}
     assert scored == {"sub-p_FLAIR+T1w", "sub-h_FLAIR+T1w"}
+    assert {row["modality"] for row in read_table(tmp_path / "out" / "scans.tsv", what="a table").rows} == {"FLAIR+T1w"}
     whole = (tmp_path / "out" / "summary.json").read_bytes()
     (tmp_path / "out" / "summary.json").unlink()
     for part in (1, 0):

@@ -1,11 +1,14 @@
 """Which contrast a scan has: said by the user, the manifest, its name, or seen in the image, in this order."""
 
+from pathlib import Path
+
 import pytest
 
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import ScanContrast, find_contrast, modality_of_scan, standard_modality
 from halebrain.core.provenance import QualityReport
 from halebrain.inference.scans import find_scans
+from halebrain.io.manifest import ScanRecord
 from halebrain.thresholds.calibration import Calibration
 from halebrain.thresholds.choose import check_modality
 from halebrain.workflows.detector import known_limit
@@ -45,6 +48,13 @@ def test_a_bids_suffix_goes_before_the_words_in_other_entities():
     assert modality_of_scan("sub-01_ses-2_acq-flair_image") == "FLAIR"
     assert modality_of_scan("sub-01_image") is None
     assert (standard_modality("t1"), standard_modality("random")) == ("T1w", "random")
+
+
+def test_the_contrasts_of_an_exam_stay_several():
+    exam = ScanRecord("p", Path("p.nii.gz"), "FLAIR+T1w")
+    assert (exam.contrast, exam.scan_id) == ("FLAIR+T1w", "sub-p_FLAIR+T1w")
+    assert standard_modality("t1+flair") == "FLAIR+T1w"
+    assert standard_modality("T1+Gd") == "T1w", "a contrast agent is no second contrast"
 
 
 def test_a_modality_that_is_none_is_refused():

@@ -105,8 +105,17 @@ def guess_modality(name: str) -> str | None:
 
 
 def standard_modality(word: str) -> str:
-    """Return the BIDS suffix for a modality in a table ("t1" → "T1w"), or the word itself if unknown."""
-    return guess_modality(word) or word
+    """Return the BIDS suffix for a modality in a table ("t1" → "T1w"), or the word itself if unknown.
+
+    The contrasts of an exam stay several, where each of them is known.
+
+    Example:
+        >>> standard_modality("mprage"), standard_modality("FLAIR+T1w"), standard_modality("T1+Gd")
+        ('T1w', 'FLAIR+T1w', 'T1w')
+    """
+    each = [guess_modality(part) for part in word.split("+")]
+    known = sorted(part for part in each if part is not None)
+    return "+".join(known) if len(known) == len(each) else guess_modality(word) or word
 
 
 def split_name(name: str) -> tuple[str | None, str]:
