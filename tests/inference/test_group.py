@@ -53,6 +53,23 @@ def test_rows_by_hand(tmp_path):
     assert len(rows) == 4
 
 
+@pytest.mark.parametrize(
+    ("place", "person", "session"),
+    [
+        ("sub-01/ses-1/anat/sub-01_ses-1", "sub-01", "ses-1"),
+        ("sub-01/anat/sub-01", "sub-01", None),
+        ("sub-A_1/anat/sub-A_1", "sub-A_1", None),
+    ],
+)
+def test_an_exam_that_failed_states_its_participant_and_session(tmp_path, place, person, session):
+    (tmp_path / "logs").mkdir()
+    record = {"input_in_dataset": place, "error": "no scan can be used"}
+    (tmp_path / "logs" / f"{place.rpartition('/')[2]}.json").write_text(json.dumps(record))
+    (row,) = group_rows(tmp_path)
+    assert (row["participant_id"], row["session_id"], row["scan"]) == (person, session, place)
+    assert (row["modality"], row["status"], row["notes"]) == (None, "failed", "no scan can be used")
+
+
 @pytest.mark.parametrize("damage", ["provenance", "no object", "table", "no table"])
 def test_a_damaged_result_is_said(tmp_path, damage):
     stem = put(tmp_path, "FLAIR", lesions="1\t2\tmuch\n" if damage == "table" else "")

@@ -1,6 +1,7 @@
 """All scans of a BIDS derivative in one table, with the dictionary of its columns, and the records of its failures."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,17 @@ from halebrain.core.messages import Notify
 from halebrain.core.provenance import read_provenance
 from halebrain.inference.exam_outputs import ExamNames
 from halebrain.inference.outputs import OutputNames
-from halebrain.io.bids import read_name
+from halebrain.io.bids import BidsName, read_name
 from halebrain.io.tables import MISSING, parse_number, read_table, tsv_text
+from halebrain.io.tree import NIFTI
 
 COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant, with sub-."},
     "session_id": {"Description": "Session, with ses-."},
-    "scan": {"Description": "Path of the scan in the raw data set; of an exam, that of its reference scan."},
+    "scan": {
+        "Description": "Path of the scan in the raw data set; of an exam, that of its reference scan; of a failed "
+        "exam, its folder and its name."
+    },
     "modality": {"Description": "Contrast of the scan; of an exam, its contrasts, joined by '+'."},
     "status": {"Description": "Status of the scan.", "Levels": {"done": "processed", "failed": "see notes"}},
     "scan_score": {
@@ -162,11 +167,21 @@ def _exam_row(path: Path) -> Row:
 
 def _failed_row(path: Path) -> Row:
     failure = read_failure(path)
-    return {**_who(failure.input_in_dataset), "status": "failed", "notes": _one_line(failure.error)}
+    place = failure.input_in_dataset
+    who = _who(place) if re.search(f"{NIFTI}$", place) else _who_of_exam(place)
+    return {**who, "status": "failed", "notes": _one_line(failure.error)}
 
 
 def _who(place: str) -> Row:
-    name = read_name(Path(place).name.partition(".")[0])
+    return _row_of(place, read_name(Path(place).name.partition(".")[0]))
+
+
+def _who_of_exam(place: str) -> Row:
+    """Return who an exam is of; its place ends in its name, which has no suffix."""
+    return {**_row_of(place, read_name(f"{Path(place).name}_exam")), "modality": None}
+
+
+def _row_of(place: str, name: BidsName | None) -> Row:
     entities = {} if name is None else name.entities
     return {
         "participant_id": f"sub-{entities['sub']}" if "sub" in entities else None,
