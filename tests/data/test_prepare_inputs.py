@@ -23,6 +23,7 @@ from halebrain.io.volume import read_array, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan, prepared_files, read_sidecar
 from halebrain.workflows.export_nnunet import find_cases, write_dataset
+from halebrain.workflows.prepare import read_raw
 
 SETTINGS = {"shape": [32, 36, 30], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
 CONFIG = PreprocessingConfig.model_validate(SETTINGS)
@@ -187,3 +188,13 @@ def test_masks_with_ringing_are_prepared_at_their_true_volume_and_noted(tmp_path
     assert found["quality"]["figures"]["lesion_volume_ml"] == 8
     assert found["notes"] == list(outcome.flags[:2])
     np.testing.assert_array_equal(read_array(files.native_brain_mask)[0] > 0, brain)
+
+
+@pytest.mark.parametrize("word", ["FLAIR", "flair"])
+def test_scans_of_the_contrast_that_cannot_be_read_are_listed_whatever_the_word(tmp_path, word):
+    write_volume(tmp_path / "raw" / "a_FLAIR.nii.gz", head().astype(np.float32), AFFINE)
+    for name in ("b_FLAIR", "c_T1w"):
+        (tmp_path / "raw" / f"{name}.nii.gz").symlink_to(tmp_path / "not fetched.nii.gz")
+    found = read_raw(tmp_path / "raw", None, (), word)
+    assert [record.modality for record in found.manifest] == ["FLAIR"]
+    assert list(found.failed) == ["b_FLAIR"]

@@ -238,7 +238,8 @@ def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
         )
         for record in others
     ]
-    failed = {name: error for name, error in raw.failed.items() if modality_of_scan(name) in (None, modality)}
+    wanted = (None, standard_modality(modality))
+    failed = {name: error for name, error in raw.failed.items() if modality_of_scan(name) in wanted}
     return replace(raw, manifest=kept, left_out=(*raw.left_out, *left_out), failed=failed)
 
 
