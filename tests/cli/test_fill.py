@@ -1,6 +1,7 @@
 """`halebrain detect --fill`: the filled scan alone, from what is found or from a mask; resumed, refused, stated."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import halebrain
+from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.manifest import Manifest
 
 Command = Callable[..., tuple[int, Any]]
@@ -59,6 +61,22 @@ def test_a_mask_is_filled_and_written_alone(
     assert command(*options, "--fill-margin-mm", 6)[0] == 73
     assert command(*options, "--fill-margin-mm", 6, "--overwrite")[0] == 0
     assert json.loads(sidecar.read_text())["FilledVolumeMl"] > stated["FilledVolumeMl"]
+
+
+def test_a_part_keeps_the_failures_of_the_others(
+    bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("a", "b"):
+        (scans / f"{name}_FLAIR.nii.gz").write_bytes(b"no gzip at all")
+    about = ("detect", "-i", scans, "-o", out, *HOW, "--fill", "--num-parts", 2)
+    for part in (0, 1):
+        assert command(*about, "--part-id", part)[0] == 3
+    assert set(read_failed(out / FAILED)) == {"a_FLAIR", "b_FLAIR"}
+    shutil.copy(patient[0], scans / "a_FLAIR.nii.gz")
+    assert command(*about, "--part-id", 0)[0] == 0
+    assert set(read_failed(out / FAILED)) == {"b_FLAIR"}
 
 
 def test_nothing_found_is_said_and_gives_the_scan(

@@ -8,7 +8,7 @@ import pytest
 from halebrain.core.files import file_lock
 from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.report.index_page import INDEX
-from halebrain.workflows.pages import write_index
+from halebrain.workflows.pages import store_failures, write_index
 
 
 def test_a_run_waits_for_another_and_forgets_none_of_its_failures(tmp_path: Path) -> None:
@@ -49,3 +49,17 @@ def test_a_lock_that_somebody_left_behind_costs_no_result(
     assert not (logged if quiet else told)
     assert said.startswith(f"warning: {INDEX} is written")
     assert "remove that file" in said
+
+
+def test_runs_without_a_page_keep_the_failures_of_each_other(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    store_failures(output, ("a", "b"), {"a": "no brain"})
+    store_failures(output, ("c", "d"), {"c": "too dark"})
+    assert read_failed(output / FAILED) == {"a": "no brain", "c": "too dark"}
+    store_failures(output, ("a",), {})
+    assert read_failed(output / FAILED) == {"c": "too dark"}
+    told: list[str] = []
+    with file_lock(output / INDEX):
+        store_failures(output, ("c",), {}, wait_s=0.1, notify=told.append)
+    assert told[0].startswith(f"warning: {FAILED} is written without the lock")
+    assert [path.name for path in output.iterdir()] == [FAILED]

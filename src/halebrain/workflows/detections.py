@@ -13,10 +13,10 @@ from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import ProgressBar
 from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.discovery import Found
-from halebrain.io.failed_table import FAILED, write_failed
+from halebrain.io.failed_table import FAILED
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.pages import write_index
+from halebrain.workflows.pages import store_failures, write_index
 from halebrain.workflows.settings import DetectSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
@@ -150,13 +150,11 @@ def run_items(
         results = _each(items, partial(work, place), run, bar, done)
     if run.dataset is not None:
         write_participants(output, run.dataset)
-    index = None
+    index, names = None, [item.name for item in items]
     if with_index and not run.single:
-        index = write_index(
-            output, [item.name for item in items], failures.reasons, recorded=run.recorded, notify=settings.notify
-        )
+        index = write_index(output, names, failures.reasons, recorded=run.recorded, notify=settings.notify)
     elif not with_index and (failures.reasons or (output / FAILED).exists()):
-        write_failed(output / FAILED, failures.reasons)
+        store_failures(output, names, failures.reasons, notify=settings.notify)
     return Detections(results, index, items.left_out, failures, len(items))
 
 

@@ -1,7 +1,7 @@
 """Pages and pictures of detections: the page of one scan, its mosaic, and the page of all scans of a folder."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,29 @@ def write_index(
     `recorded` reads what else is known to have failed there. If another run writes them for longer than `wait_s`
     seconds, they are written with a warning.
     """
-    again = set(processed)
+    with _held(output, INDEX, wait_s, notify):
+        return write_index_page(output, _stored_failures(output, processed, failed, recorded))
+
+
+def store_failures(
+    output: Path,
+    processed: Iterable[str],
+    failed: Mapping[str, str],
+    *,
+    wait_s: float = 60.0,
+    notify: Notify = log_message,
+) -> None:
+    """Store the failures of a run without a page of all scans, beside those of scans that it did not process."""
+    with _held(output, FAILED, wait_s, notify):
+        _stored_failures(output, processed, failed)
+
+
+@contextmanager
+def _held(output: Path, written: str, wait_s: float, notify: Notify) -> Iterator[None]:
+    """Keep other runs from writing what all runs in a folder share while the block runs, or warn that one may.
+
+    `written` is the name of the file that the block writes.
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,9 +172,20 @@ def write_index(
             held.enter_context(file_lock(output / INDEX, wait_s=wait_s))
         except UnavailableError as error:
             # The results exist; a stale lock must not prevent the page.
-            notify(f"warning: {INDEX} is written without the lock: {error}")
-        failures = {name: reason for name, reason in read_failed(output / FAILED).items() if name not in again}
-        failures |= dict(recorded(output) if recorded else {}) | dict(failed)
-        if failures or (output / FAILED).exists():
-            write_failed(output / FAILED, failures)
-        return write_index_page(output, failures)
+            notify(f"warning: {written} is written without the lock: {error}")
+        yield
+
+
+def _stored_failures(
+    output: Path,
+    processed: Iterable[str],
+    failed: Mapping[str, str],
+    recorded: Callable[[Path], Mapping[str, str]] | None = None,
+) -> dict[str, str]:
+    """Return all failures in a folder after a run; write their table, but no empty one where there was none."""
+    again = set(processed)
+    failures = {name: reason for name, reason in read_failed(output / FAILED).items() if name not in again}
+    failures |= dict(recorded(output) if recorded else {}) | dict(failed)
+    if failures or (output / FAILED).exists():
+        write_failed(output / FAILED, failures)
+    return failures
