@@ -9,7 +9,14 @@ from dicom_maker import Maker
 from pydicom.uid import generate_uid
 
 from halebrain.core.errors import DataError, UsageError
-from halebrain.inference.exams import contrast_by_name, exams_of_manifest, find_exams, is_known_contrast
+from halebrain.inference.exams import (
+    Exam,
+    _named_apart,
+    contrast_by_name,
+    exams_of_manifest,
+    find_exams,
+    is_known_contrast,
+)
 from halebrain.io.manifest import Manifest, ScanRecord
 
 
@@ -95,6 +102,55 @@ def test_bids_groups_by_subject_and_session_and_knows_contrast_agents(files):
 def test_bids_names_group_without_a_data_set(files):
     root = files("sub-01_acq-a_T1w.nii.gz", "sub-01_run-2_FLAIR.nii.gz", "sub-02_T1w.nii.gz")
     assert found_in(root) == {"sub-01": ["sub-01_acq-a_T1w", "sub-01_run-2_FLAIR"], "sub-02_T1w": ["sub-02_T1w"]}
+
+
+@pytest.mark.parametrize("folders", [("siteA", "siteB"), ("baseline", "followup"), ("01/ses-1", "01/ses-2")])
+def test_bids_names_in_two_folders_are_two_exams(files, folders):
+    names = [f"{folder}/sub-01_{contrast}.nii.gz" for folder in folders for contrast in ("T1w", "FLAIR")]
+    exams = {exam.name: exam for exam in find_exams([files(*names, "sub-02/sub-02_T1w.nii.gz")])}
+    labels = [folder.replace("/", "_") for folder in folders]
+    assert set(exams) == {*(f"{label}_sub-01" for label in labels), "sub-02_T1w"}
+    for folder, label in zip(folders, labels, strict=True):
+        scans = exams[f"{label}_sub-01"].scans
+        assert {scan.image.parent.relative_to(scan.root).as_posix() for scan in scans} == {folder}
+        assert len(scans) == 2
+
+
+def test_a_name_without_a_contrast_is_of_the_subject_that_it_states(files):
+    assert found_in(files("sub-01.nii.gz", "sub-01_FLAIR.nii.gz")) == {"sub-01": ["sub-01", "sub-01_FLAIR"]}
+
+
+def test_a_contrast_of_one_site_is_not_fused_with_that_of_another(files):
+    root = files("siteA/sub-01_T1w.nii.gz", "siteB/sub-01_FLAIR.nii.gz")
+    assert found_in(root) == {"sub-01_T1w": ["sub-01_T1w"], "sub-01_FLAIR": ["sub-01_FLAIR"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("anat/sub-01_ses-1", "anat/sub-01_ses-1"),
+        ("sub-01/ses-1/anat/sub-01_ses-1", "sub-01/ses-1/anat/sub-01_ses-1"),
+        ("sub-01/ses-1/anat/sub-01_ses-1", "sub-01/ses-1/perf/sub-01_ses-1"),
+        ("study/raw/sub-01/sub-01_ses-1", "study/raw/sub-01/ses-1/sub-01_ses-1"),
+        ("T1/sub-01_ses-1", "FLAIR/sub-01_ses-1"),
+        ("images_T1w/sub-01_ses-1", "images_FLAIR/sub-01_ses-1"),
+    ],
+)
+def test_folders_as_in_bids_or_of_contrasts_are_no_other_exam(files, first, second):
+    root = files(f"{first}_T1w.nii.gz", f"{second}_FLAIR.nii.gz", "study/sub-02_ses-1_FLAIR.nii.gz")
+    found = found_in(root)
+    assert found["sub-01_ses-1"] == ["sub-01_ses-1_FLAIR", "sub-01_ses-1_T1w"]
+    assert set(found) == {"sub-01_ses-1", "sub-02_ses-1_FLAIR"}
+
+
+def test_folders_of_points_in_time_are_not_taken_for_contrasts(files):
+    names = [f"T{time}/sub-01_{contrast}.nii.gz" for time in (1, 2) for contrast in ("FLAIR", "PDw")]
+    assert set(found_in(files(*names))) == {"T1_sub-01", "T2_sub-01"}
+
+
+def test_exams_that_would_share_a_name_are_told_apart():
+    names = [exam.name for exam in _named_apart([Exam(name, (), "") for name in ("a", "a", "a_2", "a", "a_2")])]
+    assert names == ["a", "a_3", "a_2", "a_4", "a_2_2"]
 
 
 def test_a_manifest_groups_by_subject_and_session(files, tmp_path):

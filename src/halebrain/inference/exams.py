@@ -1,9 +1,10 @@
 """Exams: the scans of one person at one time, and the exams of an input."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from halebrain.core.errors import DataError, UsageError
 from halebrain.core.modality import find_contrast, split_name, standard_modality
 from halebrain.core.wording import first_of, printable
 from halebrain.inference.scans import ScanInput, find_scans
-from halebrain.io.bids import BidsName, read_name
+from halebrain.io.bids import DATA_TYPES, BidsName, read_name
 from halebrain.io.dicom.studies import study_series
 from halebrain.io.discovery import Found, is_bids
 from halebrain.io.files import split_selection
@@ -22,6 +23,8 @@ from halebrain.io.volume import format_of, stem_of
 
 _SEPARATORS = re.compile(r"[\W_]+")
 Item = TypeVar("Item")
+_FOLDER_END = "//"
+"""Between the folder of scans with names as in BIDS and their labels; no path holds it."""
 _ALONE = "no other scan of the input belongs to it"
 
 
@@ -66,7 +69,8 @@ def find_exams(sources: Sequence[Path]) -> Found[Exam]:
     - Several inputs are the scans of one exam.
     - A manifest, and a BIDS data set: the scans of one subject and session.
     - DICOM: the series of one study.
-    - A folder or a list of other files: scans of one folder whose names are equal but for the word for the contrast.
+    - A folder or a list of other files: scans of one folder whose names are equal but for the word for the contrast, or
+      state one subject and session (`sub-01_ses-1_T1w`).
 
     A scan that belongs to no other one is an exam of one scan.
 
@@ -155,13 +159,21 @@ def _of_session(subject: str, session: str | None, where: str) -> str:
 
 
 def _by_names(scans: Sequence[ScanInput], root: Path) -> list[Exam]:
-    """Return the exams of files: those whose paths differ in the word for the contrast alone."""
+    """Return the exams of files: those of one folder whose names differ in the word for the contrast alone.
+
+    Names as in BIDS: those of one subject and session in one folder.
+    """
+    grouped = _grouped(scans, lambda scan: _without_contrast(scan.image, root))
+    labels = Counter(key.rpartition(_FOLDER_END)[2] for key, _ in grouped)
     exams = []
-    for key, own in _grouped(scans, lambda scan: _without_contrast(scan.image, root)):
+    for key, own in grouped:
         if len(own) == 1:
             exams.append(Exam(own[0].name, tuple(own), _ALONE))
             continue
-        name = re.sub(r"[^\w-]+", "_", key).strip("_") or printable(root.resolve().name) or "exam"
+        _, end, label = key.rpartition(_FOLDER_END)
+        # As a scan is: by its label, with its folders if that is taken.
+        stated = label if end and labels[label] == 1 else key
+        name = re.sub(r"[^\w-]+", "_", stated).strip("_") or printable(root.resolve().name) or "exam"
         exams.append(Exam(name, tuple(own), "their names are equal but for the contrast"))
     return exams
 
@@ -169,13 +181,29 @@ def _by_names(scans: Sequence[ScanInput], root: Path) -> list[Exam]:
 def _without_contrast(image: Path, root: Path) -> str:
     """Return what the path of a scan shares with the others of its exam; its whole path where it states no contrast."""
     path = image.relative_to(root) if image.is_relative_to(root) else image
+    read = read_name(stem_of(path))
+    if read is not None and "sub" in read.entities and split_name(read.suffix)[0]:
+        labels = [f"{key}-{read.entities[key]}" for key in ("sub", "ses") if key in read.entities]
+        folder = "/".join(_own_folders(path, read, labels))
+        return f"{folder}{_FOLDER_END if folder else ''}{'_'.join(labels)}"
     stem = (path.parent / stem_of(path)).as_posix()
-    if (read := read_name(stem_of(path))) is not None and "sub" in read.entities and split_name(read.suffix)[0]:
-        return "_".join(f"{key}-{read.entities[key]}" for key in ("sub", "ses") if key in read.entities)
     contrast, rest = split_name(stem)
     if contrast is None:
         return stem
     return "/".join(_SEPARATORS.sub("_", part).strip("_").lower() for part in rest.split("/"))
+
+
+def _own_folders(path: Path, read: BidsName, labels: Sequence[str]) -> list[str]:
+    """Return the folders of a scan with a name as in BIDS, without those that its name states or that BIDS has."""
+    contrasts = (split_name(read.suffix)[0], read.modality)
+    folders = []
+    for part in path.parent.parts:
+        contrast, rest = split_name(part)
+        if contrast in contrasts:  # "T1_images" and "FLAIR_images" may hold the scans of one exam
+            part = _SEPARATORS.sub("_", rest).strip("_")
+        if part and part not in labels and part not in DATA_TYPES:
+            folders.append(part)
+    return folders
 
 
 def _by_study(scans: Sequence[ScanInput]) -> list[Exam]:
@@ -281,11 +309,16 @@ def _check_apart(scans: Sequence[ScanInput]) -> None:
 
 def _named_apart(exams: Sequence[Exam]) -> list[Exam]:
     """Return exams with different names: a number is added where two would share one."""
-    taken: dict[str, int] = {}
+    own = {exam.name for exam in exams}
+    taken: set[str] = set()
     found = []
     for exam in exams:
-        count = taken[exam.name] = taken.get(exam.name, 0) + 1
-        found.append(exam if count == 1 else replace(exam, name=f"{exam.name}_{count}"))
+        name = exam.name
+        if name in taken:
+            free = (f"{name}_{number}" for number in count(2))
+            name = next(other for other in free if other not in taken and other not in own)
+        taken.add(name)
+        found.append(replace(exam, name=name))
     return found
 
 

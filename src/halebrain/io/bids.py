@@ -23,6 +23,8 @@ LONG_NAMES = {
     "description": "desc",
 }
 """What some tools call them."""
+DATA_TYPES = ("anat", "dwi", "fmap", "func", "perf", "pet", "swi")
+"""Folders of the images of a session, by their kind."""
 SUFFIXES = ("T1w", "T2w", "FLAIR", "inplaneT2")
 """Suffixes that are processed."""
 _WRITTEN = {suffix.lower(): suffix for suffix in (*SUFFIXES, "PDw")}
