@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from halebrain.cli.view import open_server
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.io.bids_validator import refuse_invalid
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import read_table
 from halebrain.view.messages import Decide, Save
 from halebrain.view.scan import ViewedScan
+from halebrain.workflows.evaluate_exams import of_exams, with_exam_pathologies
 
 PERSON = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("h", "T1w", "test", "healthy")]
 PERSON += [("h", "FLAIR", "test", "healthy")]
@@ -184,6 +186,81 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     (exam,) = json.loads(printed.out)["exams"]
     assert "not calibrated on exams" in exam["threshold"]["method"]
     assert exam["exam_score_percentile"] is None
+
+
+def with_mask_on_flair_alone(manifest, path):
+    """Write the table of a cohort whose T1w scans state neither lesion nor pathology, and return its path."""
+    rows = Manifest.read(manifest)
+    bare = [replace(row, lesion=None, pathology=None) if row.modality == "T1w" else row for row in rows]
+    replace(rows, records=tuple(bare)).write(path)
+    return path
+
+
+def test_a_mask_on_one_contrast_is_that_of_the_whole_exam(person, small_model, command, tmp_path):
+    about = ["--threshold", "0.3", "--pathology", "ms", "--exams", "--device", "cpu", "--no-progress"]
+    (tmp_path / "tables").mkdir()
+    one = with_mask_on_flair_alone(person, tmp_path / "tables" / "one.tsv")
+    tables = []
+    for number, manifest in enumerate((person, one)):
+        code, printed = command("evaluate", small_model, "--manifest", manifest, *about, "-o", tmp_path / f"{number}")
+        assert code == 0, printed.err
+        tables.append(read_table(tmp_path / f"{number}" / "scans.tsv", what="a table").rows)
+    assert {row["scan_id"] for row in tables[1]} == {"sub-p_FLAIR+T1w"}
+    assert tables[0] == tables[1], "as with a mask on each contrast"
+
+
+def test_an_exam_whose_annotated_scan_cannot_be_used_fails(person, small_model, command, tmp_path):
+    one = with_mask_on_flair_alone(person, tmp_path / "one.tsv")
+    next(row.image for row in Manifest.read(one) if row.scan_id == "sub-p_FLAIR").write_bytes(b"damaged")
+    about = ["--threshold", "0.3", "--exams", "-o", tmp_path / "out", "--device", "cpu", "--no-progress"]
+    code, printed = command("evaluate", small_model, "--manifest", one, *about)
+    assert code == 3
+    assert "sub-p: the annotated scan of an exam must be usable, got sub-p_FLAIR (" in printed.err
+    assert {row["scan_id"] for row in read_table(tmp_path / "out" / "scans.tsv", what="a table").rows} == {
+        "sub-h_FLAIR+T1w"
+    }
+
+
+def test_patients_with_a_mask_on_one_contrast_calibrate_exams(small_cohort, small_model, command, tmp_path):
+    manifest = small_cohort(HEALTHY, "healthy")
+    patients = small_cohort([("q", modality, "val", "ms") for modality in ("T1w", "FLAIR")], "patients")
+    (tmp_path / "tables").mkdir()
+    one = with_mask_on_flair_alone(patients, tmp_path / "tables" / "one.tsv")
+    about = ["--manifest", manifest, "--device", "cpu", "--no-progress"]
+    assert command("calibrate", small_model, *about)[0] == 0
+    code, printed = command(
+        "calibrate", small_model, *about, "--patients", one, "--exams", "--pathology", "ms", "--json"
+    )
+    assert code == 0, printed.err
+    assert "dice" in json.loads(printed.out)["modalities"]["FLAIR+T1w"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (("ms", None), ("ms", "ms")),
+        (("ms", "tumour"), ("ms", "tumour")),
+        ((None, "healthy"), (None, "healthy")),
+        ((None, "ms"), ("ms", "ms")),
+    ],
+)
+def test_a_pathology_holds_for_the_exam(stated, expected):
+    masks, (flair, t1) = (Path("mask.nii"), None), stated
+    records = [
+        ScanRecord("p", Path(f"{modality}.nii"), modality, pathology=pathology, lesion=mask)
+        for modality, pathology, mask in zip(("FLAIR", "T1w"), (flair, t1), masks, strict=True)
+    ]
+    assert tuple(row.pathology for row in with_exam_pathologies(Manifest(tuple(records)))) == expected
+
+
+def test_exams_keep_contrasts_without_a_mask_and_no_second_scan_of_one_with():
+    def row(subject, modality, *, entities=None, **about):
+        return ScanRecord(subject, Path(f"{subject}_{modality}.nii"), modality, entities=entities, **about)
+
+    kept = [row("p", "FLAIR", lesion=Path("mask.nii")), row("p", "T1w"), row("h", "FLAIR", pathology="healthy")]
+    left = [row("p", "FLAIR", entities="run-2"), row("q", "T1w")]
+    found = of_exams(Manifest((*kept, *left)), lambda r: r.is_annotated or r.is_healthy)
+    assert list(found) == kept
 
 
 def test_evaluations_and_calibrations_report_the_scans_that_they_leave_out(

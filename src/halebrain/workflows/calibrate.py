@@ -28,7 +28,7 @@ from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import load_detector
 from halebrain.workflows.evaluate import refuse_seen
-from halebrain.workflows.evaluate_exams import fit_exam_calibration
+from halebrain.workflows.evaluate_exams import fit_exam_calibration, of_exams, with_exam_pathologies
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
@@ -57,9 +57,10 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
 
     The model is a folder, or with `settings.output` a zip or a name. Healthy scans take part whatever the pathologies.
     """
-    rows = Manifest.read(manifest).split("val")
+    rows = _read_val(manifest, settings)
     if settings.patients is not None:
-        rows = rows.joined(Manifest.read(settings.patients).split("val").select(lambda r: r.is_annotated))
+        patients = _read_val(settings.patients, settings)
+        rows = rows.joined(_annotated(patients, settings))
     rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
@@ -73,6 +74,20 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     target = settings.output or model
     scans = read_summary(find_model(target)).healthy_map
     return CalibrationResults(target, calibration, rows, failures, scans)
+
+
+def _read_val(path: Path, settings: CalibrateSettings) -> Manifest:
+    rows = Manifest.read(path).split("val")
+    return with_exam_pathologies(rows) if settings.exams else rows
+
+
+def _annotated(rows: Manifest, settings: CalibrateSettings) -> Manifest:
+    """Return the annotated scans; with exams, the other contrasts of their exams too."""
+    return of_exams(rows, _has_mask) if settings.exams else rows.select(_has_mask)
+
+
+def _has_mask(record: ScanRecord) -> bool:
+    return record.is_annotated
 
 
 def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
@@ -181,6 +196,7 @@ def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
 
 def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
     """Choose the thresholds of exams on `rows` and store them in the bundle, or in a copy, beside those of scans."""
+    rows = of_exams(rows, lambda r: r.is_annotated or r.is_healthy)
     source = _source(model, settings.output)
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")

@@ -39,7 +39,7 @@ from halebrain.preprocessing.prepared import open_record
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams
+from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams, of_exams, with_exam_pathologies
 from halebrain.workflows.settings import WHOLE, DetectSettings, EvaluateSettings, PartSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
@@ -125,6 +125,8 @@ def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -
     if settings.manifest is None:
         raise UsageError("a model is evaluated on a manifest", remedy="give --manifest")
     table = Manifest.read(settings.manifest)
+    if settings.exams:
+        table = with_exam_pathologies(table)
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = rows.of_contrasts(settings.modalities)
     rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
@@ -167,7 +169,7 @@ def _evaluate_exams(
         baselines=settings.baselines,
     )
     with worker_model(_detection(settings), scores.schedule) as model:
-        rows = _unseen(rows, model.detector().predictor)
+        rows = _unseen(of_exams(rows, _is_scored), model.detector().predictor)
         depends = _depends(model.detector())
         found = evaluate_exams(model, rows, fusion=settings.fusion, scoring=scores, depends=depends)
     if isinstance(found, ScansLeft):
@@ -275,7 +277,7 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
             received=predictor.bundle.config.reconstructor.name,
             remedy="remove the option",
         )
-    rows = _unseen(rows, predictor)
+    rows = _unseen(rows.select(_is_scored), predictor)
     evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
 
     def keep(_: ScanRecord, found: Contribution) -> None:
@@ -324,9 +326,13 @@ def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> Contribut
     return Contribution(ScanScores.of(methods, image=image, shown="model"), tuple(found))
 
 
+def _is_scored(record: ScanRecord) -> bool:
+    """Return whether a scan can be evaluated: annotated or healthy."""
+    return record.is_annotated or record.is_healthy
+
+
 def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
-    """Return the scans that can be evaluated: annotated or healthy, of subjects outside its training data."""
-    rows = rows.select(lambda r: r.is_annotated or r.is_healthy)
+    """Return the scans to evaluate; there must be one, and none of a subject of the model's training data."""
     if len(rows) == 0:
         raise MissingInputError(
             "evaluation needs annotated or healthy scans",

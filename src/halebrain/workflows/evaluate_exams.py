@@ -1,6 +1,6 @@
 """Evaluation and calibration on the exams of a manifest: all contrasts of a person at one time together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.about import versions
-from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.types import FloatArray, MaskArray
+from halebrain.core.wording import first_of
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.contribution import Contribution
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, ScanScores
 from halebrain.evaluation.parts import Scans, ScansLeft, Scoring, described
 from halebrain.evaluation.provenance import NATIVE_GRID, EvaluationProvenance
-from halebrain.inference.exams import Exam, exams_of_manifest
+from halebrain.inference.exams import Exam, exams_of_manifest, records_by_exam
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.volume import read_mask
@@ -34,6 +35,32 @@ from halebrain.workflows.worker_model import WorkerModel
 
 _OTHER_FUSION = "mean"
 """Fusion that every other one is compared with."""
+
+
+def with_exam_pathologies(rows: Manifest) -> Manifest:
+    """Return a manifest in which rows without a pathology have that of their exam, as an annotated row states it.
+
+    Where no row of an exam is annotated, any row states it.
+    """
+    found: dict[str, str | None] = {}
+    for name, own in records_by_exam(rows):
+        annotated = [row for row in own if row.is_annotated]
+        stating = [*annotated, *(row for row in own if not (annotated and row.is_healthy))]
+        found[name] = next((row.pathology for row in stating if row.pathology is not None), None)
+    return replace(rows, records=tuple(replace(row, pathology=row.pathology or found[row.exam_id]) for row in rows))
+
+
+def of_exams(rows: Manifest, wanted: Callable[[ScanRecord], bool]) -> Manifest:
+    """Return the wanted rows, and the rows without a mask of their exams whose contrast no wanted row has."""
+    contrasts: dict[str, set[str]] = {}
+    for row in rows.select(wanted):
+        contrasts.setdefault(row.exam_id, set()).add(row.contrast)
+
+    def is_added(row: ScanRecord) -> bool:
+        known = contrasts.get(row.exam_id)
+        return known is not None and row.contrast not in known and not (row.is_annotated or row.is_healthy)
+
+    return rows.select(lambda row: wanted(row) or is_added(row))
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,14 @@ def score_exam(detector: Detector, exam: Exam, rows: Sequence[ScanRecord], *, fu
     if lesion is None:
         others = ((part, _own_lesion(by_name[part.name], part)) for part in found.parts[1:])
         lesion = next((_moved(own, part, reference) for part, own in others if own is not None), None)
+    if lesion is None and (annotated := [row.scan_id for row in rows if row.is_annotated]):
+        reasons = (found.made.not_used.get(name, "not used") for name in annotated)
+        raise DataError(
+            "the annotated scan of an exam must be usable",
+            received=first_of([f"{name} ({reason})" for name, reason in zip(annotated, reasons, strict=True)]),
+            where=exam.name,
+            remedy="fix that scan, or remove it from the manifest",
+        )
     key = exam_key([part.contrast.name for part in found.parts]) or record.modality
     named = replace(record, modality=key, entities=None)
     return ScoredExam(found, named, np.zeros(reference.volume.shape, bool) if lesion is None else lesion)
@@ -81,7 +116,7 @@ _ExamRows = tuple[Exam, list[ScanRecord]]
 def evaluate_exams(
     model: WorkerModel, rows: Manifest, *, fusion: str, scoring: Scoring, depends: object
 ) -> Evaluation | ScansLeft:
-    """Score every exam of annotated or healthy rows on the grid of its reference, where `scoring` says.
+    """Score every exam of a manifest on the grid of its reference, where `scoring` says.
 
     Methods are the exam ("model"), each contrast alone, and the plain mean of their scores.
     """
