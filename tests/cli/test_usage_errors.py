@@ -1,5 +1,7 @@
 """What the option parser refuses, of every command: one line with the word received and what to do, and exit code 2."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -111,6 +113,13 @@ def test_a_mistyped_command_offers_the_nearest_one(refused, name):
     assert refused(*name.split()[1:], "zzzzzzzz").endswith(f"; known: {', '.join(sorted(below))}")
     said = refused(*name.split()[1:], "--zzzzzzzz")
     assert said.endswith(f"; options follow the name of a command; see {name} --help")
+
+
+def test_the_module_is_the_program_and_has_its_name():
+    line = [sys.executable, "-m", "halebrain", "detect", "--outptu", "out"]
+    said = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "halebrain: halebrain detect has no such option, got --outptu; did you mean --output?\n"
 
 
 def test_the_program_prints_one_line_and_ends_with_2(command):

@@ -97,7 +97,7 @@ def main() -> None:
         logging.lastResort.setFormatter(logging.Formatter("halebrain: %(message)s"))
     try:
         _refuse_empty_paths(sys.argv[1:])
-        app(standalone_mode=True)
+        app(prog_name="halebrain", standalone_mode=True)
     except UnexpectedError as error:
         # The traceback comes first, so that the line with the remedy is the last one.
         typer.echo(error.traceback, err=True, nl=False)
