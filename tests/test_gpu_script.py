@@ -39,6 +39,7 @@ def test_the_run_is_rehearsed_from_the_cohort_to_the_table(tmp_path: Path, progr
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_meets_its_limit_says_so_and_leaves_nothing(tmp_path: Path, programs: Path) -> None:
     done = rehearse(tmp_path, programs, "--limit-s", "0.001")
     assert done.returncode == 1

@@ -204,7 +204,7 @@ def test_exams_from_end_to_end_and_again(small_cohort, command, tmp_path):
     )
     code, said = command(*arguments)
     assert code == 0, said.err
-    assert "fold 0: sub-m3: not judged as exams, for they lack a contrast" in said.err
+    assert "fold 0: sub-m3: not judged as exams, for they lack a contrast or its mask" in said.err
     with (out / "results.tsv").open() as handle:
         rows = [row for row in csv.DictReader(handle, delimiter="\t") if row["metric"] == "auprc"]
     scored = {}

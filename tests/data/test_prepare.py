@@ -291,6 +291,7 @@ def test_the_output_does_not_lie_among_the_raw_scans(raw, monkeypatch):
     assert not (raw / "set").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a small file system")
 @pytest.mark.parametrize("options", ["size=48k", "size=48k,ro"])
 def test_a_full_or_a_read_only_disk_is_one_line_and_leaves_nothing_half(raw, tmp_path, monkeypatch, options, capsys):

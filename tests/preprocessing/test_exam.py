@@ -104,6 +104,7 @@ def aligned():
     return align_exam(Preprocessor(CONFIG), scans), true
 
 
+@pytest.mark.slow
 def test_the_finest_scan_is_the_reference_and_the_reason_is_stated(aligned):
     exam, _ = aligned
     assert [scan.name for scan in exam.scans] == ["t1", "flair"]
@@ -111,6 +112,7 @@ def test_the_finest_scan_is_the_reference_and_the_reason_is_stated(aligned):
     assert exam.failed == {}
 
 
+@pytest.mark.slow
 def test_all_scans_share_one_affine(aligned):
     exam, true = aligned
     t1, flair = exam.scans

@@ -310,6 +310,7 @@ def refuse(split: str, step: int) -> tuple[torch.Tensor, ...]:
     raise ConfigError("a rule", received="this", remedy="do that")
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_while_drawing_is_told_as_it_is() -> None:
     with pytest.raises(ConfigError, match="a rule, got this"):
         list(prefetch(refuse, range(3), workers=1))

@@ -377,7 +377,7 @@ def _without_exam(manifest: Manifest, config: MatrixConfig, fold: int) -> list[s
     left = {record.exam_id for record in test} - set(whole)
     if not config.modalities or not left:
         return []
-    return [f"fold {fold}: {first_of(sorted(left))}: not judged as exams, for they lack a contrast"]
+    return [f"fold {fold}: {first_of(sorted(left))}: not judged as exams, for they lack a contrast or its mask"]
 
 
 def _atlas(cell: Cell, config: MatrixConfig, fold: _Fold) -> AtlasModel | None:
