@@ -7,7 +7,6 @@ from halebrain.core.errors import DataError, UnavailableError
 from halebrain.core.types import Volume
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS
 
-
 _SEARCHES = ("atlas", "auto")
 """They try every start before they refuse an image without a head."""
 
