@@ -40,6 +40,21 @@ def found_in(*sources):
     return {exam.name: sorted(scan.name for scan in exam.scans) for exam in find_exams(sources)}
 
 
+def test_a_list_of_scans_elsewhere_names_exams_by_what_tells_them_apart(tmp_path):
+    lines = []
+    for name in ("study/a/p1_T1.nii.gz", "study/a/p1_FLAIR.nii.gz", "study/b/p2_T1.nii.gz", "study/b/p2_FLAIR.nii.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        lines.append(str(path))
+    (tmp_path / "lists").mkdir()
+    listed = tmp_path / "lists" / "scans.txt"
+    listed.write_text("\n".join(lines), encoding="utf-8")
+    assert [exam.name for exam in find_exams([listed])] == ["a_p1", "b_p2"]
+    listed.write_text("\n".join(lines[:2]), encoding="utf-8")
+    assert [exam.name for exam in find_exams([listed])] == ["p1"]
+
+
 def test_files_whose_names_differ_in_the_contrast_alone_are_an_exam(files):
     root = files("p1_T1.nii.gz", "p1_FLAIR.nii.gz", "p2_t2.nii.gz", "p2_t1ce.nii.gz", "other.nii.gz")
     assert found_in(root) == {"p1": ["p1_FLAIR", "p1_T1"], "p2": ["p2_t1ce", "p2_t2"], "other": ["other"]}

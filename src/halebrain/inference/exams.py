@@ -1,5 +1,6 @@
 """Exams: the scans of one person at one time, and the exams of an input."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -163,7 +164,11 @@ def _by_names(scans: Sequence[ScanInput], root: Path) -> list[Exam]:
 
     Names as in BIDS: those of one subject and session in one folder.
     """
-    grouped = _grouped(scans, lambda scan: _without_contrast(scan.image, root))
+    paths = {scan.image: scan.image for scan in scans}
+    if not all(path.is_relative_to(root) for path in paths):  # a list may name scans of other folders
+        paths = {path: path.absolute() for path in paths}
+        root = Path(os.path.commonpath([path.parent for path in paths.values()]))
+    grouped = _grouped(scans, lambda scan: _without_contrast(paths[scan.image], root))
     labels = Counter(key.rpartition(_FOLDER_END)[2] for key, _ in grouped)
     exams = []
     for key, own in grouped:
