@@ -273,6 +273,7 @@ def test_the_defaults_of_a_function_are_those_of_its_command(name):
         (lambda: halebrain.train_reconstructor("out", config="tiny"), "run_reconstructor", "out"),
         (lambda: halebrain.train_segmenter("out", "one", variant="sadm"), "run_segmenter", "out"),
         (lambda: halebrain.calibrate("model", "table", modalities=["T1w"]), "calibrate_on_manifest", "model"),
+        (lambda: halebrain.calibrate("model", "table", modalities="T1w"), "calibrate_on_manifest", "model"),
         (lambda: halebrain.benchmark("out", config="tiny"), "run_benchmark", "out"),
     ],
 )
@@ -292,6 +293,12 @@ def test_a_function_hands_what_it_is_given_to_its_workflow(monkeypatch, called, 
         "run_benchmark": {"config": Path("tiny")},
     }[workflow]
     assert {key: getattr(asked, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("scans", [["sub-1_T1w.nii.gz"], {"FLAIR": "sub-1_T1w.nii.gz"}])
+def test_brain_masks_of_no_scan_are_refused(scans):
+    with pytest.raises(UsageError, match="brain_masks take the words of scans, got T1w"):
+        halebrain.detect_exam(scans, brain_masks={"T1w": "mask.nii.gz"})
 
 
 def test_folds_are_those_of_the_command(command, small_cohort, tmp_path):

@@ -470,6 +470,13 @@ def detect_exam(
     }
     given |= {"draws": draws, "model": None if bundle is not None else model}
     given |= {"also_fill": fill, "fill_margin_mm": fill_margin_mm}
+    words = set(scans) if isinstance(scans, Mapping) else set()
+    if lost := sorted({str(word) for word in brain_masks or ()} - {str(word) for word in words}):
+        raise UsageError(
+            "brain_masks take the words of scans",
+            received=", ".join(lost),
+            remedy="give scans and brain_masks as mappings with the same contrasts",
+        )
     detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
     named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
     inputs: list[ScanInput] = []
@@ -907,6 +914,8 @@ def _settings(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
             value = arguments[name]
             of_paths = Path in get_args(hint)
             if get_origin(hint) is tuple:
+                if isinstance(value, str | os.PathLike):  # one is meant, and not its letters
+                    value = (value,)
                 value = tuple(Path(one) if of_paths else one for one in value)
             elif of_paths and value is not None:
                 value = Path(value)

@@ -34,6 +34,12 @@ def test_the_bundled_model_learned_from_every_virtual_disease(general: Bundle) -
     assert rehearsed_diseases(general) == tuple(PATHOLOGIES.names())
 
 
+def test_every_network_of_a_joined_model_counts(general: Bundle) -> None:
+    several = {"stage2": {"pathologies": ["ms"]}, "stage2, segmenter 2": {"pathologies": ["tumour", "stroke"]}}
+    assert rehearsed_diseases(replace(general, training=several)) == ("ms", "stroke", "tumour")
+    assert rehearsed_diseases(replace(general, training={"filler": {"pathologies": ["ms"]}})) == ()
+
+
 @pytest.mark.slow
 def test_they_have_the_diseases_of_the_model_and_the_contrasts_of_the_scans(general: Bundle, tmp_path: Path) -> None:
     found = virtual_patients(knows(general, "stroke", "my_own"), scans("T2w", "PDw"), FEW, tmp_path / "v")

@@ -21,6 +21,7 @@ from halebrain.models import store
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
 from halebrain.models.bundle_files import store_calibration
 from halebrain.models.store import export_model, find_model, import_model, stored_models
+from halebrain.thresholds.calibration import Calibration, Threshold
 
 AE = {"name": "ae", "settings": {"channels": [8, 8], "latent": 4, "norm_groups": 4}}
 
@@ -55,6 +56,28 @@ def test_an_imported_model_is_found_by_its_name_and_is_the_same(home, tmp_path):
     assert load_bundle(find_model(Path("mine"))).sha256 == load_bundle(bundle).sha256
     assert find_model(bundle) == bundle, "a path goes before a name"
     assert import_model(make_bundle(tmp_path / "run" / "model")).name == "run", "a run's model is known by its run"
+
+
+def test_another_calibration_is_another_model_and_is_not_replaced(home, tmp_path):
+    mine = make_bundle(tmp_path / "mine")
+    import_model(mine)
+    import_model(mine)
+    point = {"value": 0.3, "method": "by hand", "achieved": 0.0, "split": "val", "n_scans": 1, "modalities": ["T1w"]}
+    point |= {"manifest_sha256": "f" * 64}
+    calibrated = Calibration(default="ml:1", thresholds={"ml:1": Threshold(**point)}, subjects=())
+    store_calibration(mine, calibrated.model_dump(mode="json"))
+    with pytest.raises(CannotWriteError, match="a model name must be unique, got mine"):
+        import_model(mine)
+    assert load_bundle(find_model(Path("mine"))).calibration == {}
+    import_model(mine, overwrite=True)
+    assert load_bundle(find_model(Path("mine"))).calibration["default"] == "ml:1"
+
+
+def test_a_folder_is_known_by_its_whole_name(home, tmp_path):
+    bundle = make_bundle(tmp_path / "general.site2")
+    assert load_bundle(bundle).name == "general.site2"
+    assert import_model(bundle).name == "general.site2"
+    assert load_bundle(find_model(Path("general.site2"))).name == "general.site2"
 
 
 def test_a_bundled_model_is_hidden_by_an_imported_one(home, tmp_path):

@@ -37,6 +37,20 @@ def said(about: dict[str, Any]) -> tuple[str, list[str]]:
     return methods_text(provenance(**about))
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("affine (simpleitk, through infants01_T1w)", "affine transform with SimpleITK"),
+        ("affine (ants, through a_T1w)", "affine transform with ANTs"),
+        ("affine (none, through infants01_T1w)", "registered rigidly to another one of the exam"),
+    ],
+)
+def test_the_name_of_another_scan_names_no_engine(method: str, words: str) -> None:
+    text, references = said(FULL | {"steps": [{"step": "registration", "method": method}]})
+    assert words in text
+    assert (ANTS in references) == ("ANTs" in words)
+
+
 def test_everything_that_is_known_is_said() -> None:
     text, references = said(FULL)
     for part in (

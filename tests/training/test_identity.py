@@ -8,8 +8,9 @@ from halebrain.core.errors import DataError
 from halebrain.data.slices import DataConfig
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.training.reconstructor import ReconstructorTraining
-from halebrain.training.runs import read_training_manifest, run_identity
+from halebrain.training.runs import content_of, read_training_manifest, run_identity
 from halebrain.training.segmenter import _is_annotated
+from halebrain.training.segmenter_config import SegmenterTraining
 
 
 def manifest(*subjects):
@@ -70,3 +71,33 @@ def test_tables_are_read_as_one_and_a_scan_in_both_is_refused(tmp_path):
     assert both.subjects() == ["one", "two"]
     with pytest.raises(DataError):
         read_training_manifest(DataConfig(manifest=first, more_manifests=(first,)))
+
+
+def test_what_files_hold_counts_and_not_where_they_lie(tmp_path):
+    rows = []
+    for place, held in (("here", "one"), ("there", "one"), ("changed", "other")):
+        (tmp_path / place).mkdir()
+        for name in ("a", "b"):
+            (tmp_path / place / name).write_text(f"{held} {name}")
+        files = [tmp_path / place / name for name in ("a", "b")]
+        rows.append([ScanRecord(subject=path.name, image=path, modality="T1w", lesion=files[0]) for path in files])
+    here, there, changed = (content_of(Manifest(tuple(own))) for own in rows)
+    assert here == there == content_of(Manifest(tuple(reversed(rows[0]))))
+    assert here != changed
+
+
+def test_what_is_not_learned_from_is_told(tmp_path, caplog):
+    table = tmp_path / "table.tsv"
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    records = [ScanRecord("a", tmp_path / "a", "T1w", split="train", pathology="ms")]
+    records += [ScanRecord("b", tmp_path / "b", "T1w", pathology="ms")]
+    Manifest(tuple(records)).write(table)
+    read_training_manifest(SegmenterTraining(data={"manifest": table, "pathologies": ["ms", "strok"]}).data)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "no scan has strok of data.pathologies; check the spelling" in said
+    assert "1 scan is in no split and left out" in said
+    caplog.clear()
+    Manifest(tuple(records[:1])).write(table)
+    read_training_manifest(SegmenterTraining(data={"manifest": table, "pathologies": ["ms"]}).data)
+    assert not caplog.records

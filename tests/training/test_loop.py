@@ -59,10 +59,10 @@ def config(**changes: object) -> LoopConfig:
     return LoopConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
-def go(stage: Stage, settings: LoopConfig, folder: Path, identity: str = "", workers: int = 0):
+def go(stage: Stage, settings: LoopConfig, folder: Path, identity: str = "", workers: int = 0, content: str = ""):
     folder.mkdir(exist_ok=True)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return train(stage, settings, folder, fabric=fabric, name="t", identity=identity, workers=workers)
+    return train(stage, settings, folder, fabric=fabric, name="t", identity=identity, content=content, workers=workers)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -113,6 +113,17 @@ def test_other_data_or_seeds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another manifest, seed"):
         go(Toy(), config(), tmp_path, "another manifest, seed 0")
     go(Toy(), config(), tmp_path, "one manifest, seed 0")
+
+
+def test_other_files_under_the_same_names_are_refused(tmp_path: Path) -> None:
+    go(Toy(), config(), tmp_path, content="these")
+    go(Toy(), config(), tmp_path, content="these")
+    with pytest.raises(ConfigError, match="original scans, got other files under the same names"):
+        go(Toy(), config(), tmp_path, content="others")
+    older = checkpoint(tmp_path)
+    del older["content"]
+    torch.save(older, tmp_path / CHECKPOINT)
+    go(Toy(), config(), tmp_path, content="others")
 
 
 class Overflowing(Toy):

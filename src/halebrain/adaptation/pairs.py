@@ -16,6 +16,7 @@ from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle
+from halebrain.models.joining import stage_of
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.contrast_params import MODALITIES
 from halebrain.simulation.generate import generate_cohort
@@ -49,7 +50,12 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
 
 def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
     """Return the diseases in the model's training data that have virtual patients, sorted."""
-    said = {name for stage in STAGES for name in bundle.training.get(stage, {}).get("pathologies", ())}
+    said = {
+        name
+        for stage, summary in bundle.training.items()
+        if stage_of(stage)[0] in STAGES
+        for name in summary.get("pathologies", ())
+    }
     return tuple(sorted(said & set(PATHOLOGIES.names())))
 
 

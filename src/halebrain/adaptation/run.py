@@ -113,7 +113,9 @@ class Adapter:
         left_out = [LeftOutScan(scan, scores[0], scores[choice.tried.index(choice.steps)]) for scan, scores in ill]
         left_out += [LeftOutScan(scan, scores[0], scores[-1]) for scan, scores in well]
         segmenter, seconds = self._final(pairs, choice)
-        calibration = self._calibration(left_out, scans.annotated)
+        # Without a step the scores are the same, and so are the thresholds.
+        is_same = choice.steps == 0 and bool(self.bundle.calibration)
+        calibration = self.bundle.calibration if is_same else self._calibration(left_out, scans.annotated)
         summary = self._summary(scans, choice) | {
             "notes": list(self.notes),
             "rehearsed": list(rehearsed_diseases(self.bundle)) if "rehearsed" in pairs else [],

@@ -31,6 +31,7 @@ from halebrain.models.bundle_files import (
     About,
     checked_files,
     model_hash,
+    name_of,
     sealed_text,
     write_files,
 )
@@ -103,8 +104,7 @@ class Bundle:
         """Name of the model: its zip, or its folder (the one around it where that is "model")."""
         if self.path is None:
             return "model"
-        place = self.path.resolve()
-        return place.parent.name if place.name == "model" else place.stem
+        return name_of(self.path)
 
     @property
     def limits(self) -> dict[str, str]:

@@ -223,6 +223,14 @@ def store_scoring(
     write_files(files, path, overwrite=True)
 
 
+def name_of(path: Path) -> str:
+    """Return the name of a model in a folder or zip: that of the folder around it where it is called "model"."""
+    place = path.resolve()
+    if place.name == "model":
+        return place.parent.name
+    return place.name.removesuffix(".zip")
+
+
 def store_about(path: Path, about: About, *, card: str) -> None:
     """Replace licence, citation and card in the bundle folder at `path`.
 

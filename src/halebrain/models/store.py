@@ -114,6 +114,7 @@ def load_model(model: Path | str | None = None) -> "Bundle":
 def import_model(source: Path, name: str | None = None, *, overwrite: bool = False) -> StoredModel:
     """Check a bundle folder or zip and keep it under a name; `None` = as the folder or zip is named."""
     from halebrain.models.bundle import load_bundle
+    from halebrain.models.bundle_files import checked_files, name_of
 
     home = halebrain_home()
     if home is None:
@@ -122,8 +123,8 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
             received="a user without a home folder",
             remedy=f"set the environment variable {VARIABLE} to a folder",
         )
-    found = load_bundle(source)  # every hash, and every weight in its place
-    new_name = name or (source.resolve().parent.name if source.name == "model" else source.stem)
+    load_bundle(source)  # every hash, and every weight in its place
+    new_name = name or name_of(source)
     if not new_name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(
             "a model's name takes letters, digits, '-', '_' and '.'",
@@ -137,7 +138,8 @@ def import_model(source: Path, name: str | None = None, *, overwrite: bool = Fal
             where=path.parent,
             remedy=f"set the environment variable {VARIABLE} to another folder",
         )
-    if path.exists() and not overwrite and load_bundle(path).sha256 != found.sha256:
+    # The hash of a model leaves out its thresholds: another calibration is another model here.
+    if path.exists() and not overwrite and checked_files(path)[0] != checked_files(source)[0]:
         raise CannotWriteError(
             "a model name must be unique", received=new_name, where=path, remedy="choose --name, or --overwrite"
         )

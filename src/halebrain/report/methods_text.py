@@ -92,7 +92,10 @@ def _registration(steps: Mapping[str, ProcessingStep], space: str) -> str:
         return f"The scan was assumed to be registered to {template} already{grid}."
     if not method:
         return ""
-    by = next((text for name, text in _ENGINES.items() if name in method.lower()), _ENGINES["simpleitk"])
+    engine = method.partition(", through ")[0].lower()  # what follows is the name of a scan
+    if engine == "affine (none":
+        return f"The scan was registered rigidly to another one of the exam, which lies in {template}{grid}."
+    by = next((text for name, text in _ENGINES.items() if name in engine), _ENGINES["simpleitk"])
     return f"The scan was registered to {template} by an affine transform with {by}{grid}."
 
 

@@ -12,6 +12,7 @@ from halebrain.core.config import Config
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
+from halebrain.io.checksum import json_sha256
 from halebrain.models.conditioning import EncoderConfig
 from halebrain.models.encoder_file import save_encoder
 from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
@@ -22,7 +23,7 @@ from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import CHECKPOINT
 from halebrain.training.prefetch import Drawn
 from halebrain.training.processes import in_turn
-from halebrain.training.runs import read_training_manifest, run_identity, run_stage
+from halebrain.training.runs import content_of, read_training_manifest, run_identity, run_stage
 
 
 class EncoderTraining(Config):
@@ -137,7 +138,7 @@ def pretrain(
     )
     manifest = read_training_manifest(data).select(lambda record: record.is_healthy)
     identity = run_identity(own, manifest)
-    place = (data.cache or folder / "cache") / f"encoder-{identity[:16]}"
+    place = (data.cache or folder / "cache") / f"encoder-{json_sha256([identity, content_of(manifest)])[:16]}"
     path = place / "encoder.safetensors"
     if not path.exists():
         place.mkdir(parents=True, exist_ok=True)

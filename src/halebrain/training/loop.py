@@ -71,6 +71,7 @@ def train(
     fabric: Fabric,
     name: str,
     identity: str = "",
+    content: str = "",
     workers: int = 0,
     on_validated: OnValidated | None = None,
 ) -> TrainingResult:
@@ -83,6 +84,7 @@ def train(
         fabric: Launched; of several processes each learns from its share of the micro-batches.
         name: Name in the progress bar.
         identity: Hash of everything else that the run depends on (data, networks, seed); kept in the checkpoint.
+        content: Hash of what the files of the scans hold, which `identity` knows by their names.
         workers: Processes that draw training batches ahead; 0 = this one draws each when its turn comes.
         on_validated: Called after each validation with the step and the averaged weights, which go on to change. A
             validation after the last checkpoint comes again when the run is resumed.
@@ -93,7 +95,7 @@ def train(
         WorkerError: A process that draws batches died.
     """
     with together(fabric):
-        model, run = _set_up(stage, config, folder, fabric, identity)
+        model, run = _set_up(stage, config, folder, fabric, identity, content)
     _check_same_step(run)
     log, message = Log(folder / LOG, first_step=run.step, writes=fabric.is_global_zero), ""
     own = own_batches(range(run.step, config.steps), config.micro_batches, fabric)
@@ -126,7 +128,9 @@ def train(
     return run.result()
 
 
-def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, identity: str) -> tuple[nn.Module, Run]:
+def _set_up(
+    stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, identity: str, content: str
+) -> tuple[nn.Module, Run]:
     """Return the stage on the fabric's device, and where its run stands."""
     average = AveragedModel(stage.trained, use_buffers=True)
     average.to(fabric.device).requires_grad_(False)
@@ -138,7 +142,7 @@ def _set_up(stage: Stage, config: LoopConfig, folder: Path, fabric: Fabric, iden
     if config.compile:  # after the average, which runs for a few batches of validation alone
         compile_networks(trained, fabric.device)
     model, optimizer = fabric.setup(stage, optimizer)
-    run = Run(trained, average, optimizer, config, folder, fabric, identity)
+    run = Run(trained, average, optimizer, config, folder, fabric, identity, content)
     run.restore()
     return model, run
 

@@ -54,8 +54,9 @@ class Run:
         folder: Path,
         fabric: Fabric,
         identity: str,
+        content: str = "",
     ) -> None:
-        self.identity = identity
+        self.identity, self.content = identity, content
         self.trained, self.average, self.optimizer = trained, average, optimizer
         self.config, self.path, self.fabric = config, folder / CHECKPOINT, fabric
         self.step, self.best_step, self.best_loss = 0, 0, math.nan
@@ -82,6 +83,14 @@ class Run:
                 where=self.path,
                 remedy="restore them, choose another folder, or start again with --overwrite",
             )
+        # A checkpoint of an earlier version does not state it.
+        if state.get("content", self.content) != self.content:
+            raise ConfigError(
+                "a run must be resumed with its original scans",
+                received="other files under the same names",
+                where=self.path,
+                remedy="restore them, choose another folder, or start again with --overwrite",
+            )
         self.trained.load_state_dict(present_weight_names(state["trained"]))
         self.average.load_state_dict(present_weight_names(state["average"]))
         self.optimizer.load_state_dict(state["optimizer"])
@@ -104,6 +113,7 @@ class Run:
             "seconds": self.seconds(),
             "config": self.config.model_dump(mode="json"),
             "identity": self.identity,
+            "content": self.content,
         }
         if self.fabric.is_global_zero:
             with atomic_path(self.path) as temporary:

@@ -1,5 +1,6 @@
 """What every training has: its scans, the hash of all that it depends on, the run itself, and its entry in the card."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from lightning_fabric import Fabric
 
 from halebrain.core.config import Config, portable_dump, with_former_keys
 from halebrain.core.errors import MissingInputError
+from halebrain.core.modality import standard_modality
+from halebrain.core.wording import counted
 from halebrain.data.slices import DataConfig, scan_weights
-from halebrain.io.checksum import json_sha256
+from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.training.loop import Stage, train
 
+_log = logging.getLogger(__name__)
 _PLACES = ("manifest", "more_manifests", "cache", "workers")
 """Data settings that concern places and reading only, and do not affect the result."""
 
@@ -36,7 +40,10 @@ def run_stage(
     # On a CPU no process draws ahead, which would take from the training what it uses.
     workers = 0 if fabric.device.type == "cpu" else config.data.workers
     identity = run_identity(known or config, manifest, *others)
-    result = train(stage, config.loop, folder, fabric=fabric, name=name, identity=identity, workers=workers)
+    content = content_of(manifest)
+    result = train(
+        stage, config.loop, folder, fabric=fabric, name=name, identity=identity, content=content, workers=workers
+    )
     stage.trained.load_state_dict(result.weights)
     return {
         "config": portable_dump(config),
@@ -58,7 +65,28 @@ def read_training_manifest(data: DataConfig) -> Manifest:
         raise MissingInputError("training needs a manifest", remedy="give --manifest or data.manifest")
     tables = [Manifest.read(path) for path in (data.manifest, *data.more_manifests)]
     whole = Manifest(tuple(record for table in tables for record in table), source=data.manifest)
-    return whole.of_contrasts(data.modalities or ())
+    rows = whole.of_contrasts(data.modalities or ())
+    _tell_what_is_left_out(data, rows)
+    return rows
+
+
+def _tell_what_is_left_out(data: DataConfig, rows: Manifest) -> None:
+    contrasts = {standard_modality(name) for name in data.modalities or ()} - {row.contrast for row in rows}
+    diseases: set[str] = set(getattr(data, "pathologies", None) or ()) - {str(row.pathology) for row in rows}
+    for what, lost in (("modalities", contrasts), ("pathologies", diseases)):
+        if lost:
+            _log.warning("no scan has %s of data.%s; check the spelling", ", ".join(sorted(lost)), what)
+    if count := sum(row.split is None for row in rows):
+        _log.warning("%s in no split and left out", counted(count, "scan is", "scans are"))
+
+
+def content_of(manifest: Manifest) -> str:
+    """Return a hash of what the files of all scans hold, by the names of the scans."""
+    files = [
+        [row.scan_id, *(path and scan_sha256(path) for path in (row.image, row.brain_mask, row.lesion))]
+        for row in sorted(manifest, key=lambda row: row.scan_id)
+    ]
+    return json_sha256(files)
 
 
 def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
