@@ -11,12 +11,13 @@ from benchmarks.claim import contrasts, read_auprc, read_runs
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results" / "matrix_cpu2"
+ALL_RESULTS = Path(__file__).parents[2] / "docs" / "results"
+RESULTS = ALL_RESULTS / "matrix_cpu2"
 
 
-def parts(folder: Path) -> list[Path]:
-    """Write the committed table as two, of half of the rows each."""
-    with lzma.open(RESULTS / "results.tsv.xz", "rt") as handle:
+def parts(results: Path, folder: Path) -> list[Path]:
+    """Write a committed table as two, of half of the rows each."""
+    with lzma.open(results / "results.tsv.xz", "rt") as handle:
         header, *lines = handle.readlines()
     titles = sorted({line.split("\t")[1] for line in lines})
     for name, own in (("a.tsv", titles[::2]), ("b.tsv", titles[1::2])):
@@ -24,10 +25,20 @@ def parts(folder: Path) -> list[Path]:
     return [folder / "a.tsv", folder / "b.tsv"]
 
 
-def test_contrasts_of_committed_tables_are_those_of_the_benchmark(tmp_path):
-    found = contrasts(read_runs(parts(tmp_path)), read_matrix(BenchmarkSettings(config=Path("cpu2"))))
+@pytest.mark.parametrize(
+    ("run", "config"),
+    [
+        ("matrix_cpu2", "cpu2"),
+        ("matrix_cpu2_cohort2", "cpu2"),
+        ("matrix_cpu2_flair", "cpu2_flair"),
+        ("matrix_cpu2_flair_cohort2", "cpu2_flair_dae"),
+    ],
+)
+def test_contrasts_of_committed_tables_are_those_of_the_benchmark(tmp_path, run, config):
+    results = ALL_RESULTS / run
+    found = contrasts(read_runs(parts(results, tmp_path)), read_matrix(BenchmarkSettings(config=Path(config))))
     made = list(csv.DictReader(found.splitlines(), delimiter="\t"))
-    with (RESULTS / "contrasts.tsv").open() as handle:
+    with (results / "contrasts.tsv").open() as handle:
         stated = list(csv.DictReader(handle, delimiter="\t"))
     assert [row["contrast"] for row in made] == [row["contrast"] for row in stated]
     for one, other in zip(made, stated, strict=True):
@@ -35,6 +46,18 @@ def test_contrasts_of_committed_tables_are_those_of_the_benchmark(tmp_path):
             assert one[name] == other[name]
         for name in ("difference", "low", "high", "p"):
             assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-5)
+
+
+def test_the_page_states_what_both_cohorts_give_together():
+    page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
+    for modality in ("", "_flair"):
+        tables = [ALL_RESULTS / f"matrix_cpu2{modality}{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
+        config = read_matrix(BenchmarkSettings(config=Path(f"cpu2{modality}")))
+        for row in csv.DictReader(contrasts(read_runs(tables), config).splitlines(), delimiter="\t"):
+            stated = "{:+.3f}".format(float(row["difference"])).replace("-", "−")
+            low, high = (f"{float(row[name]):+.3f}".replace("-", "−") for name in ("low", "high"))
+            assert f"[{low}, {high}]" in page, (row["contrast"], stated, low, high)
+            assert stated in page
 
 
 def test_healthy_scans_have_no_auprc_and_take_no_part():
