@@ -94,6 +94,17 @@ def test_a_lacking_modality_is_named(export):
     assert export(ROWS[:-1], "--grid", "native", "--modality", "T1w")[0] == 0
 
 
+def test_scans_without_a_mask_are_named(tmp_path, caplog):
+    images = {name: tmp_path / f"{name}.nii.gz" for name in ("FLAIR", "T1w")}
+    rows = (
+        ScanRecord("a", images["FLAIR"], "FLAIR", split="test", pathology="ms", lesion=tmp_path / "mask.nii.gz"),
+        ScanRecord("a", images["T1w"], "T1w", split="test", pathology="ms"),
+    )
+    channels, cases = find_cases(Manifest(rows))
+    assert (channels, len(cases)) == (("FLAIR",), 1)
+    assert "1 scan without a mask and not healthy left out (T1w)" in caplog.text
+
+
 def test_words_for_one_contrast_are_one_channel(tmp_path):
     def rows(*words):
         records = (ScanRecord("a", tmp_path / "a.nii", word, split="train", pathology="healthy") for word in words)

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.workflows.selection import chosen_scans
 
 ROWS = [
     ("a", "FLAIR", "val", "ms"),
@@ -23,6 +25,31 @@ def tuned(command, small_model, small_cohort, tmp_path):
         return command("tune", small_model, "--manifest", manifest, "-o", tmp_path / "out", "--no-progress", *more)
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--pathology", "ms", "--pathology", "strok"), "--pathology must be in the manifest, got 'strok'"),
+        (("--modality", "FLAIR", "--modality", "T3w"), "--modality must be in the manifest, got 'T3w'"),
+    ],
+)
+def test_a_word_that_no_scan_has_is_refused_beside_one_that_has(tuned, command, small_model, tmp_path, words, said):
+    code, printed = tuned(*words)
+    assert (code, said in printed.err) == (2, True)
+    manifest = tmp_path / "cohort" / "manifest.tsv"
+    for name in ("evaluate", "calibrate"):
+        more = ("-o", tmp_path / "out") if name == "evaluate" else ()
+        code, printed = command(name, small_model, "--manifest", manifest, *more, *words, "--no-progress")
+        assert (code, said in printed.err) == (2, True), name
+
+
+def test_a_disease_may_be_absent_from_a_split(small_cohort):
+    table = Manifest.read(small_cohort([*ROWS, ("e", "FLAIR", "test", "tumour")]))
+    asked = {"modalities": ("flair",), "pathologies": ("ms", "tumour")}
+    assert [row.subject for row in chosen_scans(table.split("val"), table=table, **asked)] == ["a"]
+    asked = {"modalities": (), "pathologies": ()}
+    assert len(chosen_scans(table, table=table, **asked)) == 5
 
 
 @pytest.mark.slow
@@ -71,7 +98,8 @@ def test_what_an_adaptation_learned_is_seen(command, small_model, small_cohort, 
 
 def test_refusals(command, tuned, tmp_path, small_model, small_cohort):
     assert tuned("--store", "seen")[0] == 2
-    code, said = tuned("--pathology", "tumour")
+    untuned = small_cohort([("d", "FLAIR", "test", "ms")], "untuned")
+    code, said = command("tune", small_model, "--manifest", untuned, "-o", tmp_path / "none")
     assert code == 66
     assert 'split "val"' in said.err
     code, said = tuned("--pathology", "ms", "--store", "unseen", "--output-model", tmp_path / "new")

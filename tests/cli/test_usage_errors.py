@@ -170,3 +170,18 @@ def test_ranges_and_lists_are_said_in_words(words, said):
     with pytest.raises(UsageError) as caught:
         typer.main.get_command(small)(["run", *words], prog_name="app")
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("bids in out group --participant-label 01", "--participant-label has no effect at the group level"),
+        ("bids in out group --threshold 0.9", "--threshold has no effect at the group level"),
+        ("evaluate --manifest m.tsv -o out --fusion mean", "--fusion needs --exams"),
+        ("calibrate model --manifest m.tsv --fusion mean", "--fusion needs --exams"),
+        ("folds --manifest m.tsv --output=", "--output takes a path, got an empty word"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(command, words, said):
+    code, printed = command(*words.split())
+    assert (code, said in printed.err) == (2, True), printed.err

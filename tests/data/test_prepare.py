@@ -96,6 +96,17 @@ def test_scans_are_prepared_as_the_training_of_a_name_asks(name):
     assert read_preprocessing(Path(name), ["spacing_mm=3"], None, None).spacing_mm == 3
 
 
+def test_the_brain_that_a_file_of_ones_own_states_is_found_so(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("brain: hdbet\n")
+    assert read_preprocessing(file, [], None, None).brain == "hdbet"
+    assert read_preprocessing(file, ["brain=none"], None, None).brain == "none"
+    assert read_preprocessing(file, [], None, "atlas").brain == "atlas"
+    file.write_text("spacing_mm: 3\n")
+    assert read_preprocessing(file, [], None, None).brain == "auto"
+    assert read_preprocessing(Path("demo"), [], None, None).brain == "auto", "a shipped training has stripped scans"
+
+
 def test_a_training_of_no_known_name_is_refused(raw, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "-i", raw, "-o", tmp_path / "set", "-c", "papr") == 66
     assert "did you mean 'paper'" in capsys.readouterr().err

@@ -24,6 +24,7 @@ def derivative(tmp_path):
         ("participant_id\tname\tage\nsub-01\tDoe\t9\n", "participant_id\tage\nsub-01\t9\nsub-02\tn/a\n"),
         ('\ufeffsex\tparticipant_id\n"F\tsub-01\t\n', 'sex\tparticipant_id\n"F\tsub-01\nn/a\tsub-02\n'),
         ("Participant_ID;Age\r\nsub-02;9\r\n", "participant_id\tage\nsub-01\tn/a\nsub-02\t9\n"),
+        ("participant_id\tage\n01\t30\nsub-02\t40\n", "participant_id\tage\nsub-01\t30\nsub-02\t40\n"),
         ("participant_id\tage\nsub-01\t3\tmore\n", "participant_id\nsub-01\nsub-02\n"),
     ],
 )

@@ -135,7 +135,7 @@ def test_patches_cover_the_slice_and_only_they_are_noised(image):
 
 
 def test_the_patch_loss_looks_into_the_patch_alone(image):
-    built = build_reconstructor("pddpm", {"unet": UNET, "patch_size": 16})
+    built = build_reconstructor("pddpm", {"unet": UNET, "patch_size": 16, "stride": 8})
     answer = image * 2 - 1
     built.unet = Oracle(answer)
     assert float(built.loss(image, generator=make_generator(0))) == 0
@@ -167,3 +167,8 @@ def test_noise_cannot_say_what_was_healthy():
         build_reconstructor(
             "cddpm", {"unet": UNET, "encoder": ENCODER, "train_with_anomalies": True, "predicts": "noise"}
         )
+
+
+def test_patches_that_leave_pixels_between_them_are_refused():
+    with pytest.raises(ConfigError, match="stride 48 must not exceed patch_size 24"):
+        build_reconstructor("pddpm", {"unet": UNET, "patch_size": 24, "stride": 48})

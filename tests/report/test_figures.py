@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.evaluation.thumbnails import Thumbnail
+from halebrain.report.evaluation_figures import gallery_figure
 from halebrain.report.figures import MosaicRow, Panel, choose_slices, loss_plot, mosaic, mosaic_of_rows, save_figure
 
 SHAPE = (20, 24, 10)
@@ -131,3 +133,26 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     assert raw.startswith(b"\x89PNG")
     assert raw == (tmp_path / "b.png").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([0.3], ["the only one"]),
+        ([0.2, 0.1], ["worst", "best"]),
+        ([0.3, 0.1, 0.2], ["worst", "median", "best"]),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], ["worst", "worst", "median", "best", "best"]),
+        ([n / 10 for n in range(9)], ["worst"] * 3 + ["median"] * 3 + ["best"] * 3),
+        ([n / 20 for n in range(15)], ["worst"] * 3 + ["median"] * 3 + ["best"] * 3),
+    ],
+)
+def test_scans_are_called_by_their_place_in_the_ranking(values: list[float], names: list[str]) -> None:
+    pixels, mask = np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool)
+    thumbnails = [Thumbnail(f"s{n}", value, pixels, pixels, mask, mask) for n, value in enumerate(values)]
+    figure = gallery_figure(thumbnails)
+    assert figure is not None
+    titles = [axis.get_title().split("\n") for axis in figure.axes if axis.get_title()]
+    assert [title[0] for title in titles] == names
+    shown = [float(title[2]) for title in titles]
+    assert shown == sorted(shown)
+    assert len({title[1] for title in titles}) == len(titles)

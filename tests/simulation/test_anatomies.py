@@ -1,6 +1,6 @@
 """Brains made of label maps and of real T1 scans, which are made here."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -101,9 +101,10 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
         return ScanRecord(subject=subject, image=image, modality="T1w", **more)
 
     rows = (row("a"), row("b", split="test"), row("c", pathology="ms"), row("d", split="train", pathology="healthy"))
+    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"))
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
-    assert [name for name, _ in found] == ["subaT1w", "subdT1w"]
+    assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
 
 
 def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):

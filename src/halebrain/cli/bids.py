@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
 from typer.core import TyperCommand
 
-from halebrain.cli.console import Console, echo_message
+from halebrain.cli.console import Console, echo_message, refuse_without_effect
 from halebrain.cli.detect import exams_summed_up, summed_up
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import command_line, document_of, look_at, refuse_failures
@@ -24,6 +25,11 @@ from halebrain.workflows.settings import (
 if TYPE_CHECKING:
     from halebrain.workflows.detections import Detections
 
+_OF_PARTICIPANTS = (
+    *("participant_label", "session_label", "bids_filter_file", "modality", "each_scan", "fusion", "model", "brain"),
+    *("threshold", "min_lesion_mm3", "grow_to", "also_fill", "fill_margin_mm"),
+)
+"""Options that say which scans are processed and how, which the group level does not do."""
 _FORMER = "--exams"
 """The former option for what is the default now: one answer for each session."""
 
@@ -81,6 +87,7 @@ def bids(
         Literal["participant", "group"],
         Option("participant: process scans; group: one table of all results.", is_argument=True),
     ],
+    context: typer.Context,
     settings: BidsSettings,
     detect: DetectSettings,
     scheduler: SchedulerSettings,
@@ -96,6 +103,8 @@ def bids(
             "--fusion and --each-scan exclude each other", received=settings.fusion, remedy="remove one of them"
         )
     if level == "group":
+        rule, remedy = "has no effect at the group level", "remove it: the table holds all results as they are"
+        refuse_without_effect(context, _OF_PARTICIPANTS, rule, received=level, remedy=remedy)
         grouped = run_group(out_dir, bids_dir, notify=detect.notify)
         results.line(grouped.table)
         results.finish(

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from halebrain.cli.console import Console, echo_message
+import typer
+
+from halebrain.cli.console import Console, echo_message, refuse_without_effect
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line, failed_scans
 from halebrain.core.wording import counted
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 def calibrate(
     model: Annotated[Path, Option("Model folder; with --output also a zip or a name.", is_argument=True)],
     manifest: ManifestPath,
+    context: typer.Context,
     settings: CalibrateSettings,
     console: Console,
 ) -> None:
     """Choose thresholds on the split "val" and store them in MODEL, with a hash of these scans."""
     results = console.begin("calibrate")
+    if not settings.exams:
+        refuse_without_effect(context, ("fusion",), "needs --exams", received="--fusion alone", remedy="add --exams")
     from halebrain.workflows.calibrate import calibrate_on_manifest
 
     done = calibrate_on_manifest(model, manifest, settings)

@@ -39,6 +39,10 @@ def evaluate(
         if settings.protocol is not None:
             refuse_without_effect(context, ("grid",), "has no effect with --protocol, which sets its own")
         refuse_without_effect(context, _OF_FOLDERS, "needs --predictions and cannot be used with a model")
+        if not settings.exams:
+            refuse_without_effect(
+                context, ("fusion",), "needs --exams", received="--fusion alone", remedy="add --exams"
+            )
     from halebrain.evaluation.tables import headline
     from halebrain.workflows.evaluate import EvaluationPart, evaluate_part
 

@@ -90,6 +90,12 @@ def _refuse_empty_paths(words: list[str]) -> None:
                 f"{flag} takes a path", received="an empty word", remedy="a shell variable may have no value"
             )
 
+    for word in words:
+        if word.endswith("=") and word[:-1] in PATH_FLAGS:
+            raise UsageError(
+                f"{word[:-1]} takes a path", received="an empty word", remedy="a shell variable may have no value"
+            )
+
 
 def main() -> None:
     """Run the command line and exit with the documented code."""

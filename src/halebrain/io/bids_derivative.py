@@ -205,7 +205,8 @@ def _read(table: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         _log.warning("no column '%s' in '%s' (%s)", _ID, table, _NOT_TAKEN)
         return [_ID], {}
     rows = [{ours: row[theirs].strip() or MISSING for ours, theirs in kept.items()} for row in read.rows]
-    return list(kept), {row[_ID]: row for row in rows}
+    # "01" stands for "sub-01" in tables that BIDS would refuse.
+    return list(kept), {(name := f"sub-{row[_ID].removeprefix('sub-')}"): row | {_ID: name} for row in rows}
 
 
 def _dictionary(path: Path) -> dict[str, Any]:

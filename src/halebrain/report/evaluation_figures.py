@@ -119,9 +119,7 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
     ranked = sorted((t for t in thumbnails if not np.isnan(t.value)), key=lambda t: t.value)
     if not ranked:
         return None
-    middle = max(0, len(ranked) // 2 - each // 2)
-    groups = {"worst": ranked[:each], "median": ranked[middle : middle + each], "best": ranked[-each:]}
-    columns = list({t.scan_id: (name, t) for name, group in groups.items() for t in group}.values())
+    columns = _gallery_columns(ranked, each)
     figure = new_figure(1.7 * len(columns) + 0.3, 4.2)
     axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (name, t) in enumerate(columns):
@@ -138,6 +136,17 @@ def gallery_figure(thumbnails: Sequence[Thumbnail], *, each: int = 3) -> Figure 
     )
     figure.tight_layout(pad=0.4, rect=(0, 0, 1, 0.97))
     return figure
+
+
+def _gallery_columns(ranked: Sequence[Thumbnail], each: int) -> list[tuple[str, Thumbnail]]:
+    """Return what is shown and what it is called; of few scans, all, by their third of the ranking."""
+    if len(ranked) < 3 * each:
+        last = max(len(ranked) - 1, 1)
+        names = ("worst", "median", "best")
+        return [("the only one" if len(ranked) == 1 else names[round(2 * n / last)], t) for n, t in enumerate(ranked)]
+    middle = len(ranked) // 2 - each // 2
+    groups = {"worst": ranked[:each], "median": ranked[middle : middle + each], "best": ranked[-each:]}
+    return [(name, t) for name, group in groups.items() for t in group]
 
 
 def sweep_figure(points: Sequence[SweepPoint]) -> Figure:

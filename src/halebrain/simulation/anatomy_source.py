@@ -72,7 +72,8 @@ def gather_anatomies(
         mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         name = f"{kind}-{label}-{mark}"
         kept = folder / f"{name}.npz"
-        if not kept.exists():
+        # A run that ended early may have left brains of another voxel size.
+        if not (kept.exists() and load_base(folder, name).shape[1:] == tuple(shape)):
             tissues = source.read(path, shape=shape, spacing_mm=spacing_mm)
             _check(tissues, path, spacing_mm)
             with atomic_path(kept) as temporary:

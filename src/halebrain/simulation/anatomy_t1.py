@@ -30,7 +30,9 @@ class T1Anatomies(AnatomySource):
             rows = [
                 row
                 for row in table
-                if row.modality == "T1w" and row.split in (None, "train") and row.pathology in (None, "healthy")
+                if guess_modality(row.modality) == "T1w"
+                and row.split in (None, "train")
+                and row.pathology in (None, "healthy")
             ]
             found = [(label(row.scan_id), row.image) for row in rows]
         elif is_bids(place):

@@ -30,6 +30,7 @@ from halebrain.workflows.detector import load_detector
 from halebrain.workflows.evaluate import refuse_seen
 from halebrain.workflows.evaluate_exams import fit_exam_calibration, of_exams, with_exam_pathologies
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
+from halebrain.workflows.selection import check_words
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
 
@@ -61,6 +62,7 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     if settings.patients is not None:
         patients = _read_val(settings.patients, settings)
         rows = rows.joined(_annotated(patients, settings))
+    check_words(rows, settings.modalities, settings.pathologies)
     rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)

@@ -61,7 +61,7 @@ def make_cohort(
     config = CohortConfig(
         healthy=settings.subjects,
         patients=settings.patients,
-        modalities=settings.modalities or default.modalities,
+        modalities=tuple(dict.fromkeys(settings.modalities)) or default.modalities,
         pathologies=settings.pathologies or default.pathologies,
         seed=settings.seed,
         spacing_mm=spacing_mm,

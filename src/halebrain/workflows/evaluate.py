@@ -40,6 +40,7 @@ from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams, of_exams, with_exam_pathologies
+from halebrain.workflows.selection import chosen_scans
 from halebrain.workflows.settings import WHOLE, DetectSettings, EvaluateSettings, PartSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
@@ -128,8 +129,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -
     if settings.exams:
         table = with_exam_pathologies(table)
     rows = table.select(lambda r: settings.split in ("all", r.split))
-    rows = rows.of_contrasts(settings.modalities)
-    rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
+    rows = chosen_scans(rows, table=table, modalities=settings.modalities, pathologies=settings.pathologies)
     if settings.exams:
         return _evaluate_exams(rows, output, settings, scores)
     paper = settings.protocol == "behrendt2024"

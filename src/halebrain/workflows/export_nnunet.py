@@ -19,6 +19,7 @@ from halebrain.core.messages import log_message
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
+from halebrain.core.wording import counted
 from halebrain.io.grid import match
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
@@ -130,6 +131,9 @@ def find_cases(manifest: Manifest, modalities: Sequence[str] = ()) -> tuple[tupl
     `modalities` are the channels wanted, in order; empty = all that are there, sorted.
     """
     rows = manifest.select(lambda r: r.is_annotated or r.is_healthy)
+    if unused := [r for r in manifest if not (r.is_annotated or r.is_healthy)]:
+        contrasts = ", ".join(sorted({r.contrast for r in unused}))
+        log_message(f"warning: {counted(len(unused), 'scan')} without a mask and not healthy left out ({contrasts})")
     named = map(standard_modality, modalities) if modalities else sorted({record.contrast for record in rows})
     wanted = tuple(dict.fromkeys(named))
     rows = rows.of_contrasts(wanted)

@@ -180,7 +180,10 @@ def read_preprocessing(
         )
     else:
         settings = parse_config(PreprocessingConfig, load_bundle(find_model(model)).config.preprocessing, where=model)
-    said = brain is not None or any(pair.startswith("brain=") for pair in overrides)
+    # A shipped training and a model state "stripped" of the scans that they were given: that is no wish for raw ones.
+    said = any(pair.startswith("brain=") for pair in overrides)
+    if config is not None and model is None and find_config(config, "reconstructor") == config:
+        said = said or "brain" in read_yaml(config)
     return settings.model_copy(update={"brain": brain or (settings.brain if said else "auto")})
 
 

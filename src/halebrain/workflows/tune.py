@@ -23,6 +23,7 @@ from halebrain.models.store import load_model
 from halebrain.report.evaluation_figures import sweep_figure
 from halebrain.report.figures import save_figure
 from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.selection import chosen_scans
 from halebrain.workflows.settings import TuneSettings
 
 
@@ -52,9 +53,9 @@ def tune_model(
         raise UsageError("--store and --output-model must be used together", remedy="give both, or neither")
     if target is not None and target.exists():
         raise CannotWriteError("the output model must not exist yet", where=target, remedy="choose another")
-    rows = Manifest.read(manifest).split("val").select(lambda r: r.is_annotated)
-    rows = rows.of_contrasts(settings.modalities)
-    rows = rows.select(lambda r: not settings.pathologies or r.pathology in settings.pathologies)
+    table = Manifest.read(manifest)
+    rows = table.split("val").select(lambda r: r.is_annotated)
+    rows = chosen_scans(rows, table=table, modalities=settings.modalities, pathologies=settings.pathologies)
     bundle = load_model(settings.model)
     failures = Failures(output, settings.notify)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)

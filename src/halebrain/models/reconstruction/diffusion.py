@@ -249,6 +249,12 @@ class PDDPMSettings(DiffusionSettings):
     patch_size: int = Field(default=48, ge=1)
     stride: int = Field(default=24, ge=1)
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse patches that leave pixels between them, which nothing would restore."""
+        super().model_post_init(context)
+        if self.stride > self.patch_size:
+            raise ValueError(f"stride {self.stride} must not exceed patch_size {self.patch_size}")
+
 
 @RECONSTRUCTORS.register("pddpm")
 class PDDPM(DiffusionReconstructor):
