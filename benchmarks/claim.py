@@ -10,6 +10,11 @@ on the others together:
 
     python benchmarks/claim.py results.tsv --pair "Unet_DAE (tumour)" "Unet (tumour)"
 
+With `--rows FIRST SECOND` (repeatable) that of two rows whatever they learned from, on diseases learned from and on
+others, tested as contrasts are, and not corrected:
+
+    python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --rows SADM_res cDDPM
+
 With `--contrasts CONFIG` the contrasts that a benchmark's configuration states, tested as the benchmark itself does.
 
     python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --contrasts cpu2
@@ -28,7 +33,7 @@ import numpy as np
 from scipy import stats
 
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
-from halebrain.evaluation.contrasts import assess_contrasts, contrasts_tsv
+from halebrain.evaluation.contrasts import Contrast, assess_contrasts, contrasts_tsv
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.evaluation.statistics import SHARE_DIFFERENCE, bootstrap_mean
@@ -67,6 +72,19 @@ def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:
     return contrasts_tsv(assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies))
 
 
+def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return lines of a Markdown table: the difference of two rows on diseases learned from and on others."""
+    columns = dict.fromkeys(str(row.pathology) for run in runs for row in run.rows)
+    diseases = [name for name in columns if name not in ("healthy", SYNTHETIC)]
+    lines = ["| difference | learned from | others |", "|---|---|---|"]
+    for first, second in pairs:
+        stated = [Contrast(columns, first, (second,), columns) for columns in ("seen", "unseen")]
+        found = assess_contrasts(runs, stated, diseases)
+        cells = [f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}] ({one.n_subjects})" for one in found]
+        lines.append(f"| {first} − {second} | {' | '.join(cells)} |")
+    return lines
+
+
 def read_auprc(runs: Sequence[MethodRun]) -> dict[str, dict[str, dict[str, float]]]:
     """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only."""
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -103,11 +121,15 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--reference", default="cDDPM")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
+    parser.add_argument("--rows", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
     parser.add_argument("--contrasts", metavar="CONFIG", type=Path, help="a file, or the name of a shipped one: cpu2")
     options = parser.parse_args()
     runs = read_runs(options.results)
     if options.contrasts is not None:
         print(contrasts(runs, read_matrix(BenchmarkSettings(config=options.contrasts))), end="")
+        return
+    if options.rows:
+        print("\n".join(of_rows(runs, options.rows)))
         return
     table = read_auprc(runs)
     if options.pair:

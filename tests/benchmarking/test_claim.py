@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.claim import contrasts, read_auprc, read_runs
+from benchmarks.claim import contrasts, of_rows, read_auprc, read_runs
 
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
@@ -58,6 +58,19 @@ def test_the_page_states_what_both_cohorts_give_together():
             low, high = (f"{float(row[name]):+.3f}".replace("-", "−") for name in ("low", "high"))
             assert f"[{low}, {high}]" in page, (row["contrast"], stated, low, high)
             assert stated in page
+
+
+def test_the_page_states_the_comparison_of_the_paper():
+    page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
+    for modality in ("", "_flair"):
+        tables = [ALL_RESULTS / f"matrix_cpu2{modality}{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
+        for first in ("SADM_res", "SADM", "Unet_res"):
+            (line,) = of_rows(read_runs(tables), [(first, "cDDPM")])[2:]
+            seen, unseen = (cell.rpartition(" (")[0].replace("-", "−") for cell in line.split(" | ")[1:])
+            for figures in (seen, unseen):
+                difference, _, interval = figures.partition(" ")
+                assert difference in page, (modality, first, figures)
+                assert interval in page, (modality, first, figures)
 
 
 def test_healthy_scans_have_no_auprc_and_take_no_part():
