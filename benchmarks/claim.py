@@ -80,7 +80,10 @@ def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list
     for first, second in pairs:
         stated = [Contrast(columns, first, (second,), columns) for columns in ("seen", "unseen")]
         found = assess_contrasts(runs, stated, diseases)
-        cells = [f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}] ({one.n_subjects})" for one in found]
+        cells = [
+            f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}] ({one.n_subjects})" if one.n_subjects else "–"
+            for one in found
+        ]
         lines.append(f"| {first} − {second} | {' | '.join(cells)} |")
     return lines
 
