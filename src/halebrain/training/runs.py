@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from halebrain.core.config import Config, portable_dump, with_former_keys
 from halebrain.core.errors import MissingInputError
 from halebrain.core.modality import standard_modality
+from halebrain.core.progress import track
 from halebrain.core.wording import counted
 from halebrain.data.slices import DataConfig, scan_weights
 from halebrain.io.checksum import json_sha256, scan_sha256
@@ -82,9 +83,10 @@ def _tell_what_is_left_out(data: DataConfig, rows: Manifest) -> None:
 
 def content_of(manifest: Manifest) -> str:
     """Return a hash of what the files of all scans hold, by the names of the scans."""
+    rows = sorted(manifest, key=lambda row: row.scan_id)
     files = [
         [row.scan_id, *(path and scan_sha256(path) for path in (row.image, row.brain_mask, row.lesion))]
-        for row in sorted(manifest, key=lambda row: row.scan_id)
+        for row in track(rows, description="Checking scans", total=len(rows))
     ]
     return json_sha256(files)
 
