@@ -113,7 +113,8 @@ def test_a_saved_prediction_is_what_the_command_writes(bundled, command, scan, t
     assert mine.keys() == written.keys()
     told, theirs = (json.loads(files.pop(saved.provenance.name)) for files in (mine, written))
     unlike = {key for key in told.keys() | theirs.keys() if told.get(key) != theirs.get(key)}
-    assert unlike <= ({"input", "content_sha256", "input_sha256", "seconds"} if in_memory else {"seconds"})
+    of_files = {"input", "content_sha256", "input_sha256", "input_space"}
+    assert unlike <= (of_files | {"seconds"} if in_memory else {"seconds"})
     stated = json.loads(json.dumps(found.provenance))
     assert stated.keys() == told.keys()
     assert {key for key in told if stated[key] != told[key]} <= {"seconds"} | ({"scan"} if in_memory else set())
