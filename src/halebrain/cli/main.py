@@ -84,16 +84,12 @@ def root(
 
 def _refuse_empty_paths(words: list[str]) -> None:
     """Refuse an empty word in the place of a path: it would be taken for the working directory."""
-    for flag, word in pairwise(words):
-        if not word and flag in PATH_FLAGS:
+    without = [flag for flag, word in pairwise(words) if not word]
+    without += [word[:-1] for word in words if word.endswith("=")]
+    for flag in without:
+        if flag in PATH_FLAGS:
             raise UsageError(
                 f"{flag} takes a path", received="an empty word", remedy="a shell variable may have no value"
-            )
-
-    for word in words:
-        if word.endswith("=") and word[:-1] in PATH_FLAGS:
-            raise UsageError(
-                f"{word[:-1]} takes a path", received="an empty word", remedy="a shell variable may have no value"
             )
 
 
