@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,15 @@ import numpy as np
 import pytest
 
 import halebrain
+from halebrain.core.errors import CannotWriteError
+from halebrain.inference.scans import ScanInput
 from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.manifest import Manifest
+from halebrain.thresholds.calibration import Calibration, Threshold
+from halebrain.thresholds.choose import ThresholdSelector
+from halebrain.workflows.detector import load_detector
+from halebrain.workflows.fill import fill_scan
+from halebrain.workflows.settings import DetectSettings
 
 Command = Callable[..., tuple[int, Any]]
 HOW = ("--threshold", "0.05", "--device", "cpu", "--no-progress")
@@ -58,9 +66,32 @@ def test_a_mask_is_filled_and_written_alone(
     stamp = filled.stat().st_mtime_ns
     assert command(*options)[0] == 0
     assert filled.stat().st_mtime_ns == stamp
-    assert command(*options, "--fill-margin-mm", 6)[0] == 73
+    code, said = command(*options, "--fill-margin-mm", 6)
+    assert (code, "made with other settings exist, got another fill margin mm" in said.err) == (73, True)
+    code, said = command(*options, "--precision", "bf16")
+    assert (code, "got another precision" in said.err) == (73, True)
+    # An older version stated less.
+    older = json.loads(sidecar.read_text())
+    del older["Requested"]["precision"], older["Requested"]["calibration"]
+    sidecar.write_text(json.dumps(older))
+    assert command(*options)[0] == 0
     assert command(*options, "--fill-margin-mm", 6, "--overwrite")[0] == 0
     assert json.loads(sidecar.read_text())["FilledVolumeMl"] > stated["FilledVolumeMl"]
+
+
+def test_another_calibration_is_not_taken_for_the_former_one(
+    small_model: Path, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scan, settings = ScanInput(patient[0], "p"), DetectSettings(model=small_model, device="cpu", fill=True)
+    detector = load_detector(replace(settings, threshold="0.3"))
+    about: dict[str, Any] = {"method": "", "split": "val", "manifest_sha256": "", "n_scans": 1, "achieved": 1.0}
+    stored = [{"ml:1": Threshold(value=value, **about)} for value in (0.3, 0.4)]
+    selectors = [ThresholdSelector(Calibration(default="ml:1", thresholds=own, subjects=())) for own in stored]
+    calibrated = [replace(detector, settings=settings, selector=selector) for selector in selectors]
+    fill_scan(calibrated[0], scan, tmp_path)
+    fill_scan(calibrated[0], scan, tmp_path)
+    with pytest.raises(CannotWriteError, match="another calibration"):
+        fill_scan(calibrated[1], scan, tmp_path)
 
 
 def test_a_part_keeps_the_failures_of_the_others(

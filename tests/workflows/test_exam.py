@@ -20,7 +20,7 @@ from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
-from halebrain.workflows.exam import detect_exam, detect_exams
+from halebrain.workflows.exam import detect_exams
 from halebrain.workflows.exam_detector import find_exam
 from halebrain.workflows.settings import DetectSettings
 
@@ -80,6 +80,12 @@ def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_
     assert exam.exam_score == alone.scan_score
     assert exam.n_findings == alone.n_lesions
     assert exam.findings_ml == alone.lesion_volume_ml
+    of_scan, of_exam = (
+        json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8"))
+        for path in (alone.mask, exam.masks["sub-p_FLAIR"])
+    )
+    del of_scan["Description"]
+    assert of_scan.items() <= of_exam.items()
 
 
 def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, settings, tmp_path):
@@ -89,8 +95,10 @@ def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, setti
     (again,) = detect_exams([exam], tmp_path / "out", options).results
     assert again == first
     assert first.provenance.stat().st_mtime_ns == written
-    with pytest.raises(CannotWriteError, match="other settings"):
+    with pytest.raises(CannotWriteError, match="other settings exist, got another fusion"):
         detect_exams([exam], tmp_path / "out", options, fusion="mean")
+    with pytest.raises(CannotWriteError, match="got another seed"):
+        detect_exams([exam], tmp_path / "out", replace(options, seed=5))
     first.findings.unlink()
     detect_exams([exam], tmp_path / "out", options)
     assert first.findings.is_file()
@@ -194,10 +202,10 @@ def test_python_gives_what_the_command_writes(exam, settings, tmp_path):
     assert found.provenance["fusion"] == DEFAULT
 
 
-def test_dicom_seg_of_scans_that_are_no_dicom_is_refused(exam, settings, tmp_path):
-    detector = load_detector(replace(settings[0], dicom_seg=True))
+def test_dicom_seg_of_scans_that_are_no_dicom_is_refused_before_any_work(exam, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("halebrain.inference.predictor.Predictor.predict_working", None)
     with pytest.raises(UsageError, match="--dicom-seg needs DICOM"):
-        detect_exam(detector, find_exams([exam])[0], tmp_path / "out")
+        detect_exams([exam], tmp_path / "out", replace(settings[0], dicom_seg=True))
 
 
 def test_every_scan_is_filled_where_the_mask_of_the_exam_is_and_nowhere_else(exam, settings, tmp_path):

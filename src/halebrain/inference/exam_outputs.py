@@ -11,17 +11,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError, cannot_write_into
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.parallel import map_threads
-from halebrain.core.provenance import ChosenThreshold
+from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, Placement, ScanResult
 from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, read_lesions
-from halebrain.inference.outputs import OutputNames, filled_files, sidecars
+from halebrain.inference.outputs import (
+    RAW,
+    OutputNames,
+    filled_files,
+    model_entries,
+    origin_entries,
+    sidecars,
+    threshold_entries,
+)
 from halebrain.io.nifti import write_volume
 from halebrain.io.tables import MISSING, read_table, tsv_text
 
@@ -366,35 +373,23 @@ def _write_scan(staged: ExamNames, scan: ExamScanFiles, made: ExamProvenance) ->
         write(("residual", ""), result.residual, np.float32)
     own = next(one.provenance for one in made.scans if one.scan == scan.name)
     of_scan = sidecars(own)
-    jsons = _exam_sidecars(made, own.input_in_dataset) | {image: of_scan[image] for image in _OWN}
+    jsons = _exam_sidecars(made, own) | {image: of_scan[image] for image in _OWN}
     for image, content in jsons.items():
         write_text(names.file(*image, ".json"), json.dumps(content, indent=2) + "\n")
     for path, raw in exam_filled_files(staged, made, scan.name, scan.filling).items():
         path.write_bytes(raw)
 
 
-def _exam_sidecars(made: ExamProvenance, place: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+def _exam_sidecars(made: ExamProvenance, own: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the sidecars of what belongs to the exam, on the grid of a scan with its `own` provenance."""
     places = [scan.provenance.input_in_dataset for scan in made.scans]
-    sources = [f"bids:raw:{one}" for one in places if one is not None]
-    own = made.scans[0].provenance
-    about: dict[str, Any] = {
-        "Sources": sources or None,
-        "SpatialReference": f"bids:raw:{place}" if place is not None else "orig",
-        "SoftwareName": "HaleBrain",
-        "SoftwareVersion": (own.versions or {}).get("halebrain"),
-        "Contrasts": [scan.contrast for scan in made.scans],
-        "Fusion": made.fusion,
-        "ModelName": made.model,
-        "ModelSHA256": made.model_sha256,
-        "Notice": NOTICE,
-    }
-    about = {key: value for key, value in about.items() if value is not None}
+    sources = [f"bids:{RAW}:{place}" for place in places if place is not None]
+    about: dict[str, object] = {**origin_entries(own), **model_entries(own)}
+    about |= {"Contrasts": [scan.contrast for scan in made.scans], "Fusion": made.fusion}
+    if sources:
+        about["Sources"] = sources
     found = {image: {**said, **about} for image, said in _OF_EXAM.items()}
-    found["exam", "mask"] |= {
-        "Threshold": made.threshold.value,
-        "ThresholdMethod": made.threshold.name,
-        "MinimumLesionVolumeMm3": made.threshold.min_lesion_mm3,
-    }
+    found["exam", "mask"] |= threshold_entries(made.threshold)
     return found
 
 

@@ -51,29 +51,29 @@ _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
 
 def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (description, suffix) → sidecar of every image and of the lesion table, as far as the provenance goes."""
-    made = {name: {**about, **_origin(provenance)} for name, about in _MAPS.items()}
+    made = {name: {**about, **origin_entries(provenance)} for name, about in _MAPS.items()}
     for name in made:
         if name != _BRAIN_ONLY:
-            made[name] |= _model(provenance)
-    made["anomaly", "mask"] |= _threshold(provenance.threshold)
+            made[name] |= model_entries(provenance)
+    made["anomaly", "mask"] |= threshold_entries(provenance.threshold)
     table: dict[str, Any] = {"Description": "One row for each connected component of the anomaly mask."}
     if (volume := provenance.volume_estimate) is not None:
         table["TotalVolumeMl"] = provenance.lesion_volume_ml
         table["EstimatedTrueVolumeMl"] = volume.value_ml
         table["EstimatedTrueVolumeInterval90Ml"] = [volume.low_ml, volume.high_ml]
-    return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | _origin(provenance)}}
+    return {**made, ("anomaly", "lesions"): {**COLUMNS, "HaleBrain": table | origin_entries(provenance)}}
 
 
 def filled_sidecar(provenance: Provenance, filling: Filling) -> dict[str, Any]:
     """Return the sidecar of the lesion-filled scan: what was filled, from which mask, and how."""
-    mask = {"FilledMaskSHA256": provenance.fill_mask_sha256}
+    mask: dict[str, object] = {"FilledMaskSHA256": provenance.fill_mask_sha256}
     if not filling.is_given:
-        mask = _threshold(provenance.threshold)
+        mask = threshold_entries(provenance.threshold)
     return {
         "Description": "The scan with a region filled as healthy tissue; outside it, the scan itself to the last bit.",
         "SkullStripped": filling.is_stripped,
-        **_origin(provenance),
-        **_model(provenance),
+        **origin_entries(provenance),
+        **model_entries(provenance),
         "InputSHA256": provenance.input_sha256,
         "BrainMaskSHA256": provenance.brain_mask_sha256,
         "FilledMask": "given" if filling.is_given else "found",
@@ -96,7 +96,8 @@ def filled_files(
     return {names.filled: filling.scan.packed(), names.filled_sidecar: sidecar.encode("utf-8")}
 
 
-def _origin(provenance: Provenance) -> dict[str, Any]:
+def origin_entries(provenance: Provenance) -> dict[str, object]:
+    """Return what a sidecar states of the scan and the software."""
     place, versions = provenance.input_in_dataset, provenance.versions or {}
     uri = None if place is None else f"bids:{RAW}:{place}"
     return _without_none(
@@ -109,7 +110,8 @@ def _origin(provenance: Provenance) -> dict[str, Any]:
     )
 
 
-def _model(provenance: Provenance) -> dict[str, Any]:
+def model_entries(provenance: Provenance) -> dict[str, object]:
+    """Return what a sidecar states of the model and of what was drawn."""
     sha256 = provenance.model_sha256
     return _without_none(
         ModelName=provenance.model,
@@ -122,7 +124,8 @@ def _model(provenance: Provenance) -> dict[str, Any]:
     )
 
 
-def _threshold(threshold: ChosenThreshold | None) -> dict[str, Any]:
+def threshold_entries(threshold: ChosenThreshold | None) -> dict[str, object]:
+    """Return what the sidecar of a mask states of the threshold."""
     if threshold is None:
         return {}
     return _without_none(
@@ -133,7 +136,7 @@ def _threshold(threshold: ChosenThreshold | None) -> dict[str, Any]:
     )
 
 
-def _without_none(**entries: Any) -> dict[str, Any]:
+def _without_none(**entries: object) -> dict[str, object]:
     return {key: value for key, value in entries.items() if value is not None}
 
 

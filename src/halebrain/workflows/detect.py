@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from halebrain.core.about import versions
-from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.errors import DataError, UsageError
 from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
@@ -19,14 +18,14 @@ from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read
 from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.checksum import scan_sha256
-from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
+from halebrain.io.dicom.segmentation import check_source
 from halebrain.io.discovery import Found
-from halebrain.io.formats import FORMATS
-from halebrain.io.volume import format_of
 from halebrain.report.embedding import scan_file
 from halebrain.report.figures import figure_png
 from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies
+from halebrain.workflows.dicom_seg import check_dicom, mask_as_dicom
+from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
@@ -157,20 +156,6 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     return written
 
 
-_REQUESTED = (
-    "input",
-    "input_sha256",
-    "brain_mask_sha256",
-    "brain",
-    "model_sha256",
-    "seed",
-    "draws",
-    "levels",
-    "precision",
-)
-"""Fields of a provenance that must match for results of an earlier run to be kept, besides the threshold."""
-
-
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     """Return what a provenance states of model, settings and the file of a scan before it is opened."""
     base, settings = detector.predictor.provenance(), detector.settings
@@ -191,11 +176,6 @@ def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     )
 
 
-def same_space(done: Provenance, requested: Provenance) -> bool:
-    """Return whether a scan is in the space that it was in; an older result does not state it."""
-    return "input_space" in done.unstated or done.input_space == requested.input_space
-
-
 def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
     """Return the provenance of an earlier run with these settings if all its files are there, else `None`."""
     settings = detector.settings
@@ -208,10 +188,7 @@ def _finished(names: OutputNames, requested: Provenance, detector: Detector, sca
         return None
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, done.qc.inferred_contrast)
-    if not _is_same(done, requested, detector, contrast):
-        raise CannotWriteError(
-            "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
-        )
+    refuse_different("results", _differences(done, requested, detector, contrast), names.folder)
     filled = requested.fill_margin_mm is not None
     promised = names.promised(dicom_seg=requested.dicom_seg, filled=filled)
     lost = [path.name for path in promised if not path.exists()]
@@ -220,30 +197,26 @@ def _finished(names: OutputNames, requested: Provenance, detector: Detector, sca
     return None if lost else done
 
 
-def _is_same(done: Provenance, requested: Provenance, detector: Detector, contrast: ScanContrast) -> bool:
-    """Return whether results were made with these settings; older ones say less of them, and that counts."""
-    stated, threshold = done.threshold, detector.threshold(contrast)
-    if stated is None or any(getattr(done, name) != getattr(requested, name) for name in _REQUESTED):
-        return False
-    if not same_space(done, requested):
-        return False
+def _differences(done: Provenance, requested: Provenance, detector: Detector, contrast: ScanContrast) -> list[str]:
+    """Return what results were made with otherwise, in words; older ones say less of it, and that counts."""
+    found = differences(done, requested)
     if requested.dicom_seg and not done.dicom_seg:
-        return False
-    if requested.fill_margin_mm is not None and any(
-        getattr(done, name) != getattr(requested, name) for name in ("fill_margin_mm", "fill_mask_sha256")
-    ):
-        return False
+        found.append("kind of mask (--dicom-seg)")
+    stated, threshold = done.threshold, detector.threshold(contrast)
+    if stated is None:
+        return [*found, THRESHOLD]
     # What an older version did not state cannot differ.
     # An older mask did not grow.
     unsaid = {name: getattr(stated, name) for name in (*(stated.unstated - {"grow_to"}), "unstated", "more")}
     if replace(threshold, **unsaid) != stated:
-        return False
-    if done.scan_score is None:
-        return True
-    # A new calibration may change the percentile.
-    placed = detector.placed(done, contrast, done.scan_score)
-    unsaid = {name: getattr(done, name) for name in done.unstated - {"volume_estimate"}}
-    return replace(placed, **unsaid) == done
+        found.append(THRESHOLD)
+    elif done.scan_score is not None:
+        # A new calibration may change the percentile.
+        placed = detector.placed(done, contrast, done.scan_score)
+        unsaid = {name: getattr(done, name) for name in done.unstated - {"volume_estimate"}}
+        if replace(placed, **unsaid) != done:
+            found.append("calibration")
+    return found
 
 
 def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:
@@ -261,19 +234,15 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
         picture, shown = figure_png(figure, dpi=_MOSAIC_DPI), show_scan(found.volume, result)
         files = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
         if made.dicom_seg and image is not None:
-            files[names.segmentation] = _segmentation(found, image, made)
+            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "seed": str(made.seed)}
+            model = (made.model, made.model_sha256)
+            files[names.segmentation] = mask_as_dicom(mask, result.affine, image, model=model, said=said)
         if found.filling is not None:
             files |= filled_files(names, made, found.filling)
         return files
 
     write_detection(names, result, mask, lesions, made, draw, threads=torch.get_num_threads())
     return DetectedScan.of(names, made)
-
-
-def _segmentation(found: FoundAnomalies, image: Path, made: Provenance) -> bytes:
-    said = {"threshold": f"{found.threshold.value:.6g}", "method": found.threshold.name, "seed": str(made.seed)}
-    about = SegmentationAbout(versions()["halebrain"], str(made.model), str(made.model_sha256), said)
-    return segmentation_bytes(found.mask, found.result.affine, image, about)
 
 
 def detect_scans(
@@ -296,7 +265,7 @@ def detect_scans(
     _check_filling(settings, fill_mask)
     scans = find_scans(source, brain_mask=brain_mask, fill_mask=fill_mask)
     if settings.dicom_seg:
-        _check_dicom(scans)
+        check_dicom(scan.image for scan in scans)
     single = len(scans) == 1 and (scans[0].image == source or not source.is_dir())
     dataset = None if scans[0].in_dataset is None else source
     failures = Failures(output, settings.notify)
@@ -324,11 +293,3 @@ def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:
         raise UsageError(
             "--fill-mask needs --fill or --also-fill", received="neither", remedy="add --fill, or remove --fill-mask"
         )
-
-
-def _check_dicom(scans: list[ScanInput]) -> None:
-    """Refuse `--dicom-seg` where it cannot be done, before any scan is processed."""
-    check_highdicom()
-    for scan in scans:
-        if format_of(scan.image) is not FORMATS.get("dicom"):
-            raise UsageError("--dicom-seg needs DICOM scans", received=scan.image.name, remedy="remove it")

@@ -1,6 +1,6 @@
 """The core of detection: a model with its options, and from one scan to its findings in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from halebrain.core.about import NOTICE
 from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
-from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance
+from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, QualityReport
 from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
@@ -139,11 +139,7 @@ def find_anomalies(
         predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
     )
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
-    report = check_contrast_label(working.qc.noting(notes), contrast.declared)
-    report = report.flagged(known_limit(predictor.bundle.limits, contrast))
-    if predictor.postprocessing.needs_healthy_map and report.registration_failed:
-        report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
-    working = replace(working, qc=report)
+    working = replace(working, qc=judge_quality(predictor, working.qc, notes, contrast))
     threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)
     result, maps = predictor.predict_scan(volume, working, contrast.name, progress=steps.one_pass)
@@ -227,6 +223,17 @@ def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesio
         lesion_volume_ml=total_ml(lesions),
         notice=NOTICE,
     )
+
+
+def judge_quality(
+    predictor: Predictor, report: QualityReport, notes: Iterable[str], contrast: ScanContrast
+) -> QualityReport:
+    """Return the quality of a scan with what was assumed on reading it, and what the model makes of it."""
+    report = check_contrast_label(report.noting(notes), contrast.declared)
+    report = report.flagged(known_limit(predictor.bundle.limits, contrast))
+    if predictor.postprocessing.needs_healthy_map and report.registration_failed:
+        report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
+    return report
 
 
 def known_limit(limits: Mapping[str, str], contrast: ScanContrast) -> str | None:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from halebrain.core.about import versions
-from halebrain.core.errors import CannotWriteError, DataError, UsageError
+from halebrain.core.errors import DataError, UsageError
 from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
 from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
@@ -22,14 +21,12 @@ from halebrain.inference.exam_outputs import (
 from halebrain.inference.exams import Exam, find_exams
 from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
 from halebrain.inference.fusion import FUSIONS
-from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
 from halebrain.io.discovery import Found
-from halebrain.io.formats import FORMATS
-from halebrain.io.volume import format_of
 from halebrain.thresholds.exam import healthy_score
-from halebrain.workflows.detect import same_space
 from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector
+from halebrain.workflows.dicom_seg import check_dicom, mask_as_dicom
+from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
 from halebrain.workflows.exam_detector import FoundExam, find_exam, scans_at_once, threshold_of
 from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
 from halebrain.workflows.exam_scans import DescribedScans, read_described
@@ -71,6 +68,8 @@ def begin_exams(
     FUSIONS.get(fusion)
     exams = find_exams(sources)
     _check_modality(settings, exams)
+    if settings.dicom_seg:
+        check_dicom(scan.image for exam in exams for scan in exam.scans)
     dataset = sources[0] if exams and exams[0].in_dataset is not None else None
     single = len(exams) == 1 and dataset is None
     failures = Failures(output, settings.notify)
@@ -154,7 +153,11 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source
         picture = exam_mosaic(found, names.stem)
         extra = exam_pages(names, found.made, marked, shown, picture=picture) | {names.display: shown.to_file()}
         if source is not None:
-            extra[names.segmentation(found.reference.name)] = _segmentation(found, source)
+            threshold, made = found.threshold, found.made
+            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "fusion": made.fusion}
+            model = (made.model, made.model_sha256)
+            dicom = mask_as_dicom(part.mask, part.own.affine, source, model=model, said=said)
+            extra[names.segmentation(part.name)] = dicom
         return extra
 
     made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
@@ -164,19 +167,6 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source
     ]
     write_exam(names, files, found.findings, made, draw, threads=scans_at_once())
     return DetectedExam.of(names, made)
-
-
-def _segmentation(found: FoundExam, source: Path) -> bytes:
-    if format_of(source) is not FORMATS.get("dicom"):
-        raise UsageError("--dicom-seg needs DICOM scans", received=source.name, remedy="remove it")
-    check_highdicom()
-    check_source(source)
-    said = {"threshold": f"{found.threshold.value:.6g}", "method": found.threshold.name, "fusion": found.made.fusion}
-    about = SegmentationAbout(versions()["halebrain"], str(found.made.model), str(found.made.model_sha256), said)
-    return segmentation_bytes(found.reference.mask, found.reference.own.affine, source, about)
-
-
-_SAME = ("input_sha256", "brain_mask_sha256", "brain", "model_sha256", "seed", "draws", "levels", "precision")
 
 
 def _finished(
@@ -191,10 +181,7 @@ def _finished(
     except DataError as error:
         settings.notify(f"{names.stem}: processed again: {error.rule}, got {error.received}")
         return None
-    if not _is_same(done, exam, read, detector, fusion):
-        raise CannotWriteError(
-            "results made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
-        )
+    refuse_different("results", _differences(done, exam, read, detector, fusion), names.folder)
     scans = [scan.scan for scan in done.scans]
     wanted = names.promised(scans, filled=settings.fills)
     if settings.dicom_seg:
@@ -205,24 +192,22 @@ def _finished(
     return None if lost else done
 
 
-def _is_same(done: ExamProvenance, exam: Exam, read: DescribedScans, detector: Detector, fusion: str) -> bool:
-    if done.fusion != fusion or {scan.name for scan in exam.scans} != {s.scan for s in done.scans} | {*done.not_used}:
-        return False
+def _differences(done: ExamProvenance, exam: Exam, read: DescribedScans, detector: Detector, fusion: str) -> list[str]:
+    """Return what an exam was processed with otherwise, in words."""
+    found = [] if done.fusion == fusion else ["fusion"]
+    if {scan.name for scan in exam.scans} != {scan.scan for scan in done.scans} | {*done.not_used}:
+        return [*found, "set of scans"]
     # A scan that could not be read, and is whole by now, may be used.
     if done.not_used_sha256 is not None and done.not_used_sha256 != read.sha256_of(done.not_used):
-        return False
+        found.append("scan")
     calibration = detector.selector.calibration
     for scan in done.scans:
         requested = read.requested.get(scan.scan)
         if requested is None:
-            return False
-        compared = (*_SAME, "fill_margin_mm") if detector.settings.fills else _SAME
-        if any(getattr(scan.provenance, name) != getattr(requested, name) for name in compared):
-            return False
-        if not same_space(scan.provenance, requested):
-            return False
+            return [*found, "scan"]
+        found += differences(scan.provenance, requested)
         # Scores of several contrasts are fused on the scale of their calibration.
         if len(done.scans) > 1 and scan.healthy_score != healthy_score(calibration, scan.contrast):
-            return False
+            found.append("calibration")
     wanted = threshold_of(detector, done.contrasts, fusion, done.threshold.modality_known_from)
-    return wanted.cut == done.threshold.cut
+    return found if wanted.cut == done.threshold.cut else [*found, THRESHOLD]

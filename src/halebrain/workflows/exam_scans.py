@@ -13,9 +13,8 @@ from halebrain.inference.scans import ScanInput
 from halebrain.io.volume import mask_of, read_mask, read_volume
 from halebrain.preprocessing.exam import AlignedExam, AlignedScan
 from halebrain.preprocessing.exam_brains import ExamScan
-from halebrain.preprocessing.quality.rules import check_contrast_label
 from halebrain.workflows.detect import describe_scan
-from halebrain.workflows.detector import Detector, known_limit
+from halebrain.workflows.detector import Detector, judge_quality
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -81,8 +80,7 @@ def choose_scans(
     for one in aligned.scans:
         given = inputs[one.name]
         contrast, line = _contrast(detector, given, one.scan.qc.inferred_contrast)
-        qc = check_contrast_label(one.scan.qc.noting(notes.get(one.name, ())), contrast.declared)
-        qc = qc.flagged(known_limit(detector.predictor.bundle.limits, contrast)).flagged(line)
+        qc = judge_quality(detector.predictor, one.scan.qc, notes.get(one.name, ()), contrast).flagged(line)
         chosen.append(ChosenScan(replace(one, scan=replace(one.scan, qc=qc)), contrast))
     usable = [one for one in chosen if not one.aligned.scan.qc.out_of_distribution]
     if several and usable:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.core.document import read_object
-from halebrain.core.errors import CannotWriteError, cannot_write_into
+from halebrain.core.errors import cannot_write_into
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_path
 from halebrain.core.leftovers import sweep
@@ -18,10 +18,12 @@ from halebrain.inference.exam_outputs import ExamNames, exam_filled_files
 from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
+from halebrain.io.checksum import json_sha256
 from halebrain.io.discovery import Found
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detections import Detections, Place, Run, run_items
 from halebrain.workflows.detector import Detector, find_anomalies
+from halebrain.workflows.earlier import refuse_different
 from halebrain.workflows.exam import begin_exams, report_alone
 from halebrain.workflows.exam_detector import find_exam
 from halebrain.workflows.exam_scans import read_described
@@ -30,7 +32,19 @@ from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
 
 _AGAIN = "use --overwrite, or remove it"
 _SETTINGS = ("threshold", "grow_to", "modality", "min_lesion_mm3", "brain")
-"""Settings that the sidecar states as they were given, besides what the provenance states."""
+"""Settings that the sidecar states as they were given."""
+_MADE_WITH = (
+    "input_sha256",
+    "input_space",
+    "brain_mask_sha256",
+    "fill_mask_sha256",
+    "fill_margin_mm",
+    "model_sha256",
+    "seed",
+    "draws",
+    "precision",
+)
+"""What it states of the provenance, besides the noise levels."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +123,7 @@ def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanS
     asked = _asked(detector, requested)
     if names.filled_sidecar.exists() and not detector.settings.overwrite:
         stated = read_object(names.filled_sidecar, "the sidecar of a filled scan", _AGAIN)
-        if stated.get("Requested") != asked:
-            raise CannotWriteError(
-                "a filled scan made with other settings exists", where=folder, remedy="choose another or --overwrite"
-            )
+        refuse_different("filled scans", _differences(stated.get("Requested"), asked), folder)
         if names.filled.exists():
             return _stated(names, stated)
     found = find_anomalies(detector, scan, requested, steps=steps)
@@ -185,9 +196,10 @@ def fill_exam(
     names, steps = ExamNames(folder, exam.name), steps or ExamSteps()
     sweep(folder)
     read = read_described(detector, exam)
-    asked = {name: _asked(detector, read.requested[name]) for name in sorted(read.requested)}
-    about = {"Exam": exam.name, "Requested": {"fusion": fusion, "scans": asked}}
-    if not detector.settings.overwrite and (kept := _filled_before(names, exam, about["Requested"])) is not None:
+    scans = {name: _asked(detector, read.requested[name]) for name in sorted(read.requested)}
+    asked: dict[str, Any] = {"fusion": fusion, "scans": scans}
+    about = {"Exam": exam.name, "Requested": asked}
+    if not detector.settings.overwrite and (kept := _filled_before(names, exam, asked)) is not None:
         return kept
     found = find_exam(detector, exam, fusion=fusion, described=read, tell=steps.tell)
     about |= {"ExamScans": [part.name for part in found.parts], "ExamFlags": list(found.made.flags)}
@@ -201,14 +213,12 @@ def fill_exam(
     return FilledExam(exam.name, folder, tuple(filled), found.made.flags)
 
 
-def _filled_before(names: ExamNames, exam: Exam, asked: object) -> FilledExam | None:
+def _filled_before(names: ExamNames, exam: Exam, asked: Mapping[str, Any]) -> FilledExam | None:
     """Return the filled scans of an earlier run with these settings if all are there, else `None`."""
     sidecars = [path for scan in exam.scans if (path := names.scan(scan.name).filled_sidecar).exists()]
     stated = [read_object(path, "the sidecar of a filled scan", _AGAIN) for path in sidecars]
-    if any(one.get("Requested") != asked for one in stated):
-        raise CannotWriteError(
-            "filled scans made with other settings exist", where=names.folder, remedy="choose another or --overwrite"
-        )
+    for one in stated:
+        refuse_different("filled scans", _exam_differences(one.get("Requested"), asked), names.folder)
     wanted = [names.scan(str(name)) for one in stated[:1] for name in one["ExamScans"]]
     if not wanted or not all(one.filled.exists() and one.filled_sidecar.exists() for one in wanted):
         return None
@@ -231,9 +241,30 @@ def _write(folder: Path, files: Mapping[Path, bytes], sidecars: Sequence[Path]) 
 
 def _asked(detector: Detector, requested: Provenance) -> dict[str, Any]:
     """Return what a filled scan depends on, as its sidecar states it."""
-    names = ("input_sha256", "brain_mask_sha256", "fill_mask_sha256", "fill_margin_mm", "model_sha256", "seed", "draws")
-    stated = {name: getattr(requested, name) for name in names} | {"levels": list(requested.levels)}
-    return stated | {name: getattr(detector.settings, name) for name in _SETTINGS}
+    calibration, settings = detector.selector.calibration, detector.settings
+    # What is found, and so filled, depends on the calibration unless the threshold is a number.
+    known = None if calibration is None or detector.selector.is_number else calibration.model_dump(mode="json")
+    return {
+        **{name: getattr(requested, name) for name in _MADE_WITH},
+        "levels": list(requested.levels),
+        **{name: getattr(settings, name) for name in _SETTINGS},
+        "calibration": None if known is None else json_sha256(known),
+    }
+
+
+def _differences(stated: object, asked: Mapping[str, Any]) -> list[str]:
+    """Return what a filled scan was made with otherwise than `asked`; what an older sidecar lacks cannot differ."""
+    if not isinstance(stated, dict):
+        return ["way of filling"]
+    return [name.replace("_", " ") for name, value in asked.items() if name in stated and stated[name] != value]
+
+
+def _exam_differences(stated: object, asked: Mapping[str, Any]) -> list[str]:
+    """Return what the filled scans of an exam were made with otherwise."""
+    if not isinstance(stated, dict) or stated.get("scans", {}).keys() != asked["scans"].keys():
+        return ["set of scans"]
+    found = [] if stated.get("fusion") == asked["fusion"] else ["fusion"]
+    return found + [word for name, own in asked["scans"].items() for word in _differences(stated["scans"][name], own)]
 
 
 def _stated(names: OutputNames, sidecar: dict[str, Any]) -> FilledScan:
