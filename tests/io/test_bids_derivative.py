@@ -5,7 +5,7 @@ import json
 import pytest
 
 from halebrain.core.errors import CannotWriteError, DataError, UsageError
-from halebrain.io.bids_derivative import begin_derivative, check_place
+from halebrain.io.bids_derivative import COHORT, PREPARED, begin_derivative, check_place, describe
 
 
 @pytest.fixture
@@ -62,6 +62,16 @@ def test_what_is_there_already_stays(raw, tmp_path):
 )
 def test_another_data_set_is_left_alone(raw, tmp_path, said):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset_description.json").write_text(said)
+    with pytest.raises(CannotWriteError, match="their own folder"):
+        begin_derivative(tmp_path / "out", raw)
+    assert (tmp_path / "out" / "dataset_description.json").read_text() == said
+
+
+@pytest.mark.parametrize("title", [COHORT, PREPARED])
+def test_a_cohort_and_prepared_scans_are_no_place_for_results(raw, tmp_path, title):
+    (tmp_path / "out").mkdir()
+    said = json.dumps(describe(title, "made here"))
     (tmp_path / "out" / "dataset_description.json").write_text(said)
     with pytest.raises(CannotWriteError, match="their own folder"):
         begin_derivative(tmp_path / "out", raw)

@@ -8,6 +8,7 @@ import pytest
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.datasets import bids_manifest
+from halebrain.io.bids_derivative import read_description
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
@@ -136,6 +137,8 @@ def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
     ]
     assert set(drawn) <= {None, *names}
     assert names[0] in drawn
+    (maker,) = read_description(output)["GeneratedBy"]
+    assert maker["Description"].endswith(f"the MNI template and of {len(names)} people.")
     assert gather_anatomies("labels", tmp_path / "maps", output / ANATOMIES, **where) == names
     generate_cohort(output, config)
     assert "anatomies" not in CohortConfig().model_dump()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import halebrain
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.io.bids_derivative import DESCRIPTION, PREPARED, describe
 from halebrain.io.failed_table import read_failed
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
@@ -123,14 +123,9 @@ def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manif
 
 
 def write_description(dataset: Path) -> None:
-    """Write `dataset_description.json`, by which BIDS tools know derivatives."""
-    about = {
-        "Name": "Scans prepared by HaleBrain",
-        "BIDSVersion": "1.9.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "HaleBrain", "Version": halebrain.__version__}],
-    }
-    write_text(dataset / "dataset_description.json", json.dumps(about, indent=2) + "\n")
+    """Write the description, by which BIDS tools know derivatives."""
+    about = describe(PREPARED, "Scans in template space, skull-stripped. Research use only.")
+    write_text(dataset / DESCRIPTION, json.dumps(about, indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,6 @@ class ExamFinding:
     lesion: Lesion
     support: tuple[Support, ...]
 
-    @property
-    def supported_by(self) -> int:
-        """How many contrasts alone reach their threshold in half of it or more."""
-        return sum(one.share is not None and one.share >= 0.5 for one in self.support)
-
 
 @dataclass(frozen=True)
 class OwnScore:

@@ -220,13 +220,11 @@ def _on_native_grid(
 
     Beside where it is known, each voxel has the value of the nearest one that is.
     """
-    span = scan.intensity
-    units = (healthy * (span.high - span.low) + span.low) * np.exp(scan.log_bias)
     # Dividing by the coverage undoes the mixing with empty background at the edge of the brain.
     coverage = scan.to_native(predicted.astype(np.float32))
-    mixed = scan.to_native(np.where(predicted, units, 0))
+    mixed = scan.to_native(np.where(predicted, scan.in_units(healthy), 0))
     known = coverage > 0.25
-    native = np.where(known, mixed / np.maximum(coverage, 0.25) + span.offset, 0).astype(np.float32)
+    native = np.where(known, mixed / np.maximum(coverage, 0.25) + scan.intensity.offset, 0).astype(np.float32)
     if not known.any():
         return native, known, known
     distance, nearest = ndimage.distance_transform_edt(~known, sampling=scan.native.spacing_mm, return_indices=True)

@@ -15,6 +15,10 @@ from halebrain.io.tables import MISSING, read_table
 NAME = "halebrain"
 """Our name in `GeneratedBy`; the folder of a derivative within its raw data must hold it."""
 BIDS_VERSION = "1.10.0"
+RESULTS = "Anomalies in brain MRI, by HaleBrain"
+PREPARED = "Scans prepared by HaleBrain"
+COHORT = "HaleBrain virtual cohort"
+"""Names of the three kinds of data sets that are made here."""
 DESCRIPTION = "dataset_description.json"
 _DERIVATIVES = "derivatives"
 _IGNORE = ".bidsignore"
@@ -86,7 +90,7 @@ def begin_derivative(output: Path, raw: Path) -> None:
 def update_ignored(folder: Path) -> None:
     """Write the `.bidsignore` of an earlier version again, where `folder` lies in a derivative of ours."""
     root = next((each for each in (folder, *folder.resolve().parents) if (each / DESCRIPTION).is_file()), None)
-    if root is not None and _maker(root) == NAME:
+    if root is not None and _holds_results(root):
         write_text(root / _IGNORE, _IGNORED)
 
 
@@ -133,8 +137,8 @@ def read_description(dataset: Path) -> dict[str, Any]:
 def _check_owner(output: Path) -> None:
     if not (output / DESCRIPTION).exists():
         return
-    maker = _maker(output)
-    if maker != NAME:
+    if not _holds_results(output):
+        maker = _maker(output)
         raise CannotWriteError(
             "results need their own folder",
             received=f"a data set by {maker}" if maker else "another data set",
@@ -143,29 +147,29 @@ def _check_owner(output: Path) -> None:
         )
 
 
+def _holds_results(dataset: Path) -> bool:
+    """Return whether a data set is one of results, and no cohort or set of prepared scans, which are made here, too."""
+    return _maker(dataset) == NAME and read_description(dataset).get("Name") not in (COHORT, PREPARED)
+
+
 def _maker(dataset: Path) -> object:
     """Return the name of the program that made a data set; `None` where its description does not say it."""
     makers = read_description(dataset).get("GeneratedBy") or [{}]
     return makers[0].get("Name") if isinstance(makers, list) and isinstance(makers[0], dict) else None
 
 
-def _description(output: Path, raw: Path) -> dict[str, Any]:
+def describe(title: str, about: str, **more: object) -> dict[str, object]:
+    """Return the description of a data set that is made here: its name, what made it, and `more` of BIDS's keys."""
+    maker = {"Name": NAME, "Version": halebrain.__version__, "Description": about}
+    return {"Name": title, "BIDSVersion": BIDS_VERSION, "DatasetType": "derivative", "GeneratedBy": [maker], **more}
+
+
+def _description(output: Path, raw: Path) -> dict[str, object]:
     doi = read_description(raw).get("DatasetDOI")
+    # Relative, so that raw data and derivative may be moved together.
     link = Path(os.path.relpath(raw.resolve(), output.resolve())).as_posix()
-    made: dict[str, Any] = {
-        "Name": "Anomalies in brain MRI, by HaleBrain",
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [
-            {
-                "Name": NAME,
-                "Version": halebrain.__version__,
-                "Description": "Pseudo-healthy reconstruction and segmentation of anomalies. Research use only.",
-            }
-        ],
-        # Relative, so that raw data and derivative may be moved together.
-        "DatasetLinks": {"raw": link},
-    }
+    about = "Pseudo-healthy reconstruction and segmentation of anomalies. Research use only."
+    made = describe(RESULTS, about, DatasetLinks={"raw": link})
     return made | ({"SourceDatasets": [{"DOI": doi}]} if isinstance(doi, str) and doi else {})
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import halebrain
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.core.failures import Failures
 from halebrain.core.files import atomic_folder, write_text
@@ -20,7 +19,7 @@ from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.bids import SUFFIXES
-from halebrain.io.bids_derivative import DESCRIPTION, read_description
+from halebrain.io.bids_derivative import COHORT, DESCRIPTION, describe, read_description
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.simulation.config import CohortConfig, check_cohort
@@ -222,16 +221,19 @@ def _subject_records(folder: Path, params: SubjectParams, split: str) -> list[Sc
 
 def _write_dataset_files(output: Path, config: CohortConfig, cohort: dict[str, Any]) -> None:
     """Write the description of a cohort, a sidecar for each of its contrasts, and `.bidsignore`."""
-    description = {
-        "Name": "HaleBrain virtual cohort",
-        "BIDSVersion": "1.11.0",
-        "DatasetType": "derivative",
-        "License": "CC0",
-        "GeneratedBy": [{"Name": "halebrain", "Version": halebrain.__version__}],
-        "Cohort": cohort,
-        "Description": "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.",
-        "ReferencesAndLinks": ["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
-    }
+    about, licence = "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.", "CC0"
+    if config.anatomies:
+        about = (
+            f"Synthetic images; their anatomies are those of the MNI template and of {len(config.anatomies)} people."
+        )
+        licence = "That of the label maps and scans whose anatomies these images have"
+    description = describe(
+        COHORT,
+        about,
+        License=licence,
+        Cohort=cohort,
+        ReferencesAndLinks=["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
+    )
     named = [modality for modality in config.modalities if modality in SUFFIXES]
     for modality in named:
         # At the top, where it holds for every subject's image of that contrast.

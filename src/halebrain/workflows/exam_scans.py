@@ -8,7 +8,7 @@ from halebrain.core.errors import HalebrainError
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.provenance import Provenance
 from halebrain.core.types import MaskArray, Volume
-from halebrain.inference.exams import Exam, is_known_contrast
+from halebrain.inference.exams import Exam, contrast_by_name, is_known_contrast
 from halebrain.inference.scans import ScanInput
 from halebrain.io.volume import mask_of, read_mask, read_volume
 from halebrain.preprocessing.exam import AlignedExam, AlignedScan
@@ -58,8 +58,7 @@ def open_scan(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None
     elif scan.brain_mask is not None:
         own = read_mask(scan.brain_mask, found, notes)
     path = scan.image if volume is None else None
-    declared = find_contrast("auto", scan.modality, scan.name, None).name
-    return ExamScan(scan.name, found, path, own, scan.space, declared), tuple(notes)
+    return ExamScan(scan.name, found, path, own, scan.space, contrast_by_name(scan)), tuple(notes)
 
 
 @dataclass(frozen=True)
