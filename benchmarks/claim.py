@@ -19,6 +19,8 @@ With `--contrasts CONFIG` the contrasts that a benchmark's configuration states,
 
     python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --contrasts cpu2
 
+With `--each-run` beside it, their differences in each run (a seed on a cohort) alone, not tested.
+
 Several tables, of other folds or seeds that ran apart, count as one.
 """
 
@@ -70,6 +72,23 @@ def _row(line: dict[str, str]) -> Row:
 def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:
     """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart."""
     return contrasts_tsv(assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies))
+
+
+def of_each_run(runs: Sequence[MethodRun], config: MatrixConfig) -> list[str]:
+    """Return lines of a Markdown table: each contrast in each run, with a 95 % interval over subjects."""
+    names = sorted({run.run for run in runs})
+    alone = {}
+    for name in names:
+        fold = name.split(" ")[0]
+        # Rows that are not trained ran with one seed and stand for all of a fold.
+        own = [r for r in runs if r.run == name or (r.title in config.baselines and r.run.split(" ")[0] == fold)]
+        alone[name] = assess_contrasts(own, [entry.contrast for entry in config.contrasts], config.pathologies)
+    lines = [f"| contrast | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    for number, entry in enumerate(config.contrasts):
+        found = [alone[name][number] for name in names]
+        cells = [f"{f.difference:+.3f} [{f.low:+.3f}, {f.high:+.3f}]" if f.n_subjects else "–" for f in found]
+        lines.append(f"| {entry.name} | {' | '.join(cells)} |")
+    return lines
 
 
 def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -126,10 +145,14 @@ def main() -> None:
     parser.add_argument("--pair", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
     parser.add_argument("--rows", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
     parser.add_argument("--contrasts", metavar="CONFIG", type=Path, help="a file, or the name of a shipped one: cpu2")
+    parser.add_argument("--each-run", action="store_true", help="the contrasts in each run alone")
     options = parser.parse_args()
+    if options.each_run and options.contrasts is None:
+        parser.error("--each-run goes with --contrasts")
     runs = read_runs(options.results)
     if options.contrasts is not None:
-        print(contrasts(runs, read_matrix(BenchmarkSettings(config=options.contrasts))), end="")
+        config = read_matrix(BenchmarkSettings(config=options.contrasts))
+        print("\n".join(of_each_run(runs, config)) + "\n" if options.each_run else contrasts(runs, config), end="")
         return
     if options.rows:
         print("\n".join(of_rows(runs, options.rows)))

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.claim import contrasts, of_rows, read_auprc, read_runs
+from benchmarks.claim import contrasts, of_each_run, of_rows, read_auprc, read_runs
 
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
@@ -71,6 +71,17 @@ def test_the_page_states_the_comparison_of_the_paper():
                 difference, _, interval = figures.partition(" ")
                 assert difference in page, (modality, first, figures)
                 assert interval in page, (modality, first, figures)
+
+
+def test_the_contrasts_of_each_run_are_those_of_its_table():
+    tables = [ALL_RESULTS / f"matrix_cpu2_flair{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
+    config = read_matrix(BenchmarkSettings(config=Path("cpu2_flair")))
+    heading, _, *lines = of_each_run(read_runs(tables), config)
+    assert heading.split(" | ")[1:] == ["fold0 seed0", "fold1 seed0 |"]
+    for column, table in enumerate(tables, start=1):
+        alone = list(csv.DictReader(contrasts(read_runs([table]), config).splitlines(), delimiter="\t"))
+        for line, row in zip(lines, alone, strict=True):
+            assert line.strip("| ").split(" | ")[column].startswith(f"{float(row['difference']):+.3f} ")
 
 
 def test_healthy_scans_have_no_auprc_and_take_no_part():
