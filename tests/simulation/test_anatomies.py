@@ -1,5 +1,6 @@
 """Brains made of label maps and of real T1 scans, which are made here."""
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -130,6 +131,10 @@ def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
         healthy=3, patients=0, modalities=("T1w",), spacing_mm=SPACING, anatomies=names, template_share=0.3
     )
     generate_cohort(output, config)
+    description = json.loads((output / "dataset_description.json").read_text())
+    assert "template and 1 other brain, whose tissue maps" in description["Description"]
+    assert "no person" not in description["Description"]
+    assert "License" not in description  # not ours to give
     drawn = [
         SubjectParams.model_validate_json((output / f"sub-healthy00{n}" / "parameters.json").read_text()).anatomy.base
         for n in (1, 2, 3)

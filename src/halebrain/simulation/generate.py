@@ -19,6 +19,7 @@ from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import counted
 from halebrain.io.bids import SUFFIXES
 from halebrain.io.bids_derivative import DESCRIPTION, read_description
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -222,14 +223,19 @@ def _subject_records(folder: Path, params: SubjectParams, split: str) -> list[Sc
 
 def _write_dataset_files(output: Path, config: CohortConfig, cohort: dict[str, Any]) -> None:
     """Write the description of a cohort, a sidecar for each of its contrasts, and `.bidsignore`."""
+    licence, origin = {"License": "CC0"}, "the MNI152NLin2009aSym template; no person was scanned"
+    if config.anatomies:
+        others = counted(len(config.anatomies), "other brain")
+        licence, origin = {}, f"the MNI152NLin2009aSym template and {others}, whose tissue maps are in the folder"
+        origin += f" {ANATOMIES}; the terms of those data apply"
     description = {
         "Name": "HaleBrain virtual cohort",
         "BIDSVersion": "1.11.0",
         "DatasetType": "derivative",
-        "License": "CC0",
+        **licence,
         "GeneratedBy": [{"Name": "halebrain", "Version": halebrain.__version__}],
         "Cohort": cohort,
-        "Description": "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.",
+        "Description": f"Synthetic images made from {origin}.",
         "ReferencesAndLinks": ["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
     }
     named = [modality for modality in config.modalities if modality in SUFFIXES]
