@@ -20,6 +20,8 @@ from halebrain.simulation.generate import _people, clear_cohort, generate_cohort
 from halebrain.simulation.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
 from halebrain.simulation.stripping import StrippingParams, add_rim, stripped_mask
 from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject
+from halebrain.workflows.cohort import make_cohort
+from halebrain.workflows.settings import CohortSettings
 
 SPACING, SHAPE = 4.0, (48, 48, 40)
 SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)
@@ -85,6 +87,19 @@ def test_clearing_removes_a_cohort_and_nothing_else(tmp_path):
     clear_cohort(folder)
     assert not folder.exists()
     clear_cohort(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("dataset_description.json", '{"Name": "my own BIDS data set"}'), ("manifest.tsv", "subject\timage\n")],
+)
+def test_another_data_set_is_left_as_it_is(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CannotWriteError, match=f"{name} of another data set"):
+        generate_cohort(tmp_path, SMALL)
+    with pytest.raises(CannotWriteError, match=f"{name} of another data set"):
+        make_cohort(tmp_path, CohortSettings(subjects=1, patients=0, labels=tmp_path / "no maps"))
+    assert contents(tmp_path) == {name: text.encode()}
 
 
 def test_a_cohort_is_valid_bids(small, validator):

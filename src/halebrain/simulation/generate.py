@@ -32,6 +32,7 @@ ANATOMIES = "anatomies"
 """Folder of the cohort in which its anatomies are kept."""
 PARAMETERS = "parameters.json"
 """What was drawn of a subject, in its folder."""
+_MANIFEST = "manifest.tsv"
 _IGNORED = ("manifest.*", "montage.png", ANATOMIES, f"**/{PARAMETERS}")
 """Files that are ours and none of BIDS's."""
 
@@ -70,7 +71,7 @@ def generate_part(
 
     Raises:
         UsageError: A modality or pathology is unknown, or nobody is asked for.
-        CannotWriteError: `output` holds a cohort made with other settings, or cannot be written.
+        CannotWriteError: `output` holds another data set or a cohort made with other settings, or cannot be written.
         PartialFailureError: Some subjects failed; the others are there.
     """
     check_cohort(config)
@@ -103,9 +104,9 @@ def generate_part(
             continue
         text = (folder / PARAMETERS).read_text(encoding="utf-8")
         records += _subject_records(folder, SubjectParams.model_validate_json(text), split)
-    manifest = Manifest(tuple(records), source=output / "manifest.tsv")
+    manifest = Manifest(tuple(records), source=output / _MANIFEST)
     if not left:
-        manifest.write(output / "manifest.tsv")
+        manifest.write(output / _MANIFEST)
     return MadeCohort(manifest, left)
 
 
@@ -119,6 +120,7 @@ def _make_subject(task: tuple[Path, str, str, CohortConfig]) -> None:
 
 def _claim(output: Path, config: CohortConfig) -> None:
     """Write the description of the data set, or check that the existing one is of the same cohort."""
+    check_place(output)
     cohort = {"Format": _FORMAT, **config.model_dump(mode="json")}
     path = output / DESCRIPTION
     if path.exists() and read_description(output).get("Cohort") != cohort:
@@ -146,6 +148,18 @@ def _people(config: CohortConfig) -> dict[str, tuple[str, str]]:
 def _splits(count: int, fractions: Sequence[float]) -> list[str]:
     n_val, n_test = (max(1, round(count * f)) if f > 0 and count >= 3 else 0 for f in fractions[1:])
     return ["val"] * n_val + ["test"] * n_test + ["train"] * (count - n_val - n_test)
+
+
+def check_place(output: Path) -> None:
+    """Stop where `output` holds another data set, whose files a cohort would replace."""
+    there = [name for name in (DESCRIPTION, _MANIFEST) if (output / name).exists()]
+    if there and not is_cohort(output):
+        raise CannotWriteError(
+            "a cohort needs its own folder",
+            received=f"{there[0]} of another data set",
+            where=output,
+            remedy="choose another --output",
+        )
 
 
 def clear_cohort(output: Path) -> None:
