@@ -102,7 +102,7 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
         return ScanRecord(subject=subject, image=image, modality="T1w", **more)
 
     rows = (row("a"), row("b", split="test"), row("c", pathology="ms"), row("d", split="train", pathology="healthy"))
-    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"))
+    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"), row("g", lesion=image))
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
     assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
