@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from dicom_maker import Maker
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
@@ -106,6 +107,16 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
     assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
+
+
+def test_a_dicom_series_is_an_anatomy_like_any_other_scan(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        Maker(np.zeros((4, 4, 3), np.uint16)).write(tmp_path / "t1" / name)
+    tissues = template_tissues(SHAPE, SPACING)
+    monkeypatch.setattr(ANATOMY_SOURCES.get("t1"), "read", lambda *_, **__: tissues)
+    names = gather("t1", tmp_path / "t1", tmp_path / "kept")
+    assert [name[:-9] for name in names] == ["t1-one", "t1-two"]
+    assert gather("t1", tmp_path / "t1", tmp_path / "kept") == names
 
 
 def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
