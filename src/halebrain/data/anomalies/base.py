@@ -53,6 +53,10 @@ class AnomalyGenerator(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
+    def files_sha256(self) -> str:
+        """Return a hash of the files that anomalies are made from; "" where settings say all."""
+        return ""
+
     @abstractmethod
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the parameters of `count` anomalies."""

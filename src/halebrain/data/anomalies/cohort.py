@@ -16,6 +16,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.shapes import between, column
+from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.discovery import scans_in
 from halebrain.io.masks import look_at_values, mask_from
 from halebrain.io.volume import read_volume
@@ -73,6 +74,11 @@ class CohortAnomaly(AnomalyGenerator):
 
     Settings = CohortAnomalySettings
     settings: CohortAnomalySettings
+
+    def files_sha256(self) -> str:
+        """Return a hash of the lesion masks and of their names, which decide how they are filled."""
+        folder = self.settings.masks
+        return "" if folder is None else json_sha256([[path.name, scan_sha256(path)] for path in _masks_in(folder)])
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the lesion slice, where it goes, and how strong it is."""
@@ -158,12 +164,8 @@ def mask_library(folder: Path) -> torch.Tensor:
     How a mask is filled is drawn from its name, so that the same folder gives the same slices. Masks lie in template
     space, in any format; files with more than one value besides 0 are left out and named in a warning.
     """
-    if not folder.is_dir():
-        raise MissingInputError(
-            "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
-        )
     found: list[torch.Tensor] = []
-    for path in scans_in(folder, masks=True):
+    for path in _masks_in(folder):
         found += _slices(path)
     if not found:
         raise MissingInputError(
@@ -172,6 +174,14 @@ def mask_library(folder: Path) -> torch.Tensor:
             remedy="add masks in template space to this folder, with 0 and one other value",
         )
     return torch.stack(found)
+
+
+def _masks_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise MissingInputError(
+            "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
+        )
+    return scans_in(folder, masks=True)
 
 
 def _slices(path: Path) -> list[torch.Tensor]:
