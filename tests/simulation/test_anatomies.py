@@ -75,6 +75,10 @@ def test_nothing_to_make_brains_of_is_said(tmp_path):
     for kind in ANATOMY_SOURCES.names():
         with pytest.raises(MissingInputError):
             gather(kind, tmp_path / "empty", tmp_path)
+    template_labels(tmp_path / "derivative", name="sub-1_dseg")
+    (tmp_path / "derivative" / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    with pytest.raises(UsageError, match="got a BIDS data set"):
+        gather("labels", tmp_path / "derivative", tmp_path)
     with pytest.raises(ConfigError, match="labels"):
         gather("label", tmp_path, tmp_path)
     with pytest.raises(MissingInputError, match="must exist"):

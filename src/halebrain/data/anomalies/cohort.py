@@ -12,12 +12,12 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from halebrain.core.config import GrowingConfig
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.shapes import between, column
 from halebrain.io.checksum import json_sha256, scan_sha256
-from halebrain.io.discovery import scans_in
+from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.masks import look_at_values, mask_from
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
@@ -162,7 +162,8 @@ def mask_library(folder: Path) -> torch.Tensor:
     """Return axial slices of lesion masks on the 2 mm grid, `(n, 2, 96, 96)`: how wet and how fluid, in about [0, 1].
 
     How a mask is filled is drawn from its name, so that the same folder gives the same slices. Masks lie in template
-    space, in any format; files with more than one value besides 0 are left out and named in a warning.
+    space, in any format; files with more than one value besides 0, or with too little lesion in every slice, are left
+    out and named in a warning.
     """
     found: list[torch.Tensor] = []
     for path in _masks_in(folder):
@@ -171,7 +172,7 @@ def mask_library(folder: Path) -> torch.Tensor:
         raise MissingInputError(
             "the folder must hold a lesion mask to take shapes from",
             where=folder,
-            remedy="add masks in template space to this folder, with 0 and one other value",
+            remedy="add masks in template space with 0 and one other value, and a slice of 0.5 cm² or more",
         )
     return torch.stack(found)
 
@@ -180,6 +181,13 @@ def _masks_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise MissingInputError(
             "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
+        )
+    if is_bids(folder):  # which holds scans and brain masks too
+        raise UsageError(
+            "lesion masks must be in their own folder",
+            received="a BIDS data set",
+            where=folder,
+            remedy="copy the masks of lesions to a folder without other images",
         )
     return scans_in(folder, masks=True)
 
@@ -204,5 +212,7 @@ def _slices(path: Path) -> list[torch.Tensor]:
     filled = torch.from_numpy(extent) * (0.5 + 2 * fluid if fluid < _FLUID_SHARE else 0.0)
     maps = torch.stack([wet, filled])
     shows = (torch.from_numpy(extent) > 0.5).sum(dim=(0, 1)) >= _LEAST_PIXELS
+    if not shows.any():
+        _log.warning("%s: left out, no slice of it has %d pixels of 2 mm", path.name, _LEAST_PIXELS)
     # Every second slice: neighbours are nearly the same.
     return [maps[..., k].contiguous() for k in shows.nonzero().flatten().tolist()[::2]]
