@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.config import parse_config
+from halebrain.core.errors import CannotWriteError, ConfigError, UsageError
 from halebrain.core.parallel import Schedule
 from halebrain.core.random import make_generator
 from halebrain.io.bids_validator import validation_errors
@@ -315,6 +316,22 @@ def test_an_unknown_name_is_refused_with_the_closest_one(tmp_path, update, close
         generate_cohort(tmp_path / "cohort", SMALL.model_copy(update=update))
     assert f"did you mean '{closest}'" in str(error.value)
     assert not (tmp_path / "cohort").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split_fractions": (0.6, 0.8, 0.8)},
+        {"split_fractions": (0.2, 0.15, 0.15)},
+        {"split_fractions": (1.2, -0.1, -0.1)},
+        {"healthy": -3},
+        {"patients": -1},
+        {"spacing_mm": 0},
+    ],
+)
+def test_numbers_that_no_cohort_can_keep_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        parse_config(CohortConfig, settings, where="test")
 
 
 def test_a_prefix_makes_other_people_of_other_names():
