@@ -38,13 +38,14 @@ class CohortAnomalySettings(GrowingConfig):
 
     Args:
         probability: Share of slices that get an anomaly.
-        diseases: Names of simulators; all by default.
+        diseases: Names of simulators; there are "haemorrhage", "cavity" and "mass", too.
         patients: Patients of each disease whose lesions are drawn once and used again, moved and mirrored.
         sign: "bright" as on FLAIR and T2, "dark" as on T1, or "both".
         change: Range of the strongest change of intensity.
         library_seed: Which patients.
         fluid: Range of the intensity of what is filled with fluid.
-        masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones.
+        masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones. Both
+            have pixels of 2 mm, so they are larger or smaller on a working grid of another spacing.
         border: Fraction of the full change below which the soft border of a lesion is left out, as raters would.
     """
 
@@ -104,7 +105,7 @@ class CohortAnomaly(AnomalyGenerator):
 
         chosen = torch.stack([_pick(libraries, p["slice"]) for p in params]).to(image.device)
         height, width = image.shape[-2:]
-        # Pixels are 2 mm in both; the grid says where in the library's slice each pixel of ours is read.
+        # A pixel of the library is one of ours; the grid says where in the library's slice each pixel of ours is read.
         rows = (torch.arange(height, device=image.device) - (height - 1) / 2)[None, :, None]
         columns = (torch.arange(width, device=image.device) - (width - 1) / 2)[None, None, :]
         shift = torch.tensor([p["shift"] for p in params], device=image.device)
