@@ -47,7 +47,7 @@ class AnomalyGenerator(ABC):
 
     Settings: ClassVar[type[Config]]
     settings: Config
-    displaces_tissue: ClassVar[bool] = False
+    displaces_tissue: bool = False
     """Whether tissue around the anomaly moves too, which the mask leaves out."""
 
     def __init__(self, settings: Any) -> None:

@@ -42,6 +42,7 @@ class MixtureAnomaly(AnomalyGenerator):
     def __init__(self, settings: MixtureSettings) -> None:
         super().__init__(settings)
         self.kinds = [build_anomaly(spec) for spec in settings.of]
+        self.displaces_tissue = any(kind.displaces_tissue for kind in self.kinds)
         self.weights = torch.tensor(settings.weights or (1.0,) * len(self.kinds))
 
     def files_sha256(self) -> str:
