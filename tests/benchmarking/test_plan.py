@@ -138,6 +138,7 @@ def test_the_reference_is_found_by_name_or_title():
         ({"reconstructors": {"ddpm": {"once": True}}}, "trained more often than its reconstructor"),
         ({"segmenters": {"pair": {"settings_by_pathology": {"ms": {}}}}}, "not in each_pathology"),
         ({"segmenters": {"pair": {"settings_by_pathology": {"stroke": {"loop": {"step": 1}}}}}}, "steps"),
+        ({"cohort": {"modalities": ["T1w"]}}, "modality or modalities of the benchmark"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(changes, word):

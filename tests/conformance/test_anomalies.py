@@ -7,10 +7,13 @@ from halebrain.core.random import make_generator
 from halebrain.data.anomalies import ANOMALIES, AnomalySpec, build_anomaly
 from halebrain.data.anomalies.perlin import perlin_noise
 
+SETTINGS = {"mixture of fluid": {"of": [{"name": "fluid"}, {"name": "perlin"}]}}
 
-@pytest.fixture(params=ANOMALIES.names())
+
+@pytest.fixture(params=[*ANOMALIES.names(), *SETTINGS])
 def anomaly(request):
-    return build_anomaly(AnomalySpec(name=request.param))
+    name = request.param
+    return build_anomaly(AnomalySpec(name=name.partition(" ")[0], settings=SETTINGS.get(name, {})))
 
 
 @pytest.fixture

@@ -136,6 +136,17 @@ def test_deforming_a_constant_changes_nothing_and_a_line_moves_outwards(healthy)
     assert (altered[0, 0].diff(dim=0) > -1e-6).all()  # nothing folds
 
 
+@pytest.mark.parametrize("strength", [0.45, -0.45, 0.99])
+def test_the_largest_displacement_is_that_of_the_documentation_and_nothing_folds(strength):
+    ramp = torch.linspace(0, 1, 96)[None, None, :, None].expand(1, 1, 96, 96).contiguous()
+    brain_mask, radius = torch.ones_like(ramp, dtype=torch.bool), 24.0
+    params = [{"present": True, "place": 0.505, "radius": radius, "strength": strength}]
+    altered = build("deformation")._altered(ramp, brain_mask, params)
+    found = float((altered - ramp).abs().max()) * 95
+    assert found == pytest.approx(4 / 27 * abs(strength) * radius, rel=0.01)
+    assert (altered[0, 0].diff(dim=0) > -1e-6).all()
+
+
 def test_blobs_go_the_way_that_is_asked(healthy):
     image, brain_mask = healthy
     for share, sign in ((1.0, 1), (0.0, -1)):

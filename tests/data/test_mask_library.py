@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies import AnomalySpec, build_anomaly
 from halebrain.data.anomalies.cohort import mask_library
@@ -29,6 +29,24 @@ def test_slices_of_a_mask_lie_where_the_mask_does(tmp_path):
     assert abs(int(rows[-1]) - 37) <= 1
     assert abs(int(columns[0]) - 40) <= 1
     assert abs(int(columns[-1]) - 51) <= 1
+
+
+def test_a_mask_too_small_for_a_shape_is_named(tmp_path, caplog):
+    write_mask(tmp_path, "large.nii.gz")
+    alone = mask_library(tmp_path)
+    mask_library.cache_clear()
+    data = np.zeros(GRID.shape, dtype=np.uint8)
+    data[30:33, 40:43, 40:46] = 1
+    write_volume(tmp_path / "small.nii.gz", data, GRID.affine, dtype=np.uint8)
+    assert torch.equal(mask_library(tmp_path), alone)
+    assert "small.nii.gz: left out, no slice of it has 12 pixels of 2 mm" in caplog.text
+
+
+def test_a_data_set_of_scans_and_masks_is_no_folder_of_lesion_masks(tmp_path):
+    (tmp_path / "dataset_description.json").write_text('{"Name": "mine", "DatasetType": "derivative"}')
+    write_mask(tmp_path, "sub-1_label-lesion_mask.nii.gz")
+    with pytest.raises(UsageError, match="got a BIDS data set"):
+        mask_library(tmp_path)
 
 
 def test_an_atlas_of_regions_is_no_lesion_and_is_named(tmp_path, caplog):

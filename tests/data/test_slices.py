@@ -16,6 +16,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from halebrain.preprocessing.template import load_template
 
 SHAPE = (32, 32, 24)
 CONFIG = PreprocessingConfig(shape=SHAPE, spacing_mm=6, bias_correction="none", registration="none")
@@ -121,6 +122,17 @@ def test_a_cached_scan_is_not_preprocessed_again(store, manifest, tmp_path):
     write_scan(tmp_path, "sick", lesion=True)  # same bytes, later time
     build_store(manifest, CONFIG, cache, description="scans")
     assert len(list(cache.iterdir())) == 12
+
+
+def test_a_scan_is_preprocessed_again_for_another_atlas_in_the_same_file(manifest, tmp_path):
+    template, mask = load_template(2)
+    atlas, cache = tmp_path / "atlas.nii.gz", tmp_path / "cache"
+    one = Manifest((replace(manifest.records[0], space="native"),))
+    config = CONFIG.model_copy(update={"template": atlas})
+    for brightness, files in ((500, 3), (500, 3), (700, 6)):
+        write_volume(atlas, np.where(mask, brightness * template.data, 0), template.affine)
+        build_store(one, config, cache, description="scans")
+        assert len(list(cache.iterdir())) == files
 
 
 def test_levels_are_the_heights_of_the_slices_kept(store, manifest, tmp_path):

@@ -1,14 +1,15 @@
 """Brains made of label maps and of real T1 scans, which are made here."""
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from dicom_maker import Maker
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.datasets import bids_manifest
-from halebrain.io.bids_derivative import read_description
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.preprocessing.geometry import working_grid
@@ -74,6 +75,10 @@ def test_nothing_to_make_brains_of_is_said(tmp_path):
     for kind in ANATOMY_SOURCES.names():
         with pytest.raises(MissingInputError):
             gather(kind, tmp_path / "empty", tmp_path)
+    template_labels(tmp_path / "derivative", name="sub-1_dseg")
+    (tmp_path / "derivative" / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    with pytest.raises(UsageError, match="got a BIDS data set"):
+        gather("labels", tmp_path / "derivative", tmp_path)
     with pytest.raises(ConfigError, match="labels"):
         gather("label", tmp_path, tmp_path)
     with pytest.raises(MissingInputError, match="must exist"):
@@ -102,10 +107,20 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
         return ScanRecord(subject=subject, image=image, modality="T1w", **more)
 
     rows = (row("a"), row("b", split="test"), row("c", pathology="ms"), row("d", split="train", pathology="healthy"))
-    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"))
+    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"), row("g", lesion=image))
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
     assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
+
+
+def test_a_dicom_series_is_an_anatomy_like_any_other_scan(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        Maker(np.zeros((4, 4, 3), np.uint16)).write(tmp_path / "t1" / name)
+    tissues = template_tissues(SHAPE, SPACING)
+    monkeypatch.setattr(ANATOMY_SOURCES.get("t1"), "read", lambda *_, **__: tissues)
+    names = gather("t1", tmp_path / "t1", tmp_path / "kept")
+    assert [name[:-9] for name in names] == ["t1-one", "t1-two"]
+    assert gather("t1", tmp_path / "t1", tmp_path / "kept") == names
 
 
 def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
@@ -131,14 +146,16 @@ def test_a_cohort_made_of_anatomies_goes_on_where_it_stopped(tmp_path):
         healthy=3, patients=0, modalities=("T1w",), spacing_mm=SPACING, anatomies=names, template_share=0.3
     )
     generate_cohort(output, config)
+    description = json.loads((output / "dataset_description.json").read_text())
+    assert "template and 1 other brain, whose tissue maps" in description["Description"]
+    assert "no person" not in description["Description"]
+    assert "License" not in description  # not ours to give
     drawn = [
         SubjectParams.model_validate_json((output / f"sub-healthy00{n}" / "parameters.json").read_text()).anatomy.base
         for n in (1, 2, 3)
     ]
     assert set(drawn) <= {None, *names}
     assert names[0] in drawn
-    (maker,) = read_description(output)["GeneratedBy"]
-    assert maker["Description"].endswith(f"the MNI template and of {len(names)} people.")
     assert gather_anatomies("labels", tmp_path / "maps", output / ANATOMIES, **where) == names
     generate_cohort(output, config)
     assert "anatomies" not in CohortConfig().model_dump()

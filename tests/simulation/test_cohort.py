@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.config import parse_config
+from halebrain.core.errors import CannotWriteError, ConfigError, UsageError
 from halebrain.core.parallel import Schedule
 from halebrain.core.random import make_generator
 from halebrain.io.bids_validator import validation_errors
@@ -20,6 +21,8 @@ from halebrain.simulation.generate import _people, clear_cohort, generate_cohort
 from halebrain.simulation.pathology import PATHOLOGIES, build_lesions, paint, sample_lesions
 from halebrain.simulation.stripping import StrippingParams, add_rim, stripped_mask
 from halebrain.simulation.subject import SubjectParams, render_subject, sample_subject
+from halebrain.workflows.cohort import make_cohort
+from halebrain.workflows.settings import CohortSettings
 
 SPACING, SHAPE = 4.0, (48, 48, 40)
 SMALL = CohortConfig(healthy=1, patients=1, modalities=("FLAIR",), pathologies=("wmh",), spacing_mm=SPACING)
@@ -85,6 +88,19 @@ def test_clearing_removes_a_cohort_and_nothing_else(tmp_path):
     clear_cohort(folder)
     assert not folder.exists()
     clear_cohort(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("dataset_description.json", '{"Name": "my own BIDS data set"}'), ("manifest.tsv", "subject\timage\n")],
+)
+def test_another_data_set_is_left_as_it_is(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CannotWriteError, match=f"{name} of another data set"):
+        generate_cohort(tmp_path, SMALL)
+    with pytest.raises(CannotWriteError, match=f"{name} of another data set"):
+        make_cohort(tmp_path, CohortSettings(subjects=1, patients=0, labels=tmp_path / "no maps"))
+    assert contents(tmp_path) == {name: text.encode()}
 
 
 def test_a_cohort_is_valid_bids(small, validator):
@@ -300,6 +316,22 @@ def test_an_unknown_name_is_refused_with_the_closest_one(tmp_path, update, close
         generate_cohort(tmp_path / "cohort", SMALL.model_copy(update=update))
     assert f"did you mean '{closest}'" in str(error.value)
     assert not (tmp_path / "cohort").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split_fractions": (0.6, 0.8, 0.8)},
+        {"split_fractions": (0.2, 0.15, 0.15)},
+        {"split_fractions": (1.2, -0.1, -0.1)},
+        {"healthy": -3},
+        {"patients": -1},
+        {"spacing_mm": 0},
+    ],
+)
+def test_numbers_that_no_cohort_can_keep_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        parse_config(CohortConfig, settings, where="test")
 
 
 def test_a_prefix_makes_other_people_of_other_names():

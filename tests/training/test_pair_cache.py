@@ -10,12 +10,15 @@ import torch
 from lightning_fabric import Fabric
 
 from halebrain.data.anomalies import AnomalySpec
+from halebrain.data.anomalies.cohort import mask_library
 from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import ScanRecord
+from halebrain.io.nifti import write_volume
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.reconstruction import ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+from halebrain.preprocessing.geometry import working_grid
 from halebrain.training.loop import train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.pairs import PairStage, cached_stage, split_pairs
@@ -126,6 +129,27 @@ def test_pairs_are_made_anew_where_anything_that_matters_differs(
     before = set(files(tmp_path))
     make(tmp_path, changed(**settings))
     assert {path.name.split("_")[-2] for path in set(files(tmp_path)) - before} == new
+
+
+def test_pairs_are_made_again_where_other_lesion_masks_lie_in_the_same_folder(tmp_path: Path) -> None:
+    def write_mask(start: int) -> None:
+        mask = np.zeros((96, 96, 80), np.uint8)
+        mask[start : start + 9, 40:52, 40:44] = 1
+        write_volume(tmp_path / "masks" / "a.nii.gz", mask, working_grid().affine, dtype=np.uint8)
+
+    kind = {"name": "cohort", "settings": {"masks": tmp_path / "masks", "diseases": ["wmh"], "patients": 1}}
+    config = changed(anomaly=AnomalySpec(name="mixture", settings={"of": [kind]}))
+    (tmp_path / "masks").mkdir()
+    write_mask(30)
+    make(tmp_path / "cache", config)
+    before = files(tmp_path / "cache")
+    make(tmp_path / "cache", config)
+    assert files(tmp_path / "cache") == before
+    mask_library.cache_clear()  # another process
+    write_mask(50)
+    make(tmp_path / "cache", config)
+    made = set(files(tmp_path / "cache")) - set(before)
+    assert {path.name.split("_")[-2] for path in made} == {"synthetic-train", "synthetic-val"}
 
 
 def test_a_scan_that_counts_several_times_has_other_pairs_each_time(tmp_path: Path) -> None:

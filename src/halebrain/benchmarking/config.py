@@ -98,7 +98,7 @@ class MatrixConfig(Config):
 
     Args:
         manifest: The scans; `None` = a virtual cohort, made as `cohort` says.
-        cohort: That cohort.
+        cohort: That cohort; it is scanned with `modality` or `modalities`, and not with its own.
         modality: The contrast that everything is trained and tested on.
         modalities: Several contrasts instead of one: everything is trained and tested on each, in its own rows, and
             test scans of one person and session are also judged together, as exams, in further rows.
@@ -164,6 +164,8 @@ class MatrixConfig(Config):
             raise ValueError("every contrast needs a unique name")
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
+        if self.cohort.modalities not in (self.every_modality, CohortConfig().modalities):
+            raise ValueError("the cohort is scanned with modality or modalities of the benchmark: remove its own")
 
     def _check_exams(self) -> None:
         """Check several contrasts, and the fusion of their scores."""

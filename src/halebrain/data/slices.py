@@ -269,6 +269,9 @@ def _cache_key(record: ScanRecord, config: PreprocessingConfig) -> str:
     digest = hashlib.sha256(json.dumps([_CACHE_VERSION, record.space, config.model_dump(mode="json")]).encode())
     for path in (record.image, record.brain_mask, record.lesion):
         digest.update(b"-" if path is None else bytes.fromhex(scan_sha256(path)))
+    for path in (config.template, config.template_mask):
+        if path is not None:
+            digest.update(bytes.fromhex(scan_sha256(path)))
     if read_sidecar(record.image) is not None:
         # The same image without its sidecar would be preprocessed.
         digest.update(b"prepared")

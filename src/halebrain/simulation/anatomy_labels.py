@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.types import FloatArray, MaskArray, Volume
-from halebrain.io.discovery import scans_in
+from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest
 from halebrain.io.masks import look_at_values
 from halebrain.io.tree import label
@@ -47,6 +47,13 @@ class LabelAnatomies(AnatomySource):
         if isinstance(place, Manifest) or not place.is_dir():
             where = place.source if isinstance(place, Manifest) else place
             raise MissingInputError("label maps must be in a folder", where=where, remedy="check the path given")
+        if is_bids(place):
+            raise UsageError(
+                "label maps must be in their own folder",
+                received="a BIDS data set",
+                where=place,
+                remedy="copy the label maps to a folder without other images",
+            )
         found = [(label(stem_of(path)), path) for path in scans_in(place, masks=True)]
         if not found:
             raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")

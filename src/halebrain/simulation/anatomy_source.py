@@ -4,7 +4,6 @@ A source turns files into tissue fractions once; what is made of them is drawn l
 moderate deformations, and needs no invented folds, since real ones are there.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from halebrain.core.files import atomic_path
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.registry import Registry
 from halebrain.core.types import FloatArray
+from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest
 from halebrain.simulation.fields import Shape
 
@@ -69,7 +69,7 @@ def gather_anatomies(
 
     def gather(found: tuple[str, Path]) -> None:
         label, path = found
-        mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        mark = scan_sha256(path)[:8]
         name = f"{kind}-{label}-{mark}"
         kept = folder / f"{name}.npz"
         # A run that ended early may have left brains of another voxel size.

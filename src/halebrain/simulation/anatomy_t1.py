@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @ANATOMY_SOURCES.register("t1")
 class T1Anatomies(AnatomySource):
-    """Reads the T1 scans of a manifest (healthy, in the split "train" or in none) or of a folder."""
+    """Reads the T1 scans of a manifest (in the split "train" or in none, and no patient's) or of a folder."""
 
     def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
         """Return every T1; those of other splits, of patients and of other contrasts are left out."""
@@ -33,6 +33,7 @@ class T1Anatomies(AnatomySource):
                 if guess_modality(row.modality) == "T1w"
                 and row.split in (None, "train")
                 and row.pathology in (None, "healthy")
+                and not row.is_annotated
             ]
             found = [(label(row.scan_id), row.image) for row in rows]
         elif is_bids(place):

@@ -1,8 +1,9 @@
 """Settings of a virtual cohort, and their checks."""
 
+import math
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import UsageError
@@ -11,7 +12,7 @@ from halebrain.simulation.contrast_params import MODALITIES, Variety
 from halebrain.simulation.pathology import PATHOLOGIES
 
 USUAL_PATHOLOGIES = ("ms", "stroke", "tumour", "wmh")
-"""Default modalities and pathologies of a cohort."""
+"""Default pathologies of a cohort."""
 _FIELD_MM = (192, 192, 160)
 
 
@@ -25,7 +26,7 @@ class CohortConfig(GrowingConfig):
         pathologies: Which diseases.
         seed: Random seed.
         spacing_mm: Voxel size; 2 is the working grid of the networks.
-        split_fractions: Shares of train, val and test among healthy subjects and among each pathology.
+        split_fractions: Shares of train, val and test among healthy subjects and among each pathology; together 1.
         anatomies: Names of the anatomies in the cohort's folder that brains are made of, beside the template's.
         template_share: Share of brains that are made of the template where there are other anatomies.
         variety: How much scans differ: "usual", or "wide" as those of many scanners, with artefacts and imperfect brain
@@ -37,18 +38,25 @@ class CohortConfig(GrowingConfig):
 
     ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"anatomies", "template_share", "variety", "prefix", "ages"})
 
-    healthy: int = 20
-    patients: int = 5
+    healthy: int = Field(default=20, ge=0)
+    patients: int = Field(default=5, ge=0)
     modalities: tuple[str, ...] = ("T1w", "T2w", "FLAIR")
     pathologies: tuple[str, ...] = USUAL_PATHOLOGIES
     seed: int = 0
-    spacing_mm: float = 2.0
+    spacing_mm: float = Field(default=2.0, ge=1, le=4)
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     anatomies: tuple[str, ...] = ()
     template_share: float = Field(default=0.2, ge=0, le=1)
     variety: Variety = "usual"
     prefix: str = ""
     ages: tuple[float, float] | None = None
+
+    @field_validator("split_fractions")
+    @classmethod
+    def _are_shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or not math.isclose(sum(value), 1, abs_tol=1e-6):
+            raise ValueError("shares must be 0 or more and add up to 1")
+        return value
 
 
 def grid_shape(spacing_mm: float) -> tuple[int, int, int]:

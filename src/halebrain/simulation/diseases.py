@@ -96,7 +96,7 @@ def sample_wmh(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
 
 @PATHOLOGIES.register("stroke")
 def sample_stroke(anatomy: Anatomy, generator: torch.Generator) -> LesionParams:
-    """Draw an infarct of one hemisphere: acute (swollen, bright on T2) or chronic (a cavity with a gliotic rim)."""
+    """Draw an infarct of one hemisphere: acute (bright on T2, not swollen) or chronic (a cavity with gliotic rim)."""
     u = partial(uniform, generator)
     near_surface = (anatomy.tissues[GM] + anatomy.tissues[DEEP]) * (anatomy.surface_distance_mm > 4)
     centre = pick_point(near_surface, anatomy, generator)

@@ -18,6 +18,7 @@ from halebrain.core.parallel import HERE, Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import counted
 from halebrain.io.bids import SUFFIXES
 from halebrain.io.bids_derivative import COHORT, DESCRIPTION, describe, read_description
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -30,6 +31,7 @@ ANATOMIES = "anatomies"
 """Folder of the cohort in which its anatomies are kept."""
 PARAMETERS = "parameters.json"
 """What was drawn of a subject, in its folder."""
+_MANIFEST = "manifest.tsv"
 _IGNORED = ("manifest.*", "montage.png", ANATOMIES, f"**/{PARAMETERS}")
 """Files that are ours and none of BIDS's."""
 
@@ -68,7 +70,7 @@ def generate_part(
 
     Raises:
         UsageError: A modality or pathology is unknown, or nobody is asked for.
-        CannotWriteError: `output` holds a cohort made with other settings, or cannot be written.
+        CannotWriteError: `output` holds another data set or a cohort made with other settings, or cannot be written.
         PartialFailureError: Some subjects failed; the others are there.
     """
     check_cohort(config)
@@ -101,9 +103,9 @@ def generate_part(
             continue
         text = (folder / PARAMETERS).read_text(encoding="utf-8")
         records += _subject_records(folder, SubjectParams.model_validate_json(text), split)
-    manifest = Manifest(tuple(records), source=output / "manifest.tsv")
+    manifest = Manifest(tuple(records), source=output / _MANIFEST)
     if not left:
-        manifest.write(output / "manifest.tsv")
+        manifest.write(output / _MANIFEST)
     return MadeCohort(manifest, left)
 
 
@@ -117,6 +119,7 @@ def _make_subject(task: tuple[Path, str, str, CohortConfig]) -> None:
 
 def _claim(output: Path, config: CohortConfig) -> None:
     """Write the description of the data set, or check that the existing one is of the same cohort."""
+    check_place(output)
     cohort = {"Format": _FORMAT, **config.model_dump(mode="json")}
     path = output / DESCRIPTION
     if path.exists() and read_description(output).get("Cohort") != cohort:
@@ -144,6 +147,18 @@ def _people(config: CohortConfig) -> dict[str, tuple[str, str]]:
 def _splits(count: int, fractions: Sequence[float]) -> list[str]:
     n_val, n_test = (max(1, round(count * f)) if f > 0 and count >= 3 else 0 for f in fractions[1:])
     return ["val"] * n_val + ["test"] * n_test + ["train"] * (count - n_val - n_test)
+
+
+def check_place(output: Path) -> None:
+    """Stop where `output` holds another data set, whose files a cohort would replace."""
+    there = [name for name in (DESCRIPTION, _MANIFEST) if (output / name).exists()]
+    if there and not is_cohort(output):
+        raise CannotWriteError(
+            "a cohort needs its own folder",
+            received=f"{there[0]} of another data set",
+            where=output,
+            remedy="choose another --output",
+        )
 
 
 def clear_cohort(output: Path) -> None:
@@ -221,19 +236,18 @@ def _subject_records(folder: Path, params: SubjectParams, split: str) -> list[Sc
 
 def _write_dataset_files(output: Path, config: CohortConfig, cohort: dict[str, Any]) -> None:
     """Write the description of a cohort, a sidecar for each of its contrasts, and `.bidsignore`."""
-    about, licence = "Synthetic images made from the MNI152NLin2009aSym template; no person was scanned.", "CC0"
+    licence, origin = {"License": "CC0"}, "the MNI152NLin2009aSym template; no person was scanned"
     if config.anatomies:
-        about = (
-            f"Synthetic images; their anatomies are those of the MNI template and of {len(config.anatomies)} people."
-        )
-        licence = "That of the label maps and scans whose anatomies these images have"
-    description = describe(
-        COHORT,
-        about,
-        License=licence,
-        Cohort=cohort,
-        ReferencesAndLinks=["Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"],
-    )
+        others = counted(len(config.anatomies), "other brain")
+        licence, origin = {}, f"the MNI152NLin2009aSym template and {others}, whose tissue maps are in the folder"
+        origin += f" {ANATOMIES}; the terms of those data apply"
+    template = "Fonov V. et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033"
+    about: dict[str, object] = {
+        "Cohort": cohort,
+        "Description": f"Synthetic images made from {origin}.",
+        "ReferencesAndLinks": [template],
+    }
+    description = describe(COHORT, "Draws and renders virtual brains. Research use only.", **licence, **about)
     named = [modality for modality in config.modalities if modality in SUFFIXES]
     for modality in named:
         # At the top, where it holds for every subject's image of that contrast.

@@ -161,7 +161,7 @@ def push_field(params: LesionParams, anatomy: Anatomy) -> torch.Tensor | None:
 
 
 def _blob(anatomy: Anatomy, p: PartParams) -> torch.Tensor:
-    """Return an irregular ellipsoid, turned along the line to the midline as perivenular lesions are."""
+    """Return an irregular ellipsoid with its half axes along x, y and z."""
     offset = anatomy.positions_mm() - torch.tensor(p.centre_mm)[:, None, None, None]
     radii = torch.tensor(p.radii_mm)[:, None, None, None]
     radius = float(torch.tensor(p.radii_mm).mean())

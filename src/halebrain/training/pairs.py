@@ -331,12 +331,14 @@ def _cached_pairs(
     made += [augmentation.model_dump(mode="json", exclude=_OF_SHAPES)]
     if config.segmenter.neighbours:
         made += [list(config.segmenter.neighbours), through_plane.DRAWS]
+    anomaly = lru_cache(maxsize=1)(lambda: build_anomaly(config.anomaly))
     if source == "synthetic":
         made += [config.anomaly.model_dump(mode="json")]
+        if files := anomaly().files_sha256():
+            made += [files]
     folder = cache / f"pairs-{json_sha256(with_former_keys(made))[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     maker = PairMaker(stage1.reconstructor, augmentation, seed, needed)
-    anomaly = lru_cache(maxsize=1)(lambda: build_anomaly(config.anomaly))
 
     def make(scan: int, copy: int) -> npt.NDArray[np.float16]:
         with fabric.autocast():

@@ -12,7 +12,7 @@ from halebrain.report.figures import cohort_montage, save_figure
 from halebrain.simulation import ANATOMY_SOURCES
 from halebrain.simulation.anatomy_source import gather_anatomies
 from halebrain.simulation.config import CohortConfig, grid_shape
-from halebrain.simulation.generate import ANATOMIES, clear_cohort, generate_part
+from halebrain.simulation.generate import ANATOMIES, check_place, clear_cohort, generate_part
 from halebrain.workflows.settings import WHOLE, CohortSettings, PartSettings
 
 
@@ -48,6 +48,7 @@ def make_cohort(
                 remedy="remove the folder before the parts begin",
             )
         clear_cohort(output)
+    check_place(output)
     spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()
     for kind in ANATOMY_SOURCES:
         place: Path | None = getattr(settings, kind)

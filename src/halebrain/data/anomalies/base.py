@@ -47,11 +47,15 @@ class AnomalyGenerator(ABC):
 
     Settings: ClassVar[type[Config]]
     settings: Config
-    displaces_tissue: ClassVar[bool] = False
+    displaces_tissue: bool = False
     """Whether tissue around the anomaly moves too, which the mask leaves out."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    def files_sha256(self) -> str:
+        """Return a hash of the files that anomalies are made from; "" where settings say all."""
+        return ""
 
     @abstractmethod
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:

@@ -12,11 +12,12 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from halebrain.core.config import GrowingConfig
-from halebrain.core.errors import DataError, MissingInputError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.random import make_generator
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, Params
 from halebrain.data.anomalies.shapes import between, column
-from halebrain.io.discovery import scans_in
+from halebrain.io.checksum import json_sha256, scan_sha256
+from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.masks import look_at_values, mask_from
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
@@ -37,13 +38,14 @@ class CohortAnomalySettings(GrowingConfig):
 
     Args:
         probability: Share of slices that get an anomaly.
-        diseases: Names of simulators; all by default.
+        diseases: Names of simulators; there are "haemorrhage", "cavity" and "mass", too.
         patients: Patients of each disease whose lesions are drawn once and used again, moved and mirrored.
         sign: "bright" as on FLAIR and T2, "dark" as on T1, or "both".
         change: Range of the strongest change of intensity.
         library_seed: Which patients.
         fluid: Range of the intensity of what is filled with fluid.
-        masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones.
+        masks: Folder of lesion masks in template space, whose shapes are drawn as often as the simulated ones. Both
+            have pixels of 2 mm, so they are larger or smaller on a working grid of another spacing.
         border: Fraction of the full change below which the soft border of a lesion is left out, as raters would.
     """
 
@@ -74,6 +76,11 @@ class CohortAnomaly(AnomalyGenerator):
     Settings = CohortAnomalySettings
     settings: CohortAnomalySettings
 
+    def files_sha256(self) -> str:
+        """Return a hash of the lesion masks and of their names, which decide how they are filled."""
+        folder = self.settings.masks
+        return "" if folder is None else json_sha256([[path.name, scan_sha256(path)] for path in _masks_in(folder)])
+
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the lesion slice, where it goes, and how strong it is."""
         s = self.settings
@@ -98,7 +105,7 @@ class CohortAnomaly(AnomalyGenerator):
 
         chosen = torch.stack([_pick(libraries, p["slice"]) for p in params]).to(image.device)
         height, width = image.shape[-2:]
-        # Pixels are 2 mm in both; the grid says where in the library's slice each pixel of ours is read.
+        # A pixel of the library is one of ours; the grid says where in the library's slice each pixel of ours is read.
         rows = (torch.arange(height, device=image.device) - (height - 1) / 2)[None, :, None]
         columns = (torch.arange(width, device=image.device) - (width - 1) / 2)[None, None, :]
         shift = torch.tensor([p["shift"] for p in params], device=image.device)
@@ -156,22 +163,34 @@ def mask_library(folder: Path) -> torch.Tensor:
     """Return axial slices of lesion masks on the 2 mm grid, `(n, 2, 96, 96)`: how wet and how fluid, in about [0, 1].
 
     How a mask is filled is drawn from its name, so that the same folder gives the same slices. Masks lie in template
-    space, in any format; files with more than one value besides 0 are left out and named in a warning.
+    space, in any format; files with more than one value besides 0, or with too little lesion in every slice, are left
+    out and named in a warning.
     """
-    if not folder.is_dir():
-        raise MissingInputError(
-            "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
-        )
     found: list[torch.Tensor] = []
-    for path in scans_in(folder, masks=True):
+    for path in _masks_in(folder):
         found += _slices(path)
     if not found:
         raise MissingInputError(
             "the folder must hold a lesion mask to take shapes from",
             where=folder,
-            remedy="add masks in template space to this folder, with 0 and one other value",
+            remedy="add masks in template space with 0 and one other value, and a slice of 0.5 cm² or more",
         )
     return torch.stack(found)
+
+
+def _masks_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise MissingInputError(
+            "lesion masks must be in a folder", where=folder, remedy="check the path given as masks"
+        )
+    if is_bids(folder):  # which holds scans and brain masks too
+        raise UsageError(
+            "lesion masks must be in their own folder",
+            received="a BIDS data set",
+            where=folder,
+            remedy="copy the masks of lesions to a folder without other images",
+        )
+    return scans_in(folder, masks=True)
 
 
 def _slices(path: Path) -> list[torch.Tensor]:
@@ -194,5 +213,7 @@ def _slices(path: Path) -> list[torch.Tensor]:
     filled = torch.from_numpy(extent) * (0.5 + 2 * fluid if fluid < _FLUID_SHARE else 0.0)
     maps = torch.stack([wet, filled])
     shows = (torch.from_numpy(extent) > 0.5).sum(dim=(0, 1)) >= _LEAST_PIXELS
+    if not shows.any():
+        _log.warning("%s: left out, no slice of it has %d pixels of 2 mm", path.name, _LEAST_PIXELS)
     # Every second slice: neighbours are nearly the same.
     return [maps[..., k].contiguous() for k in shows.nonzero().flatten().tolist()[::2]]

@@ -15,7 +15,8 @@ class DeformationSettings(AnomalySettings):
 
     Args:
         radius: Range of the radius in pixels within which tissue moves.
-        strength: Range of the largest displacement, as a share of the radius; below 1/2 nothing folds.
+        strength: Range of the share of the distance from the centre by which tissue moves close to it. The largest
+            displacement is 4/27 of strength times radius; below 1 nothing folds.
     """
 
     radius: tuple[float, float] = (8.0, 24.0)

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config
 from halebrain.data.anomalies.base import ANOMALIES, AnomalyGenerator, AnomalySpec, Params, build_anomaly
+from halebrain.io.checksum import json_sha256
 
 
 class MixtureSettings(Config):
@@ -41,7 +42,13 @@ class MixtureAnomaly(AnomalyGenerator):
     def __init__(self, settings: MixtureSettings) -> None:
         super().__init__(settings)
         self.kinds = [build_anomaly(spec) for spec in settings.of]
+        self.displaces_tissue = any(kind.displaces_tissue for kind in self.kinds)
         self.weights = torch.tensor(settings.weights or (1.0,) * len(self.kinds))
+
+    def files_sha256(self) -> str:
+        """Return a hash of the files of all kinds; "" where there are none."""
+        hashes = [kind.files_sha256() for kind in self.kinds]
+        return json_sha256(hashes) if any(hashes) else ""
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
         """Draw the kind of each slice, then its parameters."""
