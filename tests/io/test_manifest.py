@@ -85,6 +85,17 @@ def test_a_file_of_any_name_survives_the_round_trip(tmp_path, name):
     assert Manifest.read(tmp_path / "m.tsv").records == (ScanRecord("01", image, "T1w", site="Guy's"),)
 
 
+def test_a_link_is_listed_where_it_lies(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "store" / "key").touch()
+    image = tmp_path / "set" / "sub-01_T1w.nii.gz"
+    image.symlink_to(tmp_path / "store" / "key")
+    Manifest((ScanRecord("01", image, "T1w"),)).write(tmp_path / "set" / "m.tsv")
+    assert "\tsub-01_T1w.nii.gz\t" in (tmp_path / "set" / "m.tsv").read_text()
+    assert Manifest.read(tmp_path / "set" / "m.tsv").records[0].image == image, "its sidecar lies beside the link"
+
+
 def test_a_file_name_that_is_no_utf8_is_refused(tmp_path):
     with pytest.raises(DataError, match="must be UTF-8"):
         Manifest((ScanRecord("01", tmp_path / "b\udce9.nii", "T1w"),)).write(tmp_path / "m.tsv")

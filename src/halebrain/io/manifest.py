@@ -319,6 +319,7 @@ def _to_text(value: object, folder: Path) -> str:
     if value is None:
         return MISSING
     if isinstance(value, Path):
-        resolved, base = value.resolve(), folder.resolve()
-        return str(resolved.relative_to(base)) if resolved.is_relative_to(base) else str(resolved)
+        # The file itself may be a link (git-annex): its name and what lies beside it are those of the link.
+        place, base = value.parent.resolve() / value.name, folder.resolve()
+        return str(place.relative_to(base)) if place.is_relative_to(base) else str(place)
     return f"{value:g}" if isinstance(value, float) else str(value)
