@@ -282,6 +282,13 @@ def test_contrasts_of_one_person_are_one_subject():
         ("p1_dark-fluid", "FLAIR"),
         ("p1_ADC", "ADC"),
         ("sub-01_ses-pet_T1w", "T1w"),
+        ("AX_T1_FLAIR", None),
+        ("p1_T1_T2", None),
+        ("p1_T1_in_FLAIR", "T1w"),
+        ("p1_T1_to_T2", "T1w"),
+        ("p1_FLAIR_reg_T1", "FLAIR"),
+        ("p1_T1_registered_to_T2_1mm", "T1w"),
+        ("t2_space_dark-fluid", "FLAIR"),
         ("scan", None),
     ],
 )

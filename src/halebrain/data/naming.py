@@ -29,7 +29,7 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     if said is None:
         raise UsageError(
             "the contrast of every scan must be known",
-            received=f"a name without contrast, {name!r}",
+            received=f"a name that states none, or several, {name!r}",
             where=path,
             remedy="give --modality T1w (T2w, FLAIR), or a manifest",
         )
