@@ -57,6 +57,19 @@ def dataset(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("name", ["b_T1.nrrd", "b.MHA", "sub/b.mnc", "b_FLAIR+orig.BRIK.gz", "b.nii.bz2", "b.PAR"])
+def test_images_in_other_formats_are_counted(tmp_path, name):
+    touch(tmp_path / "in", "a_T1w.nii.gz", name)
+    reason = "in a format that is not read: convert to NIfTI"
+    assert find_scans(tmp_path / "in").left_out == (LeftOut(name, reason),)
+    assert read_raw(tmp_path / "in", None, (), None).left_out == (LeftOut(name, reason),)
+    settings = {"pattern": "{subject}_T1w.nii.gz", "modality": "T1w"}
+    assert read_source("folder", tmp_path / "in", settings).left_out == (LeftOut(name, reason),)
+    (tmp_path / "in" / "a_T1w.nii.gz").unlink()
+    with pytest.raises(MissingInputError, match="in a format that is not read"):
+        find_scans(tmp_path / "in")
+
+
 def test_detect_bids_and_prepare_use_the_same_scans_of_a_data_set(dataset):
     detected, chosen = find_scans(dataset), select_scans(dataset, BidsQuery())
     prepared = read_raw(dataset, None, [], None)
