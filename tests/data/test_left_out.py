@@ -104,6 +104,20 @@ def test_a_derivative_holds_derived_scans(tmp_path):
         assert images == [root / names[0]]
 
 
+def test_what_halebrain_made_of_a_scan_is_no_scan(tmp_path):
+    maps = [f"sub-01_desc-{name}_FLAIR.nii.gz" for name in ("pseudohealthy", "preprocresidual", "uncertainty")]
+    scans = ("sub-01_FLAIR.nii.gz", "sub-01_desc-filled_FLAIR.nii.gz", "sub-01_label-lesion_mask.nii.gz")
+    root = touch(tmp_path, *scans, *maps, "sub-01_desc-healthy_FLAIR.nii.gz")
+    (root / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
+    assert [scan.image.name for scan in find_scans(root)] == list(scans[:2])
+    raw = read_raw(root, None, [], None)
+    assert [record.image.name for record in raw.manifest] == list(scans[:2]), "none healthy with a lesion mask"
+    expected = dict.fromkeys(maps, "results of HaleBrain")
+    assert dict(raw.left_out) == expected | {
+        "sub-01_desc-healthy_FLAIR.nii.gz": "true healthy images of virtual patients"
+    }
+
+
 def test_a_choice_of_people_counts_their_images_only(dataset):
     chosen = select_scans(dataset, BidsQuery(participants=("AB_12",)))
     assert [path.name for path in chosen] == ["sub-AB_12_ses-1-a_flair.nii.gz"]
