@@ -15,12 +15,13 @@ import pytest
 from halebrain.cli.main import main
 from halebrain.cli.prepare import _next_step
 from halebrain.core.config import load_config
-from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.modality import guess_modality
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
+from halebrain.data.prepared_set import read_entries
 from halebrain.data.slices import build_store
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
@@ -203,6 +204,27 @@ def test_bad_scans_are_listed_and_the_others_are_there(raw, tmp_path, monkeypatc
         (raw / f"{name}_T1w.nii.gz").unlink()
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS) == 0
     assert not (dataset / "failed.tsv").exists()
+
+
+def test_a_scan_that_fails_leaves_no_result_of_an_earlier_input(raw, tmp_path):
+    record = records_of([(raw / "case0_T1w.nii.gz", "case0_T1w")])[0]
+    task = PrepareTask(record, tmp_path / "set", CONFIG)
+    prepare_scan(task)
+    record.image.write_bytes(b"no gzip at all")
+    with pytest.raises(DataError):
+        prepare_scan(task)
+    assert not read_entries(task.dataset)
+
+
+def test_failures_of_an_earlier_run_in_parts_are_not_those_of_the_whole(raw, tmp_path, monkeypatch, in_process):
+    dataset, broken = tmp_path / "set", raw / "case1_T1w.nii.gz"
+    broken.write_bytes(b"no gzip at all")
+    assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--num-parts", 4, "--part-id", 1) == 3
+    assert (dataset / "failed-1of4.tsv").exists()
+    write_head(broken, seed=1)
+    assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS) == 0
+    assert not list(dataset.glob("failed*.tsv"))
+    assert "1 failed" not in (dataset / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
