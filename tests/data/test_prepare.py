@@ -268,6 +268,17 @@ def test_two_people_whose_labels_would_be_one_stay_two():
     assert {record.scan_id for record in again} == {record.scan_id for record in records}
 
 
+def test_two_images_of_one_contrast_stay_one_person():
+    names = ["sub-01_T1w", "sub-01_desc-norm_T1w", "sub-01_FLAIR", "p04_T1", "p04_mprage", "p04_T2"]
+    records = records_of([(Path(f"{name}.nii"), name) for name in names])
+    assert [record.subject for record in records] == ["01"] * 3 + ["p04"] * 3
+    assert [record.entities for record in records[:3]] == [None, "desc-norm", None]
+    assert len({record.scan_id for record in records}) == 6
+    both = ["a_b_T1", "a_b_T2", "ab_T1", "ab_FLAIR"]
+    subjects = [record.subject for record in records_of([(Path(f"{name}.nii"), name) for name in both])]
+    assert subjects[0] == subjects[1] != subjects[2] == subjects[3], "all contrasts of a person go one way"
+
+
 def test_contrasts_of_one_person_are_one_subject():
     from pathlib import Path
 
