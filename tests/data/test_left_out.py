@@ -57,6 +57,19 @@ def dataset(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("name", ["b_T1.nrrd", "b.MHA", "sub/b.mnc", "b_FLAIR+orig.BRIK.gz", "b.nii.bz2", "b.PAR"])
+def test_images_in_other_formats_are_counted(tmp_path, name):
+    touch(tmp_path / "in", "a_T1w.nii.gz", name)
+    reason = "in a format that is not read: convert to NIfTI"
+    assert find_scans(tmp_path / "in").left_out == (LeftOut(name, reason),)
+    assert read_raw(tmp_path / "in", None, (), None).left_out == (LeftOut(name, reason),)
+    settings = {"pattern": "{subject}_T1w.nii.gz", "modality": "T1w"}
+    assert read_source("folder", tmp_path / "in", settings).left_out == (LeftOut(name, reason),)
+    (tmp_path / "in" / "a_T1w.nii.gz").unlink()
+    with pytest.raises(MissingInputError, match="in a format that is not read"):
+        find_scans(tmp_path / "in")
+
+
 def test_detect_bids_and_prepare_use_the_same_scans_of_a_data_set(dataset):
     detected, chosen = find_scans(dataset), select_scans(dataset, BidsQuery())
     prepared = read_raw(dataset, None, [], None)
@@ -89,6 +102,20 @@ def test_a_derivative_holds_derived_scans(tmp_path):
     for found in (find_scans(root), read_raw(root, None, [], None)):
         images = [scan.image for scan in (found.manifest if hasattr(found, "manifest") else found)]
         assert images == [root / names[0]]
+
+
+def test_what_halebrain_made_of_a_scan_is_no_scan(tmp_path):
+    maps = [f"sub-01_desc-{name}_FLAIR.nii.gz" for name in ("pseudohealthy", "preprocresidual", "uncertainty")]
+    scans = ("sub-01_FLAIR.nii.gz", "sub-01_desc-filled_FLAIR.nii.gz", "sub-01_label-lesion_mask.nii.gz")
+    root = touch(tmp_path, *scans, *maps, "sub-01_desc-healthy_FLAIR.nii.gz")
+    (root / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
+    assert [scan.image.name for scan in find_scans(root)] == list(scans[:2])
+    raw = read_raw(root, None, [], None)
+    assert [record.image.name for record in raw.manifest] == list(scans[:2]), "none healthy with a lesion mask"
+    expected = dict.fromkeys(maps, "results of HaleBrain")
+    assert dict(raw.left_out) == expected | {
+        "sub-01_desc-healthy_FLAIR.nii.gz": "true healthy images of virtual patients"
+    }
 
 
 def test_a_choice_of_people_counts_their_images_only(dataset):

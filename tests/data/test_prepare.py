@@ -15,12 +15,13 @@ import pytest
 from halebrain.cli.main import main
 from halebrain.cli.prepare import _next_step
 from halebrain.core.config import load_config
-from halebrain.core.errors import CannotWriteError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, UsageError
 from halebrain.core.modality import guess_modality
 from halebrain.core.shipped_configs import shipped_configs
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareTask, prepare_scan
+from halebrain.data.prepared_set import read_entries
 from halebrain.data.slices import build_store
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
@@ -205,6 +206,27 @@ def test_bad_scans_are_listed_and_the_others_are_there(raw, tmp_path, monkeypatc
     assert not (dataset / "failed.tsv").exists()
 
 
+def test_a_scan_that_fails_leaves_no_result_of_an_earlier_input(raw, tmp_path):
+    record = records_of([(raw / "case0_T1w.nii.gz", "case0_T1w")])[0]
+    task = PrepareTask(record, tmp_path / "set", CONFIG)
+    prepare_scan(task)
+    record.image.write_bytes(b"no gzip at all")
+    with pytest.raises(DataError):
+        prepare_scan(task)
+    assert not read_entries(task.dataset)
+
+
+def test_failures_of_an_earlier_run_in_parts_are_not_those_of_the_whole(raw, tmp_path, monkeypatch, in_process):
+    dataset, broken = tmp_path / "set", raw / "case1_T1w.nii.gz"
+    broken.write_bytes(b"no gzip at all")
+    assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--num-parts", 4, "--part-id", 1) == 3
+    assert (dataset / "failed-1of4.tsv").exists()
+    write_head(broken, seed=1)
+    assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS) == 0
+    assert not list(dataset.glob("failed*.tsv"))
+    assert "1 failed" not in (dataset / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_parts_together_are_the_whole(raw, tmp_path, monkeypatch, in_process):
     dataset = tmp_path / "set"
@@ -246,6 +268,17 @@ def test_two_people_whose_labels_would_be_one_stay_two():
     assert {record.scan_id for record in again} == {record.scan_id for record in records}
 
 
+def test_two_images_of_one_contrast_stay_one_person():
+    names = ["sub-01_T1w", "sub-01_desc-norm_T1w", "sub-01_FLAIR", "p04_T1", "p04_mprage", "p04_T2"]
+    records = records_of([(Path(f"{name}.nii"), name) for name in names])
+    assert [record.subject for record in records] == ["01"] * 3 + ["p04"] * 3
+    assert [record.entities for record in records[:3]] == [None, "desc-norm", None]
+    assert len({record.scan_id for record in records}) == 6
+    both = ["a_b_T1", "a_b_T2", "ab_T1", "ab_FLAIR"]
+    subjects = [record.subject for record in records_of([(Path(f"{name}.nii"), name) for name in both])]
+    assert subjects[0] == subjects[1] != subjects[2] == subjects[3], "all contrasts of a person go one way"
+
+
 def test_contrasts_of_one_person_are_one_subject():
     from pathlib import Path
 
@@ -282,6 +315,13 @@ def test_contrasts_of_one_person_are_one_subject():
         ("p1_dark-fluid", "FLAIR"),
         ("p1_ADC", "ADC"),
         ("sub-01_ses-pet_T1w", "T1w"),
+        ("AX_T1_FLAIR", None),
+        ("p1_T1_T2", None),
+        ("p1_T1_in_FLAIR", "T1w"),
+        ("p1_T1_to_T2", "T1w"),
+        ("p1_FLAIR_reg_T1", "FLAIR"),
+        ("p1_T1_registered_to_T2_1mm", "T1w"),
+        ("t2_space_dark-fluid", "FLAIR"),
         ("scan", None),
     ],
 )

@@ -255,6 +255,26 @@ def test_a_fingerprint_covers_both_files_of_a_pair(tmp_path, data):
     assert scan_sha256(tmp_path / "x.nii") == file_sha256(tmp_path / "x.nii")
 
 
+def test_a_fingerprint_covers_what_places_an_analyze_pair(tmp_path, data):
+    nibabel.save(nibabel.Spm99AnalyzeImage(data, AFFINE), tmp_path / "scan.img")  # and scan.mat
+    before = scan_sha256(tmp_path / "scan.img")
+    moved = AFFINE.copy()
+    moved[0, 3] += 3
+    scipy.io.savemat(tmp_path / "scan.mat", {"mat": moved, "M": moved}, format="4")
+    assert scan_sha256(tmp_path / "scan.img") != before
+    pair(tmp_path, data, stem="nifti")
+    before = scan_sha256(tmp_path / "nifti.hdr")
+    (tmp_path / "nifti.mat").write_bytes(b"of something else")
+    assert scan_sha256(tmp_path / "nifti.hdr") == before
+
+
+@pytest.mark.parametrize("name", ["scan.img", "scan.hdr"])
+def test_a_nifti_of_one_file_that_is_named_as_a_pair_has_a_fingerprint(tmp_path, data, name):
+    (tmp_path / name).write_bytes(nibabel.Nifti1Image(data, AFFINE).to_bytes())
+    assert read_volume(tmp_path / name).shape == data.shape
+    assert scan_sha256(tmp_path / name) == file_sha256(tmp_path / name)
+
+
 def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there():
     path = Path("x" * 300 + ".nii.gz")
     assert split_selection(path) == (path, None)

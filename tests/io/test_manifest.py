@@ -85,6 +85,26 @@ def test_a_file_of_any_name_survives_the_round_trip(tmp_path, name):
     assert Manifest.read(tmp_path / "m.tsv").records == (ScanRecord("01", image, "T1w", site="Guy's"),)
 
 
+def test_a_link_is_listed_where_it_lies(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "store" / "key").touch()
+    image = tmp_path / "set" / "sub-01_T1w.nii.gz"
+    image.symlink_to(tmp_path / "store" / "key")
+    Manifest((ScanRecord("01", image, "T1w"),)).write(tmp_path / "set" / "m.tsv")
+    assert "\tsub-01_T1w.nii.gz\t" in (tmp_path / "set" / "m.tsv").read_text()
+    assert Manifest.read(tmp_path / "set" / "m.tsv").records[0].image == image, "its sidecar lies beside the link"
+
+
+@pytest.mark.parametrize("word", ["healthy", "Healthy", "HC", "control", "Controls"])
+def test_healthy_people_are_healthy_whatever_the_usual_word(tmp_path, word):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "m.csv").write_text(f"subject,image,modality,pathology\n01,a.nii.gz,T1w,{word}\n02,a.nii.gz,T1w,ms\n")
+    healthy, ill = Manifest.read(tmp_path / "m.csv")
+    assert (healthy.is_healthy, healthy.condition) == (True, "healthy")
+    assert (ill.is_healthy, ill.condition) == (False, "ms")
+
+
 def test_a_file_name_that_is_no_utf8_is_refused(tmp_path):
     with pytest.raises(DataError, match="must be UTF-8"):
         Manifest((ScanRecord("01", tmp_path / "b\udce9.nii", "T1w"),)).write(tmp_path / "m.tsv")

@@ -48,6 +48,7 @@ def test_a_bids_suffix_goes_before_the_words_in_other_entities():
     assert modality_of_scan("sub-01_ses-2_acq-flair_image") == "FLAIR"
     assert modality_of_scan("sub-01_image") is None
     assert (standard_modality("t1"), standard_modality("random")) == ("T1w", "random")
+    assert (standard_modality("AX T1 FLAIR"), standard_modality("T2 FLAIR")) == ("T1w", "FLAIR")
 
 
 def test_the_contrasts_of_an_exam_stay_several():

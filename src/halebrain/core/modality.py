@@ -20,6 +20,14 @@ _WORDS = (
     ("PET", r"pet"),
 )
 """Contrasts by the words for them in file names, the more specific first."""
+_T1_FLAIR = re.compile(r"t1w?[-_ ]*flair")
+"""A sequence with the contrast of a T1; in the name of a file, T1 may be a time point."""
+_OPPOSITE = (frozenset({"T1w", "T1ce"}), frozenset({"T2w", "FLAIR"}))
+"""Contrasts with opposite orders of tissues: no scan has one of each."""
+_REFERENCE = re.compile(
+    rf"(?<![a-z0-9])(?:(?:co)?reg[a-z]*|to|onto|in)[-_ ]+(?:{'|'.join(words for _, words in _WORDS)})(?![a-z0-9])"
+)
+"""The scan that a scan was registered to: "T1_in_FLAIR", "T1_reg_T2"."""
 
 ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 """A BIDS name: its entities and its suffix."""
@@ -95,13 +103,17 @@ def find_contrast(option: str, in_manifest: str | None, scan: str, inferred: str
 
 
 def guess_modality(name: str) -> str | None:
-    """Return the contrast that a name states, as a BIDS suffix; `None` if it states none.
+    """Return the contrast that a name states, as a BIDS suffix; `None` if it states none, or T1 and T2 or FLAIR alike.
 
     Example:
-        >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("scan0001")
-        ('FLAIR', None)
+        >>> guess_modality("patient4_T2-FLAIR_1mm"), guess_modality("T1_in_FLAIR"), guess_modality("scan0001")
+        ('FLAIR', 'T1w', None)
+
     """
-    return split_name(name)[0]
+    own = _REFERENCE.sub("", name.lower())
+    if all(any(_places(words, own) for modality, words in _WORDS if modality in group) for group in _OPPOSITE):
+        return None
+    return split_name(own)[0] or split_name(name)[0]
 
 
 def standard_modality(word: str) -> str:
@@ -113,6 +125,8 @@ def standard_modality(word: str) -> str:
         >>> standard_modality("mprage"), standard_modality("FLAIR+T1w"), standard_modality("T1+Gd")
         ('T1w', 'FLAIR+T1w', 'T1w')
     """
+    if _T1_FLAIR.search(word.lower()):
+        return "T1w"
     each = [guess_modality(part) for part in word.split("+")]
     known = sorted(part for part in each if part is not None)
     return "+".join(known) if len(known) == len(each) else guess_modality(word) or word
@@ -121,11 +135,14 @@ def standard_modality(word: str) -> str:
 def split_name(name: str) -> tuple[str | None, str]:
     """Return the contrast of a name, and the name without the word for it: what says who it is."""
     for modality, words in _WORDS:
-        # Bounded by anything but letters and digits; "t12" is no T1.
-        found = list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
-        if found:
+        if found := _places(words, name):
             return modality, name[: found[-1].start()] + name[found[-1].end() :]
     return None, name
+
+
+def _places(words: str, name: str) -> list[re.Match[str]]:
+    """Return where some words stand in a name, bounded by anything but letters and digits; "t12" is no T1."""
+    return list(re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name.lower()))
 
 
 def modality_of_scan(name: str) -> str | None:

@@ -13,14 +13,48 @@ from halebrain.io.tree import label
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
-    """Return a row for each scan, from path and name alone; `modality` is that of names that do not say it."""
+    """Return a row for each scan, from path and name alone; `modality` is that of names that do not say it.
+
+    Scans of one person share the subject, so that no split tears them apart.
+    """
     records = [_record(path, name, modality) for path, name in scans]
     taken = Counter(record.scan_id for record in records)
-    for place, ((_, name), record) in enumerate(zip(scans, records, strict=True)):
-        if taken[record.scan_id] > 1:  # "a b" and "ab" are different people, but not as labels
-            mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:6]
-            records[place] = replace(record, subject=f"{record.subject}x{mark}")
+    doubtful = {record.subject for record in records if taken[record.scan_id] > 1}
+    people = [_person(path, name) for path, name in scans]
+    of_label: dict[str, set[str]] = {}
+    for record, person in zip(records, people, strict=True):
+        of_label.setdefault(record.subject, set()).add(person)
+    for place, (record, person) in enumerate(zip(records, people, strict=True)):
+        # "a b" and "ab" are different people, but not as labels.
+        if record.subject in doubtful and len(of_label[record.subject]) > 1:
+            records[place] = replace(record, subject=f"{record.subject}x{_mark(person)}")
+    for entities_of in (_all_entities, lambda name: f"acq-{_mark(name)}"):
+        taken = Counter(record.scan_id for record in records)
+        for place, ((_, name), record) in enumerate(zip(scans, records, strict=True)):
+            if taken[record.scan_id] > 1:
+                records[place] = replace(record, entities=entities_of(name))
     return tuple(records)
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+
+
+def _person(path: Path, name: str) -> str:
+    """Return who a scan is of, with all signs of the name but those at its ends."""
+    match = ENTITIES.fullmatch(name)
+    if match is not None:
+        return match["entities"].partition("_")[0].removeprefix("sub-")
+    # A file called by its contrast alone is known by its folder.
+    said = split_name(name)[1].strip("_- .")
+    return said if label(said) else path.absolute().parent.name
+
+
+def _all_entities(name: str) -> str | None:
+    """Return every entity of a BIDS name but subject and session; `None` of other names."""
+    match = ENTITIES.fullmatch(name)
+    pairs = [] if match is None else match["entities"].split("_")
+    return "_".join(pair for pair in pairs if not pair.startswith(("sub-", "ses-"))) or None
 
 
 def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
@@ -29,15 +63,12 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     if said is None:
         raise UsageError(
             "the contrast of every scan must be known",
-            received=f"a name without contrast, {name!r}",
+            received=f"a name that states none, or several, {name!r}",
             where=path,
             remedy="give --modality T1w (T2w, FLAIR), or a manifest",
         )
     if match is None:
-        # Contrasts of one person share the subject, so that no split tears them apart.
-        # A file called by its contrast alone is known by its folder.
-        who = label(split_name(name)[1]) or label(path.absolute().parent.name) or "unnamed"
-        return ScanRecord(subject=who, image=path, modality=label(said))
+        return ScanRecord(subject=label(_person(path, name)) or "unnamed", image=path, modality=label(said))
     pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
     subject, session = pairs.pop("sub"), pairs.pop("ses", None)
     rest = "_".join(f"{key}-{value}" for key, value in pairs.items() if key not in ("space", "desc"))

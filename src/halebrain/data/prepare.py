@@ -55,6 +55,8 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         return PrepareOutcome(record.scan_id, kept=True, flags=tuple(found["quality"]["flags"]))
     if found is not None and not task.overwrite:
         _refuse_another(found, identity, record)
+    # If this fails, what was made of another input must not pass for this scan.
+    files.sidecar.unlink(missing_ok=True)
     with watch.step("reading"):
         volume = read_volume(record.image)
         notes = list(volume.notes)

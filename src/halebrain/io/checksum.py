@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.io.files import dicom_files, missing_file, split_selection
-from halebrain.io.formats.hdr_img import both_files, is_hdr_img
+from halebrain.io.formats import FORMATS
+from halebrain.io.formats.hdr_img import is_hdr_img, parts_of
+from halebrain.io.volume import format_of
 
 
 def file_sha256(path: Path) -> str:
@@ -26,14 +28,14 @@ def json_sha256(value: Any) -> str:
 def scan_sha256(path: Path) -> str:
     """Return the sha256 of what a scan is made of, whatever its format.
 
-    That of a single file is the file's own. A pair counts with both files; a DICOM folder with all its DICOM files,
-    whatever their names and order; a chosen series with its number.
+    That of a single file is the file's own. A pair counts with both files, and of Analyze with the `.mat` beside them;
+    a DICOM folder with all its DICOM files, whatever their names and order; a chosen series with its number.
     """
     place, series = split_selection(path)
     if place.is_dir():
         parts = sorted(file_sha256(file) for file in dicom_files(place))
-    elif is_hdr_img(place):
-        parts = [file_sha256(file) for file in both_files(place)]
+    elif is_hdr_img(place) and format_of(place) is FORMATS.get("hdr_img"):
+        parts = [file_sha256(file) for file in parts_of(place)]
     else:
         parts = [file_sha256(place)]
     if len(parts) == 1 and series is None and not place.is_dir():

@@ -24,6 +24,10 @@ _OWN = (SCAN_ENDING, EXAM_ENDING)
 _RESULTS = "results of HaleBrain"
 _NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")
 """Folders of a BIDS data set that hold no raw scans."""
+_MAPS = ("pseudohealthy", "residual", "uncertainty")
+"""Descriptions of those results that have the suffix of their scan."""
+_HEALTHY = "healthy"
+"""Description of the true healthy image of a virtual patient: a part of that scan, as its lesion mask is."""
 _SHARED = "folders that share a DICOM series with another one"
 _PARTS = ("phase", "real", "imag")
 _DERIVED = ("desc", "label", "res", "den", "seg", "atlas", "from")
@@ -139,7 +143,9 @@ def _no_scan(file: str, read: BidsName | None, wanted: Collection[str], *, deriv
         return "the phase, the real or the imaginary part of an image"
     if not derived and any(key in read.entities for key in _DERIVED):
         return 'named as derived, in a data set that does not state "DatasetType": "derivative"'
-    return None
+    if read.entities.get("desc") == _HEALTHY:
+        return "true healthy images of virtual patients"
+    return _RESULTS if read.entities.get("desc", "").endswith(_MAPS) else None
 
 
 def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[list[Path], list[LeftOut]]:

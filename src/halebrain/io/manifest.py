@@ -24,6 +24,11 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 Space = Literal["native", "MNI152NLin2009aSym"]
 SPACES: tuple[str, ...] = get_args(Space)
+HEALTHY = "healthy"
+HEALTHY_WORDS = frozenset(
+    {HEALTHY, "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
+)
+"""Words for people without a disease, lower case."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class ScanRecord:
         healthy: The true healthy image of a virtual patient, on the image's grid.
         space: "native", or the template's name where the image is registered already.
         split: "train", "val" or "test"; `None` where not assigned.
-        pathology: "healthy", or the name of the disease; `None` where unknown.
+        pathology: "healthy", for which the usual words ("Healthy", "control", "HC") are taken too, or the name of the
+            disease; `None` where unknown.
         site: Scanner or hospital.
         age: Age in years.
         sex: As the data set gives it ("F", "M").
@@ -61,6 +67,11 @@ class ScanRecord:
     age: float | None = None
     sex: str | None = None
     entities: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take the usual words for healthy as one."""
+        if self.pathology is not None and self.pathology.lower() in HEALTHY_WORDS:
+            object.__setattr__(self, "pathology", HEALTHY)
 
     @property
     def scan_id(self) -> str:
@@ -92,7 +103,7 @@ class ScanRecord:
     @property
     def is_healthy(self) -> bool:
         """Whether the scan is declared free of disease."""
-        return self.pathology == "healthy"
+        return self.pathology == HEALTHY
 
 
 COLUMNS = tuple(field.name for field in fields(ScanRecord))
@@ -319,6 +330,7 @@ def _to_text(value: object, folder: Path) -> str:
     if value is None:
         return MISSING
     if isinstance(value, Path):
-        resolved, base = value.resolve(), folder.resolve()
-        return str(resolved.relative_to(base)) if resolved.is_relative_to(base) else str(resolved)
+        # The file itself may be a link (git-annex): its name and what lies beside it are those of the link.
+        place, base = value.parent.resolve() / value.name, folder.resolve()
+        return str(place.relative_to(base)) if place.is_relative_to(base) else str(place)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,6 +18,13 @@ NIFTI = r"(?i:\.nii(?:\.gz)?)"
 """The ending of a NIfTI file as a regular expression, whatever its case."""
 
 
+_FOREIGN = (
+    *(".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".mnc.gz", ".brik", ".brik.gz", ".par"),
+    *(".nii.bz2", ".nii.xz", ".nii.zst"),
+)
+"""Endings of images in formats that are not read."""
+
+
 class LeftOut(NamedTuple):
     """An image, or a link to a folder, that is not used: its relative path, and why, in words that fit any number."""
 
@@ -40,7 +47,7 @@ class FileTree:
         names: All files, sorted; those in `broken` too.
         broken: Name → error of each file that must not or cannot be read: a link that leads out of `root` or nowhere,
             or a name that is no UTF-8. It is the scan that it belongs to that fails.
-        left_out: Links to folders.
+        left_out: Links to folders, and images in formats that are not read.
     """
 
     def __init__(self, root: Path, *, walk: bool = True) -> None:
@@ -52,6 +59,8 @@ class FileTree:
             folders[:] = sorted(name for name in folders if self._enters(Path(folder) / name))
             names += [name for file in files if (name := self._taken(Path(folder) / file))]
         self.names: tuple[str, ...] = tuple(sorted(names))
+        reason = "in a format that is not read: convert to NIfTI"
+        self.left_out += [LeftOut(name, reason) for name in self.names if name.lower().endswith(_FOREIGN)]
         self._folded = {name.lower(): name for name in names} | {name: name for name in names}
 
     def match(self, pattern: str, *, prefix: str | None = None) -> Iterator[tuple[Path, re.Match[str]]]:

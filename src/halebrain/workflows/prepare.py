@@ -124,6 +124,7 @@ def prepare_dataset(
     outcomes, failures = _run_tasks(tasks, schedule, notify)
     failures.reasons.update(broken)
     failed = output / f"failed{part.suffix}.tsv"
+    _remove_other_failures(output, part)
     if failures.reasons:
         write_failed(failed, failures.reasons)
     else:
@@ -280,6 +281,14 @@ def _run_tasks(
         for flag in result.flags if not result.kept else ():
             notify(f"warning: {name}: {flag}")
     return outcomes, failures
+
+
+def _remove_other_failures(output: Path, part: PartSettings) -> None:
+    """Remove the lists of failures of an earlier run with other parts, whose scans are in the parts of this one."""
+    own = f"of{part.num_parts}"
+    for table in output.glob("failed*.tsv"):
+        if part.num_parts == 1 or not table.stem.endswith(own):
+            table.unlink(missing_ok=True)
 
 
 def split_subjects(

@@ -131,7 +131,8 @@ class Source(ABC):
         usual = f"not a scan of the source '{name}' reads"
         used = {path for record in records for path in files_of(record)}
         images = [name for name in tree.images() if tree.root / name not in used]
-        return (*tree.left_out, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))
+        always = [one for one in tree.left_out if tree.root / one.name not in used]
+        return (*always, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))
 
 
 def files_of(record: ScanRecord) -> list[Path]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
+from halebrain.io.manifest import HEALTHY, HEALTHY_WORDS
 from halebrain.io.tables import Row, parse_number, read_table
 
 _EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 _SEX_CODES = {"1": "M", "2": "F"}
-_HEALTHY = {"healthy", "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
 ALIASES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "participant_id", "participant", "patient_id", "patient", "id"),
     "session": ("session", "session_id", "ses", "visit", "timepoint"),
@@ -102,7 +102,7 @@ def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
         >>> parse_pathology("HC"), parse_pathology("stroke"), parse_pathology("")
         ('healthy', 'stroke', None)
     """
-    return "healthy" if text.lower() in _HEALTHY | {word.lower() for word in healthy} else text or None
+    return HEALTHY if text.lower() in HEALTHY_WORDS | {word.lower() for word in healthy} else text or None
 
 
 def age_and_sex(rows: Sequence[Row]) -> dict[str, Any]:

@@ -63,6 +63,19 @@ def both_files(path: Path) -> tuple[Path, Path]:
     return (path, other) if suffix in _HEADERS else (other, path)
 
 
+def parts_of(path: Path) -> list[Path]:
+    """Return every file that a scan is made of: header, image, and the `.mat` from which Analyze takes its affine."""
+    header, image = both_files(path)
+    mat = None if _is_nifti_header(first_bytes(header, 540)) else _transform_beside(header)
+    return [header, image] if mat is None else [header, image, mat]
+
+
+def _transform_beside(header: Path) -> Path | None:
+    """Return the file with SPM's own affine; `None` where there is none."""
+    path = header.with_name(_split(header)[0] + ".mat")
+    return path if path.exists() else None
+
+
 def _split(path: Path) -> tuple[str, str]:
     suffix = max((s for s in _HEADERS + _IMAGES if path.name.lower().endswith(s)), key=len)
     return path.name[: -len(suffix)], suffix
@@ -76,9 +89,8 @@ def _beside(path: Path, base: str, endings: tuple[str, ...]) -> Path | None:
 def _read_analyze(path: Path, raw: bytes, files: dict[str, Path | None]) -> Image:
     header = files["header"]
     assert header is not None  # a pair has one
-    # SPM's own affine.
-    stated = header.with_name(_split(header)[0] + ".mat")
-    files = files | {"mat": stated if stated.exists() else None}
+    stated = _transform_beside(header)
+    files = files | {"mat": stated}
 
     @contextmanager
     def opener() -> Iterator[Any]:
@@ -90,14 +102,14 @@ def _read_analyze(path: Path, raw: bytes, files: dict[str, Path | None]) -> Imag
     found = read_header(opener, path, _ANALYZE)
     orient = raw[_ORIENT]
     # SPM and most others leave the byte at 0; another documented value turns or flips the axes.
-    if orient in range(1, 6) and not stated.exists():
+    if orient in range(1, 6) and stated is None:
         raise DataError(
             "an Analyze scan must have axial, unflipped slices",
             received=f"orientation code {orient}",
             where=path,
             remedy="convert it to NIfTI, where the orientation is stated",
         )
-    note = STATED_ORIENTATION if stated.exists() else ASSUMED_ORIENTATION
+    note = ASSUMED_ORIENTATION if stated is None else STATED_ORIENTATION
     load = partial(read_values, opener, path, _ANALYZE)
     return Image(without_trailing_ones(found.shape), checked_affine(found.affine, path), load, (note,))
 

@@ -3,12 +3,14 @@
 Good enough for an adult's T1, T2 or FLAIR; learned extractors (SynthStrip, HD-BET, deepbet) take precedence over it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.mask import dice
 from halebrain.core.types import Affine, MaskArray, Volume
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, background_of, volume_ml
 from halebrain.preprocessing.brain.head import align_outline, head_mask, isotropic
 from halebrain.preprocessing.brain.prior import load_prior
 from halebrain.preprocessing.brain.surface import Surface, fit_surface
@@ -40,6 +42,10 @@ def extract_by_atlas(volume: Volume) -> BrainMask:
     is registered to the template, the surface fitted again from the better place, until the mask stays.
     """
     prior = load_prior()
+    # Air counts as 0 below; in a standardised scan it is negative.
+    background = background_of(volume.data)
+    if background < 0:
+        volume = replace(volume, data=volume.data - np.float32(background))
     small = isotropic(volume)
     head = head_mask(small)
     if not head.any():

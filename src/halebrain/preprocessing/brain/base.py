@@ -7,7 +7,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError
 from halebrain.core.registry import Registry
-from halebrain.core.types import Affine, MaskArray, Volume, voxel_mm3_of
+from halebrain.core.types import Affine, FloatArray, MaskArray, Volume, voxel_mm3_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class BrainMask:
 BrainExtractor = Callable[[Volume], BrainMask]
 BRAIN_EXTRACTORS: Registry[BrainExtractor] = Registry("brain extractor")
 _PLAUSIBLE_ML = (200.0, 800.0, 2000.0, 2500.0)
+
+
+def background_of(data: FloatArray) -> float:
+    """Return the intensity of the background: the median of the outermost voxels of the first two axes."""
+    return float(np.median(np.concatenate([data[[0, -1]].ravel(), data[:, [0, -1]].ravel()])))
 
 
 def volume_ml(mask: MaskArray, volume: Volume) -> float:

@@ -6,7 +6,7 @@ from scipy import ndimage
 from halebrain.core.errors import DataError
 from halebrain.core.mask import box_of, largest_component
 from halebrain.core.types import MaskArray, Volume
-from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, volume_ml
+from halebrain.preprocessing.brain.base import BRAIN_EXTRACTORS, BrainMask, background_of, volume_ml
 
 _GIVEN_ML = (200.0, 2500.0)
 _BACKGROUND_SHARE = 0.02
@@ -65,9 +65,8 @@ def extract_stripped(volume: Volume) -> BrainMask:
 def _foreground(volume: Volume) -> tuple[MaskArray, float]:
     """Return the largest component above background, holes filled, and the fraction of uniform background."""
     data = volume.data
-    background = float(np.median(np.concatenate([data[[0, -1]].ravel(), data[:, [0, -1]].ravel()])))
     # By its distance: a scan that was standardised inside the brain is darker than its background in half of it.
-    above = np.abs(data - background)
+    above = np.abs(data - background_of(data))
     positive = above[above > 0]
     if positive.size == 0:
         raise DataError(
