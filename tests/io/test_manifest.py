@@ -111,6 +111,13 @@ def test_a_file_name_that_is_no_utf8_is_refused(tmp_path):
     assert not (tmp_path / "m.tsv").exists()
 
 
+def test_labels_may_have_the_prefix_that_bids_gives_them(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "m.tsv").write_text("subject\tsession\timage\tmodality\nsub-01\tses-1\ta.nii.gz\tT1w\n")
+    (record,) = Manifest.read(tmp_path / "m.tsv")
+    assert (record.subject, record.session, record.scan_id) == ("01", "1", "sub-01_ses-1_T1w")
+
+
 def test_entities_tell_scans_of_one_modality_apart(tmp_path):
     image = tmp_path / "a.nii.gz"
     image.touch()

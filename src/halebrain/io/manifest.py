@@ -109,6 +109,8 @@ class ScanRecord:
 COLUMNS = tuple(field.name for field in fields(ScanRecord))
 _REQUIRED = ("subject", "image", "modality")
 _PATHS = ("image", "brain_mask", "lesion", "healthy")
+_PREFIXES = {"subject": "sub-", "session": "ses-"}
+"""What BIDS writes before a label, which a cell may state, too."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +325,7 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
             where=where,
             remedy="fix the cell, or leave it empty",
         )
-    return text.removeprefix("sub-") if name == "subject" else text
+    return text.removeprefix(_PREFIXES.get(name, ""))
 
 
 def _to_text(value: object, folder: Path) -> str:
