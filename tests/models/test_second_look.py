@@ -3,7 +3,11 @@
 import torch
 
 from halebrain.core.config import parse_config
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks
+from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
+from halebrain.models.second_pass import with_second_look
+from halebrain.models.segmentation import SegmenterConfig
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 SETTINGS = {
@@ -55,3 +59,24 @@ def test_one_that_doubts_itself_has_no_second_pass():
     model = SecondLook(parse_config(SecondLookSettings, SETTINGS, where="test"))
     image = torch.rand(1, 1, 16, 16)
     assert model.second_pass(image, image) is None
+
+
+def bundle(name, training):
+    detects = name != "inpainting"
+    config = ModelConfig(
+        kind="detector" if detects else "reconstructor",
+        reconstructor=ReconstructorSpec(name=name, settings={"unet": UNET}),
+        segmenter=SegmenterConfig(**SETTINGS["doubter"]) if detects else None,
+    )
+    reconstructor, segmenter = build_networks(config)
+    return Bundle(config, reconstructor, segmenter, training, {}, sha256=f"{name} {training}")
+
+
+def test_an_inpainter_of_another_second_look_brings_whom_it_learned_from():
+    inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"]}})
+    first = bundle("anoddpm", {"stage1": {"train_subjects": ["a"]}, "stage2": {"train_subjects": ["b"]}})
+    second = bundle("ddpm", {"stage1": {"train_subjects": ["c"]}, "stage2": {"train_subjects": ["d"]}})
+    donor = with_second_look(first, inpainter, doubt=0.1, grow=2)
+    assert set(donor.seen_subjects("train_subjects")) == {"a", "b", "painted"}
+    taken = with_second_look(second, donor, doubt=0.1, grow=2)
+    assert taken.seen_subjects("train_subjects") == {"c": "stage1", "d": "stage2", "painted": "filler"}

@@ -53,7 +53,8 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     both.filler.load_state_dict(filler.state_dict())
     both.eval().requires_grad_(False)
     spec = ReconstructorSpec(name="second_look", settings=settings.model_dump(mode="json"))
-    summary = dict(inpainter.training["stage1"])
+    # In a model with a second look from here, stage 1 is the training of its finder.
+    summary = dict(inpainter.training.get(FILLER) or inpainter.training["stage1"])
     if summary.get("start", {}).get("sha256") == detector.sha256:
         del summary["start"]  # what this detector saw is among its own stages
     training = {**detector.training, FILLER: summary}
