@@ -44,6 +44,9 @@ def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp
     own = load_bundle(tmp_path / "r" / "model").reconstructor.encoder.state_dict()
     for name, value in load_encoder(path).weights.items():
         assert (own[name] - value).abs().max() < 1e-6, name
+    # Whom the encoder saw, the model has seen.
+    learned = load_bundle(tmp_path / "r" / "model").training["stage1"]["start"]
+    assert learned == {"sha256": load_encoder(path).sha256, "encoder": load_encoder(path).training}
     code, said = train(
         command, "reconstructor", manifest, tmp_path / "r2", "--set", GRID, *start, "--set", "reconstructor={name: ae}"
     )

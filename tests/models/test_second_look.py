@@ -1,5 +1,6 @@
 """A second look: what is doubted is filled, slice by slice, and nothing else changes."""
 
+import pytest
 import torch
 
 from halebrain.core.config import parse_config
@@ -8,6 +9,7 @@ from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
 from halebrain.models.second_pass import with_second_look
 from halebrain.models.segmentation import SegmenterConfig
+from halebrain.training.segmenter import _of_reconstructor
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 SETTINGS = {
@@ -80,3 +82,14 @@ def test_an_inpainter_of_another_second_look_brings_whom_it_learned_from():
     assert set(donor.seen_subjects("train_subjects")) == {"a", "b", "painted"}
     taken = with_second_look(second, donor, doubt=0.1, grow=2)
     assert taken.seen_subjects("train_subjects") == {"c": "stage1", "d": "stage2", "painted": "filler"}
+    # A segmenter that is trained on its reconstructor has seen what that learned from, and no more.
+    assert set(_of_reconstructor(taken)[0]) == {"stage1", "filler"}
+
+
+@pytest.mark.parametrize("further", ["encoder", "stage1 before"])
+def test_what_an_inpainter_began_with_stays_on_record_but_for_the_detector_itself(further):
+    detector = bundle("ddpm", {"stage1": {"train_subjects": ["c"]}, "stage2": {"train_subjects": ["d"]}})
+    start = {"sha256": detector.sha256, **detector.training, further: {"train_subjects": ["e"]}}
+    inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"], "start": start}})
+    training = with_second_look(detector, inpainter, doubt=0.1, grow=2).training["filler"]
+    assert training == {"train_subjects": ["painted"], "start": {further: {"train_subjects": ["e"]}}}

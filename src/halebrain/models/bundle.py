@@ -40,6 +40,10 @@ from halebrain.models.healthy_map import HealthyResiduals, HealthyScans
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
 
+FILLER = "filler"
+"""Key of the inpainter of a second look among the stages of a training."""
+_RECONSTRUCTOR_STAGES = ("stage1", "joint", FILLER)
+
 
 class ModelConfig(GrowingConfig):
     """Everything that rebuilds a model.
@@ -115,6 +119,11 @@ class Bundle:
     def modalities(self) -> tuple[str, ...]:
         """Contrasts that its stages learned from, sorted."""
         return _modalities(self.training)
+
+    @property
+    def reconstructor_training(self) -> Mapping[str, object]:
+        """The stages of its training that the reconstructor comes from, with the inpainter of a second look."""
+        return {stage: summary for stage, summary in self.training.items() if stage in _RECONSTRUCTOR_STAGES}
 
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage; those of a model that a stage began with too.
