@@ -289,7 +289,7 @@ class Adapter:
 def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:
     """Return a hash of all that the adapted model and its table depend on."""
     rows = [
-        [purpose, r.scan_id, r.pathology, *_hashes_of(r).values()]
+        [purpose, r.scan_id, r.pathology, r.space, *_hashes_of(r).values()]
         for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
         for r in sorted(part, key=lambda r: r.scan_id)
     ]
