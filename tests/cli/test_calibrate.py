@@ -9,7 +9,7 @@ from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
-from halebrain.models.bundle_files import checked_files
+from halebrain.models.bundle_files import checked_files, store_calibration
 from halebrain.models.store import export_model
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.settings import CalibrateSettings
@@ -112,3 +112,15 @@ def test_a_healthy_map_is_fitted_used_and_evaluated(command, small_model, small_
     assert "h0 (" in said.err
     code, said = command("models", "info", own)
     assert "Healthy residual map of FLAIR: 5 scans of 5 people" in said.out
+
+
+def test_a_data_set_calibrated_again_has_no_default_of_before(command, untrained_model, small_cohort, monkeypatch):
+    point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
+    store_calibration(untrained_model, {"default": "dice@own", "thresholds": {"dice@own": point}, "subjects": []})
+    monkeypatch.setattr(
+        "halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: pytest.fail("scans were scored")
+    )
+    about = ("--manifest", small_cohort(HEALTHY), "--name", "own", "--default", "dice@own", "--no-progress")
+    code, said = command("calibrate", untrained_model, *about)
+    assert code == 2
+    assert "these scans give fpr:0.01@own" in said.err

@@ -1,7 +1,7 @@
 """Calibration: thresholds chosen on the validation scans of a manifest, and stored in the model."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ from halebrain.models.bundle import Bundle, load_bundle, read_summary
 from halebrain.models.bundle_files import copy_bundle, store_calibration, store_scoring
 from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
-from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
+from halebrain.thresholds.calibration import (
+    MIN_HEALTHY_SCANS,
+    Calibration,
+    data_set_of,
+    read_calibration,
+    with_data_set,
+)
 from halebrain.thresholds.false_positive_volume import CONFIDENCE, by_person, reached_confidence
 from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
@@ -130,7 +136,9 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     before = read_calibration(bundle) if add or name is not None else None
     if add:
         _check_addition(rows, before, name)
-    _check_default(default, rows, before, name)
+    # Of a data set that is calibrated again, nothing stays.
+    kept = [] if before is None else [key for key in before.thresholds if add or data_set_of(key) != name]
+    _check_default(default, rows, kept, name)
     bundle, fit, rows = _with_residual(bundle, rows, settings, failures)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
     used_by_default = default or (before.default if before is not None else None)
@@ -343,11 +351,11 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
         )
 
 
-def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
+def _check_default(default: str | None, rows: Manifest, kept: Sequence[str], name: str | None) -> None:
     """Stop where a default is the name of no threshold that there will be, before anything is scored."""
     healthy = any(row.is_healthy for row in rows)
     coming = threshold_names(annotated=any(row.is_annotated for row in rows), healthy=healthy)
-    known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
+    known = list(dict.fromkeys([*kept, *(with_data_set(n, name) for n in coming)]))
     if default is not None and default not in known:
         raise UsageError(
             "--default takes the name of a threshold",
