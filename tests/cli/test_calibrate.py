@@ -124,3 +124,20 @@ def test_a_data_set_calibrated_again_has_no_default_of_before(command, untrained
     code, said = command("calibrate", untrained_model, *about)
     assert code == 2
     assert "these scans give fpr:0.01@own" in said.err
+
+
+@pytest.mark.parametrize("modalities", [{}, {"FLAIR": {}}])
+def test_one_more_healthy_scan_never_replaces_those_behind_a_percentile(
+    command, untrained_model, small_cohort, monkeypatch, modalities
+):
+    point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
+    stored = {"default": "ml:1", "thresholds": {"ml:1": point}, "subjects": []}
+    stored["modalities"] = {name: {"ml:1": point} for name in modalities}
+    store_calibration(untrained_model, stored | {"healthy_scores": {"FLAIR": [0.1, 0.2, 0.3, 0.4, 0.5]}})
+    monkeypatch.setattr(
+        "halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: pytest.fail("scans were scored")
+    )
+    manifest = small_cohort([("one", "FLAIR", "val", "healthy"), ("two", "T2w", "val", "healthy")])
+    code, said = command("calibrate", untrained_model, "--manifest", manifest, "--add", "--no-progress")
+    assert code == 2
+    assert "only modalities without thresholds, got FLAIR" in said.err

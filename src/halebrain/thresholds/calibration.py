@@ -146,8 +146,10 @@ class Calibration(GrowingConfig):
         return merged.model_copy(update={"thresholds": {**self.thresholds, **before.thresholds}})
 
     def calibrated_modalities(self, name: str | None) -> set[str]:
-        """Return the modalities with their own thresholds; of a data set, or of none."""
-        return {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
+        """Return the modalities with their own thresholds or their own percentile; of a data set, or of none."""
+        own = {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
+        scored = {key for key, scores in self.healthy_scores.items() if len(scores) >= MIN_HEALTHY_SCANS}
+        return own | {key.partition("@")[0] for key in scored if data_set_of(key) == name}
 
     def _over(self, before: "Calibration") -> "Calibration":
         modalities = {m: {**before.modalities.get(m, {}), **self.modalities.get(m, {})} for m in self.modalities}

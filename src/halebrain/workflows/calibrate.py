@@ -340,9 +340,8 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
     """Stop where modalities cannot be added, before anything is scored."""
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
-    counts = _healthy_people(rows)
-    coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
-    if taken := sorted(coming & before.calibrated_modalities(name)):
+    # Even a single healthy scan would replace all behind a percentile.
+    if taken := sorted(set(_healthy_people(rows)) & before.calibrated_modalities(name)):
         raise UsageError(
             "--add takes only modalities without thresholds",
             received=", ".join(taken),
