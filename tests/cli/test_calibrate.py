@@ -11,6 +11,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import checked_files, store_calibration
 from halebrain.models.store import export_model
+from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.settings import CalibrateSettings
 
@@ -141,3 +142,20 @@ def test_one_more_healthy_scan_never_replaces_those_behind_a_percentile(
     code, said = command("calibrate", untrained_model, "--manifest", manifest, "--add", "--no-progress")
     assert code == 2
     assert "only modalities without thresholds, got FLAIR" in said.err
+
+
+def test_thresholds_of_exams_are_removed_with_the_thresholds_beside_which_they_were_chosen(
+    command, untrained_model, small_cohort, monkeypatch
+):
+    point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
+    stored = {"default": "ml:1", "thresholds": {"ml:1": point}, "subjects": [], "fusion": "root_odds"}
+    stored["modalities"] = {"FLAIR+T1w": {"ml:1": point}, "PDw+T1w": {"ml:1": point}}
+    store_calibration(untrained_model, stored)
+    own = Threshold(**point | {"value": 0.4})
+    added = Calibration(default="ml:1", thresholds={}, subjects=("h",), modalities={"PDw": {"ml:1": own}})
+    monkeypatch.setattr("halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: added)
+    manifest = small_cohort([("h", "PDw", "val", "healthy")])
+    code, said = command("calibrate", untrained_model, "--manifest", manifest, "--add", "--no-progress")
+    assert code == 0, said.err
+    assert "the thresholds of exams of PDw+T1w were chosen beside other thresholds" in said.err
+    assert set(load_bundle(untrained_model).calibration["modalities"]) == {"FLAIR+T1w", "PDw"}

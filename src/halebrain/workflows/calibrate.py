@@ -27,6 +27,7 @@ from halebrain.thresholds.calibration import (
     read_calibration,
     with_data_set,
 )
+from halebrain.thresholds.exam import without_outdated_exams
 from halebrain.thresholds.false_positive_volume import CONFIDENCE, by_person, reached_confidence
 from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
@@ -158,6 +159,8 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         calibration = calibration.added_to(before)
     if default is not None:
         calibration = calibration.model_copy(update={"default": default})
+    if before is not None:
+        calibration = _without_outdated_exams(calibration, before, settings.notify)
     if output is not None:
         copy_bundle(source, output)
     target, stored = output or source, calibration.model_dump(mode="json")
@@ -168,6 +171,16 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     else:
         store_calibration(target, stored)
     return calibration
+
+
+def _without_outdated_exams(calibration: Calibration, before: Calibration, notify: Notify) -> Calibration:
+    found = without_outdated_exams(calibration, before)
+    if gone := sorted(set(calibration.modalities) - set(found.modalities)):
+        notify(
+            f"warning: the thresholds of exams of {', '.join(gone)} were chosen beside other thresholds of these "
+            "contrasts and are removed: run halebrain calibrate --exams again"
+        )
+    return found
 
 
 def _with_residual(
@@ -211,11 +224,12 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = read_calibration(bundle)
-    if before is None or not before.thresholds:
+    if before is None or not any(data_set_of(key) is None for key in before.thresholds):
         raise MissingInputError(
             "exams are calibrated on a model that is calibrated on scans",
+            received="thresholds of named data sets alone, which exams do not use" if before is not None else "",
             where=bundle.path or "model",
-            remedy="run halebrain calibrate without --exams first",
+            remedy="run halebrain calibrate without --exams and --name first",
         )
     given = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
     given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual}
