@@ -1,15 +1,19 @@
 """A second look: what is doubted is filled, slice by slice, and nothing else changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from halebrain.core.config import parse_config
-from halebrain.models.bundle import Bundle, ModelConfig, build_networks
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
 from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
 from halebrain.models.second_pass import with_second_look
 from halebrain.models.segmentation import SegmenterConfig
 from halebrain.training.segmenter import _of_reconstructor
+from halebrain.workflows.models import add_second_look
+from halebrain.workflows.settings import SecondLookOptions
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 SETTINGS = {
@@ -93,3 +97,24 @@ def test_what_an_inpainter_began_with_stays_on_record_but_for_the_detector_itsel
     inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"], "start": start}})
     training = with_second_look(detector, inpainter, doubt=0.1, grow=2).training["filler"]
     assert training == {"train_subjects": ["painted"], "start": {further: {"train_subjects": ["e"]}}}
+
+
+SUMMARY = {"config": {"loop": {"steps": 1, "batch_size": 1}, "seed": 0}, "step": 1, "validation_loss": 0.0}
+SUMMARY |= {"seconds": 1.0, "device": "cpu", "manifest_sha256": "0" * 64, "modalities": []}
+SUMMARY |= {"train_subjects": ["a"], "val_subjects": []}
+
+
+def test_rounded_weights_of_a_detector_have_no_thresholds_of_others(tmp_path):
+    stored = {"default": "ml:1", "thresholds": {}, "subjects": []}
+    detector = replace(bundle("ddpm", {"stage1": SUMMARY, "stage2": SUMMARY}), calibration=stored)
+    save_bundle(detector, tmp_path / "whole", card="")
+    save_bundle(detector, tmp_path / "halved", card="", half=True)
+    save_bundle(bundle("inpainting", {"stage1": SUMMARY}), tmp_path / "inpainter", card="")
+
+    def kept(model, *, half):
+        out = tmp_path / f"{model} {half}"
+        add_second_look(tmp_path / model, out, SecondLookOptions(filler=tmp_path / "inpainter", half=half))
+        return load_bundle(out).calibration
+
+    assert kept("whole", half=False) == kept("halved", half=True) == stored
+    assert kept("whole", half=True) == {}

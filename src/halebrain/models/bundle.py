@@ -243,6 +243,12 @@ def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
     return files if bundle.healthy_map is None else files | {HEALTHY_MAP: bundle.healthy_map.to_bytes()}
 
 
+def has_half_weights(bundle: Bundle) -> bool:
+    """Return whether 16 bits hold every weight of a model, so that it stays the same with them."""
+    weights = _together(bundle.reconstructor, bundle.segmenter).state_dict().values()
+    return all(torch.equal(one.half().to(one.dtype), one) for one in weights if one.is_floating_point())
+
+
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor

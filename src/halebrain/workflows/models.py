@@ -9,7 +9,7 @@ from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.wording import counted
-from halebrain.models.bundle import Bundle, load_bundle, read_summary, save_bundle
+from halebrain.models.bundle import Bundle, has_half_weights, load_bundle, read_summary, save_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.card import model_card
 from halebrain.models.healthy_map import HealthyResidual
@@ -157,8 +157,12 @@ def join(models: Sequence[Path], output: Path, settings: JoinSettings) -> None:
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite)
 
 
-def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> None:
-    """Write a detector that fills what its segmenter doubts; scores and thresholds are those of the detector."""
+def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> Bundle:
+    """Write a detector that fills what its segmenter doubts, and return it.
+
+    Scores and thresholds are those of the detector. With weights of 16 bits that it did not have, scores are others,
+    and there is no threshold.
+    """
     detector, inpainter = (load_bundle(find_model(place)) for place in (model, settings.filler))
     one, other = (
         parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.path or "model")
@@ -172,4 +176,7 @@ def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> N
             remedy="train it with the same data.preprocessing",
         )
     bundle = with_second_look(detector, inpainter, doubt=settings.doubt, grow=settings.grow)
+    if settings.half and not has_half_weights(detector):
+        bundle = replace(bundle, calibration={})
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite, half=settings.half)
+    return bundle
