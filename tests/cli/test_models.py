@@ -257,6 +257,11 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
     assert found["calibration"] == CALIBRATION
     assert run(monkeypatch, "describe", bundle, *SAID[:1], "", *SAID[2:]) == ConfigError.exit_code
     assert run(monkeypatch, "describe", bundle, *SAID, "--limit", "T1w") == UsageError.exit_code
+    # Scans are flagged by the contrast, whatever the word for it; none of two limits is lost.
+    assert run(monkeypatch, "describe", bundle, *SAID, "--limit", "t1=misses most", "--limit", "flair=no slabs") == 0
+    assert load_bundle(bundle).limits == {"T1w": "misses most", "FLAIR": "no slabs"}
+    twice = ("--limit", "T1w=misses most", "--limit", "T1w=no slabs")
+    assert run(monkeypatch, "describe", bundle, *SAID, *twice) == UsageError.exit_code
 
 
 def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import standard_modality
 from halebrain.core.wording import counted
 from halebrain.models.bundle import Bundle, has_half_weights, load_bundle, read_summary, save_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
@@ -129,13 +130,17 @@ def _line(name: str, threshold: Threshold) -> str:
 
 def describe_model(model: Path, settings: DescribeSettings) -> About:
     """Write licence, citation, authors, data, figures and limits into a bundle folder and its card."""
-    weak = dict(limit.partition("=")[::2] for limit in settings.limits)
-    if wrong := [name for name, words in weak.items() if not name or not words]:
-        raise UsageError(
-            "a limit must name a modality and the limit",
-            received=", ".join(map(repr, wrong)),
-            remedy="--limit T1w=WORDS",
-        )
+    weak: dict[str, str] = {}
+    for limit in settings.limits:
+        word, _, words = limit.partition("=")
+        modality = standard_modality(word)  # scans are flagged by the BIDS suffix of their contrast
+        if not word or not words or modality in weak:
+            raise UsageError(
+                "a limit must name a modality and the limit, each modality once",
+                received=repr(limit),
+                remedy="--limit T1w=WORDS",
+            )
+        weak[modality] = words
     said: dict[str, Any] = {**vars(settings), "limits": weak}
     about = parse_config(About, said, where="the options")
     store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
