@@ -8,7 +8,7 @@ citation if stated), and `healthy_map.safetensors` if a healthy residual map was
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -131,6 +131,11 @@ class Bundle:
         `kinds` are "train_subjects", "val_subjects" or both.
         """
         return {s: stage for stage, summary in self.training.items() for s in _seen(summary, kinds)}
+
+    def with_other_scores(self) -> "Bundle":
+        """Return the model without thresholds and performance figures, which belong to its scores."""
+        about = None if self.about is None else self.about.model_copy(update={"figures": ()})
+        return replace(self, calibration={}, about=about)
 
     def calibration_subjects(self) -> dict[str, str]:
         """Return the subjects on which thresholds were chosen or the healthy map was fitted."""

@@ -182,6 +182,6 @@ def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> B
         )
     bundle = with_second_look(detector, inpainter, doubt=settings.doubt, grow=settings.grow)
     if settings.half and not has_half_weights(detector):
-        bundle = replace(bundle, calibration={})
+        bundle = bundle.with_other_scores()
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite, half=settings.half)
     return bundle
