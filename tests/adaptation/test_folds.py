@@ -16,6 +16,10 @@ def test_every_subject_is_left_out_once(count):
     assert all(set(annotated) - set(fold) for fold in folds)
 
 
+def test_a_subject_with_healthy_and_annotated_scans_is_left_out_once():
+    assert assign_folds(["a", "b"], ["b", "h"], 10) == [("a", "h"), ("b",)]
+
+
 def test_one_subject_is_never_left_out():
     assert assign_folds(["a"], ["h"], 10) == []
 

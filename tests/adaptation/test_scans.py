@@ -56,7 +56,7 @@ def test_what_a_user_should_know_is_said():
     scans = chosen(rows, model(train=["a"], seen=["t"]))
     text = "\n".join(scans.notes)
     assert "a: the model was trained on them" in text
-    assert "t: not scored before and after" in text
+    assert "t: not scored before and after, as the model was trained or calibrated with them" in text
     assert len(scans.held_out) == 0
     assert "never saw T1w" in text
 

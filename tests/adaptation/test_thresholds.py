@@ -1,11 +1,16 @@
 """Thresholds of an adapted model: none is chosen on the scan that it judges."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from halebrain.adaptation.scores import LeftOutScan, calibrate_left_out, dice_threshold
+from halebrain.adaptation.scores import BeforeAndAfter, LeftOutScan, calibrate_left_out, dice_threshold
+from halebrain.inference.scans import AnnotatedScan
+from halebrain.io.manifest import ScanRecord
+
+NAMES = ("adapted", "before")
 
 
 def scan(subject, scores, labels, *, healthy=False):
@@ -35,3 +40,27 @@ def test_thresholds_of_healthy_voxels_need_healthy_scans():
     assert found.thresholds["fpr:0.05"].value == pytest.approx(0.94, abs=1e-4)
     assert found.thresholds["fpr:0.05"].achieved == pytest.approx(0.05)
     assert found.default == "dice"
+
+
+def test_a_model_that_stays_as_it_was_has_the_same_figures_before_and_after():
+    point = {"method": "", "split": "val", "manifest_sha256": "0", "n_scans": 2, "achieved": 0.0, "value": 0.5}
+    kept = {"default": "ml:1", "thresholds": {"ml:1": point}, "subjects": ["v"]}
+    grid, brain = SimpleNamespace(affine=np.eye(4)), np.ones((4, 4, 1), bool)
+    predictor = SimpleNamespace(
+        seed=0, levels=(1,), postprocessing=SimpleNamespace(min_lesion_mm3=0), bundle=SimpleNamespace(sha256="m")
+    )
+    scans = []
+    for subject in "ab":
+        score = np.linspace(0, 0.9, 16, dtype=np.float32).reshape(brain.shape)
+        record = ScanRecord(subject, Path("x"), "FLAIR", pathology="ms")
+        working = SimpleNamespace(brain_mask=brain, grid=grid, image=score)
+        judged = AnnotatedScan(record, working, score > (0.2 if subject == "a" else 0.7))
+        scans.append(LeftOutScan(judged, score[brain], score[brain]))
+    rows = BeforeAndAfter(predictor, kept, kept, identity="i").left_out(scans).rows
+    dices = {method: [r.value for r in rows if (r.method, r.metric) == (method, "dice")] for method in NAMES}
+    assert dices["adapted"] == dices["before"]
+    # Thresholds that were chosen again are chosen without each.
+    again = kept | {"default": "dice", "thresholds": {"dice": point}}
+    rows = BeforeAndAfter(predictor, kept, again, identity="i").left_out(scans).rows
+    dices = {method: [r.value for r in rows if (r.method, r.metric) == (method, "dice")] for method in NAMES}
+    assert dices["adapted"] != dices["before"]

@@ -62,6 +62,9 @@ def test_it_gets_better_on_what_was_annotated(adapt, command, small_cohort, smal
     assert ("held out", "stroke FLAIR", "auprc") in changes
     false = changes["held out", "healthy FLAIR", "false_positive_volume"]
     assert (false["after"]["n_scans"], false["before"]["n_scans"]) == (1, 0)  # the small model has no threshold
+    # Every run needs the only healthy subject, so that nothing is known of it as one that was left out.
+    assert ("left out", "healthy FLAIR", "false_positive_volume") not in changes
+    assert "h: every run learned from these healthy scans" in said.err
     assert found["choice"]["tried"] == [0, 15, 30]
     assert "no number of steps" not in said.err
 

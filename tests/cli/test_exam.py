@@ -14,6 +14,7 @@ from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.io.bids_validator import refuse_invalid
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import read_table
+from halebrain.models.bundle import load_bundle
 from halebrain.view.messages import Decide, Save
 from halebrain.view.scan import ViewedScan
 from halebrain.workflows.evaluate_exams import of_exams, with_exam_pathologies
@@ -166,7 +167,11 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     manifest = small_cohort(HEALTHY, "healthy")
     about = ["--manifest", manifest, "--device", "cpu", "--no-progress"]
     code, printed = command("calibrate", small_model, *about, "--exams", "-o", tmp_path / "early")
-    assert (code, "run halebrain calibrate without --exams first" in printed.err) == (66, True)
+    assert (code, "run halebrain calibrate without --exams and --name first" in printed.err) == (66, True)
+    named = tmp_path / "named"
+    assert command("calibrate", small_model, *about, "--name", "ours", "-o", named)[0] == 0
+    code, printed = command("calibrate", named, *about, "--exams")
+    assert (code, "got thresholds of named data sets alone" in printed.err) == (66, True)
     code, printed = command("calibrate", small_model, *about)
     assert code == 0, printed.err
     code, printed = command("calibrate", small_model, *about, "--exams", "--json")
@@ -186,6 +191,11 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     (exam,) = json.loads(printed.out)["exams"]
     assert "not calibrated on exams" in exam["threshold"]["method"]
     assert exam["exam_score_percentile"] is None
+    # Another data set changes nothing of them, and the model says so by keeping them.
+    code, printed = command("calibrate", small_model, *about, "--name", "ours")
+    assert code == 0, printed.err
+    assert "thresholds of exams" not in printed.err
+    assert "FLAIR+T1w" in load_bundle(small_model).calibration["modalities"]
 
 
 def with_mask_on_flair_alone(manifest, path):

@@ -257,6 +257,11 @@ def test_licence_citation_and_thresholds_are_told(home, tmp_path, monkeypatch, c
     assert found["calibration"] == CALIBRATION
     assert run(monkeypatch, "describe", bundle, *SAID[:1], "", *SAID[2:]) == ConfigError.exit_code
     assert run(monkeypatch, "describe", bundle, *SAID, "--limit", "T1w") == UsageError.exit_code
+    # Scans are flagged by the contrast, whatever the word for it; none of two limits is lost.
+    assert run(monkeypatch, "describe", bundle, *SAID, "--limit", "t1=misses most", "--limit", "flair=no slabs") == 0
+    assert load_bundle(bundle).limits == {"T1w": "misses most", "FLAIR": "no slabs"}
+    twice = ("--limit", "T1w=misses most", "--limit", "T1w=no slabs")
+    assert run(monkeypatch, "describe", bundle, *SAID, *twice) == UsageError.exit_code
 
 
 def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypatch):
@@ -273,13 +278,17 @@ def test_the_default_model_goes_out_and_comes_in_again(home, tmp_path, monkeypat
 
 def test_half_a_model_is_half_as_large_rounded_and_without_thresholds(home, tmp_path, monkeypatch, capsys):
     source = make_bundle(tmp_path / "whole")
+    assert run(monkeypatch, "describe", source, *SAID, "--figure", "Dice 0.5", "--limit", "T1w=misses most") == 0
     store_calibration(source, {"default": "fixed"})
+    capsys.readouterr()
     assert run(monkeypatch, "halve", str(source), "-o", str(tmp_path / "half")) == 0
     captured = capsys.readouterr()
     assert captured.out.strip() == str(tmp_path / "half")
     assert "calibrate" in captured.err
     whole, half = load_bundle(source), load_bundle(tmp_path / "half")
     assert half.calibration == {}
+    assert half.about == whole.about.model_copy(update={"figures": ()})
+    assert "Dice 0.5" not in (tmp_path / "half" / "card.md").read_text()
     assert half.sha256 != whole.sha256
     sizes = [(path / "model.safetensors").stat().st_size for path in (source, tmp_path / "half")]
     assert sizes[1] < 0.6 * sizes[0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from halebrain.models.bundle import load_bundle
-from halebrain.models.bundle_files import About, store_about
+from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.encoder_file import load_encoder
 
 # Lightning warns about the machine, not about the run.
@@ -44,6 +44,10 @@ def test_a_reconstructor_starts_from_a_pretrained_encoder(command, manifest, tmp
     own = load_bundle(tmp_path / "r" / "model").reconstructor.encoder.state_dict()
     for name, value in load_encoder(path).weights.items():
         assert (own[name] - value).abs().max() < 1e-6, name
+    # Whom the encoder saw, the model has seen.
+    learned = load_bundle(tmp_path / "r" / "model").training["stage1"]["start"]
+    assert learned == {"sha256": load_encoder(path).sha256, "encoder": load_encoder(path).training}
+    assert f"weights of encoder {load_encoder(path).sha256[:12]}" in read_card(tmp_path / "r" / "model")
     code, said = train(
         command, "reconstructor", manifest, tmp_path / "r2", "--set", GRID, *start, "--set", "reconstructor={name: ae}"
     )
@@ -90,6 +94,7 @@ def test_a_reconstructor_is_trained_further(command, manifest, tmp_path):
     for name, value in new.reconstructor.state_dict().items():
         assert (old.reconstructor.state_dict()[name] - value).abs().max() < 1e-6, name
     assert new.training["stage1"]["start"]["sha256"] == old.sha256
+    assert f"Began with the weights of model {old.sha256[:12]}" in read_card(tmp_path / "b" / "model")
     assert new.training["stage1"]["start"]["stage1"]["step"] == 2
     # Whom the first one saw is not unseen to the second, whatever its own manifest says.
     own = new.training["stage1"] | {"train_subjects": ["other"]}

@@ -37,6 +37,13 @@ def test_a_seed_must_be_large_enough_by_itself():
     assert marked(score, Cut(0.5, 2.0, 0.2)) == [0, 0, 0, 0, 0, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("rounding", [0, -1e-7, 1e-7, -2e-16])
+def test_a_component_of_the_smallest_size_is_kept_whatever_the_rounding_of_the_header(rounding):
+    score = row(0.9, 0.9, 0.9, 0.0, 0.9, 0.9)
+    for size in (1.0, 0.7, 1.2 * 0.9375**2):
+        assert marked(score, Cut(0.5, 3 * size), size * (1 + rounding)) == [1, 1, 1, 0, 0, 0]
+
+
 def test_without_a_seed_nothing_grows(rng):
     score = (0.49 * rng.random((9, 8, 7))).astype(np.float32)
     assert not to_mask(score, Cut(0.5, grow_to=0.01), voxel_mm3=1).any()

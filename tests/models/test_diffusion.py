@@ -162,6 +162,23 @@ def test_a_reconstructor_that_heals_is_asked_for_the_healthy_slice(image):
         healing.loss(image, generator=make_generator(0))
 
 
+def test_a_patch_of_one_that_heals_is_compared_with_the_healthy_slice(image):
+    settings = {"unet": UNET, "patch_size": 16, "stride": 8, "train_with_anomalies": True}
+    healing, seen = build_reconstructor("pddpm", settings), []
+
+    class Watch(torch.nn.Module):
+        def forward(self, x, level, condition):
+            seen.append(x)
+            return image * 2  # one off the healthy slice
+
+    healing.unet = Watch()
+    loss = healing.loss(image, generator=make_generator(0), corrupt=lambda healthy, _: healthy * 0)
+    assert float(loss) == pytest.approx(1, rel=1e-5)
+    assert int((seen[0] != -1).sum()) == 2 * 16 * 16, "noise in the patch, the slice with its anomaly around it"
+    with pytest.raises(ValueError, match="give corrupt"):
+        healing.loss(image, generator=make_generator(0))
+
+
 def test_noise_cannot_say_what_was_healthy():
     with pytest.raises(ConfigError, match="train_with_anomalies needs predicts 'image'"):
         build_reconstructor(

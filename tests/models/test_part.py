@@ -77,6 +77,15 @@ def test_what_came_after_the_joining_is_told_of_every_part() -> None:
         assert part_for(replace(joined, training=joined.training | after), (name,)).training == part.training | after
 
 
+def test_a_tuning_before_and_one_after_the_joining_are_both_told() -> None:
+    parts = [model(1, "T1w"), model(2, "T2w")]
+    for part in parts:
+        part.training["tuning"] = {"val_subjects": [f"of {part.sha256}"]}
+    joined = join_models(parts, by_contrast=True)
+    joined.training["tuning"] = {"val_subjects": ["of 1", "of all"]}
+    assert set(part_for(joined, ("T2w",)).seen_subjects("val_subjects")) == {"of 1", "of all", "of 2"}
+
+
 def test_a_model_of_one_network_or_of_none_stays_as_it_is() -> None:
     one = model(1, "T1w")
     assert part_for(one, ("T2w",)) is one

@@ -1,9 +1,19 @@
 """A second look: what is doubted is filled, slice by slice, and nothing else changes."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from halebrain.core.config import parse_config
+from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
+from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
+from halebrain.models.second_pass import with_second_look
+from halebrain.models.segmentation import SegmenterConfig
+from halebrain.training.segmenter import _of_reconstructor
+from halebrain.workflows.models import add_second_look
+from halebrain.workflows.settings import SecondLookOptions
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
 SETTINGS = {
@@ -55,3 +65,56 @@ def test_one_that_doubts_itself_has_no_second_pass():
     model = SecondLook(parse_config(SecondLookSettings, SETTINGS, where="test"))
     image = torch.rand(1, 1, 16, 16)
     assert model.second_pass(image, image) is None
+
+
+def bundle(name, training):
+    detects = name != "inpainting"
+    config = ModelConfig(
+        kind="detector" if detects else "reconstructor",
+        reconstructor=ReconstructorSpec(name=name, settings={"unet": UNET}),
+        segmenter=SegmenterConfig(**SETTINGS["doubter"]) if detects else None,
+    )
+    reconstructor, segmenter = build_networks(config)
+    return Bundle(config, reconstructor, segmenter, training, {}, sha256=f"{name} {training}")
+
+
+def test_an_inpainter_of_another_second_look_brings_whom_it_learned_from():
+    inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"]}})
+    first = bundle("anoddpm", {"stage1": {"train_subjects": ["a"]}, "stage2": {"train_subjects": ["b"]}})
+    second = bundle("ddpm", {"stage1": {"train_subjects": ["c"]}, "stage2": {"train_subjects": ["d"]}})
+    donor = with_second_look(first, inpainter, doubt=0.1, grow=2)
+    assert set(donor.seen_subjects("train_subjects")) == {"a", "b", "painted"}
+    taken = with_second_look(second, donor, doubt=0.1, grow=2)
+    assert taken.seen_subjects("train_subjects") == {"c": "stage1", "d": "stage2", "painted": "filler"}
+    # A segmenter that is trained on its reconstructor has seen what that learned from, and no more.
+    assert set(_of_reconstructor(taken)[0]) == {"stage1", "filler"}
+
+
+@pytest.mark.parametrize("further", ["encoder", "stage1 before"])
+def test_what_an_inpainter_began_with_stays_on_record_but_for_the_detector_itself(further):
+    detector = bundle("ddpm", {"stage1": {"train_subjects": ["c"]}, "stage2": {"train_subjects": ["d"]}})
+    start = {"sha256": detector.sha256, **detector.training, further: {"train_subjects": ["e"]}}
+    inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"], "start": start}})
+    training = with_second_look(detector, inpainter, doubt=0.1, grow=2).training["filler"]
+    assert training == {"train_subjects": ["painted"], "start": {further: {"train_subjects": ["e"]}}}
+
+
+SUMMARY = {"config": {"loop": {"steps": 1, "batch_size": 1}, "seed": 0}, "step": 1, "validation_loss": 0.0}
+SUMMARY |= {"seconds": 1.0, "device": "cpu", "manifest_sha256": "0" * 64, "modalities": []}
+SUMMARY |= {"train_subjects": ["a"], "val_subjects": []}
+
+
+def test_rounded_weights_of_a_detector_have_no_thresholds_of_others(tmp_path):
+    stored = {"default": "ml:1", "thresholds": {}, "subjects": []}
+    detector = replace(bundle("ddpm", {"stage1": SUMMARY, "stage2": SUMMARY}), calibration=stored)
+    save_bundle(detector, tmp_path / "whole", card="")
+    save_bundle(detector, tmp_path / "halved", card="", half=True)
+    save_bundle(bundle("inpainting", {"stage1": SUMMARY}), tmp_path / "inpainter", card="")
+
+    def kept(model, *, half):
+        out = tmp_path / f"{model} {half}"
+        add_second_look(tmp_path / model, out, SecondLookOptions(filler=tmp_path / "inpainter", half=half))
+        return load_bundle(out).calibration
+
+    assert kept("whole", half=False) == kept("halved", half=True) == stored
+    assert kept("whole", half=True) == {}

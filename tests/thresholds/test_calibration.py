@@ -184,6 +184,10 @@ def test_a_data_set_calibrated_again_leaves_nothing_of_before() -> None:
     assert again.modalities == {**general.modalities, "T2w": {"ml:1@ours": threshold(0.6, "T2w")}}
     assert set(again.healthy_scores) == {"FLAIR", "T2w@ours"}
     assert (again.default, again.subjects) == ("dice", ("a", "b"))
+    assert set(again.thresholds) == {"dice", "ml:1", "ml:1@ours"}
+    # A default that is gone, too, becomes that of the new scans.
+    alone = other.named("ours", beside=general.named("ours", beside=None))
+    assert (alone.default, set(alone.thresholds)) == ("ml:1@ours", {"ml:1@ours"})
 
 
 def test_added_modalities_stand_beside_those_that_were_there() -> None:

@@ -6,7 +6,13 @@ from scipy.special import expit, logit
 from halebrain.core.errors import UsageError
 from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.thresholds.choose import ThresholdSelector, check_modality
-from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score, is_calibrated
+from halebrain.thresholds.exam import (
+    exam_key,
+    exam_threshold,
+    healthy_score,
+    is_calibrated,
+    without_outdated_exams,
+)
 
 
 def stored(value, *contrasts):
@@ -58,6 +64,21 @@ def test_the_healthy_score_is_the_threshold_by_healthy_scans():
     assert healthy_score(calibration(), "T1w") == 0.09
     assert healthy_score(calibration(), "PDw") == 0.14
     assert healthy_score(None, "T1w") == 0.5
+
+
+def test_thresholds_of_exams_go_where_the_healthy_score_of_a_contrast_changes():
+    before = calibration(fusion="log_odds")
+    both = {"ml:1": stored(0.2, "PDw+T1w")}
+    before.modalities["PDw+T1w"] = both
+    before.healthy_scores.update({"T1w": (0.1,), "PDw+T1w": (0.2,), "FLAIR+T1w": (0.3,)})
+    added = Calibration(
+        default="ml:1", thresholds={}, subjects=(), modalities={"PDw": {"ml:1": stored(0.3, "PDw")}}
+    ).added_to(before)
+    assert added.modalities["PDw+T1w"] == both, "chosen with PDw at 0.14, while it is now 0.3"
+    kept = without_outdated_exams(added, before)
+    assert set(kept.modalities) == {"T1w", "FLAIR", "PDw", "FLAIR+T1w"}
+    assert set(kept.healthy_scores) == {"T1w", "FLAIR+T1w"}
+    assert without_outdated_exams(before, before) == before
 
 
 def test_a_set_of_contrasts_is_no_contrast_of_a_scan():

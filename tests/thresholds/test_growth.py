@@ -186,3 +186,9 @@ def test_without_growth_true_volumes_are_estimated_all_the_same():
     assert plain["ml:1"].volume is None
     assert held["ml:1"].volume is not None
     assert held["ml:1"].volume.n_patients + held["ml:1"].volume.n_missed == 9
+
+
+@pytest.mark.parametrize("rounding", [0, -1e-7, -1e-16])
+def test_a_seed_of_just_the_smallest_size_holds_down_to_its_lowest_voxel(rounding):
+    grown = scan([0.3, 0.4, 0.9, 0.0, 0.6], voxel_mm3=1 + rounding, min_lesion_mm3=3.0).grown(0.2)
+    assert grown.levels.tolist() == pytest.approx([0.3])

@@ -14,6 +14,8 @@ from halebrain.training.loop import Weights
 def assign_folds(annotated: Sequence[str], healthy: Sequence[str], most: int) -> list[tuple[str, ...]]:
     """Return the at most `most` groups of subjects left out in turn, each with an annotated one; none for a single one.
 
+    Each subject is in one group, also one with healthy and annotated scans.
+
     Example:
         >>> assign_folds(["a", "b", "c"], ["h"], 2)
         [('a', 'c', 'h'), ('b',)]
@@ -21,6 +23,7 @@ def assign_folds(annotated: Sequence[str], healthy: Sequence[str], most: int) ->
     count = min(len(annotated), most)
     if count < 2:
         return []
+    healthy = [subject for subject in healthy if subject not in annotated]
     return [(*annotated[fold::count], *healthy[fold::count]) for fold in range(count)]
 
 

@@ -109,7 +109,15 @@ class Adapter:
         ill = self._score(scans.annotated, runs, self._steps, "Scoring left-out scans")
         choice = self._choose(ill)
         only = (choice.steps,) if choice.steps else ()
-        well = self._score(scans.healthy, runs, only, "Scoring left-out healthy scans")
+        # A run without any other healthy subject learned from those that it should leave out.
+        apart = {fold: run for fold, run in runs.items() if set(scans.healthy.subjects()) - set(fold)}
+        well = self._score(scans.healthy, apart, only, "Scoring left-out healthy scans")
+        learned = set(scans.healthy.subjects()) - {scan.record.subject for scan, _ in well}
+        if folds and learned:
+            self.notes.append(
+                f"{first_of(sorted(learned))}: every run learned from these healthy scans, the only ones: "
+                "they are not scored as left out"
+            )
         left_out = [LeftOutScan(scan, scores[0], scores[choice.tried.index(choice.steps)]) for scan, scores in ill]
         left_out += [LeftOutScan(scan, scores[0], scores[-1]) for scan, scores in well]
         segmenter, seconds = self._final(pairs, choice)
@@ -289,7 +297,7 @@ class Adapter:
 def adaptation_identity(bundle: Bundle, scans: AdaptScans, config: AdaptConfig) -> str:
     """Return a hash of all that the adapted model and its table depend on."""
     rows = [
-        [purpose, r.scan_id, r.pathology, *_hashes_of(r).values()]
+        [purpose, r.scan_id, r.pathology, r.space, *_hashes_of(r).values()]
         for purpose, part in (("annotated", scans.annotated), ("healthy", scans.healthy), ("held out", scans.held_out))
         for r in sorted(part, key=lambda r: r.scan_id)
     ]

@@ -112,7 +112,7 @@ def choose_scans(
     held_out = others.select(lambda r: r.subject not in seen)
     notes = [*_remarks(manifest, usable, annotated, bundle)]
     if left := sorted(set(others.subjects()) - set(held_out.subjects())):
-        notes.append(f"{first_of(left)}: not scored before and after, as they are in the model's training data")
+        notes.append(f"{first_of(left)}: not scored before and after, as the model was trained or calibrated with them")
     return AdaptScans(annotated, healthy, held_out, tuple(notes))
 
 

@@ -97,20 +97,23 @@ class BeforeAndAfter:
         self._predictor, self._identity = predictor, identity
         self._smallest = predictor.postprocessing.min_lesion_mm3
         self._selectors = {BEFORE: _default_threshold(before), AFTER: _default_threshold(after)}
+        self._same_thresholds = before == after
 
     def left_out(self, scans: list[LeftOutScan]) -> Evaluation | None:
         """Return before and after on scans that were left out in turn; `None` where there are none."""
         if not scans:
             return None
         evaluator = Evaluator(seed=self._predictor.seed)
-        several = len({scan.subject for scan in scans if not scan.is_healthy}) > 1
+        # Thresholds that stay were not chosen on these scans.
+        several = not self._same_thresholds and len({scan.subject for scan in scans if not scan.is_healthy}) > 1
         for scan in scans:
             alone = several and not scan.is_healthy
             own = self._cut(AFTER, scan.judged)
             if alone:
                 own = Cut(dice_threshold(scans, without=scan.subject)[0], self._smallest)
             self._add(evaluator, scan.judged, scan.before, scan.after, own)
-        return evaluator.finish(self._provenance("left out in turn; thresholds were also chosen without each"))
+        chosen = "" if self._same_thresholds else "; thresholds were also chosen without each"
+        return evaluator.finish(self._provenance(f"left out in turn{chosen}"))
 
     def held_out(self, rows: Manifest, segmenter: AnySegmenter, folder: Path) -> Evaluation | None:
         """Return before and after on prepared scans that took no part, kept in `folder`.

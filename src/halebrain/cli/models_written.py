@@ -94,12 +94,13 @@ def join(models: SeveralModels, output: NewFolder, settings: JoinSettings, conso
 def second_look(model: Model, output: NewFolder, settings: SecondLookOptions, console: JsonConsole) -> None:
     """Write a detector whose pseudo-healthy scan is the scan itself, with what its segmenter doubts filled.
 
-    Scores and thresholds are those of the detector. Prints its path.
+    Scores and thresholds are those of the detector, but for --half. Prints its path.
     """
     from halebrain.workflows.models import add_second_look
 
-    add_second_look(model, output, settings)
-    _print_summary(console, "second-look", "what the segmenter doubts is filled; the rest of a scan stays", output)
+    written = add_second_look(model, output, settings)
+    tell = _print_summary if written.calibration else _tell_uncalibrated
+    tell(console, "second-look", "what the segmenter doubts is filled; the rest of a scan stays", output)
 
 
 def _tell_uncalibrated(console: JsonConsole, verb: str, done: str, path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a continuous map to a mask, by the same rule for writing and for evaluation; and parts of masks."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,8 @@ from halebrain.core.types import FloatArray, MaskArray
 
 Box = tuple[slice, slice, slice]
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
+_ROUNDING = 1e-6
+"""Relative error of the volume of a voxel, as headers round: a turned grid of 1 mm has voxels of 0.9999999 mm³."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,22 @@ def to_mask(score: FloatArray, cut: Cut, *, voxel_mm3: float) -> MaskArray:
     return grown
 
 
+def fewest_voxels(min_lesion_mm3: float, voxel_mm3: float) -> int:
+    """Return how many voxels the smallest component that is kept has.
+
+    Example:
+        >>> fewest_voxels(30, 0.9999999), fewest_voxels(30, 1), fewest_voxels(30, 4), fewest_voxels(0, 1)
+        (30, 30, 8, 0)
+    """
+    return math.ceil(min_lesion_mm3 / voxel_mm3 * (1 - _ROUNDING))
+
+
 def _large_components(mask: MaskArray, min_lesion_mm3: float, voxel_mm3: float) -> MaskArray:
     if min_lesion_mm3 <= 0 or not mask.any():
         return mask
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     labels, count = ndimage.label(mask[box], structure=_EVERY_NEIGHBOUR)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3
-    keep = sizes >= min_lesion_mm3
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= fewest_voxels(min_lesion_mm3, voxel_mm3)
     keep[0] = False
     mask[box] = keep[labels]
     return mask

@@ -8,7 +8,7 @@ citation if stated), and `healthy_map.safetensors` if a healthy residual map was
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -39,6 +39,10 @@ from halebrain.models.ensemble import AnySegmenter, Ensemble, EnsembleMember, pr
 from halebrain.models.healthy_map import HealthyResiduals, HealthyScans
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
+
+FILLER = "filler"
+"""Key of the inpainter of a second look among the stages of a training."""
+_RECONSTRUCTOR_STAGES = ("stage1", "joint", FILLER)
 
 
 class ModelConfig(GrowingConfig):
@@ -116,12 +120,22 @@ class Bundle:
         """Contrasts that its stages learned from, sorted."""
         return _modalities(self.training)
 
+    @property
+    def reconstructor_training(self) -> Mapping[str, object]:
+        """The stages of its training that the reconstructor comes from, with the inpainter of a second look."""
+        return {stage: summary for stage, summary in self.training.items() if stage in _RECONSTRUCTOR_STAGES}
+
     def seen_subjects(self, *kinds: str) -> dict[str, str]:
         """Return which subjects the stages saw, and in which stage; those of a model that a stage began with too.
 
         `kinds` are "train_subjects", "val_subjects" or both.
         """
         return {s: stage for stage, summary in self.training.items() for s in _seen(summary, kinds)}
+
+    def with_other_scores(self) -> "Bundle":
+        """Return the model without thresholds and performance figures, which belong to its scores."""
+        about = None if self.about is None else self.about.model_copy(update={"figures": ()})
+        return replace(self, calibration={}, about=about)
 
     def calibration_subjects(self) -> dict[str, str]:
         """Return the subjects on which thresholds were chosen or the healthy map was fitted."""
@@ -232,6 +246,12 @@ def _model_files(bundle: Bundle, *, half: bool = False) -> dict[str, bytes]:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights), CONFIG: dump_yaml(bundle.config).encode()}
     return files if bundle.healthy_map is None else files | {HEALTHY_MAP: bundle.healthy_map.to_bytes()}
+
+
+def has_half_weights(bundle: Bundle) -> bool:
+    """Return whether 16 bits hold every weight of a model, so that it stays the same with them."""
+    weights = _together(bundle.reconstructor, bundle.segmenter).state_dict().values()
+    return all(torch.equal(one.half().to(one.dtype), one) for one in weights if one.is_floating_point())
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:

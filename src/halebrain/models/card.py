@@ -73,6 +73,10 @@ def _describe(summary: dict[str, Any]) -> list[str]:
         f"validation loss {summary['validation_loss']:.4f}",
         f"- {_duration(summary['seconds'])} on {summary['device']}, seed {config['seed']}",
     ]
+    if begun := summary.get("start", {}).get("sha256"):
+        lines.append(
+            f"- Began with the weights of {'encoder' if 'encoder' in summary['start'] else 'model'} {begun[:12]}"
+        )
     if "pathologies" in summary:
         learned = ", ".join(summary["pathologies"]) or "none (synthetic anomalies only)"
         lines.append(f"- Annotated pathologies learned: {learned}")

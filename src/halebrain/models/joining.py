@@ -170,6 +170,6 @@ def _part(bundle: Bundle, ensemble: Ensemble, number: int) -> Bundle:
         # What came after the joining has no number; whom it saw, any of the networks may have seen.
         of_all = stage == key and stage not in _OF_FIRST
         if of_all or whose == number + 1:
-            training[stage] = summary
+            training[stage if stage not in training else f"{stage} before joining"] = summary
     model = bundle.config.model_copy(update={"segmenter": own, "ensemble_members": ()})
     return replace(bundle, config=model, segmenter=alone, training=training, calibration={}, about=None, sha256="")

@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 from halebrain.core.errors import DataError
-from halebrain.models.bundle import Bundle
+from halebrain.models.bundle import FILLER, Bundle
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec
 from halebrain.models.reconstruction.inpainting import Inpainter
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
-
-FILLER = "filler"
-"""Key of the inpainter among the stages of a training."""
 
 
 def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow: int) -> Bundle:
@@ -53,9 +50,13 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     both.filler.load_state_dict(filler.state_dict())
     both.eval().requires_grad_(False)
     spec = ReconstructorSpec(name="second_look", settings=settings.model_dump(mode="json"))
-    summary = dict(inpainter.training["stage1"])
-    if summary.get("start", {}).get("sha256") == detector.sha256:
-        del summary["start"]  # what this detector saw is among its own stages
+    # In a model with a second look from here, stage 1 is the training of its finder.
+    summary = dict(inpainter.training.get(FILLER) or inpainter.training["stage1"])
+    start = summary.pop("start", {})
+    if start.get("sha256") == detector.sha256:  # what this detector saw is among its own stages
+        start = {stage: one for stage, one in start.items() if stage not in ("sha256", *detector.training)}
+    if start:
+        summary["start"] = start
     training = {**detector.training, FILLER: summary}
     config = detector.config.model_copy(update={"reconstructor": spec})
     return replace(detector, config=config, reconstructor=both, training=training, sha256="")

@@ -5,7 +5,7 @@ Opening a model needs torch, which is imported only then, so that names are list
 
 import os
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,10 +166,10 @@ def export_model(source: Path, path: Path, *, overwrite: bool = False) -> None:
 def convert_fp16(source: Path, path: Path, *, overwrite: bool = False) -> str:
     """Write a bundle folder with weights of 16 bits, half the size, and return its hash.
 
-    Its thresholds are left out: they were chosen on scores of the other weights.
+    Its thresholds and figures are left out: they belong to scores of the other weights.
     """
     from halebrain.models.bundle import load_bundle, save_bundle
     from halebrain.models.card import model_card
 
-    bundle = replace(load_bundle(source), calibration={})
+    bundle = load_bundle(source).with_other_scores()
     return save_bundle(bundle, path, card=model_card(bundle), overwrite=overwrite, half=True)

@@ -146,14 +146,17 @@ class Calibration(GrowingConfig):
         return merged.model_copy(update={"thresholds": {**self.thresholds, **before.thresholds}})
 
     def calibrated_modalities(self, name: str | None) -> set[str]:
-        """Return the modalities with their own thresholds; of a data set, or of none."""
-        return {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
+        """Return the modalities with their own thresholds or their own percentile; of a data set, or of none."""
+        own = {m for m, table in self.modalities.items() if any(data_set_of(key) == name for key in table)}
+        scored = {key for key, scores in self.healthy_scores.items() if len(scores) >= MIN_HEALTHY_SCANS}
+        return own | {key.partition("@")[0] for key in scored if data_set_of(key) == name}
 
     def _over(self, before: "Calibration") -> "Calibration":
         modalities = {m: {**before.modalities.get(m, {}), **self.modalities.get(m, {})} for m in self.modalities}
+        thresholds = {**before.thresholds, **self.thresholds}
         return Calibration(
-            default=before.default,
-            thresholds={**before.thresholds, **self.thresholds},
+            default=before.default if before.default in thresholds else self.default,
+            thresholds=thresholds,
             subjects=tuple(dict.fromkeys((*before.subjects, *self.subjects))),
             modalities={**before.modalities, **modalities},
             healthy_scores={**before.healthy_scores, **self.healthy_scores},
@@ -161,11 +164,12 @@ class Calibration(GrowingConfig):
         )
 
     def _without(self, name: str) -> "Calibration":
-        """Return the entries that do not belong to a data set, so that outdated modalities are removed."""
+        """Return the entries that do not belong to a data set, so that what is outdated of it is removed."""
+        thresholds = {key: threshold for key, threshold in self.thresholds.items() if data_set_of(key) != name}
         kept = {m: {k: t for k, t in table.items() if data_set_of(k) != name} for m, table in self.modalities.items()}
         scores = {key: value for key, value in self.healthy_scores.items() if data_set_of(key) != name}
         modalities = {m: table for m, table in kept.items() if table}
-        return self.model_copy(update={"modalities": modalities, "healthy_scores": scores})
+        return self.model_copy(update={"thresholds": thresholds, "modalities": modalities, "healthy_scores": scores})
 
 
 def read_calibration(bundle: "Bundle") -> Calibration | None:

@@ -13,6 +13,8 @@ HEALTHY_SCALE = "ml:1"
 """The threshold of a contrast that is the zero of its evidence, where the model stores it; else its default one."""
 _UNCALIBRATED = 0.5
 """Zero of the evidence where the model has no threshold."""
+_OF_EXAMS = ("modalities", "healthy_scores")
+"""Fields of a calibration by contrast, and by the contrasts of an exam."""
 
 
 def exam_key(contrasts: Sequence[str | None]) -> str | None:
@@ -32,6 +34,20 @@ def healthy_score(calibration: Calibration | None, contrast: str | None) -> floa
         return _UNCALIBRATED
     name = HEALTHY_SCALE if HEALTHY_SCALE in calibration.thresholds else calibration.default
     return ThresholdSelector(calibration, name).at(contrast).value
+
+
+def without_outdated_exams(calibration: Calibration, before: Calibration) -> Calibration:
+    """Return a calibration without what was chosen on exams whose contrasts have other healthy scores than before.
+
+    They are the zero of the evidence that is fused, so that scores and thresholds of these exams belong together.
+    """
+
+    def stays(key: str) -> bool:
+        each = key.split("+")
+        return len(each) == 1 or all(healthy_score(calibration, one) == healthy_score(before, one) for one in each)
+
+    kept = {name: {key: one for key, one in getattr(calibration, name).items() if stays(key)} for name in _OF_EXAMS}
+    return calibration.model_copy(update=kept)
 
 
 def exam_threshold(selector: ThresholdSelector, contrasts: Sequence[str | None], fusion: str) -> ChosenThreshold:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.mask import Cut, to_mask
+from halebrain.core.mask import Cut, fewest_voxels, to_mask
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, voxel_mm3_of
 
 LOWEST_THRESHOLD = 1 / 65535
@@ -108,7 +108,7 @@ class ScoredMap:
 
     def _seed_levels(self, volume: FloatArray, labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.float64]:
         """Return for each component the highest threshold at which a seed is left in it; −∞ where there is none."""
-        least = math.ceil(self.min_lesion_mm3 / self.voxel_mm3 - 1e-9)
+        least = fewest_voxels(self.min_lesion_mm3, self.voxel_mm3)
         if least <= 1:
             return np.asarray(ndimage.maximum(volume, labels, np.arange(1, count + 1)), dtype=np.float64)
         levels = np.full(count, -np.inf)
@@ -131,7 +131,7 @@ class ScoredMap:
         # above[i]: voxels that reach steps[i]; above[-1] = 0: none reaches a threshold beyond the highest.
         above = np.append(np.cumsum(counts[::-1])[::-1], 0)
         found = int(np.argmax(above <= allowed))
-        if self.min_lesion_mm3 > self.voxel_mm3:
+        if fewest_voxels(self.min_lesion_mm3, self.voxel_mm3) > 1:
             volume = self._volume()
             found = _first_that(lambda i: self._count(volume, float(steps[i])) <= allowed, found, allowed)
         if found == 0:

@@ -15,7 +15,7 @@ from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.models.bundle import Bundle, ModelConfig
 from halebrain.models.conditioning import SliceEncoder
-from halebrain.models.encoder_file import load_encoder, start_from
+from halebrain.models.encoder_file import PretrainedEncoder, load_encoder, start_from
 from halebrain.models.joining import part_for
 from halebrain.models.reconstruction import RECONSTRUCTORS, Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.reconstruction.second_look import SecondLook
@@ -94,7 +94,8 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
     spec = config.reconstructor if first_pass is None else _with_first_pass(config.reconstructor, first_pass)
     reconstructor = build_reconstructor(spec.name, spec.settings)
     reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    others = [reconstructor.prepare(), *_start_encoder(reconstructor, config.encoder_weights)]
+    encoder = _start_encoder(reconstructor, config.encoder_weights)
+    others = [reconstructor.prepare(), *([] if encoder is None else [encoder.sha256])]
     if config.pretraining is not None and config.encoder_weights is None:
         with in_turn(fabric):  # the first process alone, so on one device; the others find its file
             others.append(_pretrain_encoder(reconstructor, config, folder, fabric.device))
@@ -119,23 +120,28 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         reconstructor=spec,
         preprocessing=config.data.preprocessing.model_dump(mode="json"),
     )
+    # Whom these saw, the new model has seen.
+    if encoder is not None:
+        summary["start"] = {"sha256": encoder.sha256, "encoder": encoder.training}
     if before is not None:
-        summary["start"] = {"sha256": before.sha256, "stage1": before.training.get("stage1", {})}
-    if first_pass is not None:  # whom it saw, the second look has seen
-        summary["start"] = {"sha256": first_pass.sha256, **first_pass.training}
+        summary["start"] = {"sha256": before.sha256, **before.reconstructor_training}
+    if first_pass is not None:
+        earlier = {} if before is None else before.reconstructor_training
+        stages = first_pass.training | {f"{stage} before": one for stage, one in earlier.items()}
+        summary["start"] = {"sha256": first_pass.sha256, **stages}
     return Bundle(model, reconstructor, None, {"stage1": summary}, {})
 
 
-def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> list[str]:
-    """Start the reconstructor's encoder from a pretrained one, and return the hash of its file."""
+def _start_encoder(reconstructor: Reconstructor, path: Path | None) -> PretrainedEncoder | None:
+    """Start the reconstructor's encoder from a pretrained one, and return that."""
     if path is None:
-        return []
+        return None
     encoder, settings = getattr(reconstructor, "encoder", None), reconstructor.settings
     if not isinstance(encoder, SliceEncoder):
         raise ConfigError("encoder_weights need a reconstructor with an encoder", where=path, remedy="use cddpm")
     pretrained = load_encoder(path)
     start_from(encoder, settings.encoder, pretrained, where=path)  # type: ignore[union-attr,arg-type]
-    return [pretrained.sha256]
+    return pretrained
 
 
 def _pretrain_encoder(

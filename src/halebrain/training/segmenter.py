@@ -133,7 +133,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
 
 def _of_reconstructor(stage1: Bundle) -> tuple[dict[str, Any], About | None]:
     """Return training summary and description of a reconstructor, without the segmenters of its detector."""
-    training = {stage: summary for stage, summary in stage1.training.items() if stage in (SHARED, "joint")}
+    training = dict(stage1.reconstructor_training)
     if stage1.segmenter is None or stage1.about is None:
         return training, stage1.about
     data = f"Model of the reconstructor: {stage1.about.data}"

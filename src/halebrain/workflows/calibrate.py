@@ -1,7 +1,7 @@
 """Calibration: thresholds chosen on the validation scans of a manifest, and stored in the model."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from halebrain.models.bundle import Bundle, load_bundle, read_summary
 from halebrain.models.bundle_files import copy_bundle, store_calibration, store_scoring
 from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
-from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration, read_calibration, with_data_set
+from halebrain.thresholds.calibration import (
+    MIN_HEALTHY_SCANS,
+    Calibration,
+    data_set_of,
+    read_calibration,
+    with_data_set,
+)
+from halebrain.thresholds.exam import without_outdated_exams
 from halebrain.thresholds.false_positive_volume import CONFIDENCE, by_person, reached_confidence
 from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
@@ -130,7 +137,9 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     before = read_calibration(bundle) if add or name is not None else None
     if add:
         _check_addition(rows, before, name)
-    _check_default(default, rows, before, name)
+    # Of a data set that is calibrated again, nothing stays.
+    kept = [] if before is None else [key for key in before.thresholds if add or data_set_of(key) != name]
+    _check_default(default, rows, kept, name)
     bundle, fit, rows = _with_residual(bundle, rows, settings, failures)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
     used_by_default = default or (before.default if before is not None else None)
@@ -150,6 +159,8 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         calibration = calibration.added_to(before)
     if default is not None:
         calibration = calibration.model_copy(update={"default": default})
+    if before is not None:
+        calibration = _without_outdated_exams(calibration, before, settings.notify)
     if output is not None:
         copy_bundle(source, output)
     target, stored = output or source, calibration.model_dump(mode="json")
@@ -160,6 +171,16 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     else:
         store_calibration(target, stored)
     return calibration
+
+
+def _without_outdated_exams(calibration: Calibration, before: Calibration, notify: Notify) -> Calibration:
+    found = without_outdated_exams(calibration, before)
+    if gone := sorted(set(calibration.modalities) - set(found.modalities)):
+        notify(
+            f"warning: the thresholds of exams of {', '.join(gone)} were chosen beside other thresholds of these "
+            "contrasts and are removed: run halebrain calibrate --exams again"
+        )
+    return found
 
 
 def _with_residual(
@@ -203,11 +224,12 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
     before = read_calibration(bundle)
-    if before is None or not before.thresholds:
+    if before is None or not any(data_set_of(key) is None for key in before.thresholds):
         raise MissingInputError(
             "exams are calibrated on a model that is calibrated on scans",
+            received="thresholds of named data sets alone, which exams do not use" if before is not None else "",
             where=bundle.path or "model",
-            remedy="run halebrain calibrate without --exams first",
+            remedy="run halebrain calibrate without --exams and --name first",
         )
     given = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
     given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual}
@@ -332,9 +354,8 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
     """Stop where modalities cannot be added, before anything is scored."""
     if before is None:
         raise MissingInputError("--add needs thresholds to add to", remedy="calibrate without --add first")
-    counts = _healthy_people(rows)
-    coming = {modality for modality, count in counts.items() if count >= MIN_HEALTHY_SCANS}
-    if taken := sorted(coming & before.calibrated_modalities(name)):
+    # Even a single healthy scan would replace all behind a percentile.
+    if taken := sorted(set(_healthy_people(rows)) & before.calibrated_modalities(name)):
         raise UsageError(
             "--add takes only modalities without thresholds",
             received=", ".join(taken),
@@ -343,11 +364,11 @@ def _check_addition(rows: Manifest, before: Calibration | None, name: str | None
         )
 
 
-def _check_default(default: str | None, rows: Manifest, before: Calibration | None, name: str | None) -> None:
+def _check_default(default: str | None, rows: Manifest, kept: Sequence[str], name: str | None) -> None:
     """Stop where a default is the name of no threshold that there will be, before anything is scored."""
     healthy = any(row.is_healthy for row in rows)
     coming = threshold_names(annotated=any(row.is_annotated for row in rows), healthy=healthy)
-    known = list(dict.fromkeys([*(before.thresholds if before else ()), *(with_data_set(n, name) for n in coming)]))
+    known = list(dict.fromkeys([*kept, *(with_data_set(n, name) for n in coming)]))
     if default is not None and default not in known:
         raise UsageError(
             "--default takes the name of a threshold",

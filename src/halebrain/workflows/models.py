@@ -8,8 +8,9 @@ from typing import Any
 from halebrain.core.config import parse_config
 from halebrain.core.errors import DataError, HalebrainError, UnavailableError, UsageError
 from halebrain.core.messages import Notify, log_message
+from halebrain.core.modality import standard_modality
 from halebrain.core.wording import counted
-from halebrain.models.bundle import Bundle, load_bundle, read_summary, save_bundle
+from halebrain.models.bundle import Bundle, has_half_weights, load_bundle, read_summary, save_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.card import model_card
 from halebrain.models.healthy_map import HealthyResidual
@@ -129,13 +130,17 @@ def _line(name: str, threshold: Threshold) -> str:
 
 def describe_model(model: Path, settings: DescribeSettings) -> About:
     """Write licence, citation, authors, data, figures and limits into a bundle folder and its card."""
-    weak = dict(limit.partition("=")[::2] for limit in settings.limits)
-    if wrong := [name for name, words in weak.items() if not name or not words]:
-        raise UsageError(
-            "a limit must name a modality and the limit",
-            received=", ".join(map(repr, wrong)),
-            remedy="--limit T1w=WORDS",
-        )
+    weak: dict[str, str] = {}
+    for limit in settings.limits:
+        word, _, words = limit.partition("=")
+        modality = standard_modality(word)  # scans are flagged by the BIDS suffix of their contrast
+        if not word or not words or modality in weak:
+            raise UsageError(
+                "a limit must name a modality and the limit, each modality once",
+                received=repr(limit),
+                remedy="--limit T1w=WORDS",
+            )
+        weak[modality] = words
     said: dict[str, Any] = {**vars(settings), "limits": weak}
     about = parse_config(About, said, where="the options")
     store_about(model, about, card=model_card(replace(load_bundle(model), about=about)))
@@ -157,8 +162,12 @@ def join(models: Sequence[Path], output: Path, settings: JoinSettings) -> None:
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite)
 
 
-def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> None:
-    """Write a detector that fills what its segmenter doubts; scores and thresholds are those of the detector."""
+def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> Bundle:
+    """Write a detector that fills what its segmenter doubts, and return it.
+
+    Scores and thresholds are those of the detector. With weights of 16 bits that it did not have, scores are others,
+    and there is no threshold.
+    """
     detector, inpainter = (load_bundle(find_model(place)) for place in (model, settings.filler))
     one, other = (
         parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.path or "model")
@@ -172,4 +181,7 @@ def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> N
             remedy="train it with the same data.preprocessing",
         )
     bundle = with_second_look(detector, inpainter, doubt=settings.doubt, grow=settings.grow)
+    if settings.half and not has_half_weights(detector):
+        bundle = bundle.with_other_scores()
     save_bundle(bundle, output, card=model_card(bundle), overwrite=settings.overwrite, half=settings.half)
+    return bundle

@@ -122,7 +122,7 @@ def best_points(points: list[SweepPoint]) -> dict[str, SweepPoint | None]:
 
 
 def _store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path) -> Path:
-    """Write the model with another weight and no thresholds.
+    """Write the model with another weight, and neither thresholds nor figures.
 
     The subjects stay on record, so that none is evaluated on.
     """
@@ -136,10 +136,9 @@ def _store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path
         "residual_weight": chosen.weight,
     }
     tuned = replace(
-        bundle,
+        bundle.with_other_scores(),
         config=bundle.config.model_copy(update={"postprocessing": settings}),
         training={**bundle.training, "tuning": tuning},
-        calibration={},
     )
     save_bundle(tuned, path, card=model_card(tuned))
     return path

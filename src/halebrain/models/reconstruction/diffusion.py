@@ -109,14 +109,7 @@ class DiffusionReconstructor(Reconstructor):
         """Return the distance of the prediction to the healthy slices in [−1, 1], or to the noise."""
         level = torch.randint(*self.settings.level_range, (len(image),), generator=generator)
         seeds = draw_seeds(len(image), generator)
-        if not self.needs_corruption:
-            return self._error(image * 2 - 1, level, seeds).mean()
-        if corrupt is None:
-            raise ValueError("train_with_anomalies needs corrupted slices for training: give corrupt")
-        given = corrupt(image, generator) * 2 - 1
-        noisy = add_noise(given, self._noise(given, seeds), level, self.alpha_bar)
-        healed: torch.Tensor = self.unet(noisy, level.to(given.device), self._condition(given)).float()
-        return (healed - (image * 2 - 1)).abs().mean()
+        return self._error(image, self._given(image, generator, corrupt), level, seeds).mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return the reconstruction from one noise level, in [0, 1] unless `clip` is false."""
@@ -136,14 +129,31 @@ class DiffusionReconstructor(Reconstructor):
     def _in_range(self, image: torch.Tensor) -> torch.Tensor:
         return image.clamp(0, 1) if self.settings.clip else image
 
+    def _given(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
+        """Return what the network sees of healthy slices before noise, with anomalies if it is trained with them."""
+        if not self.needs_corruption:
+            return image
+        if corrupt is None:
+            raise ValueError("train_with_anomalies needs corrupted slices for training: give corrupt")
+        return corrupt(image, generator)
+
     def _error(
-        self, scaled: torch.Tensor, level: torch.Tensor, seeds: torch.Tensor, inside: torch.Tensor | None = None
+        self,
+        image: torch.Tensor,
+        given: torch.Tensor,
+        level: torch.Tensor,
+        seeds: torch.Tensor,
+        inside: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the error of each pixel `(b, 1, h, w)`; with `inside`, only there is noise."""
+        """Return the error of each pixel `(b, 1, h, w)`; with `inside`, only there is noise.
+
+        The network sees `given` under noise and predicts `image`, or the noise; both in [0, 1].
+        """
+        scaled, healthy = given * 2 - 1, image * 2 - 1
         noise = self._noise(scaled, seeds)
         noisy = _only(add_noise(scaled, noise, level, self.alpha_bar), scaled, inside)
         output: torch.Tensor = self.unet(noisy, level.to(scaled.device), self._condition(scaled)).float()
-        return (output - noise).square() if self.settings.predicts == "noise" else (output - scaled).abs()
+        return (output - noise).square() if self.settings.predicts == "noise" else (output - healthy).abs()
 
     def _restore(
         self, scaled: torch.Tensor, start: torch.Tensor, seeds: torch.Tensor, inside: torch.Tensor | None = None
@@ -286,7 +296,8 @@ class PDDPM(DiffusionReconstructor):
         for n, (down, right) in enumerate(place.tolist()):
             rows, columns = self._extent(height, down), self._extent(width, right)
             inside[n, :, rows, columns] = True
-        error = self._error(image * 2 - 1, level, draw_seeds(count, generator), inside)
+        seeds = draw_seeds(count, generator)
+        error = self._error(image, self._given(image, generator, corrupt), level, seeds, inside)
         return (error * inside).sum() / inside.sum()
 
     def _at_levels(self, image: torch.Tensor, start: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,12 @@ class SecondLookOptions:
         float, Option("Probability of the segmenter from which a voxel is doubted.", minimum=0.001, maximum=0.999)
     ] = 0.1
     grow: Annotated[int, Option("Pixels by which the doubted region is grown.", minimum=0)] = 2
-    half: Annotated[bool, Option("Write 16-bit weights: half the size, slightly other scores.")] = False
+    half: Annotated[
+        bool,
+        Option(
+            "Write 16-bit weights: half the size. A detector of 32 bits then has slightly other scores, no thresholds."
+        ),
+    ] = False
     overwrite: Overwrite = False
 
 
