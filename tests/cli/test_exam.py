@@ -119,6 +119,22 @@ def test_the_page_of_an_exam_is_made_again_with_another_threshold_and_back(detec
     assert (code, "the volumes of a page must be intact" in printed.err) == (65, True)
 
 
+def test_the_methods_of_an_exam_are_those_of_its_reference(detected, command):
+    out, _ = detected
+    path = out / "sub-p_desc-exam_provenance.json"
+    made = json.loads(path.read_text())
+    assert made["scans"][0]["contrast"] == "T1w"
+    own = {"contrasts": [["T1w"], ["FLAIR"], []], "neighbours_each": [[], [], []]}
+    own |= {"through_plane_by_contrast": {"T1w": [3.0, 0.0]}}
+    made["scans"][0]["provenance"]["method"] |= own
+    path.write_text(json.dumps(made))
+    code, printed = command("report", out)
+    assert code == 0, printed.err
+    page = (out / "sub-p_desc-exam_report.html").read_text()
+    assert "A segmentation network trained on T1w scans processed" in page
+    assert "smoothed across slices (Gaussian, standard deviation 3 mm)" in page
+
+
 def test_an_exam_is_reviewed_as_a_scan_is(detected):
     out, findings = detected
     server = open_server(out)
