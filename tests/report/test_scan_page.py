@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,17 @@ def test_still_pictures(make_scan: Maker) -> None:
     contrasts = {"scan": "T1w", "healthy": "FLAIR"}
     exam = page_mosaic(volumes, cut=Cut(0.5), title="t", contrasts=contrasts)
     assert exam.texts[-1].get_text().startswith("Outlined where the score of the exam is at least 0.500.")
+
+
+def test_a_standardised_scan_is_shown_from_its_darkest_to_its_brightest(make_scan: Maker) -> None:
+    volumes = dict(make_scan().page.volumes)
+    standardised = {name: replace(volumes[name], scale=5 / 255, offset=-2.5) for name in ("scan", "healthy")}
+    for contrasts in (None, {"scan": "T1w"}):
+        before, after = (
+            page_mosaic(shown, cut=Cut(0.5), title="t", contrasts=contrasts).axes[0].images[0].get_array()
+            for shown in (volumes, volumes | standardised)
+        )
+        np.testing.assert_allclose(after, before, atol=1e-5)
 
 
 @pytest.mark.parametrize("empty", [True, False])
