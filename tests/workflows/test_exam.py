@@ -22,6 +22,7 @@ from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
 from halebrain.workflows.exam import detect_exams
 from halebrain.workflows.exam_detector import find_exam
+from halebrain.workflows.fill import fill_exams
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]
@@ -127,6 +128,32 @@ def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_pa
     assert list(found.contrasts) == ["sub-p_T1w"]
     assert set(found.not_used) == {"sub-p_FLAIR"}
     assert any(flag.startswith("sub-p_FLAIR is not used: ") for flag in found.flags)
+
+
+@pytest.mark.parametrize("how", ["not readable", "not there"])
+def test_of_a_scan_that_is_not_used_any_more_no_file_of_an_earlier_run_stays(exam, settings, tmp_path, how):
+    options = replace(settings[0], also_fill=True)
+    (found,) = detect_exams([exam], tmp_path / "out", options).results
+    of_flair = sorted(path.name for path in found.folder.iterdir() if "FLAIR" in path.name)
+    assert len(of_flair) == 14
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    if how == "not readable":
+        flair.image.write_bytes(b"no image")
+    else:
+        Manifest(tuple(row for row in Manifest.read(exam) if row != flair)).write(exam)
+    (found,) = detect_exams([exam], tmp_path / "out", replace(options, overwrite=True)).results
+    assert list(found.masks) == ["sub-p_T1w"]
+    assert [path.name for path in found.folder.iterdir() if "FLAIR" in path.name] == []
+
+
+def test_of_a_scan_that_is_not_used_any_more_no_filled_one_stays(exam, settings, tmp_path):
+    options = replace(settings[0], fill=True)
+    fill_exams([exam], tmp_path / "out", options, fusion=DEFAULT)
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    flair.image.write_bytes(b"no image")
+    fill_exams([exam], tmp_path / "out", replace(options, overwrite=True), fusion=DEFAULT)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["sub-p_desc-filled_T1w.json", "sub-p_desc-filled_T1w.nii.gz"]
 
 
 def test_a_scan_that_was_mended_since_is_no_finished_exam(exam, settings, tmp_path):
