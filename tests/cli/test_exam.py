@@ -185,13 +185,19 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     assert (code, "run halebrain calibrate without --exams first" in printed.err) == (66, True)
     code, printed = command("calibrate", small_model, *about)
     assert code == 0, printed.err
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    detect = ["detect", "--exam", *inputs, "-m", small_model, "--device", "cpu", "--no-progress", "--json"]
+    at_a_number = [*detect, "--threshold", "0.3", "-o", tmp_path / "before"]
+    for _ in range(2):
+        code, printed = command(*at_a_number)
+        assert (code, json.loads(printed.out)["exams"][0]["exam_score_percentile"]) == (0, None)
     code, printed = command("calibrate", small_model, *about, "--exams", "--json")
     assert code == 0, printed.err
     table = json.loads(printed.out)["modalities"]
     assert set(table) == {"FLAIR", "FLAIR+T1w", "T1w"}
-    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
-    inputs = [word for scan in scans for word in ("-i", scan)]
-    detect = ["detect", "--exam", *inputs, "-m", small_model, "--device", "cpu", "--no-progress", "--json"]
+    code, printed = command(*at_a_number)
+    assert (code, "other settings exist, got another calibration" in printed.err) == (73, True), "has a percentile now"
     code, printed = command(*detect, "-o", tmp_path / "calibrated")
     assert code == 0, printed.err
     (exam,) = json.loads(printed.out)["exams"]
