@@ -14,8 +14,10 @@ import halebrain
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
+from halebrain.inference.exam_outputs import OwnScore, exam_findings
 from halebrain.inference.exams import find_exams
 from halebrain.inference.fusion import DEFAULT
+from halebrain.inference.lesions import lesion_table
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.workflows.detect import detect_scans
@@ -70,6 +72,21 @@ def test_findings_state_what_each_contrast_alone_shows(exam, settings):
         own = finding.support[0]
         assert own.peak_score is not None
         assert own.peak_score >= found.reference.own.score[inside].max() - 1e-4
+
+
+def test_the_share_of_a_contrast_is_one_of_what_it_shows_and_is_described_so(exam, settings, tmp_path):
+    mask = np.zeros((4, 4, 4), bool)
+    mask[:, 1, 1] = True
+    inside = np.zeros_like(mask)
+    inside[0] = True  # a slab that ends within the finding
+    own = OwnScore("sub-p_FLAIR", "FLAIR", np.full(mask.shape, 0.6, np.float32), inside, 0.5)
+    lesions = lesion_table(mask, own.score, np.eye(4), np.eye(4))
+    ((support,),) = (finding.support for finding in exam_findings(mask, lesions, [own]))
+    assert (support.seen, support.share, support.peak_score) == (0.25, 1.0, 0.6)
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    columns = json.loads(found.findings.with_suffix(".json").read_text())
+    assert "Share of what FLAIR shows of the finding" in columns["share_FLAIR"]["Description"]
+    assert "share of what it shows of the finding" in found.report.read_text()
 
 
 def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_path):

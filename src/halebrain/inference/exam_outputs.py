@@ -408,10 +408,12 @@ def findings_columns(made: ExamProvenance) -> dict[str, dict[str, str]]:
     """Return the description of each column of the table of findings."""
     found = dict(COLUMNS)
     for label in labels_of(made):
+        seen = f"n/a where {label} shows nothing of the finding"
         found[f"share_{label}"] = {
-            "Description": f"Share of the finding where {label} alone reaches its own threshold."
+            "Description": f"Share of what {label} shows of the finding where {label} alone reaches its own threshold, "
+            f"0 to 1; {seen}."
         }
-        found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1."}
+        found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1; {seen}."}
     return found
 
 
