@@ -38,7 +38,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "n_findings": {"Description": "Number of connected components of the anomaly mask."},
     "anomaly_volume_ml": {"Description": "Volume of the anomaly mask.", "Units": "mL"},
     "estimated_volume_ml": {
-        "Description": "Estimated true volume of the lesions; n/a if the model is not calibrated for it.",
+        "Description": "Estimated true volume of the lesions; n/a for exams, outside the range of the masks that the "
+        "estimate comes from, and if it is not known for this contrast, threshold and smallest lesion.",
         "Units": "mL",
     },
     "estimated_volume_low_ml": {"Description": "Lower end of its 90 % prediction interval.", "Units": "mL"},
