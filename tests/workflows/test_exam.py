@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import halebrain
+from halebrain.cli.detect import exams_summed_up
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
@@ -171,6 +172,15 @@ def test_of_a_scan_that_is_not_used_any_more_no_filled_one_stays(exam, settings,
     fill_exams([exam], tmp_path / "out", replace(options, overwrite=True), fusion=DEFAULT)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["sub-p_desc-filled_T1w.json", "sub-p_desc-filled_T1w.nii.gz"]
+
+
+def test_an_exam_whose_maps_should_not_be_relied_on_is_counted_as_one(exam, settings, tmp_path):
+    scan = tmp_path / "sub-p_PDw.nii.gz"
+    shutil.copy(next(iter(Manifest.read(exam))).image, scan)
+    found = detect_exams([scan], tmp_path / "out", settings[0])
+    assert "Do not rely on these maps" in found.results[0].report.read_text()
+    assert found.results[0].to_json()["out_of_distribution"] is True
+    assert exams_summed_up(found).endswith("; 1 unreliable (see the flags)")
 
 
 def test_a_scan_that_was_mended_since_is_no_finished_exam(exam, settings, tmp_path):

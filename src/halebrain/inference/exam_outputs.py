@@ -195,6 +195,7 @@ class DetectedExam:
         exam_score: Score of the whole exam.
         exam_score_percentile: Its place among healthy exams of the same contrasts.
         threshold: The threshold.
+        out_of_distribution: Whether quality control calls the result unreliable.
         flags: Quality flags.
         not_used: Scans that are not used, with the reason.
         model: Name of the model.
@@ -217,6 +218,7 @@ class DetectedExam:
     exam_score: float | None
     exam_score_percentile: float | None
     threshold: ChosenThreshold
+    out_of_distribution: bool
     flags: tuple[str, ...]
     not_used: Mapping[str, str]
     model: str | None
@@ -244,6 +246,7 @@ class DetectedExam:
             exam_score=made.exam_score,
             exam_score_percentile=made.exam_score_percentile,
             threshold=made.threshold,
+            out_of_distribution=made.quality.out_of_distribution,
             flags=made.flags,
             not_used=made.not_used,
             model=made.model,
