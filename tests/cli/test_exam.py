@@ -120,6 +120,22 @@ def test_the_page_of_an_exam_is_made_again_with_another_threshold_and_back(detec
     assert (code, "the volumes of a page must be intact" in printed.err) == (65, True)
 
 
+def test_the_methods_of_an_exam_are_those_of_its_reference(detected, command):
+    out, _ = detected
+    path = out / "sub-p_desc-exam_provenance.json"
+    made = json.loads(path.read_text())
+    assert made["scans"][0]["contrast"] == "T1w"
+    own = {"contrasts": [["T1w"], ["FLAIR"], []], "neighbours_each": [[], [], []]}
+    own |= {"through_plane_by_contrast": {"T1w": [3.0, 0.0]}}
+    made["scans"][0]["provenance"]["method"] |= own
+    path.write_text(json.dumps(made))
+    code, printed = command("report", out)
+    assert code == 0, printed.err
+    page = (out / "sub-p_desc-exam_report.html").read_text()
+    assert "A segmentation network trained on T1w scans processed" in page
+    assert "smoothed across slices (Gaussian, standard deviation 3 mm)" in page
+
+
 def test_an_exam_is_reviewed_as_a_scan_is(detected):
     out, findings = detected
     server = open_server(out)
@@ -174,13 +190,19 @@ def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, 
     assert (code, "got thresholds of named data sets alone" in printed.err) == (66, True)
     code, printed = command("calibrate", small_model, *about)
     assert code == 0, printed.err
+    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
+    inputs = [word for scan in scans for word in ("-i", scan)]
+    detect = ["detect", "--exam", *inputs, "-m", small_model, "--device", "cpu", "--no-progress", "--json"]
+    at_a_number = [*detect, "--threshold", "0.3", "-o", tmp_path / "before"]
+    for _ in range(2):
+        code, printed = command(*at_a_number)
+        assert (code, json.loads(printed.out)["exams"][0]["exam_score_percentile"]) == (0, None)
     code, printed = command("calibrate", small_model, *about, "--exams", "--json")
     assert code == 0, printed.err
     table = json.loads(printed.out)["modalities"]
     assert set(table) == {"FLAIR", "FLAIR+T1w", "T1w"}
-    scans = [row.image for row in Manifest.read(person) if row.subject == "p"]
-    inputs = [word for scan in scans for word in ("-i", scan)]
-    detect = ["detect", "--exam", *inputs, "-m", small_model, "--device", "cpu", "--no-progress", "--json"]
+    code, printed = command(*at_a_number)
+    assert (code, "other settings exist, got another calibration" in printed.err) == (73, True), "has a percentile now"
     code, printed = command(*detect, "-o", tmp_path / "calibrated")
     assert code == 0, printed.err
     (exam,) = json.loads(printed.out)["exams"]

@@ -156,12 +156,20 @@ def test_beside_the_other_files_and_in_python_it_is_the_same(
     saved = found.save(tmp_path / "saved")
     assert saved.filled is not None
     assert saved.filled.read_bytes() == (alone / name).read_bytes()
-    # A result without the filled scan is none with it, and a new threshold removes the filled scan of the old one.
+    # A result without the filled scan is none with it. A new threshold removes the filled scan of the old mask.
     plain = tmp_path / "plain"
     assert command("detect", "-i", scan, "-o", plain, *HOW)[0] == 0
     assert command("detect", "-i", scan, "-o", plain, *HOW, "--also-fill")[0] == 73
-    assert command("report", beside, "--threshold", "0.2", "--no-progress")[0] == 0
-    assert not (beside / name).exists()
+    assert command("detect", "-i", scan, "-o", tmp_path / "again", *HOW, "--also-fill")[0] == 0
+    for folder, is_given in ((beside, True), (tmp_path / "again", False)):
+        code, printed = command("report", folder, "--threshold", "0.2", "--no-progress")
+        assert code == 0, printed.err
+        sidecar = (folder / name).with_name("sub-p_desc-filled_FLAIR.json")
+        assert ((folder / name).exists(), sidecar.exists()) == (is_given, is_given)
+        assert ("the lesion-filled scan of the old mask was removed" in printed.err) != is_given
+        made = json.loads(next(folder.glob("*_provenance.json")).read_text())
+        assert ("filled_ml" in made) == is_given
+    assert (beside / name).read_bytes() == (alone / name).read_bytes()
 
 
 @pytest.mark.parametrize(

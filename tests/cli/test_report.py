@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from halebrain.inference.outputs import OutputNames
+from halebrain.io.manifest import Manifest
 from halebrain.report.embedding import read_page
 
 
@@ -233,3 +234,22 @@ def test_a_folder_has_a_page_of_all_scans_with_what_failed(small_model, small_co
     index = (out / "index.html").read_text()
     assert "3 scans" in index
     assert "failed" not in re.sub(r"<style>.*?</style>", "", index, flags=re.DOTALL)
+
+
+def test_one_scan_more_is_on_the_page_of_all_scans(small_model, small_cohort, command, tmp_path):
+    (row,) = Manifest.read(small_cohort([("a", "FLAIR", "test", "healthy")]))
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(row.image, folder / "sub-a_FLAIR.nii.gz")
+    late = folder / "sub-c_FLAIR.nii.gz"
+    late.write_bytes(b"no image")
+    about = ("-o", out, "-m", small_model, "--threshold", 0.3, "--no-progress", "--json")
+    assert command("detect", "-i", folder, *about)[0] == 3
+    assert "1 failed" in (out / "index.html").read_text()
+    shutil.copy(row.image, late)
+    code, printed = command("detect", "-i", late, *about)
+    assert (code, json.loads(printed.out)["index"]) == (0, str(out / "index.html"))
+    index = (out / "index.html").read_text()
+    assert "2 scans" in index
+    assert "1 failed" not in index
+    assert len((out / "failed.tsv").read_text().splitlines()) == 1

@@ -70,6 +70,30 @@ def test_an_exam_that_failed_states_its_participant_and_session(tmp_path, place,
     assert (row["modality"], row["status"], row["notes"]) == (None, "failed", "no scan can be used")
 
 
+def test_what_a_killed_run_left_where_it_made_it_is_no_row(tmp_path):
+    stem = put(tmp_path, "T2w", n_lesions=0)
+    left = stem.parent / ".part-0a1b2c3d.7.9-x"
+    left.mkdir()
+    for path in (*stem.parent.glob("*.json"), *stem.parent.glob("*.tsv")):
+        (left / path.name).write_bytes(path.read_bytes())
+    assert [row["scan"] for row in group_rows(tmp_path)] == ["sub-01/anat/sub-01_T2w.nii.gz"]
+
+
+def test_an_exam_with_a_result_is_one_row_whatever_failed_before(tmp_path):
+    anat = tmp_path / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    own = {"input_in_dataset": "sub-01/anat/sub-01_T1w.nii.gz"}
+    made = dict.fromkeys(("exam", "reason", "reference", "reference_reason", "fusion"), "x")
+    made |= {"scans": [{"scan": "sub-01_T1w", "provenance": own}], "not_used": {}}
+    made |= {"threshold": {"value": 0.3, "name": "dice"}}
+    (anat / "sub-01_desc-exam_provenance.json").write_text(json.dumps(made))
+    (anat / "sub-01_desc-exam_findings.tsv").write_text(HEADER)
+    (tmp_path / "logs").mkdir()
+    record = {"input_in_dataset": "sub-01/anat/sub-01", "error": "results made with other settings exist"}
+    (tmp_path / "logs" / "sub-01.json").write_text(json.dumps(record))
+    assert [(row["scan"], row["status"]) for row in group_rows(tmp_path)] == [(own["input_in_dataset"], "done")]
+
+
 @pytest.mark.parametrize("damage", ["provenance", "no object", "table", "no table"])
 def test_a_damaged_result_is_said(tmp_path, damage):
     stem = put(tmp_path, "FLAIR", lesions="1\t2\tmuch\n" if damage == "table" else "")

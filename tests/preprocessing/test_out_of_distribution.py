@@ -201,6 +201,11 @@ def test_every_rule_has_a_case():
     assert [rule.name for rule in RULES] == list(BAD)
 
 
+def test_a_scan_that_ends_within_the_brain_is_told_by_the_area_that_was_measured():
+    (flag,) = apply_quality_rules(QualityReport(**GOOD | {"cut_face": 0.5})).flags
+    assert "it ends within the brain (50 % of its largest cross-section)" in flag
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_rule_tells_what_it_measured_and_no_other_rule_speaks(name):
     change, value = BAD[name]

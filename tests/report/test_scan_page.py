@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.mask import Cut
 from halebrain.core.types import FloatArray, Lesion, ScanResult
 from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, display_grid
@@ -188,8 +190,26 @@ def test_quality_facts_are_words() -> None:
 def test_still_pictures(make_scan: Maker) -> None:
     volumes = make_scan().page.volumes
     assert thumbnail(volumes).startswith(b"\xff\xd8")
-    figure = page_mosaic(volumes, threshold=0.5, title="t")
+    figure = page_mosaic(volumes, cut=Cut(0.5, 30.0, 0.25), title="t")
     assert len(figure.axes[0].images) == 30
+    said = figure.texts[-1].get_text()
+    assert said.startswith(
+        "Outlined where the score is at least 0.500, without components under 30 mm³, grown to 0.250."
+    )
+    contrasts = {"scan": "T1w", "healthy": "FLAIR"}
+    exam = page_mosaic(volumes, cut=Cut(0.5), title="t", contrasts=contrasts)
+    assert exam.texts[-1].get_text().startswith("Outlined where the score of the exam is at least 0.500.")
+
+
+def test_a_standardised_scan_is_shown_from_its_darkest_to_its_brightest(make_scan: Maker) -> None:
+    volumes = dict(make_scan().page.volumes)
+    standardised = {name: replace(volumes[name], scale=5 / 255, offset=-2.5) for name in ("scan", "healthy")}
+    for contrasts in (None, {"scan": "T1w"}):
+        before, after = (
+            page_mosaic(shown, cut=Cut(0.5), title="t", contrasts=contrasts).axes[0].images[0].get_array()
+            for shown in (volumes, volumes | standardised)
+        )
+        np.testing.assert_allclose(after, before, atol=1e-5)
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -199,4 +219,4 @@ def test_pictures_of_a_scan_without_findings(make_scan: Maker, empty: bool) -> N
         volume = volumes[name]
         volumes[name] = type(volume)(np.zeros_like(volume.codes), volume.scale, volume.offset, volume.spacing_mm)
     assert thumbnail(volumes).startswith(b"\xff\xd8")
-    assert len(page_mosaic(volumes, threshold=0.5, title="t").axes[0].images) == 30
+    assert len(page_mosaic(volumes, cut=Cut(0.5), title="t").axes[0].images) == 30

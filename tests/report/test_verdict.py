@@ -33,6 +33,12 @@ def test_a_reason_stands_once() -> None:
     assert verdict.trust == "none"
 
 
+def test_an_exam_is_not_called_a_scan() -> None:
+    made = provenance(qc={"out_of_distribution": True})
+    for kind in ("scan", "exam"):
+        assert verdict_of(made, [], kind=kind).headline.startswith(f"This {kind} is out of distribution")
+
+
 def test_a_failed_registration_takes_the_trust() -> None:
     qc = {"registration_failed": True, "flags": ["registration failed"]}
     assert verdict_of(provenance(qc=qc), []).trust == "none"

@@ -248,6 +248,17 @@ def test_the_dialog_knows_of_a_dicom_seg_that_goes(visitor: Any, detection: Outp
     assert not detection.segmentation.exists()
 
 
+def test_the_dialog_knows_of_a_filled_scan_that_goes(visitor: Any, detection: OutputNames) -> None:
+    target = f"/{detection.page.name}"
+    assert shown(visitor, target)["filled"] is False
+    made = json.loads(detection.provenance.read_text()) | {"fill_margin_mm": 1.0, "filled_ml": 0.5}
+    for given, goes in (("ab", False), (None, True)):
+        detection.provenance.write_text(json.dumps(made | {"fill_mask_sha256": given}))
+        assert shown(visitor, target)["filled"] is goes
+    assert b"The scan in which the old mask is filled is removed" in visitor.get(target)[1]
+    assert save(visitor, detection, 0.75, 0)[1]["filled"] is False
+
+
 def test_a_mask_that_cannot_be_made_leaves_all_as_it_was(visitor: Any, detection: OutputNames) -> None:
     detection.file("residual", "").unlink()
     before = contents(detection.folder)

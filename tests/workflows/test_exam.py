@@ -11,17 +11,21 @@ import pytest
 import torch
 
 import halebrain
+from halebrain.cli.detect import exams_summed_up
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
+from halebrain.inference.exam_outputs import OwnScore, exam_findings
 from halebrain.inference.exams import find_exams
 from halebrain.inference.fusion import DEFAULT
+from halebrain.inference.lesions import lesion_table
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
 from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
 from halebrain.workflows.exam import detect_exams
 from halebrain.workflows.exam_detector import find_exam
+from halebrain.workflows.fill import fill_exams
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]
@@ -69,6 +73,21 @@ def test_findings_state_what_each_contrast_alone_shows(exam, settings):
         own = finding.support[0]
         assert own.peak_score is not None
         assert own.peak_score >= found.reference.own.score[inside].max() - 1e-4
+
+
+def test_the_share_of_a_contrast_is_one_of_what_it_shows_and_is_described_so(exam, settings, tmp_path):
+    mask = np.zeros((4, 4, 4), bool)
+    mask[:, 1, 1] = True
+    inside = np.zeros_like(mask)
+    inside[0] = True  # a slab that ends within the finding
+    own = OwnScore("sub-p_FLAIR", "FLAIR", np.full(mask.shape, 0.6, np.float32), inside, 0.5)
+    lesions = lesion_table(mask, own.score, np.eye(4), np.eye(4))
+    ((support,),) = (finding.support for finding in exam_findings(mask, lesions, [own]))
+    assert (support.seen, support.share, support.peak_score) == (0.25, 1.0, 0.6)
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    columns = json.loads(found.findings.with_suffix(".json").read_text())
+    assert "Share of what FLAIR shows of the finding" in columns["share_FLAIR"]["Description"]
+    assert "share of what it shows of the finding" in found.report.read_text()
 
 
 def test_one_scan_alone_is_todays_result_to_the_bit(small_cohort, settings, tmp_path):
@@ -127,6 +146,41 @@ def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_pa
     assert list(found.contrasts) == ["sub-p_T1w"]
     assert set(found.not_used) == {"sub-p_FLAIR"}
     assert any(flag.startswith("sub-p_FLAIR is not used: ") for flag in found.flags)
+
+
+@pytest.mark.parametrize("how", ["not readable", "not there"])
+def test_of_a_scan_that_is_not_used_any_more_no_file_of_an_earlier_run_stays(exam, settings, tmp_path, how):
+    options = replace(settings[0], also_fill=True)
+    (found,) = detect_exams([exam], tmp_path / "out", options).results
+    of_flair = sorted(path.name for path in found.folder.iterdir() if "FLAIR" in path.name)
+    assert len(of_flair) == 14
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    if how == "not readable":
+        flair.image.write_bytes(b"no image")
+    else:
+        Manifest(tuple(row for row in Manifest.read(exam) if row != flair)).write(exam)
+    (found,) = detect_exams([exam], tmp_path / "out", replace(options, overwrite=True)).results
+    assert list(found.masks) == ["sub-p_T1w"]
+    assert [path.name for path in found.folder.iterdir() if "FLAIR" in path.name] == []
+
+
+def test_of_a_scan_that_is_not_used_any_more_no_filled_one_stays(exam, settings, tmp_path):
+    options = replace(settings[0], fill=True)
+    fill_exams([exam], tmp_path / "out", options, fusion=DEFAULT)
+    flair = next(row for row in Manifest.read(exam) if row.modality == "FLAIR")
+    flair.image.write_bytes(b"no image")
+    fill_exams([exam], tmp_path / "out", replace(options, overwrite=True), fusion=DEFAULT)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["sub-p_desc-filled_T1w.json", "sub-p_desc-filled_T1w.nii.gz"]
+
+
+def test_an_exam_whose_maps_should_not_be_relied_on_is_counted_as_one(exam, settings, tmp_path):
+    scan = tmp_path / "sub-p_PDw.nii.gz"
+    shutil.copy(next(iter(Manifest.read(exam))).image, scan)
+    found = detect_exams([scan], tmp_path / "out", settings[0])
+    assert "Do not rely on these maps" in found.results[0].report.read_text()
+    assert found.results[0].to_json()["out_of_distribution"] is True
+    assert exams_summed_up(found).endswith("; 1 unreliable (see the flags)")
 
 
 def test_a_scan_that_was_mended_since_is_no_finished_exam(exam, settings, tmp_path):

@@ -115,12 +115,13 @@ def _detect_exams(
 
 
 def exams_summed_up(found: "Detections[Any]") -> str:
-    """Return one line for people: number of exams, scans, findings and failures."""
+    """Return one line for people: number of exams, scans, findings, unreliable exams and failures."""
     scans = sum(len(exam.contrasts) for exam in found.results)
     findings = sum(exam.n_findings or 0 for exam in found.results)
     volume_ml = sum(exam.findings_ml or 0.0 for exam in found.results)
     line = f"{counted(len(found.results), 'exam')} of {counted(scans, 'scan')} processed"
-    return f"{line}, {counted(findings, 'finding')}, {volume_ml:.2f} ml{_failed(found, 'exam')}"
+    line += f", {counted(findings, 'finding')}, {volume_ml:.2f} ml"
+    return f"{line}{_unreliable(found)}{_failed(found, 'exam')}"
 
 
 def summed_up(found: "Detections[DetectedScan]") -> str:
@@ -129,9 +130,12 @@ def summed_up(found: "Detections[DetectedScan]") -> str:
     findings = sum(scan.n_lesions or 0 for scan in scans)
     volume_ml = sum(scan.lesion_volume_ml or 0.0 for scan in scans)
     line = f"{counted(len(scans), 'scan')} processed, {counted(findings, 'finding')}, {volume_ml:.2f} ml"
-    if unreliable := sum(bool(scan.out_of_distribution) for scan in scans):
-        line += f"; {unreliable} unreliable (see the flags)"
-    return f"{line}{_failed(found, 'scan')}"
+    return f"{line}{_unreliable(found)}{_failed(found, 'scan')}"
+
+
+def _unreliable(found: "Detections[Any]") -> str:
+    unreliable = sum(bool(one.out_of_distribution) for one in found.results)
+    return f"; {unreliable} unreliable (see the flags)" if unreliable else ""
 
 
 def _failed(found: "Detections[Any]", what: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from halebrain.core.errors import DataError, cannot_write_into
-from halebrain.core.exam_provenance import ExamProvenance
+from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
 from halebrain.core.files import write_text
 from halebrain.core.leftovers import temporary_folder
 from halebrain.core.parallel import map_threads
@@ -194,6 +195,7 @@ class DetectedExam:
         exam_score: Score of the whole exam.
         exam_score_percentile: Its place among healthy exams of the same contrasts.
         threshold: The threshold.
+        out_of_distribution: Whether quality control calls the result unreliable.
         flags: Quality flags.
         not_used: Scans that are not used, with the reason.
         model: Name of the model.
@@ -216,6 +218,7 @@ class DetectedExam:
     exam_score: float | None
     exam_score_percentile: float | None
     threshold: ChosenThreshold
+    out_of_distribution: bool
     flags: tuple[str, ...]
     not_used: Mapping[str, str]
     model: str | None
@@ -243,6 +246,7 @@ class DetectedExam:
             exam_score=made.exam_score,
             exam_score_percentile=made.exam_score_percentile,
             threshold=made.threshold,
+            out_of_distribution=made.quality.out_of_distribution,
             flags=made.flags,
             not_used=made.not_used,
             model=made.model,
@@ -306,7 +310,7 @@ def write_exam(
     """Write every file of an exam into `names.folder`, whole or not at all; return the paths.
 
     `draw` makes more files (the page), by final path, while maps are compressed in other threads. Files that are there
-    and not written again, as maps are for another threshold, stay.
+    and not written again, as maps are for another threshold, stay; those of scans that are not used now are removed.
     """
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
@@ -328,14 +332,24 @@ def write_exam(
         columns = findings_columns(made)
         write_text(staged.findings.with_suffix(".json"), json.dumps(columns, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(made.to_json(), indent=2) + "\n")
+        earlier = _files_of_unused(names, made)
         # Until all is there again, an older result must not pass for a complete one.
         names.provenance.unlink(missing_ok=True)
-        for optional in (path for scan in scans for path in names.optional(scan.name)):
-            optional.unlink(missing_ok=True)
+        for path in (*earlier, *(path for scan in scans for path in names.optional(scan.name))):
+            path.unlink(missing_ok=True)
         paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
         return [path.replace(names.folder / path.name) for path in paths]
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _files_of_unused(names: ExamNames, made: ExamProvenance) -> list[Path]:
+    """Return the files, which an earlier result may have left, of scans that are not used or not there any more."""
+    unused = set(made.not_used)
+    with suppress(FileNotFoundError, DataError):
+        unused |= {scan.scan for scan in read_exam_provenance(names.provenance).scans}
+    unused -= {scan.scan for scan in made.scans}
+    return [path for name in unused for path in (*_scan_files(names.scan(name)), *names.optional(name))]
 
 
 def exam_filled_files(
@@ -397,10 +411,12 @@ def findings_columns(made: ExamProvenance) -> dict[str, dict[str, str]]:
     """Return the description of each column of the table of findings."""
     found = dict(COLUMNS)
     for label in labels_of(made):
+        seen = f"n/a where {label} shows nothing of the finding"
         found[f"share_{label}"] = {
-            "Description": f"Share of the finding where {label} alone reaches its own threshold."
+            "Description": f"Share of what {label} shows of the finding where {label} alone reaches its own threshold, "
+            f"0 to 1; {seen}."
         }
-        found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1."}
+        found[f"peak_{label}"] = {"Description": f"Highest score of {label} alone in the finding, 0 to 1; {seen}."}
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.failures import LOGS, Failures
 from halebrain.core.files import write_text
+from halebrain.core.leftovers import MARK
 from halebrain.core.messages import Notify
 from halebrain.core.provenance import read_provenance
 from halebrain.inference.exam_outputs import ExamNames
@@ -37,7 +38,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "n_findings": {"Description": "Number of connected components of the anomaly mask."},
     "anomaly_volume_ml": {"Description": "Volume of the anomaly mask.", "Units": "mL"},
     "estimated_volume_ml": {
-        "Description": "Estimated true volume of the lesions; n/a if the model is not calibrated for it.",
+        "Description": "Estimated true volume of the lesions; n/a for exams, outside the range of the masks that the "
+        "estimate comes from, and if it is not known for this contrast, threshold and smallest lesion.",
         "Units": "mL",
     },
     "estimated_volume_low_ml": {"Description": "Lower end of its 90 % prediction interval.", "Units": "mL"},
@@ -87,7 +89,11 @@ class FailureRecords(Failures):
 
 def recorded_failures(derivative: Path) -> dict[str, str]:
     """Return name → reason of every scan or exam with a record of a failure and no result, whichever run it was."""
-    found = {}
+    return {name: record.error for name, record in _failed(derivative)}
+
+
+def _failed(derivative: Path) -> Iterator[tuple[str, FailureRecord]]:
+    """Yield name and record of every scan or exam that failed and has no result."""
     for path in (derivative / LOGS).glob("*.json"):
         try:
             record = read_failure(path)
@@ -96,8 +102,7 @@ def recorded_failures(derivative: Path) -> dict[str, str]:
         folder = (derivative / record.input_in_dataset).parent
         results = OutputNames(folder, path.stem).provenance, ExamNames(folder, path.stem).provenance
         if not any(result.is_file() for result in results):
-            found[path.stem] = record.error
-    return found
+            yield path.stem, record
 
 
 def read_failure(path: Path) -> FailureRecord:
@@ -110,10 +115,10 @@ def read_failure(path: Path) -> FailureRecord:
 def group_rows(derivative: Path) -> list[Row]:
     """Return one row for each scan with a result and for each that failed, sorted."""
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
-    rows = [_exam_row(path) if path.name.endswith(EXAM_ENDING) else _done_row(path) for path in found]
-    done = {row["scan"] for row in rows}
-    failed = [_failed_row(path) for path in (derivative / LOGS).glob("*.json")]
-    rows += [row for row in failed if row["scan"] not in done]
+    # A run that was killed may leave the files of a result where they were made.
+    complete = [path for path in found if MARK not in str(path.relative_to(derivative))]
+    rows = [_exam_row(path) if path.name.endswith(EXAM_ENDING) else _done_row(path) for path in complete]
+    rows += [_failed_row(record) for _, record in _failed(derivative)]
     return sorted(rows, key=lambda row: str(row["scan"]))
 
 
@@ -165,8 +170,7 @@ def _exam_row(path: Path) -> Row:
     }
 
 
-def _failed_row(path: Path) -> Row:
-    failure = read_failure(path)
+def _failed_row(failure: FailureRecord) -> Row:
     place = failure.input_in_dataset
     who = _who(place) if re.search(f"{NIFTI}$", place) else _who_of_exam(place)
     return {**who, "status": "failed", "notes": _one_line(failure.error)}

@@ -10,6 +10,7 @@ from halebrain.core.errors import CannotWriteError
 from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.files import write_text
+from halebrain.core.leftovers import MARK
 from halebrain.core.provenance import ENDING as SCAN_ENDING
 from halebrain.core.provenance import read_provenance
 from halebrain.core.wording import counted
@@ -97,7 +98,7 @@ class IndexRow:
 def find_provenance(folder: Path) -> list[Path]:
     """Return the provenance of every complete detection below a folder, of scans and of exams, sorted."""
     found = (path for ending in (SCAN_ENDING, EXAM_ENDING) for path in folder.rglob(f"*{ending}"))
-    return sorted(path for path in found if ".part-" not in str(path.relative_to(folder)))
+    return sorted(path for path in found if MARK not in str(path.relative_to(folder)))
 
 
 def is_of_exam(provenance: Path) -> bool:

@@ -65,14 +65,20 @@ _ENGINES = {
 """By a word of the provenance; earlier versions named the measure of SimpleITK in its place."""
 
 
-def methods_text(provenance: Provenance) -> tuple[str, list[str]]:
-    """Return the paragraph, without what the provenance does not state, and its references in order of number."""
+def methods_text(provenance: Provenance, *, contrast: str | None = None) -> tuple[str, list[str]]:
+    """Return the paragraph, without what the provenance does not state, and its references in order of number.
+
+    `contrast` is that of the scan, for whose networks the paragraph is; `None` = the one that the threshold states. The
+    threshold of an exam states all its contrasts.
+    """
+    if contrast is None and provenance.threshold is not None:
+        contrast = provenance.threshold.modality
     steps = {step.step: step for step in provenance.steps}
     sentences = [
         _BRAIN.get(str(steps["brain"].method), "") if "brain" in steps else "",
         _registration(steps, provenance.space or TEMPLATE_SPACE),
         *_intensities(steps),
-        *_networks(provenance),
+        *_networks(provenance, contrast),
         _threshold(provenance.threshold),
         _versions(provenance),
     ]
@@ -111,9 +117,8 @@ def _intensities(steps: Mapping[str, ProcessingStep]) -> list[str]:
     return found
 
 
-def _networks(provenance: Provenance) -> list[str]:
+def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
     method, levels, draws = provenance.method or ScoringMethod(), provenance.levels, provenance.draws or 1
-    contrast = provenance.threshold.modality if provenance.threshold else None
     source = " [{reconstructor}]" if method.reconstructor_reference else ""
     kind = f" ({method.reconstructor}{source})" if method.reconstructor else ""
     at = f" at the levels {', '.join(str(level) for level in levels)}" if len(levels) > 1 else ""

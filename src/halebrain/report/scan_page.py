@@ -91,8 +91,8 @@ class ScanPage:
 
 def scan_html(page: ScanPage) -> str:
     """Return the page as HTML; every text is escaped, and nothing is fetched from anywhere."""
-    methods, references = methods_text(page.provenance)
     exam = page.exam
+    methods, references = methods_text(page.provenance, contrast=None if exam is None else exam.made.contrasts[0])
     kind = "scan" if exam is None or not exam.others else "exam"  # whose score is compared with healthy ones
     document = page.provenance.to_json() if exam is None else exam.made.to_json()
     return page_template("scan.html.j2").render(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from halebrain.core.mask import Cut
 from halebrain.core.types import FloatArray
 from halebrain.report.embedding import ShownVolume
 from halebrain.report.figures import Panel, choose_slices, mosaic
@@ -50,43 +51,57 @@ def _even(volume: ShownVolume, height_mm: float, data: npt.NDArray[np.generic]) 
 def page_mosaic(
     volumes: Mapping[str, ShownVolume],
     *,
-    threshold: float,
+    cut: Cut,
     title: str,
     contrasts: Mapping[str, str] | None = None,
 ) -> "Figure":
     """Return axial slices of everything that a page holds, on a grid of 2 mm; for pages that are made again.
 
-    The page of an exam has `contrasts`, name of a volume → contrast: each is shown with the findings.
+    `cut` is what made the mask that is outlined. The page of an exam has `contrasts`, name of a volume → contrast: each
+    is shown with the findings.
     """
     # A coarse volume may end beyond a fine one, by the rest of a voxel.
     extents = [np.multiply(volume.codes.shape, volume.spacing_mm) for volume in volumes.values()]
     counts = [max(int(edge / _MOSAIC_MM), 1) for edge in np.min(extents, axis=0)]
     shown = {name: _on_even_grid(volume, counts) for name, volume in volumes.items()}
-    low, span = volumes["scan"].offset, 255 * volumes["scan"].scale
-    healthy, found = shown["healthy"], shown["mask"] > 0.5
-    inside = healthy > low + 0.02 * span
+    found = shown["mask"] > 0.5
+    inside = _in_window(shown["healthy"], volumes["scan"]) > 0.02
     if contrasts:
         panels = [
-            Panel(contrast, shown[name] / max(float(shown[name].max()), 1e-9), outline=found, vmax=1.0)
+            Panel(contrast, _in_window(shown[name], volumes[name]), outline=found, vmax=1.0)
             for name, contrast in contrasts.items()
         ]
-        panels.append(Panel("score of the exam", shown["score"], "score", vmax=max(2 * threshold, 0.2)))
+        panels.append(Panel("score of the exam", shown["score"], "score", vmax=max(2 * cut.threshold, 0.2)))
     else:
-        panels = _scan_panels(shown, low, span, threshold)
+        panels = _scan_panels(shown, volumes["scan"], cut.threshold)
     slices = choose_slices(inside, (shown["score"] * found) if found.any() else None)
-    return mosaic(panels, slices=slices, title=title, note=f"Outlined where the score is at least {threshold:.3f}.")
+    note = outline_note(cut, score="the score of the exam" if contrasts else "the score")
+    return mosaic(panels, slices=slices, title=title, note=note)
 
 
-def _scan_panels(shown: Mapping[str, FloatArray], low: float, span: float, threshold: float) -> list[Panel]:
-    """Return what is shown of a scan alone."""
-    scan, healthy, found = shown["scan"], shown["healthy"], shown["mask"] > 0.5
+def _in_window(data: FloatArray, shown_as: ShownVolume) -> FloatArray:
+    """Return a map in [0, 1], from the darkest to the brightest that a page shows of a volume."""
+    return np.asarray((data - shown_as.offset) / (255 * shown_as.scale), dtype=np.float32)
+
+
+def outline_note(cut: Cut, *, score: str = "the score", name: str | None = None) -> str:
+    """Return which voxels a picture outlines; `name` is that of the threshold."""
+    named = f" ({name})" if name else ""
+    smaller = f", without components under {cut.min_lesion_mm3:g} mm³" if cut.min_lesion_mm3 > 0 else ""
+    grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
+    return f"Outlined where {score} is at least {cut.threshold:.3f}{named}{smaller}{grown}."
+
+
+def _scan_panels(shown: Mapping[str, FloatArray], shown_as: ShownVolume, threshold: float) -> list[Panel]:
+    """Return what is shown of a scan alone; `shown_as` is the scan as the page has it."""
+    scan, healthy = (_in_window(shown[name], shown_as) for name in ("scan", "healthy"))
     return [
-        Panel("input", (scan - low) / span, vmax=1.0),
-        Panel("pseudo-healthy", (healthy - low) / span, vmax=1.0),
+        Panel("input", scan, vmax=1.0),
+        Panel("pseudo-healthy", healthy, vmax=1.0),
         Panel("input − pseudo-healthy", shown["residual"], "residual", vmax=0.5),
         Panel("segmenter probability", shown["probability"], "score"),
         Panel("anomaly score", shown["score"], "score", vmax=max(2 * threshold, 0.2)),
-        Panel("found", (scan - low) / span, outline=found, vmax=1.0),
+        Panel("found", scan, outline=shown["mask"] > 0.5, vmax=1.0),
     ]
 
 

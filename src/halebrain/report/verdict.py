@@ -39,7 +39,7 @@ def verdict_of(provenance: Provenance, findings: Sequence[Lesion], *, kind: str 
     if reasons:
         trust, headline = (
             "none",
-            "This scan is out of distribution: it is unlike the model's training data. Do not rely on these maps.",
+            f"This {kind} is out of distribution: it is unlike the model's training data. Do not rely on these maps.",
         )
     elif provenance.qc.registration_failed:
         trust, headline = "none", "Registration to the template failed. Do not rely on these maps."

@@ -56,11 +56,15 @@ class ViewedFiles:
 
 @dataclass(frozen=True)
 class ViewedScan:
-    """A scan or an exam under review: its files, the mask that lies there now, and its table."""
+    """A scan or an exam under review: its files, the mask that lies there now, and its table.
+
+    `is_filled` says whether that mask was filled in a scan, which another mask removes.
+    """
 
     files: ViewedFiles
     mask: KnownMask
     findings: Sequence[Lesion]
+    is_filled: bool
 
     @classmethod
     def at(cls, page: Path) -> Self:
@@ -75,6 +79,7 @@ class ViewedScan:
         if is_of_exam(provenance):
             exam = read_exam_provenance(provenance)
             files, threshold, name = ViewedFiles.of_exam(page.parent, exam), exam.threshold, exam.exam
+            scans = [scan.provenance for scan in exam.scans]
         else:
             about = read_provenance(provenance)
             if about.threshold is None:
@@ -84,6 +89,7 @@ class ViewedScan:
                     remedy="run halebrain detect --overwrite",
                 )
             files, threshold, name = ViewedFiles.of_scan(page.parent, about), about.threshold, str(about.scan)
+            scans = [about]
         if files.provenance != provenance:
             raise DataError(
                 "a provenance file must name its own scan",
@@ -92,7 +98,8 @@ class ViewedScan:
                 remedy="restore the original file names",
             )
         mask = KnownMask(file_sha256(files.mask), threshold.value, threshold.min_lesion_mm3)
-        return cls(files, mask, read_lesions(files.findings))
+        is_filled = any(one.fill_margin_mm is not None and one.fill_mask_sha256 is None for one in scans)
+        return cls(files, mask, read_lesions(files.findings), is_filled)
 
     def check_mask(self, sha256: str) -> None:
         """Refuse what was asked for on the page of another mask."""
@@ -116,6 +123,7 @@ class ViewedScan:
             "decisions": _decisions_json(decisions_on(known, self.findings, self.mask.sha256)),
             "earlier": _decisions_json(earlier_decisions(known, self.findings, self.mask.sha256)),
             "segmentation": self.files.segmentation.is_file(),
+            "filled": self.is_filled,
         }
 
 

@@ -15,6 +15,7 @@ from halebrain.io.bids_derivative import begin_derivative, write_participants
 from halebrain.io.discovery import Found
 from halebrain.io.failed_table import FAILED
 from halebrain.io.tree import LeftOut, summed_left_out
+from halebrain.report.index_page import INDEX, is_index_page
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.pages import store_failures, write_index
 from halebrain.workflows.settings import DetectSettings
@@ -39,7 +40,8 @@ class Detections(Generic[Made]):
 
     Args:
         results: Those that were made, now or before.
-        index: The page of all of them; `None` for a single one, and for filled scans alone.
+        index: The page of all of them; `None` for filled scans alone, and for a single item in a folder
+            without that page.
         left_out: Images of the input that are not used.
         failures: Items that failed, with the reason.
         n_items: Items of the input.
@@ -71,7 +73,7 @@ class Run:
         settings: How items are processed.
         failures: Receives the items that fail.
         dataset: The BIDS data set that they belong to, whose derivative `output` becomes; `None` = they are in none.
-        single: Whether there is one item, whose files go into `output` itself, without the page of all items.
+        single: Whether there is one item, whose files go into `output` itself, without a new page of all items.
         schedule: Where items are processed.
         stop: Whether the first failure ends the run.
         recorded: Reads what else is known to have failed in `output`.
@@ -151,7 +153,7 @@ def run_items(
     if run.dataset is not None:
         write_participants(output, run.dataset)
     index, names = None, [item.name for item in items]
-    if with_index and not run.single:
+    if with_index and (not run.single or is_index_page(output / INDEX)):  # that of an earlier run must not be outdated
         index = write_index(output, names, failures.reasons, recorded=run.recorded, notify=settings.notify)
     elif not with_index and (failures.reasons or (output / FAILED).exists()):
         store_failures(output, names, failures.reasons, notify=settings.notify)

@@ -27,7 +27,7 @@ from halebrain.workflows.detections import Detections, Place, Run, refuse_other_
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.dicom_seg import check_dicom, mask_as_dicom
 from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
-from halebrain.workflows.exam_detector import FoundExam, find_exam, scans_at_once, threshold_of
+from halebrain.workflows.exam_detector import FoundExam, find_exam, place_exam, scans_at_once, threshold_of
 from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
 from halebrain.workflows.exam_scans import DescribedScans, read_described
 from halebrain.workflows.scan_steps import ExamSteps, begin_exam
@@ -210,4 +210,11 @@ def _differences(done: ExamProvenance, exam: Exam, read: DescribedScans, detecto
         if len(done.scans) > 1 and scan.healthy_score != healthy_score(calibration, scan.contrast):
             found.append("calibration")
     wanted = threshold_of(detector, done.contrasts, fusion, done.threshold.modality_known_from)
-    return found if wanted.cut == done.threshold.cut else [*found, THRESHOLD]
+    if wanted.cut != done.threshold.cut:
+        found.append(THRESHOLD)
+    elif done.exam_score is not None:
+        # A new calibration may change the percentile. What an older version did not state cannot differ.
+        placed = place_exam(detector, done, done.contrasts, done.exam_score, fusion)
+        if replace(placed, **{name: getattr(done, name) for name in done.unstated}) != done:
+            found.append("calibration")
+    return found

@@ -297,7 +297,7 @@ def _fuse(
         notice=NOTICE,
     )
     score = working_scan_score(fused, brain, first.scan.grid.spacing_mm)
-    return FoundExam(parts, fused, brain, findings, threshold, _placed(detector, made, contrasts, score, fusion))
+    return FoundExam(parts, fused, brain, findings, threshold, place_exam(detector, made, contrasts, score, fusion))
 
 
 def _part(
@@ -367,7 +367,7 @@ def _stated(
     )
 
 
-def _placed(
+def place_exam(
     detector: Detector, made: ExamProvenance, contrasts: Sequence[str | None], score: float, fusion: str
 ) -> ExamProvenance:
     """Return a provenance with the score of the exam and its place among healthy exams of the same contrasts."""

@@ -27,7 +27,7 @@ from halebrain.report.embedding import (
 )
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.scan_page import ExamOnPage, ScanPage, ShownContrast, scan_html
-from halebrain.report.scan_pictures import page_mosaic, thumbnail
+from halebrain.report.scan_pictures import outline_note, page_mosaic, thumbnail
 from halebrain.workflows.exam_detector import ExamPart, FoundExam
 
 AGAIN = "run halebrain detect --exam --overwrite"
@@ -135,7 +135,7 @@ def exam_pages(
     codes, region_names = _regions(made, to_template, grid)
     if not picture:
         contrasts = {"scan": labels[0], **{one.scan: one.name for one in others}}
-        figure = page_mosaic(volumes, threshold=made.threshold.value, title=names.stem, contrasts=contrasts)
+        figure = page_mosaic(volumes, cut=made.threshold.cut, title=names.stem, contrasts=contrasts)
         picture = figure_png(figure, dpi=100)
     page = ScanPage(
         title=names.stem,
@@ -241,15 +241,13 @@ def _scans(made: ExamProvenance) -> list[list[str]]:
 def exam_mosaic(found: FoundExam, title: str) -> bytes:
     """Return the picture of an exam on the working grid: each contrast with the findings, and the fused score."""
     labels = labels_of(found.made)
-    threshold, brain = found.threshold.value, found.brain_mask
-    cut, voxel_mm3 = found.threshold.cut, found.reference.scan.grid.voxel_mm3
-    marked = brain & to_mask(found.score, cut, voxel_mm3=voxel_mm3)
+    cut, brain = found.threshold.cut, found.brain_mask
+    marked = brain & to_mask(found.score, cut, voxel_mm3=found.reference.scan.grid.voxel_mm3)
     panels = [
         Panel(label, part.scan.image, outline=marked, vmax=1.0) for label, part in zip(labels, found.parts, strict=True)
     ]
-    panels.append(Panel("score of the exam", found.score, "score", vmax=max(2 * threshold, 0.2)))
+    panels.append(Panel("score of the exam", found.score, "score", vmax=max(2 * cut.threshold, 0.2)))
     weight = found.score * marked
     slices = choose_slices(brain, weight if weight.any() else None)
-    grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
-    note = f"Outlined where the score of the exam is at least {threshold:.3f}{grown}."
+    note = outline_note(cut, score="the score of the exam")
     return figure_png(mosaic(panels, slices=slices, title=title, note=note), dpi=100)

@@ -206,7 +206,8 @@ def fill_exam(
     files: dict[Path, bytes] = {}
     for part in found.parts:
         files |= exam_filled_files(names, found.made, part.name, part.filling, about)
-    _write(folder, files, [names.scan(scan.name).filled_sidecar for scan in exam.scans])
+    every = [names.scan(scan.name) for scan in exam.scans]
+    _write(folder, files, [path for one in every for path in (one.filled_sidecar, one.filled)])
     for flag in found.made.flags:
         detector.settings.notify(f"warning: {exam.name}: {flag}")
     filled = [_stated(names.scan(p.name), json.loads(files[names.scan(p.name).filled_sidecar])) for p in found.parts]
@@ -226,11 +227,11 @@ def _filled_before(names: ExamNames, exam: Exam, asked: Mapping[str, Any]) -> Fi
     return FilledExam(exam.name, names.folder, tuple(scans), tuple(stated[0]["ExamFlags"]))
 
 
-def _write(folder: Path, files: Mapping[Path, bytes], sidecars: Sequence[Path]) -> None:
+def _write(folder: Path, files: Mapping[Path, bytes], earlier: Sequence[Path]) -> None:
     """Write files into a folder in the place of earlier ones, sidecars last: with all of them, a result is complete."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sidecars:
+        for path in earlier:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write_into(folder, error) from error

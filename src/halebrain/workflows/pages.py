@@ -21,7 +21,7 @@ from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.index_page import INDEX, write_index_page
 from halebrain.report.scan_page import ScanPage, scan_html
-from halebrain.report.scan_pictures import page_mosaic, thumbnail
+from halebrain.report.scan_pictures import outline_note, page_mosaic, thumbnail
 
 if TYPE_CHECKING:  # pages made from files need none of these
     from matplotlib.figure import Figure
@@ -54,11 +54,11 @@ def render(
     """
     if provenance.threshold is None:
         raise ValueError("a page needs the threshold")
-    threshold = provenance.threshold.value
+    cut = provenance.threshold.cut
     grid = display_grid(maps.affine, maps.brain_mask)
-    volumes = shown_volumes(maps, mask, scan, grid, cut=provenance.threshold.cut)
+    volumes = shown_volumes(maps, mask, scan, grid, cut=cut)
     if not picture:
-        picture = figure_png(page_mosaic(volumes, threshold=threshold, title=names.stem), dpi=100)
+        picture = figure_png(page_mosaic(volumes, cut=cut, title=names.stem), dpi=100)
     matrix = provenance.template_to_native
     to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
     region_names: tuple[str, ...] = ()
@@ -118,11 +118,7 @@ def scan_mosaic(
     # With a reference, its largest slices are shown, so that misses are visible.
     weight = truth.astype(float) if truth is not None and truth.any() else maps.score * found
     slices = choose_slices(working.brain_mask, weight if weight.any() else None)
-    name = f" ({threshold_name})" if threshold_name else ""
-    smaller = f", without components under {cut.min_lesion_mm3:g} mm³" if cut.min_lesion_mm3 > 0 else ""
-    grown = f", grown to {cut.grow_to:.3f}" if cut.grow_to is not None else ""
-    note = f"Outlined where the score is at least {cut.threshold:.3f}{name}{smaller}{grown}."
-    return mosaic(panels, slices=slices, title=title, note=note)
+    return mosaic(panels, slices=slices, title=title, note=outline_note(cut, name=threshold_name))
 
 
 def write_index(

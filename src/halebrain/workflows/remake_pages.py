@@ -132,9 +132,12 @@ def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
     if made.dicom_seg:
         said = "the DICOM-SEG of the old mask was removed; halebrain detect --dicom-seg --overwrite writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
-    if made.fill_margin_mm is not None:
+    if made.fill_mask_sha256 is not None:  # what was filled is a user's mask, and not the old one
+        kept |= {path: path.read_bytes() for path in (names.filled, names.filled_sidecar) if path.is_file()}
+    elif made.fill_margin_mm is not None:
         said = "the lesion-filled scan of the old mask was removed; halebrain detect --also-fill writes a new one"
         settings.notify(f"warning: {names.stem}: {said}")
+        made = replace(made, fill_margin_mm=None, filled_ml=None, unstated=made.unstated | FILLING)
     made = replace(
         made,
         threshold=threshold,
@@ -142,10 +145,7 @@ def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
         lesion_volume_ml=total_ml(lesions),
         volume_estimate=None,
         dicom_seg=False,
-        fill_margin_mm=None,
-        fill_mask_sha256=None,
-        filled_ml=None,
-        unstated=made.unstated | {"dicom_seg"} | FILLING,
+        unstated=made.unstated | {"dicom_seg"},
     )
     extra = render(names, maps, mask, shown, lesions, made) | kept
     write_detection(names, maps, mask, lesions, made, lambda: extra, maps_stay=True)

@@ -178,7 +178,8 @@ def _cut(qc: QualityReport) -> str | None:
     if outside > _CUT_OFF:
         return f"field of view cut off: {100 * outside:.0f} % of the brain lies outside it; give the whole scan"
     if face > _CUT_FACE:
-        return f"field of view cut off: it ends within the brain ({100 * face:.0f} % of its width); give the whole scan"
+        shown = f"{100 * face:.0f} % of its largest cross-section"
+        return f"field of view cut off: it ends within the brain ({shown}); give the whole scan"
     return None
 
 

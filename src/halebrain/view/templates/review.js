@@ -132,6 +132,7 @@
     const grown = now.grow === null ? "" : `, grown to ${now.grow.toFixed(3)}`;
     $("save-what").textContent = `The new mask holds all voxels with a score of at least ${now.score.toFixed(3)}${grown}${small}: ${now.count} finding${now.count === 1 ? "" : "s"}.`;
     $("save-seg").hidden = !known.segmentation;
+    $("save-filled").hidden = !known.filled;
     $("save-dialog").returnValue = "";
     $("save-dialog").showModal();
   }
