@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,18 @@ def test_sites_are_drawn_whole_where_there_are_enough(scan):
     assert clusters_of(rows("vwxyzz")) == list("vwxyzz")
     assert clusters_of(rows("xxyyzz")) == [f"s{i}" for i in range(6)]
     assert clusters_of(rows(["v", "w", "x", "y", "z", None])) == [f"s{i}" for i in range(6)]
+
+
+def test_sites_of_scans_without_a_value_do_not_count(scan):
+    evaluator = Evaluator(seed=1)
+    for i, site in enumerate("xyxyxy"):
+        evaluator.add("model", scan(f"p{i}", site=site, shift=0.1 * i))
+    for i, site in enumerate("rstuvw"):
+        evaluator.add("model", scan(f"h{i}", pathology="healthy", site=site))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    # AUPRC is that of six patients from two sites, whoever was healthy elsewhere.
+    assert found.mean("auprc") == replace(found.mean("auprc", group="ms"), n_undefined=6)
+    assert found.mean("auprc").low < found.mean("auprc").mean
 
 
 def test_methods_are_compared_by_subject(evaluation):

@@ -354,9 +354,10 @@ def clusters_of(rows: list[Row]) -> list[str]:
     """Return what is drawn together: sites where every scan has one and there are five or more, else subjects.
 
     Scans of one scanner resemble each other, so drawing subjects alone makes intervals too narrow; from fewer sites
-    than five no interval can be had by drawing them.
+    than five no interval can be had by drawing them. Only scans count that define the metric: healthy scans of many
+    sites say nothing about the sites of patients.
     """
-    sites = {row.site for row in rows}
+    sites = {row.site for row in rows if not np.isnan(row.value)}
     if None not in sites and len(sites) >= _ENOUGH_SITES:
         return [str(row.site) for row in rows]
     return [row.subject for row in rows]
