@@ -139,6 +139,17 @@ def test_methods_are_compared_by_subject(evaluation):
     assert found["auprc"].n_subjects == 3
 
 
+def test_methods_are_compared_on_the_scans_that_both_have(scan):
+    evaluator = Evaluator(seed=1)
+    for subject in "abcdef":
+        evaluator.add("model", scan(subject))
+        evaluator.add("model", scan(subject, "T1w", shift=0.15))  # harder
+        evaluator.add("atlas", scan(subject))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    assert found.mean("auprc", method="atlas").mean > found.mean("auprc").mean
+    assert {(c.median_difference, c.n_subjects, c.p) for c in found.comparisons} == {(0, 6, 1)}
+
+
 def test_files(evaluation, tmp_path):
     table, summary, text, tex = write_evaluation(evaluation, tmp_path / "new")
     lines = table.read_text().splitlines()
