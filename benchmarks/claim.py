@@ -27,12 +27,14 @@ import csv
 import lzma
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.plan import plan, planned_runs
 from halebrain.evaluation.contrasts import Contrast, assess_contrasts, contrasts_tsv
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.matrix import MethodRun
@@ -68,8 +70,14 @@ def _row(line: dict[str, str]) -> Row:
 
 
 def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:
-    """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart."""
-    return contrasts_tsv(assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies))
+    """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart.
+
+    Every fold that has a run in the tables should have all of them.
+    """
+    folds = {int(run.run.split()[0].removeprefix("fold")) for run in runs}
+    cells = [replace(cell, fold=fold) for cell in plan(config) if cell.fold == 0 for fold in folds]
+    stated = [entry.contrast for entry in config.contrasts]
+    return contrasts_tsv(assess_contrasts(runs, stated, config.pathologies, planned_runs(cells)))
 
 
 def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -1,6 +1,6 @@
 """Plan of a benchmark: from the configuration to trainings and table rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -10,6 +10,7 @@ from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError, UsageError
 from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import ATLAS, BASELINES
+from halebrain.evaluation.contrasts import Planned
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
@@ -67,6 +68,11 @@ class Cell:
     parts: tuple[str, ...] = ()
 
     @property
+    def run(self) -> str:
+        """Name of its fold and seed."""
+        return f"fold{self.fold} seed{self.seed}"
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Keys of the cells that must be finished before."""
         return self.parts if self.needs is None else (self.needs, *self.parts)
@@ -106,6 +112,13 @@ def plan(config: MatrixConfig) -> list[Cell]:
             remedy="rename it under row, or under rows of the segmenters",
         )
     return cells
+
+
+def planned_runs(cells: Iterable[Cell]) -> set[Planned]:
+    """Return every run of the rows that contrasts compare: those with all annotated subjects."""
+    return {
+        (row.name, row.trained_on, cell.run) for cell in cells for row in cell.rows.values() if row.n_annotated is None
+    }
 
 
 def chosen_cells(cells: list[Cell], only: Sequence[str]) -> list[Cell]:

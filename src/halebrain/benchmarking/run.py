@@ -455,8 +455,8 @@ def method_runs(outcome: Outcome) -> list[MethodRun]:
         for label in cell.rows.values():
             rows = [row for row in result.rows if row.method == label.title]
             pooled = result.pooled.get(label.title, {})
-            run = f"fold{cell.fold} seed{cell.seed}"
-            found.append(MethodRun(label.title, label.block, label.trained_on, label.n_annotated, run, rows, pooled))
+            about = (label.title, label.block, label.trained_on, label.n_annotated, cell.run)
+            found.append(MethodRun(*about, rows, pooled))
     return sorted(found, key=lambda run: run.block)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from halebrain.benchmarking import run
 from halebrain.benchmarking.config import MatrixConfig
-from halebrain.benchmarking.plan import chosen_cells, plan, reference_title
+from halebrain.benchmarking.plan import chosen_cells, plan, planned_runs, reference_title
 from halebrain.benchmarking.run import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
 from halebrain.core.commands import end_commands, start_command
@@ -111,9 +111,11 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
             received=f"{len(outcome.failures)} failed",
             remedy="fix the problems above, then run the same command again; it resumes",
         )
-    reference = reference_title(config, plan(config))
+    cells = plan(config)
+    reference = reference_title(config, cells)
     table = build_matrix(runs, config.columns, reference=reference)
-    contrasts = assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies)
+    stated = [entry.contrast for entry in config.contrasts]
+    contrasts = assess_contrasts(runs, stated, config.pathologies, planned_runs(cells))
     provenance = {
         "config": config.model_dump(mode="json"),
         "cells": {cell.key: result.provenance for cell, result in outcome.results},
