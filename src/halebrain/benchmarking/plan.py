@@ -10,7 +10,7 @@ from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError, UsageError
 from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import ATLAS, BASELINES
-from halebrain.evaluation.contrasts import Planned
+from halebrain.evaluation.contrasts import Planned, why_untestable
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
@@ -104,6 +104,13 @@ def plan(config: MatrixConfig) -> list[Cell]:
                     where=f"contrasts, {entry.name}",
                     remedy=suggestion(name, methods),
                 )
+        if reason := why_untestable(entry.contrast, config.pathologies, planned_runs(cells)):
+            raise ConfigError(
+                "a contrast needs rows that learned from the same, and a disease to compare them on",
+                received=reason,
+                where=f"contrasts, {entry.name}",
+                remedy="name rows that learn from pathologies of the benchmark, or other columns",
+            )
     once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
     if once:
         raise ConfigError(

@@ -112,6 +112,22 @@ def assess_contrasts(
     return [replace(result, p_holm=p) for result, p in zip(found, corrected, strict=True)]
 
 
+def why_untestable(contrast: Contrast, diseases: Sequence[str], planned: Iterable[Planned]) -> str:
+    """Return why no finished run can ever test a contrast; "" = one can."""
+    plan = set(planned)
+    ours = _trainings(plan, contrast.first)
+    usable = {trained_on for trained_on in ours if _columns(trained_on, contrast.columns, diseases)}
+    if not usable:
+        learned = " or ".join(sorted(ours)) or "few annotated subjects alone"
+        return f"{contrast.first} learns from {learned}, columns: {contrast.columns}"
+    for second in contrast.second:
+        theirs = _trainings(plan, second)
+        if not usable & theirs and len(theirs) != 1:
+            learned = " or ".join(sorted(theirs)) or "few annotated subjects alone"
+            return f"{second} learns from {learned}, {contrast.first} from {' or '.join(sorted(usable))}"
+    return ""
+
+
 def _planned(runs: Iterable[MethodRun]) -> set[Planned]:
     return {(method_name(run), run.trained_on, run.run) for run in runs}
 
