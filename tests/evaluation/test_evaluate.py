@@ -14,9 +14,10 @@ from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024, c
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.tables import write_evaluation
+from halebrain.evaluation.tables import headline, write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
+from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.workflows.evaluate import refuse_seen
 
 SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
@@ -148,6 +149,21 @@ def test_methods_are_compared_on_the_scans_that_both_have(scan):
     found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
     assert found.mean("auprc", method="atlas").mean > found.mean("auprc").mean
     assert {(c.median_difference, c.n_subjects, c.p) for c in found.comparisons} == {(0, 6, 1)}
+
+
+def test_a_method_that_lacks_scans_says_so_wherever_it_stands_beside_others(scan, tmp_path):
+    evaluator = Evaluator(seed=1)
+    for subject in "abc":
+        evaluator.add("model", scan(subject, shift=0.15))
+    evaluator.add("atlas", scan("a", threshold=None))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    assert found.labels == {"model": "model", "atlas": "atlas (1 of 3 scans)"}
+    write_evaluation(found, tmp_path)
+    write_evaluation_page(found, tmp_path / "index.html", title="t")
+    assert "atlas (1 of 3 scans)\tauprc, mean over scans\t0.833" in headline(found)
+    assert "\natlas (1 of 3 scans) & " in (tmp_path / "summary.tex").read_text()
+    assert "| atlas (1 of 3 scans) | micro_auprc | 0.833 |" in (tmp_path / "summary.md").read_text()
+    assert (tmp_path / "index.html").read_text("utf-8").count("atlas (1 of 3 scans)</th>") == 2
 
 
 def test_files(evaluation, tmp_path):

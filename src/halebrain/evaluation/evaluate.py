@@ -100,6 +100,17 @@ class Evaluation:
                 return summary.interval
         raise KeyError(f"no summary of {metric} for {method} in {group}")
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Method → its name beside others; of one that has not scored every scan, with the number that it has."""
+        scans: dict[str, set[str]] = {}
+        for row in self.rows:
+            scans.setdefault(row.method, set()).add(row.scan_id)
+        total = len(set().union(*scans.values()))
+        return {
+            name: name if len(own) == total else f"{name} ({len(own)} of {total} scans)" for name, own in scans.items()
+        }
+
 
 @dataclass(frozen=True)
 class MethodScores:
