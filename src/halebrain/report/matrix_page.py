@@ -56,7 +56,8 @@ def write_matrix_page(
         stated, rows = contrast_rows(contrasts)
         sections.insert(0, Section("Contrasts stated before the run", text=[f"{TEST}."], header=stated, rows=rows))
     if notes:
-        sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
+        rows = [note.split(": ", 1) for note in notes]
+        sections.append(Section("Not finished or left out", header=("what", "why"), rows=rows))
     header, cells = paper_rows(whole, columns, pooled=True)
     sections.append(Section("Pooled", text=[_POOLED], header=header, rows=cells))
     header, cells = interval_rows(whole, columns, reference=reference)
