@@ -176,6 +176,8 @@ def test_scans_that_nobody_annotated_are_counted(matrix, run, tmp_path):
     code, said, out = run(path, "--only", "*/baselines")
     assert code == 0, said.err
     assert "fold 0: 1 scan neither healthy nor annotated is left out" in said.err
+    assert "subjects drawn whole.\n" in (out / "matrix.md").read_text()
+    assert json.loads((out / "matrix.json").read_text())["interval"].endswith("subjects drawn whole")
     text = (out / "index.html").read_text("utf-8")
     assert "Not finished or left out" in text
     assert "1 scan neither healthy nor annotated is left out" in text

@@ -34,6 +34,18 @@ def test_every_name_is_escaped(tmp_path: Path, matrix_table: list[MatrixRow]) ->
     assert text.count("&lt;script&gt;alert(1)") >= 8
 
 
+def test_the_page_states_that_subjects_are_drawn_whatever_their_sites(
+    tmp_path: Path, matrix_table: list[MatrixRow]
+) -> None:
+    path = tmp_path / "index.html"
+    write_matrix_page(
+        matrix_table, ["ms"], path, title="t", reference="alone", pictures={}, most={}, notes=[], provenance={}
+    )
+    text = path.read_text(encoding="utf-8")
+    assert "subjects drawn whole. *↑" in text
+    assert "sites" not in text
+
+
 def test_counts_are_drawn_in_order_with_the_reference_beside_them(matrix_table: list[MatrixRow]) -> None:
     figure = counts_figure(matrix_table, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
     assert figure is not None

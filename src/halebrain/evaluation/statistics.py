@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-INTERVAL = (
-    "95 % studentised bootstrap of the mean over scans, never narrower than Student's t, within the metric's range; "
-    "subjects drawn whole, or sites where there are five or more"
+_BOOTSTRAP = (
+    "95 % studentised bootstrap of the mean over scans, never narrower than Student's t, within the metric's range"
 )
+INTERVAL = f"{_BOOTSTRAP}; subjects drawn whole, or sites where there are five or more"
 """What the intervals of an evaluation are, for tables, pages and provenance."""
+SUBJECT_INTERVAL = f"{_BOOTSTRAP}; subjects drawn whole"
+"""What those of a benchmark and of reconstructions are."""
 Key = TypeVar("Key")
 UNBOUNDED = (-math.inf, math.inf)
 SHARE, SHARE_DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)

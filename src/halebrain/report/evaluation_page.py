@@ -8,7 +8,7 @@ from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import INTERVAL, SUBJECT_INTERVAL
 from halebrain.evaluation.tables import HEADLINE, comparison_cells, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
@@ -175,7 +175,8 @@ def _reconstruction(evaluation: Evaluation) -> Section:
         "Reconstruction quality",
         text=[
             "Compared with the true healthy image if known, on the working grid, intensities in [0, 1]. A residual "
-            "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain."
+            "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain. "
+            f"Intervals: {SUBJECT_INTERVAL}."
         ],
         figure=levels_figure(means),
         header=("mean [95 % interval]", *(f"level {level}" if level.isdigit() else level for level in levels)),

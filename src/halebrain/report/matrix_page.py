@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from halebrain.core.wording import counted
 from halebrain.evaluation.contrasts import TEST, ContrastResult, contrast_rows
 from halebrain.evaluation.matrix import MatrixRow, Published, interval_rows, paper_rows
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import SUBJECT_INTERVAL
 from halebrain.report.figures import INK, new_figure, radiological, save_figure, style
 from halebrain.report.page import Page, Section, write_page
 
@@ -29,7 +29,7 @@ _POOLED = (
     "say which of the two its table has."
 )
 _INTERVALS = (
-    f"Mean AUPRC over scans, each averaged over runs. Intervals: {INTERVAL}. *↑ and *↓: better or "
+    f"Mean AUPRC over scans, each averaged over runs. Intervals: {SUBJECT_INTERVAL}. *↑ and *↓: better or "
     "worse than the reference (Wilcoxon signed-rank over subjects, Holm-corrected within the column, p < 0.05)."
 )
 

@@ -22,7 +22,7 @@ from halebrain.core.shipped_configs import find_config
 from halebrain.evaluation.contrasts import TEST, assess_contrasts, contrast_rows, contrasts_tsv
 from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv
 from halebrain.evaluation.provenance import WORKING_GRID
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import SUBJECT_INTERVAL
 from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.workflows.folds import fold_tables
@@ -122,7 +122,7 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         "failures": outcome.failures,
         "runs": sorted({method.run for method in runs}),
         "grid": WORKING_GRID,
-        "interval": INTERVAL,
+        "interval": SUBJECT_INTERVAL,
         "versions": versions(),
         "contrasts": [result.to_json() for result in contrasts],
         "contrast_test": TEST,
@@ -136,7 +136,7 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         "matrix.tsv": matrix_tsv(table),
         "matrix.md": (
             f"⌈Dice⌉ / AUPRC of each scan, mean over scans.\n\n{first}\nThe same over all voxels of a set together.\n\n"
-            f"{pooled}\nMean AUPRC over scans. Intervals: {INTERVAL}.\n\n{second}"
+            f"{pooled}\nMean AUPRC over scans. Intervals: {SUBJECT_INTERVAL}.\n\n{second}"
         ),
         "matrix.json": json.dumps(provenance, indent=2) + "\n",
     }
