@@ -13,7 +13,7 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024, clusters_of, groups_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import INTERVAL, Comparison
 from halebrain.evaluation.tables import headline, write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
@@ -202,6 +202,13 @@ def test_files(evaluation, tmp_path):
     assert "nan" not in text.read_text()
     assert r"\begin{tabular}{lcccccc}" in tex.read_text()
     assert tex.read_text().count(r"\\") == 3
+
+
+def test_small_p_values_keep_their_digits(evaluation, tmp_path):
+    evaluation.comparisons = [Comparison("auprc", "a", "b", 0.123456789, 60, 3.1234567e-9, 9.4e-9)]
+    write_evaluation(evaluation, tmp_path)
+    (found,) = json.loads((tmp_path / "summary.json").read_text())["comparisons"]
+    assert (found["p"], found["p_holm"], found["median_difference"]) == (3.12346e-9, 9.4e-9, 0.123457)
 
 
 def test_seen_subjects_are_refused():

@@ -147,4 +147,7 @@ def _json(evaluation: Evaluation) -> str:
 
 
 def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
+    """Return six decimals; of a small number, such as a p-value, six digits."""
+    if math.isnan(value):
+        return None
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
