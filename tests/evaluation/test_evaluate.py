@@ -211,6 +211,12 @@ def test_small_p_values_keep_their_digits(evaluation, tmp_path):
     assert (found["p"], found["p_holm"], found["median_difference"]) == (3.12346e-9, 9.4e-9, 0.123457)
 
 
+def test_no_table_of_an_earlier_evaluation_stays(evaluation, tmp_path):
+    (tmp_path / "reconstruction.tsv").write_text("of another model")
+    assert tmp_path / "reconstruction.tsv" not in write_evaluation(evaluation, tmp_path)
+    assert not (tmp_path / "reconstruction.tsv").exists()
+
+
 def test_seen_subjects_are_refused():
     stages = {"stage1": {"train_subjects": ["a"], "val_subjects": ["b"]}}
     bundle = Bundle(None, None, None, stages, {"subjects": ["c"]})

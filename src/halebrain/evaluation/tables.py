@@ -28,6 +28,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     if evaluation.reconstruction:
         writers["reconstruction.tsv"] = _levels_tsv
+    else:  # that of an earlier evaluation is not of this one
+        (folder / "reconstruction.tsv").unlink(missing_ok=True)
     for name, writer in writers.items():
         write_text(folder / name, writer(evaluation))
     return [folder / name for name in writers]

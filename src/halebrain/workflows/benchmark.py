@@ -143,6 +143,8 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
     if contrasts:
         texts["contrasts.tsv"] = contrasts_tsv(contrasts)
         texts["matrix.md"] += f"\nContrasts: {TEST}.\n\n{to_markdown(*contrast_rows(contrasts))}"
+    else:  # those of an earlier file are stated no longer
+        (output / "contrasts.tsv").unlink(missing_ok=True)
     for name, text in texts.items():
         write_text(output / name, text)
     page = output / "index.html"
