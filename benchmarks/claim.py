@@ -25,6 +25,7 @@ Several tables, of other folds or seeds that ran apart, count as one.
 import argparse
 import csv
 import lzma
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,11 +98,14 @@ def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list
 
 
 def read_auprc(runs: Sequence[MethodRun]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only."""
+    """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only.
+
+    Scans without a lesion have no AUPRC.
+    """
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for run in runs:
         for row in run.rows:
-            if run.n_annotated is None and row.pathology != "healthy":
+            if run.n_annotated is None and row.pathology != "healthy" and not math.isnan(row.value):
                 values[run.title, row.pathology, row.subject].append(row.value)
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for (title, disease, subject), numbers in values.items():
@@ -113,9 +117,10 @@ def differences(table: dict[str, dict[str, dict[str, float]]], first: str, secon
     """Return the mean difference of two rows on the disease that the first learned from, and on the others together."""
     if unknown := [row for row in (first, second) if row not in table]:
         raise SystemExit(f"no row {unknown[0]!r}; there are {', '.join(sorted(table))}")
+    learned = first.rpartition("(")[2].removesuffix(")").split(" + ")
     cells = []
     for seen in (True, False):
-        diseases = [d for d in table[first] if d != SYNTHETIC and first.endswith(f"({d})") == seen]
+        diseases = [d for d in table[first] if d != SYNTHETIC and (d in learned) == seen]
         pairs = [(d, s) for d in diseases for s in sorted(table[first][d])]
         if not pairs:
             cells.append("–")
