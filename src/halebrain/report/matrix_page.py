@@ -78,7 +78,8 @@ def write_matrix_page(
                     caption="Test scan of median lesion volume; lesion in green, first run, each map on its own scale.",
                 )
             )
-    runs = counted(max(row.n_runs for row in table), "run")
+    least, most_runs = min(row.n_runs for row in table), max(row.n_runs for row in table)
+    runs = ("" if least == most_runs else f"{least} to ") + counted(most_runs, "run")
     lead = f"{counted(len(whole), 'method')} on {counted(len(columns), 'disease')}, {runs} each."
     write_page(Page(title=title, lead=lead, sections=sections, provenance=provenance), path)
     for name, figure in figures.items():
