@@ -27,14 +27,17 @@ Several tables, of other folds or seeds that ran apart, count as one.
 import argparse
 import csv
 import lzma
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from halebrain.benchmarking.config import SYNTHETIC, MatrixConfig
+from halebrain.benchmarking.plan import plan, planned_runs
 from halebrain.evaluation.contrasts import Contrast, assess_contrasts, contrasts_tsv
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.matrix import MethodRun
@@ -70,8 +73,14 @@ def _row(line: dict[str, str]) -> Row:
 
 
 def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:
-    """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart."""
-    return contrasts_tsv(assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies))
+    """Return the contrasts of a configuration as a table: those of the benchmark itself, of runs that it did apart.
+
+    Every fold that has a run in the tables should have all of them.
+    """
+    folds = {int(run.run.split()[0].removeprefix("fold")) for run in runs}
+    cells = [replace(cell, fold=fold) for cell in plan(config) if cell.fold == 0 for fold in folds]
+    stated = [entry.contrast for entry in config.contrasts]
+    return contrasts_tsv(assess_contrasts(runs, stated, config.pathologies, planned_runs(cells)))
 
 
 def of_each_run(runs: Sequence[MethodRun], config: MatrixConfig) -> list[str]:
@@ -108,11 +117,14 @@ def of_rows(runs: Sequence[MethodRun], pairs: Sequence[tuple[str, str]]) -> list
 
 
 def read_auprc(runs: Sequence[MethodRun]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only."""
+    """Return row → disease → subject → AUPRC, averaged over scans and runs; rows with all annotated subjects only.
+
+    Scans without a lesion have no AUPRC.
+    """
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for run in runs:
         for row in run.rows:
-            if run.n_annotated is None and row.pathology != "healthy":
+            if run.n_annotated is None and row.pathology != "healthy" and not math.isnan(row.value):
                 values[run.title, row.pathology, row.subject].append(row.value)
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for (title, disease, subject), numbers in values.items():
@@ -124,9 +136,10 @@ def differences(table: dict[str, dict[str, dict[str, float]]], first: str, secon
     """Return the mean difference of two rows on the disease that the first learned from, and on the others together."""
     if unknown := [row for row in (first, second) if row not in table]:
         raise SystemExit(f"no row {unknown[0]!r}; there are {', '.join(sorted(table))}")
+    learned = first.rpartition("(")[2].removesuffix(")").split(" + ")
     cells = []
     for seen in (True, False):
-        diseases = [d for d in table[first] if d != SYNTHETIC and first.endswith(f"({d})") == seen]
+        diseases = [d for d in table[first] if d != SYNTHETIC and (d in learned) == seen]
         pairs = [(d, s) for d in diseases for s in sorted(table[first][d])]
         if not pairs:
             cells.append("–")

@@ -3,10 +3,11 @@
 import csv
 import lzma
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.claim import contrasts, of_each_run, of_rows, read_auprc, read_runs
+from benchmarks.claim import contrasts, differences, of_each_run, of_rows, read_auprc, read_runs
 
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
@@ -88,3 +89,22 @@ def test_healthy_scans_have_no_auprc_and_take_no_part():
     table = read_auprc(read_runs([RESULTS / "results.tsv.xz"]))
     assert "healthy" not in table["cDDPM"]
     assert not any(math.isnan(value) for own in table["cDDPM"].values() for value in own.values())
+
+
+def test_all_that_a_row_learned_from_is_seen():
+    table = {
+        "pair (DAG + ms)": {"ms": {"a": 0.9, "b": 0.8, "c": 0.9}, "wmh": {"d": 0.2, "e": 0.3, "f": 0.3}},
+        "image": {"ms": {"a": 0.4, "b": 0.3, "c": 0.3}, "wmh": {"d": 0.2, "e": 0.2, "f": 0.3}},
+    }
+    seen, unseen = differences(table, "pair (DAG + ms)", "image")
+    assert seen.startswith("+0.533 [")
+    assert seen.endswith(" (3)")
+    assert unseen.startswith("+0.033 [")
+
+
+def test_a_scan_without_a_lesion_takes_no_subject_out():
+    (run, *_) = read_runs([RESULTS / "results.tsv.xz"])
+    whole = read_auprc([run])
+    row = next(row for row in run.rows if not math.isnan(row.value))
+    more = replace(run, rows=[*run.rows, replace(row, scan_id="later", value=math.nan)])
+    assert read_auprc([more]) == whole

@@ -133,6 +133,13 @@ def test_the_reference_is_found_by_name_or_title():
         ({"contrasts": [{**CONTRAST, "second": "DPM"}]}, "contrast must name rows.*did you mean 'DDPM'"),
         ({"contrasts": [{**CONTRAST, "first": "SADM_res (stroke)"}]}, "without what they learned from"),
         ({"contrasts": [CONTRAST, CONTRAST]}, "unique name"),
+        ({"contrasts": [{**CONTRAST, "first": "DRAEM-Net"}]}, "DRAEM-Net learns from DRAEM, columns: unseen"),
+        ({"contrasts": [{**CONTRAST, "first": "AE", "columns": "seen"}]}, "AE learns from –, columns: seen"),
+        ({"contrasts": [{**CONTRAST, "first": "AE", "second": "Unet_res"}]}, "Unet_res learns from stroke or tumour"),
+        (
+            {"contrasts": [CONTRAST], "segmenters": {"pair": {"each_count": [1, 2]}}},
+            "SADM_res learns from few annotated subjects alone",
+        ),
         ({"contrasts": [{**CONTRAST, "margn": 0.1}]}, "did you mean 'margin'"),
         ({"contrasts": [CONTRAST], "reconstructors": {"ae": {"once": True}}}, "needs 'AE' in every run"),
         ({"reconstructors": {"ddpm": {"once": True}}}, "trained more often than its reconstructor"),

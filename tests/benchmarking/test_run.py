@@ -169,6 +169,24 @@ def test_a_part_of_the_cells_gives_its_part_of_the_tables(matrix, run):
 
 
 @pytest.mark.slow
+def test_scans_that_nobody_annotated_are_counted(matrix, run, tmp_path):
+    path = matrix(contrasts=[])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "contrasts.tsv").write_text("of an earlier file")
+    table = tmp_path / "cohort" / "manifest.tsv"
+    table.write_text(table.read_text().replace("sub-stroke3_FLAIR_mask.nii.gz", "n/a"))
+    code, said, out = run(path, "--only", "*/baselines")
+    assert code == 0, said.err
+    assert "fold 0: 1 scan neither healthy nor annotated is left out" in said.err
+    assert not (out / "contrasts.tsv").exists()
+    assert "subjects drawn whole.\n" in (out / "matrix.md").read_text()
+    assert json.loads((out / "matrix.json").read_text())["interval"].endswith("subjects drawn whole")
+    text = (out / "index.html").read_text("utf-8")
+    assert "Not finished or left out" in text
+    assert "1 scan neither healthy nor annotated is left out" in text
+
+
+@pytest.mark.slow
 def test_a_cell_that_fails_is_named_and_the_rest_goes_on(matrix, run):
     path = matrix()
     config = yaml.safe_load(path.read_text())

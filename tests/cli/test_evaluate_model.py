@@ -69,3 +69,18 @@ def test_small_lesions_are_dropped_on_request(evaluated):
     table, summary, _ = evaluated(PATIENTS, "--min-lesion-mm3", 1e9)
     assert summary["provenance"]["min_lesion_mm3"] == 1e9
     assert {float(r["value"]) for r in table if r["method"] == "model" and r["metric"] == "dice"} == {0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exams", [(), ("--exams",)])
+def test_scans_that_nobody_annotated_are_counted(command, small_model, small_cohort, tmp_path, exams):
+    manifest = small_cohort([*PATIENTS, ("r", "FLAIR", "test", "ms")])
+    header, *lines = manifest.read_text().splitlines()
+    column = header.split("\t").index("lesion")
+    cells = lines[-1].split("\t")
+    manifest.write_text("\n".join([header, *lines[:-1], "\t".join([*cells[:column], "n/a", *cells[column + 1 :]])]))
+    code, said = command(
+        "evaluate", small_model, "--manifest", manifest, "--threshold", 0.05, "-o", tmp_path / "out", *exams
+    )
+    assert code == 0, said.err
+    assert "warning: 1 scan neither healthy nor annotated is left out" in said.err

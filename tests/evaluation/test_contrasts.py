@@ -191,6 +191,28 @@ def test_what_learned_otherwise_is_no_counterpart():
     assert (found.n_subjects, found.note) == (0, "no finished run of both")
 
 
+def test_no_other_training_stands_for_one_that_is_not_finished():
+    runs = runs_of_two()
+    planned = {(method_name(one), one.trained_on, one.run) for one in runs}
+    left = [one for one in runs if one.title != "Unet (stroke)"]
+    stated = [Contrast("seen", "Unet_res", ("Unet",), "seen")]
+    (found,) = assess_contrasts(left, stated, DISEASES, planned)
+    # Of strokes, what learned from strokes would be compared with what learned from tumours.
+    assert (found.n_subjects, found.n_runs) == (5, 3)
+    assert found.note == "without unfinished runs of: Unet (stroke)"
+    (found,) = assess_contrasts(runs[:-1], stated, DISEASES, planned)
+    assert found.note == "without unfinished runs of: Unet_res (stroke)"
+    (whole,) = assess_contrasts(runs, stated, DISEASES, planned)
+    assert (whole.n_subjects, whole.note) == (10, "")
+
+
+def test_a_row_trained_in_one_way_only_stands_beside_every_training():
+    runs = [one for one in runs_of_two() if one.title.startswith("Unet_res")]
+    runs += [run("bound", {c: [0.9] * 5 for c in DISEASES}, trained_on="tumour + stroke", seed=n) for n in range(3)]
+    (found,) = assess_contrasts(runs, [Contrast("a", "Unet_res", ("bound",), "seen")], DISEASES)
+    assert (found.n_subjects, found.n_runs, found.note) == (10, 3, "")
+
+
 def test_two_cohorts_are_two_sets_of_subjects():
     runs = []
     for fold in (0, 1):

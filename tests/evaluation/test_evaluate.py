@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from halebrain.evaluation.case import Case
 from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024, clusters_of, groups_of, score_case
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
-from halebrain.evaluation.statistics import INTERVAL
-from halebrain.evaluation.tables import write_evaluation
+from halebrain.evaluation.statistics import INTERVAL, Comparison
+from halebrain.evaluation.tables import headline, write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
+from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.workflows.evaluate import refuse_seen
 
 SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
@@ -120,10 +122,48 @@ def test_sites_are_drawn_whole_where_there_are_enough(scan):
     assert clusters_of(rows(["v", "w", "x", "y", "z", None])) == [f"s{i}" for i in range(6)]
 
 
+def test_sites_of_scans_without_a_value_do_not_count(scan):
+    evaluator = Evaluator(seed=1)
+    for i, site in enumerate("xyxyxy"):
+        evaluator.add("model", scan(f"p{i}", site=site, shift=0.1 * i))
+    for i, site in enumerate("rstuvw"):
+        evaluator.add("model", scan(f"h{i}", pathology="healthy", site=site))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    # AUPRC is that of six patients from two sites, whoever was healthy elsewhere.
+    assert found.mean("auprc") == replace(found.mean("auprc", group="ms"), n_undefined=6)
+    assert found.mean("auprc").low < found.mean("auprc").mean
+
+
 def test_methods_are_compared_by_subject(evaluation):
     found = {c.metric: c for c in evaluation.comparisons}
     assert set(found) == {"auprc", "dice_oracle_per_scan"}
     assert found["auprc"].n_subjects == 3
+
+
+def test_methods_are_compared_on_the_scans_that_both_have(scan):
+    evaluator = Evaluator(seed=1)
+    for subject in "abcdef":
+        evaluator.add("model", scan(subject))
+        evaluator.add("model", scan(subject, "T1w", shift=0.15))  # harder
+        evaluator.add("atlas", scan(subject))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    assert found.mean("auprc", method="atlas").mean > found.mean("auprc").mean
+    assert {(c.median_difference, c.n_subjects, c.p) for c in found.comparisons} == {(0, 6, 1)}
+
+
+def test_a_method_that_lacks_scans_says_so_wherever_it_stands_beside_others(scan, tmp_path):
+    evaluator = Evaluator(seed=1)
+    for subject in "abc":
+        evaluator.add("model", scan(subject, shift=0.15))
+    evaluator.add("atlas", scan("a", threshold=None))
+    found = evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1))
+    assert found.labels == {"model": "model", "atlas": "atlas (1 of 3 scans)"}
+    write_evaluation(found, tmp_path)
+    write_evaluation_page(found, tmp_path / "index.html", title="t")
+    assert "atlas (1 of 3 scans)\tauprc, mean over scans\t0.833" in headline(found)
+    assert "\natlas (1 of 3 scans) & " in (tmp_path / "summary.tex").read_text()
+    assert "| atlas (1 of 3 scans) | micro_auprc | 0.833 |" in (tmp_path / "summary.md").read_text()
+    assert (tmp_path / "index.html").read_text("utf-8").count("atlas (1 of 3 scans)</th>") == 2
 
 
 def test_files(evaluation, tmp_path):
@@ -162,6 +202,19 @@ def test_files(evaluation, tmp_path):
     assert "nan" not in text.read_text()
     assert r"\begin{tabular}{lcccccc}" in tex.read_text()
     assert tex.read_text().count(r"\\") == 3
+
+
+def test_small_p_values_keep_their_digits(evaluation, tmp_path):
+    evaluation.comparisons = [Comparison("auprc", "a", "b", 0.123456789, 60, 3.1234567e-9, 9.4e-9)]
+    write_evaluation(evaluation, tmp_path)
+    (found,) = json.loads((tmp_path / "summary.json").read_text())["comparisons"]
+    assert (found["p"], found["p_holm"], found["median_difference"]) == (3.12346e-9, 9.4e-9, 0.123457)
+
+
+def test_no_table_of_an_earlier_evaluation_stays(evaluation, tmp_path):
+    (tmp_path / "reconstruction.tsv").write_text("of another model")
+    assert tmp_path / "reconstruction.tsv" not in write_evaluation(evaluation, tmp_path)
+    assert not (tmp_path / "reconstruction.tsv").exists()
 
 
 def test_seen_subjects_are_refused():

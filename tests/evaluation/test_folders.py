@@ -265,6 +265,18 @@ def test_brain_masks_say_where_voxels_count(folders):
     assert case.has_reference
 
 
+@pytest.mark.parametrize("subject", ["01", "03"])
+def test_an_empty_brain_mask_is_refused(folders, subject):
+    # With the lesion alone as region, every score would be perfect; a healthy scan would have no voxel.
+    (folders / "brains").mkdir()
+    for name in ("01", "02", "03"):
+        write(folders / "brains" / f"sub-{name}_mask.nii.gz", np.full(SHAPE, name != subject, np.uint8))
+    pairs = match_files(folders / "maps", folders / "truth", folders / "brains")
+    (pair,) = (pair for pair in pairs if pair.subject == subject)
+    with pytest.raises(DataError, match="a brain mask must mark a voxel, got an empty mask"):
+        read_case(pair, FolderOptions())
+
+
 def test_provenance_names_every_file(folders):
     found, _ = evaluate_files(
         pairs_of(folders), FolderOptions(), method="mine", seed=3, scoring=Scoring(Failures(None))

@@ -1,6 +1,7 @@
 """The matrix of a benchmark, against values worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,17 @@ def test_differences_are_paired_and_corrected(table: list[MatrixRow]) -> None:
     # Ten differences of one sign: p = 2 / 2^10, doubled by Holm, as two rows are tested.
     assert pair.entries["ms"].p_holm == pytest.approx(2 * 2 / 2**N)
     assert both.entries["stroke"].p_holm == 1
+
+
+def test_a_scan_without_a_lesion_takes_no_subject_out_of_the_test() -> None:
+    runs = [make_run("alone", "–", "seed0", 0.2, 0.3), make_run("pair (ms)", "ms", "seed0", 0.5, 0.2)]
+    for run in runs:
+        for row in [row for row in run.rows if row.pathology == "ms" and row.metric == "auprc"]:
+            run.rows.append(replace(row, scan_id=f"{row.scan_id}_ses-2", value=math.nan))
+    ms = build_matrix(runs, ["ms"], reference="alone")[1].entries["ms"]
+    assert (ms.auprc.n_scans, ms.auprc.n_undefined) == (N, N)
+    assert ms.difference == pytest.approx(0.3)
+    assert ms.p_holm == pytest.approx(2 / 2**N)
 
 
 def test_tables_say_the_same(table: list[MatrixRow]) -> None:

@@ -34,6 +34,25 @@ def test_every_name_is_escaped(tmp_path: Path, matrix_table: list[MatrixRow]) ->
     assert text.count("&lt;script&gt;alert(1)") >= 8
 
 
+def test_the_page_states_that_subjects_are_drawn_whatever_their_sites(
+    tmp_path: Path, matrix_table: list[MatrixRow]
+) -> None:
+    path = tmp_path / "index.html"
+    write_matrix_page(
+        matrix_table, ["ms"], path, title="t", reference="alone", pictures={}, most={}, notes=[], provenance={}
+    )
+    text = path.read_text(encoding="utf-8")
+    assert "3 methods on 1 disease, 1 run each." in text
+    assert "subjects drawn whole. *↑" in text
+    assert "sites" not in text
+
+
+def test_methods_with_fewer_runs_are_not_counted_as_the_others(tmp_path: Path, matrix_table: list[MatrixRow]) -> None:
+    path, rows = tmp_path / "index.html", [replace(matrix_table[0], n_runs=5), *matrix_table[1:]]
+    write_matrix_page(rows, ["ms"], path, title="t", reference="alone", pictures={}, most={}, notes=[], provenance={})
+    assert "3 methods on 1 disease, 1 to 5 runs each." in path.read_text(encoding="utf-8")
+
+
 def test_counts_are_drawn_in_order_with_the_reference_beside_them(matrix_table: list[MatrixRow]) -> None:
     figure = counts_figure(matrix_table, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
     assert figure is not None

@@ -1,6 +1,6 @@
 """Plan of a benchmark: from the configuration to trainings and table rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -10,6 +10,7 @@ from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError, UsageError
 from halebrain.core.registry import suggestion
 from halebrain.evaluation.baselines import ATLAS, BASELINES
+from halebrain.evaluation.contrasts import Planned, why_untestable
 from halebrain.training.joint import JointTraining
 from halebrain.training.reconstructor import ReconstructorTraining
 from halebrain.training.segmenter_config import SegmenterTraining
@@ -67,6 +68,11 @@ class Cell:
     parts: tuple[str, ...] = ()
 
     @property
+    def run(self) -> str:
+        """Name of its fold and seed."""
+        return f"fold{self.fold} seed{self.seed}"
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Keys of the cells that must be finished before."""
         return self.parts if self.needs is None else (self.needs, *self.parts)
@@ -98,6 +104,13 @@ def plan(config: MatrixConfig) -> list[Cell]:
                     where=f"contrasts, {entry.name}",
                     remedy=suggestion(name, methods),
                 )
+        if reason := why_untestable(entry.contrast, config.pathologies, planned_runs(cells)):
+            raise ConfigError(
+                "a contrast needs rows that learned from the same, and a disease to compare them on",
+                received=reason,
+                where=f"contrasts, {entry.name}",
+                remedy="name rows that learn from pathologies of the benchmark, or other columns",
+            )
     once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
     if once:
         raise ConfigError(
@@ -106,6 +119,13 @@ def plan(config: MatrixConfig) -> list[Cell]:
             remedy="rename it under row, or under rows of the segmenters",
         )
     return cells
+
+
+def planned_runs(cells: Iterable[Cell]) -> set[Planned]:
+    """Return every run of the rows that contrasts compare: those with all annotated subjects."""
+    return {
+        (row.name, row.trained_on, cell.run) for cell in cells for row in cell.rows.values() if row.n_annotated is None
+    }
 
 
 def chosen_cells(cells: list[Cell], only: Sequence[str]) -> list[Cell]:

@@ -36,6 +36,7 @@ from halebrain.core.messages import Notify, log_message
 from halebrain.core.types import SLICE_AXIS, FloatArray
 from halebrain.core.wording import first_of
 from halebrain.data.anomalies import build_anomaly
+from halebrain.data.folds import unused_notes, usable
 from halebrain.evaluation.baselines import ATLAS, AtlasModel
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.inference.anomaly_map import PostprocessingConfig
@@ -63,7 +64,7 @@ _COHORT_S = 24 * 3600.0
 
 @dataclass
 class Outcome:
-    """Results of a benchmark: finished cells, key of a failed cell → why, and columns of a fold without a lesion."""
+    """Results of a benchmark: finished cells, key of a failed cell → why, and what the tables lack."""
 
     results: list[tuple[Cell, CellResult]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -108,6 +109,8 @@ def run_benchmark(
         if any(cell.fold == number for cell in cells):
             check_contents(output, number, manifest)
     for number, (path, manifest) in enumerate(tables):
+        unused = unused_notes(len(manifest) - len(usable(manifest)))
+        outcome.empty += [f"fold {number}: {note}" for note in unused]
         outcome.empty += _without_lesion(manifest, config, number)
         outcome.empty += _without_exam(manifest, config, number)
         run = _FoldRun(config, output, device, path, manifest, outcome, failures)
@@ -455,8 +458,8 @@ def method_runs(outcome: Outcome) -> list[MethodRun]:
         for label in cell.rows.values():
             rows = [row for row in result.rows if row.method == label.title]
             pooled = result.pooled.get(label.title, {})
-            run = f"fold{cell.fold} seed{cell.seed}"
-            found.append(MethodRun(label.title, label.block, label.trained_on, label.n_annotated, run, rows, pooled))
+            about = (label.title, label.block, label.trained_on, label.n_annotated, cell.run)
+            found.append(MethodRun(*about, rows, pooled))
     return sorted(found, key=lambda run: run.block)
 
 

@@ -116,13 +116,16 @@ def _weak_splits(rows: Manifest, plan: FoldPlan, manifest: Manifest) -> dict[str
     return splits
 
 
+def unused_notes(count: int) -> list[str]:
+    """Return a line about scans that are neither healthy nor annotated, where there is one."""
+    if count == 0:
+        return []
+    return [f"{counted(count, 'scan')} neither healthy nor annotated {'is' if count == 1 else 'are'} left out"]
+
+
 def fold_notes(manifest: Manifest, plan: FoldPlan) -> list[str]:
     """Return what is left out or used for testing only, one line each."""
-    notes = []
-    unused = len(manifest) - len(usable(manifest))
-    if unused:
-        verb = "is" if unused == 1 else "are"
-        notes.append(f"{counted(unused, 'scan')} neither healthy nor annotated {verb} left out")
+    notes = unused_notes(len(manifest) - len(usable(manifest)))
     others: dict[str, set[str]] = {}
     for record in usable(manifest):
         if not record.is_healthy and record.condition not in plan.weak:

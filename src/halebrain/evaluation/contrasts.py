@@ -8,7 +8,7 @@ as many. Tests are one-sided, of "first − second > −margin", and corrected f
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -32,6 +32,8 @@ Subject = tuple[str, str]
 """Column and subject."""
 Values = dict[str, dict[Subject, float]]
 """Run → subject → AUPRC."""
+Planned = tuple[str, str, str]
+"""A run as it is planned: name of its row, what it learns from, and name of fold and seed."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,55 @@ class ContrastResult:
 
 
 def assess_contrasts(
-    runs: Sequence[MethodRun], stated: Iterable[Contrast], diseases: Sequence[str]
+    runs: Sequence[MethodRun],
+    stated: Iterable[Contrast],
+    diseases: Sequence[str],
+    planned: Iterable[Planned] | None = None,
 ) -> list[ContrastResult]:
-    """Return the result of each contrast; one that cannot be tested counts in the correction, with p = 1."""
+    """Return the result of each contrast; one that cannot be tested counts in the correction, with p = 1.
+
+    `planned` are all runs with all annotated subjects, finished or not; `None` = no more than there are.
+    """
     whole = [run for run in runs if run.n_annotated is None]
-    found = [_assess(whole, contrast, diseases) for contrast in stated]
+    plan = set(_planned(whole) if planned is None else planned)
+    found = [_assess(whole, contrast, diseases, plan) for contrast in stated]
     corrected = holm([result.p for result in found])
     return [replace(result, p_holm=p) for result, p in zip(found, corrected, strict=True)]
 
 
-def _assess(runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[str]) -> ContrastResult:
-    pairs = [_paired(runs, contrast.first, name, contrast.columns, diseases) for name in contrast.second]
+def why_untestable(contrast: Contrast, diseases: Sequence[str], planned: Iterable[Planned]) -> str:
+    """Return why no finished run can ever test a contrast; "" = one can."""
+    plan = set(planned)
+    ours = _trainings(plan, contrast.first)
+    usable = {trained_on for trained_on in ours if _columns(trained_on, contrast.columns, diseases)}
+    if not usable:
+        learned = " or ".join(sorted(ours)) or "few annotated subjects alone"
+        return f"{contrast.first} learns from {learned}, columns: {contrast.columns}"
+    for second in contrast.second:
+        theirs = _trainings(plan, second)
+        if not usable & theirs and len(theirs) != 1:
+            learned = " or ".join(sorted(theirs)) or "few annotated subjects alone"
+            return f"{second} learns from {learned}, {contrast.first} from {' or '.join(sorted(usable))}"
+    return ""
+
+
+def _planned(runs: Iterable[MethodRun]) -> set[Planned]:
+    return {(method_name(run), run.trained_on, run.run) for run in runs}
+
+
+def _trainings(plan: Collection[Planned], name: str) -> set[str]:
+    """Return all that a row learns from, each once."""
+    return {trained_on for own, trained_on, _ in plan if own == name}
+
+
+def _title(name: str, trained_on: str) -> str:
+    return name if trained_on == _ALONE else f"{name} ({trained_on})"
+
+
+def _assess(
+    runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[str], plan: Collection[Planned]
+) -> ContrastResult:
+    pairs = [_paired(runs, contrast.first, name, contrast.columns, diseases, plan) for name in contrast.second]
     complete = [(name, *pair) for name, pair in zip(contrast.second, pairs, strict=True) if pair is not None]
     if not complete:
         return ContrastResult(contrast, note="no finished run of both")
@@ -122,7 +162,12 @@ def _assess(runs: Sequence[MethodRun], contrast: Contrast, diseases: Sequence[st
     note = "" if n_runs > 1 else "one run: says nothing of other seeds"
     lacking = sorted(set(contrast.second) - {name for name, *_ in complete})
     short = sorted(e[0] for e, own in zip(complete, places, strict=True) if own != set.union(*places))
-    for what, names in (("not finished", lacking), ("not in every run", short)):
+    missing = _unfinished(runs, contrast.first, second, diseases, plan)
+    for what, names in (
+        ("not finished", lacking),
+        ("not in every run", short),
+        ("without unfinished runs of", missing),
+    ):
         if names:
             note = "; ".join(filter(None, (note, f"{what}: {', '.join(names)}")))
     width = math.nan if math.isnan(error) else float(stats.t.ppf(1 - LEVEL, freedom)) * error if error > 0 else 0.0
@@ -183,19 +228,43 @@ def _variance_of_mean(table: npt.NDArray[np.float64]) -> tuple[float, float]:
     return whole / (subjects * runs), whole**2 / parts if parts else math.inf
 
 
+def _columns(trained_on: str, relation: Relation, diseases: Sequence[str]) -> list[str]:
+    """Return the diseases on which a row that learned from these is compared; none if it learned from others, too."""
+    learned = () if trained_on == _ALONE else tuple(trained_on.split(" + "))
+    if not set(learned) <= set(diseases):
+        return []  # learned from synthetic anomalies
+    return [name for name in diseases if relation == "all" or (name in learned) == (relation == "seen")]
+
+
+def _unfinished(
+    runs: Iterable[MethodRun], first: str, second: str, diseases: Sequence[str], plan: Collection[Planned]
+) -> list[str]:
+    """Return the titles of rows of which a planned run that the comparison of both needs is not there."""
+    ours, theirs = _trainings(plan, first), _trainings(plan, second)
+    usable = {trained_on for trained_on in ours if _columns(trained_on, "all", diseases)}
+    needed = {first: usable, second: theirs if len(theirs) == 1 else theirs & usable}
+    left = set(plan) - _planned(runs)
+    return sorted({_title(name, trained_on) for name, trained_on, _ in left if trained_on in needed.get(name, ())})
+
+
 def _paired(
-    runs: Sequence[MethodRun], first: str, second: str, relation: Relation, diseases: Sequence[str]
+    runs: Sequence[MethodRun],
+    first: str,
+    second: str,
+    relation: Relation,
+    diseases: Sequence[str],
+    plan: Collection[Planned],
 ) -> tuple[Values, Values] | None:
     """Return the AUPRC of both rows by run and subject, mean over the trainings of `first` on diseases."""
     ours: dict[tuple[str, Subject], list[float]] = defaultdict(list)
     theirs: dict[tuple[str, Subject], list[float]] = defaultdict(list)
+    others = _trainings(plan, second)
     for trained_on in dict.fromkeys(run.trained_on for run in runs if method_name(run) == first):
-        learned = () if trained_on == _ALONE else tuple(trained_on.split(" + "))
-        if not set(learned) <= set(diseases):
-            continue  # learned from synthetic anomalies, too
-        columns = [name for name in diseases if relation == "all" or (name in learned) == (relation == "seen")]
+        columns = _columns(trained_on, relation, diseases)
+        # What learned from the same; of a method that is trained in one way only, that.
+        wanted = trained_on if trained_on in others or len(others) != 1 else next(iter(others))
         here = {run.run: run for run in runs if method_name(run) == first and run.trained_on == trained_on}
-        there = _counterparts([run for run in runs if method_name(run) == second], trained_on)
+        there = {run.run: run for run in runs if method_name(run) == second and run.trained_on == wanted}
         for name, run in here.items():
             other = there.get(name) or _of_every_seed(there, name)
             if other is None:
@@ -206,14 +275,6 @@ def _paired(
     if not ours or not theirs:
         return None
     return _by_run(ours), _by_run(theirs)
-
-
-def _counterparts(runs: Sequence[MethodRun], trained_on: str) -> dict[str, MethodRun]:
-    """Return the runs of a method that learned from the same; without such, of one that was trained in one way only."""
-    same = [run for run in runs if run.trained_on == trained_on]
-    if not same and len({run.trained_on for run in runs}) == 1:
-        same = list(runs)
-    return {run.run: run for run in same}
 
 
 def _of_every_seed(there: Mapping[str, MethodRun], name: str) -> MethodRun | None:

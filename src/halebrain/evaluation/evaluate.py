@@ -16,7 +16,7 @@ from halebrain.evaluation.metrics.lesionwise import SIZE_BINS_ML
 from halebrain.evaluation.provenance import EvaluationProvenance
 from halebrain.evaluation.reconstruction_quality import LevelQuality
 from halebrain.evaluation.set_level import FROC_RATES, SMALL_ML, Froc, ImageLevel, Reliability
-from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods, means_by_key
+from halebrain.evaluation.statistics import Comparison, Interval, bootstrap_mean, compare_methods
 from halebrain.evaluation.thumbnails import Thumbnail, thumbnail
 
 COMPARED = ("auprc", "dice_oracle_per_scan")
@@ -99,6 +99,17 @@ class Evaluation:
             if (summary.group, summary.method, summary.metric) == (group, method, metric):
                 return summary.interval
         raise KeyError(f"no summary of {metric} for {method} in {group}")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Method → its name beside others; of one that has not scored every scan, with the number that it has."""
+        scans: dict[str, set[str]] = {}
+        for row in self.rows:
+            scans.setdefault(row.method, set()).add(row.scan_id)
+        total = len(set().union(*scans.values()))
+        return {
+            name: name if len(own) == total else f"{name} ({len(own)} of {total} scans)" for name, own in scans.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -203,7 +214,7 @@ class Evaluator:
             rows=self._rows,
             summaries=summarise(self._rows, seed=self.seed),
             set_values=values,
-            comparisons=[c for metric in COMPARED for c in compare_methods(metric, _by_subject(self._rows, metric))],
+            comparisons=[c for metric in COMPARED for c in compare_methods(metric, _by_scan(self._rows, metric))],
             curves=curves,
             reliability=reliability,
             thumbnails=self._thumbnails,
@@ -354,19 +365,22 @@ def clusters_of(rows: list[Row]) -> list[str]:
     """Return what is drawn together: sites where every scan has one and there are five or more, else subjects.
 
     Scans of one scanner resemble each other, so drawing subjects alone makes intervals too narrow; from fewer sites
-    than five no interval can be had by drawing them.
+    than five no interval can be had by drawing them. Only scans count that define the metric: healthy scans of many
+    sites say nothing about the sites of patients.
     """
-    sites = {row.site for row in rows}
+    sites = {row.site for row in rows if not np.isnan(row.value)}
     if None not in sites and len(sites) >= _ENOUGH_SITES:
         return [str(row.site) for row in rows]
     return [row.subject for row in rows]
 
 
-def _by_subject(rows: Iterable[Row], metric: str) -> dict[str, dict[str, float]]:
-    """Return method → subject → mean over the subject's scans."""
-    kept = [row for row in rows if row.metric == metric and not np.isnan(row.value)]
-    methods = dict.fromkeys(row.method for row in kept)
-    return {name: means_by_key((row.subject, row.value) for row in kept if row.method == name) for name in methods}
+def _by_scan(rows: Iterable[Row], metric: str) -> dict[str, dict[tuple[str, str], float]]:
+    """Return method → (subject, scan) → value."""
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for row in rows:
+        if row.metric == metric:
+            found.setdefault(row.method, {})[row.subject, row.scan_id] = row.value
+    return found
 
 
 _BEHRENDT = "Behrendt et al. 2024, Table 1"

@@ -167,6 +167,13 @@ def read_case(scan: ScanFiles, options: FolderOptions) -> tuple[Case, list[str]]
     brain = np.ones(truth.shape, dtype=bool)
     if scan.brain_mask is not None:
         brain = read_mask(scan.brain_mask, reference, notes)
+        if not brain.any():
+            raise DataError(
+                "a brain mask must mark a voxel",
+                received="an empty mask",
+                where=scan.brain_mask,
+                remedy="make it again, or remove the scan from all folders",
+            )
     if not np.isfinite(prediction).all():
         raise DataError(
             "a prediction must be finite",

@@ -169,7 +169,8 @@ def _tests(by_title: dict[str, list[MethodRun]], column: str, reference: str) ->
 
 
 def _per_subject(own: list[MethodRun], column: str) -> dict[str, float]:
-    return means_by_key((subject, value) for (_, subject), value in _per_scan(own, "auprc", column).items())
+    values = _per_scan(own, "auprc", column)
+    return means_by_key((subject, value) for (_, subject), value in values.items() if not np.isnan(value))
 
 
 def _spread(values: list[float]) -> Spread:

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-INTERVAL = (
-    "95 % studentised bootstrap of the mean over scans, never narrower than Student's t, within the metric's range; "
-    "subjects drawn whole, or sites where there are five or more"
+_BOOTSTRAP = (
+    "95 % studentised bootstrap of the mean over scans, never narrower than Student's t, within the metric's range"
 )
+INTERVAL = f"{_BOOTSTRAP}; subjects drawn whole, or sites where there are five or more"
 """What the intervals of an evaluation are, for tables, pages and provenance."""
+SUBJECT_INTERVAL = f"{_BOOTSTRAP}; subjects drawn whole"
+"""What those of a benchmark and of reconstructions are."""
 Key = TypeVar("Key")
 UNBOUNDED = (-math.inf, math.inf)
 SHARE, SHARE_DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
@@ -117,11 +119,19 @@ class Comparison:
     p_holm: float
 
 
-def compare_methods(metric: str, values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
-    """Return every two methods compared, from method → subject → value; NaN = undefined, left out."""
+def compare_methods(metric: str, values: Mapping[str, Mapping[tuple[str, str], float]]) -> list[Comparison]:
+    """Return every two methods compared, from method → (subject, scan) → value; NaN = undefined, left out.
+
+    Each subject counts with its mean over the scans that both methods have: a method that lacks the harder contrast of
+    all subjects is not better for it.
+    """
     found = []
     for first, second in combinations(values, 2):
-        if (test := paired_test(values[first], values[second])) is not None:
+        both = [
+            scan for scan in values[first] if not math.isnan(values[first][scan] - values[second].get(scan, math.nan))
+        ]
+        means = [means_by_key((scan[0], values[name][scan]) for scan in both) for name in (first, second)]
+        if (test := paired_test(*means)) is not None:
             found.append((first, second, *test))
     corrected = holm([entry[-1] for entry in found])
     return [Comparison(metric, *entry, p_holm) for entry, p_holm in zip(found, corrected, strict=True)]

@@ -28,6 +28,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     if evaluation.reconstruction:
         writers["reconstruction.tsv"] = _levels_tsv
+    else:  # that of an earlier evaluation is not of this one
+        (folder / "reconstruction.tsv").unlink(missing_ok=True)
     for name, writer in writers.items():
         write_text(folder / name, writer(evaluation))
     return [folder / name for name in writers]
@@ -35,7 +37,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def markdown(evaluation: Evaluation) -> str:
     """Return set values, macro means with 95 % intervals, and the comparisons, as Markdown tables."""
-    values = [(v.method, v.metric, f"{v.value:.3f}", v.says) for v in evaluation.set_values]
+    labels = evaluation.labels
+    values = [(labels[v.method], v.metric, f"{v.value:.3f}", v.says) for v in evaluation.set_values]
     means = [
         (s.group, s.method, s.metric, with_interval(s.interval, s.unit), _count(s.interval))
         for s in evaluation.summaries
@@ -69,10 +72,11 @@ def comparison_cells(c: Comparison) -> list[str]:
 
 def headline(evaluation: Evaluation) -> str:
     """Return what fits a terminal: the whole set, and the headline metrics over all scans, as tab-separated lines."""
-    lines = [f"{v.method}\t{v.metric}\t{v.value:.3f}" for v in evaluation.set_values]
+    labels = evaluation.labels
+    lines = [f"{labels[v.method]}\t{v.metric}\t{v.value:.3f}" for v in evaluation.set_values]
     for s in evaluation.summaries:
         if s.group == "all" and s.metric in HEADLINE:
-            lines.append(f"{s.method}\t{s.metric}, mean over scans\t{with_interval(s.interval, s.unit)}")
+            lines.append(f"{labels[s.method]}\t{s.metric}, mean over scans\t{with_interval(s.interval, s.unit)}")
     return "\n".join(lines) + "\n"
 
 
@@ -93,7 +97,7 @@ def latex(evaluation: Evaluation) -> str:
     ]
     for method in methods:
         values = [with_interval(cells[method, n].interval) if (method, n) in cells else "--" for n in shown]
-        lines.append(" & ".join([method.replace("_", r"\_"), *values]) + r" \\")
+        lines.append(" & ".join([evaluation.labels[method].replace("_", r"\_"), *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -145,4 +149,7 @@ def _json(evaluation: Evaluation) -> str:
 
 
 def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
+    """Return six decimals; of a small number, such as a p-value, six digits."""
+    if math.isnan(value):
+        return None
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)

@@ -8,7 +8,7 @@ from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import INTERVAL, SUBJECT_INTERVAL
 from halebrain.evaluation.tables import HEADLINE, comparison_cells, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
@@ -59,15 +59,25 @@ def _sections(evaluation: Evaluation, method: str, rows: Sequence[Row]) -> Itera
     yield _own(evaluation, method)
     yield Section("Worst, median and best", figure=gallery_figure(evaluation.thumbnails))
     yield _whole_set(evaluation)
+    labels = evaluation.labels
     if evaluation.curves:
         caption = "Over the voxels of all scans together; the legend gives the area under each curve."
-        yield Section("Precision and recall", figure=precision_recall_figure(evaluation.curves), caption=caption)
+        yield Section(
+            "Precision and recall",
+            figure=precision_recall_figure({labels[name]: one for name, one in evaluation.curves.items()}),
+            caption=caption,
+        )
     if evaluation.reliability:
-        yield Section("Calibration of the score", figure=reliability_figure(evaluation.reliability))
+        yield Section(
+            "Calibration of the score",
+            figure=reliability_figure({labels[name]: one for name, one in evaluation.reliability.items()}),
+        )
     if evaluation.froc:
         caption = "Candidates are the predicted lesions at the frozen threshold, ranked by their peak score."
         title = "Lesion sensitivity and false positives (FROC)"
-        yield Section(title, figure=froc_figure(evaluation.froc), caption=caption)
+        yield Section(
+            title, figure=froc_figure({labels[name]: one for name, one in evaluation.froc.items()}), caption=caption
+        )
     if evaluation.reconstruction:
         yield _reconstruction(evaluation)
     yield Section("Dice by lesion size", figure=dice_by_size_figure(rows))
@@ -101,7 +111,12 @@ def _means(evaluation: Evaluation) -> Section:
             f"Macro means. Intervals: {INTERVAL}. Undefined scans are counted.",
             *(f"{name}: {METRICS.get(name).says}." for name in names if len(methods) > 1),
         ],
-        header=("metric", *methods, "scans (undefined)", *(["definition"] if len(methods) == 1 else [])),
+        header=(
+            "metric",
+            *_labelled(evaluation, methods),
+            "scans (undefined)",
+            *(["definition"] if len(methods) == 1 else []),
+        ),
         rows=[
             [
                 name,
@@ -112,6 +127,11 @@ def _means(evaluation: Evaluation) -> Section:
             for name in names
         ],
     )
+
+
+def _labelled(evaluation: Evaluation, methods: Sequence[str]) -> list[str]:
+    labels = evaluation.labels
+    return [labels[method] for method in methods]
 
 
 def _own(evaluation: Evaluation, method: str) -> Section:
@@ -142,7 +162,7 @@ def _whole_set(evaluation: Evaluation) -> Section:
     return Section(
         "Values over the whole set",
         text=[_CONFOUNDED] if any(name.startswith("scan_") for name in names) else [],
-        header=("metric", *methods, "definition"),
+        header=("metric", *_labelled(evaluation, methods), "definition"),
         rows=rows,
     )
 
@@ -155,7 +175,8 @@ def _reconstruction(evaluation: Evaluation) -> Section:
         "Reconstruction quality",
         text=[
             "Compared with the true healthy image if known, on the working grid, intensities in [0, 1]. A residual "
-            "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain."
+            "contrast above 1 means that the lesion stands out from 95 % of the rest of the brain. "
+            f"Intervals: {SUBJECT_INTERVAL}."
         ],
         figure=levels_figure(means),
         header=("mean [95 % interval]", *(f"level {level}" if level.isdigit() else level for level in levels)),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from halebrain.core.wording import counted
 from halebrain.evaluation.contrasts import TEST, ContrastResult, contrast_rows
 from halebrain.evaluation.matrix import MatrixRow, Published, interval_rows, paper_rows
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import SUBJECT_INTERVAL
 from halebrain.report.figures import INK, new_figure, radiological, save_figure, style
 from halebrain.report.page import Page, Section, write_page
 
@@ -29,7 +29,7 @@ _POOLED = (
     "say which of the two its table has."
 )
 _INTERVALS = (
-    f"Mean AUPRC over scans, each averaged over runs. Intervals: {INTERVAL}. *↑ and *↓: better or "
+    f"Mean AUPRC over scans, each averaged over runs. Intervals: {SUBJECT_INTERVAL}. *↑ and *↓: better or "
     "worse than the reference (Wilcoxon signed-rank over subjects, Holm-corrected within the column, p < 0.05)."
 )
 
@@ -56,7 +56,8 @@ def write_matrix_page(
         stated, rows = contrast_rows(contrasts)
         sections.insert(0, Section("Contrasts stated before the run", text=[f"{TEST}."], header=stated, rows=rows))
     if notes:
-        sections.append(Section("Not finished", header=("what", "why"), rows=[note.split(": ", 1) for note in notes]))
+        rows = [note.split(": ", 1) for note in notes]
+        sections.append(Section("Not finished or left out", header=("what", "why"), rows=rows))
     header, cells = paper_rows(whole, columns, pooled=True)
     sections.append(Section("Pooled", text=[_POOLED], header=header, rows=cells))
     header, cells = interval_rows(whole, columns, reference=reference)
@@ -77,7 +78,8 @@ def write_matrix_page(
                     caption="Test scan of median lesion volume; lesion in green, first run, each map on its own scale.",
                 )
             )
-    runs = counted(max(row.n_runs for row in table), "run")
+    least, most_runs = min(row.n_runs for row in table), max(row.n_runs for row in table)
+    runs = ("" if least == most_runs else f"{least} to ") + counted(most_runs, "run")
     lead = f"{counted(len(whole), 'method')} on {counted(len(columns), 'disease')}, {runs} each."
     write_page(Page(title=title, lead=lead, sections=sections, provenance=provenance), path)
     for name, figure in figures.items():

@@ -10,7 +10,7 @@ import torch
 
 from halebrain.benchmarking import run
 from halebrain.benchmarking.config import MatrixConfig
-from halebrain.benchmarking.plan import chosen_cells, plan, reference_title
+from halebrain.benchmarking.plan import chosen_cells, plan, planned_runs, reference_title
 from halebrain.benchmarking.run import collect_pictures, method_runs, training_subjects
 from halebrain.core.about import versions
 from halebrain.core.commands import end_commands, start_command
@@ -22,7 +22,7 @@ from halebrain.core.shipped_configs import find_config
 from halebrain.evaluation.contrasts import TEST, assess_contrasts, contrast_rows, contrasts_tsv
 from halebrain.evaluation.matrix import build_matrix, interval_rows, matrix_tsv, paper_rows, runs_tsv
 from halebrain.evaluation.provenance import WORKING_GRID
-from halebrain.evaluation.statistics import INTERVAL
+from halebrain.evaluation.statistics import SUBJECT_INTERVAL
 from halebrain.evaluation.tables import to_markdown
 from halebrain.report.matrix_page import write_matrix_page
 from halebrain.workflows.folds import fold_tables
@@ -111,16 +111,18 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
             received=f"{len(outcome.failures)} failed",
             remedy="fix the problems above, then run the same command again; it resumes",
         )
-    reference = reference_title(config, plan(config))
+    cells = plan(config)
+    reference = reference_title(config, cells)
     table = build_matrix(runs, config.columns, reference=reference)
-    contrasts = assess_contrasts(runs, [entry.contrast for entry in config.contrasts], config.pathologies)
+    stated = [entry.contrast for entry in config.contrasts]
+    contrasts = assess_contrasts(runs, stated, config.pathologies, planned_runs(cells))
     provenance = {
         "config": config.model_dump(mode="json"),
         "cells": {cell.key: result.provenance for cell, result in outcome.results},
         "failures": outcome.failures,
         "runs": sorted({method.run for method in runs}),
         "grid": WORKING_GRID,
-        "interval": INTERVAL,
+        "interval": SUBJECT_INTERVAL,
         "versions": versions(),
         "contrasts": [result.to_json() for result in contrasts],
         "contrast_test": TEST,
@@ -134,13 +136,15 @@ def _write_results(config: MatrixConfig, outcome: run.Outcome, output: Path) -> 
         "matrix.tsv": matrix_tsv(table),
         "matrix.md": (
             f"⌈Dice⌉ / AUPRC of each scan, mean over scans.\n\n{first}\nThe same over all voxels of a set together.\n\n"
-            f"{pooled}\nMean AUPRC over scans. Intervals: {INTERVAL}.\n\n{second}"
+            f"{pooled}\nMean AUPRC over scans. Intervals: {SUBJECT_INTERVAL}.\n\n{second}"
         ),
         "matrix.json": json.dumps(provenance, indent=2) + "\n",
     }
     if contrasts:
         texts["contrasts.tsv"] = contrasts_tsv(contrasts)
         texts["matrix.md"] += f"\nContrasts: {TEST}.\n\n{to_markdown(*contrast_rows(contrasts))}"
+    else:  # those of an earlier file are stated no longer
+        (output / "contrasts.tsv").unlink(missing_ok=True)
     for name, text in texts.items():
         write_text(output / name, text)
     page = output / "index.html"

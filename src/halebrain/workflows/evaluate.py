@@ -18,6 +18,7 @@ from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.core.wording import first_of
+from halebrain.data.folds import unused_notes
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.contribution import Contribution
@@ -130,6 +131,10 @@ def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -
         table = with_exam_pathologies(table)
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = chosen_scans(rows, table=table, modalities=settings.modalities, pathologies=settings.pathologies)
+    used = of_exams(rows, _is_scored) if settings.exams else rows.select(_is_scored)
+    for note in unused_notes(len(rows) - len(used)):
+        settings.notify(f"warning: {note}")
+    rows = used
     if settings.exams:
         return _evaluate_exams(rows, output, settings, scores)
     paper = settings.protocol == "behrendt2024"
@@ -169,7 +174,7 @@ def _evaluate_exams(
         baselines=settings.baselines,
     )
     with worker_model(_detection(settings), scores.schedule) as model:
-        rows = _unseen(of_exams(rows, _is_scored), model.detector().predictor)
+        rows = _unseen(rows, model.detector().predictor)
         depends = _depends(model.detector())
         found = evaluate_exams(model, rows, fusion=settings.fusion, scoring=scores, depends=depends)
     if isinstance(found, ScansLeft):
