@@ -207,6 +207,19 @@ def test_the_papers_variants_go_by_name(command, manifest, small_model, tmp_path
 
 
 @pytest.mark.slow
+def test_a_model_states_the_contrasts_and_diseases_that_it_learned_and_no_others(
+    command, small_cohort, small_model, tmp_path
+):
+    rows = [(who, "FLAIR", split, what) for who, split, what in PEOPLE]
+    judged = [("p3", "T2w", "test", "tumour"), ("p2", "T2w", "val", "ms"), ("h3", "T1w", "test", "healthy")]
+    more = ["--reconstructor", small_model, "--set", "regime=both", "--set", "data.modalities=null"]
+    code, said = train(command, "segmenter", small_cohort([*rows, *judged]), tmp_path / "s", *more)
+    assert code == 0, said.err
+    stated = load_bundle(tmp_path / "s" / "model").training["stage2"]
+    assert (stated["modalities"], stated["pathologies"]) == (["FLAIR"], ["ms"])
+
+
+@pytest.mark.slow
 def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, small_model, tmp_path):
     about = About(licence="CC-BY-4.0", citation="A and B, 2025.", authors=("A", "B"), data="Ten brains.")
     store_about(small_model, about, card="# card")

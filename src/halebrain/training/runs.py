@@ -46,12 +46,13 @@ def run_stage(
         stage, config.loop, folder, fabric=fabric, name=name, identity=identity, content=content, workers=workers
     )
     stage.trained.load_state_dict(result.weights)
+    learned = manifest.split("train")
     return {
         "config": portable_dump(config),
         "manifest_sha256": manifest.fingerprint(),
-        "train_subjects": manifest.split("train").subjects(),
+        "train_subjects": learned.subjects(),
         "val_subjects": manifest.split("val").subjects(),
-        "modalities": sorted({record.contrast for record in manifest}),
+        "modalities": sorted({record.contrast for record in learned}),
         "step": result.step,
         "validation_loss": result.validation_loss,
         "seconds": round(result.seconds, 1),

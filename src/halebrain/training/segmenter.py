@@ -122,7 +122,8 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
         preprocessing=stage1.config.preprocessing,
         postprocessing=config.postprocessing,
     )
-    summary["pathologies"] = sorted({r.condition for r in sources.get("annotated", ())})
+    annotated = sources.get("annotated", Manifest(()))
+    summary["pathologies"] = sorted({record.condition for record in annotated.split("train")})
     if before is not None and part is not None:
         learned = {stage: summary for stage, summary in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned
