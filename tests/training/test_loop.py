@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
 from halebrain.core.errors import ConfigError, WorkerError
+from halebrain.training.devices import launch
 from halebrain.training.loop import Stage, train
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import CHECKPOINT, LOG
@@ -138,6 +140,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_kept(tmp_pat
     with pytest.raises(ConfigError, match=r"gradients must stay finite.*a lower loop\.lr"):
         go(Overflowing(), config(**changes), tmp_path)
     assert not (tmp_path / CHECKPOINT).exists()
+
+
+class Diverging(Toy):
+    """Whose losses are infinite from one step to another."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        super().__init__()
+        self.infinite = range(begin, end)
+
+    def forward(self, split: str, step: int, drawn: object = None) -> torch.Tensor:
+        return super().forward(split, step) * (math.inf if step in self.infinite and split == "train" else 1)
+
+
+def test_on_a_processor_without_16_bit_gradients_they_are_checked_like_others(tmp_path: Path) -> None:
+    settings = config(precision="16-mixed")
+    fabric = launch(settings, torch.device("cpu"))
+    assert fabric.strategy.precision.precision == "bf16-mixed"
+    with pytest.raises(ConfigError, match="gradients must stay finite"):
+        train(Diverging(2, 3), settings, tmp_path, fabric=fabric, name="t")
+
+
+@pytest.mark.parametrize(("until", "stops"), [(4, False), (60, True)])
+def test_16_bit_gradients_may_overflow_now_and_then_but_not_for_ever(tmp_path: Path, until: int, stops: bool) -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    settings = config(precision="16-mixed", steps=60, checkpoint_every=60, log_every=20, validate_every=60)
+    with pytest.raises(ConfigError, match="must stay finite") if stops else contextlib.nullcontext():
+        train(Diverging(2, until), settings, tmp_path, fabric=fabric, name="t")
+    assert (tmp_path / CHECKPOINT).exists() is not stops
 
 
 def test_an_interrupt_after_an_overflow_keeps_the_checkpoint_that_was_good(tmp_path: Path) -> None:

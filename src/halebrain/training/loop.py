@@ -27,6 +27,8 @@ from halebrain.training.processes import gather, together
 Weights = dict[str, torch.Tensor]
 """State of a network by name."""
 OnValidated = Callable[[int, Weights], None]
+_LEAST_SCALE = 2.0**-10
+"""Scale of 16-bit gradients, 65536 at first, below which a step that overflows is one of an endless row of them."""
 
 
 class _AsDrawn:
@@ -113,7 +115,7 @@ def train(
                 # Reading a value synchronises the device; at every step this would leave it idle half of the time.
                 if _is_due(run.step, config) or (watch.asked_to_stop and fabric.world_size == 1):
                     with together(fabric):
-                        _check_finite(norm, config)
+                        _check_finite(norm, fabric)
                     loss = _mean(gather([float(one) for one in losses], fabric))
                     message = f"loss {loss:.4f}"
                     _keep_books(stage, run, log, loss, norm, on_validated)
@@ -255,9 +257,13 @@ def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
     yield from network.buffers()
 
 
-def _check_finite(norm: torch.Tensor | None, config: LoopConfig) -> None:
-    # With 16-bit gradients an occasional overflow is normal: the scaler skips that step.
-    if config.precision != "16-mixed" and norm is not None and not bool(torch.isfinite(norm)):
+def _check_finite(norm: torch.Tensor | None, fabric: Fabric) -> None:
+    # With 16-bit gradients an occasional overflow is normal: the scaler skips that step, and halves its scale. What
+    # counts is the precision that the device has: on a CPU, Fabric replaces 16-mixed by bf16-mixed, without a scaler.
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is not None and scaler.get_scale() >= _LEAST_SCALE:
+        return
+    if norm is not None and not bool(torch.isfinite(norm)):
         raise ConfigError(
             "gradients must stay finite",
             received=f"a norm of {float(norm)}",
