@@ -109,7 +109,8 @@ _HOW = """\
 A configuration file is YAML. `-c FILE` reads it, `-c NAME` reads [a shipped one](#shipped-configurations), and
 `--set key=value` changes one key, with dots between the levels (`--set loop.steps=500`). A file with `extends: OTHER`
 is laid over that other file. A key that is not given has the default in the table. An unknown key is an error that
-names the closest known one. What the descriptions call `None` is `null` in a file."""
+names the closest known one. A key given twice is an error too. What the descriptions call `None` is `null` in a
+file."""
 
 
 def configuration_page() -> str:

@@ -97,6 +97,8 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("number: 0x1" + "0" * 16 + "\n", "64 bits"),
         ("number: " + "9" * 5000 + "\n", "YAML"),
         ("rate: .nan\n", "finite"),
+        ("rate: 2\nother: {}\nrate: 3\n", "the key rate in line 1 and again in line 3"),
+        ("a: {b: {c: 1, c: 1}}\n", "the key c in line 1 and again in line 1"),
         ("rate: -.inf\n", "finite"),
         ("extends: [a]\n", "extends"),
         ('extends: "a\\0b"\n', "extends"),
@@ -119,6 +121,11 @@ def test_a_name_that_no_file_has_is_a_missing_file(tmp_path, name):
 
 def test_values_that_are_referred_to_count_as_often_as_they_are(tmp_path):
     assert parse_yaml("a: &a [1, 2]\nb: [*a, *a]\n", where="") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
+def test_a_key_may_be_given_again_over_what_a_reference_brings_in():
+    text = "<<: &whole {a: 1, b: &part {c: 2}}\nb: {<<: *part, c: 3}\nd: {<<: *whole, a: 4}\n"
+    assert parse_yaml(text, where="") == {"a": 1, "b": {"c": 3}, "d": {"a": 4, "b": {"c": 2}}}
 
 
 def test_settings_lie_over_each_other():

@@ -174,10 +174,27 @@ def _read_one(path: Path) -> dict[str, Any]:
     return present
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML takes the last of equal keys, so a section that is written twice would lose its first part."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping whose keys differ; those that `<<` brings in may be given again."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, object], int] = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if name in lines:
+                raise yaml.YAMLError(f"the key {key.value} in line {lines[name]} and again in line {line}")
+            lines[name] = line
+        return node
+
+
 def parse_yaml(text: str | bytes, *, where: object) -> Any:
     """Return the value that a YAML text holds; size and nesting are limited, references to itself are refused."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_EachKeyOnce)
         size = _size(raw, {})
     # A date that is none, or a number of thousands of digits, is a ValueError; a deep one ends the recursion.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
