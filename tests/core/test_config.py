@@ -24,9 +24,14 @@ from halebrain.data.anomalies.blobs import BlobsSettings
 from halebrain.data.anomalies.poisson import PoissonSettings
 from halebrain.data.slices import DataConfig
 from halebrain.inference.anomaly_map import PostprocessingConfig
+from halebrain.models.reconstruction import build_reconstructor
 from halebrain.models.reconstruction.diffusion import DiffusionSettings
+from halebrain.models.reconstruction.itermask import IterMaskSettings
 from halebrain.training.adaptation import TuningConfig
+from halebrain.training.joint import JointTraining
+from halebrain.training.loop_config import LoopConfig
 from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.segmenter_config import SegmenterTraining
 
 
 class Inner(Config):
@@ -214,6 +219,16 @@ def test_a_section_given_in_part_keeps_the_defaults_of_where_it_stands():
     assert load_config(Deep, None, ["outer.name=d"]).outer == Outer(name="d", loop=Inner(steps=9))
     assert load_config(Deep, None, ["outer.loop.steps=2"]).outer == Outer(name="c", loop=Inner(steps=2))
     assert load_config(Deep, None) == Deep()
+    assert parse_config(Deep, {"outer": {"name": "d"}}).outer == Outer(name="d", loop=Inner(steps=9))
+
+
+def test_what_a_part_of_a_run_has_by_default_stays_where_the_rest_is_given():
+    joint = load_config(JointTraining, None, ["postprocessing.median_size=3"])
+    assert joint.postprocessing == {"residual_weight": 0.0, "median_size": 3}
+    assert parse_config(SegmenterTraining, {"loop": {"steps": 9}}).loop == LoopConfig(steps=9, lr=5e-5)
+    usual = IterMaskSettings().unet
+    small = build_reconstructor("itermask", {"unet": {"blocks_per_level": 1}})
+    assert small.settings.unet == usual.model_copy(update={"blocks_per_level": 1})
 
 
 def test_a_section_that_names_another_method_drops_the_settings_of_the_default():

@@ -85,7 +85,7 @@ def load_config(
     raw = read_yaml(path) if path is not None else with_present_keys(base or {})
     for pair in overrides:
         _apply_override(raw, pair)
-    return parse_config(model, over_defaults(model, raw), where=path or "--set")
+    return parse_config(model, raw, where=path or "--set")
 
 
 def with_present_keys(value: Any, *, where: object = "", notify: Notify | None = None) -> Any:
@@ -251,10 +251,14 @@ def over_defaults(model: type[Config], raw: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which a section that is given in part keeps the rest of what `model` has there by default."""
     result = dict(raw)
     for name, field in model.model_fields.items():
-        default, given = field.default, raw.get(name)
-        if isinstance(default, Config) and isinstance(given, dict):
+        default, given = field.get_default(call_default_factory=True, validated_data={}), raw.get(name)
+        if not isinstance(given, dict):
+            continue
+        if isinstance(default, Config):
             known = default.model_dump(mode="json", exclude_unset=True)
             result[name] = merged({name: known}, {name: over_defaults(type(default), given)})[name]
+        elif isinstance(default, dict):
+            result[name] = merged(default, given)
     return result
 
 
@@ -265,9 +269,10 @@ def _without_foreign_settings(section: dict[str, Any], name: object) -> dict[str
 
 
 def parse_config(model: type[C], raw: dict[str, Any], *, where: object = "") -> C:
-    """Validate a plain mapping against `model`, turning the first problem into one clear line."""
+    """Validate a plain mapping, laid over the defaults of `model`, turning the first problem into one clear line."""
+    present = with_present_keys(raw, where=where)
     try:
-        return model.model_validate(with_present_keys(raw, where=where))
+        return model.model_validate(over_defaults(model, present) if isinstance(present, dict) else present)
     except ValidationError as error:
         raise _explain(model, error, where) from error
 
