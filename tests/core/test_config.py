@@ -175,6 +175,8 @@ def test_another_method_does_not_inherit_the_settings_of_the_first(tmp_path):
     changed = load_config(Whole, path, ["reconstructor.name=ae", "reconstructor.settings.depth=2"])
     assert changed.reconstructor == Spec(name="ae", settings={"depth": 2})
     assert load_config(Whole, path, ["reconstructor.name=cddpm"]).reconstructor.settings == {"width": 8}
+    turned = ["reconstructor.settings.depth=2", "reconstructor.settings.rate=3", "reconstructor.name=ae"]
+    assert load_config(Whole, path, turned).reconstructor == Spec(name="ae", settings={"depth": 2, "rate": 3})
 
 
 def test_an_override_reaches_into_the_items_of_a_list(tmp_path):

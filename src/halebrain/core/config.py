@@ -83,7 +83,7 @@ def load_config(
         base: Settings in place of a file's.
     """
     raw = read_yaml(path) if path is not None else with_present_keys(base or {})
-    for pair in overrides:
+    for pair in _names_first(overrides):
         _apply_override(raw, pair)
     return parse_config(model, raw, where=path or "--set")
 
@@ -303,6 +303,17 @@ def parse_pair(pair: str) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     _apply_override(nested, pair)
     return nested
+
+
+def _names_first(pairs: Sequence[str]) -> list[str]:
+    """Return `key=value` pairs with the name of a method before its settings: another name would drop those."""
+    ordered: list[str] = []
+    for pair in pairs:
+        key = pair.partition("=")[0]
+        settings = f"{key.removesuffix('name')}settings"
+        dropped = (place for place, other in enumerate(ordered) if key.endswith(".name") and other.startswith(settings))
+        ordered.insert(next(dropped, len(ordered)), pair)
+    return ordered
 
 
 def _apply_override(raw: dict[str, Any], pair: str) -> None:
