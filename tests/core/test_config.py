@@ -41,6 +41,7 @@ class Inner(Config):
 class Outer(Config):
     name: str = "a"
     loop: Inner = Inner()
+    count: int | None = None
 
 
 def test_overrides_reach_into_sections(tmp_path):
@@ -63,6 +64,7 @@ def test_the_resolved_configuration_loads_again(tmp_path):
         (["loop.stps=1"], "did you mean 'steps'"),
         (["loop.steps=many"], "'many'"),
         (["loop.steps=true"], "number"),
+        (["count=yes"], "number"),
         (["loop"], "key=value"),
         (["name.x=1", "loop=3"], "name"),
     ],

@@ -46,7 +46,8 @@ class Config(BaseModel):
     def _take_no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         # Python counts with True as 1, so `steps: true` would pass as one step.
         wanted = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and wanted in (int, float):
+        kinds = (wanted, *get_args(wanted))  # of `int | None`, too
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
             raise ValueError("input should be a number")
         return value
 
