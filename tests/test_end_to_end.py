@@ -59,6 +59,12 @@ def test_the_evaluated_were_never_learned_from(small_demo: SmallDemo) -> None:
     assert not learned & subjects
 
 
+def test_the_page_says_what_the_segmenter_learned_from(small_demo: SmallDemo) -> None:
+    assert "virtual patients with strokes and multiple sclerosis" in (small_demo.folder / "index.html").read_text()
+    stage2 = load_bundle(small_demo.model).training["stage2"]
+    assert (stage2["config"]["regime"], stage2["pathologies"]) == ("weak", ["ms", "stroke"])
+
+
 def test_a_second_run_goes_on_from_what_is_there(small_demo: SmallDemo, tmp_path: Path, command: Command) -> None:
     # Others read the demo at this moment; this one is written into.
     ran = SmallDemo(tmp_path / "demo")

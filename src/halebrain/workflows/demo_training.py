@@ -102,7 +102,7 @@ def _train(output: Path, size: DemoSize, settings: DemoSettings) -> Path:
     )
     first = TrainSettings(config=Path(size.config), overrides=common, device=settings.device)
     stage1 = run_reconstructor(output / "stage1", first).path
-    second = replace(first, overrides=(*common, f"data.pathologies={json.dumps(LEARNED)}"))
+    second = replace(first, overrides=(*common, "regime=weak", f"data.pathologies={json.dumps(LEARNED)}"))
     return run_segmenter(output / "stage2", stage1, second).path
 
 
