@@ -41,7 +41,7 @@ STAGE1 = {
 STAGE2 = {
     "as it is": [],
     "without synthetic anomalies": ["regime=weak"],
-    "without virtual patients": ["regime=synthetic"],
+    "without virtual patients": ["regime=synthetic", "n_annotated=null"],
     "three of seven diseases": [ONLY_THREE],
     "without any real T1": ["data.more_manifests=[]"],
     "FLAIR alone": ["data.modalities=[FLAIR]"],

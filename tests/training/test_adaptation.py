@@ -129,9 +129,11 @@ def test_settings_that_cannot_be(loop: dict[str, object], said: str) -> None:
         ({"rehearsed_fraction": 0.95}, "at least one annotated slice in a batch of 8"),
         ({"synthetic_fraction": 0.97}, "at least one annotated slice"),
         ({"rehearsed_fraction": 0.8, "synthetic_fraction": 0.9}, "at least one annotated slice"),
+        ({"synthetic_fraction": 0.05}, "at least one synthetic slice in a batch of 8, or be 0"),
+        ({"rehearsed_fraction": 0.05}, "at least one rehearsed slice"),
     ],
 )
-def test_a_batch_without_an_annotated_slice_is_no_adaptation(settings: dict[str, float], said: str) -> None:
+def test_a_batch_without_a_kind_of_slices_that_is_wanted_is_refused(settings: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_config(TuningConfig, {**settings, "loop": {**LOOP, "steps": 9, "batch_size": 8}})
     counts = TuningConfig(rehearsed_fraction=0.8, synthetic_fraction=0.4).counts(rehearses=True)

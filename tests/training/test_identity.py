@@ -93,11 +93,13 @@ def test_what_is_not_learned_from_is_told(tmp_path, caplog):
     records = [ScanRecord("a", tmp_path / "a", "T1w", split="train", pathology="ms")]
     records += [ScanRecord("b", tmp_path / "b", "T1w", pathology="ms")]
     Manifest(tuple(records)).write(table)
-    read_training_manifest(SegmenterTraining(data={"manifest": table, "pathologies": ["ms", "strok"]}).data)
+    read_training_manifest(
+        SegmenterTraining(regime="weak", data={"manifest": table, "pathologies": ["ms", "strok"]}).data
+    )
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "no scan has strok of data.pathologies; check the spelling" in said
     assert "1 scan is in no split and left out" in said
     caplog.clear()
     Manifest(tuple(records[:1])).write(table)
-    read_training_manifest(SegmenterTraining(data={"manifest": table, "pathologies": ["ms"]}).data)
+    read_training_manifest(SegmenterTraining(regime="weak", data={"manifest": table, "pathologies": ["ms"]}).data)
     assert not caplog.records

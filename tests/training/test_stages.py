@@ -10,6 +10,8 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from halebrain.core.config import parse_config
+from halebrain.core.errors import ConfigError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.augment import PairAugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore, build_store
@@ -218,15 +220,30 @@ def test_few_annotated_scans_are_nested_and_leave_validation_alone(tmp_path: Pat
     ]
     manifest = Manifest(tuple(rows))
     found = {}
-    for regime, count in (("weak", 2), ("weak", 5), ("both", 5), ("synthetic", 5), ("weak", None)):
+    for regime, count in (("weak", 2), ("weak", 5), ("both", 5), ("synthetic", None), ("weak", None)):
         config = SegmenterTraining(regime=regime, n_annotated=count)
         found[regime, count] = {
             k: (len(m.split("train")), len(m.split("val"))) for k, m in _sources(config, manifest).items()
         }
     assert found["weak", 2] == {"annotated": (2, 3)}
     assert found["both", 5] == {"synthetic": (8, 3), "annotated": (5, 3)}
-    assert found["synthetic", 5] == {"synthetic": (8, 3)}
+    assert found["synthetic", None] == {"synthetic": (8, 3)}
     assert found["weak", None] == {"annotated": (8, 3)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"n_annotated": 5}, "n_annotated selects annotated scans"),
+        ({"data": {"pathologies": ["ms"]}}, "data.pathologies selects annotated scans"),
+        ({"regime": "weak", "pairs": {}, "data": {"sampling": "level"}}, "data.sampling level needs pairs null"),
+        ({"regime": "both", "annotated_fraction": 0.01}, "at least one synthetic and one annotated slice"),
+        ({"regime": "both", "loop": {"micro_batches": 32}}, r"in a \(micro-\)batch of 1"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config(SegmenterTraining, settings)
 
 
 def write_blobs(folder: Path, config: PreprocessingConfig) -> Manifest:

@@ -69,11 +69,14 @@ class TuningConfig(Config):
             )
         if self.loop.steps % self.loop.validate_every:
             raise ValueError("loop.validate_every must divide loop.steps")
-        if min(self.counts(rehearses=True)["annotated"], self.counts(rehearses=False)["annotated"]) < 1:
-            raise ValueError(
-                "synthetic_fraction and rehearsed_fraction must leave at least one annotated slice "
-                f"in a batch of {self.loop.micro_batch_size}"
-            )
+        wanted = {"annotated": 1.0, "synthetic": self.synthetic_fraction, "rehearsed": self.rehearsed_fraction}
+        for rehearses in (True, False):
+            for kind, count in self.counts(rehearses=rehearses).items():
+                if count < 1 and wanted[kind] > 0 and (rehearses or kind != "rehearsed"):
+                    raise ValueError(
+                        f"synthetic_fraction and rehearsed_fraction must leave at least one {kind} slice "
+                        f"in a batch of {self.loop.micro_batch_size}, or be 0"
+                    )
 
     def counts(self, *, rehearses: bool) -> dict[str, int]:
         """Return how many slices of a batch are "annotated", "synthetic" and "rehearsed"."""

@@ -37,11 +37,12 @@ class SegmenterTraining(GrowingConfig):
     Args:
         data: Which scans; healthy ones carry synthetic anomalies, annotated ones their own lesions. Where no
             preprocessing is given, the reconstructor's is used; another one is an error.
-        n_annotated: Annotated subjects to learn from; `None` = all. Subsets are nested: those of 5 are among those of
-            10. Validation uses every annotated subject of the split "val".
+        n_annotated: Annotated subjects to learn from, in the regimes "weak" and "both"; `None` = all. Subsets are
+            nested: those of 5 are among those of 10. Validation uses every annotated subject of the split "val".
         subset_seed: Which subjects those are.
         regime: "synthetic" = healthy scans and generated anomalies, "weak" = annotated scans, "both" = a mixture.
-        annotated_fraction: Share of annotated scans in a batch of the regime "both".
+        annotated_fraction: Share of annotated scans in a batch of the regime "both", to the nearest number of slices in
+            each micro-batch.
         lesion_fraction: Share of annotated draws restricted to slices with lesion.
         anomaly: The generator of synthetic anomalies.
         segmenter: Size and inputs of the network.
@@ -49,8 +50,8 @@ class SegmenterTraining(GrowingConfig):
             joined one the network that is used for `data.modalities`; `None` = from scratch.
         loss: Weights of cross-entropy, soft Dice and focal loss.
         augmentation: Of intensities before the reconstruction, of shapes after it.
-        pairs: Make this many pairs of a slice and its reconstruction once, and learn from them: several times as many
-            steps in the same time; `None` = new anomalies, noise and intensities at each step.
+        pairs: Make this many pairs of slices, drawn at random, and their reconstructions once, and learn from them:
+            several times as many steps in the same time; `None` = new anomalies, noise and intensities at each step.
         postprocessing: Settings of the anomaly map, stored in the model.
         loop: Settings of the optimisation.
         seed: Seed of weights, batches, anomalies and noise.
@@ -73,6 +74,20 @@ class SegmenterTraining(GrowingConfig):
     postprocessing: dict[str, Any] = Field(default_factory=dict)
     loop: LoopConfig = LoopConfig(lr=5e-5)
     seed: int = 0
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Refuse what would have no effect, or leave out a kind of slices of the regime."""
+        selected = [] if self.n_annotated is None else ["n_annotated"]
+        selected += [] if self.data.pathologies is None else ["data.pathologies"]
+        if self.regime == "synthetic" and selected:
+            raise ValueError(f"{selected[0]} selects annotated scans, which need the regime weak or both")
+        if self.pairs is not None and self.data.sampling != "random":
+            raise ValueError(f"data.sampling {self.data.sampling} needs pairs null: the slices of pairs are random")
+        if self.regime == "both" and len(self.counts()) < 2:
+            raise ValueError(
+                "annotated_fraction must give at least one synthetic and one annotated slice in a (micro-)batch of "
+                f"{self.loop.micro_batch_size}"
+            )
 
     def counts(self) -> dict[str, int]:
         """Return how many slices of a micro-batch are "synthetic" (with generated anomalies) and "annotated"."""
