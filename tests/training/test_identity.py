@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from lightning_fabric import Fabric
 
+from halebrain import training
 from halebrain.core.errors import DataError
-from halebrain.data.slices import DataConfig
+from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.training.reconstructor import ReconstructorTraining
+from halebrain.training.joint import JointTraining, train_joint
+from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
 from halebrain.training.runs import content_of, read_training_manifest, run_identity
 from halebrain.training.segmenter import _is_annotated
 from halebrain.training.segmenter_config import SegmenterTraining
@@ -84,6 +88,36 @@ def test_what_files_hold_counts_and_not_where_they_lie(tmp_path):
     here, there, changed = (content_of(Manifest(tuple(own))) for own in rows)
     assert here == there == content_of(Manifest(tuple(reversed(rows[0]))))
     assert here != changed
+
+
+@pytest.mark.parametrize("kind", ["reconstructor", "joint"])
+def test_a_run_depends_on_what_its_anomalies_are_made_of(tmp_path, monkeypatch, kind):
+    class StoppedError(Exception):
+        pass
+
+    def stop(*_, others, **__):
+        raise StoppedError(list(others))
+
+    module = {"reconstructor": training.reconstructor, "joint": training.joint}[kind]
+    monkeypatch.setattr(module, "read_training_manifest", lambda _: manifest("a"))
+    slices = np.zeros((1, 32, 32), dtype=np.float16)
+    store = SliceStore((slices,), (slices.astype(np.uint8),), manifest("a").records)
+    monkeypatch.setattr(module, "open_slices", lambda *_: {"train": store, "val": store})
+    monkeypatch.setattr(module, "run_stage", stop)
+    unet = {"channels": [8], "blocks_per_level": 1, "norm_groups": 4, "attention_head_channels": 0}
+    spec = {"name": "restoration", "settings": {"unet": unet}}
+    anomaly = {"name": "cohort", "settings": {"masks": str(tmp_path)}}
+    if kind == "joint":
+        config, train = JointTraining(reconstructor=spec, anomaly=anomaly, segmenter={"channels": [8]}), train_joint
+    else:
+        config, train = ReconstructorTraining(reconstructor=spec, anomaly=anomaly), train_reconstructor
+    found = []
+    for held in ("one", "other"):
+        (tmp_path / "mask.nii").write_text(held)
+        with pytest.raises(StoppedError) as stopped:
+            train(config, tmp_path, fabric=Fabric(accelerator="cpu", devices=1))
+        found.append(stopped.value.args[0])
+    assert found[0] != found[1]
 
 
 def test_what_is_not_learned_from_is_told(tmp_path, caplog):

@@ -28,7 +28,7 @@ from halebrain.training.loop_config import LoopConfig
 from halebrain.training.losses import LossConfig, segmentation_loss
 from halebrain.training.prefetch import Drawn
 from halebrain.training.processes import in_turn
-from halebrain.training.runs import read_training_manifest, run_stage
+from halebrain.training.runs import files_of, read_training_manifest, run_stage
 
 
 class JointTraining(Config):
@@ -121,7 +121,8 @@ def train_joint(config: JointTraining, folder: Path, *, fabric: Fabric) -> Bundl
     network = JointNetwork(reconstructor, Segmenter(config.segmenter))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = JointStage(network, stores, config)
-    summary = run_stage(stage, config, manifest, folder, fabric=fabric, name="Both networks")
+    others = files_of(stage.anomaly)
+    summary = run_stage(stage, config, manifest, folder, fabric=fabric, name="Both networks", others=others)
     settings: Any = reconstructor.settings
     model = ModelConfig(
         kind="detector",

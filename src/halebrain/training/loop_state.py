@@ -79,7 +79,7 @@ class Run:
         if state["identity"] != self.identity:
             raise ConfigError(
                 "a run must be resumed with its original data and settings",
-                received="another manifest, seed, network, augmentation or reconstructor",
+                received="another manifest, seed, network, augmentation, anomalies or reconstructor",
                 where=self.path,
                 remedy="restore them, choose another folder, or start again with --overwrite",
             )

@@ -12,6 +12,7 @@ from halebrain.core.errors import MissingInputError
 from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.wording import counted
+from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.slices import DataConfig, scan_weights
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import Manifest
@@ -80,6 +81,12 @@ def _tell_what_is_left_out(data: DataConfig, rows: Manifest) -> None:
             _log.warning("no scan has %s of data.%s; check the spelling", ", ".join(sorted(lost)), what)
     if count := sum(row.split is None for row in rows):
         _log.warning("%s in no split and left out", counted(count, "scan is", "scans are"))
+
+
+def files_of(anomaly: AnomalyGenerator | None) -> list[str]:
+    """Return the hash of the files that the anomalies of a run are made from, one of its `others`; [] without any."""
+    files = "" if anomaly is None else anomaly.files_sha256()
+    return [files] if files else []
 
 
 def content_of(manifest: Manifest) -> str:

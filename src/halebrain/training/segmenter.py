@@ -28,7 +28,7 @@ from halebrain.training.losses import segmentation_loss
 from halebrain.training.pairs import cached_stage
 from halebrain.training.prefetch import Drawn
 from halebrain.training.processes import in_turn
-from halebrain.training.runs import read_training_manifest, run_stage
+from halebrain.training.runs import files_of, read_training_manifest, run_stage
 from halebrain.training.segmenter_config import SegmenterTraining
 
 LEVELS = "a level for each slice"
@@ -113,6 +113,7 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     others = [stage1.sha256, *([DRAWS, LEVELS] if config.pairs is None else [])]
     others += [] if before is None else [before.sha256]
     others += [through_plane.DRAWS] if config.segmenter.neighbours else []
+    others += files_of(build_anomaly(config.anomaly) if "synthetic" in sources else None)
     name = "Stage 2, segmenter"
     summary = run_stage(stage, config, used, folder, fabric=fabric, name=name, known=known, others=others)
     model = ModelConfig(
