@@ -14,6 +14,7 @@ from halebrain.data.samplers import SliceSampler
 from halebrain.data.slices import DataConfig, SliceStore, build_store, weigh
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
+from halebrain.io.volume import read_volume
 from halebrain.preprocessing.geometry import working_grid
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.preprocessing.template import load_template
@@ -140,6 +141,21 @@ def test_levels_are_the_heights_of_the_slices_kept(store, manifest, tmp_path):
     assert store.levels == ()
     opened = build_store(manifest, CONFIG, cache, description="scans", with_levels=True)
     assert [levels.tolist() for levels in opened.levels] == [list(range(4, 20))] * 2
+
+
+def test_another_atlas_under_the_same_name_makes_other_slices(manifest, tmp_path):
+    cache, atlas = tmp_path / "cache", tmp_path / "atlas.nii.gz"
+    config = CONFIG.model_copy(update={"template": atlas, "template_mask": manifest.records[0].brain_mask})
+    affine = working_grid(SHAPE, 6).affine
+    opened = []
+    for shift_mm in (0, 12):
+        affine[0, 3] += shift_mm
+        write_volume(atlas, read_volume(manifest.records[0].image).data, affine)
+        write_volume(config.template_mask, read_volume(config.template_mask).data, affine, dtype=np.uint8)
+        well = manifest.select(lambda record: record.subject == "well")
+        opened.append(build_store(well, config, cache, description="scans").images[0])
+    assert len(list(cache.iterdir())) == 6
+    assert not np.array_equal(*opened)
 
 
 def test_levels_of_an_older_cache_are_added(store, manifest, tmp_path):

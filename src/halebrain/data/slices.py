@@ -179,6 +179,7 @@ def build_store(
         for record, place in zip(manifest, places, strict=True)
         if not place.label.exists() or (with_levels and not place.levels.exists())
     }
+    _preprocessor.cache_clear()  # the file of its template may be another one by now
     made = map_items(_preprocess, list(missing.values()), Schedule(workers=workers))
     for _, error in track(made, description=f"Reading {description}", total=len(missing)):
         if error is not None:

@@ -51,7 +51,7 @@ def find_template(path: Path | None = None, mask: Path | None = None) -> Templat
     """Return the atlas of a configuration; no `path` = the MNI template, no `mask` = the brain is what is not 0."""
     if path is None:
         return _mni()
-    return _read_template(path, mask)
+    return _read_template(path, mask, tuple(one.stat().st_mtime_ns for one in (path, mask) if one and one.exists()))
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +134,7 @@ def _at_spacing(data: FloatArray, grid: Grid, spacing_mm: int) -> tuple[FloatArr
 
 
 @lru_cache(maxsize=2)
-def _read_template(path: Path, mask_path: Path | None) -> Template:
+def _read_template(path: Path, mask_path: Path | None, _written: tuple[int, ...]) -> Template:
     volume = read_volume(path)
     found = volume.data != 0 if mask_path is None else read_mask(mask_path, volume)
     brain: MaskArray = ndimage.binary_fill_holes(found)
