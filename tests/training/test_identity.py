@@ -1,5 +1,6 @@
 """A run is the same run only where everything that it depends on is the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from lightning_fabric import Fabric
 
 from halebrain import training
 from halebrain.core.errors import DataError
+from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.training.joint import JointTraining, train_joint
@@ -88,6 +90,7 @@ def test_what_files_hold_counts_and_not_where_they_lie(tmp_path):
     here, there, changed = (content_of(Manifest(tuple(own))) for own in rows)
     assert here == there == content_of(Manifest(tuple(reversed(rows[0]))))
     assert here != changed
+    assert content_of(Manifest(tuple(replace(row, space=TEMPLATE_SPACE) for row in rows[0]))) != here
 
 
 @pytest.mark.parametrize("kind", ["reconstructor", "joint"])

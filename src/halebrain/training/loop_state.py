@@ -87,7 +87,7 @@ class Run:
         if state.get("content", self.content) != self.content:
             raise ConfigError(
                 "a run must be resumed with its original scans",
-                received="other files under the same names",
+                received="other files under the same names, or another space",
                 where=self.path,
                 remedy="restore them, choose another folder, or start again with --overwrite",
             )

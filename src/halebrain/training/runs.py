@@ -15,7 +15,7 @@ from halebrain.core.wording import counted
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.slices import DataConfig, scan_weights
 from halebrain.io.checksum import json_sha256, scan_sha256
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.training.loop import Stage, train
 
 _log = logging.getLogger(__name__)
@@ -90,13 +90,18 @@ def files_of(anomaly: AnomalyGenerator | None) -> list[str]:
 
 
 def content_of(manifest: Manifest) -> str:
-    """Return a hash of what the files of all scans hold, by the names of the scans."""
+    """Return a hash of what the files of all scans hold, and of what has to be done to them, by the names of scans."""
     rows = sorted(manifest, key=lambda row: row.scan_id)
     files = [
-        [row.scan_id, *(path and scan_sha256(path) for path in (row.image, row.brain_mask, row.lesion))]
+        [row.scan_id, *(path and scan_sha256(path) for path in (row.image, row.brain_mask, row.lesion)), *_to_do(row)]
         for row in track(rows, description="Checking scans", total=len(rows))
     ]
     return json_sha256(files)
+
+
+def _to_do(row: ScanRecord) -> list[str]:
+    # A scan in template space is not registered. Only the other case is stated: those of cohorts stay as they were.
+    return [row.space] if row.space == "native" else []
 
 
 def run_identity(config: Config, manifest: Manifest, *others: str) -> str:
