@@ -12,9 +12,16 @@ from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle
 from halebrain.training.joint import JointTraining, train_joint
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
-from halebrain.training.runs import content_of, read_training_manifest, run_identity
+from halebrain.training.runs import (
+    content_of,
+    read_training_manifest,
+    run_identity,
+    tell_of_other_contrasts,
+    tell_of_people_learned_from,
+)
 from halebrain.training.segmenter import _is_annotated
 from halebrain.training.segmenter_config import SegmenterTraining
 
@@ -91,6 +98,27 @@ def test_what_files_hold_counts_and_not_where_they_lie(tmp_path):
     assert here == there == content_of(Manifest(tuple(reversed(rows[0]))))
     assert here != changed
     assert content_of(Manifest(tuple(replace(row, space=TEMPLATE_SPACE) for row in rows[0]))) != here
+
+
+def model(**training: list[str]) -> Bundle:
+    return Bundle(None, None, None, {"stage1": training}, {})  # type: ignore[arg-type]
+
+
+def test_people_who_validate_what_they_trained_are_told(caplog):
+    rows = Manifest(tuple(replace(row, split="val") for row in manifest("a", "b")) + manifest("c").records)
+    begun = model(train_subjects=["b", "c"], val_subjects=["a"])
+    tell_of_people_learned_from(rows, (None, begun))
+    assert "1 subject of the split val trained a model that this training begins with" in caplog.text
+    assert caplog.text.rstrip().endswith("too low (b)")
+    caplog.clear()
+    tell_of_people_learned_from(manifest("b", "c"), (begun,))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("learned", "told"), [(["FLAIR"], True), (["t1"], False), (["random"], False), ([], False)])
+def test_a_reconstructor_of_another_contrast_is_told(caplog, learned, told):
+    tell_of_other_contrasts(manifest("a"), learned)
+    assert ("the reconstructor learned from FLAIR and not from T1w" in caplog.text) == told == bool(caplog.text)
 
 
 @pytest.mark.parametrize("kind", ["reconstructor", "joint"])

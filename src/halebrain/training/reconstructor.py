@@ -27,7 +27,7 @@ from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.prefetch import Drawn
 from halebrain.training.processes import in_turn
-from halebrain.training.runs import files_of, read_training_manifest, run_stage
+from halebrain.training.runs import files_of, read_training_manifest, run_stage, tell_of_people_learned_from
 
 
 class ReconstructorTraining(GrowingConfig):
@@ -113,6 +113,7 @@ def train_reconstructor(config: ReconstructorTraining, folder: Path, *, fabric: 
         update={"encoder_weights": None, "pretraining": None, "start": None, "detector": None, "reconstructor": spec}
     )
     others.insert(0, DRAWS)
+    tell_of_people_learned_from(manifest, (before, first_pass))
     others += files_of(stage.draw.anomaly)
     name = "Stage 1, reconstructor"
     summary = run_stage(stage, config, manifest, folder, fabric=fabric, name=name, known=known, others=others)

@@ -1,7 +1,7 @@
 """What every training has: its scans, the hash of all that it depends on, the run itself, and its entry in the card."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ from lightning_fabric import Fabric
 
 from halebrain.core.config import Config, portable_dump, with_former_keys
 from halebrain.core.errors import MissingInputError
-from halebrain.core.modality import standard_modality
+from halebrain.core.modality import contrast_alike, standard_modality
 from halebrain.core.progress import track
-from halebrain.core.wording import counted
+from halebrain.core.wording import counted, first_of
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.data.slices import DataConfig, scan_weights
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.models.bundle import Bundle
 from halebrain.training.loop import Stage, train
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,26 @@ def _tell_what_is_left_out(data: DataConfig, rows: Manifest) -> None:
             _log.warning("no scan has %s of data.%s; check the spelling", ", ".join(sorted(lost)), what)
     if count := sum(row.split is None for row in rows):
         _log.warning("%s in no split and left out", counted(count, "scan is", "scans are"))
+
+
+def tell_of_people_learned_from(manifest: Manifest, models: Iterable[Bundle | None]) -> None:
+    """Warn of validation people from whom a model that a training begins with has learned."""
+    seen = {subject for model in models if model for subject in model.seen_subjects("train_subjects")}
+    if known := sorted(seen & set(manifest.split("val").subjects())):
+        _log.warning(
+            "%s of the split val trained a model that this training begins with: its validation loss is too low (%s)",
+            counted(len(known), "subject"),
+            first_of(known),
+        )
+
+
+def tell_of_other_contrasts(manifest: Manifest, learned: Iterable[str]) -> None:
+    """Warn where a reconstructor that learned from some contrasts is to reconstruct others."""
+    known = {standard_modality(name) for name in learned}
+    found = {record.contrast for record in manifest.split("train")}
+    other = sorted(name for name in found - known if contrast_alike(name) not in known)
+    if known and other and "random" not in known:
+        _log.warning("the reconstructor learned from %s and not from %s", ", ".join(sorted(known)), ", ".join(other))
 
 
 def files_of(anomaly: AnomalyGenerator | None) -> list[str]:

@@ -28,7 +28,13 @@ from halebrain.training.losses import segmentation_loss
 from halebrain.training.pairs import cached_stage
 from halebrain.training.prefetch import Drawn
 from halebrain.training.processes import in_turn
-from halebrain.training.runs import files_of, read_training_manifest, run_stage
+from halebrain.training.runs import (
+    files_of,
+    read_training_manifest,
+    run_stage,
+    tell_of_other_contrasts,
+    tell_of_people_learned_from,
+)
 from halebrain.training.segmenter_config import SegmenterTraining
 
 LEVELS = "a level for each slice"
@@ -109,6 +115,10 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     stage1.reconstructor.to(fabric.device)
     stage = _stage(segmenter, stage1, stores, config, config.data.cache or folder / "cache", fabric)
     used = Manifest(tuple(record for rows in sources.values() for record in rows), source=manifest.source)
+    training, about = _of_reconstructor(stage1)
+    reconstructor = replace(stage1, training=training) if config.segmenter.needs_reconstruction else None
+    tell_of_people_learned_from(used, (reconstructor, before))
+    tell_of_other_contrasts(used, () if reconstructor is None else reconstructor.modalities)
     known = config.model_copy(update={"start": None})  # what it began with is known by its hash, not by its place
     others = [stage1.sha256, *([DRAWS, LEVELS] if config.pairs is None else [])]
     others += [] if before is None else [before.sha256]
@@ -128,7 +138,6 @@ def train_segmenter(config: SegmenterTraining, stage1: Bundle, folder: Path, *, 
     if before is not None and part is not None:
         learned = {stage: summary for stage, summary in part.training.items() if stage != SHARED}
         summary["start"] = {"sha256": before.sha256} | learned
-    training, about = _of_reconstructor(stage1)
     stages = training | {"stage2": summary}
     return Bundle(model, stage1.reconstructor, segmenter, stages, {}, about=about, healthy_map=stage1.healthy_map)
 
