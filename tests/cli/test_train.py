@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from halebrain.cli.train import _same_size
 from halebrain.models.bundle import load_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.encoder_file import load_encoder
+from halebrain.workflows.settings import TrainSettings
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -229,6 +232,14 @@ def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, smal
     new = about.model_copy(update={"data": "Model of the reconstructor: Ten brains."})
     assert load_bundle(tmp_path / "s" / "model").about == new
     assert "Licence of the weights: CC-BY-4.0" in (tmp_path / "s" / "model" / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "option"), [("paper", ("-c", "paper")), ("my/own.yaml", ()), ("inpainting", ()), (None, ())]
+)
+def test_the_next_command_takes_a_configuration_that_fits_it(config, option):
+    settings = TrainSettings(config=config and Path(config))
+    assert _same_size(settings, "segmenter") == option
 
 
 def test_the_variants_are_the_segmenters():

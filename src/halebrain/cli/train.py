@@ -9,6 +9,7 @@ from halebrain.cli.console import Console
 from halebrain.cli.options import from_settings
 from halebrain.cli.results import Results, command_line
 from halebrain.cli.usage_errors import OneLineGroup
+from halebrain.core.shipped_configs import shipped_configs
 from halebrain.workflows.settings import Option, Output, TrainSettings
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def reconstructor(output: Output, settings: TrainSettings, console: Console) -> 
     from halebrain.workflows.train import run_reconstructor
 
     trained = run_reconstructor(output, settings)
-    then = ("train", "segmenter", "-c", settings.config or "paper", "--manifest", trained.manifest)
+    then = ("train", "segmenter", *_same_size(settings, "segmenter"), "--manifest", trained.manifest)
     follow = command_line(*then, "-o", output.parent / "stage2", "--reconstructor", trained.path)
     _print_summary(results, "stage 1 is trained", trained, follow)
 
@@ -42,7 +43,7 @@ def encoder(output: Output, settings: TrainSettings, console: Console) -> None:
     from halebrain.workflows.train import run_encoder
 
     trained = run_encoder(output, settings)
-    then = ("train", "reconstructor", "-c", settings.config or "paper", "--manifest", trained.manifest)
+    then = ("train", "reconstructor", *_same_size(settings, "reconstructor"), "--manifest", trained.manifest)
     follow = command_line(*then, "-o", output.parent / "stage1", "--set", f"encoder_weights={trained.path}")
     _print_summary(results, "the encoder is trained", trained, follow)
 
@@ -76,6 +77,12 @@ def joint(output: Output, settings: TrainSettings, console: Console) -> None:
 
     trained = run_joint(output, settings)
     _print_summary(results, "both networks are trained", trained, _calibrate(trained))
+
+
+def _same_size(settings: TrainSettings, kind: str) -> tuple[str, ...]:
+    """Return the option for the shipped configuration of the same name; a file of another stage would not fit."""
+    name = str(settings.config)
+    return ("-c", name) if name in shipped_configs(kind) else ()
 
 
 def _calibrate(trained: "TrainedModel") -> str:
