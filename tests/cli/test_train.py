@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from halebrain.cli.train import _same_size
+from halebrain.core.errors import DataError
 from halebrain.models.bundle import load_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.encoder_file import load_encoder
 from halebrain.workflows.settings import TrainSettings
+from halebrain.workflows.train import _prepare_folder
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -240,6 +242,22 @@ def test_a_licence_stays_with_the_weights_that_it_covers(command, manifest, smal
 def test_the_next_command_takes_a_configuration_that_fits_it(config, option):
     settings = TrainSettings(config=config and Path(config))
     assert _same_size(settings, "segmenter") == option
+
+
+def test_overwrite_removes_what_a_run_made_and_nothing_else(tmp_path):
+    run = tmp_path / "run"
+    (run / "cache").mkdir(parents=True)
+    _prepare_folder(run, overwrites=True)  # ended while its scans were read
+    assert not any(run.iterdir())
+    (run / "stage2" / "model").mkdir(parents=True)
+    (run / "model").mkdir()
+    for name in ("log.csv", "notes.txt"):  # ended before its first checkpoint
+        (run / name).touch()
+    _prepare_folder(run, overwrites=True)
+    assert sorted(path.name for path in run.rglob("*")) == ["model", "notes.txt", "stage2"]
+    with pytest.raises(DataError, match="--overwrite only replaces a run"):
+        _prepare_folder(run, overwrites=True)
+    assert (run / "notes.txt").exists()
 
 
 def test_the_variants_are_the_segmenters():

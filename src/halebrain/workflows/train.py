@@ -27,6 +27,7 @@ from halebrain.training.devices import check_one_process, launch
 from halebrain.training.encoder import EncoderTraining, train_encoder
 from halebrain.training.joint import JointTraining, train_joint
 from halebrain.training.loop_config import LoopConfig
+from halebrain.training.loop_state import CHECKPOINT, LOG
 from halebrain.training.processes import taking_part, together
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
 from halebrain.training.runs import read_training_manifest
@@ -34,6 +35,9 @@ from halebrain.training.segmenter import train_segmenter
 from halebrain.training.segmenter_config import SegmenterTraining
 from halebrain.workflows.settings import TrainSettings
 
+_CACHE = "cache"
+_MADE = (CHECKPOINT, LOG, "loss.png", "model", "model_config.yaml", "encoder.safetensors", "examples.png", _CACHE)
+"""What a training writes into its folder."""
 Training = TypeVar("Training", EncoderTraining, ReconstructorTraining, SegmenterTraining, JointTraining)
 
 
@@ -162,16 +166,22 @@ def _typed(settings: TrainSettings) -> list[str]:
 
 
 def _prepare_folder(output: Path, *, overwrites: bool) -> None:
+    """Make the folder of a run; of an earlier run remove what that made, and nothing else."""
     if overwrites and output.exists():
-        ours = all((output / name).is_file() for name in ("log.csv", "checkpoint.pt"))
-        if any(output.iterdir()) and not ours:
+        # A run that was ended before its first checkpoint has a log, or nothing but slices.
+        if not (output / LOG).is_file() and any(path.name != _CACHE for path in output.iterdir()):
             raise DataError(
                 "--overwrite only replaces a run",
                 received="another folder",
                 where=output,
                 remedy="choose another --output, or remove the folder yourself",
             )
-        shutil.rmtree(output)
+        for name in _MADE:
+            path = output / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
 
 
