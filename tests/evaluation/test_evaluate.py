@@ -14,7 +14,7 @@ from halebrain.evaluation.evaluate import Evaluation, Evaluator, behrendt2024, c
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.provenance import WORKING_GRID, EvaluationProvenance
 from halebrain.evaluation.statistics import INTERVAL, Comparison
-from halebrain.evaluation.tables import headline, write_evaluation
+from halebrain.evaluation.tables import headline, latex, write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
 from halebrain.report.evaluation_page import write_evaluation_page
@@ -164,6 +164,13 @@ def test_a_method_that_lacks_scans_says_so_wherever_it_stands_beside_others(scan
     assert "\natlas (1 of 3 scans) & " in (tmp_path / "summary.tex").read_text()
     assert "| atlas (1 of 3 scans) | micro_auprc | 0.833 |" in (tmp_path / "summary.md").read_text()
     assert (tmp_path / "index.html").read_text("utf-8").count("atlas (1 of 3 scans)</th>") == 2
+
+
+def test_the_latex_table_holds_any_name_of_a_method(scan):
+    evaluator = Evaluator(seed=1)
+    evaluator.add("maps_50% #2 & more", scan("a"))
+    table = latex(evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1)))
+    assert r"maps\_50\% \#2 \& more & " in table
 
 
 def test_files(evaluation, tmp_path):

@@ -92,6 +92,11 @@ def test_what_was_not_done_is_not_claimed(changes: dict[str, Any], absent: list[
     assert set(cited) == references | {BEHRENDT}
 
 
+def test_one_level_alone_is_not_averaged() -> None:
+    assert "probability, averaged over levels." in said(FULL)[0]
+    assert "averaged" not in said(FULL | {"levels": [250]})[0]
+
+
 def test_smoothing_is_told_where_it_was_done() -> None:
     smooth = FULL["method"] | {"through_plane_mm": 8.0}
     assert "across slices (Gaussian, standard deviation 8 mm)" in said(FULL | {"method": smooth})[0]

@@ -13,6 +13,7 @@ from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
 from halebrain.io.tables import MISSING, tsv_text
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
+_LATEX = {character: f"\\{character}" for character in "_%&#$"}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -88,7 +89,7 @@ def latex(evaluation: Evaluation) -> str:
     }
     shown = [name for name in HEADLINE if any((m, name) in cells for m in methods)]
     units = {name: next(cells[m, name].unit for m in methods if (m, name) in cells) for name in shown}
-    heads = [name.replace("_", r"\_") + (f" [{units[name]}]" if units[name] else "") for name in shown]
+    heads = [_in_latex(name) + (f" [{units[name]}]" if units[name] else "") for name in shown]
     lines = [
         r"\begin{tabular}{l" + "c" * len(shown) + "}",
         r"\toprule",
@@ -97,8 +98,13 @@ def latex(evaluation: Evaluation) -> str:
     ]
     for method in methods:
         values = [with_interval(cells[method, n].interval) if (method, n) in cells else "--" for n in shown]
-        lines.append(" & ".join([evaluation.labels[method].replace("_", r"\_"), *values]) + r" \\")
+        lines.append(" & ".join([_in_latex(evaluation.labels[method]), *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _in_latex(text: str) -> str:
+    """Return text for LaTeX: a folder of predictions may have any name."""
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str:

@@ -137,9 +137,10 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
         )
     if (weight := method.residual_weight) is not None:
         first = "" if method.second_pass is None else " of the first reconstruction"
+        averaged = ", averaged over levels" if len(levels) > 1 else ""
         found.append(
-            f"The anomaly score is {weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × probability, "
-            "averaged over levels."
+            f"The anomaly score is {weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × "
+            f"probability{averaged}."
         )
     own = (method.through_plane_by_contrast or {}).get(contrast or "")
     narrow, wide = own or (method.through_plane_mm, method.around_mm)
