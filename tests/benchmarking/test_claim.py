@@ -16,6 +16,15 @@ ALL_RESULTS = Path(__file__).parents[2] / "docs" / "results"
 RESULTS = ALL_RESULTS / "matrix_cpu2"
 
 
+COHORTS = ("", "_cohort2")
+
+
+def tables(modality: str) -> list[Path]:
+    """Return the committed tables of all runs of a contrast."""
+    further = ["_seed1"] if modality == "" else []
+    return [ALL_RESULTS / f"matrix_cpu2{modality}{part}" / "results.tsv.xz" for part in (*COHORTS, *further)]
+
+
 def parts(results: Path, folder: Path) -> list[Path]:
     """Write a committed table as two, of half of the rows each."""
     with lzma.open(results / "results.tsv.xz", "rt") as handle:
@@ -52,9 +61,8 @@ def test_contrasts_of_committed_tables_are_those_of_the_benchmark(tmp_path, run,
 def test_the_page_states_what_both_cohorts_give_together():
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
     for modality in ("", "_flair"):
-        tables = [ALL_RESULTS / f"matrix_cpu2{modality}{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
         config = read_matrix(BenchmarkSettings(config=Path(f"cpu2{modality}")))
-        for row in csv.DictReader(contrasts(read_runs(tables), config).splitlines(), delimiter="\t"):
+        for row in csv.DictReader(contrasts(read_runs(tables(modality)), config).splitlines(), delimiter="\t"):
             stated = "{:+.3f}".format(float(row["difference"])).replace("-", "−")
             low, high = (f"{float(row[name]):+.3f}".replace("-", "−") for name in ("low", "high"))
             assert f"[{low}, {high}]" in page, (row["contrast"], stated, low, high)
@@ -64,9 +72,9 @@ def test_the_page_states_what_both_cohorts_give_together():
 def test_the_page_states_the_comparison_of_the_paper():
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
     for modality in ("", "_flair"):
-        tables = [ALL_RESULTS / f"matrix_cpu2{modality}{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
+        runs = read_runs(tables(modality))
         for first in ("SADM_res", "SADM", "Unet_res"):
-            (line,) = of_rows(read_runs(tables), [(first, "cDDPM")])[2:]
+            (line,) = of_rows(runs, [(first, "cDDPM")])[2:]
             seen, unseen = (cell.rpartition(" (")[0].replace("-", "−") for cell in line.split(" | ")[1:])
             for figures in (seen, unseen):
                 difference, _, interval = figures.partition(" ")
@@ -75,14 +83,22 @@ def test_the_page_states_the_comparison_of_the_paper():
 
 
 def test_the_contrasts_of_each_run_are_those_of_its_table():
-    tables = [ALL_RESULTS / f"matrix_cpu2_flair{part}" / "results.tsv.xz" for part in ("", "_cohort2")]
+    committed = tables("_flair")
     config = read_matrix(BenchmarkSettings(config=Path("cpu2_flair")))
-    heading, _, *lines = of_each_run(read_runs(tables), config)
+    heading, _, *lines = of_each_run(read_runs(committed), config)
     assert heading.split(" | ")[1:] == ["fold0 seed0", "fold1 seed0 |"]
-    for column, table in enumerate(tables, start=1):
+    for column, table in enumerate(committed, start=1):
         alone = list(csv.DictReader(contrasts(read_runs([table]), config).splitlines(), delimiter="\t"))
         for line, row in zip(lines, alone, strict=True):
             assert line.strip("| ").split(" | ")[column].startswith(f"{float(row['difference']):+.3f} ")
+
+
+def test_the_page_states_each_run_of_t1w():
+    page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
+    config = read_matrix(BenchmarkSettings(config=Path("cpu2")))
+    _, _, *lines = of_each_run(read_runs(tables("")), config)
+    for line in lines:
+        assert line.split(" | ", 1)[1].replace("-", "−") in page
 
 
 def test_healthy_scans_have_no_auprc_and_take_no_part():
