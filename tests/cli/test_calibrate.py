@@ -12,6 +12,7 @@ from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import checked_files, store_calibration
 from halebrain.models.store import export_model
 from halebrain.thresholds.calibration import Calibration, Threshold
+from halebrain.workflows import calibrate
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.settings import CalibrateSettings
 
@@ -115,47 +116,61 @@ def test_a_healthy_map_is_fitted_used_and_evaluated(command, small_model, small_
     assert "Healthy residual map of FLAIR: 5 scans of 5 people" in said.out
 
 
-def test_a_data_set_calibrated_again_has_no_default_of_before(command, untrained_model, small_cohort, monkeypatch):
+def test_a_data_set_calibrated_again_has_no_default_of_before(command, small_model, small_cohort, monkeypatch):
     point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
-    store_calibration(untrained_model, {"default": "dice@own", "thresholds": {"dice@own": point}, "subjects": []})
+    store_calibration(small_model, {"default": "dice@own", "thresholds": {"dice@own": point}, "subjects": []})
     monkeypatch.setattr(
         "halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: pytest.fail("scans were scored")
     )
     about = ("--manifest", small_cohort(HEALTHY), "--name", "own", "--default", "dice@own", "--no-progress")
-    code, said = command("calibrate", untrained_model, *about)
+    code, said = command("calibrate", small_model, *about)
     assert code == 2
     assert "these scans give fpr:0.01@own" in said.err
 
 
+def test_what_a_whole_calibration_replaces_is_told(small_model):
+    point = {"value": 0.3, "method": "", "split": "val", "manifest_sha256": "", "n_scans": 5, "achieved": 1.0}
+    both = {"ml:1": Threshold(**point), "ml:1@ours": Threshold(**point)}
+    stored = Calibration(default="ml:1", thresholds=both, modalities={"FLAIR+T1w": both}, subjects=())
+    said = []
+    bundle = replace(load_bundle(small_model), calibration=stored.model_dump(mode="json"))
+    calibrate._tell_replaced(bundle, said.append)
+    assert said == [
+        "warning: all thresholds are replaced, those of exams and those of ours too; --add or --name keeps others"
+    ]
+    calibrate._tell_replaced(replace(bundle, calibration=None), said.append)
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize("modalities", [{}, {"FLAIR": {}}])
 def test_one_more_healthy_scan_never_replaces_those_behind_a_percentile(
-    command, untrained_model, small_cohort, monkeypatch, modalities
+    command, small_model, small_cohort, monkeypatch, modalities
 ):
     point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
     stored = {"default": "ml:1", "thresholds": {"ml:1": point}, "subjects": []}
     stored["modalities"] = {name: {"ml:1": point} for name in modalities}
-    store_calibration(untrained_model, stored | {"healthy_scores": {"FLAIR": [0.1, 0.2, 0.3, 0.4, 0.5]}})
+    store_calibration(small_model, stored | {"healthy_scores": {"FLAIR": [0.1, 0.2, 0.3, 0.4, 0.5]}})
     monkeypatch.setattr(
         "halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: pytest.fail("scans were scored")
     )
     manifest = small_cohort([("one", "FLAIR", "val", "healthy"), ("two", "T2w", "val", "healthy")])
-    code, said = command("calibrate", untrained_model, "--manifest", manifest, "--add", "--no-progress")
+    code, said = command("calibrate", small_model, "--manifest", manifest, "--add", "--no-progress")
     assert code == 2
     assert "only modalities without thresholds, got FLAIR" in said.err
 
 
 def test_thresholds_of_exams_are_removed_with_the_thresholds_beside_which_they_were_chosen(
-    command, untrained_model, small_cohort, monkeypatch
+    command, small_model, small_cohort, monkeypatch
 ):
     point = {"value": 0.3, "method": "", "achieved": 0.0, "split": "val", "n_scans": 1, "manifest_sha256": "0"}
     stored = {"default": "ml:1", "thresholds": {"ml:1": point}, "subjects": [], "fusion": "root_odds"}
     stored["modalities"] = {"FLAIR+T1w": {"ml:1": point}, "PDw+T1w": {"ml:1": point}}
-    store_calibration(untrained_model, stored)
+    store_calibration(small_model, stored)
     own = Threshold(**point | {"value": 0.4})
     added = Calibration(default="ml:1", thresholds={}, subjects=("h",), modalities={"PDw": {"ml:1": own}})
     monkeypatch.setattr("halebrain.workflows.calibrate.fit_calibration", lambda *_, **__: added)
     manifest = small_cohort([("h", "PDw", "val", "healthy")])
-    code, said = command("calibrate", untrained_model, "--manifest", manifest, "--add", "--no-progress")
+    code, said = command("calibrate", small_model, "--manifest", manifest, "--add", "--no-progress")
     assert code == 0, said.err
     assert "the thresholds of exams of PDw+T1w were chosen beside other thresholds" in said.err
-    assert set(load_bundle(untrained_model).calibration["modalities"]) == {"FLAIR+T1w", "PDw"}
+    assert set(load_bundle(small_model).calibration["modalities"]) == {"FLAIR+T1w", "PDw"}

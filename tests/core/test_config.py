@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.core.config import (
@@ -323,3 +323,23 @@ def test_the_nearest_key_is_named_within_entries_of_lists_and_by_name():
     ):
         with pytest.raises(ConfigError, match=words):
             parse_config(MatrixConfig, {"reconstructors": {}, "reference": "A", **raw})
+
+
+def test_a_rule_about_several_settings_is_told_without_the_whole_section():
+    class Both(Config):
+        first: int = 0
+        second: int = 0
+
+        @model_validator(mode="after")
+        def _are_ordered(self) -> "Both":
+            if self.first > self.second:
+                raise ValueError("first must not exceed second")
+            return self
+
+    with pytest.raises(ConfigError) as raised:
+        parse_config(Both, {"first": 2}, where="a.yaml")
+    assert raised.value.received == ""
+    assert "first must not exceed second" in str(raised.value)
+    with pytest.raises(ConfigError) as raised:
+        parse_config(Both, {"first": "two"}, where="a.yaml")
+    assert raised.value.received == "'two'"

@@ -376,7 +376,10 @@ def _explain(model: type[Config], error: ValidationError, where: object) -> Conf
     rest = len(error.errors()) - 1
     remedy = "fix it" + (f" ({rest} more problem{'s' if rest > 1 else ''} after it)" if rest else "")
     message = first["msg"][:1].lower() + first["msg"][1:]
-    return ConfigError(f"{key}: {message}", received=repr(first.get("input")), where=where, remedy=remedy)
+    given = first.get("input")
+    # Of a rule about several settings the message names them, and the whole section would hide it.
+    received = "" if isinstance(given, dict | BaseModel) else repr(given)
+    return ConfigError(f"{key}: {message}", received=received, where=where, remedy=remedy)
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
