@@ -252,7 +252,7 @@ def over_defaults(model: type[Config], raw: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which a section that is given in part keeps the rest of what `model` has there by default."""
     result = dict(raw)
     for name, field in model.model_fields.items():
-        default, given = field.get_default(call_default_factory=True, validated_data={}), raw.get(name)
+        default, given = field.get_default(call_default_factory=True), raw.get(name)
         if not isinstance(given, dict):
             continue
         if isinstance(default, Config):
