@@ -132,8 +132,8 @@ def test_values_that_are_referred_to_count_as_often_as_they_are(tmp_path):
 
 
 def test_a_key_may_be_given_again_over_what_a_reference_brings_in():
-    text = "<<: &whole {a: 1, b: &part {c: 2}}\nb: {<<: *part, c: 3}\nd: {<<: *whole, a: 4}\n"
-    assert parse_yaml(text, where="") == {"a": 1, "b": {"c": 3}, "d": {"a": 4, "b": {"c": 2}}}
+    text = "<<: &whole {a: 1, b: &part {c: 2}}\nb: {<<: *part, <<: {e: 5}, c: 3}\nd: {<<: *whole, a: 4}\n"
+    assert parse_yaml(text, where="") == {"a": 1, "b": {"c": 3, "e": 5}, "d": {"a": 4, "b": {"c": 2}}}
 
 
 def test_settings_lie_over_each_other():
