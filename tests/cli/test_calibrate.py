@@ -134,12 +134,14 @@ def test_what_a_whole_calibration_replaces_is_told(small_model):
     stored = Calibration(default="ml:1", thresholds=both, modalities={"FLAIR+T1w": both}, subjects=())
     said = []
     bundle = replace(load_bundle(small_model), calibration=stored.model_dump(mode="json"))
-    calibrate._tell_replaced(bundle, said.append)
+    settings = CalibrateSettings(notify=said.append)
+    calibrate._tell_replaced(replace(bundle, calibration=None), settings)
+    calibrate._tell_replaced(bundle, replace(settings, name="ours"))
+    assert said == []
+    calibrate._tell_replaced(bundle, settings)
     assert said == [
         "warning: all thresholds are replaced, those of exams and those of ours too; --add or --name keeps others"
     ]
-    calibrate._tell_replaced(replace(bundle, calibration=None), said.append)
-    assert len(said) == 1
 
 
 @pytest.mark.parametrize("modalities", [{}, {"FLAIR": {}}])

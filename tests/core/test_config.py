@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
 
 from halebrain.adaptation.config import AdaptConfig
 from halebrain.core.config import (
@@ -131,8 +132,8 @@ def test_values_that_are_referred_to_count_as_often_as_they_are(tmp_path):
 
 
 def test_a_key_may_be_given_again_over_what_a_reference_brings_in():
-    text = "<<: &whole {a: 1, b: &part {c: 2}}\nb: {<<: *part, c: 3}\nd: {<<: *whole, a: 4}\n"
-    assert parse_yaml(text, where="") == {"a": 1, "b": {"c": 3}, "d": {"a": 4, "b": {"c": 2}}}
+    text = "<<: &whole {a: 1, b: &part {c: 2}}\nb: {<<: *part, <<: {e: 5}, c: 3}\nd: {<<: *whole, a: 4}\n"
+    assert parse_yaml(text, where="") == {"a": 1, "b": {"c": 3, "e": 5}, "d": {"a": 4, "b": {"c": 2}}}
 
 
 def test_settings_lie_over_each_other():
@@ -233,6 +234,16 @@ def test_what_a_part_of_a_run_has_by_default_stays_where_the_rest_is_given():
     usual = IterMaskSettings().unet
     small = build_reconstructor("itermask", {"unet": {"blocks_per_level": 1}})
     assert small.settings.unet == usual.model_copy(update={"blocks_per_level": 1})
+
+
+def test_defaults_are_found_with_the_oldest_pydantic_that_is_allowed(monkeypatch):
+    found = FieldInfo.get_default
+
+    def of_pydantic_2_8(self, *, call_default_factory=False):
+        return found(self, call_default_factory=call_default_factory)
+
+    monkeypatch.setattr(FieldInfo, "get_default", of_pydantic_2_8)
+    assert load_config(SegmenterTraining, None, ["loop.steps=9"]).loop.lr == 5e-5
 
 
 def test_a_section_that_names_another_method_drops_the_settings_of_the_default():

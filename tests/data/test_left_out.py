@@ -7,12 +7,14 @@ import pytest
 from halebrain.core.errors import HalebrainError, MissingInputError, UsageError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.datasets import SOURCES, read_source
+from halebrain.inference.exams import contrast_by_name
 from halebrain.inference.scans import find_scans
 from halebrain.io.bids_query import BidsQuery, select_scans
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.io.volume import read_volume
 from halebrain.workflows.prepare import read_raw, split_subjects, with_pathology
+from halebrain.workflows.selection import chosen_scans
 
 
 def touch(root, *names):
@@ -212,6 +214,20 @@ def test_every_source_takes_a_pathology_or_refuses_it(layout):
     with pytest.raises(UsageError, match="'novel', while every scan has"):
         with_pathology(manifest, "novel")
     assert with_pathology(manifest, next(iter(said))) == manifest
+
+
+def test_a_folder_of_a_time_point_is_no_contrast_of_its_files(tmp_path):
+    places = ("P1/T1/FLAIR", "P1/T2/FLAIR", "T1/sub-P2_FLAIR", "T2/sub-P2_FLAIR")
+    touch(tmp_path, *(f"{place}.nii.gz" for place in places))
+    assert [contrast_by_name(scan) for scan in find_scans(tmp_path)] == ["FLAIR"] * 4
+    assert [record.modality for record in read_raw(tmp_path, None, (), None).manifest] == ["FLAIR"] * 4
+
+
+def test_the_word_for_healthy_of_a_table_may_be_given_to_commands(tmp_path):
+    said = (("a", "HC"), ("b", "ms"))
+    table = Manifest(tuple(ScanRecord(subject=s, image=tmp_path / s, modality="T1w", pathology=p) for s, p in said))
+    assert chosen_scans(table, table=table, modalities=(), pathologies=("HC",)).subjects() == ["a"]
+    assert with_pathology(Manifest(table.records[:1]), "HC").subjects() == ["a"]
 
 
 def test_every_source_counts_an_image_that_it_does_not_read(layout):

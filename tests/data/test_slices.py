@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from halebrain.core.errors import DataError, MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.data import slices
 from halebrain.data.samplers import SliceSampler
 from halebrain.data.slices import DataConfig, SliceStore, build_store, weigh
+from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_volume
@@ -156,6 +158,16 @@ def test_another_atlas_under_the_same_name_makes_other_slices(manifest, tmp_path
         opened.append(build_store(well, config, cache, description="scans").images[0])
     assert len(list(cache.iterdir())) == 6
     assert not np.array_equal(*opened)
+
+
+def test_an_atlas_is_read_once_for_all_scans(manifest, tmp_path, monkeypatch):
+    atlas = tmp_path / "atlas.nii.gz"
+    write_volume(atlas, read_volume(manifest.records[0].image).data, working_grid(SHAPE, 6).affine)
+    asked = []
+    monkeypatch.setattr(slices, "scan_sha256", lambda path: asked.append(path) or scan_sha256(path))
+    config = CONFIG.model_copy(update={"template": atlas, "template_mask": manifest.records[0].brain_mask})
+    build_store(manifest, config, tmp_path / "cache", description="scans")
+    assert asked.count(atlas) == 1 < len(manifest)
 
 
 def test_levels_of_an_older_cache_are_added(store, manifest, tmp_path):

@@ -113,6 +113,14 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
     assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
 
 
+def test_a_name_that_states_several_contrasts_is_no_anatomy(tmp_path):
+    names = ("p1_T1w", "p2", "p3_T1_to_T2", "sub-04_space-T1w_FLAIR", "p5_FLAIR_space-T1w", "p6_T1_FLAIR", "p7_T1_T2")
+    for name in names:
+        (tmp_path / f"{name}.nii.gz").touch()
+    found = ANATOMY_SOURCES.get("t1")().files(tmp_path)
+    assert [name for name, _ in found] == ["p1T1w", "p2", "p3T1toT2"]
+
+
 def test_a_dicom_series_is_an_anatomy_like_any_other_scan(tmp_path, monkeypatch):
     for name in ("one", "two"):
         Maker(np.zeros((4, 4, 3), np.uint16)).write(tmp_path / "t1" / name)

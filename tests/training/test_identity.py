@@ -13,6 +13,7 @@ from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.data.slices import DataConfig, SliceStore
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
+from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.training.joint import JointTraining, train_joint
 from halebrain.training.reconstructor import ReconstructorTraining, train_reconstructor
 from halebrain.training.runs import (
@@ -31,6 +32,7 @@ def manifest(*subjects):
 
 
 BASE = ReconstructorTraining()
+USUAL = BASE.data
 
 
 def test_the_place_of_files_does_not_matter():
@@ -94,10 +96,22 @@ def test_what_files_hold_counts_and_not_where_they_lie(tmp_path):
             (tmp_path / place / name).write_text(f"{held} {name}")
         files = [tmp_path / place / name for name in ("a", "b")]
         rows.append([ScanRecord(subject=path.name, image=path, modality="T1w", lesion=files[0]) for path in files])
-    here, there, changed = (content_of(Manifest(tuple(own))) for own in rows)
-    assert here == there == content_of(Manifest(tuple(reversed(rows[0]))))
+    here, there, changed = (content_of(Manifest(tuple(own)), USUAL) for own in rows)
+    assert here == there == content_of(Manifest(tuple(reversed(rows[0]))), USUAL)
     assert here != changed
-    assert content_of(Manifest(tuple(replace(row, space=TEMPLATE_SPACE) for row in rows[0]))) != here
+    assert content_of(Manifest(tuple(replace(row, space=TEMPLATE_SPACE) for row in rows[0])), USUAL) != here
+
+
+def test_what_the_file_of_an_atlas_holds_counts(tmp_path):
+    # The slices that are learned from depend on it, so a resumed run would go on with others.
+    scan, atlas = tmp_path / "a", tmp_path / "atlas"
+    rows = Manifest((ScanRecord(subject="a", image=scan, modality="T1w"),))
+    found = set()
+    for held in ("one", "one", "other"):
+        scan.write_text("scan")
+        atlas.write_text(held)
+        found.add(content_of(rows, DataConfig(preprocessing=PreprocessingConfig(template=atlas))))
+    assert len(found | {content_of(rows, USUAL)}) == 3
 
 
 def model(**training: list[str]) -> Bundle:

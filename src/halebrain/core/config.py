@@ -70,6 +70,7 @@ class GrowingConfig(Config):
 C = TypeVar("C", bound=Config)
 _EXTENDS = "extends"
 _MOST_VALUES = 100_000
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def load_config(
@@ -184,7 +185,7 @@ class _EachKeyOnce(yaml.SafeLoader):
         lines: dict[tuple[str, object], int] = {}
         for key, _ in node.value:
             line, name = key.start_mark.line + 1, (key.tag, key.value)
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:  # of several `<<` none is lost
                 continue
             if name in lines:
                 raise yaml.YAMLError(f"the key {key.value} in line {lines[name]} and again in line {line}")
@@ -252,7 +253,7 @@ def over_defaults(model: type[Config], raw: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which a section that is given in part keeps the rest of what `model` has there by default."""
     result = dict(raw)
     for name, field in model.model_fields.items():
-        default, given = field.get_default(call_default_factory=True, validated_data={}), raw.get(name)
+        default, given = field.get_default(call_default_factory=True), raw.get(name)
         if not isinstance(given, dict):
             continue
         if isinstance(default, Config):

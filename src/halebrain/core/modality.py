@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 _STAR = r"[-_ ]?(?:star|\*)[-_]?w?"
 _WORDS = (
-    ("FLAIR", r"(?:t2)?-?_?flair|dark[-_ ]?fluid"),
+    ("FLAIR", r"(?:t2)?-?_?flair|t2f|dark[-_ ]?fluid"),
     ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
     ("T2w", rf"t2w?(?!{_STAR}(?![a-z0-9]))|t2_?tse|t2_?space"),
     ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),
@@ -25,9 +25,10 @@ _T1_FLAIR = re.compile(r"t1w?[-_ ]*flair")
 _OPPOSITE = (frozenset({"T1w", "T1ce"}), frozenset({"T2w", "FLAIR"}))
 """Contrasts with opposite orders of tissues: no scan has one of each."""
 _REFERENCE = re.compile(
-    rf"(?<![a-z0-9])(?:(?:co)?reg[a-z]*|to|onto|in)[-_ ]+(?:{'|'.join(words for _, words in _WORDS)})(?![a-z0-9])"
+    rf"(?<![a-z0-9])(?:(?:(?:co)?reg[a-z]*|to|onto|in)[-_ ]+(?:{'|'.join(words for _, words in _WORDS)})|space-t1w?)"
+    r"(?![a-z0-9])"
 )
-"""The scan that a scan was registered to: "T1_in_FLAIR", "T1_reg_T2"."""
+"""The scan that a scan was registered to: "T1_in_FLAIR", "T1_reg_T2", "space-T1w". T2 SPACE is a sequence."""
 
 ENTITIES = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 """A BIDS name: its entities and its suffix."""
@@ -125,9 +126,7 @@ def standard_modality(word: str) -> str:
         >>> standard_modality("mprage"), standard_modality("FLAIR+T1w"), standard_modality("T1+Gd")
         ('T1w', 'FLAIR+T1w', 'T1w')
     """
-    if _T1_FLAIR.search(word.lower()):
-        return "T1w"
-    each = [guess_modality(part) for part in word.split("+")]
+    each = ["T1w" if _T1_FLAIR.search(part.lower()) else guess_modality(part) for part in word.split("+")]
     known = sorted(part for part in each if part is not None)
     return "+".join(known) if len(known) == len(each) else guess_modality(word) or word
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from halebrain.core.errors import UsageError
-from halebrain.core.modality import ENTITIES, guess_modality, split_name
+from halebrain.core.modality import ENTITIES, guess_modality, modality_of_scan, split_name
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.tree import label
+from halebrain.io.volume import stem_of
 
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
@@ -59,7 +60,9 @@ def _all_entities(name: str) -> str | None:
 
 def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
     match = ENTITIES.fullmatch(name)
-    said = (match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name)) or modality
+    said = match["suffix"] if match and guess_modality(match["suffix"]) else guess_modality(name)
+    # A folder of the name may be a time point: T1/P1_FLAIR.
+    said = said or modality_of_scan(stem_of(path)) or modality
     if said is None:
         raise UsageError(
             "the contrast of every scan must be known",

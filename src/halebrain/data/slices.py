@@ -172,7 +172,8 @@ def build_store(
             where=manifest.where,
             remedy="check the columns split, modality and pathology, and the settings that select by them",
         )
-    keys = [_cache_key(record, config) for record in manifest]
+    atlas = atlas_sha256(config)
+    keys = [_cache_key(record, config, atlas) for record in manifest]
     places = [_Cached(*(cache / f"{key}_{kind}.npy" for kind in _Cached._fields)) for key in keys]
     missing = {
         place.label: (record, config, place)
@@ -190,6 +191,11 @@ def build_store(
         manifest.records,
         tuple(np.load(place.levels) for place in places) if with_levels else (),
     )
+
+
+def atlas_sha256(config: PreprocessingConfig) -> list[str]:
+    """Return the hashes of the atlas of a configuration and of its mask; [] for the MNI template."""
+    return [scan_sha256(path) for path in (config.template, config.template_mask) if path is not None]
 
 
 def scan_weights(data: DataConfig) -> dict[str, int]:
@@ -266,13 +272,12 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
             np.save(handle, array)
 
 
-def _cache_key(record: ScanRecord, config: PreprocessingConfig) -> str:
+def _cache_key(record: ScanRecord, config: PreprocessingConfig, atlas: list[str]) -> str:
     digest = hashlib.sha256(json.dumps([_CACHE_VERSION, record.space, config.model_dump(mode="json")]).encode())
     for path in (record.image, record.brain_mask, record.lesion):
         digest.update(b"-" if path is None else bytes.fromhex(scan_sha256(path)))
-    for path in (config.template, config.template_mask):
-        if path is not None:
-            digest.update(bytes.fromhex(scan_sha256(path)))
+    for sha256 in atlas:
+        digest.update(bytes.fromhex(sha256))
     if read_sidecar(record.image) is not None:
         # The same image without its sidecar would be preprocessed.
         digest.update(b"prepared")

@@ -124,7 +124,7 @@ def is_known_contrast(word: str) -> bool:
 
 def contrast_by_name(scan: ScanInput) -> str | None:
     """Return the contrast that manifest or name of a scan declare; `None` = it must be inferred from the image."""
-    return find_contrast("auto", scan.modality, scan.name, None).name
+    return find_contrast("auto", scan.modality, scan.named, None).name
 
 
 def exams_of_dataset(scans: Iterable[ScanInput]) -> list[Exam]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.modality import modality_of_scan
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.core.wording import printable
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -50,6 +51,12 @@ class ScanInput:
     def folder(self) -> Path:
         """Folder of its results below that of a run: as in its BIDS data set, else its name."""
         return Path(self.name) if self.in_dataset is None else self.in_dataset.parent
+
+    @property
+    def named(self) -> str:
+        """The name that its contrast is read from: without its folders where those state another (`T1/P1_FLAIR`)."""
+        own = stem_of(self.image)
+        return own if self.name.endswith(f"_{own}") and modality_of_scan(self.name) is None else self.name
 
     def check(self) -> None:
         """Refuse a scan that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""

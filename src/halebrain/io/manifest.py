@@ -31,6 +31,16 @@ HEALTHY_WORDS = frozenset(
 """Words for people without a disease, lower case."""
 
 
+def standard_pathology(word: str) -> str:
+    """Return "healthy" for the usual words for it, and another word itself.
+
+    Example:
+        >>> standard_pathology("HC"), standard_pathology("ms")
+        ('healthy', 'ms')
+    """
+    return HEALTHY if word.lower() in HEALTHY_WORDS else word
+
+
 @dataclass(frozen=True)
 class ScanRecord:
     """One scan of one subject.
@@ -70,8 +80,8 @@ class ScanRecord:
 
     def __post_init__(self) -> None:
         """Take the usual words for healthy as one."""
-        if self.pathology is not None and self.pathology.lower() in HEALTHY_WORDS:
-            object.__setattr__(self, "pathology", HEALTHY)
+        if self.pathology is not None:
+            object.__setattr__(self, "pathology", standard_pathology(self.pathology))
 
     @property
     def scan_id(self) -> str:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
-from halebrain.core.modality import guess_modality
+from halebrain.core.modality import guess_modality, modality_of_scan, split_name
 from halebrain.core.types import FloatArray
 from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest
@@ -46,7 +46,9 @@ class T1Anatomies(AnatomySource):
             found_in = scans_in(place)
             if line := summed_left_out(found_in.left_out):
                 _log.warning(line)
-            scans = [path for path in found_in if guess_modality(stem_of(path)) in (None, "T1w")]
+            # A name that states several contrasts is no T1's, as a name without any may be.
+            said = {path: (modality_of_scan(stem_of(path)), split_name(stem_of(path))[0]) for path in found_in}
+            scans = [path for path, names in said.items() if names[0] == "T1w" or names == (None, None)]
             found = [(label(stem_of(path)), path) for path in scans]
         else:
             raise MissingInputError(

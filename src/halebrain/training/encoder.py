@@ -138,7 +138,8 @@ def pretrain(
     )
     manifest = read_training_manifest(data).select(lambda record: record.is_healthy)
     identity = run_identity(own, manifest)
-    place = (data.cache or folder / "cache") / f"encoder-{json_sha256([identity, content_of(manifest)])[:16]}"
+    content = content_of(manifest, data)
+    place = (data.cache or folder / "cache") / f"encoder-{json_sha256([identity, content])[:16]}"
     path = place / "encoder.safetensors"
     if not path.exists():
         place.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from halebrain.core.modality import contrast_alike, standard_modality
 from halebrain.core.progress import track
 from halebrain.core.wording import counted, first_of
 from halebrain.data.anomalies import AnomalyGenerator
-from halebrain.data.slices import DataConfig, scan_weights
+from halebrain.data.slices import DataConfig, atlas_sha256, scan_weights
 from halebrain.io.checksum import json_sha256, scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
@@ -43,7 +43,7 @@ def run_stage(
     # On a CPU no process draws ahead, which would take from the training what it uses.
     workers = 0 if fabric.device.type == "cpu" else config.data.workers
     identity = run_identity(known or config, manifest, *others)
-    content = content_of(manifest)
+    content = content_of(manifest, config.data)
     result = train(
         stage, config.loop, folder, fabric=fabric, name=name, identity=identity, content=content, workers=workers
     )
@@ -110,14 +110,14 @@ def files_of(anomaly: AnomalyGenerator | None) -> list[str]:
     return [files] if files else []
 
 
-def content_of(manifest: Manifest) -> str:
-    """Return a hash of what the files of all scans hold, and of what has to be done to them, by the names of scans."""
+def content_of(manifest: Manifest, data: DataConfig) -> str:
+    """Return a hash of what the files of all scans and of the atlas hold, and of what has to be done to the scans."""
     rows = sorted(manifest, key=lambda row: row.scan_id)
     files = [
         [row.scan_id, *(path and scan_sha256(path) for path in (row.image, row.brain_mask, row.lesion)), *_to_do(row)]
         for row in track(rows, description="Checking scans", total=len(rows))
     ]
-    return json_sha256(files)
+    return json_sha256([*files, *atlas_sha256(data.preprocessing)])
 
 
 def _to_do(row: ScanRecord) -> list[str]:

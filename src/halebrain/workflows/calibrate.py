@@ -140,8 +140,7 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     # Of a data set that is calibrated again, nothing stays.
     kept = [] if before is None else [key for key in before.thresholds if add or data_set_of(key) != name]
     _check_default(default, rows, kept, name)
-    if not add and name is None:
-        _tell_replaced(bundle, settings.notify)
+    _tell_replaced(bundle, settings)
     bundle, fit, rows = _with_residual(bundle, rows, settings, failures)
     predictor = Predictor(bundle, device=device, seed=settings.seed)
     used_by_default = default or (before.default if before is not None else None)
@@ -175,15 +174,15 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     return calibration
 
 
-def _tell_replaced(bundle: Bundle, notify: Notify) -> None:
+def _tell_replaced(bundle: Bundle, settings: CalibrateSettings) -> None:
     """Tell of thresholds of exams and of named data sets that a whole calibration replaces."""
     before = read_calibration(bundle)
-    if before is None:
+    if before is None or settings.add or settings.name is not None:
         return
     sets = sorted({name for key in before.thresholds if (name := data_set_of(key)) is not None})
     exams = ["those of exams"] if any("+" in modality for modality in before.modalities) else []
     if gone := [*exams, *(f"those of {name}" for name in sets)]:
-        notify(f"warning: all thresholds are replaced, {' and '.join(gone)} too; --add or --name keeps others")
+        settings.notify(f"warning: all thresholds are replaced, {' and '.join(gone)} too; --add or --name keeps others")
 
 
 def _without_outdated_exams(calibration: Calibration, before: Calibration, notify: Notify) -> Calibration:

@@ -187,7 +187,7 @@ def _finished(names: OutputNames, requested: Provenance, detector: Detector, sca
         settings.notify(f"{names.stem}: processed again: {error.rule}, got {error.received}")
         return None
     # The inferred contrast of the same scan does not change, so it is read from the earlier result.
-    contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, done.qc.inferred_contrast)
+    contrast = find_contrast(detector.settings.modality, scan.modality, scan.named, done.qc.inferred_contrast)
     refuse_different("results", _differences(done, requested, detector, contrast), names.folder)
     filled = requested.fill_margin_mm is not None
     promised = names.promised(dicom_seg=requested.dicom_seg, filled=filled)

@@ -138,7 +138,7 @@ def find_anomalies(
     working = open_scan(
         predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
     )
-    contrast = find_contrast(detector.settings.modality, scan.modality, scan.name, working.qc.inferred_contrast)
+    contrast = find_contrast(detector.settings.modality, scan.modality, scan.named, working.qc.inferred_contrast)
     working = replace(working, qc=judge_quality(predictor, working.qc, notes, contrast))
     threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)

@@ -116,7 +116,7 @@ def scan_flags(aligned: AlignedExam, fused: Sequence[ChosenScan], not_used: Mapp
 
 def _contrast(detector: Detector, scan: ScanInput, inferred: str | None) -> tuple[ScanContrast, str | None]:
     """Return the contrast of a scan, and a flag where the declared word is not known and the image is used instead."""
-    found = find_contrast(detector.settings.modality, scan.modality, scan.name, inferred)
+    found = find_contrast(detector.settings.modality, scan.modality, scan.named, inferred)
     if found.declared is None or found.known_from == "option" or is_known_contrast(found.declared):
         return found, None
     other = find_contrast("auto", None, "", inferred)

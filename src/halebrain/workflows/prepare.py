@@ -32,7 +32,7 @@ from halebrain.data.prepared_set import (
 from halebrain.data.splits import assign_splits
 from halebrain.inference.scans import find_scans
 from halebrain.io.failed_table import write_failed
-from halebrain.io.manifest import SPLITS, Manifest
+from halebrain.io.manifest import SPLITS, Manifest, standard_pathology
 from halebrain.io.manifest_sidecar import Origin
 from halebrain.io.tables import is_table
 from halebrain.io.tree import LeftOut, summed_left_out
@@ -145,7 +145,7 @@ def with_pathology(manifest: Manifest, pathology: str | None) -> Manifest:
     if pathology is None:
         return manifest
     said = {record.pathology for record in manifest}
-    if said and None not in said and said != {pathology}:
+    if said and None not in said and said != {standard_pathology(pathology)}:
         raise UsageError(
             "--pathology is only for scans without a pathology in the input",
             received=f"{pathology!r}, while every scan has {', '.join(sorted(map(str, said)))} already",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from halebrain.core.errors import UsageError
 from halebrain.core.modality import standard_modality
 from halebrain.core.registry import suggestion
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import Manifest, standard_pathology
 
 
 def chosen_scans(rows: Manifest, *, table: Manifest, modalities: Sequence[str], pathologies: Sequence[str]) -> Manifest:
@@ -21,7 +21,8 @@ def chosen_scans(rows: Manifest, *, table: Manifest, modalities: Sequence[str], 
         UsageError: No scan of the table has one of the words.
     """
     check_words(table, modalities, pathologies)
-    return rows.of_contrasts(modalities).select(lambda row: not pathologies or row.pathology in pathologies)
+    diseases = {standard_pathology(word) for word in pathologies}
+    return rows.of_contrasts(modalities).select(lambda row: not diseases or row.pathology in diseases)
 
 
 def check_words(table: Manifest, modalities: Sequence[str], pathologies: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ def check_words(table: Manifest, modalities: Sequence[str], pathologies: Sequenc
     diseases = {row.pathology for row in table if row.pathology is not None}
     for flag, words, known in (
         ("--modality", {word: standard_modality(word) for word in modalities}, contrasts),
-        ("--pathology", {word: word for word in pathologies}, diseases),
+        ("--pathology", {word: standard_pathology(word) for word in pathologies}, diseases),
     ):
         if wrong := [word for word, standard in words.items() if standard not in known]:
             raise UsageError(

@@ -79,6 +79,7 @@ class CohortAnomaly(AnomalyGenerator):
     def files_sha256(self) -> str:
         """Return a hash of the lesion masks and of their names, which decide how they are filled."""
         folder = self.settings.masks
+        mask_library.cache_clear()  # what is drawn is what was hashed, also where masks changed since the last run
         return "" if folder is None else json_sha256([[path.name, scan_sha256(path)] for path in _masks_in(folder)])
 
     def sample_params(self, count: int, *, generator: torch.Generator) -> list[Params]:
