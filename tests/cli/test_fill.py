@@ -94,6 +94,25 @@ def test_another_calibration_is_not_taken_for_the_former_one(
         fill_scan(calibrated[1], scan, tmp_path)
 
 
+def test_a_calibration_that_decides_nothing_of_what_is_filled_keeps_it(
+    small_model: Path, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    about: dict[str, Any] = {"method": "", "split": "val", "manifest_sha256": "", "n_scans": 1, "achieved": 1.0}
+    one, other = (Threshold(value=value, **about) for value in (0.3, 0.4))
+    selectors = [
+        ThresholdSelector(Calibration(default="ml:1", thresholds=own, subjects=()))
+        for own in ({"ml:1": one}, {"ml:1": one, "ml:1@site": other}, {"ml:1": other})
+    ]
+    settings = DetectSettings(model=small_model, device="cpu", fill=True)
+    detector = load_detector(replace(settings, threshold="0.3"))
+    first, named, changed = (replace(detector, settings=settings, selector=selector) for selector in selectors)
+    found, given = ScanInput(patient[0], "p"), ScanInput(patient[0], "p", fill_mask=patient[1])
+    fill_scan(first, found, tmp_path / "found")
+    fill_scan(named, found, tmp_path / "found")
+    fill_scan(first, given, tmp_path / "given")
+    fill_scan(changed, given, tmp_path / "given")
+
+
 def test_a_part_keeps_the_failures_of_the_others(
     bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
 ) -> None:

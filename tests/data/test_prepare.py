@@ -221,9 +221,10 @@ def test_failures_of_an_earlier_run_in_parts_are_not_those_of_the_whole(raw, tmp
     broken.write_bytes(b"no gzip at all")
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--num-parts", 4, "--part-id", 1) == 3
     assert (dataset / "failed-1of4.tsv").exists()
+    (dataset / "failed_by_eye.tsv").write_text("scan\terror\ncase0\tblurred\n")
     write_head(broken, seed=1)
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS) == 0
-    assert not list(dataset.glob("failed*.tsv"))
+    assert [path.name for path in dataset.glob("failed*.tsv")] == ["failed_by_eye.tsv"]
     assert "1 failed" not in (dataset / "index.html").read_text(encoding="utf-8")
 
 

@@ -169,8 +169,10 @@ def test_a_method_that_lacks_scans_says_so_wherever_it_stands_beside_others(scan
 def test_the_latex_table_holds_any_name_of_a_method(scan):
     evaluator = Evaluator(seed=1)
     evaluator.add("maps_50% #2 & more", scan("a"))
+    evaluator.add(r"~old {a}^2 \new", scan("a"))
     table = latex(evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, model_sha256="abc", seed=1)))
     assert r"maps\_50\% \#2 \& more & " in table
+    assert r"\textasciitilde{}old \{a\}\textasciicircum{}2 \textbackslash{}new & " in table
 
 
 def test_files(evaluation, tmp_path):

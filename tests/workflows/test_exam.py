@@ -21,11 +21,12 @@ from halebrain.inference.fusion import DEFAULT
 from halebrain.inference.lesions import lesion_table
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
+from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
 from halebrain.workflows.exam import detect_exams
 from halebrain.workflows.exam_detector import find_exam
-from halebrain.workflows.fill import fill_exams
+from halebrain.workflows.fill import fill_exam, fill_exams, fill_scan
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]
@@ -284,6 +285,33 @@ def test_every_scan_is_filled_where_the_mask_of_the_exam_is_and_nowhere_else(exa
     in_memory = halebrain.detect_exam({name: nibabel.load(path) for name, path in rows.items()}, **about)
     for scan, path in zip(in_memory.scans, found.filled.values(), strict=True):
         assert np.array_equal(scan.filled.get_fdata(), nibabel.load(path).get_fdata())
+
+
+def filling(exam, settings):
+    """Return a detector that fills, and the exam."""
+    return load_detector(replace(settings[0], fill=True)), next(iter(find_exams([exam])))
+
+
+def test_the_filled_scan_of_an_exam_is_not_taken_for_that_of_the_scan_alone(exam, settings, tmp_path):
+    detector, person = filling(exam, settings)
+    fill_exam(detector, person, tmp_path / "out", fusion=DEFAULT)
+    with pytest.raises(CannotWriteError, match="another way of filling"):
+        fill_scan(detector, person.scans[0], tmp_path / "out")
+
+
+def test_the_filled_scans_of_an_exam_depend_on_the_scale_of_its_scores_at_a_number_too(exam, settings, tmp_path):
+    detector, person = filling(exam, settings)
+    about = {"method": "", "split": "val", "manifest_sha256": "", "n_scans": 1, "achieved": 1.0}
+
+    def fill(value):
+        stored = Calibration(default="ml:1", thresholds={"ml:1": Threshold(value=value, **about)}, subjects=())
+        calibrated = replace(detector, selector=replace(detector.selector, calibration=stored))
+        fill_exam(calibrated, person, tmp_path / "out", fusion=DEFAULT)
+
+    fill(0.3)
+    fill(0.3)
+    with pytest.raises(CannotWriteError, match="another calibration"):
+        fill(0.4)
 
 
 def test_the_number_of_threads_changes_no_bit(exam, settings, tmp_path):

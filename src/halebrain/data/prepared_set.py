@@ -1,6 +1,7 @@
 """A data set of prepared scans: manifests, sidecars and the quality table, written from the scans that exist."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from halebrain.preprocessing.template import Template, find_template
 _PATHS = ("image", "brain_mask", "lesion", "healthy")
 _OF_THE_FILE = ("distinct_values", "highest_intensity")
 """Figures of intensity storage, which differ between scanners: they never make a scan an outlier."""
+_FAILURES = re.compile(r"failed(?:-\d+of(?P<parts>\d+))?\.tsv")
+"""Names of the lists of scans that failed; a user may keep other tables beside them."""
 _RENAMED = {"registration_mask_dice": GRID_DICE}
 """Names of figures in earlier versions → current names."""
 
@@ -97,10 +100,15 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
     return [entries[name] for name in sorted(entries)]
 
 
+def failure_tables(dataset: Path) -> dict[Path, int]:
+    """Return the lists of scans that failed, with the number of parts of the run that wrote each; no other table."""
+    found = {path: _FAILURES.fullmatch(path.name) for path in sorted(dataset.glob("failed*.tsv"))}
+    return {path: int(match["parts"] or 1) for path, match in found.items() if match is not None}
+
+
 def read_failures(dataset: Path) -> dict[str, str]:
     """Return scan → reason of those that could not be prepared, whichever part of the work met them."""
-    tables = sorted(dataset.glob("failed*.tsv"))
-    return {name: reason for table in tables for name, reason in read_failed(table).items()}
+    return {name: reason for table in failure_tables(dataset) for name, reason in read_failed(table).items()}
 
 
 def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:

@@ -13,7 +13,11 @@ from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
 from halebrain.io.tables import MISSING, tsv_text
 
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
-_LATEX = {character: f"\\{character}" for character in "_%&#$"}
+_LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:

@@ -39,11 +39,6 @@ class ThresholdSelector:
     def __post_init__(self) -> None:
         self.at(None)
 
-    @property
-    def is_number(self) -> bool:
-        """Whether the threshold is a number, whatever the calibration."""
-        return _number(self.wanted) is not None
-
     def at(self, modality: str | None) -> ChosenThreshold:
         """Return the threshold for a scan of a modality; `None` = not known.
 

@@ -20,6 +20,7 @@ from halebrain.inference.outputs import OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.checksum import json_sha256
 from halebrain.io.discovery import Found
+from halebrain.thresholds.exam import healthy_score
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detections import Detections, Place, Run, run_items
 from halebrain.workflows.detector import Detector, find_anomalies
@@ -196,7 +197,8 @@ def fill_exam(
     names, steps = ExamNames(folder, exam.name), steps or ExamSteps()
     sweep(folder)
     read = read_described(detector, exam)
-    scans = {name: _asked(detector, read.requested[name]) for name in sorted(read.requested)}
+    fused = len(exam.scans) > 1
+    scans = {name: _asked(detector, read.requested[name], fused=fused) for name in sorted(read.requested)}
     asked: dict[str, Any] = {"fusion": fusion, "scans": scans}
     about = {"Exam": exam.name, "Requested": asked}
     if not detector.settings.overwrite and (kept := _filled_before(names, exam, asked)) is not None:
@@ -240,22 +242,34 @@ def _write(folder: Path, files: Mapping[Path, bytes], earlier: Sequence[Path]) -
             temporary.write_bytes(files[path])
 
 
-def _asked(detector: Detector, requested: Provenance) -> dict[str, Any]:
-    """Return what a filled scan depends on, as its sidecar states it."""
-    calibration, settings = detector.selector.calibration, detector.settings
-    # What is found, and so filled, depends on the calibration unless the threshold is a number.
-    known = None if calibration is None or detector.selector.is_number else calibration.model_dump(mode="json")
+def _asked(detector: Detector, requested: Provenance, *, fused: bool = False) -> dict[str, Any]:
+    """Return what a filled scan depends on, as its sidecar states it; `fused` says whether its exam has other scans."""
+    given = requested.fill_mask_sha256 is not None
     return {
         **{name: getattr(requested, name) for name in _MADE_WITH},
         "levels": list(requested.levels),
-        **{name: getattr(settings, name) for name in _SETTINGS},
-        "calibration": None if known is None else json_sha256(known),
+        **{name: getattr(detector.settings, name) for name in _SETTINGS},
+        "calibration": None if given else _calibrated(detector, fused=fused),
     }
+
+
+def _calibrated(detector: Detector, *, fused: bool) -> str:
+    """Return a hash of all in a calibration that decides what is found; where scores are fused, of their scale too."""
+    selector, calibration = detector.selector, detector.selector.calibration
+
+    def used(contrast: str | None) -> list[float | None]:
+        chosen = selector.at(contrast)
+        return [chosen.value, chosen.grow_to, healthy_score(calibration, contrast) if fused else None]
+
+    names = () if calibration is None else sorted(calibration.modalities)
+    own = {name: used(name) for name in names if fused or "+" not in name}  # "FLAIR+T1w" is an exam
+    fusion = calibration.fusion if fused and calibration is not None else None
+    return json_sha256([used(None), {name: one for name, one in own.items() if one != used(None)}, fusion])
 
 
 def _differences(stated: object, asked: Mapping[str, Any]) -> list[str]:
     """Return what a filled scan was made with otherwise than `asked`; what an older sidecar lacks cannot differ."""
-    if not isinstance(stated, dict):
+    if not isinstance(stated, dict) or "input_sha256" not in stated:  # as those of an exam
         return ["way of filling"]
     return [name.replace("_", " ") for name, value in asked.items() if name in stated and stated[name] != value]
 

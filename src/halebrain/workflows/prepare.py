@@ -21,6 +21,7 @@ from halebrain.data.naming import records_of
 from halebrain.data.prepare import PrepareOutcome, PrepareTask, prepare_scan
 from halebrain.data.prepared_set import (
     QualityEntry,
+    failure_tables,
     lesion_lost,
     quality_entries,
     read_entries,
@@ -285,9 +286,8 @@ def _run_tasks(
 
 def _remove_other_failures(output: Path, part: PartSettings) -> None:
     """Remove the lists of failures of an earlier run with other parts, whose scans are in the parts of this one."""
-    own = f"of{part.num_parts}"
-    for table in output.glob("failed*.tsv"):
-        if part.num_parts == 1 or not table.stem.endswith(own):
+    for table, parts in failure_tables(output).items():
+        if part.num_parts == 1 or parts != part.num_parts:
             table.unlink(missing_ok=True)
 
 
