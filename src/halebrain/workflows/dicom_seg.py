@@ -20,8 +20,13 @@ def check_dicom(images: Iterable[Path]) -> None:
     """
     check_highdicom()
     for image in images:
-        if format_of(image) is not FORMATS.get("dicom"):
+        if not is_dicom(image):
             raise UsageError("--dicom-seg needs DICOM scans", received=image.name, remedy="remove it")
+
+
+def is_dicom(image: Path) -> bool:
+    """Return whether a scan is a DICOM file, folder or archive."""
+    return format_of(image) is FORMATS.get("dicom")
 
 
 def mask_as_dicom(
@@ -36,6 +41,7 @@ def mask_as_dicom(
         model: Name and hash.
         said: How the mask was made, in words.
     """
+    check_dicom([image])
     check_source(image)
     name, sha256 = model
     about = SegmentationAbout(versions()["halebrain"], str(name), str(sha256), dict(said))

@@ -25,7 +25,7 @@ from halebrain.io.discovery import Found
 from halebrain.thresholds.exam import healthy_score
 from halebrain.workflows.detections import Detections, Place, Run, refuse_other_kind, run_items
 from halebrain.workflows.detector import Detector
-from halebrain.workflows.dicom_seg import check_dicom, mask_as_dicom
+from halebrain.workflows.dicom_seg import check_dicom, is_dicom, mask_as_dicom
 from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
 from halebrain.workflows.exam_detector import FoundExam, find_exam, place_exam, scans_at_once, threshold_of
 from halebrain.workflows.exam_page import MarkedExam, exam_mosaic, exam_pages, show_exam
@@ -69,7 +69,8 @@ def begin_exams(
     exams = find_exams(sources)
     _check_modality(settings, exams)
     if settings.dicom_seg:
-        check_dicom(scan.image for exam in exams for scan in exam.scans)
+        # The mask lies on the reference, which is chosen later: any DICOM series of an exam may be it.
+        check_dicom(next((s.image for s in exam.scans if is_dicom(s.image)), exam.scans[0].image) for exam in exams)
     dataset = sources[0] if exams and exams[0].in_dataset is not None else None
     single = len(exams) == 1 and dataset is None
     failures = Failures(output, settings.notify)
