@@ -86,6 +86,7 @@ def test_a_zip_without_a_place_for_its_thresholds_is_refused_at_once(
     assert "--output FOLDER" in said.err
 
 
+@pytest.mark.slow
 def test_a_healthy_map_is_fitted_used_and_evaluated(command, small_model, small_cohort, tmp_path):
     people = [(f"h{n}", "FLAIR", "val", "healthy") for n in range(5)]
     ill = [("p1", "FLAIR", "test", "ms"), ("p2", "T2w", "test", "ms")]

@@ -63,6 +63,7 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_parts_give_the_files_of_one_run_to_the_bit(evaluate, compared):
     code, _, whole, _ = evaluate("whole")
     assert code == 0

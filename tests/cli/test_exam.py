@@ -228,6 +228,7 @@ def with_mask_on_flair_alone(manifest, path):
     return path
 
 
+@pytest.mark.slow
 def test_a_mask_on_one_contrast_is_that_of_the_whole_exam(person, small_model, command, tmp_path):
     about = ["--threshold", "0.3", "--pathology", "ms", "--exams", "--device", "cpu", "--no-progress"]
     (tmp_path / "tables").mkdir()
