@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 ROWS = [("p", "FLAIR", "test", "ms"), ("q", "FLAIR", "val", "ms"), ("h", "FLAIR", "val", "healthy")]
 TRAINED = [("t", "FLAIR", "train", "ms"), ("g", "FLAIR", "train", "healthy"), *ROWS[1:]]
 TUNING = (
-    "tuning.loop={steps: 2, batch_size: 2, lr: 1.0e-2, precision: 32-true, validate_every: 1, validation_batches: 1,"
+    "tuning.loop={steps: 2, batch_size: 4, lr: 1.0e-2, precision: 32-true, validate_every: 1, validation_batches: 1,"
     " checkpoint_every: 2, ema_decay: 0.5, keep: last}"
 )
 MATRIX = """

@@ -376,7 +376,8 @@ def _explain(model: type[Config], error: ValidationError, where: object) -> Conf
         return ConfigError("a configuration takes known keys only", received=repr(key), where=where, remedy=remedy)
     rest = len(error.errors()) - 1
     remedy = "fix it" + (f" ({rest} more problem{'s' if rest > 1 else ''} after it)" if rest else "")
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    said = first["msg"].removeprefix("Value error, ")
+    message = said[:1].lower() + said[1:]
     given = first.get("input")
     # Of a rule about several settings the message names them, and the whole section would hide it.
     received = "" if isinstance(given, dict | BaseModel) else repr(given)
