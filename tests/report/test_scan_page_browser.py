@@ -1,6 +1,7 @@
 """The viewer in a real browser, from a file and offline: threshold, findings, keys, sides and colours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,18 @@ def test_findings_grow_as_those_of_the_mask(
         slide(page, level)
         assert counted(page) == expected(score.offset + level * score.scale - 1e-6), value
     assert "grown" not in page.inner_text("#live"), "below the lower threshold nothing grows"
+
+
+def test_what_is_saved_is_stated_as_the_table_has_it(
+    open_page: Callable[..., Any], make_scan: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, path = make_scan(), tmp_path / "finer.html"
+    # Of a scan with smaller voxels than the viewer's, the table has a finding that the viewer is too coarse for.
+    first = replace(made.page.findings[0], volume_ml=0.65)
+    path.write_text(scan_html(replace(made.page, findings=[first, *made.page.findings[1:], first])), encoding="utf-8")
+    page = ready(open_page(path))
+    assert counted(page)[0] == 2
+    assert page.inner_text("#live").startswith("3 findings, 1.36 ml, the largest 0.65 ml ")
 
 
 def test_findings_are_reached_by_table_and_by_key(open_page: Callable[..., Any]) -> None:
