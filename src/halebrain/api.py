@@ -773,6 +773,7 @@ def calibrate(
     exams: bool = False,
     fusion: str = "root_odds",
     no_growth: bool = False,
+    evidence: float | None = None,
 ) -> CalibrationResults:
     """Choose thresholds on the split "val" of a manifest and store them in the model, as `halebrain calibrate`.
 
@@ -796,6 +797,8 @@ def calibrate(
         exams: Choose thresholds of exams, for every set of contrasts, beside those of scans.
         fusion: How the contrasts of an exam are fused: root_odds, weighted_odds, log_odds or mean.
         no_growth: Findings do not grow; their true volume is estimated all the same.
+        evidence: Weight of the normalised residual as evidence beside the segmenter from now on, in log-odds for each
+            standard deviation of healthy scans; `None` = as it is.
 
     Returns:
         The thresholds, the scans that were asked for, and `failures.reasons`.

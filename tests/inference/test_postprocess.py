@@ -82,6 +82,24 @@ def test_fusion_closed_form(weight: float) -> None:
     assert score.dtype == np.float32
 
 
+def test_evidence_by_hand() -> None:
+    """A probability of 1/3 has odds 1/2; z = 2 and β = 0.5 multiply them by e; z = 9 counts as 6."""
+    residual = np.array([2 / 3, 0.9, 0.0, 0.5], dtype=np.float32)
+    probability = np.array([1 / 3, 1 / 3, 0.25, 0.0], dtype=np.float32)
+    inside = np.array([True, True, True, True])
+    found = fuse(residual, probability, inside, residual_weight=0.5, fusion="log_odds")
+    odds = np.array([np.e / 2, np.exp(3) / 2, 1 / 3, 1e-5 * np.exp(0.5)])
+    np.testing.assert_allclose(found, odds / (1 + odds), rtol=1e-4)
+    assert not fuse(residual, probability, ~inside, residual_weight=0.5, fusion="log_odds").any()
+
+
+def test_a_fusion_must_be_known_and_have_what_it_needs() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'log_odds'"):
+        parse_config(PostprocessingConfig, {"fusion": "log_ods"})
+    with pytest.raises(ConfigError, match="log_odds needs a normalised residual"):
+        parse_config(PostprocessingConfig, {"fusion": "log_odds", "residual": "absolute"})
+
+
 def test_smoothing_goes_across_slices_alone_and_stays_in_the_brain() -> None:
     probability = np.zeros((5, 5, 21), dtype=np.float32)
     probability[2, 2, 10] = 1  # one slice alone

@@ -21,9 +21,9 @@ from halebrain.workflows.models import model_text
 SHAPE = (6, 5, 7)
 
 
-def about(n: int, *, sigma: float = 0.0) -> HealthyScans:
+def about(n: int, *, sigma: float = 0.0, stride: int = 1) -> HealthyScans:
     people = tuple(f"h{number}" for number in range(n))
-    return HealthyScans(n_scans=n, subjects=people, manifest_sha256="0" * 64, sigma_voxels=sigma)
+    return HealthyScans(n_scans=n, subjects=people, manifest_sha256="0" * 64, sigma_voxels=sigma, stride_voxels=stride)
 
 
 def map_of(values: list[float], *, contrast: str = "FLAIR") -> HealthyResiduals:
@@ -90,6 +90,24 @@ def test_the_file_holds_what_was_fitted() -> None:
         np.testing.assert_allclose(read.contrasts[name].coverage, one.coverage)
         assert read.contrasts[name].scans == one.scans
     assert read.to_bytes() == both.to_bytes()
+
+
+def test_a_map_is_linear_between_its_nodes_and_the_file_holds_it() -> None:
+    """Along i the mean is i² / 64: at 1 the middle of its nodes at 0 and 2, past the last node what that has."""
+    slope = np.broadcast_to((np.arange(6, dtype=np.float32) ** 2 / 64)[:, None, None], SHAPE)
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[:, 3:, :] = False  # the node at j = 2 is the last that is known
+    sums = VoxelSums.of(slope, mask) + VoxelSums.of(slope + 0.25, mask) + VoxelSums.of(slope, mask)
+    one = HealthyResidual.of(sums, about(3, stride=2))
+    at_nodes = np.array([0, 4, 16]) / 64 + 0.25 / 3
+    wanted = [at_nodes[0], at_nodes[:2].mean(), at_nodes[1], at_nodes[1:].mean(), at_nodes[2], at_nodes[2]]
+    np.testing.assert_allclose(one.mean[:, 1, 3], wanted, atol=2.0**-11)
+    np.testing.assert_allclose(one.mean[:, 3, 3], wanted, atol=2.0**-11)  # half a node is known, and it alone counts
+    assert np.isinf(one.std[:, 4]).all()
+    both = HealthyResiduals(SHAPE, np.eye(4), {"FLAIR": one})
+    read = HealthyResiduals.from_bytes(both.to_bytes(), both.about(), where="here")
+    for name in ("mean", "std", "coverage"):
+        np.testing.assert_array_equal(getattr(read.contrasts["FLAIR"], name), getattr(one, name))
 
 
 def test_a_file_of_other_contrasts_than_stated_is_refused() -> None:

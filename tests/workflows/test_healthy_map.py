@@ -8,13 +8,15 @@ import pytest
 
 from halebrain.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
+from halebrain.core.modality import ScanContrast
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, load_bundle
-from halebrain.models.healthy_map import SIGMA_VOXELS
+from halebrain.models.healthy_map import SIGMA_VOXELS, STRIDE_VOXELS
 from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.calibrate import run_calibration
+from halebrain.workflows.detector import judge_quality
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.settings import CalibrateSettings
 
@@ -45,7 +47,8 @@ def test_the_map_is_that_of_the_residuals(small_model, rows) -> None:
         residuals.append(scan.image - predictor.reconstruct_levels(scan)["ensemble"])
         masks.append(predictor.scored(scan))
     one = fit.fitted.of_contrast("FLAIR")
-    np.testing.assert_allclose(one.coverage, np.mean(masks, axis=0), atol=1e-6)
+    nodes = (slice(None, None, STRIDE_VOXELS),) * 3
+    np.testing.assert_allclose(one.coverage[nodes], np.mean(masks, axis=0)[nodes], atol=1e-6)
     assert one.scans.subjects == tuple(f"h{n}" for n in range(6))
     assert one.scans.sigma_voxels == SIGMA_VOXELS
     # Deep inside, the mean over a neighbourhood lies between the least and the greatest value in it.
@@ -138,7 +141,7 @@ def test_a_normalised_residual_needs_a_map_and_a_known_contrast(small_model, row
 def test_the_residual_is_the_z_score_of_its_difference(small_model, rows) -> None:
     bundle, healthy_map = load_bundle(small_model), fit_on(small_model, rows).fitted
     maps = {}
-    for kind in ("normalised", "normalised_bright", "normalised_dark", "normalised_signed"):
+    for kind in ("normalised", "normalised_bright", "normalised_dark", "normalised_signed", "normalised_leaning"):
         predictor = Predictor(replace(with_residual(bundle, kind), healthy_map=healthy_map))
         _, scan = open_record(predictor.preprocessor, rows.records[0])
         found = predictor.predict_working(scan, "FLAIR")
@@ -151,6 +154,56 @@ def test_the_residual_is_the_z_score_of_its_difference(small_model, rows) -> Non
     np.testing.assert_allclose(maps["normalised_bright"] + maps["normalised_dark"], maps["normalised"], atol=1e-6)
     np.testing.assert_array_equal(maps["normalised_signed"], maps["normalised_bright"])
     assert maps["normalised_dark"].any()
+    leaning = np.maximum(z, 0) + np.maximum(-z, 0) / 2  # lesions are bright on FLAIR, few of them dark
+    np.testing.assert_allclose(maps["normalised_leaning"], leaning / (1 + leaning), atol=1e-5)
+
+
+def test_evidence_adds_to_the_log_odds_of_the_segmenter(small_model, rows) -> None:
+    bundle, healthy_map = load_bundle(small_model), fit_on(small_model, rows).fitted
+    fused = with_residual(bundle, "normalised_bright", fusion="log_odds", residual_weight=0.4)
+    predictor = Predictor(replace(fused, healthy_map=healthy_map))
+    _, scan = open_record(predictor.preprocessor, rows.records[0])
+    found, inside = predictor.predict_working(scan, "FLAIR"), predictor.scored_region(scan)
+    z = np.minimum(found.residual / (1 - found.residual), 6)[inside]
+    assert z.max() > 1
+    odds = found.probability[inside] / (1 - found.probability[inside]) * np.exp(0.4 * z)
+    np.testing.assert_allclose(found.score[inside], odds / (1 + odds), atol=1e-5)
+    assert not found.score[~inside].any()
+
+
+def test_a_contrast_without_a_healthy_map_is_scored_by_the_segmenter_alone_and_flagged(small_model, rows) -> None:
+    bundle, healthy_map = load_bundle(small_model), fit_on(small_model, rows).fitted
+    fused = with_residual(bundle, "normalised_bright", fusion="log_odds", residual_weight=0.4)
+    predictor = Predictor(replace(fused, healthy_map=healthy_map))
+    _, scan = open_record(predictor.preprocessor, rows.records[0])
+    for contrast, named in (("PDw", "PDw"), (None, "scans of unknown contrast")):
+        found = predictor.predict_working(scan, contrast)
+        assert not found.residual.any()
+        np.testing.assert_allclose(
+            found.score, np.where(predictor.scored_region(scan), found.probability, 0), atol=2e-5
+        )
+        flags = judge_quality(predictor, scan.qc, [], ScanContrast(contrast, None)).flags
+        assert f"the segmenter alone scored this scan: the model has no healthy map of {named}" in flags
+    flags = judge_quality(predictor, scan.qc, [], ScanContrast("FLAIR", None)).flags
+    assert not any("segmenter alone" in flag for flag in flags)
+
+
+def test_evidence_needs_a_normalised_residual_and_a_segmenter(small_model, rows) -> None:
+    settings = CalibrateSettings(device="cpu", residual="absolute", evidence=0.4)
+    with pytest.raises(ConfigError, match="log_odds needs a normalised residual"):
+        run_calibration(small_model, rows, settings, failures=Failures(None))
+    fused = with_residual(load_bundle(small_model), "normalised", fusion="log_odds")
+    alone = replace(fused, healthy_map=fit_on(small_model, rows).fitted, segmenter=None)
+    with pytest.raises(ConfigError, match="log_odds needs a segmenter"):
+        Predictor(alone)
+
+
+def test_a_map_is_fitted_for_evidence_in_one_call(small_model, rows) -> None:
+    settings = replace(NORMALISED, residual="normalised_leaning", evidence=0.25)
+    run_calibration(small_model, rows, settings, failures=Failures(None))
+    post = load_bundle(small_model).config.postprocessing
+    assert (post["residual"], post["fusion"], post["residual_weight"]) == ("normalised_leaning", "log_odds", 0.25)
+    assert Predictor(load_bundle(small_model)).method().fusion == "log_odds"
 
 
 def test_earlier_thresholds_cannot_stay_beside_other_scores(small_model, rows) -> None:

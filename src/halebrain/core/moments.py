@@ -68,6 +68,11 @@ def squash(z: FloatArray) -> FloatArray:
     return np.asarray(z / (1 + z), dtype=np.float32)
 
 
+def unsquash(squashed: FloatArray) -> FloatArray:
+    """Return z of z / (1 + z); the inverse of `squash`."""
+    return np.asarray(squashed / np.maximum(1 - squashed, 1e-6), dtype=np.float32)
+
+
 def _smooth(sums: Moments, sigma_voxels: float) -> Moments:
     if sigma_voxels <= 0:
         return sums

@@ -235,6 +235,7 @@ class ScoringMethod(Document):
         segmenter: Whether there is a segmenter.
         residual: Name of the residual map.
         residual_weight: Weight of the residual in the score.
+        fusion: How residual and probability become the score.
         through_plane_mm: Standard deviation of the smoothing across slices.
         around_mm: That of the wider Gaussian.
         through_plane_by_contrast: Both by contrast, where they differ.
@@ -252,6 +253,7 @@ class ScoringMethod(Document):
     segmenter: bool = True
     residual: str | None = None
     residual_weight: float | None = None
+    fusion: str = "weighted_sum"
     through_plane_mm: float = 0.0
     around_mm: float = 0.0
     through_plane_by_contrast: Mapping[str, tuple[float, ...]] | None = None

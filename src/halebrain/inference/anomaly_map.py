@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from halebrain.core.config import GrowingConfig
 from halebrain.core.errors import ConfigError
 from halebrain.core.modality import lesions_are_dark
-from halebrain.core.moments import squash
+from halebrain.core.moments import squash, unsquash
 from halebrain.core.registry import Registry, suggestion
 from halebrain.core.similarity import multi_ssim_map, ssim_map
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
@@ -129,6 +130,41 @@ def normalised_signed(z: FloatArray, contrast: str) -> FloatArray:
     return (normalised_dark if lesions_are_dark(contrast) else normalised_bright)(z, contrast)
 
 
+@NORMALISED.register("normalised_leaning")
+def normalised_leaning(z: FloatArray, contrast: str) -> FloatArray:
+    """Return z' / (1 + z'), z' = |z|, of the sign that lesions seldom have half of it: cavities are dark on FLAIR."""
+    usual = -z if lesions_are_dark(contrast) else z
+    return squash(np.where(usual > 0, usual, -usual / 2))
+
+
+ScoreFusion = Callable[[FloatArray, FloatArray, float], FloatArray]
+"""(residual map, probability, `residual_weight`) → anomaly score; arrays of one shape, in [0, 1]."""
+
+SCORE_FUSIONS: Registry[ScoreFusion] = Registry("fusion of the score")
+_LEAST = 1e-5
+"""Probabilities are kept this far from 0 and 1, where odds have no logarithm."""
+_MOST_Z = 6.0
+"""More standard deviations than this are no more evidence: the tails of healthy residuals are not Gaussian."""
+
+
+@SCORE_FUSIONS.register("weighted_sum")
+def weighted_sum(residual: FloatArray, probability: FloatArray, weight: float) -> FloatArray:
+    """Return β·residual + (1 − β)·probability (the paper, equations 3 and 4)."""
+    return weight * residual + (1 - weight) * probability
+
+
+@SCORE_FUSIONS.register("log_odds")
+def log_odds(residual: FloatArray, probability: FloatArray, weight: float) -> FloatArray:
+    """Return σ(logit(probability) + β·min(z, 6)), z = the normalised residual in standard deviations of healthy scans.
+
+    Differs from paper: the residual is evidence beside the segmenter, of the same strength at each probability. In a
+    weighted sum it moves voxels that the segmenter is sure of, and hardly those it doubts.
+    """
+    z = np.minimum(unsquash(residual), _MOST_Z)
+    score: FloatArray = expit(logit(np.clip(probability, _LEAST, 1 - _LEAST)) + weight * z)
+    return score
+
+
 class PostprocessingConfig(GrowingConfig):
     """Settings of the anomaly map.
 
@@ -142,9 +178,13 @@ class PostprocessingConfig(GrowingConfig):
             2407.12474). With a healthy map in the model (halebrain calibrate --healthy-map) also those in
             `NORMALISED`, with z = (x − x̂ − mean) / (standard deviation + 0.02) of healthy scans: "normalised" =
             |z| / (1 + |z|), "normalised_bright" and "normalised_dark" = that of one sign, "normalised_signed" = dark on
-            T1, bright elsewhere.
-        residual_weight: β of β·residual + (1 − β)·probability (appendix D, equation 4); 0.5 orders voxels as the
-            paper's unweighted sum does, 1 is reconstruction alone, 0 the segmenter alone.
+            T1, bright elsewhere, "normalised_leaning" = both, of the other sign half.
+        fusion: Name in `SCORE_FUSIONS` of how residual and probability become a score: "weighted_sum" =
+            β·residual + (1 − β)·probability (the paper), "log_odds" = σ(logit(probability) + β·z) with a normalised
+            residual, z its number of standard deviations (6 at most). There, the score of a contrast that the healthy
+            map lacks is the probability, and a quality flag says so.
+        residual_weight: β (appendix D, equation 4). In a weighted sum 0.5 orders voxels as the paper's unweighted sum
+            does, 1 is reconstruction alone. In both fusions 0 is the segmenter alone.
         median_size: Side in voxels of the median filter on the residual map; 1 = none.
         erosion: In-plane erosion of the brain mask in voxels before scoring (0 in the paper).
         min_lesion_mm3: Smallest lesion kept in the mask, where the user names none; 0 = all (the paper).
@@ -171,10 +211,12 @@ class PostprocessingConfig(GrowingConfig):
             "mirror",
             "overlap",
             "lowest_z_mm",
+            "fusion",
         }
     )
 
     residual: str = "ssim"
+    fusion: str = "weighted_sum"
     residual_weight: float = Field(default=0.5, ge=0, le=1)
     median_size: int = Field(default=5, ge=1)
     erosion: int = Field(default=0, ge=0)
@@ -192,6 +234,18 @@ class PostprocessingConfig(GrowingConfig):
         if value not in (known := [*RESIDUALS, *SCAN_RESIDUALS, *NORMALISED]):
             raise ConfigError("a residual must be a known one", received=repr(value), remedy=suggestion(value, known))
         return value
+
+    @field_validator("fusion")
+    @classmethod
+    def _is_fusion(cls, value: str) -> str:
+        SCORE_FUSIONS.get(value)
+        return value
+
+    @model_validator(mode="after")
+    def _is_evidence(self) -> "PostprocessingConfig":
+        if self.fusion == "log_odds" and self.residual not in NORMALISED:
+            raise ValueError(f"the fusion log_odds needs a normalised residual ({', '.join(NORMALISED)})")
+        return self
 
     @property
     def needs_healthy_map(self) -> bool:
@@ -211,12 +265,24 @@ class PostprocessingConfig(GrowingConfig):
         return self.through_plane_by_contrast.get(contrast or "", shared)
 
 
-def fuse(residual: FloatArray, probability: FloatArray, inside: MaskArray, *, residual_weight: float) -> FloatArray:
-    """Return the anomaly score β·residual + (1 − β)·probability in [0, 1], 0 outside; arrays `(i, j, k)`.
+def fuse(
+    residual: FloatArray,
+    probability: FloatArray,
+    inside: MaskArray,
+    *,
+    residual_weight: float,
+    fusion: str = "weighted_sum",
+) -> FloatArray:
+    """Return the anomaly score in [0, 1], 0 outside; arrays `(i, j, k)`.
 
-    Source: Behrendt et al. 2024, equations 3 and 4.
+    Args:
+        residual: Residual map in [0, 1]; for "log_odds" a normalised one.
+        probability: Of the segmenter, in [0, 1].
+        inside: Where there is a score.
+        residual_weight: β.
+        fusion: A name in `SCORE_FUSIONS`.
     """
-    score = residual_weight * residual + (1 - residual_weight) * probability
+    score = SCORE_FUSIONS.get(fusion)(residual, probability, residual_weight)
     return np.where(inside, score, 0).astype(np.float32)
 
 

@@ -43,7 +43,8 @@ class WorkingMaps:
         residual: Median-filtered residual map in [0, 1] of the mean reconstruction (1 − SSIM by default), of the first
             pass where there are two.
         score: Fused anomaly score in [0, 1].
-        uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability.
+        uncertainty: Standard deviation over levels and draws of β·|x − x̂| + (1 − β)·probability, of the probability
+            alone where the fusion is no weighted sum.
         first_reconstruction: That of the first pass, which `residual` and `probability` come from; `None` if there is
             one pass alone.
     """
@@ -73,7 +74,8 @@ class Predictor(SliceNetworks):
         brain: Name of the brain extractor for scans without a mask; `None` = the model's.
 
     Raises:
-        ConfigError: The residual is normalised, and the model has no healthy map or gives no image.
+        ConfigError: The residual is normalised, and the model has no healthy map or gives no image; or the fusion needs
+            a segmenter, and there is none.
         DataError: The healthy map does not lie on the working grid.
     """
 
@@ -118,6 +120,13 @@ class Predictor(SliceNetworks):
 
     def _check_healthy_map(self) -> None:
         post, where = self.postprocessing, self.bundle.path or "model"
+        if post.fusion != "weighted_sum" and self.bundle.segmenter is None:
+            raise ConfigError(
+                f"the fusion {post.fusion} needs a segmenter",
+                received="a model without one",
+                where=where,
+                remedy="choose postprocessing.fusion: weighted_sum",
+            )
         if self.healthy_map is not None:
             grid = self.preprocessor.grid
             self.healthy_map.check_grid(grid.shape, grid.affine, where=where)
@@ -163,6 +172,7 @@ class Predictor(SliceNetworks):
             segmenter=segmenter is not None,
             residual=post.residual,
             residual_weight=post.residual_weight,
+            fusion=post.fusion,
             through_plane_mm=post.through_plane_mm,
             around_mm=post.through_plane_sigma_wide_mm,
             through_plane_by_contrast=post.through_plane_by_contrast,
@@ -213,10 +223,10 @@ class Predictor(SliceNetworks):
         """Run both networks over the slices of a preprocessed scan; `progress` is called after each level and draw."""
         image, mask, used = brain_slices(scan)
         kind = self.postprocessing.residual
-        if kind in NORMALISED:
+        if kind in NORMALISED and self.has_evidence(contrast):
             self._healthy_residual(scan, contrast, kind)  # what is missing is said before the networks run
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
-        beta = self.postprocessing.residual_weight
+        beta = self.postprocessing.residual_weight if self.postprocessing.fusion == "weighted_sum" else 0.0
         samples: list[torch.Tensor] = []  # kept for the residuals that need each reconstruction alone
         for level in self.levels:
             for draw in range(self.draws):
@@ -238,7 +248,9 @@ class Predictor(SliceNetworks):
         if self.bundle.reconstructor.gives_image and kind in RESIDUALS:
             residual = residual_map(image[used], mean[0], kind, variance=variance)
         volumes = [volume_of_slices(t, used, scan.image.shape) for t in (mean[0], mean[1], residual, deviation)]
-        if kind in NORMALISED:
+        if kind in NORMALISED and not self.has_evidence(contrast):
+            volumes[2] = np.zeros_like(volumes[2])
+        elif kind in NORMALISED:
             difference = volume_of_slices(image[used] - mean[0], used, scan.image.shape)
             volumes[2] = self._normalised(scan, difference, contrast, kind)
         if self.bundle.reconstructor.gives_image and kind in SCAN_RESIDUALS:
@@ -246,10 +258,25 @@ class Predictor(SliceNetworks):
         smooth = filter_residual(volumes[2], scan.brain_mask, self.postprocessing.median_size)
         shared = self.across_slices(volumes[1], self.brain_above_cord(scan), contrast)
         inside = self.scored_region(scan)
-        score = fuse(smooth, shared, inside, residual_weight=beta)
+        score = self.fused(smooth, shared, inside)
         first, second = volumes[0], self.second_pass(scan, shared)
         shown, before = (first, None) if second is None else (second, first)
         return WorkingMaps(shown, shared, smooth, score, np.where(inside, volumes[3], 0), before)
+
+    def has_evidence(self, contrast: str | None) -> bool:
+        """Return whether the residual of scans of a contrast counts in the score; `None` = not known.
+
+        Beside a segmenter, the residual of a contrast that the healthy map lacks is no evidence, and its map is 0.
+        Where the residual is part of a weighted sum, such a scan is an error.
+        """
+        if self.postprocessing.fusion == "weighted_sum" or self.healthy_map is None:
+            return True
+        return contrast is not None and contrast in self.healthy_map.contrasts
+
+    def fused(self, residual: FloatArray, probability: FloatArray, inside: MaskArray) -> FloatArray:
+        """Return the anomaly score of a residual map and a probability as the model fuses them; arrays of one shape."""
+        post = self.postprocessing
+        return fuse(residual, probability, inside, residual_weight=post.residual_weight, fusion=post.fusion)
 
     def second_pass(self, scan: WorkingScan, probability: FloatArray) -> FloatArray | None:
         """Return the reconstruction that knows what the segmenter found, `(i, j, k)` in [0, 1].

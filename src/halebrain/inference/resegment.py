@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from halebrain.core.types import FloatArray
-from halebrain.inference.anomaly_map import fuse
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.slice_networks import brain_slices, volume_of_slices
 from halebrain.models.ensemble import AnySegmenter
@@ -48,7 +47,7 @@ class Resegmenter(Predictor):
         probability = volume_of_slices(total / len(known.reconstructions), used, known.scan.image.shape)
         probability = self.across_slices(probability, self.brain_above_cord(known.scan), known.contrast)
         inside = self.scored_region(known.scan)
-        return fuse(known.residual, probability, inside, residual_weight=self.postprocessing.residual_weight)
+        return self.fused(known.residual, probability, inside)
 
     def reconstruct_slices(
         self, image: torch.Tensor, mask: torch.Tensor, level: Level, seeds: torch.Tensor

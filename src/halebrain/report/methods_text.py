@@ -138,10 +138,7 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
     if (weight := method.residual_weight) is not None:
         first = "" if method.second_pass is None else " of the first reconstruction"
         averaged = ", averaged over levels" if len(levels) > 1 else ""
-        found.append(
-            f"The anomaly score is {weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × "
-            f"probability{averaged}."
-        )
+        found.append(f"The anomaly score is {_fused(method, weight, first)}{averaged}.")
     own = (method.through_plane_by_contrast or {}).get(contrast or "")
     narrow, wide = own or (method.through_plane_mm, method.around_mm)
     if how := _across_slices(narrow, wide):
@@ -149,6 +146,15 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
     if (lowest := method.lowest_z_mm) is not None:
         found.append(f"Nothing was scored below z = {lowest:g} mm of the template, where the spinal cord begins.")
     return found
+
+
+def _fused(method: ScoringMethod, weight: float, first: str) -> str:
+    if method.fusion == "log_odds":
+        return (
+            f"σ(logit(probability) + {weight:g} × z), with z the residual{first} in standard deviations of healthy "
+            f"scans at the same place ({method.residual}; at most 6)"
+        )
+    return f"{weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × probability"
 
 
 def _across_slices(narrow: float, wide: float) -> str:

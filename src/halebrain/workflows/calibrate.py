@@ -40,6 +40,9 @@ from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.selection import check_words
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
+_PLAIN = {"residual": "absolute", "fusion": "weighted_sum"}
+"""Scores that need no healthy map, with which a map is fitted."""
+
 
 @dataclass(frozen=True)
 class CalibrationResults:
@@ -114,7 +117,7 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         DataError: The model was trained on one of them.
         UsageError: A modality to add is there already, the default is the name of no threshold, the model is no
             folder and no output folder is given, or thresholds on other scores would stay beside a new healthy map.
-        ConfigError: The residual is unknown, or normalised without a healthy map.
+        ConfigError: The residual is unknown, or normalised without a healthy map, or evidence and not normalised.
     """
     output, name, add, default = settings.output, settings.name, settings.add, settings.default
     device = find_device(settings.device)
@@ -124,10 +127,10 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
             where=rows.where,
             remedy='write val under "split" for some subjects, and check --modality and --pathology',
         )
-    changes_scores = settings.healthy_map or settings.residual is not None
+    changes_scores = settings.healthy_map or settings.residual is not None or settings.evidence is not None
     if changes_scores and (add or name is not None):
         raise UsageError(
-            "--healthy-map and --residual change the scores, so that no earlier threshold can stay",
+            "--healthy-map, --residual and --evidence change the scores, so that no earlier threshold can stay",
             received="--add" if add else "--name",
             remedy="calibrate with them first, without --add and --name",
         )
@@ -202,14 +205,16 @@ def _with_residual(
     post = bundle.config.postprocessing
     if settings.residual is not None:
         post = {**post, "residual": settings.residual}
-        parse_config(PostprocessingConfig, post, where="--residual")
+    if settings.evidence is not None:
+        post = {**post, "fusion": "log_odds", "residual_weight": settings.evidence}
+    parse_config(PostprocessingConfig, post, where="--residual" if settings.evidence is None else "--evidence")
     final = bundle.config.model_copy(update={"postprocessing": post})
     if not settings.healthy_map:
         bundle = replace(bundle, config=final)
         _warn_of_own_map(bundle, rows, settings.notify)
         return bundle, None, rows
     # Residuals are measured before they are normalised; the kind that the model will have may need the map.
-    plain = bundle.config.model_copy(update={"postprocessing": {**post, "residual": "absolute"}})
+    plain = bundle.config.model_copy(update={"postprocessing": {**post, **_PLAIN}})
     predictor = Predictor(replace(bundle, config=plain), device=find_device(settings.device), seed=settings.seed)
     fit = fit_healthy_map(predictor, rows, failures=failures, notify=settings.notify)
     rows = rows.select(lambda record: record.scan_id not in failures.reasons)
@@ -243,9 +248,9 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
             where=bundle.path or "model",
             remedy="run halebrain calibrate without --exams and --name first",
         )
-    given = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
-    given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual}
-    if wrong := [name for name, value in given.items() if value]:
+    given: dict[str, object] = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
+    given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual, "--evidence": settings.evidence}
+    if wrong := [name for name, value in given.items() if value not in (None, False)]:
         raise UsageError(
             f"{wrong[0]} goes with the thresholds of scans", received="--exams", remedy=f"remove {wrong[0]}"
         )

@@ -231,7 +231,10 @@ def judge_quality(
     """Return the quality of a scan with what was assumed on reading it, and what the model makes of it."""
     report = check_contrast_label(report.noting(notes), contrast.declared)
     report = report.flagged(known_limit(predictor.bundle.limits, contrast))
-    if predictor.postprocessing.needs_healthy_map and report.registration_failed:
+    if not predictor.has_evidence(contrast.name):
+        named = contrast.name or "scans of unknown contrast"
+        report = report.flagged(f"the segmenter alone scored this scan: the model has no healthy map of {named}")
+    elif predictor.postprocessing.needs_healthy_map and report.registration_failed:
         report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
     return report
 

@@ -14,7 +14,14 @@ from halebrain.core.moments import VoxelSums
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.models.healthy_map import MIN_SUBJECTS, SIGMA_VOXELS, HealthyResidual, HealthyResiduals, HealthyScans
+from halebrain.models.healthy_map import (
+    MIN_SUBJECTS,
+    SIGMA_VOXELS,
+    STRIDE_VOXELS,
+    HealthyResidual,
+    HealthyResiduals,
+    HealthyScans,
+)
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.preprocessing.prepared import open_record
@@ -132,6 +139,7 @@ def fit_healthy_map(
             subjects=people,
             manifest_sha256=own_rows.fingerprint(),
             sigma_voxels=SIGMA_VOXELS,
+            stride_voxels=STRIDE_VOXELS,
         )
         fitted[name] = HealthyResidual.of(sums[name], about)
     if not fitted:

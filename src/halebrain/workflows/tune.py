@@ -97,7 +97,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         # As evaluation counts them: lesion that the brain mask missed is missed.
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
-        fused = _fuser(scored, region, predictor.scored_region(scored.scan))
+        fused = _fuser(scored, region, predictor.scored_region(scored.scan), predictor.postprocessing.fusion)
         sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
@@ -109,11 +109,13 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
     return points, replace(rows, records=tuple(done))
 
 
-def _fuser(scored: ScoredScan, region: MaskArray, scored_region: MaskArray) -> Callable[[float], FloatArray]:
+def _fuser(
+    scored: ScoredScan, region: MaskArray, scored_region: MaskArray, fusion: str
+) -> Callable[[float], FloatArray]:
     """Return β → score of the voxels of `region`, `(m,)`; the maps are fused again, without running the networks."""
     inside = scored_region[region]
     residual, probability = scored.maps.residual[region], scored.maps.probability[region]
-    return lambda weight: fuse(residual, probability, inside, residual_weight=weight)
+    return lambda weight: fuse(residual, probability, inside, residual_weight=weight, fusion=fusion)
 
 
 def best_points(points: list[SweepPoint]) -> dict[str, SweepPoint | None]:

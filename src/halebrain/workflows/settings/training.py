@@ -95,7 +95,16 @@ class CalibrateSettings:
         Option(
             "Residual map of the model from now on: normalised, normalised_signed (with a healthy map), absolute …; "
             "default: as it is.",
-            known=("normalised", "normalised_bright", "normalised_dark", "normalised_signed"),
+            known=("normalised", "normalised_bright", "normalised_dark", "normalised_signed", "normalised_leaning"),
+        ),
+    ] = None
+    evidence: Annotated[
+        float | None,
+        Option(
+            "Weight of the normalised residual as evidence beside the segmenter from now on: each standard deviation "
+            "of healthy scans adds so much to the log-odds of its probability; default: as it is.",
+            minimum=0,
+            maximum=1,
         ),
     ] = None
     patients: Annotated[
