@@ -97,7 +97,7 @@ def test_a_healthy_map_is_fitted_used_and_evaluated(command, small_model, small_
     assert "healthy residual map of FLAIR: 5 healthy scans of 5 people" in said.err
     old, new = checked_files(small_model)[0], checked_files(own)[0]
     changed = {name for name in new if new[name] != old.get(name)}
-    assert changed == {"manifest.json", "config.yaml", "healthy_map.safetensors"}
+    assert changed == {"manifest.json", "config.yaml", "healthy_map.safetensors", "card.md"}
     bundle = load_bundle(own)
     assert bundle.config.postprocessing == {"residual": "normalised_signed", "median_size": 1}
     assert bundle.calibration["subjects"] == [*(f"h{n}" for n in range(5)), "p0"]

@@ -136,6 +136,8 @@ def with_map(small_model: Path) -> Path:
         config=files["config.yaml"],
         healthy_map=one.to_bytes(),
         fitted_on=one.about(),
+        about=bundle.about,
+        card="small",
     )
     return small_model
 

@@ -12,6 +12,7 @@ from halebrain.core.modality import ScanContrast
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import Bundle, load_bundle
+from halebrain.models.bundle_files import CARD, About, checked_files, store_about
 from halebrain.models.healthy_map import SIGMA_VOXELS, STRIDE_VOXELS
 from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.percentile import working_scan_score
@@ -204,6 +205,27 @@ def test_a_map_is_fitted_for_evidence_in_one_call(small_model, rows) -> None:
     post = load_bundle(small_model).config.postprocessing
     assert (post["residual"], post["fusion"], post["residual_weight"]) == ("normalised_leaning", "log_odds", 0.25)
     assert Predictor(load_bundle(small_model)).method().fusion == "log_odds"
+
+
+def test_a_model_with_other_scores_keeps_no_figures_and_its_card_says_what_changed(small_model, rows) -> None:
+    about = About(
+        licence="CC0-1.0",
+        citation="A model.",
+        authors=("Ada",),
+        data="none",
+        figures=("AUPRC 0.9",),
+        limits={"T1w": "x"},
+    )
+    store_about(small_model, about, card="of before")
+    run_calibration(small_model, rows, CalibrateSettings(device="cpu", healthy_map=True), failures=Failures(None))
+    assert load_bundle(small_model).about == about  # the residual, and so each score, is as before
+    settings = CalibrateSettings(device="cpu", residual="normalised_leaning", evidence=0.25)
+    run_calibration(small_model, rows, settings, failures=Failures(None))
+    assert load_bundle(small_model).about == about.model_copy(update={"figures": ()})
+    card = checked_files(small_model)[0][CARD].decode()
+    assert "AUPRC 0.9" not in card
+    assert "Residual weight 0.5, best for seen pathologies on 1 validation subject" in card
+    assert "since another score was chosen it is 0.25" in card
 
 
 def test_earlier_thresholds_cannot_stay_beside_other_scores(small_model, rows) -> None:

@@ -202,7 +202,14 @@ def store_calibration(path: Path, calibration: dict[str, Any]) -> None:
 
 
 def store_scoring(
-    path: Path, calibration: dict[str, Any], *, config: bytes, healthy_map: bytes, fitted_on: Mapping[str, object]
+    path: Path,
+    calibration: dict[str, Any],
+    *,
+    config: bytes,
+    healthy_map: bytes,
+    fitted_on: Mapping[str, object],
+    about: About | None,
+    card: str,
 ) -> None:
     """Replace what turns a reconstruction into a score in the bundle folder at `path`: the weights are not changed.
 
@@ -212,9 +219,13 @@ def store_scoring(
         config: Its configuration.
         healthy_map: Its healthy residual map; empty = it has none.
         fitted_on: Contrast → what the manifest states of the scans of the map.
+        about: Licence, citation and figures; figures of other scores do not belong there.
+        card: Its card.
     """
     files, manifest = checked_files(path)
-    files[CONFIG] = config
+    files[CONFIG], files[CARD] = config, card.encode()
+    if about is not None:
+        manifest["about"] = about.model_dump(mode="json")
     if healthy_map:
         files[HEALTHY_MAP], manifest["healthy_map"] = healthy_map, dict(fitted_on)
     manifest["files"] = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items() if name != MANIFEST}

@@ -29,7 +29,7 @@ def model_card(bundle: Bundle) -> str:
     if bundle.segmenter is not None:
         lines.append(f"- Segmenter: {_millions(bundle.segmenter)} M parameters{_networks(bundle.segmenter)}")
     for stage, summary in bundle.training.items():
-        lines += ["", f"## {stage}", "", *_describe(summary)]
+        lines += ["", f"## {stage}", "", *_describe(summary, bundle.config.postprocessing.get("residual_weight"))]
     if bundle.about is not None:
         lines += ["", "## Licence and citation", "", *_describe_owners(bundle.about)]
     lines += ["", "## Method", "", _CITATION, ""]
@@ -55,12 +55,16 @@ def _describe_owners(about: About) -> list[str]:
     ]
 
 
-def _describe(summary: dict[str, Any]) -> list[str]:
+def _describe(summary: dict[str, Any], weight: float | None) -> list[str]:
+    """Return what is said of one training; `weight` is the present weight of the residual, `None` = the usual one."""
     if "tuned_for" in summary:
         subjects = counted(len(summary["val_subjects"]), "validation subject")
+        since = (
+            "" if weight in (None, summary["residual_weight"]) else f"; since another score was chosen it is {weight:g}"
+        )
         return [
             f"- Residual weight {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
-            f"on {subjects} (manifest {summary['manifest_sha256'][:12]})"
+            f"on {subjects} (manifest {summary['manifest_sha256'][:12]}){since}"
         ]
     if "adapted_from" in summary:
         return _describe_adaptation(summary)

@@ -18,6 +18,7 @@ from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, load_bundle, read_summary
 from halebrain.models.bundle_files import copy_bundle, store_calibration, store_scoring
+from halebrain.models.card import model_card
 from halebrain.models.healthy_map import HealthyScans
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import (
@@ -171,7 +172,15 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
     if changes_scores:
         healthy = bundle.healthy_map
         raw, about = (b"", {}) if healthy is None else (healthy.to_bytes(), healthy.about())
-        store_scoring(target, stored, config=dump_yaml(bundle.config).encode(), healthy_map=raw, fitted_on=about)
+        store_scoring(
+            target,
+            stored,
+            config=dump_yaml(bundle.config).encode(),
+            healthy_map=raw,
+            fitted_on=about,
+            about=bundle.about,
+            card=model_card(bundle),
+        )
     else:
         store_calibration(target, stored)
     return calibration
@@ -207,8 +216,11 @@ def _with_residual(
         post = {**post, "residual": settings.residual}
     if settings.evidence is not None:
         post = {**post, "fusion": "log_odds", "residual_weight": settings.evidence}
-    parse_config(PostprocessingConfig, post, where="--residual" if settings.evidence is None else "--evidence")
+    where = "--residual" if settings.evidence is None else "--evidence"
+    needs_map = parse_config(PostprocessingConfig, post, where=where).needs_healthy_map
     final = bundle.config.model_copy(update={"postprocessing": post})
+    if final != bundle.config or (settings.healthy_map and needs_map):
+        bundle = bundle.with_other_scores()
     if not settings.healthy_map:
         bundle = replace(bundle, config=final)
         _warn_of_own_map(bundle, rows, settings.notify)
