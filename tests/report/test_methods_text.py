@@ -51,6 +51,13 @@ def test_the_name_of_another_scan_names_no_engine(method: str, words: str) -> No
     assert (ANTS in references) == ("ANTs" in words)
 
 
+def test_a_residual_that_is_evidence_is_said_as_a_formula() -> None:
+    method = {"residual": "normalised_leaning", "residual_weight": 0.4, "fusion": "log_odds"}
+    text, _ = said(FULL | {"method": {**FULL["method"], **method}})
+    assert "The anomaly score is σ(logit(probability) + 0.4 × z), with z the residual in standard deviations of" in text
+    assert "× probability" not in text
+
+
 def test_everything_that_is_known_is_said() -> None:
     text, references = said(FULL)
     for part in (
