@@ -314,6 +314,7 @@ def test_contrasts_of_one_person_are_one_subject():
         ("p1_T2_starting", "T2w"),
         ("t2_tse_dark_fluid", "FLAIR"),
         ("p1_dark-fluid", "FLAIR"),
+        ("t2_spc_da-fl_sag_p2_iso", "FLAIR"),
         ("p1_ADC", "ADC"),
         ("sub-01_ses-pet_T1w", "T1w"),
         ("AX_T1_FLAIR", None),

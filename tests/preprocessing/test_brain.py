@@ -53,6 +53,15 @@ def test_a_whole_head_is_refused(stripped, rng):
         extract_stripped(Volume(head.astype(np.float32), volume.affine, name="head.nii.gz"))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-9])
+def test_noise_in_the_air_shows_a_slab_of_a_head_whatever_its_unit(stripped, rng, unit):
+    volume, _ = stripped
+    noisy = volume.data + np.abs(rng.normal(0, 0.001, volume.shape))
+    slab = Volume((unit * noisy).astype(np.float32)[:, :, 20:70], volume.affine)
+    with pytest.raises(DataError, match=r"whole head: .* 0% of the background empty"):
+        extract_stripped(slab)
+
+
 def test_a_scrap_of_tissue_is_refused(stripped):
     volume, mask = stripped
     scrap = np.where(mask, volume.data, 0)

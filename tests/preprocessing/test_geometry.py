@@ -89,6 +89,17 @@ def test_a_label_lands_within_half_a_voxel_on_any_native_grid(spacing, degrees, 
     assert np.abs(centroid - apply_affine(np.linalg.inv(working.affine), centre[None])[0]).max() <= 0.5
 
 
+def test_the_nearest_of_two_voxels_as_near_is_always_the_later_one():
+    data = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None, None], (10, 10, 10))
+    source, half = Grid((10, 10, 10), np.eye(4)), np.diag([0.5, 1.0, 1.0, 1.0])
+    halved = resample(data, source, Grid((19, 10, 10), half), order=0)
+    np.testing.assert_array_equal(halved[:, 5, 5], [0, *np.repeat(np.arange(1, 10), 2)])
+    moved = np.eye(4)
+    moved[0, 3] = 0.5
+    shifted = resample(data, source, Grid((10, 10, 10), moved), order=0)
+    np.testing.assert_array_equal(shifted[:, 5, 5], [*range(1, 10), 0])
+
+
 def test_a_transform_between_spaces_is_followed():
     working = working_grid((64, 64, 64), 2.0)
     move = np.eye(4)

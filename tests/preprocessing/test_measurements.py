@@ -32,8 +32,10 @@ def intensities(scan):
 def test_grey_levels_are_counted_whatever_their_unit(rng):
     steps = rng.integers(0, 256, EVERYWHERE.shape)
     steps[0, 0, :2] = (0, 255)
-    for unit in (1.0, 1 / 255, 2.5):
-        assert intensities(volume(steps * unit)).grey_levels == 255
+    for unit in (1.0, 1 / 255, 2.5, 1e-9):
+        found = intensities(volume(steps * unit))
+        assert found.grey_levels == 255
+        assert found.highest_intensity == pytest.approx(255 * unit, rel=1e-3)
     assert intensities(volume(steps - 100)).grey_levels is None
     assert intensities(volume(rng.random(EVERYWHERE.shape))).grey_levels is None
     assert intensities(volume(steps)).distinct_values == len(np.unique(steps))

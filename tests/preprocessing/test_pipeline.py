@@ -62,6 +62,11 @@ def test_a_perfect_reconstruction_comes_back_in_the_units_of_the_scan(ran):
     assert not native[~brain].any()
 
 
+def test_the_same_image_again_is_what_the_scan_became_up_to_the_edge_of_the_brain(ran):
+    volume, _, result = ran
+    np.testing.assert_allclose(result.image_from_native(volume.data), result.image, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_smooth_field_is_taken_out(rng):
     plain = Preprocessor(PreprocessingConfig(bias_correction="none"))

@@ -32,6 +32,12 @@ def target_error_mm(found, expected):
     return np.linalg.norm(apply_affine(found, points) - apply_affine(expected, points), axis=1)
 
 
+def test_the_unit_of_the_intensities_does_not_matter():
+    volume, mask, _ = moved((5, 0, 0), (10, 0, 0))
+    tiny = Volume(volume.data * np.float32(1e-11), volume.affine)
+    np.testing.assert_allclose(prepare_brain(tiny, mask).image.data, prepare_brain(volume, mask).image.data, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(

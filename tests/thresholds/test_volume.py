@@ -87,6 +87,9 @@ def test_few_patients_say_nothing_and_missed_ones_do_not_count():
     assert fit_volume([*found[: MIN_PATIENTS - 1], *missed], min_lesion_mm3=0.0) is None
     fit = fitted([*found, *missed])
     assert (fit.n_patients, fit.n_missed) == (10, 1)
+    # Where no lesion is annotated, none is missed.
+    without = [("a", FoundVolume(0.0, 0.0, 0.0)), ("b", FoundVolume(2.0, 0.0, 0.0))]
+    assert fitted([*found, *missed, *without]).n_missed == 1
     assert (fit.slope, fit.log_factor) == pytest.approx((1.0, math.log(2)))
 
 

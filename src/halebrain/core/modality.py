@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 _STAR = r"[-_ ]?(?:star|\*)[-_]?w?"
 _WORDS = (
-    ("FLAIR", r"(?:t2)?-?_?flair|t2f|dark[-_ ]?fluid"),
+    ("FLAIR", r"(?:t2)?-?_?flair|t2f|dark[-_ ]?fluid|da[-_]?fl"),
     ("T1ce", r"t1(?:ce|c|gd|post|w?-?_?gad.*)|t1w?-?_?ce"),
     ("T2w", rf"t2w?(?!{_STAR}(?![a-z0-9]))|t2_?tse|t2_?space"),
     ("T1w", r"t1w?|t1n|mpra?ge|mp-?rage|spgr|bravo|tfe"),

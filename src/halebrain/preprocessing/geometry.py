@@ -22,6 +22,8 @@ _MOST_THREADS = 4
 """However many cores there are, for the same reason."""
 _TRUNCATE = 3.0
 """Reach of the smoothing before coarser voxels, in standard deviations."""
+_TIE = 1e-6
+"""A point this close to the middle between two voxels is as near to either: the later one is taken."""
 ToOriginal = Callable[[MaskArray], MaskArray]
 
 
@@ -122,7 +124,7 @@ def resample_all(
 
     def fill(start: int) -> None:
         slab = slice(start, min(start + thickness, rows.stop))
-        grid = _normalised_coordinates(matrix, (slab, columns, layers), source.shape)
+        grid = _normalised_coordinates(matrix, (slab, columns, layers), source.shape, nearest=order == 0)
         sampled = F.grid_sample(volumes, grid[None], mode=mode, padding_mode="zeros", align_corners=True)
         for output, own in zip(outputs, sampled[0], strict=True):
             output[slab, columns, layers] = own.numpy()
@@ -138,8 +140,11 @@ def apply_affine(affine: Affine, points: npt.NDArray[np.float64]) -> npt.NDArray
     return moved
 
 
-def _normalised_coordinates(matrix: Affine, box: Box, source: tuple[int, int, int]) -> torch.Tensor:
-    """Return source coordinates of a box of the target in [−1, 1], `(i, j, k, 3)`, in (k, j, i) order as torch does."""
+def _normalised_coordinates(matrix: Affine, box: Box, source: tuple[int, int, int], *, nearest: bool) -> torch.Tensor:
+    """Return source coordinates of a box of the target in [−1, 1], `(i, j, k, 3)`, in (k, j, i) order as torch does.
+
+    `nearest`: those of the nearest voxel.
+    """
     # Sums of three vectors in double precision; far cheaper than a product with every voxel's index.
     scale = [2.0 / max(n - 1, 1) for n in source]
     axes = [
@@ -150,6 +155,9 @@ def _normalised_coordinates(matrix: Affine, box: Box, source: tuple[int, int, in
     for axis in (2, 1, 0):
         row = [float(v) for v in matrix[axis]]
         position = row[0] * axes[0] + row[1] * axes[1] + row[2] * axes[2] + row[3]
+        if nearest:
+            # torch rounds halves to even numbers: of voxels halved in size it shows one three times, the next one once.
+            position = torch.floor(position + (0.5 + _TIE))
         parts.append((position * scale[axis] - 1).float())
     return torch.stack(parts, dim=-1)
 

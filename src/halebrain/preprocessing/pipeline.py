@@ -160,10 +160,14 @@ class WorkingScan:
         return covered
 
     def image_from_native(self, data: FloatArray) -> FloatArray:
-        """Return another image in the units of the input as the networks would see it: in [0, 1], its bias removed."""
+        """Return another image in the units of the input as the networks would see it: in [0, 1], its bias removed.
+
+        It is not denoised.
+        """
         span = self.intensity
-        native = self.from_native(data - span.offset, order=1)
-        scaled = (native * np.exp(-self.log_bias) - span.low) / (span.high - span.low)
+        inside = masked(data, self.native_brain_mask, minus=span.offset)
+        image, _ = _brain_on_grid(inside, self.native_brain_mask, self.native, self.grid, self.template_to_native)
+        scaled = (image * np.exp(-self.log_bias) - span.low) / (span.high - span.low)
         return np.where(self.brain_mask, np.clip(scaled, 0, 1), 0).astype(np.float32)
 
     def reconstruction_to_native(self, reconstruction: FloatArray) -> FloatArray:
@@ -248,10 +252,7 @@ class Preprocessor:
             with watch.step("denoising"):
                 inside = masked(curvature_flow(inside, iterations=self.config.denoising_iterations), brain.mask)
         with watch.step("resample"):
-            image, coverage = resample_all([inside, brain.mask], native, self.grid, target_to_source=matrix)
-        mask = coverage > 0.5
-        # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
-        image = np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32)
+            image, mask = _brain_on_grid(inside, brain.mask, native, self.grid, matrix)
         log_bias = np.zeros_like(image)
         if self.config.bias_correction == "n4" and mask.any():
             with watch.step("bias correction"):
@@ -352,6 +353,16 @@ def _look(volume: Volume, brain_mask: MaskArray) -> tuple[bytes, QualityReport]:
     content.update(volume.affine.tobytes())
     report = measure_intensities(QualityReport(), volume, brain_mask)
     return content.digest(), measure_geometry(report, volume, brain_mask)
+
+
+def _brain_on_grid(
+    inside: FloatArray, brain_mask: MaskArray, native: Grid, grid: Grid, template_to_native: Affine
+) -> tuple[FloatArray, MaskArray]:
+    """Return a brain and its mask on the working grid; `inside` is 0 outside the native mask."""
+    image, coverage = resample_all([inside, brain_mask], native, grid, target_to_source=template_to_native)
+    mask = coverage > 0.5
+    # Dividing by the coverage undoes the mixing with empty background at the brain's edge.
+    return np.where(mask, image / np.maximum(coverage, 0.5), 0).astype(np.float32), mask
 
 
 def _engine(config: PreprocessingConfig) -> EngineName | None:

@@ -50,7 +50,7 @@ class VolumeFit(GrowingConfig):
         smallest_ml: Smallest volume of a mask among the patients; below it nothing is estimated.
         largest_ml: Largest one; above it nothing is estimated.
         n_patients: Patients of the fit.
-        n_missed: Annotated patients in whom nothing was marked; they are not in the fit.
+        n_missed: Patients with an annotated lesion in whom nothing was marked; they are not in the fit.
         min_lesion_mm3: Smallest lesion kept in their masks.
     """
 

@@ -53,7 +53,7 @@ def fit_volume(found: Sequence[tuple[str, FoundVolume]], *, min_lesion_mm3: floa
         smallest_ml=float(np.exp(reported.min())),
         largest_ml=float(np.exp(reported.max())),
         n_patients=len(true),
-        n_missed=len({subject for subject, _ in found}) - len(true),
+        n_missed=len({subject for subject, one in found if one.lesion_ml > 0} - by_subject.keys()),
         min_lesion_mm3=min_lesion_mm3,
     )
 

@@ -83,6 +83,6 @@ def _foreground(volume: Volume) -> tuple[MaskArray, float]:
         return mask, 0.0
     near = ndimage.binary_dilation(largest_component(opened), ndimage.generate_binary_structure(3, 1))
     mask[here] = ndimage.binary_fill_holes(near & tissue)
-    n_empty = np.count_nonzero((above <= 1e-6 * max(1.0, float(above.max()))) & ~mask)
+    n_empty = np.count_nonzero((above <= 1e-6 * float(above.max())) & ~mask)
     n_outside = mask.size - np.count_nonzero(mask)
     return mask, float(n_empty / np.maximum(n_outside, 1))

@@ -11,7 +11,7 @@ from halebrain.core.mask import dice
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.preprocessing.brain.base import volume_ml
 from halebrain.preprocessing.pipeline import WorkingScan
-from halebrain.preprocessing.quality.measurements import normalised_mutual_information
+from halebrain.preprocessing.quality.measurements import normalised_mutual_information, rounded
 from halebrain.preprocessing.quality.rules import MASK_BY_ATLAS, flags_without
 from halebrain.preprocessing.template import Template, template_on
 
@@ -89,7 +89,7 @@ def assess(
     counts, _ = np.histogram(scan.image[scan.brain_mask], bins=HISTOGRAM_BINS, range=(0, 1))
     histogram = tuple(float(share) for share in np.round(counts / max(counts.sum(), 1), 6))
     return ScanQuality(
-        {name: None if value is None else round(value, 4) for name, value in figures.items()},
+        {name: None if value is None else rounded(value) for name, value in figures.items()},
         (*flags_without(scan.qc, MASK_BY_ATLAS), *_flags(figures)),
         histogram,
     )

@@ -30,12 +30,22 @@ def measure_intensities(report: QualityReport, volume: Volume, brain_mask: MaskA
         report,
         distinct_values=int(min(len(values), _MANY)),
         grey_levels=_grey_levels(values, float(volume.data.max())),
-        lowest_intensity=round(float(volume.data.min()), 4),
-        highest_intensity=round(float(volume.data.max()), 4),
+        lowest_intensity=rounded(float(volume.data.min())),
+        highest_intensity=rounded(float(volume.data.max())),
         saturated_share=round(float((inside == values[-1]).mean()), 4),
         distance_to_uniform=_distance_to_uniform(inside),
         normalised=_normalised(volume, inside),
     )
+
+
+def rounded(value: float) -> float:
+    """Return a figure with four decimals, or four digits where it is small.
+
+    Example:
+        >>> rounded(3543.28203), rounded(0.000012345678)
+        (3543.282, 1.235e-05)
+    """
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def measure_geometry(report: QualityReport, volume: Volume, brain_mask: MaskArray) -> QualityReport:

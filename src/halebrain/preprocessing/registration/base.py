@@ -71,7 +71,7 @@ def prepare_brain(volume: Volume, brain_mask: MaskArray) -> Brain:
     data, coverage = resample_all([masked(volume.data, brain_mask), brain_mask], source, grid)
     mask = coverage > 0.5
     low_value, high_value = np.percentile(data[mask], [0.5, 99.5])
-    scaled = np.clip((data - low_value) / max(high_value - low_value, 1e-9), 0, 1) + BACKGROUND_STEP
+    scaled = np.clip((data - low_value) / ((high_value - low_value) or 1.0), 0, 1) + BACKGROUND_STEP
     return Brain(Volume(np.where(mask, scaled, 0).astype(np.float32), affine, name=volume.name), mask)
 
 
