@@ -2,7 +2,8 @@
 
 Figures are on the grid of the reference scan of each exam. "At equal sensitivity" is the false-positive volume at the
 threshold that finds as much of the lesions of that exam as FLAIR alone does at its default threshold (the first
-contrast where there is no FLAIR). Each finished exam is kept in OUT/exams.tsv, and a second run goes on from there.
+contrast where there is no FLAIR). Each finished exam is kept in OUT, in a table named after the hash of the model
+(exams-HASH.tsv), and a second run goes on from there: another manifest, split or seed needs its own OUT.
 
     halebrain cohort -o cohort --subjects 70 --patients 16 --seed 907 --prefix n --variety wide
     python benchmarks/exams.py --manifest cohort/manifest.tsv --output OUT [--split test] [--model MODEL]

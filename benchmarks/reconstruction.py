@@ -6,8 +6,10 @@ For each contrast, means over scans of one split of a cohort that no training sa
 - |R(h) − h| in the core of the brain, within 3 voxels of its edge, and in fluid;
 - grey–white contrast of R(h) over that of h, and volume of the ventricles of R(h) over that of h;
 - voxel AUPRC over the lesion: residual |x − R(x)| and the signed one (brighter; on T1w darker), beside their ceiling
-  |R(x) − R(h)|, the intensity rank, a signed atlas z-score (of the healthy training scans), and the segmenter;
-- the same of the segmenter with the reconstruction of another subject in the pair ("shuffled").
+  |(x − R(x)) − (h − R(h))|, the intensity rank, a signed atlas z-score (of the healthy training scans), and the
+  segmenter;
+- the same of the segmenter with the reconstruction of another subject in the pair ("shuffled"): that of the scan
+  before, so the first scan of a contrast has no such figure.
 
 R is what the model gives out as pseudo-healthy: of its second pass where it has one.
 
@@ -119,8 +121,8 @@ def identity(healthy: FloatArray, reconstruction: FloatArray, twin: Twin) -> Row
     return found
 
 
-def judge(predictor: Predictor, twin: Twin, atlas: AtlasModel | None, other: FloatArray) -> Row:
-    """Return every figure of one scan; `other` is the reconstruction of somebody else."""
+def judge(predictor: Predictor, twin: Twin, atlas: AtlasModel | None, other: FloatArray | None) -> Row:
+    """Return every figure of one scan; `other` is the reconstruction of somebody else, `None` = there is none yet."""
     scan, record, lesion = twin.annotated.scan, twin.annotated.record, twin.annotated.lesion
     brain, image = scan.brain_mask, scan.image
     normal, _ = networks(predictor, twin, twin.healthy)
@@ -143,15 +145,15 @@ def judge(predictor: Predictor, twin: Twin, atlas: AtlasModel | None, other: Flo
             np.abs(given - normal + twin.healthy - image),
         )
     )
-    shuffled = predictor.across_slices(networks(predictor, twin, image, other)[1], brain, contrast)
     maps = {
         "residual": absolute,
         "residual signed": signed,
         "ceiling": ceiling,
         "intensity rank": baseline_map(DEFAULT, image, brain, contrast),
         "segmenter": smooth,
-        "shuffled": shuffled,
     }
+    if other is not None:
+        maps["shuffled"] = predictor.across_slices(networks(predictor, twin, image, other)[1], brain, contrast)
     if atlas is not None:
         maps["atlas z signed"] = baseline_map("atlas z-score signed", image, brain, contrast, atlas=atlas)
     return found | {name: auprc(one, lesion, brain) for name, one in maps.items()}
@@ -187,7 +189,7 @@ def main() -> None:
     figures: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in track(rows, description="Scans"):
         twin = open_twin(predictor.preprocessor, record, arguments.manifest.parent)
-        other = others.get(record.contrast, twin.healthy)
+        other = others.get(record.contrast)
         for name, value in judge(predictor, twin, atlases.get(record.contrast), other).items():
             lines.append(f"{record.scan_id}\t{record.contrast}\t{record.pathology}\t{name}\t{value:.5f}")
             figures[name, record.contrast].append(value)

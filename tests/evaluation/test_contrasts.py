@@ -105,6 +105,21 @@ def test_rows_are_paired_by_training_and_diseases_by_what_was_learned():
     assert everything.difference == pytest.approx((10 * 0.026 - 5 * 0.049) / 15)
 
 
+@pytest.mark.parametrize("columns", ["seen", "unseen", "all"])
+def test_trainings_on_synthetic_anomalies_take_no_part(columns):
+    # Of a training on anomalies and a disease, neither what was seen nor what was not is a fair column.
+    others = [
+        run(name, dict.fromkeys(DISEASES, [value] * 5), trained_on=trained_on, seed=seed)
+        for trained_on in ("DRAEM", "DRAEM + tumour")
+        for name, value in (("Unet_res", 0.9), ("Unet", 0.1))
+        for seed in (0, 1, 2)
+    ]
+    stated = [Contrast("a", "Unet_res", ("Unet",), columns)]
+    assert assess_contrasts(runs_of_two() + others, stated, DISEASES) == assess_contrasts(
+        runs_of_two(), stated, DISEASES
+    )
+
+
 def test_the_strongest_of_several_is_taken_and_untrained_rows_stand_for_each_seed():
     level = {"ms": [0.5, 0.6, 0.7]}
     runs = [run("fused", {"ms": [0.58, 0.66, 0.79]}, trained_on="tumour", seed=seed) for seed in (0, 1)]

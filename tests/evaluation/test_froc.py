@@ -37,6 +37,15 @@ def test_by_hand(froc):
     assert froc.sensitivity_at(4) == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("peaks", [(0.6, 0.7), (0.7, 0.6)])
+def test_a_lesion_has_the_peak_of_its_most_confident_candidate_whatever_their_order(make_case, peaks):
+    froc = Froc()
+    score = row((3, 5, peaks[0]), (6, 8, peaks[1]))
+    froc.add(make_case(row((4, 7, 1)), score=score, mask=score > 0.3))
+    assert froc.found == pytest.approx([0.7])
+    assert froc.false == []
+
+
 def test_more_false_lesions_never_lower_the_sensitivity(froc):
     rate, sensitivity = froc.curve()
     assert (np.diff(rate) >= 0).all()

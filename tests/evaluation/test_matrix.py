@@ -60,6 +60,18 @@ def table() -> list[MatrixRow]:
     return build_matrix(runs, ["ms", "stroke"], reference="alone")
 
 
+def test_scans_of_one_subject_are_drawn_together() -> None:
+    one = make_run("alone", "–", "seed0", 0.2, 0.3)
+    spread = [replace(row, value=row.value + 0.03 * (int(row.subject[-1]) % 3)) for row in one.rows if row.value < 0.9]
+    again = [replace(row, scan_id=f"{row.scan_id}_run-2") for row in spread]
+    once, twice = (
+        build_matrix([replace(one, rows=rows)], ["ms"], reference="alone")[0].entries["ms"].auprc
+        for rows in (spread, spread + again)
+    )
+    assert (once.n_scans, twice.n_scans) == (N, 2 * N)
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high)), "the same scans twice say no more"
+
+
 def test_runs_are_averaged_and_their_spread_is_told(table: list[MatrixRow]) -> None:
     pair = table[1]
     assert (pair.title, pair.n_runs) == ("pair (ms)", 2)

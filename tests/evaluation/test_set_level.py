@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from halebrain.evaluation.case import axial_axis
 from halebrain.evaluation.set_level import ImageLevel, Reliability, scan_score, slice_scores
 
 
@@ -22,6 +23,15 @@ def test_slices_lie_along_the_axial_axis(make_case):
     scores, labels = slice_scores(make_case(truth, score=score, region=region, axial_axis=0))
     np.testing.assert_allclose(scores, [0, 1, 0])
     assert labels.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(0, 1), (30, 1), (-30, 1), (60, 2)])
+def test_the_axial_axis_is_the_one_nearest_to_upright_however_thick_the_slices_are(degrees, expected):
+    # Coronal slices of 6 mm, of which the second axis runs upwards, nodded: the voxel's side must not count.
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    nodded = np.array([[1, 0, 0, 0], [0, cosine, -sine, 0], [0, sine, cosine, 0], [0, 0, 0, 1]])
+    coronal = np.array([[1.0, 0, 0, 0], [0, 0, 6, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    assert axial_axis(nodded @ coronal) == expected
 
 
 def test_scans_and_slices_of_a_set(make_case):

@@ -96,6 +96,22 @@ def test_a_finding_at_the_end_of_the_field_of_view_is_at_the_edge() -> None:
     assert (first.edge_share, second.edge_share) == (1.0, 0.0)
 
 
+def test_findings_ordered_by_size_keep_what_was_measured_of_each() -> None:
+    mask = np.zeros((50, 30, 40), dtype=bool)
+    mask[0:2, 14:16, 34:36], mask[36:40, 8:12, 18:22] = (
+        True,
+        True,
+    )  # the small one, at the edge, comes first on the grid
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-64, -38, -31)  # the middle of the large one at (11, −19, 8)
+    brain = np.ones(mask.shape, dtype=bool)
+    large, small = lesion_table(mask, mask.astype(np.float32), affine, np.eye(4), regions=True, brain_mask=brain)
+    assert (large.x_mni_mm, large.y_mni_mm, large.z_mni_mm) == (11, -19, 8)
+    assert (large.volume_ml, large.region, large.edge_share, large.below_share) == (0.512, "thalamus, right", 0.0, 0.0)
+    assert (small.volume_ml, small.edge_share) == (0.064, 1.0)
+    assert small.region.endswith(", left")
+
+
 @pytest.mark.parametrize(("z", "below"), [(0, 0.0), (-45, 0.0), (-60, 1.0)])
 def test_what_lies_below_the_cerebrum_of_the_template_is_told(z: int, below: float) -> None:
     mask = np.zeros((8, 8, 8), dtype=bool)

@@ -331,10 +331,46 @@ def test_maps_come_back_on_the_native_grid(bundle: Bundle, volume: Volume) -> No
         return affine[:3, :3] @ ((index * weight[:, None]).sum(axis=0) / weight.sum()) + affine[:3, 3]
 
     np.testing.assert_allclose(centre(result.score, volume.affine), centre(maps.score, scan.grid.affine), atol=3.0)
-    # In the units of the input, the residual is input minus reconstruction, scaled by the intensity range.
+
+
+@pytest.mark.parametrize("shift", [0.0, -500.0])
+def test_each_map_comes_back_as_itself_and_the_image_in_the_units_of_the_input(
+    bundle: Bundle, volume: Volume, shift: float
+) -> None:
+    inside = volume.data > 0
+    shifted = Volume(np.where(inside, volume.data + shift, 0).astype(np.float32), volume.affine, name="shifted")
+    predictor = Predictor(bundle, draws=2)
+    scan = predictor.preprocessor.run(shifted, brain_mask=inside)
+    result, maps = predictor.predict_scan(shifted, scan, None)
+    difference = np.where(scan.brain_mask, scan.image - maps.reconstruction, 0)
+    expected = {
+        "score": maps.score,
+        "probability": maps.probability,
+        "uncertainty": maps.uncertainty,
+        "residual": difference,  # above 0 where the scan is brighter
+    }
+    for name, working in expected.items():
+        np.testing.assert_allclose(getattr(result, name), scan.to_native(working), atol=1e-6, err_msg=name)
     core = np.zeros_like(inside)
     core[14:22, 18:26, 14:20] = True
-    assert abs(float(result.reconstruction[core].mean())) > 1
+    # From 0 to 1 are the 1st and 99th percentile of the brain, here 100 to 130 above the shift, less where smoothed.
+    low, high = scan.intensity.low + scan.intensity.offset, scan.intensity.high + scan.intensity.offset
+    assert shift + 95 < low < high < shift + 135
+    values = scan.to_native(maps.reconstruction)[core] * (high - low)
+    np.testing.assert_allclose(result.reconstruction[core], low + values, atol=1e-2)
+
+
+def test_the_noise_of_a_slice_is_its_own_and_does_not_depend_on_the_others(bundle: Bundle, scan: WorkingScan) -> None:
+    predictor, used = Predictor(bundle), torch.tensor([4, 5, 9])
+    kinds = [
+        predictor.slice_seeds(scan, 250, 0, used),
+        predictor.slice_seeds(scan, 500, 0, used),
+        predictor.slice_seeds(scan, 250, 1, used),
+        Predictor(bundle, seed=1).slice_seeds(scan, 250, 0, used),
+        predictor.slice_seeds(replace(scan, content=b"another scan"), 250, 0, used),
+    ]
+    assert len(set(torch.cat(kinds).tolist())) == 15
+    assert torch.equal(predictor.slice_seeds(scan, 250, 0, used[1:]), kinds[0][1:])
 
 
 def test_a_scan_without_brain_is_refused(bundle: Bundle, scan: WorkingScan) -> None:

@@ -100,7 +100,11 @@ class Maker:
             made.save_as(folder / f"LOUDFILE{self.number}_{name:04d}", enforce_file_format=True)
         return folder
 
-    def write_multi_frame(self, path: Path) -> Path:
+    def write_multi_frame(
+        self, path: Path, order: tuple[int, ...] | None = None, slopes: tuple[float, ...] | None = None
+    ) -> Path:
+        """Write one file; `order`: slices as they are stored, `slopes`: the scale of each slice."""
+        order = tuple(range(self.data.shape[2])) if order is None else order
         along_row, along_column, spacing, lps = self.grid()
         made = _dataset(ENHANCED, self.modality, self.uid, self.number)
         made.StudyInstanceUID, made.FrameOfReferenceUID = self.study, self.frame_of_reference
@@ -113,10 +117,12 @@ class Maker:
         shared.PlaneOrientationSequence = Sequence([orientation])
         shared.PixelMeasuresSequence = Sequence([measures])
         groups = []
-        for index in range(self.data.shape[2]):
+        for index in order:
             place, value, group = Dataset(), Dataset(), Dataset()
             place.ImagePositionPatient = _texts(lps[:3, 3] + index * lps[:3, 2])
-            value.RescaleSlope, value.RescaleIntercept = _texts([self.slope or 1.0, self.intercept])
+            value.RescaleSlope, value.RescaleIntercept = _texts(
+                [slopes[index] if slopes else self.slope or 1.0, self.intercept]
+            )
             value.RescaleType = "US"
             group.PlanePositionSequence = Sequence([place])
             group.PixelValueTransformationSequence = Sequence([value])
@@ -124,7 +130,7 @@ class Maker:
         made.SharedFunctionalGroupsSequence = Sequence([shared])
         made.PerFrameFunctionalGroupsSequence = Sequence(groups)
         made.NumberOfFrames = len(groups)
-        _set_pixels(made, np.transpose(self.data, (2, 1, 0)))
+        _set_pixels(made, np.transpose(self.data[:, :, list(order)], (2, 1, 0)))
         made.save_as(path, enforce_file_format=True)
         return path
 

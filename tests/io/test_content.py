@@ -11,6 +11,7 @@ import pytest
 
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
+from halebrain.io.nifti import write_volume
 from halebrain.io.volume import read_array, read_map, read_mask, read_on_grid, read_volume, volume_of
 
 AFFINE = np.diag([-8.0, 9.0, 10.0, 1.0])
@@ -126,6 +127,26 @@ def test_units_are_converted_and_noted(tmp_path, data, units, factor, name):
         assert volume.notes == (f"its header gives {name}: taken as such and converted to mm",)
     mask = saved(tmp_path / "m.nii.gz", (data > 400).astype(np.uint8), expected)
     np.testing.assert_array_equal(read_mask(mask, read_volume(path)), data > 400)
+
+
+@pytest.mark.parametrize(("units", "factor"), [("meter", 1000), ("mm", 1), ("micron", 0.001)])
+def test_a_map_lies_where_its_scan_does_by_both_placements_whatever_the_unit(tmp_path, data, units, factor):
+    placements = {"sform": AFFINE.copy(), "qform": AFFINE.copy()}
+    placements["sform"][:3, 3], placements["qform"][:3, 3] = (40.0, -50, 60), (43.0, -46, 60)  # 5 mm apart
+    image = nibabel.Nifti1Image(data, None)
+    for name, affine in placements.items():
+        getattr(image, f"set_{name}")(np.diag([*[1 / factor] * 3, 1.0]) @ affine, 2)
+    image.header.set_xyzt_units(units)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    scan = read_volume(tmp_path / "a.nii.gz")
+    assert scan.placement is not None
+    assert scan.placement.distance_mm(SHAPE) == pytest.approx(5, abs=1e-4)
+    write_volume(tmp_path / "map.nii.gz", scan.data, scan.affine, placement=scan.placement)
+    written = nibabel.load(tmp_path / "map.nii.gz")
+    assert written.header.get_xyzt_units()[0] == "mm"
+    assert written.header.get_zooms() == pytest.approx((8, 9, 10))
+    np.testing.assert_allclose(written.affine, placements["sform"], atol=1e-4)
+    np.testing.assert_allclose(written.get_qform(), placements["qform"], atol=1e-4)
 
 
 @pytest.mark.parametrize("units", ["unknown", "mm"])

@@ -73,6 +73,22 @@ def silent(text):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize("kind", ["folder", "multi-frame"])
+def test_each_slice_has_its_own_scale_wherever_it_is_stored(tmp_path, data, kind):
+    count = data.shape[2]
+    slopes, order = tuple(1 + 0.5 * n for n in range(count)), tuple(np.roll(np.arange(count), 2).tolist())
+
+    def scaled(made, number):
+        made.RescaleSlope, made.RescaleIntercept = str(slopes[number]), "0"
+
+    maker = Maker(data)
+    if kind == "folder":
+        source = maker.write(tmp_path / "s", change=scaled)
+    else:
+        source = maker.write_multi_frame(tmp_path / "s.dcm", order, slopes)
+    np.testing.assert_allclose(read_dicom(source).data, data * np.array(slopes))
+
+
 def test_a_series_lies_where_its_headers_say(tmp_path, data, capfd):
     volume = read_dicom(Maker(data, slope=0.5, intercept=-7).write(tmp_path / "s"))
     same_scan(volume, data * 0.5 - 7, DIAGONAL)

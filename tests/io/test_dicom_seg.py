@@ -79,6 +79,15 @@ def test_the_same_mask_on_the_same_grid(tmp_path, data, grid, kind):
     assert segmentation.NumberOfFrames == 11
 
 
+def test_frames_in_any_order_have_their_own_part_of_the_mask(tmp_path, data):
+    source = Maker(data).write_multi_frame(tmp_path / "s.dcm", tuple(np.roll(np.arange(data.shape[2]), 2).tolist()))
+    volume = read_dicom(source)
+    mask = box(volume)
+    _, found, affine = read_back(segmentation_bytes(mask, volume.affine, source, ABOUT))
+    np.testing.assert_allclose(affine, volume.affine, atol=1e-4)
+    np.testing.assert_array_equal(found, mask)
+
+
 def test_an_empty_mask_is_a_segmentation_too(tmp_path, data):
     source = Maker(data, GRIDS["oblique"]).write(tmp_path / "s")
     volume = read_dicom(source)

@@ -4,7 +4,7 @@ import pytest
 from scipy.special import expit, logit
 
 from halebrain.core.errors import UsageError
-from halebrain.thresholds.calibration import Calibration, Threshold
+from halebrain.thresholds.calibration import Calibration, Growth, Threshold
 from halebrain.thresholds.choose import ThresholdSelector, check_modality
 from halebrain.thresholds.exam import (
     exam_key,
@@ -44,6 +44,18 @@ def test_without_calibrated_exams_the_thresholds_of_the_contrasts_are_fused_and_
     assert chosen.source_contrasts == ("FLAIR", "T1w")
     assert "not calibrated on exams" in str(chosen.method)
     assert (chosen.modality, chosen.n_scans) == ("FLAIR+T1w", None)
+
+
+def test_findings_of_an_exam_grow_where_those_of_each_contrast_do():
+    about = {"chosen_at": "ml:1", "n_scans": 5, "mean_dice": 0.5, "mean_dice_without": 0.4}
+    about |= {"value_without": 0.1, "unadjusted_ml": 1.0}
+    known = calibration()
+    flair, t1 = (known.modalities[name]["ml:1"] for name in ("FLAIR", "T1w"))
+    known.modalities["FLAIR"]["ml:1"] = flair.model_copy(update={"growth": Growth(value=0.05, **about)})
+    assert exam_threshold(ThresholdSelector(known), ["T1w", "FLAIR"], "log_odds").grow_to is None
+    known.modalities["T1w"]["ml:1"] = t1.model_copy(update={"growth": Growth(value=0.03, **about)})
+    chosen = exam_threshold(ThresholdSelector(known), ["T1w", "FLAIR"], "log_odds")
+    assert chosen.grow_to == pytest.approx(expit((logit(0.05) + logit(0.03)) / 2), abs=1e-6)
 
 
 def test_a_calibrated_set_of_contrasts_has_its_own_threshold_with_its_fusion_only():

@@ -147,6 +147,39 @@ def test_where_growth_would_break_the_limit_the_seed_threshold_rises():
         assert np.median(volumes) <= float(name[3:])
 
 
+# Ten voxels of 0.3 around a peak of 0.5; the same without them. Patients whose peak lies between 0.45 and 0.5.
+WIDE = [*[0.3] * 5, 0.5, *[0.3] * 5, 0.0, 0.45, 0.0, 0.0, 0.0]
+NARROW = [0.5 if value == 0.5 else 0.45 if value == 0.45 else 0.0 for value in WIDE]
+FAINT = [{0.9: 0.47, 0.4: 0.3}.get(value, value) for value in PATIENT]
+
+
+def test_growth_that_loses_the_patients_through_its_higher_seed_threshold_is_not_chosen():
+    # Without growth the threshold lies above 0.45. Growth to 0.3 would fit the lesions exactly, but lifts it above 0.5.
+    assert choose_growth(healthy(score=WIDE), patients(score=FAINT), 0.1) is None
+    chosen = choose_growth(healthy(score=NARROW), patients(score=FAINT), 0.1)
+    assert chosen is not None
+    assert chosen.mean_dice == 1.0
+
+
+def test_the_seed_threshold_of_growth_holds_for_the_wanted_fraction_of_people():
+    # Growth lifts the threshold of one of five people, who counts only where all must keep the limit.
+    well = [scan(WIDE if number == 0 else NARROW, subject=f"h{number}") for number in range(5)]
+    half = choose_growth(well, patients(score=FAINT), 0.1, population_fraction=0.5)
+    assert half is not None
+    assert half.mean_dice == 1.0
+    assert choose_growth(well, patients(score=FAINT), 0.1, population_fraction=0.9) is None
+
+
+def test_true_volumes_are_estimated_from_the_grown_masks():
+    ill = patients(9)  # lesions of 1 ml, of which the threshold alone marks 0.2 ml
+    held = by_healthy(healthy(score=MUCH), 0.5, patients=ill, grow=False, **ABOUT)["ml:1"].volume
+    grown = by_healthy(healthy(score=MUCH), 0.5, patients=ill, **ABOUT)["ml:1"].volume
+    assert held is not None
+    assert grown is not None
+    assert (held.smallest_ml, held.log_factor) == pytest.approx((0.2, np.log(5)))
+    assert (grown.smallest_ml, grown.log_factor) == pytest.approx((1.0, 0.0), abs=1e-9)
+
+
 def test_rates_and_thresholds_without_patients_are_as_before():
     plain = by_healthy(healthy(score=MUCH), 0.5, **ABOUT)
     with_patients = by_healthy(healthy(score=MUCH), 0.5, patients=patients(), **ABOUT)

@@ -86,6 +86,16 @@ def test_the_lowest_threshold_equals_brute_force(seed, levels, smallest):
         assert all(called(step) > allowed for step in np.unique(score[score > 0]) if step < found)
 
 
+def test_lesion_outside_the_brain_mask_counts_as_missed():
+    brain, lesion = (np.array(voxels, bool).reshape(-1, 1, 1) for voxels in ([1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]))
+    score = np.float32([0.1, 0.1, 0.9, 0.9, 0, 0]).reshape(-1, 1, 1)
+    about = {"voxel_mm3": 100.0, "min_lesion_mm3": 0.0, "modality": "T1w", "scan_score": 0.0}
+    scan = ScoredMap(score, brain, lesion=lesion, **about)
+    for found in (scan.found(0.5), scan.grown(0.2).found(0.5)):
+        assert (found.marked_ml, found.overlap_ml, found.lesion_ml) == pytest.approx((0.2, 0.2, 0.4))
+        assert found.dice == pytest.approx(2 * 0.2 / 0.6)
+
+
 def test_of_takes_the_grid_from_the_result():
     empty = np.zeros((3, 4, 5), np.float32)
     score = empty.copy()
