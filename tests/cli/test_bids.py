@@ -217,6 +217,17 @@ def test_the_first_failure_ends_it_where_asked(app, dataset, tmp_path):
     assert results(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("kind", ["--each-scan", "--overwrite"])
+def test_two_scans_of_one_name_are_refused_before_any_work(command, small_model, dataset, tmp_path, kind):
+    scan = dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    nibabel.save(nibabel.load(scan), scan.with_name("sub-01_FLAIR.nii"))
+    how = ("-m", small_model, "--threshold", 0.1, "--no-progress", "--skip-bids-validation", kind)
+    code, said = command("bids", dataset, tmp_path / "out", "participant", *how)
+    assert code == 2
+    assert "scans need different names, got sub-01_FLAIR for 'sub-01_FLAIR.nii' and 'sub-01_FLAIR.nii.gz'" in said.err
+    assert results(tmp_path / "out") == []
+
+
 @pytest.mark.slow
 def test_the_group_table_repeats_the_results(app, command, dataset, tmp_path):
     output = tmp_path / "out"

@@ -119,12 +119,14 @@ def run_exam_participants(
 
 def _selected(dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings) -> "Found[ScanInput]":
     """Return the scans of a data set that are asked for."""
-    from halebrain.inference.scans import bids_scan
+    from halebrain.inference.scans import bids_scan, check_names
 
     check_place(output, dataset)
     _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
     images = _select(dataset, _query(settings, detect.notify), detect.model)
-    return Found([bids_scan(image, dataset) for image in images], images.left_out)
+    scans = [bids_scan(image, dataset) for image in images]
+    check_names(scans, dataset)
+    return Found(scans, images.left_out)
 
 
 def _run(
