@@ -268,3 +268,11 @@ def test_detections_in_one_folder_fail_each_by_its_name(small_model, small_cohor
     names = [f"sub-{name}_rec-FLAIR_desc-anomaly" for name in "ab"]
     assert [one["scan"] for one in json.loads(printed.out)["failed"]] == names
     assert f"got 2 of 2 that failed: {', '.join(names)}" in printed.err
+
+
+def test_a_page_of_the_user_beside_a_single_detection_stays(detected, command):
+    out, names, _ = detected
+    (out / "index.html").write_text("<p>ours</p>")
+    code, printed = command("report", out, "--no-progress")
+    assert (code, printed.out.split()) == (0, [str(names.page)]), printed.err
+    assert (out / "index.html").read_text() == "<p>ours</p>"

@@ -62,7 +62,7 @@ def remake_pages(
         raise MissingInputError(
             "the folder must hold a detection", where=output, remedy="run halebrain detect with this folder as -o"
         )
-    single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
+    single = len(found) == 1 and found[0].parent == output and not is_index_page(output / INDEX)
     if settings.scan is not None and len(found) != 1:
         raise UsageError(
             "--input can be used with one detection only",
