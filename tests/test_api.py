@@ -296,6 +296,25 @@ def test_a_function_hands_what_it_is_given_to_its_workflow(monkeypatch, called, 
     assert {key: getattr(asked, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [
+        (lambda: halebrain.detect("scan.nii", precision="fp16"), "precision takes fp32 or bf16, got 'fp16'"),
+        (lambda: halebrain.detect("scan.nii", draws=0), "draws takes a number of at least 1, got 0"),
+        (lambda: halebrain.detect("scan.nii", min_lesion_mm3=float("nan")), "at least 0, got nan"),
+        (lambda: halebrain.detect_exam(["a.nii"], fill=True, fill_margin_mm=-3), "at least 0 and at most 20, got -3"),
+        (lambda: halebrain.detect_many("in", "out", executor="slurm", workers=2), "processes or dask or submitit"),
+        (lambda: halebrain.evaluate("out", manifest="m.tsv", grid="Working"), "did you mean 'working'"),
+        (lambda: halebrain.evaluate("out", manifest="m.tsv", protocol="Behrendt2024"), "protocol takes behrendt2024"),
+        (lambda: halebrain.make_cohort("out", variety="Wide"), "variety takes usual or wide, got 'Wide'"),
+        (lambda: halebrain.make_folds("out", "m.tsv", val="1"), "val takes a number of at least 1, got '1'"),
+    ],
+)
+def test_a_function_refuses_what_its_command_would_not_take(called, said):
+    with pytest.raises(UsageError, match=said):
+        called()
+
+
 @pytest.mark.parametrize("scans", [["sub-1_T1w.nii.gz"], {"FLAIR": "sub-1_T1w.nii.gz"}])
 def test_brain_masks_of_no_scan_are_refused(scans):
     with pytest.raises(UsageError, match="brain_masks take the words of scans, got T1w"):

@@ -52,6 +52,7 @@ from halebrain.workflows.settings import (
     PrepareSettings,
     SchedulerSettings,
     TrainSettings,
+    check_value,
 )
 from halebrain.workflows.train import TrainedModel, run_reconstructor, run_segmenter
 
@@ -907,11 +908,17 @@ def benchmark(
 
 
 def _settings(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
-    """Return settings, filled with the arguments of a function that have the names of their fields."""
+    """Return settings, filled with the arguments of a function that have the names of their fields.
+
+    Raises:
+        UsageError: The command would not take one of them.
+    """
     filled = {}
+    described = get_type_hints(kind, include_extras=True)
     for name, hint in get_type_hints(kind).items():
         if name in arguments:
             value = arguments[name]
+            check_value(name, described[name], value)
             of_paths = Path in get_args(hint)
             if get_origin(hint) is tuple:
                 if isinstance(value, str | os.PathLike):  # one is meant, and not its letters
