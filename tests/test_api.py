@@ -132,6 +132,19 @@ def test_a_saved_prediction_is_what_the_command_writes(bundled, command, scan, t
 
 
 @pytest.mark.slow
+def test_a_saved_prediction_takes_no_place_among_results_of_the_other_kind(bundled, scan, tmp_path):
+    alone, exam = halebrain.detect(scan, **HOW), halebrain.detect_exam([scan], **HOW)
+    exam.save(tmp_path / "exam", name="sub-p")
+    alone.save(tmp_path / "alone")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    with pytest.raises(CannotWriteError, match="a folder with results of exams holds no others"):
+        alone.save(tmp_path / "exam")
+    with pytest.raises(CannotWriteError, match="a folder with results of scans alone holds no others"):
+        exam.save(tmp_path / "alone", name="sub-p")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.slow
 def test_an_image_in_memory_is_as_good_as_its_file(bundled, scan):
     image = nibabel.load(scan)
     from_file = halebrain.detect(str(scan), **HOW)
