@@ -132,6 +132,19 @@ def test_a_saved_prediction_is_what_the_command_writes(bundled, command, scan, t
 
 
 @pytest.mark.slow
+def test_a_saved_prediction_takes_no_place_among_results_of_the_other_kind(bundled, scan, tmp_path):
+    alone, exam = halebrain.detect(scan, **HOW), halebrain.detect_exam([scan], **HOW)
+    exam.save(tmp_path / "exam", name="sub-p")
+    alone.save(tmp_path / "alone")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    with pytest.raises(CannotWriteError, match="a folder with results of exams holds no others"):
+        alone.save(tmp_path / "exam")
+    with pytest.raises(CannotWriteError, match="a folder with results of scans alone holds no others"):
+        exam.save(tmp_path / "alone", name="sub-p")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.slow
 def test_an_image_in_memory_is_as_good_as_its_file(bundled, scan):
     image = nibabel.load(scan)
     from_file = halebrain.detect(str(scan), **HOW)
@@ -294,6 +307,25 @@ def test_a_function_hands_what_it_is_given_to_its_workflow(monkeypatch, called, 
         "run_benchmark": {"config": Path("tiny")},
     }[workflow]
     assert {key: getattr(asked, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [
+        (lambda: halebrain.detect("scan.nii", precision="fp16"), "precision takes fp32 or bf16, got 'fp16'"),
+        (lambda: halebrain.detect("scan.nii", draws=0), "draws takes a number of at least 1, got 0"),
+        (lambda: halebrain.detect("scan.nii", min_lesion_mm3=float("nan")), "at least 0, got nan"),
+        (lambda: halebrain.detect_exam(["a.nii"], fill=True, fill_margin_mm=-3), "at least 0 and at most 20, got -3"),
+        (lambda: halebrain.detect_many("in", "out", executor="slurm", workers=2), "processes or dask or submitit"),
+        (lambda: halebrain.evaluate("out", manifest="m.tsv", grid="Working"), "did you mean 'working'"),
+        (lambda: halebrain.evaluate("out", manifest="m.tsv", protocol="Behrendt2024"), "protocol takes behrendt2024"),
+        (lambda: halebrain.make_cohort("out", variety="Wide"), "variety takes usual or wide, got 'Wide'"),
+        (lambda: halebrain.make_folds("out", "m.tsv", val="1"), "val takes a number of at least 1, got '1'"),
+    ],
+)
+def test_a_function_refuses_what_its_command_would_not_take(called, said):
+    with pytest.raises(UsageError, match=said):
+        called()
 
 
 @pytest.mark.parametrize("scans", [["sub-1_T1w.nii.gz"], {"FLAIR": "sub-1_T1w.nii.gz"}])

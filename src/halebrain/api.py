@@ -32,12 +32,13 @@ from halebrain.workflows.detect import (
     DetectedScan,
     describe_scan,
     detect_scans,
+    refuse_exams,
     write_found,
 )
 from halebrain.workflows.detections import Detections
 from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
-from halebrain.workflows.exam import write_found_exam
+from halebrain.workflows.exam import refuse_scans_alone, write_found_exam
 from halebrain.workflows.exam_detector import FoundExam, find_exam
 from halebrain.workflows.exam_scans import DescribedScans, read_described
 from halebrain.workflows.folds import FoldTables, write_folds
@@ -52,6 +53,7 @@ from halebrain.workflows.settings import (
     PrepareSettings,
     SchedulerSettings,
     TrainSettings,
+    check_value,
 )
 from halebrain.workflows.train import TrainedModel, run_reconstructor, run_segmenter
 
@@ -127,11 +129,12 @@ class Prediction:
             The paths of the files, and what they say.
 
         Raises:
-            CannotWriteError: The folder cannot be written.
+            CannotWriteError: The folder cannot be written, or holds results of exams.
         """
         made = self._found.made
         stem, begun = name or made.scan or _IN_MEMORY, time.perf_counter() - (made.seconds or 0.0)
         found = replace(self._found, made=replace(made, scan=stem))
+        refuse_exams(Path(folder))
         return write_found(found, OutputNames(Path(folder), stem), start=begun)
 
 
@@ -415,12 +418,13 @@ class ExamPrediction:
             The paths of the files, and what they say.
 
         Raises:
-            CannotWriteError: The folder cannot be written.
+            CannotWriteError: The folder cannot be written, or holds results of one of the scans alone.
         """
         made = self._found.made
         begun, stem = time.perf_counter() - (made.seconds or 0.0), name or made.exam
-        found = replace(self._found, made=replace(made, exam=stem))
-        return write_found_exam(found, ExamNames(Path(folder), stem), start=begun)
+        found, names = replace(self._found, made=replace(made, exam=stem)), ExamNames(Path(folder), stem)
+        refuse_scans_alone(names, (*(scan.name for scan in self.scans), *self.not_used))
+        return write_found_exam(found, names, start=begun)
 
 
 def detect_exam(
@@ -910,11 +914,17 @@ def benchmark(
 
 
 def _settings(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
-    """Return settings, filled with the arguments of a function that have the names of their fields."""
+    """Return settings, filled with the arguments of a function that have the names of their fields.
+
+    Raises:
+        UsageError: The command would not take one of them.
+    """
     filled = {}
+    described = get_type_hints(kind, include_extras=True)
     for name, hint in get_type_hints(kind).items():
         if name in arguments:
             value = arguments[name]
+            check_value(name, described[name], value)
             of_paths = Path in get_args(hint)
             if get_origin(hint) is tuple:
                 if isinstance(value, str | os.PathLike):  # one is meant, and not its letters

@@ -44,6 +44,19 @@ def adapt(command, small_model, tmp_path):
     return call
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--pathology", "wmh", "--pathology", "strok"), "--pathology must be in the manifest, got 'strok'"),
+        (("--pathology", "WMH"), "--pathology must be in the manifest, got 'WMH'"),
+        (("--modality", "FLAIR", "--modality", "T1w"), "--modality must be in the manifest, got 'T1w'"),
+    ],
+)
+def test_a_word_that_no_scan_has_is_refused(adapt, small_cohort, words, said):
+    code, printed = adapt(small_cohort(ROWS), *words)
+    assert (code, said in printed.err) == (2, True), printed.err
+
+
 @pytest.mark.slow
 def test_it_gets_better_on_what_was_annotated(adapt, command, small_cohort, small_model, tmp_path):
     manifest = small_cohort(ROWS)

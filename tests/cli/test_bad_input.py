@@ -349,9 +349,23 @@ def test_the_output_of_the_bids_app_and_of_python_is_looked_at_first(run, tmp_pa
         halebrain.detect_many(tmp_path / "scan.nii.gz", blocked, model=tmp_path / "no model")
 
 
-def test_an_empty_path_is_not_the_working_directory(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("detect", "-i", "", "-o", "out"), "-i takes a path"),
+        (("report", ""), "an argument must not be empty"),
+        (("report", "--json", "", "--threshold", "0.5"), "an argument must not be empty"),
+        (("view", ""), "an argument must not be empty"),
+        (("bids", "", "out", "participant"), "an argument must not be empty"),
+        (("evaluate", "", "--manifest", "m.tsv", "-o", "out"), "an argument must not be empty"),
+    ],
+)
+def test_an_empty_path_is_not_the_working_directory(run, tmp_path, monkeypatch, words, rule):
     monkeypatch.chdir(tmp_path)
-    code, message = run("detect", "-i", "", "-o", "out")
+    (tmp_path / "a_desc-anomaly_provenance.json").write_text("{}")
+    code, message = run(*words)
     assert code == 2
-    one_line(message, "-i takes a path, got an empty word; a shell variable may have no value")
-    assert list(tmp_path.iterdir()) == []
+    one_line(message, f"{rule}, got an empty word; a shell variable may have no value")
+    assert [path.name for path in tmp_path.iterdir()] == ["a_desc-anomaly_provenance.json"]
+    code, message = run("calibrate", "model", "--manifest", "m.tsv", "--name", "")
+    assert "an empty word" not in message, "it may be empty where it is no path"

@@ -217,6 +217,32 @@ def test_the_first_failure_ends_it_where_asked(app, dataset, tmp_path):
     assert results(tmp_path / "out") == []
 
 
+def test_people_and_sessions_without_a_scan_are_named(app, dataset, tmp_path):
+    (dataset / "sub-01/anat/sub-01_FLAIR.nii.gz").write_bytes(b"no scan at all")  # it fails alone, and at once
+    (dataset / "sub-03/anat").mkdir(parents=True)
+    shutil.copy(dataset / "sub-02/ses-b/anat/sub-02_ses-b_T1w.nii.gz", dataset / "sub-03/anat/sub-03_T1w.nii.gz")
+    (dataset / "sub-04").mkdir()
+    how = ("--skip-bids-validation", "--participant-label")
+    code, said = app(tmp_path / "out", *how, "01", "sub-03", "04")
+    assert code == 3
+    assert "warning: 2 participants of --participant-label have no scan to process: sub-03, sub-04" in said.err
+    code, said = app(tmp_path / "out", *how, "03")
+    assert code == 66
+    assert "got T1w only" in said.err
+    assert said.err.strip().endswith("looked for FLAIR; --modality T1w takes what is there")
+
+
+@pytest.mark.parametrize("kind", ["--each-scan", "--overwrite"])
+def test_two_scans_of_one_name_are_refused_before_any_work(command, small_model, dataset, tmp_path, kind):
+    scan = dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    nibabel.save(nibabel.load(scan), scan.with_name("sub-01_FLAIR.nii"))
+    how = ("-m", small_model, "--threshold", 0.1, "--no-progress", "--skip-bids-validation", kind)
+    code, said = command("bids", dataset, tmp_path / "out", "participant", *how)
+    assert code == 2
+    assert "scans need different names, got sub-01_FLAIR for 'sub-01_FLAIR.nii' and 'sub-01_FLAIR.nii.gz'" in said.err
+    assert results(tmp_path / "out") == []
+
+
 @pytest.mark.slow
 def test_the_group_table_repeats_the_results(app, command, dataset, tmp_path):
     output = tmp_path / "out"

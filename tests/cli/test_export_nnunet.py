@@ -85,6 +85,14 @@ def test_the_native_grid_keeps_the_voxels(export, tmp_path):
         np.testing.assert_allclose(affine, of_original)
 
 
+def test_a_modality_that_no_scan_has_is_refused(export):
+    for split in ((), ("--split", "train")):
+        code, said, folder = export(ROWS, "--modality", "FLAIRR", *split)
+        assert (code, folder.exists()) == (2, False)
+        assert "--modality must be in the manifest, got 'FLAIRR'" in said.err
+        assert "did you mean 'FLAIR'?" in said.err
+
+
 def test_a_lacking_modality_is_named(export):
     code, said, folder = export(ROWS[:-1], "--grid", "native")
     assert code == 65

@@ -253,3 +253,26 @@ def test_one_scan_more_is_on_the_page_of_all_scans(small_model, small_cohort, co
     assert "2 scans" in index
     assert "1 failed" not in index
     assert len((out / "failed.tsv").read_text().splitlines()) == 1
+
+
+def test_detections_in_one_folder_fail_each_by_its_name(small_model, small_cohort, command, tmp_path):
+    rows = Manifest.read(small_cohort([("a", "FLAIR", "test", "healthy"), ("b", "FLAIR", "test", "healthy")]))
+    out = tmp_path / "out"
+    for row in rows:
+        detect = ("detect", "-i", row.image, "-o", out, "-m", small_model, "--threshold", 0.3, "--no-progress")
+        assert command(*detect)[0] == 0
+    for path in out.glob("*_desc-anomaly_probseg.nii.gz"):
+        path.unlink()
+    code, printed = command("report", out, "--no-progress", "--json")
+    assert code == 3
+    names = [f"sub-{name}_rec-FLAIR_desc-anomaly" for name in "ab"]
+    assert [one["scan"] for one in json.loads(printed.out)["failed"]] == names
+    assert f"got 2 of 2 that failed: {', '.join(names)}" in printed.err
+
+
+def test_a_page_of_the_user_beside_a_single_detection_stays(detected, command):
+    out, names, _ = detected
+    (out / "index.html").write_text("<p>ours</p>")
+    code, printed = command("report", out, "--no-progress")
+    assert (code, printed.out.split()) == (0, [str(names.page)]), printed.err
+    assert (out / "index.html").read_text() == "<p>ours</p>"

@@ -120,6 +120,17 @@ def test_what_halebrain_made_of_a_scan_is_no_scan(tmp_path):
     }
 
 
+def test_filled_scans_are_no_scans_beside_others(tmp_path):
+    filled = ("filled/sub-01/sub-01_desc-filled_FLAIR.nii.gz", "filled/scan7/scan7_desc-filled_image.nii.gz")
+    root = touch(tmp_path, *filled, "theirs_desc-filled_T1w.nii.gz")
+    for name in filled:
+        (root / name.replace(".nii.gz", ".json")).write_text('{"FilledVolumeMl": 1.0}')
+    assert [scan.image for scan in find_scans(root / "filled")] == sorted(root / name for name in filled), "as meant"
+    found = find_scans(root)
+    assert [scan.image.name for scan in found] == ["theirs_desc-filled_T1w.nii.gz"]
+    assert dict(found.left_out) == dict.fromkeys(filled, "results of HaleBrain")
+
+
 def test_a_choice_of_people_counts_their_images_only(dataset):
     chosen = select_scans(dataset, BidsQuery(participants=("AB_12",)))
     assert [path.name for path in chosen] == ["sub-AB_12_ses-1-a_flair.nii.gz"]

@@ -74,8 +74,11 @@ def test_a_scan_with_an_odd_name_is_not_dropped(dataset):
 
 
 def test_nothing_left_is_said(dataset):
-    with pytest.raises(MissingInputError, match="at least one scan"):
+    said = r"at least one scan, got FLAIR, T1w only in .*; looked for T2w; --modality FLAIR T1w takes what is there$"
+    with pytest.raises(MissingInputError, match=said):
         chosen(dataset, participants=("01",), modalities=("T2w",))
+    with pytest.raises(MissingInputError, match=r"looked for T1w, T2w, FLAIR, inplaneT2$"):
+        chosen(dataset, participants=("01",), sessions=("a",))
 
 
 def test_a_filter_file_by_long_and_short_names(tmp_path):

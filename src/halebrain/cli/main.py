@@ -26,7 +26,7 @@ from halebrain.cli.evaluate import evaluate
 from halebrain.cli.export_nnunet import export_nnunet
 from halebrain.cli.folds import folds
 from halebrain.cli.models import models_app
-from halebrain.cli.options import PATH_FLAGS
+from halebrain.cli.options import PATH_FLAGS, VALUE_FLAGS
 from halebrain.cli.prepare import prepare
 from halebrain.cli.report import report
 from halebrain.cli.train import train_app
@@ -84,13 +84,15 @@ def root(
 
 def _refuse_empty_paths(words: list[str]) -> None:
     """Refuse an empty word in the place of a path: it would be taken for the working directory."""
-    without = [flag for flag, word in pairwise(words) if not word]
-    without += [word[:-1] for word in words if word.endswith("=")]
-    for flag in without:
+    for before, word in pairwise(["", *words]):
+        flag = word[:-1] if word.endswith("=") else before if not word else None
         if flag in PATH_FLAGS:
-            raise UsageError(
-                f"{flag} takes a path", received="an empty word", remedy="a shell variable may have no value"
-            )
+            rule = f"{flag} takes a path"
+        elif not word and before not in VALUE_FLAGS:
+            rule = "an argument must not be empty"
+        else:
+            continue
+        raise UsageError(rule, received="an empty word", remedy="a shell variable may have no value")
 
 
 def main() -> None:

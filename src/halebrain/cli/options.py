@@ -19,6 +19,8 @@ from halebrain.workflows.settings import Option
 Command = Callable[..., None]
 PATH_FLAGS: set[str] = set()
 """Flags of all commands that take a path."""
+VALUE_FLAGS: set[str] = set()
+"""Those that take another value."""
 
 
 def from_settings(**changes: Mapping[str, Option | None]) -> Callable[[Command], Command]:
@@ -114,8 +116,8 @@ def _for_typer(parameter: inspect.Parameter) -> inspect.Parameter:
     if option.is_argument:
         return parameter.replace(annotation=Annotated[kind, typer.Argument(**offered)], default=default)
     flags = option.flags or (f"--{parameter.name.replace('_', '-')}",)
-    if takes_path:
-        PATH_FLAGS.update(flags)
+    if kind is not bool:
+        (PATH_FLAGS if takes_path else VALUE_FLAGS).update(flags)
     info = typer.Option(*flags, min=option.minimum, max=option.maximum, **offered)
     return parameter.replace(annotation=Annotated[kind, info], default=default)
 

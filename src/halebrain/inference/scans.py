@@ -165,7 +165,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path 
             remedy=f"give {', '.join(SUFFIXES)} or DICOM folders",
         )
     scans = _masked(scans, source, brain_mask=brain_mask, fill_mask=fill_mask)
-    _check_names(scans, source)
+    check_names(scans, source)
     return Found(scans, left_out)
 
 
@@ -203,7 +203,8 @@ def _listed(source: Path) -> list[Path]:
     return [source.parent / line for line in read_lines(source, what="a list of scans")]
 
 
-def _check_names(scans: list[ScanInput], source: Path) -> None:
+def check_names(scans: Iterable[ScanInput], source: Path) -> None:
+    """Refuse scans of an input that share a name, as one would take the place of the other's results."""
     seen: dict[str, Path] = {}
     for scan in scans:
         if scan.name in seen:

@@ -54,19 +54,21 @@ def select_scans(dataset: Path, query: BidsQuery) -> Found[Path]:
             remedy=suggestion(unknown[0], list(MODALITIES)),
         )
     every = bids_images(FileTree(dataset))
-    found = [
-        dataset / name
+    asked = [
+        (dataset / name, read)
         for name, read in every
-        if _is_of(read, people, sessions)
-        and (not query.modalities or {read.modality, read.suffix} & set(query.modalities))
-        and _fits(read, dataset / name, query.rules.get(read.suffix.lower(), {}))
+        if _is_of(read, people, sessions) and _fits(read, dataset / name, query.rules.get(read.suffix.lower(), {}))
     ]
+    wanted = set(query.modalities)
+    found = [path for path, read in asked if not wanted or {read.modality, read.suffix} & wanted]
     if not found:
+        there = sorted({read.modality for _, read in asked})
+        looked_for = f"looked for {', '.join(query.modalities or SUFFIXES)}"
         raise MissingInputError(
             "the filters must leave at least one scan",
-            received=summed_left_out(every.left_out),
+            received=f"{', '.join(there)} only" if there else summed_left_out(every.left_out),
             where=dataset,
-            remedy=f"looked for {', '.join(SUFFIXES)}",
+            remedy=f"{looked_for}; --modality {' '.join(there)} takes what is there" if there else looked_for,
         )
     return Found(found, [one for one in every.left_out if _concerns(one, people, sessions)])
 

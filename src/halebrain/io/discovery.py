@@ -1,5 +1,6 @@
 """Scans in a folder: files of any format, DICOM series, or a BIDS data set; and the images that are left out."""
 
+import json
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,8 @@ _NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli")
 """Folders of a BIDS data set that hold no raw scans."""
 _MAPS = ("pseudohealthy", "residual", "uncertainty")
 """Descriptions of those results that have the suffix of their scan."""
+_FILLED = re.compile(r".+_desc-[^_]*filled_[^_]+")
+"""Names of lesion-filled scans."""
 _HEALTHY = "healthy"
 """Description of the true healthy image of a virtual patient: a part of that scan, as its lesion mask is."""
 _SHARED = "folders that share a DICOM series with another one"
@@ -52,6 +55,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
     - Else: every multi-frame DICOM, and every sub-folder with DICOM below it. A folder that holds one such sub-folder
       and nothing else is itself the scan.
     - Beside them, every file of a known ending, however deep; one that is named as a mask is left out.
+    - Lesion-filled scans of ours beside other scans are left out, as their scans may be among those.
     - Sub-folders that share a DICOM series are left out: each is incomplete, or one is a copy.
 
     Files that cannot be read are among them: each is to fail alone.
@@ -164,7 +168,23 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
             left_out.append(LeftOut(name, "named as masks"))
         else:
             images.append(tree.root / name)
-    return images, left_out
+    filled = {path for path in images if _is_filled(path)}
+    if not dicom and len(filled) == len(images):  # they are what was meant
+        return images, left_out
+    left_out += [LeftOut(tree.relative(path), _RESULTS) for path in sorted(filled)]
+    return [path for path in images if path not in filled], left_out
+
+
+def _is_filled(image: Path) -> bool:
+    """Return whether an image is a scan that was filled here, as its sidecar says."""
+    stem = stem_of(image)
+    if not _FILLED.fullmatch(stem):
+        return False
+    try:
+        stated = json.loads(image.with_name(f"{stem}.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stated, dict) and "FilledVolumeMl" in stated
 
 
 def _is_dicom(tree: FileTree, name: str) -> bool:

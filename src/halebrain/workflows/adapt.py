@@ -23,6 +23,7 @@ from halebrain.models.card import model_card
 from halebrain.models.store import find_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig
 from halebrain.report.evaluation_page import write_evaluation_page
+from halebrain.workflows.selection import check_words
 from halebrain.workflows.settings import AdaptSettings, PartSettings
 
 _MADE = ("model", "work", "left_out", "held_out", "adaptation.md", "adaptation.json")
@@ -115,6 +116,7 @@ def _read(manifest: Path, settings: AdaptSettings) -> tuple[AdaptConfig, Path, B
     source = find_model(settings.model)
     bundle = load_bundle(source)
     every, of_exams = with_exam_masks(Manifest.read(manifest))
+    check_words(every, settings.modalities, settings.pathologies)
     rows = every.of_contrasts(settings.modalities)
     scans = choose_scans(
         rows, bundle, pathologies=settings.pathologies, max_healthy=config.max_healthy, seed=config.seed

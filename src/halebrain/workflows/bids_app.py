@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.wording import counted
 from halebrain.inference.group import COLUMNS, FailureRecords, Row, group_rows, group_tsv, recorded_failures
+from halebrain.io.bids import read_name
 from halebrain.io.bids_derivative import (
     DESCRIPTION,
     check_place,
@@ -119,12 +120,16 @@ def run_exam_participants(
 
 def _selected(dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings) -> "Found[ScanInput]":
     """Return the scans of a data set that are asked for."""
-    from halebrain.inference.scans import bids_scan
+    from halebrain.inference.scans import bids_scan, check_names
 
     check_place(output, dataset)
     _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
-    images = _select(dataset, _query(settings, detect.notify), detect.model)
-    return Found([bids_scan(image, dataset) for image in images], images.left_out)
+    query = _query(settings, detect.notify)
+    images = _select(dataset, query, detect.model)
+    _tell_absent(query, images, detect.notify)
+    scans = [bids_scan(image, dataset) for image in images]
+    check_names(scans, dataset)
+    return Found(scans, images.left_out)
 
 
 def _run(
@@ -154,6 +159,17 @@ def _query(settings: BidsSettings, notify: Notify) -> BidsQuery:
     if others:
         notify(f"warning: the filters {', '.join(others)} match no suffix that is processed")
     return BidsQuery(settings.participant_label, settings.session_label, settings.modality, rules)
+
+
+def _tell_absent(query: BidsQuery, images: Iterable[Path], notify: Notify) -> None:
+    """Report participants and sessions that were asked for by name, and have no scan that is processed."""
+    names = [read_name(stem_of(image)) for image in images]
+    for key, what, labels in (("sub", "participant", query.participants), ("ses", "session", query.sessions)):
+        there = {name.entities.get(key) for name in names if name is not None}
+        if absent := sorted({label.removeprefix(f"{key}-") for label in labels} - there):
+            have = "has" if len(absent) == 1 else "have"
+            listed = ", ".join(f"{key}-{label}" for label in absent)
+            notify(f"warning: {counted(len(absent), what)} of --{what}-label {have} no scan to process: {listed}")
 
 
 def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) -> GroupResults:

@@ -141,7 +141,7 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     scan.check()
     names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
     sweep(folder)
-    refuse_other_kind("exams", folder.glob(f"*{EXAM_ENDING}"))
+    refuse_exams(folder)
     requested = describe_scan(detector, scan)
     # Nothing is decoded before: a resumed run hashes what is finished, and no more.
     if (done := _finished(names, requested, detector, scan)) is not None:
@@ -154,6 +154,11 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
     for flag in written.flags:
         detector.settings.notify(f"warning: {names.stem}: {flag}")
     return written
+
+
+def refuse_exams(folder: Path) -> None:
+    """Refuse a folder with results of exams, some of whose files have the names of those of a scan alone."""
+    refuse_other_kind("exams", folder.glob(f"*{EXAM_ENDING}"))
 
 
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:

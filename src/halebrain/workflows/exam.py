@@ -1,7 +1,7 @@
 """Detection on exams with files: one exam, and many exams of an input."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def detect_exam(
     steps = steps or ExamSteps()
     names, start = ExamNames(folder, exam.name), time.perf_counter()
     sweep(folder)
-    refuse_other_kind("scans alone", [names.scan(scan.name).provenance for scan in exam.scans])
+    refuse_scans_alone(names, [scan.name for scan in exam.scans])
     read = read_described(detector, exam)
     if (kept := _finished(names, exam, read, detector, fusion)) is not None:
         return DetectedExam.of(names, kept)
@@ -139,6 +139,11 @@ def detect_exam(
     for flag in written.flags:
         detector.settings.notify(f"warning: {exam.name}: {flag}")
     return written
+
+
+def refuse_scans_alone(names: ExamNames, scans: Iterable[str]) -> None:
+    """Refuse a folder with results of one of the scans of an exam alone, some of whose files have the same names."""
+    refuse_other_kind("scans alone", [names.scan(scan).provenance for scan in scans])
 
 
 def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source: Path | None = None) -> DetectedExam:

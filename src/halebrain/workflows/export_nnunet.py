@@ -27,6 +27,7 @@ from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_scan
+from halebrain.workflows.selection import check_words
 from halebrain.workflows.settings import ExportSettings
 
 _SPLITS_FILE = "splits_final.json"
@@ -64,7 +65,8 @@ def export_nnunet(manifest: Path, output: Path, settings: ExportSettings) -> Exp
         settings: What it is called, and what it holds.
 
     Raises:
-        UsageError: The number has not three digits, the name has other letters, or options exclude each other.
+        UsageError: The number has not three digits, the name has other letters, no scan has a modality, or options
+            exclude each other.
         MissingInputError: There is no such scan.
         DataError: A scan cannot be used, is in no split, or lacks a modality, or channels lie on several grids.
         CannotWriteError: The data set exists, or cannot be written.
@@ -77,7 +79,9 @@ def export_nnunet(manifest: Path, output: Path, settings: ExportSettings) -> Exp
                 received=repr(wanted),
                 remedy="for example --split train --split val",
             )
-    rows = Manifest.read(manifest).select(lambda r: not settings.splits or r.split in settings.splits)
+    table = Manifest.read(manifest)
+    check_words(table, settings.modalities, ())
+    rows = table.select(lambda r: not settings.splits or r.split in settings.splits)
     modalities, cases = find_cases(rows, settings.modalities)
     preprocessor = None
     if settings.grid == "working":

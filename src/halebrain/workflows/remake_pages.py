@@ -1,5 +1,6 @@
 """Pages of detections, made again from their files without networks; with a new threshold also mask and table."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def remake_pages(
         raise MissingInputError(
             "the folder must hold a detection", where=output, remedy="run halebrain detect with this folder as -o"
         )
-    single = len(found) == 1 and found[0].parent == output and not (output / INDEX).exists()
+    single = len(found) == 1 and found[0].parent == output and not is_index_page(output / INDEX)
     if settings.scan is not None and len(found) != 1:
         raise UsageError(
             "--input can be used with one detection only",
@@ -70,8 +71,12 @@ def remake_pages(
             remedy="give the folder of that scan",
         )
     failures, pages = Failures(output, settings.notify), list[Path]()
+    n_beside = Counter(path.parent for path in found)
     for path in track(found, description="Pages", total=len(found)):
-        name = path.parent.relative_to(output).as_posix()
+        place = path.relative_to(output)
+        # A folder may hold several detections, as that of a session in a BIDS data set does.
+        alone = n_beside[path.parent] == 1 and path.parent != output
+        name = place.parent.as_posix() if alone else place.as_posix().removesuffix("_provenance.json")
         try:
             with unexpected_as_error():
                 pages.append(remake_page(path, settings))

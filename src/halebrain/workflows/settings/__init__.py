@@ -17,6 +17,7 @@ from halebrain.workflows.settings.option import (
     Option,
     Output,
     Overwrite,
+    check_value,
 )
 from halebrain.workflows.settings.scheduling import WHOLE, PartSettings, SchedulerSettings
 from halebrain.workflows.settings.training import AdaptSettings, CalibrateSettings, TrainSettings, TuneSettings
@@ -50,4 +51,5 @@ __all__ = [
     "SecondLookOptions",
     "TrainSettings",
     "TuneSettings",
+    "check_value",
 ]

@@ -1,8 +1,12 @@
 """A setting as the command line shows it, and the settings and words that several commands share."""
 
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from halebrain.core.errors import UsageError
+from halebrain.core.registry import suggestion
 
 MODALITIES = ("T1w", "T2w", "FLAIR")
 BRAINS = ("auto", "stripped", "synthstrip", "hdbet", "deepbet", "atlas")
@@ -36,6 +40,34 @@ class Option:
     is_argument: bool = False
     former: str = ""
     is_output: bool = False
+
+
+def check_value(name: str, hint: Any, value: object) -> None:
+    """Refuse a value that the command line would not take: another word than those of a choice, or out of range.
+
+    Args:
+        name: Name of the setting.
+        hint: Its annotation, with its `Option`.
+        value: The value; `None` = not given.
+
+    Raises:
+        UsageError: The setting does not take the value.
+    """
+    kind, *described = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    option = next((one for one in described if isinstance(one, Option)), None)
+    choice = next((one for one in (kind, *get_args(kind)) if get_origin(one) is Literal), None)
+    if value is None or option is None:
+        return
+    if choice is not None and value not in (words := get_args(choice)):
+        remedy = suggestion(str(value), list(words))
+        raise UsageError(f"{name} takes {' or '.join(words)}", received=repr(value), remedy=remedy)
+    low, high = option.minimum, option.maximum
+    limits = [f"at {word} {limit:g}" for word, limit in (("least", low), ("most", high)) if limit is not None]
+    inside = isinstance(value, Real) and (low is None or low <= float(value)) and (high is None or float(value) <= high)
+    if limits and not inside:
+        raise UsageError(
+            f"{name} takes a number of {' and '.join(limits)}", received=repr(value), remedy="give another number"
+        )
 
 
 Output = Annotated[Path, Option("Output folder.", ("--output", "-o"), is_output=True)]
