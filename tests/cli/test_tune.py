@@ -77,6 +77,7 @@ def test_storing_writes_a_new_model_without_thresholds(tuned, tmp_path, small_mo
     assert new.sha256 != old.sha256
     # Whoever took part is known to evaluation from now on, as are those of an earlier tuning.
     assert set(new.seen_subjects("val_subjects")) == {"a", "b", "earlier"}
+    assert "best for unseen pathologies on 2 validation subjects" in checked_files(tmp_path / "new")[0][CARD].decode()
     code, said = command(
         "evaluate", tmp_path / "new", "--manifest", tmp_path / "cohort" / "manifest.tsv", "--split", "val",
         "--threshold", 0.5, "-o", tmp_path / "eval", "--no-progress",

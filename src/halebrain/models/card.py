@@ -58,10 +58,10 @@ def _describe_owners(about: About) -> list[str]:
 def _describe(summary: dict[str, Any], weight: float | None) -> list[str]:
     """Return what is said of one training; `weight` is the present weight of the residual, `None` = the usual one."""
     if "tuned_for" in summary:
-        subjects = counted(len(summary["val_subjects"]), "validation subject")
-        since = (
-            "" if weight in (None, summary["residual_weight"]) else f"; since another score was chosen it is {weight:g}"
-        )
+        # Who took part in an earlier tuning stays on record, and did not choose this weight.
+        subjects = counted(summary.get("n_subjects", len(summary["val_subjects"])), "validation subject")
+        same = weight is None or weight == summary["residual_weight"]
+        since = "" if same else f"; since another score was chosen it is {weight:g}"
         return [
             f"- Residual weight {summary['residual_weight']:g}, best for {summary['tuned_for']} pathologies "
             f"on {subjects} (manifest {summary['manifest_sha256'][:12]}){since}"

@@ -133,6 +133,7 @@ def _store_weight(bundle: Bundle, chosen: SweepPoint, rows: Manifest, path: Path
     tuning = {
         "train_subjects": [],
         "val_subjects": sorted({*before, *rows.subjects()}),
+        "n_subjects": len(rows.subjects()),
         "manifest_sha256": rows.fingerprint(),
         "tuned_for": chosen.group,
         "residual_weight": chosen.weight,
