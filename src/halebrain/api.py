@@ -20,7 +20,7 @@ from halebrain.inference.exams import Exam
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.scans import ScanInput
 from halebrain.io.nifti import make_image
-from halebrain.io.volume import stem_of, volume_of
+from halebrain.io.volume import read_volume, stem_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.workflows import cohort as cohort_workflow
@@ -493,7 +493,7 @@ def detect_exam(
         mask_path = None if mask is None else _path_of(mask)
         inputs.append(ScanInput(path or Path(), name, brain_mask=mask_path, modality=contrast))
         if path is None:
-            volumes[name], images[name] = volume_of(image), image
+            volumes[name], images[name] = read_volume(image), image
             made = detector.predictor.provenance()
             requested[name] = replace(made, unstated=IN_MEMORY, input=_IN_MEMORY, scan=name)
         if mask is not None and mask_path is None:

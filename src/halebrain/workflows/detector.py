@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halebrain.core.about import NOTICE
@@ -17,7 +16,7 @@ from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
 from halebrain.io.stored import StoredScan
-from halebrain.io.volume import mask_of, read_mask, read_volume, volume_of
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -131,9 +130,10 @@ def find_anomalies(
     mask of the scan input or `fill_mask`.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
-    volume = read_volume(scan.image) if image is None else volume_of(image)
+    volume = read_volume(scan.image if image is None else image)
     notes, path = list(volume.notes), scan.image if image is None else None
-    to_fill = _to_fill(scan.fill_mask if fill_mask is None else fill_mask, volume, notes)
+    region = scan.fill_mask if fill_mask is None else fill_mask
+    to_fill = None if region is None else read_mask(region, volume, notes)
     mask = scan.brain_mask if brain_mask is None else brain_mask
     working = open_scan(
         predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
@@ -153,13 +153,6 @@ def find_anomalies(
         return everything
     stored = StoredScan.of(volume, scan.image if image is None else image)
     return _filled(detector, everything, stored, to_fill)
-
-
-def _to_fill(mask: "Path | SpatialImage | None", volume: Volume, notes: list[str]) -> MaskArray | None:
-    """Return the mask that a user wants filled; `None` = what is found."""
-    if mask is None:
-        return None
-    return read_mask(mask, volume, notes) if isinstance(mask, Path) else mask_of(mask, volume, notes)
 
 
 def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from halebrain.core.errors import HalebrainError
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.provenance import Provenance
-from halebrain.core.types import MaskArray, Volume
+from halebrain.core.types import Volume
 from halebrain.inference.exams import Exam, contrast_by_name, is_known_contrast
 from halebrain.inference.scans import ScanInput
-from halebrain.io.volume import mask_of, read_mask, read_volume
+from halebrain.io.volume import read_mask, read_volume
 from halebrain.preprocessing.exam import AlignedExam, AlignedScan
 from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.workflows.detect import describe_scan
@@ -52,11 +52,8 @@ def open_scan(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None
     """Return one scan as it was read, with what was assumed on reading."""
     found = read_volume(scan.image) if volume is None else volume
     notes = list(found.notes)
-    own: MaskArray | None = None
-    if mask is not None:
-        own = mask_of(mask, found, notes=notes)
-    elif scan.brain_mask is not None:
-        own = read_mask(scan.brain_mask, found, notes)
+    given = scan.brain_mask if mask is None else mask
+    own = None if given is None else read_mask(given, found, notes)
     path = scan.image if volume is None else None
     return ExamScan(scan.name, found, path, own, scan.space, contrast_by_name(scan)), tuple(notes)
 
