@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.parallel import HERE, Schedule
-from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
+from halebrain.core.provenance import FILLING, IN_MEMORY, ChosenThreshold, Provenance, read_provenance
 from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.checksum import scan_sha256
@@ -29,6 +29,9 @@ from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 _MOSAIC_DPI = 110
 
@@ -159,21 +162,27 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     """Return what a provenance states of model, settings and the file of a scan before it is opened."""
     base, settings = detector.predictor.provenance(), detector.settings
+    if scan.memory is not None:
+        return replace(base, unstated=IN_MEMORY, input=scan.image.name, scan=scan.name)
     if settings.fills:
-        sha256 = None if scan.fill_mask is None else scan_sha256(scan.fill_mask)
-        unstated = base.unstated - FILLING
+        sha256, unstated = _sha256(scan.fill_mask), base.unstated - FILLING
         base = replace(base, fill_margin_mm=settings.fill_margin_mm, fill_mask_sha256=sha256, unstated=unstated)
     return replace(
         base,
         input=scan.image.name or scan.name,
         input_sha256=scan_sha256(scan.image),
-        brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
+        brain_mask_sha256=_sha256(scan.brain_mask),
         dicom_seg=settings.dicom_seg,
         scan=scan.name,
         input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
         input_space=scan.space,
         unstated=base.unstated - {"input_space"},
     )
+
+
+def _sha256(mask: "Path | SpatialImage | None") -> str | None:
+    """Return the hash of the file of a mask; `None` where there is none."""
+    return scan_sha256(mask) if isinstance(mask, Path) else None
 
 
 def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:

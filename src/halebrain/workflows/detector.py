@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from halebrain.core.about import NOTICE
 from halebrain.core.device import find_device
@@ -16,7 +16,7 @@ from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
 from halebrain.io.stored import StoredScan
-from halebrain.io.volume import read_mask, read_volume
+from halebrain.io.volume import read_mask
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -27,9 +27,6 @@ from halebrain.thresholds.choose import ThresholdSelector, check_modality
 from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
 from halebrain.workflows.scan_steps import NETWORKS, ScanSteps
 from halebrain.workflows.settings import DetectSettings
-
-if TYPE_CHECKING:
-    from nibabel.spatialimages import SpatialImage
 
 _LARGEST_LESION = 0.5
 """Share of the brain from which a mask that is filled is taken for one of something else."""
@@ -118,26 +115,19 @@ def find_anomalies(
     scan: ScanInput,
     requested: Provenance,
     *,
-    image: "SpatialImage | None" = None,
-    brain_mask: "SpatialImage | None" = None,
-    fill_mask: "SpatialImage | None" = None,
     steps: ScanSteps | None = None,
 ) -> FoundAnomalies:
     """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
-    `requested` is what the provenance states of model, settings and scan. Nibabel images take the place of files;
-    without `steps` there is no progress bar. With `fill` or `also_fill` the scan is filled, too: what is found, or the
-    mask of the scan input or `fill_mask`.
+    `requested` is what the provenance states of model, settings and scan; without `steps` there is no progress bar.
+    With `fill` or `also_fill` the scan is filled, too: what is found, or the mask of the scan input.
     """
     predictor, steps = detector.predictor, steps or ScanSteps()
-    volume = read_volume(scan.image if image is None else image)
-    notes, path = list(volume.notes), scan.image if image is None else None
-    region = scan.fill_mask if fill_mask is None else fill_mask
-    to_fill = None if region is None else read_mask(region, volume, notes)
-    mask = scan.brain_mask if brain_mask is None else brain_mask
-    working = open_scan(
-        predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
-    )
+    volume = scan.read()
+    notes = list(volume.notes)
+    to_fill = None if scan.fill_mask is None else read_mask(scan.fill_mask, volume, notes)
+    how: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space, "begin": steps.begin, "notes": notes}
+    working = open_scan(predictor.preprocessor, volume, scan.file, **how)
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.named, working.qc.inferred_contrast)
     working = replace(working, qc=judge_quality(predictor, working.qc, notes, contrast))
     threshold = detector.threshold(contrast)
@@ -146,13 +136,13 @@ def find_anomalies(
     regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
     found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
     score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
-    made = describe_found(replace(requested, threshold=threshold, input_notes=tuple(notes)), working, lesions)
-    made = detector.placed(made, contrast, score)
+    content = None if scan.memory is None else working.content.hex()
+    requested = replace(requested, content_sha256=content, threshold=threshold, input_notes=tuple(notes))
+    made = detector.placed(describe_found(requested, working, lesions), contrast, score)
     everything = FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
     if not detector.settings.fills:
         return everything
-    stored = StoredScan.of(volume, scan.image if image is None else image)
-    return _filled(detector, everything, stored, to_fill)
+    return _filled(detector, everything, scan.stored(volume), to_fill)
 
 
 def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:

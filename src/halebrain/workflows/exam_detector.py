@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
-from halebrain.io.stored import StoredScan
 from halebrain.preprocessing.exam import (
     COMPARISON,
     READING,
@@ -52,9 +51,6 @@ from halebrain.workflows.exam_scans import (
     scan_flags,
 )
 from halebrain.workflows.scan_steps import MARKING, NETWORKS
-
-if TYPE_CHECKING:
-    from nibabel.spatialimages import SpatialImage
 
 
 @dataclass(frozen=True)
@@ -122,9 +118,6 @@ def find_exam(
     exam: Exam,
     *,
     fusion: str = DEFAULT_FUSION,
-    volumes: Mapping[str, Volume] | None = None,
-    masks: "Mapping[str, SpatialImage] | None" = None,
-    images: "Mapping[str, SpatialImage] | None" = None,
     described: DescribedScans | None = None,
     tell: Tell = lambda _, __: None,
 ) -> FoundExam:
@@ -136,9 +129,6 @@ def find_exam(
         detector: The model with its options.
         exam: The exam.
         fusion: A name in `FUSIONS`.
-        volumes: Scan → what is used in the place of its file.
-        masks: Scan → its brain mask as a nibabel image.
-        images: Scan → the nibabel image that its volume came from, for lesion filling.
         described: What is known of the scans before they are opened.
         tell: Called after each step of a scan, from several threads.
 
@@ -150,7 +140,7 @@ def find_exam(
 
     def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
         try:
-            return open_scan(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
+            return open_scan(scan)
         except HalebrainError as error:
             return error
         finally:
@@ -180,15 +170,15 @@ def find_exam(
         flags.append(f"{name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
     found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
-    return _with_filling(detector, exam, found, images or {}) if detector.settings.fills else found
+    return _with_filling(detector, exam, found) if detector.settings.fills else found
 
 
-def _with_filling(detector: Detector, exam: Exam, found: FoundExam, images: "Mapping[str, SpatialImage]") -> FoundExam:
+def _with_filling(detector: Detector, exam: Exam, found: FoundExam) -> FoundExam:
     """Return an exam whose scans are filled where its mask on their own grid is."""
-    paths = {scan.name: scan.image for scan in exam.scans}
+    inputs = {scan.name: scan for scan in exam.scans}
 
     def fill(part: ExamPart) -> ExamPart:
-        stored = StoredScan.of(part.volume, images.get(part.name, paths[part.name]))
+        stored = inputs[part.name].stored(part.volume)
         scan = ToFill(part.name, part.volume, stored, part.scan, part.maps.reconstruction)
         return replace(part, filling=fill_region_of(detector, scan, part.mask, is_given=False))
 
@@ -343,10 +333,9 @@ def _rows(matrix: Affine) -> Rows:
 def _stated(
     detector: Detector, exam: Exam, part: ExamPart, score: ContrastScore, read: DescribedScans
 ) -> ExamScanProvenance:
-    requested = read.requested.get(part.name) or replace(detector.predictor.provenance(), scan=part.name)
     own = working_scan_score(part.maps.score, part.scan.brain_mask, part.scan.grid.spacing_mm)
     made = replace(
-        requested,
+        read.requested[part.name],
         threshold=part.threshold,
         steps=part.scan.steps,
         qc=part.scan.qc,
