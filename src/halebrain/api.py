@@ -5,7 +5,6 @@ libraries. A path may be a text or a `pathlib.Path`. Warnings and notes go to th
 """
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,9 +123,8 @@ class Prediction:
             CannotWriteError: The folder cannot be written.
         """
         made = self._found.made
-        stem, begun = name or str(made.scan), time.perf_counter() - (made.seconds or 0.0)
-        found = replace(self._found, made=replace(made, scan=stem))
-        return write_found(found, OutputNames(Path(folder), stem), start=begun)
+        stem = name or str(made.scan)
+        return write_found(replace(self._found, made=replace(made, scan=stem)), OutputNames(Path(folder), stem))
 
 
 def detect(
@@ -176,11 +174,9 @@ def detect(
         raise UsageError("fill_mask needs fill", received="fill=False", remedy="add fill=True")
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
-    detector, start = _detector(model, locals() | {"modality": modality or "auto"}), time.perf_counter()
+    detector = _detector(model, locals() | {"modality": modality or "auto"})
     scan = given_scan(image, brain_mask=brain_mask, fill_mask=fill_mask)
-    found = find_anomalies(detector, scan, describe_scan(detector, scan))
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    return _prediction(replace(found, made=made))
+    return _prediction(find_anomalies(detector, scan, describe_scan(detector, scan)))
 
 
 def _detector(model: "Bundle | PathLike | None", arguments: Mapping[str, Any]) -> Detector:
@@ -389,9 +385,8 @@ class ExamPrediction:
             CannotWriteError: The folder cannot be written.
         """
         made = self._found.made
-        begun, stem = time.perf_counter() - (made.seconds or 0.0), name or made.exam
-        found = replace(self._found, made=replace(made, exam=stem))
-        return write_found_exam(found, ExamNames(Path(folder), stem), start=begun)
+        stem = name or made.exam
+        return write_found_exam(replace(self._found, made=replace(made, exam=stem)), ExamNames(Path(folder), stem))
 
 
 def detect_exam(
@@ -430,10 +425,7 @@ def detect_exam(
         HalebrainError: As the command; `exit_code` gives the kind.
     """
     exam = given_exam(scans, brain_masks)
-    detector, start = _detector(model, locals()), time.perf_counter()
-    found = find_exam(detector, exam, fusion=fusion)
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    return _exam_prediction(replace(found, made=made))
+    return _exam_prediction(find_exam(_detector(model, locals()), exam, fusion=fusion))
 
 
 def _exam_prediction(found: FoundExam) -> ExamPrediction:

@@ -1,6 +1,5 @@
 """Detection with files: one scan, and many scans in a folder."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,7 +141,7 @@ class DetectedScan:
 def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> DetectedScan:
     """Run one scan and write its files; finished results with the same settings are kept, others refused."""
     scan.check()
-    names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
+    names, steps = OutputNames(folder, scan.name), steps or ScanSteps()
     sweep(folder)
     refuse_other_kind("exams", folder.glob(f"*{EXAM_ENDING}"))
     requested = describe_scan(detector, scan)
@@ -153,7 +152,7 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
         check_source(scan.image)  # fail now, before the networks run
     found = find_anomalies(detector, scan, requested, steps=steps)
     steps.begin(PAGE)
-    written = write_found(found, names, start=start, image=scan.image)
+    written = write_found(found, names, image=scan.image)
     for flag in written.flags:
         detector.settings.notify(f"warning: {names.stem}: {flag}")
     return written
@@ -228,14 +227,12 @@ def _differences(done: Provenance, requested: Provenance, detector: Detector, co
     return found
 
 
-def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:
+def write_found(found: FoundAnomalies, names: OutputNames, *, image: Path | None = None) -> DetectedScan:
     """Draw mosaic and page, and write all files of a scan or none.
 
-    `start` is when the scan was begun, by `time.perf_counter`; `image` the DICOM file or folder, where the mask is also
-    written as DICOM-SEG.
+    `image` is the DICOM file or folder, where the mask is also written as DICOM-SEG.
     """
-    threshold, result, mask, lesions = found.threshold, found.result, found.mask, found.lesions
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
+    threshold, result, mask, lesions, made = found.threshold, found.result, found.mask, found.lesions, found.made
 
     def draw() -> dict[Path, bytes]:
         cut, name = threshold.cut, threshold.name

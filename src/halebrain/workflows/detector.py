@@ -1,5 +1,6 @@
 """The core of detection: a model with its options, and from one scan to its findings in memory."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,7 +96,7 @@ class FoundAnomalies:
         mask: Anomaly mask on the native grid, inside the brain.
         lesions: The connected components of the mask, largest first.
         threshold: The threshold.
-        made: Provenance, complete but for the duration.
+        made: Provenance.
         filling: The lesion-filled scan, where it is asked for.
     """
 
@@ -122,7 +123,7 @@ def find_anomalies(
     `requested` is what the provenance states of model, settings and scan; without `steps` there is no progress bar.
     With `fill` or `also_fill` the scan is filled, too: what is found, or the mask of the scan input.
     """
-    predictor, steps = detector.predictor, steps or ScanSteps()
+    predictor, steps, start = detector.predictor, steps or ScanSteps(), time.perf_counter()
     volume = scan.read()
     notes = list(volume.notes)
     to_fill = None if scan.fill_mask is None else read_mask(scan.fill_mask, volume, notes)
@@ -140,9 +141,9 @@ def find_anomalies(
     requested = replace(requested, content_sha256=content, threshold=threshold, input_notes=tuple(notes))
     made = detector.placed(describe_found(requested, working, lesions), contrast, score)
     everything = FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
-    if not detector.settings.fills:
-        return everything
-    return _filled(detector, everything, scan.stored(volume), to_fill)
+    if detector.settings.fills:
+        everything = _filled(detector, everything, scan.stored(volume), to_fill)
+    return replace(everything, made=replace(everything.made, seconds=round(time.perf_counter() - start, 2)))
 
 
 def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:

@@ -1,6 +1,5 @@
 """Detection on exams with files: one exam, and many exams of an input."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -124,7 +123,7 @@ def detect_exam(
 ) -> DetectedExam:
     """Run one exam and write its files; finished results with the same settings are kept, others refused."""
     steps = steps or ExamSteps()
-    names, start = ExamNames(folder, exam.name), time.perf_counter()
+    names = ExamNames(folder, exam.name)
     sweep(folder)
     refuse_other_kind("scans alone", [names.scan(scan.name).provenance for scan in exam.scans])
     read = read_described(detector, exam)
@@ -135,33 +134,32 @@ def detect_exam(
     source = None
     if detector.settings.dicom_seg:
         source = next(scan.image for scan in exam.scans if scan.name == found.reference.name)
-    written = write_found_exam(found, names, start=start, source=source)
+    written = write_found_exam(found, names, source=source)
     for flag in written.flags:
         detector.settings.notify(f"warning: {exam.name}: {flag}")
     return written
 
 
-def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source: Path | None = None) -> DetectedExam:
+def write_found_exam(found: FoundExam, names: ExamNames, *, source: Path | None = None) -> DetectedExam:
     """Draw the page and write all files of an exam or none.
 
-    `start` is when the exam was begun, by `time.perf_counter`; `source` the DICOM series of the reference, where the
-    mask is also written as DICOM-SEG.
+    `source` is the DICOM series of the reference, where the mask is also written as DICOM-SEG.
     """
+    made = found.made
 
     def draw() -> dict[Path, bytes]:
         part, shown = found.reference, show_exam(found)
         marked = MarkedExam(part.score, part.mask, part.own.brain_mask, part.own.affine, found.findings)
         picture = exam_mosaic(found, names.stem)
-        extra = exam_pages(names, found.made, marked, shown, picture=picture) | {names.display: shown.to_file()}
+        extra = exam_pages(names, made, marked, shown, picture=picture) | {names.display: shown.to_file()}
         if source is not None:
-            threshold, made = found.threshold, found.made
+            threshold = found.threshold
             said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "fusion": made.fusion}
             model = (made.model, made.model_sha256)
             dicom = mask_as_dicom(part.mask, part.own.affine, source, model=model, said=said)
             extra[names.segmentation(part.name)] = dicom
         return extra
 
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
     files = [
         ExamScanFiles(part.name, part.mask, part.own.affine, part.own.placement, part.score, part.own, part.filling)
         for part in found.parts

@@ -1,5 +1,6 @@
 """The core of detection on exams: from the scans of one person at one time to their findings in memory."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -97,7 +98,7 @@ class FoundExam:
         brain_mask: Where it is defined, on that grid.
         findings: The connected components of the mask on the grid of the reference, largest first.
         threshold: The threshold of the exam.
-        made: Provenance, complete but for the duration.
+        made: Provenance.
     """
 
     parts: tuple[ExamPart, ...]
@@ -135,7 +136,7 @@ def find_exam(
     Raises:
         DataError: No scan can be used, or they are of two people.
     """
-    read = described or read_described(detector, exam)
+    start, read = time.perf_counter(), described or read_described(detector, exam)
     failed, opened, notes = dict(read.failed), list[ExamScan](), dict[str, tuple[str, ...]]()
 
     def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
@@ -170,7 +171,9 @@ def find_exam(
         flags.append(f"{name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
     found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
-    return _with_filling(detector, exam, found) if detector.settings.fills else found
+    if detector.settings.fills:
+        found = _with_filling(detector, exam, found)
+    return replace(found, made=replace(found.made, seconds=round(time.perf_counter() - start, 2)))
 
 
 def _with_filling(detector: Detector, exam: Exam, found: FoundExam) -> FoundExam:
