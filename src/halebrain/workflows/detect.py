@@ -288,9 +288,8 @@ def run_scans(
 
 def _detect_one(place: Place, scan: ScanInput) -> DetectedScan:
     """Process one scan in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_scan(place.bar, scan, detector.predictor, named=place.named)
-    return detect_scan(detector, scan, place.folder(scan.folder), steps=steps)
+    steps = begin_scan(place.bar, scan, place.detector.predictor, named=place.named)
+    return detect_scan(place.detector, scan, place.folder(scan.folder), steps=steps)
 
 
 def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:

@@ -99,9 +99,8 @@ def run_exams(
 
 def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
     """Process one exam in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_exam(place.bar, exam, detector.predictor, named=place.named)
-    return detect_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
+    steps = begin_exam(place.bar, exam, place.detector.predictor, named=place.named)
+    return detect_exam(place.detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
 
 
 def report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
