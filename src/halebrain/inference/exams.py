@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from halebrain.core.errors import DataError, UsageError
 from halebrain.core.modality import find_contrast, split_name, standard_modality
 from halebrain.core.wording import first_of, printable
-from halebrain.inference.scans import PathLike, ScanInput, find_scans, given_scan
+from halebrain.inference.scans import PathLike, ScanInput, find_scans, given_scan, scan_of_record
 from halebrain.io.bids import DATA_TYPES, BidsName, read_name
 from halebrain.io.dicom.studies import study_series
 from halebrain.io.discovery import Found, is_bids
@@ -114,11 +114,6 @@ def exams_of_manifest(manifest: Manifest) -> list[Exam]:
 def records_by_exam(manifest: Manifest) -> list[tuple[str, list[ScanRecord]]]:
     """Return the rows of each exam of a manifest, by its name."""
     return _grouped(manifest.records, lambda record: record.exam_id)
-
-
-def scan_of_record(record: ScanRecord) -> ScanInput:
-    """Return a row of a manifest as a scan to process."""
-    return ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
 
 
 def is_known_contrast(word: str) -> bool:

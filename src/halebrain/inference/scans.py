@@ -213,7 +213,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path 
         else:
             scans = [ScanInput(path, name, root=source) for path, name in _named(found, source)]
     elif series is None and is_table(source):
-        scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
+        scans = [scan_of_record(record) for record in Manifest.read(source)]
     elif series is None and is_list(source):
         scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:
@@ -249,6 +249,11 @@ def _masked(
     if len(scans) > 1 or scans[0].image != source:
         raise UsageError(f"{option} can be used with a single scan only", where=source, remedy=remedy)
     return [replace(scans[0], brain_mask=brain_mask or scans[0].brain_mask, fill_mask=fill_mask)]
+
+
+def scan_of_record(record: ScanRecord) -> ScanInput:
+    """Return a row of a manifest as a scan to process."""
+    return ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
 
 
 def bids_scan(image: Path, dataset: Path) -> ScanInput:
