@@ -8,9 +8,10 @@ from typing import Any
 from halebrain.core.about import NOTICE
 from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
+from halebrain.core.exam_provenance import Rows
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, QualityReport
-from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult, Volume
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
@@ -195,18 +196,23 @@ def stating_filling(made: Provenance, filling: Filling) -> Provenance:
     return replace(made, fill_margin_mm=filling.margin_mm, filled_ml=filled_ml, unstated=unstated)
 
 
-def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
-    """Return a provenance with what a scan went through and how much was found."""
-    rows = [tuple(row) for row in scan.template_to_native.tolist()]
+def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion] | None = None) -> Provenance:
+    """Return a provenance with what a scan went through and how much was found in it alone."""
     return replace(
         requested,
         steps=scan.steps,
         qc=scan.qc,
-        template_to_native=(rows[0], rows[1], rows[2], rows[3]),
-        n_lesions=len(lesions),
-        lesion_volume_ml=total_ml(lesions),
+        template_to_native=rows_of(scan.template_to_native),
+        n_lesions=None if lesions is None else len(lesions),
+        lesion_volume_ml=None if lesions is None else total_ml(lesions),
         notice=NOTICE,
     )
+
+
+def rows_of(matrix: Affine) -> Rows:
+    """Return a matrix as a provenance states it."""
+    a, b, c, d = (tuple(row) for row in matrix.tolist())
+    return a, b, c, d
 
 
 def judge_quality(

@@ -10,7 +10,7 @@ import torch
 
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError, HalebrainError
-from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, Rows
+from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance
 from halebrain.core.modality import ScanContrast
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
@@ -42,7 +42,7 @@ from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
 from halebrain.thresholds.percentile import working_scan_score
-from halebrain.workflows.detector import Detector, ToFill, fill_region_of, stating_filling
+from halebrain.workflows.detector import Detector, ToFill, describe_found, fill_region_of, rows_of, stating_filling
 from halebrain.workflows.exam_scans import (
     ChosenScan,
     DescribedScans,
@@ -328,23 +328,11 @@ def _own_scores(parts: Sequence[ExamPart]) -> list[OwnScore]:
     ]
 
 
-def _rows(matrix: Affine) -> Rows:
-    a, b, c, d = (tuple(float(value) for value in row) for row in matrix.tolist())
-    return a, b, c, d  # type: ignore[return-value]
-
-
 def _stated(
     detector: Detector, exam: Exam, part: ExamPart, score: ContrastScore, read: DescribedScans
 ) -> ExamScanProvenance:
     own = working_scan_score(part.maps.score, part.scan.brain_mask, part.scan.grid.spacing_mm)
-    made = replace(
-        read.requested[part.name],
-        threshold=part.threshold,
-        steps=part.scan.steps,
-        qc=part.scan.qc,
-        template_to_native=_rows(part.scan.template_to_native),
-        notice=NOTICE,
-    )
+    made = describe_found(replace(read.requested[part.name], threshold=part.threshold), part.scan)
     spacing = tuple(round(mm, 4) for mm in part.volume.spacing_mm)
     return ExamScanProvenance(
         scan=part.name,
@@ -353,7 +341,7 @@ def _stated(
         threshold=part.threshold.value,
         healthy_score=score.healthy,
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
-        to_reference=_rows(part.to_reference),
+        to_reference=rows_of(part.to_reference),
         apart_mm=part.apart_mm,
         provenance=detector.placed(made, part.contrast, own),
     )
