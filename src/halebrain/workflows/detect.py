@@ -240,9 +240,7 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, image: Path | None
         picture, shown = figure_png(figure, dpi=_MOSAIC_DPI), show_scan(found.volume, result)
         files = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
         if made.dicom_seg and image is not None:
-            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "seed": str(made.seed)}
-            model = (made.model, made.model_sha256)
-            files[names.segmentation] = mask_as_dicom(mask, result.affine, image, model=model, said=said)
+            files[names.segmentation] = mask_as_dicom(mask, result.affine, image, made, threshold, seed=str(made.seed))
         if found.filling is not None:
             files |= filled_files(names, made, found.filling)
         return files

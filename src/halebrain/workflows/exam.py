@@ -152,11 +152,9 @@ def write_found_exam(found: FoundExam, names: ExamNames, *, source: Path | None 
         picture = exam_mosaic(found, names.stem)
         extra = exam_pages(names, made, marked, shown, picture=picture) | {names.display: shown.to_file()}
         if source is not None:
-            threshold = found.threshold
-            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "fusion": made.fusion}
-            model = (made.model, made.model_sha256)
-            dicom = mask_as_dicom(part.mask, part.own.affine, source, model=model, said=said)
-            extra[names.segmentation(part.name)] = dicom
+            extra[names.segmentation(part.name)] = mask_as_dicom(
+                part.mask, part.own.affine, source, made, found.threshold, fusion=made.fusion
+            )
         return extra
 
     files = [
