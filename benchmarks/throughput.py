@@ -121,7 +121,7 @@ class Stub:
         self.seconds += time.process_time() - start
         return detector.placed(made, contrast, score)
 
-    def write(self, made: Any, names: OutputNames, *, start: float, image: Path) -> Any:
+    def write(self, made: Any, names: OutputNames, *, image: Path) -> Any:
         """Write the promised files, the provenance as it is and the others empty."""
         begun = time.process_time()
         names.folder.mkdir(parents=True, exist_ok=True)

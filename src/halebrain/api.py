@@ -5,7 +5,6 @@ libraries. A path may be a text or a `pathlib.Path`. Warnings and notes go to th
 """
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from halebrain.core.errors import UsageError
 from halebrain.core.parallel import ExecutorName
-from halebrain.core.provenance import IN_MEMORY, Provenance
-from halebrain.core.types import Lesion, Volume
+from halebrain.core.types import Lesion
 from halebrain.inference.exam_outputs import DetectedExam, ExamFinding, ExamNames
-from halebrain.inference.exams import Exam
+from halebrain.inference.exams import given_exam
 from halebrain.inference.outputs import OutputNames
-from halebrain.inference.scans import ScanInput
+from halebrain.inference.scans import PathLike, given_scan
 from halebrain.io.nifti import make_image
-from halebrain.io.volume import stem_of, volume_of
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.workflows import cohort as cohort_workflow
@@ -36,11 +33,10 @@ from halebrain.workflows.detect import (
     write_found,
 )
 from halebrain.workflows.detections import Detections
-from halebrain.workflows.detector import FoundAnomalies, find_anomalies, load_detector
+from halebrain.workflows.detector import Detector, FoundAnomalies, find_anomalies, load_detector
 from halebrain.workflows.evaluate import EvaluationResults
 from halebrain.workflows.exam import refuse_scans_alone, write_found_exam
 from halebrain.workflows.exam_detector import FoundExam, find_exam
-from halebrain.workflows.exam_scans import DescribedScans, read_described
 from halebrain.workflows.folds import FoldTables, write_folds
 from halebrain.workflows.prepare import PreparedScans, prepare_dataset
 from halebrain.workflows.settings import (
@@ -80,9 +76,6 @@ __all__ = [
     "train_reconstructor",
     "train_segmenter",
 ]
-_IN_MEMORY = "image"
-"""Name of an image in memory."""
-PathLike = str | os.PathLike[str]
 Settings = TypeVar("Settings")
 
 
@@ -132,10 +125,9 @@ class Prediction:
             CannotWriteError: The folder cannot be written, or holds results of exams.
         """
         made = self._found.made
-        stem, begun = name or made.scan or _IN_MEMORY, time.perf_counter() - (made.seconds or 0.0)
-        found = replace(self._found, made=replace(made, scan=stem))
+        stem = name or str(made.scan)
         refuse_exams(Path(folder))
-        return write_found(found, OutputNames(Path(folder), stem), start=begun)
+        return write_found(replace(self._found, made=replace(made, scan=stem)), OutputNames(Path(folder), stem))
 
 
 def detect(
@@ -185,40 +177,15 @@ def detect(
         raise UsageError("fill_mask needs fill", received="fill=False", remedy="add fill=True")
     if brain_mask is not None and brain != "auto":
         raise UsageError("brain and brain_mask exclude each other", received="both", remedy="remove one of them")
+    detector = _detector(model, locals() | {"modality": modality or "auto"})
+    scan = given_scan(image, brain_mask=brain_mask, fill_mask=fill_mask)
+    return _prediction(find_anomalies(detector, scan, describe_scan(detector, scan)))
+
+
+def _detector(model: "Bundle | PathLike | None", arguments: Mapping[str, Any]) -> Detector:
+    """Return a model, loaded or to be loaded, with the options among the arguments of a function."""
     bundle = model if isinstance(model, Bundle) else None
-    given = locals() | {"model": None if bundle is not None else model, "modality": modality or "auto"}
-    detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
-    path, mask = _path_of(image), None if brain_mask is None else _path_of(brain_mask)
-    to_fill = None if fill_mask is None else _path_of(fill_mask)
-    scan = ScanInput(path or Path(), "" if path is None else stem_of(path), brain_mask=mask, fill_mask=to_fill)
-    if path is None:
-        requested = replace(detector.predictor.provenance(), unstated=IN_MEMORY, input=_IN_MEMORY, scan=_IN_MEMORY)
-    else:
-        requested = describe_scan(detector, scan)
-    found = find_anomalies(
-        detector,
-        scan,
-        requested,
-        image=image if path is None else None,
-        brain_mask=brain_mask if mask is None else None,
-        fill_mask=fill_mask if to_fill is None else None,
-    )
-    content = found.scan.content.hex() if path is None else None
-    made = replace(found.made, content_sha256=content, seconds=round(time.perf_counter() - start, 2))
-    return _prediction(replace(found, made=made))
-
-
-def _path_of(image: Any) -> Path | None:
-    """Return the path that stands for an image; `None` where it is an image already."""
-    if isinstance(image, str | os.PathLike):
-        return Path(image)
-    if not hasattr(image, "dataobj"):
-        raise UsageError(
-            "an image must be a path or a nibabel image",
-            received=type(image).__name__,
-            remedy="pass nibabel.load(path), or the path",
-        )
-    return None
+    return load_detector(_settings(DetectSettings, {**arguments, "model": None if bundle else model}), bundle)
 
 
 def _prediction(found: FoundAnomalies) -> Prediction:
@@ -421,10 +388,10 @@ class ExamPrediction:
             CannotWriteError: The folder cannot be written, or holds results of one of the scans alone.
         """
         made = self._found.made
-        begun, stem = time.perf_counter() - (made.seconds or 0.0), name or made.exam
-        found, names = replace(self._found, made=replace(made, exam=stem)), ExamNames(Path(folder), stem)
+        stem = name or made.exam
+        names = ExamNames(Path(folder), stem)
         refuse_scans_alone(names, (*(scan.name for scan in self.scans), *self.not_used))
-        return write_found_exam(found, names, start=begun)
+        return write_found_exam(replace(self._found, made=replace(made, exam=stem)), names)
 
 
 def detect_exam(
@@ -462,54 +429,8 @@ def detect_exam(
     Raises:
         HalebrainError: As the command; `exit_code` gives the kind.
     """
-    if not scans:
-        raise UsageError("an exam needs one scan at least", received="none", remedy="give its scans")
-    bundle = model if isinstance(model, Bundle) else None
-    given: dict[str, Any] = {
-        "brain": brain,
-        "threshold": threshold,
-        "min_lesion_mm3": min_lesion_mm3,
-        "device": device,
-        "seed": seed,
-    }
-    given |= {"draws": draws, "model": None if bundle is not None else model}
-    given |= {"also_fill": fill, "fill_margin_mm": fill_margin_mm}
-    words = set(scans) if isinstance(scans, Mapping) else set()
-    if lost := sorted({str(word) for word in brain_masks or ()} - {str(word) for word in words}):
-        raise UsageError(
-            "brain_masks take the words of scans",
-            received=", ".join(lost),
-            remedy="give scans and brain_masks as mappings with the same contrasts",
-        )
-    detector, start = load_detector(_settings(DetectSettings, given), bundle), time.perf_counter()
-    named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
-    inputs: list[ScanInput] = []
-    volumes: dict[str, Volume] = {}
-    images: dict[str, Any] = {}
-    masks: dict[str, Any] = {}
-    requested: dict[str, Provenance] = {}
-    for key, image in named.items():
-        path, contrast = _path_of(image), key if isinstance(key, str) else None
-        name = (stem_of(path) if path is not None else None) or str(contrast or f"image{key}")
-        if any(name == other.name for other in inputs):
-            name = f"{name}_{key}"
-        mask = None if brain_masks is None or contrast is None else brain_masks.get(contrast)
-        mask_path = None if mask is None else _path_of(mask)
-        inputs.append(ScanInput(path or Path(), name, brain_mask=mask_path, modality=contrast))
-        if path is None:
-            volumes[name], images[name] = volume_of(image), image
-            made = detector.predictor.provenance()
-            requested[name] = replace(made, unstated=IN_MEMORY, input=_IN_MEMORY, scan=name)
-        if mask is not None and mask_path is None:
-            masks[name] = mask
-    exam = Exam("exam", tuple(inputs), "given together")
-    on_disk = Exam("exam", tuple(one for one in inputs if one.name not in volumes), "given together")
-    read = read_described(detector, on_disk)
-    described = DescribedScans({**read.requested, **requested}, read.failed)
-    given_in_memory: dict[str, Any] = {"volumes": volumes, "masks": masks, "images": images}
-    found = find_exam(detector, exam, fusion=fusion, described=described, **given_in_memory)
-    made_exam = replace(found.made, seconds=round(time.perf_counter() - start, 2))
-    return _exam_prediction(replace(found, made=made_exam))
+    exam = given_exam(scans, brain_masks)
+    return _exam_prediction(find_exam(_detector(model, locals()), exam, fusion=fusion))
 
 
 def _exam_prediction(found: FoundExam) -> ExamPrediction:

@@ -12,7 +12,7 @@ import pytest
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import read_array, read_map, read_mask, read_on_grid, read_volume, volume_of
+from halebrain.io.volume import read_array, read_map, read_mask, read_on_grid, read_volume
 
 AFFINE = np.diag([-8.0, 9.0, 10.0, 1.0])
 SHAPE = (10, 11, 12)
@@ -121,7 +121,7 @@ def test_units_are_converted_and_noted(tmp_path, data, units, factor, name):
     path = saved(tmp_path / "a.nii.gz", data, small, units)
     expected = small.copy()
     expected[:3] *= factor
-    for volume in (read_volume(path), volume_of(nibabel.load(path)), read_map(path)):
+    for volume in (read_volume(path), read_volume(nibabel.load(path)), read_map(path)):
         np.testing.assert_allclose(volume.affine, expected, rtol=1e-6)
         assert volume.spacing_mm == pytest.approx((8, 9, 10))
         assert volume.notes == (f"its header gives {name}: taken as such and converted to mm",)
@@ -170,7 +170,7 @@ IMPOSSIBLE = {
 def test_a_field_of_view_that_no_head_has_is_refused(tmp_path, data, case):
     scale, units, size, advice = IMPOSSIBLE[case]
     path = saved(tmp_path / "a.nii.gz", data, np.diag([*(scale * np.diag(AFFINE)[:3]), 1.0]), units)
-    for read in (lambda: read_volume(path), lambda: volume_of(nibabel.load(path))):
+    for read in (lambda: read_volume(path), lambda: read_volume(nibabel.load(path))):
         with pytest.raises(DataError) as caught:
             read()
         assert f"a head is 50 to 800 mm long, got {size}" in str(caught.value)
@@ -189,7 +189,7 @@ def test_a_field_of_view_that_no_head_has_is_refused(tmp_path, data, case):
 def test_fields_of_view_of_heads_are_taken(shape, spacing):
     data = np.zeros(shape, np.uint8)
     data[0] = 1
-    assert volume_of(nibabel.Nifti1Image(data, np.diag([*spacing, 1.0]))).shape == shape
+    assert read_volume(nibabel.Nifti1Image(data, np.diag([*spacing, 1.0]))).shape == shape
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -10,7 +10,7 @@ from scipy import ndimage
 from halebrain.core.errors import DataError
 from halebrain.core.types import Volume
 from halebrain.io.masks import look_at_values, mask_from
-from halebrain.io.volume import mask_of, read_mask
+from halebrain.io.volume import read_mask
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 SHAPE = (40, 48, 40)
@@ -144,7 +144,7 @@ def test_a_mask_file_is_read_by_the_rule_and_turned(tmp_path, cube, spline):
     np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", like, notes), cube > 0)
     assert notes[0] == "m.nii.gz: reoriented to match scan.nii"
     assert "cut at 0.5" in notes[1]
-    np.testing.assert_array_equal(mask_of(turned, like), cube > 0)
+    np.testing.assert_array_equal(read_mask(turned, like), cube > 0)
 
 
 def test_what_nobody_takes_is_logged(tmp_path, spline, caplog):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from halebrain.io.stored import StoredScan
-from halebrain.io.volume import read_volume, volume_of
+from halebrain.io.volume import read_volume
 
 AFFINE = np.array([[1.9, 0.3, 0, -30], [-0.3, 1.9, 0.2, -40], [0, -0.2, 3, -20], [0, 0, 0, 1.0]])
 SHAPE = (40, 41, 20)
@@ -27,7 +27,7 @@ def scan(dtype: str, slope: float, inter: float) -> nibabel.Nifti1Image:
 def test_only_the_region_changes(tmp_path: Path, dtype: str, value: float, *, in_memory: bool) -> None:
     path, image = tmp_path / "scan.nii.gz", scan(dtype, 1.0, 0.0)
     nibabel.save(image, path)
-    stored = StoredScan.of(volume_of(image), image) if in_memory else StoredScan.of(read_volume(path), path)
+    stored = StoredScan.of(read_volume(image), image) if in_memory else StoredScan.of(read_volume(path), path)
     changed = stored.replaced(REGION, np.full(64, 20.4, np.float32))
     found = np.asarray(changed.image().dataobj)
     assert changed.image().get_data_dtype() == np.dtype(dtype)
@@ -38,7 +38,7 @@ def test_only_the_region_changes(tmp_path: Path, dtype: str, value: float, *, in
 
 def test_values_beyond_the_data_type_become_its_limits(tmp_path: Path) -> None:
     image = scan("uint8", 1.0, 0.0)
-    changed = StoredScan.of(volume_of(image), image).replaced(REGION, np.full(64, 999.0, np.float32))
+    changed = StoredScan.of(read_volume(image), image).replaced(REGION, np.full(64, 999.0, np.float32))
     assert (np.asarray(changed.image().dataobj)[REGION] == 255).all()
 
 
@@ -57,7 +57,7 @@ def test_other_formats_become_the_smaller_type_that_holds_every_value(
 
 def test_the_same_scan_gives_the_same_file(tmp_path: Path) -> None:
     image = scan("int16", 1.0, 0.0)
-    stored = StoredScan.of(volume_of(image), image)
+    stored = StoredScan.of(read_volume(image), image)
     for name in ("a.nii.gz", "b.nii.gz"):
         stored.write(tmp_path / name)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes() == stored.packed()

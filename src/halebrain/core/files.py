@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -65,6 +65,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 @contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give an empty temporary folder that becomes `path` when the block ends without an error."""
@@ -83,6 +89,31 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_together(last: Path, write: Callable[[Path], None], *, earlier: Iterable[Path] = ()) -> list[Path]:
+    """Write several files into the folder of `last`, all of them or none; return the paths.
+
+    Args:
+        last: The one whose presence marks a complete result; it takes its place last.
+        write: Writes all of them into the temporary folder that it is called with.
+        earlier: Files of an earlier result that are removed.
+    """
+    folder = last.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = temporary_folder(folder)
+    except OSError as error:
+        raise cannot_write_into(folder, error) from error
+    try:
+        write(staging)
+        # Until all is there again, an older result must not pass for a complete one.
+        for path in (last, *earlier):
+            path.unlink(missing_ok=True)
+        paths = sorted(staging.iterdir(), key=lambda path: path.name == last.name)
+        return [path.replace(folder / path.name) for path in paths]
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager

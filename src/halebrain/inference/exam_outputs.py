@@ -1,7 +1,6 @@
 """Findings of an exam, and its files: on the grid of the reference and on that of every scan; all of them or none."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -12,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from halebrain.core.errors import DataError, cannot_write_into
+from halebrain.core.errors import DataError
 from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
-from halebrain.core.files import write_text
-from halebrain.core.leftovers import temporary_folder
+from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, Placement, ScanResult
@@ -312,13 +310,9 @@ def write_exam(
     `draw` makes more files (the page), by final path, while maps are compressed in other threads. Files that are there
     and not written again, as maps are for another threshold, stay; those of scans that are not used now are removed.
     """
-    try:
-        names.folder.mkdir(parents=True, exist_ok=True)
-        staging = temporary_folder(names.folder)
-    except OSError as error:
-        raise cannot_write_into(names.folder, error) from error
-    staged = ExamNames(staging, names.stem)
-    try:
+
+    def write_all(staging: Path) -> None:
+        staged = ExamNames(staging, names.stem)
 
         def write(scan: ExamScanFiles | None) -> None:
             if scan is not None:
@@ -332,15 +326,9 @@ def write_exam(
         columns = findings_columns(made)
         write_text(staged.findings.with_suffix(".json"), json.dumps(columns, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(made.to_json(), indent=2) + "\n")
-        earlier = _files_of_unused(names, made)
-        # Until all is there again, an older result must not pass for a complete one.
-        names.provenance.unlink(missing_ok=True)
-        for path in (*earlier, *(path for scan in scans for path in names.optional(scan.name))):
-            path.unlink(missing_ok=True)
-        paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
-        return [path.replace(names.folder / path.name) for path in paths]
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+    earlier = _files_of_unused(names, made) + [path for scan in scans for path in names.optional(scan.name)]
+    return write_together(names.provenance, write_all, earlier=earlier)
 
 
 def _files_of_unused(names: ExamNames, made: ExamProvenance) -> list[Path]:

@@ -3,16 +3,16 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from halebrain.core.errors import DataError, UsageError
 from halebrain.core.modality import find_contrast, split_name, standard_modality
 from halebrain.core.wording import first_of, printable
-from halebrain.inference.scans import ScanInput, find_scans
+from halebrain.inference.scans import PathLike, ScanInput, find_scans, given_scan, scan_of_record
 from halebrain.io.bids import DATA_TYPES, BidsName, read_name
 from halebrain.io.dicom.studies import study_series
 from halebrain.io.discovery import Found, is_bids
@@ -22,11 +22,15 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import is_table
 from halebrain.io.volume import format_of, stem_of
 
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
 _SEPARATORS = re.compile(r"[\W_]+")
 Item = TypeVar("Item")
 _FOLDER_END = "//"
 """Between the folder of scans with names as in BIDS and their labels; no path holds it."""
 _ALONE = "no other scan of the input belongs to it"
+_TOGETHER = "given together"
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,6 @@ def exams_of_manifest(manifest: Manifest) -> list[Exam]:
 def records_by_exam(manifest: Manifest) -> list[tuple[str, list[ScanRecord]]]:
     """Return the rows of each exam of a manifest, by its name."""
     return _grouped(manifest.records, lambda record: record.exam_id)
-
-
-def scan_of_record(record: ScanRecord) -> ScanInput:
-    """Return a row of a manifest as a scan to process."""
-    return ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
 
 
 def is_known_contrast(word: str) -> bool:
@@ -283,7 +282,39 @@ def _given_together(sources: Sequence[Path]) -> Exam:
     if len(set(names)) < len(names):
         scans = [replace(scan, name=f"{scan.image.parent.name}_{scan.name}") for scan in scans]
     _check_apart(scans)
-    return Exam(_session_name(scans) or _common_name(scans) or "exam", tuple(scans), "given together")
+    return Exam(_session_name(scans) or _common_name(scans) or "exam", tuple(scans), _TOGETHER)
+
+
+def given_exam(
+    scans: "Mapping[str, SpatialImage | PathLike] | Sequence[SpatialImage | PathLike]",
+    brain_masks: "Mapping[str, SpatialImage | PathLike] | None" = None,
+) -> Exam:
+    """Return the exam of scans that were given in Python: contrast → scan, or scans alone; masks by contrast.
+
+    Raises:
+        UsageError: There is no scan, a mask of no scan, or something that is neither a path nor a nibabel image.
+        DataError: An image in memory cannot be used.
+    """
+    if not scans:
+        raise UsageError("an exam needs one scan at least", received="none", remedy="give its scans")
+    named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
+    masks = brain_masks or {}
+    if lost := sorted(masks.keys() - named.keys()):
+        raise UsageError(
+            "brain_masks take the words of scans",
+            received=", ".join(lost),
+            remedy="give scans and brain_masks as mappings with the same contrasts",
+        )
+    found: list[ScanInput] = []
+    for key, image in named.items():
+        contrast = key if isinstance(key, str) else None
+        mask = None if contrast is None else masks.get(contrast)
+        scan = given_scan(image, brain_mask=mask, modality=contrast)
+        name = scan.name if scan.memory is None else contrast or f"image{key}"
+        if any(name == other.name for other in found):
+            name = f"{name}_{key}"
+        found.append(replace(scan, name=name))
+    return Exam("exam", tuple(found), _TOGETHER)
 
 
 def _session_name(scans: Sequence[ScanInput]) -> str:

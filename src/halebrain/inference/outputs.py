@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.core.about import NOTICE
-from halebrain.core.errors import cannot_write_into
-from halebrain.core.files import write_text
-from halebrain.core.leftovers import temporary_folder
+from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Lesion, MaskArray, ScanResult
@@ -240,13 +237,9 @@ def write_detection(
     `draw` makes more files (the page), by final path, while maps are compressed in other threads. With `maps_stay` the
     maps, which are there, are not written again.
     """
-    try:
-        names.folder.mkdir(parents=True, exist_ok=True)
-        staging = temporary_folder(names.folder)
-    except OSError as error:
-        raise cannot_write_into(names.folder, error) from error
-    staged = OutputNames(staging, names.stem)
-    try:
+
+    def write(staging: Path) -> None:
+        staged = OutputNames(staging, names.stem)
 
         def write_drawn() -> None:
             for path, raw in draw().items():
@@ -258,14 +251,9 @@ def write_detection(
         for (description, suffix), content in sidecars(provenance).items():
             write_text(staged.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
-        # Until all is there again, an older result must not pass for a complete one.
-        names.provenance.unlink(missing_ok=True)
-        for optional in (names.segmentation, names.filled, names.filled_sidecar):  # not every run writes them
-            optional.unlink(missing_ok=True)
-        paths = sorted(staging.iterdir(), key=lambda path: path == staged.provenance)
-        return [path.replace(names.folder / path.name) for path in paths]
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+    not_always = (names.segmentation, names.filled, names.filled_sidecar)
+    return write_together(names.provenance, write, earlier=not_always)
 
 
 def _map_writers(

@@ -1,9 +1,11 @@
 """Many scans through one model: the scans of an input, and their scores one by one."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +18,27 @@ from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
 from halebrain.io.discovery import Found, is_bids, scans_in
 from halebrain.io.files import check_link, check_present, split_selection
 from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.stored import StoredScan
 from halebrain.io.tables import is_list, is_table, read_lines
 from halebrain.io.tree import LeftOut, check_name, summed_left_out
-from halebrain.io.volume import SUFFIXES, read_healthy, read_mask, stem_of
+from halebrain.io.volume import SUFFIXES, read_healthy, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import open_record
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+PathLike = str | os.PathLike[str]
+_IN_MEMORY = "image"
+"""Name of a scan in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInMemory:
+    """A nibabel image that was given in the place of a file, and the scan that it holds."""
+
+    image: "SpatialImage"
+    volume: Volume
 
 
 @dataclass(frozen=True)
@@ -28,24 +46,39 @@ class ScanInput:
     """One scan to process.
 
     Args:
-        image: The file or the DICOM folder.
+        image: The file or the DICOM folder; no file where the scan is in memory.
         name: Name of its results.
-        brain_mask: Mask on its grid; `None` = extract the brain.
+        brain_mask: Mask on its grid, a file or a nibabel image; `None` = extract the brain.
         space: "native", or the template's name.
         modality: Contrast from the manifest; `None` without a manifest.
         in_dataset: Its path in the BIDS data set that it belongs to; `None` where it is in none.
         root: The folder that it was found in, which no link may lead out of; `None` where it was named itself.
-        fill_mask: Mask on its grid that is filled; `None` = what is found.
+        fill_mask: Mask on its grid that is filled, as `brain_mask`; `None` = what is found.
+        memory: The image that it was given as; `None` = it is read from `image`.
     """
 
     image: Path
     name: str
-    brain_mask: Path | None = None
+    brain_mask: "Path | SpatialImage | None" = None
     space: str = "native"
     modality: str | None = None
     in_dataset: Path | None = None
     root: Path | None = None
-    fill_mask: Path | None = None
+    fill_mask: "Path | SpatialImage | None" = None
+    memory: ImageInMemory | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file or the DICOM folder; `None` where the scan is in memory."""
+        return self.image if self.memory is None else None
+
+    def read(self) -> Volume:
+        """Return the scan on its own grid."""
+        return read_volume(self.image) if self.memory is None else self.memory.volume
+
+    def stored(self, volume: Volume) -> StoredScan:
+        """Return its stored form; `volume` is what `read` returned."""
+        return StoredScan.of(volume, self.image if self.memory is None else self.memory.image)
 
     @property
     def folder(self) -> Path:
@@ -59,7 +92,9 @@ class ScanInput:
         return own if self.name.endswith(f"_{own}") and modality_of_scan(self.name) is None else self.name
 
     def check(self) -> None:
-        """Refuse a scan that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
+        """Refuse a file that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
+        if self.memory is not None:
+            return
         check_name(self.image)
         if self.root is not None and self.image.is_symlink():
             check_link(self.image, self.root)
@@ -110,6 +145,39 @@ class AnnotatedScan:
         return labels
 
 
+def given_scan(
+    image: "SpatialImage | PathLike",
+    *,
+    brain_mask: "SpatialImage | PathLike | None" = None,
+    fill_mask: "SpatialImage | PathLike | None" = None,
+    modality: str | None = None,
+) -> ScanInput:
+    """Return a scan that was given in Python; an image in memory is checked as a file is on reading.
+
+    Raises:
+        UsageError: Something is neither a path nor a nibabel image.
+        DataError: The image cannot be used.
+    """
+    source = _path_or_image(image)
+    brain, filled = (None if given is None else _path_or_image(given) for given in (brain_mask, fill_mask))
+    path, memory = source, None
+    if not isinstance(path, Path):
+        path, memory = Path(_IN_MEMORY), ImageInMemory(path, read_volume(path))
+    return ScanInput(path, stem_of(path), brain_mask=brain, fill_mask=filled, modality=modality, memory=memory)
+
+
+def _path_or_image(given: "SpatialImage | PathLike") -> "Path | SpatialImage":
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    if not hasattr(given, "dataobj"):
+        raise UsageError(
+            "an image must be a path or a nibabel image",
+            received=type(given).__name__,
+            remedy="pass nibabel.load(path), or the path",
+        )
+    return given
+
+
 def open_annotated(preprocessor: Preprocessor, record: ScanRecord) -> AnnotatedScan:
     """Return one scan of a manifest on the working grid, with its lesion."""
     volume, scan = open_record(preprocessor, record)
@@ -145,7 +213,7 @@ def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path 
         else:
             scans = [ScanInput(path, name, root=source) for path, name in _named(found, source)]
     elif series is None and is_table(source):
-        scans = [ScanInput(r.image, r.scan_id, r.brain_mask, r.space, r.modality) for r in Manifest.read(source)]
+        scans = [scan_of_record(record) for record in Manifest.read(source)]
     elif series is None and is_list(source):
         scans = [ScanInput(path, stem_of(path)) for path in _listed(source)]
     else:
@@ -181,6 +249,11 @@ def _masked(
     if len(scans) > 1 or scans[0].image != source:
         raise UsageError(f"{option} can be used with a single scan only", where=source, remedy=remedy)
     return [replace(scans[0], brain_mask=brain_mask or scans[0].brain_mask, fill_mask=fill_mask)]
+
+
+def scan_of_record(record: ScanRecord) -> ScanInput:
+    """Return a row of a manifest as a scan to process."""
+    return ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
 
 
 def bids_scan(image: Path, dataset: Path) -> ScanInput:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from halebrain.io.formats.loading import first_bytes, foreign_content
 from halebrain.io.formats.nifti import take_image
 from halebrain.io.grid import match
 from halebrain.io.masks import mask_from
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 SUFFIXES = tuple(suffix for name in FORMATS for suffix in FORMATS.get(name).suffixes)
 """Suffixes of files that are scans when a folder is given; a pair is recognised by its header."""
@@ -40,14 +43,15 @@ _IMAGE_MM = (5.0, 800.0)
 _log = logging.getLogger(__name__)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(source: "Path | SpatialImage") -> Volume:
     """Read one three-dimensional scan.
 
     Voxels keep their order on disk (DICOM: the nearest to right, anterior, superior). Further axes of length one are
     dropped; any data type, scaling, unit and orientation is taken as the header says.
 
     Args:
-        path: NIfTI, a `.hdr`/`.img` pair, MGH, or DICOM (folder, archive, multi-frame file; `PATH#NUMBER`: one series).
+        source: NIfTI, a `.hdr`/`.img` pair, MGH, or DICOM (folder, archive, multi-frame file; `PATH#NUMBER`: one
+            series); or a nibabel image, of which the same is asked.
 
     Raises:
         MissingInputError: There is no such file.
@@ -55,13 +59,7 @@ def read_volume(path: Path) -> Volume:
             its affine is missing or singular.
         UnavailableError: It is compressed in a way that needs another package.
     """
-    return _scan(_open(path), path)
-
-
-def volume_of(image: Any) -> Volume:
-    """Take a scan from a nibabel image; the same is asked of it as of a file."""
-    name = Path("image")
-    return _scan(take_image(image, name), name)
+    return _scan(*_file_or_image(source, "image"))
 
 
 def _scan(image: Image, path: Path) -> Volume:
@@ -110,22 +108,13 @@ def read_array(path: Path) -> tuple[FloatArray, Affine]:
     return found.data, found.affine
 
 
-def read_mask(path: Path, like: Volume, notes: list[str] | None = None) -> MaskArray:
+def read_mask(source: "Path | SpatialImage", like: Volume, notes: list[str] | None = None) -> MaskArray:
     """Read a mask that lies where `like` does, by the rule of `halebrain.io.masks`; every label counts.
 
-    A mask in another order of voxels is turned. `notes` gets a line for each thing that was done to it; `None` = they
-    are logged. A `DataError` where it is unreadable, lies elsewhere, or holds no mask.
+    It is a file or a nibabel image; one in another order of voxels is turned. `notes` gets a line for each thing that
+    was done to it; `None` = they are logged. A `DataError` where it is unreadable, lies elsewhere, or holds no mask.
     """
-    return _mask(_open(path), path, like, notes)
-
-
-def mask_of(image: Any, like: Volume, notes: list[str] | None = None) -> MaskArray:
-    """Take a mask from a nibabel image as `read_mask` does from a file."""
-    name = Path("brain mask")
-    return _mask(take_image(image, name), name, like, notes)
-
-
-def _mask(image: Image, path: Path, like: Volume, notes: list[str] | None) -> MaskArray:
+    image, path = _file_or_image(source, "brain mask")
     with _noted(notes) as said:
         return mask_from(_on_grid(image, path, like, "a mask must lie on the grid of its scan", said), path, said)
 
@@ -203,6 +192,13 @@ def format_of(path: Path) -> ScanFormat:
 
 def _suffix_of(name: str) -> str:
     return max((s for s in _ALL_SUFFIXES if name.lower().endswith(s)), key=len, default="")
+
+
+def _file_or_image(source: "Path | SpatialImage", name: str) -> tuple[Image, Path]:
+    """Return a file or a nibabel image, opened, with its path; that of an image is `name`."""
+    if isinstance(source, Path):
+        return _open(source), source
+    return take_image(source, Path(name)), Path(name)
 
 
 def _open(path: Path) -> Image:

@@ -21,7 +21,7 @@ from halebrain.core.provenance import ProcessingStep, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, FloatArray, MaskArray, Placement, Volume
 from halebrain.io.manifest import ScanRecord
 from halebrain.io.nifti import write_volume
-from halebrain.io.volume import mask_of, read_mask, read_volume, stem_of
+from halebrain.io.volume import read_mask, read_volume, stem_of
 from halebrain.preprocessing.geometry import Grid
 from halebrain.preprocessing.intensity import IntensityRange
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor, WorkingScan
@@ -222,7 +222,7 @@ def as_prepared(
             remedy="prepare it again",
         )
     grid = Grid(config.shape, volume.affine)
-    mask = _mask(brain_mask, volume, notes) if brain_mask is not None else mask
+    mask = read_mask(brain_mask, volume, notes) if brain_mask is not None else mask
     assert mask is not None, "one of both is given"
     return WorkingScan(
         image=volume.data,
@@ -270,12 +270,8 @@ def open_scan(
         return prepared
     for note in volume.notes if notes is None else ():
         _log.warning("%s: %s", Path(volume.name).name, note)
-    mask = None if brain_mask is None else _mask(brain_mask, volume, notes)
+    mask = None if brain_mask is None else read_mask(brain_mask, volume, notes)
     return preprocessor.run(volume, brain_mask=mask, space=space, begin=begin)
-
-
-def _mask(mask: "Path | SpatialImage", like: Volume, notes: list[str] | None) -> MaskArray:
-    return read_mask(mask, like, notes) if isinstance(mask, Path) else mask_of(mask, like, notes=notes)
 
 
 def open_record(preprocessor: Preprocessor, record: ScanRecord) -> tuple[Volume, WorkingScan]:

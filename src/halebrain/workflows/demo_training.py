@@ -16,7 +16,7 @@ from halebrain.evaluation.statistics import INTERVAL
 from halebrain.evaluation.tables import with_interval, write_evaluation
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.predictor import Predictor
-from halebrain.inference.scans import ScanInput, ScoredScan, score_scan
+from halebrain.inference.scans import ScoredScan, scan_of_record, score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.report.figures import cohort_montage, loss_plot, save_figure
@@ -129,8 +129,7 @@ def _evaluate(model: Path, manifest: Manifest, output: Path, settings: DemoSetti
     write_evaluation_page(evaluation, output / "evaluation" / "index.html", title="Evaluation of the demo's model")
     # The patient with the median result is shown, not the best one.
     record = _median_scan(evaluation, unseen)
-    shown = ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
-    detect_scan(detector, shown, output / "detection")
+    detect_scan(detector, scan_of_record(record), output / "detection")
     scored = score_scan(predictor, record)
     return _write_page(output, manifest, evaluation, scored, predictor, selector.at(record.contrast))
 

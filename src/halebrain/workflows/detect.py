@@ -1,10 +1,9 @@
 """Detection with files: one scan, and many scans in a folder."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +13,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.leftovers import sweep
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.parallel import HERE, Schedule
-from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, read_provenance
+from halebrain.core.provenance import FILLING, IN_MEMORY, ChosenThreshold, Provenance, read_provenance
 from halebrain.inference.outputs import OutputNames, filled_files, write_detection
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.checksum import scan_sha256
@@ -29,6 +28,9 @@ from halebrain.workflows.earlier import THRESHOLD, differences, refuse_different
 from halebrain.workflows.pages import render, scan_mosaic, show_scan
 from halebrain.workflows.scan_steps import PAGE, ScanSteps, begin_scan
 from halebrain.workflows.settings import WHOLE, DetectSettings, PartSettings
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 _MOSAIC_DPI = 110
 
@@ -139,7 +141,7 @@ class DetectedScan:
 def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> DetectedScan:
     """Run one scan and write its files; finished results with the same settings are kept, others refused."""
     scan.check()
-    names, steps, start = OutputNames(folder, scan.name), steps or ScanSteps(), time.perf_counter()
+    names, steps = OutputNames(folder, scan.name), steps or ScanSteps()
     sweep(folder)
     refuse_exams(folder)
     requested = describe_scan(detector, scan)
@@ -150,7 +152,7 @@ def detect_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: Sca
         check_source(scan.image)  # fail now, before the networks run
     found = find_anomalies(detector, scan, requested, steps=steps)
     steps.begin(PAGE)
-    written = write_found(found, names, start=start, image=scan.image)
+    written = write_found(found, names, image=scan.image)
     for flag in written.flags:
         detector.settings.notify(f"warning: {names.stem}: {flag}")
     return written
@@ -164,21 +166,27 @@ def refuse_exams(folder: Path) -> None:
 def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
     """Return what a provenance states of model, settings and the file of a scan before it is opened."""
     base, settings = detector.predictor.provenance(), detector.settings
+    if scan.memory is not None:
+        return replace(base, unstated=IN_MEMORY, input=scan.image.name, scan=scan.name)
     if settings.fills:
-        sha256 = None if scan.fill_mask is None else scan_sha256(scan.fill_mask)
-        unstated = base.unstated - FILLING
+        sha256, unstated = _sha256(scan.fill_mask), base.unstated - FILLING
         base = replace(base, fill_margin_mm=settings.fill_margin_mm, fill_mask_sha256=sha256, unstated=unstated)
     return replace(
         base,
         input=scan.image.name or scan.name,
         input_sha256=scan_sha256(scan.image),
-        brain_mask_sha256=None if scan.brain_mask is None else scan_sha256(scan.brain_mask),
+        brain_mask_sha256=_sha256(scan.brain_mask),
         dicom_seg=settings.dicom_seg,
         scan=scan.name,
         input_in_dataset=None if scan.in_dataset is None else scan.in_dataset.as_posix(),
         input_space=scan.space,
         unstated=base.unstated - {"input_space"},
     )
+
+
+def _sha256(mask: "Path | SpatialImage | None") -> str | None:
+    """Return the hash of the file of a mask; `None` where there is none."""
+    return scan_sha256(mask) if isinstance(mask, Path) else None
 
 
 def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:
@@ -224,14 +232,12 @@ def _differences(done: Provenance, requested: Provenance, detector: Detector, co
     return found
 
 
-def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, image: Path | None = None) -> DetectedScan:
+def write_found(found: FoundAnomalies, names: OutputNames, *, image: Path | None = None) -> DetectedScan:
     """Draw mosaic and page, and write all files of a scan or none.
 
-    `start` is when the scan was begun, by `time.perf_counter`; `image` the DICOM file or folder, where the mask is also
-    written as DICOM-SEG.
+    `image` is the DICOM file or folder, where the mask is also written as DICOM-SEG.
     """
-    threshold, result, mask, lesions = found.threshold, found.result, found.mask, found.lesions
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
+    threshold, result, mask, lesions, made = found.threshold, found.result, found.mask, found.lesions, found.made
 
     def draw() -> dict[Path, bytes]:
         cut, name = threshold.cut, threshold.name
@@ -239,9 +245,7 @@ def write_found(found: FoundAnomalies, names: OutputNames, *, start: float, imag
         picture, shown = figure_png(figure, dpi=_MOSAIC_DPI), show_scan(found.volume, result)
         files = render(names, result, mask, shown, lesions, made, picture=picture) | {names.display: scan_file(shown)}
         if made.dicom_seg and image is not None:
-            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "seed": str(made.seed)}
-            model = (made.model, made.model_sha256)
-            files[names.segmentation] = mask_as_dicom(mask, result.affine, image, model=model, said=said)
+            files[names.segmentation] = mask_as_dicom(mask, result.affine, image, made, threshold, seed=str(made.seed))
         if found.filling is not None:
             files |= filled_files(names, made, found.filling)
         return files
@@ -287,9 +291,8 @@ def run_scans(
 
 def _detect_one(place: Place, scan: ScanInput) -> DetectedScan:
     """Process one scan in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_scan(place.bar, scan, detector.predictor, named=place.named)
-    return detect_scan(detector, scan, place.folder(scan.folder), steps=steps)
+    steps = begin_scan(place.bar, scan, place.detector.predictor, named=place.named)
+    return detect_scan(place.detector, scan, place.folder(scan.folder), steps=steps)
 
 
 def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:

@@ -1,23 +1,24 @@
 """The core of detection: a model with its options, and from one scan to its findings in memory."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from halebrain.core.about import NOTICE
 from halebrain.core.device import find_device
 from halebrain.core.errors import UsageError
+from halebrain.core.exam_provenance import Rows
 from halebrain.core.modality import ScanContrast, contrast_alike, find_contrast
 from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, QualityReport
-from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult, Volume
+from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
 from halebrain.io.stored import StoredScan
-from halebrain.io.volume import mask_of, read_mask, read_volume, volume_of
+from halebrain.io.volume import read_mask
 from halebrain.models.bundle import Bundle
 from halebrain.models.store import load_model
 from halebrain.preprocessing.pipeline import WorkingScan
@@ -28,9 +29,6 @@ from halebrain.thresholds.choose import ThresholdSelector, check_modality
 from halebrain.thresholds.percentile import place_among_healthy, working_scan_score
 from halebrain.workflows.scan_steps import NETWORKS, ScanSteps
 from halebrain.workflows.settings import DetectSettings
-
-if TYPE_CHECKING:
-    from nibabel.spatialimages import SpatialImage
 
 _LARGEST_LESION = 0.5
 """Share of the brain from which a mask that is filled is taken for one of something else."""
@@ -99,7 +97,7 @@ class FoundAnomalies:
         mask: Anomaly mask on the native grid, inside the brain.
         lesions: The connected components of the mask, largest first.
         threshold: The threshold.
-        made: Provenance, complete but for the duration.
+        made: Provenance.
         filling: The lesion-filled scan, where it is asked for.
     """
 
@@ -119,25 +117,19 @@ def find_anomalies(
     scan: ScanInput,
     requested: Provenance,
     *,
-    image: "SpatialImage | None" = None,
-    brain_mask: "SpatialImage | None" = None,
-    fill_mask: "SpatialImage | None" = None,
     steps: ScanSteps | None = None,
 ) -> FoundAnomalies:
     """Read and preprocess one scan, run the networks, apply the threshold; writes nothing.
 
-    `requested` is what the provenance states of model, settings and scan. Nibabel images take the place of files;
-    without `steps` there is no progress bar. With `fill` or `also_fill` the scan is filled, too: what is found, or the
-    mask of the scan input or `fill_mask`.
+    `requested` is what the provenance states of model, settings and scan; without `steps` there is no progress bar.
+    With `fill` or `also_fill` the scan is filled, too: what is found, or the mask of the scan input.
     """
-    predictor, steps = detector.predictor, steps or ScanSteps()
-    volume = read_volume(scan.image) if image is None else volume_of(image)
-    notes, path = list(volume.notes), scan.image if image is None else None
-    to_fill = _to_fill(scan.fill_mask if fill_mask is None else fill_mask, volume, notes)
-    mask = scan.brain_mask if brain_mask is None else brain_mask
-    working = open_scan(
-        predictor.preprocessor, volume, path, brain_mask=mask, space=scan.space, begin=steps.begin, notes=notes
-    )
+    predictor, steps, start = detector.predictor, steps or ScanSteps(), time.perf_counter()
+    volume = scan.read()
+    notes = list(volume.notes)
+    to_fill = None if scan.fill_mask is None else read_mask(scan.fill_mask, volume, notes)
+    how: dict[str, Any] = {"brain_mask": scan.brain_mask, "space": scan.space, "begin": steps.begin, "notes": notes}
+    working = open_scan(predictor.preprocessor, volume, scan.file, **how)
     contrast = find_contrast(detector.settings.modality, scan.modality, scan.named, working.qc.inferred_contrast)
     working = replace(working, qc=judge_quality(predictor, working.qc, notes, contrast))
     threshold = detector.threshold(contrast)
@@ -146,20 +138,13 @@ def find_anomalies(
     regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
     found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
     score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)
-    made = describe_found(replace(requested, threshold=threshold, input_notes=tuple(notes)), working, lesions)
-    made = detector.placed(made, contrast, score)
+    content = None if scan.memory is None else working.content.hex()
+    requested = replace(requested, content_sha256=content, threshold=threshold, input_notes=tuple(notes))
+    made = detector.placed(describe_found(requested, working, lesions), contrast, score)
     everything = FoundAnomalies(volume, result, working, maps, found, lesions, threshold, made)
-    if not detector.settings.fills:
-        return everything
-    stored = StoredScan.of(volume, scan.image if image is None else image)
-    return _filled(detector, everything, stored, to_fill)
-
-
-def _to_fill(mask: "Path | SpatialImage | None", volume: Volume, notes: list[str]) -> MaskArray | None:
-    """Return the mask that a user wants filled; `None` = what is found."""
-    if mask is None:
-        return None
-    return read_mask(mask, volume, notes) if isinstance(mask, Path) else mask_of(mask, volume, notes)
+    if detector.settings.fills:
+        everything = _filled(detector, everything, scan.stored(volume), to_fill)
+    return replace(everything, made=replace(everything.made, seconds=round(time.perf_counter() - start, 2)))
 
 
 def _filled(detector: Detector, found: FoundAnomalies, stored: StoredScan, given: MaskArray | None) -> FoundAnomalies:
@@ -211,18 +196,23 @@ def stating_filling(made: Provenance, filling: Filling) -> Provenance:
     return replace(made, fill_margin_mm=filling.margin_mm, filled_ml=filled_ml, unstated=unstated)
 
 
-def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion]) -> Provenance:
-    """Return a provenance with what a scan went through and how much was found."""
-    rows = [tuple(row) for row in scan.template_to_native.tolist()]
+def describe_found(requested: Provenance, scan: WorkingScan, lesions: list[Lesion] | None = None) -> Provenance:
+    """Return a provenance with what a scan went through and how much was found in it alone."""
     return replace(
         requested,
         steps=scan.steps,
         qc=scan.qc,
-        template_to_native=(rows[0], rows[1], rows[2], rows[3]),
-        n_lesions=len(lesions),
-        lesion_volume_ml=total_ml(lesions),
+        template_to_native=rows_of(scan.template_to_native),
+        n_lesions=None if lesions is None else len(lesions),
+        lesion_volume_ml=None if lesions is None else total_ml(lesions),
         notice=NOTICE,
     )
+
+
+def rows_of(matrix: Affine) -> Rows:
+    """Return a matrix as a provenance states it."""
+    a, b, c, d = (tuple(row) for row in matrix.tolist())
+    return a, b, c, d
 
 
 def judge_quality(

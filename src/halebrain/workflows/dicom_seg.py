@@ -1,10 +1,12 @@
 """The mask as a DICOM segmentation (`--dicom-seg`): refused before any work where it cannot be, and made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from halebrain.core.about import versions
 from halebrain.core.errors import UsageError
+from halebrain.core.exam_provenance import ExamProvenance
+from halebrain.core.provenance import ChosenThreshold, Provenance
 from halebrain.core.types import Affine, MaskArray
 from halebrain.io.dicom.segmentation import SegmentationAbout, check_highdicom, check_source, segmentation_bytes
 from halebrain.io.formats import FORMATS
@@ -30,19 +32,19 @@ def is_dicom(image: Path) -> bool:
 
 
 def mask_as_dicom(
-    mask: MaskArray, affine: Affine, image: Path, *, model: tuple[str | None, str | None], said: Mapping[str, str]
+    mask: MaskArray,
+    affine: Affine,
+    image: Path,
+    made: Provenance | ExamProvenance,
+    threshold: ChosenThreshold,
+    **said: str,
 ) -> bytes:
-    """Return a mask as a DICOM segmentation on the series of its scan.
+    """Return a mask on the grid of a scan as a DICOM segmentation on the series of that scan.
 
-    Args:
-        mask: Bool, on the grid of the scan.
-        affine: Of that grid.
-        image: The DICOM file, folder or archive.
-        model: Name and hash.
-        said: How the mask was made, in words.
+    `image` is its file, folder or archive; `said` is stated of how the mask was made, besides model and threshold.
     """
     check_dicom([image])
     check_source(image)
-    name, sha256 = model
-    about = SegmentationAbout(versions()["halebrain"], str(name), str(sha256), dict(said))
+    words = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, **said}
+    about = SegmentationAbout(versions()["halebrain"], str(made.model), str(made.model_sha256), words)
     return segmentation_bytes(mask, affine, image, about)

@@ -101,11 +101,12 @@ def _own_lesion(record: ScanRecord, part: ExamPart) -> MaskArray | None:
     return read_mask(record.lesion, part.volume)
 
 
-def _moved(lesion: MaskArray, part: ExamPart, reference: ExamPart) -> MaskArray:
-    """Return a lesion that is annotated on one scan on the grid of the reference."""
-    back = np.asarray(np.linalg.inv(part.to_reference), dtype=np.float64)
-    source = Grid(part.volume.shape, part.volume.affine)
-    target = Grid(reference.volume.shape, reference.volume.affine)
+def _moved(lesion: MaskArray, part: ExamPart, other: ExamPart) -> MaskArray:
+    """Return a lesion on the grid of one scan of an exam on that of another one."""
+    if part is other:
+        return lesion
+    back = np.asarray(np.linalg.inv(part.to_reference) @ other.to_reference, dtype=np.float64)
+    source, target = (Grid(one.volume.shape, one.volume.affine) for one in (part, other))
     moved: MaskArray = resample(lesion.astype(np.float32), source, target, target_to_source=back) > 0.5
     return moved
 
@@ -249,7 +250,7 @@ def fit_exam_calibration(
                 min_lesion_mm3=detector.min_lesion_mm3,
                 modality=key,
                 scan_score=working_scan_score(fused, brain, reference.scan.grid.spacing_mm),
-                lesion=_moved_back(scored, reference) if is_ill else None,
+                lesion=_moved(scored.lesion, scored.found.reference, reference) if is_ill else None,
                 subject=scored.record.subject,
             )
             (ill if is_ill else healthy).setdefault(key, []).append(kept)
@@ -305,19 +306,6 @@ def _subsets(
             brain: MaskArray = np.any([part.scan.brain_mask for part in parts], axis=0)
             # Parts are in the order of their quality, so the first is the reference of the set.
             yield key, parts[0], fuse_contrasts(contrast_scores(detector, parts), fusion), brain
-
-
-def _moved_back(scored: ScoredExam, part: ExamPart) -> MaskArray:
-    """Return the lesion of an exam on the grid of one of its scans."""
-    reference = scored.found.reference
-    if part is reference:
-        return scored.lesion
-    source = Grid(reference.volume.shape, reference.volume.affine)
-    target = Grid(part.volume.shape, part.volume.affine)
-    found: MaskArray = (
-        resample(scored.lesion.astype(np.float32), source, target, target_to_source=part.to_reference) > 0.5
-    )
-    return found
 
 
 def check_exam_options(*, working: bool, protocol: str | None, reconstruction: bool, baselines: bool) -> None:

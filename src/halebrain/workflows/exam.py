@@ -1,6 +1,5 @@
 """Detection on exams with files: one exam, and many exams of an input."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -100,9 +99,8 @@ def run_exams(
 
 def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
     """Process one exam in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_exam(place.bar, exam, detector.predictor, named=place.named)
-    return detect_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
+    steps = begin_exam(place.bar, exam, place.detector.predictor, named=place.named)
+    return detect_exam(place.detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
 
 
 def report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
@@ -124,7 +122,7 @@ def detect_exam(
 ) -> DetectedExam:
     """Run one exam and write its files; finished results with the same settings are kept, others refused."""
     steps = steps or ExamSteps()
-    names, start = ExamNames(folder, exam.name), time.perf_counter()
+    names = ExamNames(folder, exam.name)
     sweep(folder)
     refuse_scans_alone(names, [scan.name for scan in exam.scans])
     read = read_described(detector, exam)
@@ -135,7 +133,7 @@ def detect_exam(
     source = None
     if detector.settings.dicom_seg:
         source = next(scan.image for scan in exam.scans if scan.name == found.reference.name)
-    written = write_found_exam(found, names, start=start, source=source)
+    written = write_found_exam(found, names, source=source)
     for flag in written.flags:
         detector.settings.notify(f"warning: {exam.name}: {flag}")
     return written
@@ -146,27 +144,24 @@ def refuse_scans_alone(names: ExamNames, scans: Iterable[str]) -> None:
     refuse_other_kind("scans alone", [names.scan(scan).provenance for scan in scans])
 
 
-def write_found_exam(found: FoundExam, names: ExamNames, *, start: float, source: Path | None = None) -> DetectedExam:
+def write_found_exam(found: FoundExam, names: ExamNames, *, source: Path | None = None) -> DetectedExam:
     """Draw the page and write all files of an exam or none.
 
-    `start` is when the exam was begun, by `time.perf_counter`; `source` the DICOM series of the reference, where the
-    mask is also written as DICOM-SEG.
+    `source` is the DICOM series of the reference, where the mask is also written as DICOM-SEG.
     """
+    made = found.made
 
     def draw() -> dict[Path, bytes]:
         part, shown = found.reference, show_exam(found)
         marked = MarkedExam(part.score, part.mask, part.own.brain_mask, part.own.affine, found.findings)
         picture = exam_mosaic(found, names.stem)
-        extra = exam_pages(names, found.made, marked, shown, picture=picture) | {names.display: shown.to_file()}
+        extra = exam_pages(names, made, marked, shown, picture=picture) | {names.display: shown.to_file()}
         if source is not None:
-            threshold, made = found.threshold, found.made
-            said = {"threshold": f"{threshold.value:.6g}", "method": threshold.name, "fusion": made.fusion}
-            model = (made.model, made.model_sha256)
-            dicom = mask_as_dicom(part.mask, part.own.affine, source, model=model, said=said)
-            extra[names.segmentation(part.name)] = dicom
+            extra[names.segmentation(part.name)] = mask_as_dicom(
+                part.mask, part.own.affine, source, made, found.threshold, fusion=made.fusion
+            )
         return extra
 
-    made = replace(found.made, seconds=round(time.perf_counter() - start, 2))
     files = [
         ExamScanFiles(part.name, part.mask, part.own.affine, part.own.placement, part.score, part.own, part.filling)
         for part in found.parts

@@ -1,15 +1,16 @@
 """The core of detection on exams: from the scans of one person at one time to their findings in memory."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import DataError, HalebrainError
-from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, Rows
+from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance
 from halebrain.core.modality import ScanContrast
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
@@ -28,7 +29,6 @@ from halebrain.inference.lesions import mark_lesions, total_ml
 from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
-from halebrain.io.stored import StoredScan
 from halebrain.preprocessing.exam import (
     COMPARISON,
     READING,
@@ -42,7 +42,7 @@ from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.preprocessing.pipeline import WorkingScan
 from halebrain.thresholds.exam import exam_key, exam_threshold, healthy_score
 from halebrain.thresholds.percentile import working_scan_score
-from halebrain.workflows.detector import Detector, ToFill, fill_region_of, stating_filling
+from halebrain.workflows.detector import Detector, ToFill, describe_found, fill_region_of, rows_of, stating_filling
 from halebrain.workflows.exam_scans import (
     ChosenScan,
     DescribedScans,
@@ -52,9 +52,6 @@ from halebrain.workflows.exam_scans import (
     scan_flags,
 )
 from halebrain.workflows.scan_steps import MARKING, NETWORKS
-
-if TYPE_CHECKING:
-    from nibabel.spatialimages import SpatialImage
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class FoundExam:
         brain_mask: Where it is defined, on that grid.
         findings: The connected components of the mask on the grid of the reference, largest first.
         threshold: The threshold of the exam.
-        made: Provenance, complete but for the duration.
+        made: Provenance.
     """
 
     parts: tuple[ExamPart, ...]
@@ -122,9 +119,6 @@ def find_exam(
     exam: Exam,
     *,
     fusion: str = DEFAULT_FUSION,
-    volumes: Mapping[str, Volume] | None = None,
-    masks: "Mapping[str, SpatialImage] | None" = None,
-    images: "Mapping[str, SpatialImage] | None" = None,
     described: DescribedScans | None = None,
     tell: Tell = lambda _, __: None,
 ) -> FoundExam:
@@ -136,21 +130,18 @@ def find_exam(
         detector: The model with its options.
         exam: The exam.
         fusion: A name in `FUSIONS`.
-        volumes: Scan → what is used in the place of its file.
-        masks: Scan → its brain mask as a nibabel image.
-        images: Scan → the nibabel image that its volume came from, for lesion filling.
         described: What is known of the scans before they are opened.
         tell: Called after each step of a scan, from several threads.
 
     Raises:
         DataError: No scan can be used, or they are of two people.
     """
-    read = described or read_described(detector, exam)
+    start, read = time.perf_counter(), described or read_described(detector, exam)
     failed, opened, notes = dict(read.failed), list[ExamScan](), dict[str, tuple[str, ...]]()
 
     def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
         try:
-            return open_scan(scan, (volumes or {}).get(scan.name), (masks or {}).get(scan.name))
+            return open_scan(scan)
         except HalebrainError as error:
             return error
         finally:
@@ -180,15 +171,17 @@ def find_exam(
         flags.append(f"{name} is not used: {reason}")
     left_out = {**failed, **aligned.failed, **not_used}
     found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
-    return _with_filling(detector, exam, found, images or {}) if detector.settings.fills else found
+    if detector.settings.fills:
+        found = _with_filling(detector, exam, found)
+    return replace(found, made=replace(found.made, seconds=round(time.perf_counter() - start, 2)))
 
 
-def _with_filling(detector: Detector, exam: Exam, found: FoundExam, images: "Mapping[str, SpatialImage]") -> FoundExam:
+def _with_filling(detector: Detector, exam: Exam, found: FoundExam) -> FoundExam:
     """Return an exam whose scans are filled where its mask on their own grid is."""
-    paths = {scan.name: scan.image for scan in exam.scans}
+    inputs = {scan.name: scan for scan in exam.scans}
 
     def fill(part: ExamPart) -> ExamPart:
-        stored = StoredScan.of(part.volume, images.get(part.name, paths[part.name]))
+        stored = inputs[part.name].stored(part.volume)
         scan = ToFill(part.name, part.volume, stored, part.scan, part.maps.reconstruction)
         return replace(part, filling=fill_region_of(detector, scan, part.mask, is_given=False))
 
@@ -335,24 +328,11 @@ def _own_scores(parts: Sequence[ExamPart]) -> list[OwnScore]:
     ]
 
 
-def _rows(matrix: Affine) -> Rows:
-    a, b, c, d = (tuple(float(value) for value in row) for row in matrix.tolist())
-    return a, b, c, d  # type: ignore[return-value]
-
-
 def _stated(
     detector: Detector, exam: Exam, part: ExamPart, score: ContrastScore, read: DescribedScans
 ) -> ExamScanProvenance:
-    requested = read.requested.get(part.name) or replace(detector.predictor.provenance(), scan=part.name)
     own = working_scan_score(part.maps.score, part.scan.brain_mask, part.scan.grid.spacing_mm)
-    made = replace(
-        requested,
-        threshold=part.threshold,
-        steps=part.scan.steps,
-        qc=part.scan.qc,
-        template_to_native=_rows(part.scan.template_to_native),
-        notice=NOTICE,
-    )
+    made = describe_found(replace(read.requested[part.name], threshold=part.threshold), part.scan)
     spacing = tuple(round(mm, 4) for mm in part.volume.spacing_mm)
     return ExamScanProvenance(
         scan=part.name,
@@ -361,7 +341,7 @@ def _stated(
         threshold=part.threshold.value,
         healthy_score=score.healthy,
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
-        to_reference=_rows(part.to_reference),
+        to_reference=rows_of(part.to_reference),
         apart_mm=part.apart_mm,
         provenance=detector.placed(made, part.contrast, own),
     )

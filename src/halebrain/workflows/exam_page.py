@@ -13,7 +13,6 @@ from halebrain.core.mask import to_mask
 from halebrain.core.types import Affine, FloatArray, MaskArray
 from halebrain.core.wording import counted
 from halebrain.inference.exam_outputs import ExamFinding, ExamNames, labels_of
-from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.preprocessing.geometry import Grid, resample_all
 from halebrain.report.display import DisplayGrid, display_grid
 from halebrain.report.embedding import (
@@ -29,9 +28,9 @@ from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.scan_page import ExamOnPage, ScanPage, ShownContrast, scan_html
 from halebrain.report.scan_pictures import outline_note, page_mosaic, thumbnail
 from halebrain.workflows.exam_detector import ExamPart, FoundExam
+from halebrain.workflows.pages import show_regions
 
 AGAIN = "run halebrain detect --exam --overwrite"
-_REGION_MM = 3.0
 _LETTERS = "bcdefghijklmnopqrstuvwxyz"
 """Endings of the names of further volumes, which are letters alone."""
 _FUSIONS = {
@@ -132,7 +131,7 @@ def exam_pages(
         for letter, label in zip(_LETTERS, labels[1:], strict=False)
     ]
     to_template = template_to_reference(made)
-    codes, region_names = _regions(made, to_template, grid)
+    regions, region_names = show_regions(made.scans[0].provenance, to_template, grid)
     if not picture:
         contrasts = {"scan": labels[0], **{one.scan: one.name for one in others}}
         figure = page_mosaic(volumes, cut=made.threshold.cut, title=names.stem, contrasts=contrasts)
@@ -140,7 +139,7 @@ def exam_pages(
     page = ScanPage(
         title=names.stem,
         grid=grid,
-        volumes=volumes if codes is None else {**volumes, "regions": codes},
+        volumes={**volumes, **regions},
         findings=[finding.lesion for finding in marked.findings],
         provenance=made.as_of_scan,
         threshold=made.threshold,
@@ -178,19 +177,6 @@ def _on_reference(
     source = Grid(part.volume.shape, part.volume.affine)
     target = Grid(reference.volume.shape, reference.volume.affine)
     return resample_all(maps, source, target, target_to_source=back, box=shown.native_box)
-
-
-def _regions(
-    made: ExamProvenance, to_template: Affine, grid: DisplayGrid
-) -> tuple[ShownVolume | None, tuple[str, ...]]:
-    own = made.scans[0].provenance
-    if not regions_are_known(own.space, own.qc):
-        return None, ()
-    spacing = grid.spacing_mm(_REGION_MM)
-    i, j, k = (max(1, round(mm / step)) for mm, step in zip(grid.size_mm, spacing, strict=True))
-    placed = np.linalg.inv(to_template) @ grid.affine @ grid.to_voxel
-    codes, names = region_map(placed, (i, j, k), spacing)
-    return ShownVolume(codes, 1.0, 0.0, spacing), names
 
 
 def _lead(made: ExamProvenance) -> str:

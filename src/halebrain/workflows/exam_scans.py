@@ -2,22 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from halebrain.core.errors import HalebrainError
 from halebrain.core.modality import ScanContrast, find_contrast
 from halebrain.core.provenance import Provenance
-from halebrain.core.types import MaskArray, Volume
 from halebrain.inference.exams import Exam, contrast_by_name, is_known_contrast
 from halebrain.inference.scans import ScanInput
-from halebrain.io.volume import mask_of, read_mask, read_volume
+from halebrain.io.volume import read_mask
 from halebrain.preprocessing.exam import AlignedExam, AlignedScan
 from halebrain.preprocessing.exam_brains import ExamScan
 from halebrain.workflows.detect import describe_scan
 from halebrain.workflows.detector import Detector, judge_quality
-
-if TYPE_CHECKING:
-    from nibabel.spatialimages import SpatialImage
 
 
 @dataclass(frozen=True)
@@ -35,30 +30,29 @@ class DescribedScans:
 
 
 def read_described(detector: Detector, exam: Exam) -> DescribedScans:
-    """Return what is known of the scans of an exam before they are opened; their files are hashed."""
+    """Return what is known of the scans of an exam before they are opened; their files are hashed.
+
+    The error of the only file is raised.
+    """
     requested, failed = {}, {}
+    is_only = sum(scan.memory is None for scan in exam.scans) == 1
     for scan in exam.scans:
         try:
             scan.check()
             requested[scan.name] = describe_scan(detector, scan)
         except HalebrainError as error:
-            if exam.is_alone:
+            if is_only:
                 raise
             failed[scan.name] = str(error)
     return DescribedScans(requested, failed)
 
 
-def open_scan(scan: ScanInput, volume: Volume | None, mask: "SpatialImage | None") -> tuple[ExamScan, tuple[str, ...]]:
+def open_scan(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]]:
     """Return one scan as it was read, with what was assumed on reading."""
-    found = read_volume(scan.image) if volume is None else volume
-    notes = list(found.notes)
-    own: MaskArray | None = None
-    if mask is not None:
-        own = mask_of(mask, found, notes=notes)
-    elif scan.brain_mask is not None:
-        own = read_mask(scan.brain_mask, found, notes)
-    path = scan.image if volume is None else None
-    return ExamScan(scan.name, found, path, own, scan.space, contrast_by_name(scan)), tuple(notes)
+    volume = scan.read()
+    notes = list(volume.notes)
+    mask = None if scan.brain_mask is None else read_mask(scan.brain_mask, volume, notes)
+    return ExamScan(scan.name, volume, scan.file, mask, scan.space, contrast_by_name(scan)), tuple(notes)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from halebrain.core.document import read_object
 from halebrain.core.errors import cannot_write_into
 from halebrain.core.failures import Failures
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.leftovers import sweep
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.provenance import Provenance
@@ -110,9 +110,8 @@ def fill_scans(
 
 def _fill_one(place: Place, scan: ScanInput) -> FilledScan:
     """Fill one scan in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_scan(place.bar, scan, detector.predictor, named=place.named)
-    return fill_scan(detector, scan, place.folder(scan.folder), steps=steps)
+    steps = begin_scan(place.bar, scan, place.detector.predictor, named=place.named)
+    return fill_scan(place.detector, scan, place.folder(scan.folder), steps=steps)
 
 
 def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanSteps | None = None) -> FilledScan:
@@ -185,9 +184,8 @@ def fill_exams(
 
 def _fill_exam_of(fusion: str, place: Place, exam: Exam) -> FilledExam:
     """Fill one exam in its folder below that of the run."""
-    detector = place.detector
-    steps = None if place.bar is None else begin_exam(place.bar, exam, detector.predictor, named=place.named)
-    return fill_exam(detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
+    steps = begin_exam(place.bar, exam, place.detector.predictor, named=place.named)
+    return fill_exam(place.detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
 
 
 def fill_exam(
@@ -238,8 +236,7 @@ def _write(folder: Path, files: Mapping[Path, bytes], earlier: Sequence[Path]) -
     except OSError as error:
         raise cannot_write_into(folder, error) from error
     for path in sorted(files, key=lambda path: path.suffix == ".json"):
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(files[path])
+        write_bytes(path, files[path])
 
 
 def _asked(detector: Detector, requested: Provenance, *, fused: bool = False) -> dict[str, Any]:

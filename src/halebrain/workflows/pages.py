@@ -12,11 +12,11 @@ from halebrain.core.files import file_lock
 from halebrain.core.mask import Cut, to_mask
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.provenance import Provenance
-from halebrain.core.types import Lesion, MaskArray, ScanResult, Volume
+from halebrain.core.types import Affine, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.outputs import OutputNames
 from halebrain.inference.regions import region_map, regions_are_known
 from halebrain.io.failed_table import FAILED, read_failed, write_failed
-from halebrain.report.display import display_grid
+from halebrain.report.display import DisplayGrid, display_grid
 from halebrain.report.embedding import ShownVolume, shown_scan, shown_volumes
 from halebrain.report.figures import Panel, choose_slices, figure_png, mosaic
 from halebrain.report.index_page import INDEX, write_index_page
@@ -61,17 +61,11 @@ def render(
         picture = figure_png(page_mosaic(volumes, cut=cut, title=names.stem), dpi=100)
     matrix = provenance.template_to_native
     to_template = None if matrix is None else np.array(matrix, dtype=np.float64)
-    region_names: tuple[str, ...] = ()
-    if to_template is not None and regions_are_known(provenance.space, provenance.qc):
-        spacing = grid.spacing_mm(_REGION_MM)
-        i, j, k = (max(1, round(mm / step)) for mm, step in zip(grid.size_mm, spacing, strict=True))
-        placed = np.linalg.inv(to_template) @ grid.affine @ grid.to_voxel
-        codes, region_names = region_map(placed, (i, j, k), spacing)
-        volumes = {**volumes, "regions": ShownVolume(codes, 1.0, 0.0, spacing)}
+    regions, region_names = show_regions(provenance, to_template, grid)
     page = ScanPage(
         title=names.stem,
         grid=grid,
-        volumes=volumes,
+        volumes={**volumes, **regions},
         findings=lesions,
         provenance=provenance,
         threshold=provenance.threshold,
@@ -81,6 +75,19 @@ def render(
     )
     html = scan_html(page).encode("utf-8")
     return {names.page: html, names.thumbnail: thumbnail(volumes), names.mosaic: picture}
+
+
+def show_regions(
+    provenance: Provenance, template_to_native: Affine | None, grid: DisplayGrid
+) -> tuple[dict[str, ShownVolume], tuple[str, ...]]:
+    """Return the regions of the brain as a page shows them, and their names; nothing where they are not known."""
+    if template_to_native is None or not regions_are_known(provenance.space, provenance.qc):
+        return {}, ()
+    spacing = grid.spacing_mm(_REGION_MM)
+    i, j, k = (max(1, round(mm / step)) for mm, step in zip(grid.size_mm, spacing, strict=True))
+    placed = np.linalg.inv(template_to_native) @ grid.affine @ grid.to_voxel
+    codes, names = region_map(placed, (i, j, k), spacing)
+    return {"regions": ShownVolume(codes, 1.0, 0.0, spacing)}, names
 
 
 def scan_mosaic(

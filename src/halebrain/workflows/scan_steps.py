@@ -92,8 +92,8 @@ class ExamSteps:
             self._bar.reach(self._first + 1 - self._seconds[PAGE] / self._total, f"{self._prefix}{PAGE}")
 
 
-def begin_exam(bar: ProgressBar, exam: "Exam", predictor: "Predictor", *, named: bool) -> ExamSteps:
-    """Return the progress reporter of one exam; `named` = each step follows its name."""
+def begin_exam(bar: ProgressBar | None, exam: "Exam", predictor: "Predictor", *, named: bool) -> ExamSteps:
+    """Return the progress reporter of one exam, silent without a bar; `named` = each step follows its name."""
     passes = len(predictor.levels) * predictor.draws
     seconds = {
         READING: 0.5,
@@ -107,8 +107,8 @@ def begin_exam(bar: ProgressBar, exam: "Exam", predictor: "Predictor", *, named:
     return ExamSteps(bar, seconds, scans=len(exam.scans), prefix=f"{exam.name}: " if named else "")
 
 
-def begin_scan(bar: ProgressBar, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
-    """Return the progress reporter of one scan, at the step of reading; `named` = each step follows its name."""
+def begin_scan(bar: ProgressBar | None, scan: "ScanInput", predictor: "Predictor", *, named: bool) -> ScanSteps:
+    """Return the progress reporter of one scan, which begins with reading; `bar` and `named` as in `begin_exam`."""
     passes = len(predictor.levels) * predictor.draws
     prefix = f"{scan.name}: " if named else ""
     steps = ScanSteps(bar, _seconds(predictor, scan, passes), passes=passes, prefix=prefix)
