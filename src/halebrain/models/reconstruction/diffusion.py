@@ -129,14 +129,6 @@ class DiffusionReconstructor(Reconstructor):
     def _in_range(self, image: torch.Tensor) -> torch.Tensor:
         return image.clamp(0, 1) if self.settings.clip else image
 
-    def _given(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
-        """Return what the network sees of healthy slices before noise, with anomalies if it is trained with them."""
-        if not self.needs_corruption:
-            return image
-        if corrupt is None:
-            raise ValueError("train_with_anomalies needs corrupted slices for training: give corrupt")
-        return corrupt(image, generator)
-
     def _error(
         self,
         image: torch.Tensor,
