@@ -81,6 +81,7 @@ class DiffusionReconstructor(Reconstructor):
     """
 
     Settings = DiffusionSettings
+    settings: DiffusionSettings
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
@@ -272,10 +273,7 @@ class PDDPM(DiffusionReconstructor):
         "anomaly detection in brain MRI. MIDL 2023, PMLR 227:1019–1032."
     )
     Settings = PDDPMSettings
-
-    def __init__(self, settings: PDDPMSettings) -> None:
-        super().__init__(settings)
-        self.patch_size, self.stride = settings.patch_size, settings.stride
+    settings: PDDPMSettings
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
@@ -306,12 +304,12 @@ class PDDPM(DiffusionReconstructor):
 
     def _extent(self, size: int, place: float) -> slice:
         """Return the patch at `place` in [0, 1) along an axis of `size` pixels."""
-        start = int(place * max(size - self.patch_size + 1, 1))
-        return slice(start, start + self.patch_size)
+        start = int(place * max(size - self.settings.patch_size + 1, 1))
+        return slice(start, start + self.settings.patch_size)
 
     def _cover(self, size: int) -> list[slice]:
         """Return patches that cover an axis of `size` pixels, at most `stride` apart and evenly spread."""
-        room = max(size - self.patch_size, 0)
-        count = math.ceil(room / self.stride) + 1
+        room = max(size - self.settings.patch_size, 0)
+        count = math.ceil(room / self.settings.stride) + 1
         starts = [round(n * room / max(count - 1, 1)) for n in range(count)]
-        return [slice(start, start + self.patch_size) for start in starts]
+        return [slice(start, start + self.settings.patch_size) for start in starts]
