@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.training.loop import Weights
 
 
@@ -42,8 +42,7 @@ class Snapshots:
     def save(self, step: int, weights: Weights) -> None:
         """Keep the weights after `step` steps."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        with atomic_path(self._path(step)) as temporary:
-            temporary.write_bytes(safetensors.torch.save(tensors))
+        write_bytes(self._path(step), safetensors.torch.save(tensors))
 
     def load(self, step: int) -> Weights:
         """Return the weights after `step` steps."""

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.io.formats import FORMATS
 from halebrain.io.formats.loading import unpacked
@@ -84,8 +84,7 @@ class StoredScan:
 
     def write(self, path: Path) -> None:
         """Write a `.nii.gz`, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(self.packed())
+        write_bytes(path, self.packed())
 
 
 def _of_image(image: nibabel.Nifti1Image) -> bytes | None:

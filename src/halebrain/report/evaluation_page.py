@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.wording import counted
 from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.metrics import METRICS
@@ -50,8 +50,7 @@ def write_evaluation_page(evaluation: Evaluation, path: Path, *, title: str) -> 
     # Each figure is drawn once: drawing is what takes the time here.
     for section, picture in zip(sections, write_page(page, path, dpi=150), strict=True):
         if picture:
-            with atomic_path(path.parent / "figures" / f"{_file_name(section.title)}.png") as temporary:
-                temporary.write_bytes(picture)
+            write_bytes(path.parent / "figures" / f"{_file_name(section.title)}.png", picture)
 
 
 def _sections(evaluation: Evaluation, method: str, rows: Sequence[Row]) -> Iterator[Section]:

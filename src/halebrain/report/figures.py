@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.core.about import NOTICE
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.types import SLICE_AXIS, MaskArray
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
@@ -207,8 +207,7 @@ def cohort_montage(manifest: Manifest, *, most: int = 12) -> "Figure":
 
 def save_figure(figure: "Figure", path: Path, *, dpi: int = 110) -> None:
     """Write the figure as PNG, atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(figure_png(figure, dpi=dpi))
+    write_bytes(path, figure_png(figure, dpi=dpi))
 
 
 def figure_png(figure: "Figure", *, dpi: int = 110) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 from halebrain.core.document import read_object
 from halebrain.core.errors import cannot_write_into
 from halebrain.core.failures import Failures
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.leftovers import sweep
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.provenance import Provenance
@@ -238,8 +238,7 @@ def _write(folder: Path, files: Mapping[Path, bytes], earlier: Sequence[Path]) -
     except OSError as error:
         raise cannot_write_into(folder, error) from error
     for path in sorted(files, key=lambda path: path.suffix == ".json"):
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(files[path])
+        write_bytes(path, files[path])
 
 
 def _asked(detector: Detector, requested: Provenance, *, fused: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from halebrain.core.config import load_config, merged, parse_config, parse_pair, read_yaml
 from halebrain.core.errors import CannotWriteError, HalebrainError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.core.files import atomic_path, write_text
+from halebrain.core.files import write_bytes, write_text
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.modality import modality_of_scan, standard_modality
 from halebrain.core.parallel import Schedule, map_items
@@ -357,7 +357,6 @@ def _write_page(output: Path, quality: Sequence[QualityEntry], failures: dict[st
             image = read_map(files.image)
             template, _ = template_on(Grid(image.shape, image.affine), scan.entry.atlas)
             picture = quality_picture(image.data, read_mask(files.brain_mask, image), template)
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(picture)
+            write_bytes(path, picture)
         rows.append(QualityRow(raw.scan_id, raw.modality, scan.figures, scan.flags, path.read_bytes()))
     write_quality_page(rows, failures, output / "index.html")

@@ -7,7 +7,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.exam_provenance import ExamProvenance, ExamScanProvenance, read_exam_provenance
-from halebrain.core.files import atomic_path
+from halebrain.core.files import write_bytes
 from halebrain.core.mask import box_of, to_mask
 from halebrain.core.messages import Notify
 from halebrain.core.provenance import FILLING, ChosenThreshold
@@ -59,8 +59,7 @@ def remake_locked_exam(path: Path, settings: RemakeSettings) -> Path:
         marked = MarkedExam(score.data, mask, brain, score.affine, read_findings(names.findings, made))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
         for target, content in exam_pages(names, made, marked, shown, picture=picture).items():
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(content)
+            write_bytes(target, content)
         return names.page
     _tell_what_goes(names, made, settings.notify)
     marked = _marked(made, threshold, shown, score, brain)

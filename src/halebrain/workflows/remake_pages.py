@@ -8,7 +8,7 @@ import numpy as np
 
 from halebrain.core.errors import DataError, HalebrainError, MissingInputError, UsageError, unexpected_as_error
 from halebrain.core.failures import Failures
-from halebrain.core.files import atomic_path, file_lock
+from halebrain.core.files import file_lock, write_bytes
 from halebrain.core.progress import track
 from halebrain.core.provenance import FILLING, Provenance, read_provenance
 from halebrain.core.types import FloatArray, MaskArray, ScanResult
@@ -124,8 +124,7 @@ def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
         known = read_lesions(names.file("anomaly", "lesions", ".tsv"))
         picture = names.mosaic.read_bytes() if names.mosaic.is_file() else b""
         for target, content in (render(names, maps, mask, shown, known, made, picture=picture) | kept).items():
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(content)
+            write_bytes(target, content)
         return names.page
     matrix = np.array(made.template_to_native, dtype=np.float64)
     mask, lesions = mark_lesions(maps, threshold.cut, matrix, regions=regions_are_known(made.space, made.qc))
