@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 import halebrain
+import small_matrix
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.plan import plan
 from halebrain.core.config import load_config
 from halebrain.io.manifest import Manifest
+from small_matrix import AE, GRID, PAIR
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -35,30 +37,13 @@ SMALLER = {
     "--workers": {"4": "0"},
 }
 """What makes the commands fit trees of a few subjects; everything else is as on the page."""
-GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
-LOOP = {"steps": 2, "batch_size": 2, "validate_every": 2, "validation_batches": 1, "precision": "32-true"}
-MATRIX = {
+MATRIX = small_matrix.MATRIX | {
     "modality": "T1w",
     "pathologies": ["tumour", "stroke"],
     "synthetic": {"name": "blobs", "settings": {"probability": 1, "size": [3, 10]}},
-    "preprocessing": GRID,
-    "seeds": [0],
     "postprocessing": {"residual": "positive", "median_size": 1},
-    "reconstructor_defaults": {"loop": LOOP},
-    "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
-    "reconstructors": {
-        "AE": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}, "row": "AE"}
-    },
-    "segmenters": {
-        "weak-pair": {
-            "reconstructor": "AE",
-            "block": "III weakly supervised",
-            "rows": {"fused": "SADM_res"},
-            "each_pathology": ["tumour", "stroke"],
-            "settings": {"regime": "weak"},
-        }
-    },
-    "reference": "AE",
+    "reconstructors": {"AE": AE},
+    "segmenters": {"weak-pair": PAIR | {"reconstructor": "AE", "each_pathology": ["tumour", "stroke"]}},
     "published": {"AE": {"tumour": [39.16, 35.95], "stroke": [14.14, 11.84]}},
 }
 

@@ -12,38 +12,22 @@ from halebrain.benchmarking.cost import ScanCounts, _stage, cell_costs, flop_of,
 from halebrain.benchmarking.plan import chosen_cells, plan
 from halebrain.core.config import merged, parse_config
 from halebrain.io.manifest import Manifest, ScanRecord
+from small_matrix import AE, DRAEM, MATRIX, PAIR, SEGMENTER, ddpm, joint
 
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 8}
 LOOP = {"steps": 10, "batch_size": 4, "validate_every": 4, "validation_batches": 3, "precision": "32-true"}
-RAW = {
-    "preprocessing": {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none"},
+RAW = MATRIX | {
     "pathologies": ["stroke"],
     "seeds": [0, 1],
     "reconstructor_defaults": {"loop": LOOP},
-    "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
-    "joint_defaults": {
-        "loop": LOOP,
-        "reconstructor": {"name": "restoration", "settings": {"unet": UNET}},
-        "segmenter": {"channels": [8, 16], "patch": 2},
-    },
+    "segmenter_defaults": {"loop": LOOP, "segmenter": SEGMENTER},
+    "joint_defaults": joint(UNET, LOOP),
     "reconstructors": {
-        "ddpm": {
-            "settings": {"reconstructor": {"name": "ddpm", "settings": {"unet": UNET, "test_levels": [300, 500]}}},
-            "row": "DDPM",
-        },
+        "ddpm": ddpm(UNET),
         "fae": {"settings": {"reconstructor": {"name": "fae", "settings": {"backbone_width": 8}}}, "row": "FAE"},
-        "hidden": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}},
+        "hidden": {"settings": AE["settings"]},
     },
-    "segmenters": {
-        "pair": {
-            "reconstructor": "ddpm",
-            "settings": {"regime": "weak"},
-            "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
-            "block": "III",
-            "each_pathology": ["stroke"],
-        },
-        "draem": {"reconstructor": None, "rows": {"segmenter": "DRAEM-Net"}, "block": "II", "trained_on": "DRAEM"},
-    },
+    "segmenters": {"pair": PAIR | {"reconstructor": "ddpm", "each_pathology": ["stroke"]}, "draem": DRAEM},
     "reference": "DDPM",
 }
 

@@ -20,29 +20,11 @@ from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
+from small_matrix import GRID, MATRIX
 
-GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
-LOOP = {"steps": 2, "batch_size": 2, "validate_every": 2, "validation_batches": 1, "precision": "32-true"}
-RAW = {
+RAW = MATRIX | {
     "modalities": ["T1w", "FLAIR"],
-    "pathologies": ["ms"],
-    "preprocessing": GRID,
-    "seeds": [0],
     "postprocessing": {"residual": "positive", "median_size": 1},
-    "reconstructor_defaults": {"loop": LOOP},
-    "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
-    "reconstructors": {
-        "ae": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}, "row": "AE"}
-    },
-    "segmenters": {
-        "pair": {
-            "reconstructor": "ae",
-            "settings": {"regime": "weak"},
-            "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
-            "block": "III",
-            "each_pathology": ["ms"],
-        }
-    },
     "reference": "AE exam",
     "contrasts": [
         {"name": "exam − best alone", "first": "AE exam", "second": ["AE T1w", "AE FLAIR"], "columns": "all"}

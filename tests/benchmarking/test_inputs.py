@@ -17,31 +17,10 @@ from halebrain.data.prepare import PrepareTask, prepare_scan
 from halebrain.data.prepared_set import read_entries
 from halebrain.io.manifest import Manifest
 from halebrain.preprocessing.pipeline import PreprocessingConfig
+from small_matrix import GRID, MATRIX
 
-GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
-LOOP = {"steps": 2, "batch_size": 2, "validate_every": 2, "validation_batches": 1, "precision": "32-true"}
 ROWS = [(f"h{n}", "FLAIR", split, "healthy") for n, split in enumerate(("train", "val", "test"))]
 ROWS += [(f"m{n}", "FLAIR", split, "ms") for n, split in enumerate(("train", "val", "test"))]
-RAW = {
-    "pathologies": ["ms"],
-    "preprocessing": GRID,
-    "seeds": [0],
-    "reconstructor_defaults": {"loop": LOOP},
-    "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
-    "reconstructors": {
-        "ae": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}, "row": "AE"}
-    },
-    "segmenters": {
-        "pair": {
-            "reconstructor": "ae",
-            "settings": {"regime": "weak"},
-            "rows": {"fused": "SADM_res"},
-            "block": "III",
-            "each_pathology": ["ms"],
-        }
-    },
-    "reference": "AE",
-}
 
 
 @pytest.fixture
@@ -50,7 +29,7 @@ def benchmark(command, tmp_path):
 
     def run(*options, **changes):
         path = tmp_path / "matrix.yaml"
-        path.write_text(yaml.safe_dump(merged(RAW, changes)))
+        path.write_text(yaml.safe_dump(merged(MATRIX, changes)))
         return command("benchmark", "-c", path, "-o", tmp_path / "out", "--no-progress", *options)
 
     return run
@@ -101,7 +80,7 @@ def test_a_dry_run_lists_all_that_is_missing(benchmark, small_cohort, tmp_path):
 
 
 def test_nothing_is_missing_of_a_virtual_cohort():
-    config = parse_config(MatrixConfig, RAW)
+    config = parse_config(MatrixConfig, MATRIX)
     assert missing_inputs(config, plan(config), {}) == []
 
 

@@ -8,6 +8,7 @@ from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.plan import chosen_cells, plan, reference_title
 from halebrain.core.config import load_config, merged, parse_config
 from halebrain.core.errors import ConfigError, UsageError
+from small_matrix import DRAEM, PAIR
 
 CONFIGS = Path(halebrain.__file__).parent / "configs"
 RAW = {
@@ -17,15 +18,8 @@ RAW = {
         "ae": {"settings": {"reconstructor": {"name": "ae"}}, "row": "AE"},
     },
     "segmenters": {
-        "pair": {
-            "reconstructor": "ddpm",
-            "settings": {"regime": "weak"},
-            "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
-            "block": "III",
-            "each_pathology": ["stroke", "tumour"],
-            "each_count": [1, None],
-        },
-        "draem": {"reconstructor": None, "rows": {"segmenter": "DRAEM-Net"}, "block": "II", "trained_on": "DRAEM"},
+        "pair": PAIR | {"reconstructor": "ddpm", "each_pathology": ["stroke", "tumour"], "each_count": [1, None]},
+        "draem": DRAEM,
     },
     "baselines": ["intensity rank", "atlas z-score"],
     "reference": "DDPM",

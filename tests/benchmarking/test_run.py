@@ -15,10 +15,9 @@ from halebrain.benchmarking.plan import plan
 from halebrain.core.config import load_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.files import write_text
+from small_matrix import AE, DRAEM, MATRIX, PAIR, ddpm, joint
 
-GRID = {"shape": [32, 32, 24], "spacing_mm": 6.0, "registration": "none", "bias_correction": "none"}
 UNET = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
-LOOP = {"steps": 2, "batch_size": 2, "validate_every": 2, "validation_batches": 1, "precision": "32-true"}
 
 # Lightning warns about the machine, not about the run.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -29,40 +28,16 @@ def matrix(tmp_path, small_cohort):
     rows = [(f"h{n}", "FLAIR", split, "healthy") for n, split in enumerate(("train", "train", "val", "test"))]
     for pathology in ("ms", "stroke"):
         rows += [(f"{pathology}{n}", "FLAIR", s, pathology) for n, s in enumerate(("train", "val", "test", "test"))]
-    config = {
+    config = MATRIX | {
         "manifest": str(small_cohort(rows)),
         "pathologies": ["ms", "stroke"],
-        "preprocessing": GRID,
         "seeds": [0, 1],
         "postprocessing": {"residual": "positive", "median_size": 1},
-        "reconstructor_defaults": {"loop": LOOP},
-        "segmenter_defaults": {"loop": LOOP, "segmenter": {"channels": [8, 16], "patch": 2}},
-        "joint_defaults": {
-            "loop": LOOP,
-            "reconstructor": {"name": "restoration", "settings": {"unet": UNET}},
-            "segmenter": {"channels": [8, 16], "patch": 2},
-        },
-        "reconstructors": {
-            "ae": {"settings": {"reconstructor": {"name": "ae", "settings": {"channels": [8, 8]}}}, "row": "AE"},
-            "ddpm": {
-                "settings": {"reconstructor": {"name": "ddpm", "settings": {"unet": UNET, "test_levels": [300, 500]}}},
-                "row": "DDPM",
-            },
-        },
+        "joint_defaults": joint(UNET),
+        "reconstructors": {"ae": AE, "ddpm": ddpm(UNET)},
         "segmenters": {
-            "pair": {
-                "reconstructor": "ddpm",
-                "settings": {"regime": "weak"},
-                "rows": {"segmenter": "Unet_res", "fused": "SADM_res"},
-                "block": "III weakly supervised",
-                "each_pathology": ["ms"],
-            },
-            "draem": {
-                "reconstructor": None,
-                "rows": {"segmenter": "DRAEM-Net"},
-                "block": "II self-supervised",
-                "trained_on": "DRAEM",
-            },
+            "pair": PAIR | {"reconstructor": "ddpm", "block": "III weakly supervised"},
+            "draem": DRAEM | {"block": "II self-supervised"},
         },
         "synthetic": {"name": "blobs", "settings": {"probability": 1, "size": [3, 10]}},
         "baselines": ["intensity rank", "atlas z-score"],

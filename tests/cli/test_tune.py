@@ -7,6 +7,7 @@ import pytest
 
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle, save_bundle
+from halebrain.models.bundle_files import CARD, checked_files
 from halebrain.workflows.selection import chosen_scans
 
 ROWS = [

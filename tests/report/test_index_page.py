@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from halebrain.core.about import NOTICE
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.report import index_page
 from halebrain.report.dot_plot import Dot, dot_plot
-from halebrain.report.figures import DISCLAIMER
 from halebrain.report.index_page import index_rows, write_index_page
 
 EVIL = "<script>alert(1)</script>"
@@ -51,7 +51,7 @@ def test_links_pictures_and_failures(tmp_path: Path) -> None:
     assert "<td>a scan must have varying intensities, got an image that is empty</td>" in text
     assert "1 failed" in text
     assert text.count("<img") == 1
-    assert text.count(DISCLAIMER) == 1
+    assert text.count(NOTICE) == 1
 
 
 def test_one_scan_is_told_as_one(tmp_path: Path) -> None:

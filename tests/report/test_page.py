@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from halebrain.report.figures import DISCLAIMER
+from halebrain.core.about import NOTICE
 from halebrain.report.page import Page, Section, write_page
 
 EVIL = "<script>alert(1)</script>"
@@ -42,7 +42,7 @@ def test_it_can_be_switched_between_light_and_dark(tmp_path: Path) -> None:
 def test_the_notice_stands_once(tmp_path: Path) -> None:
     text = written(Page("t", "l", sections=[Section("s", figure=Figure())]), tmp_path)
     visible = re.sub(r"<[^>]*>", "", text)
-    assert visible.count(DISCLAIMER) == text.count(DISCLAIMER) == 1
+    assert visible.count(NOTICE) == text.count(NOTICE) == 1
 
 
 def test_what_is_not_given_is_not_shown(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halebrain.core.about import NOTICE
 from halebrain.core.mask import Cut
 from halebrain.core.types import FloatArray, Lesion, ScanResult
 from halebrain.inference.outputs import OutputNames
 from halebrain.report.display import FINE_MM, display_grid
 from halebrain.report.embedding import shown_scan
-from halebrain.report.figures import DISCLAIMER
 from halebrain.report.page import script_json
 from halebrain.report.scan_page import quality_facts, scan_html
 from halebrain.report.scan_pictures import page_mosaic, thumbnail
@@ -70,7 +70,7 @@ def test_the_page_is_well_formed_and_every_control_has_a_name(make_scan: Maker) 
     assert all(about.get("alt") for tag, about in reader.tags if tag == "img")
     for wanted in re.findall(r'\$\("([a-z-]+)"\)', html):
         assert wanted in reader.ids, wanted
-    assert html.count(DISCLAIMER) == 1
+    assert html.count(NOTICE) == 1
 
 
 def test_nothing_is_fetched(make_scan: Maker) -> None:

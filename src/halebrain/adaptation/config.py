@@ -75,7 +75,7 @@ def inherit_settings(config: AdaptConfig, bundle: Bundle) -> AdaptConfig:
     learned: dict[str, Any] = _without_folders(stages[0].get("config", {})) if stages else {}
     kinds: dict[str, type[Config]] = {"anomaly": AnomalySpec, "loss": LossConfig}
     inherited = {
-        key: parse_config(kind, learned[key], where=bundle.path or "model")
+        key: parse_config(kind, learned[key], where=bundle.where)
         for key, kind in kinds.items()
         if key in learned and key not in config.tuning.model_fields_set
     }

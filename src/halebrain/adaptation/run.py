@@ -82,7 +82,7 @@ class Adapter:
         if bundle.segmenter is None:
             raise DataError(
                 "adaptation needs a model with a segmenter",
-                where=bundle.path or "model",
+                where=bundle.where,
                 remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
             )
         config = inherit_settings(config, bundle)

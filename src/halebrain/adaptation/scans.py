@@ -196,5 +196,4 @@ def without_empty(annotated: Manifest, config: PreprocessingConfig, cache: Path)
             remedy="check that masks and scans belong together",
         )
     empty = [record.scan_id for n, record in enumerate(store.records) if n not in kept]
-    images, labels, records = (tuple(array[n] for n in kept) for array in (store.images, store.labels, store.records))
-    return SliceStore(images, labels, records), empty  # type: ignore[arg-type]
+    return store.of(kept), empty

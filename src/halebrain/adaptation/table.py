@@ -12,7 +12,7 @@ from halebrain.core.about import NOTICE
 from halebrain.evaluation.evaluate import Evaluation, Row, clusters_of
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.statistics import INTERVAL, Interval, bootstrap_mean
-from halebrain.evaluation.tables import with_interval
+from halebrain.evaluation.tables import to_markdown, with_interval
 
 AFTER, BEFORE = "adapted", "before"
 _SHOWN = ("auprc", "dice", "dice_oracle_per_scan", "false_positive_volume")
@@ -60,19 +60,17 @@ def report(table: list[Change], choice: StepChoice, notes: Sequence[str]) -> str
     """Return what an adaptation found as Markdown: the table, how many steps were chosen and why, and the notes."""
     lines = ["# Before and after adaptation", "", NOTICE, ""]
     if table:
-        lines += ["| scans | group | metric | n | before | adapted | difference |", "|---|---|---|---|---|---|---|"]
+        cells = []
         for change in table:
-            values = (with_interval(i) for i in (change.before, change.after, change.difference))
-            cells = (change.scans, change.group, change.metric, str(change.difference.n_scans), *values)
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+            values = map(with_interval, (change.before, change.after, change.difference))
+            cells.append((change.scans, change.group, change.metric, str(change.difference.n_scans), *values))
+        lines.append(to_markdown(("scans", "group", "metric", "n", "before", "adapted", "difference"), cells))
     else:
         lines.append("No scan was left out or held out: the effect is unknown.")
     lines += ["", f"Intervals: {INTERVAL}.", "", f"Steps taken: {choice.steps}.", ""]
     if choice.tried:
-        lines += ["| steps | mean AUPRC of subjects left out |", "|---|---|"]
-        lines += [f"| {steps} | {value:.3f} |" for steps, value in zip(choice.tried, choice.auprc, strict=True)]
-        lines.append("")
+        rows = [(str(steps), f"{value:.3f}") for steps, value in zip(choice.tried, choice.auprc, strict=True)]
+        lines.append(to_markdown(("steps", "mean AUPRC of subjects left out"), rows))
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
 

@@ -11,11 +11,10 @@ from halebrain.core.errors import DataError
 from halebrain.core.files import file_lock, write_text
 from halebrain.core.progress import track
 from halebrain.io.checksum import scan_sha256
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import Manifest
 
 CONTENTS = "contents"
 """Folder with one file for each fold: name of a scan → kind of file → its sha256."""
-_KINDS = ("image", "brain_mask", "lesion", "healthy")
 _Hashes = dict[str, dict[str, str]]
 
 
@@ -27,7 +26,10 @@ def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
     """
     path = output / CONTENTS / f"fold{fold}.json"
     records = track(manifest.records, description=f"Checking scans of fold {fold}", total=len(manifest.records))
-    now = {record.scan_id: _hashes(record) for record in records}
+    now = {
+        record.scan_id: {kind: scan_sha256(path) for kind, path in record.files.items() if path.exists()}
+        for record in records
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(path):
         before: _Hashes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -35,8 +37,8 @@ def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
         changed = [
             (by_name[name], kind)
             for name in sorted(now.keys() & before.keys())
-            for kind in _KINDS
-            if kind in now[name].keys() & before[name].keys() and now[name][kind] != before[name][kind]
+            for kind, sha256 in now[name].items()
+            if sha256 != before[name].get(kind, sha256)
         ]
         if changed:
             record, kind = changed[0]
@@ -49,8 +51,3 @@ def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
         known = {name: before.get(name, {}) | own for name, own in now.items()}
         if before | known != before:
             write_text(path, json.dumps(before | known, indent=1, sort_keys=True) + "\n")
-
-
-def _hashes(record: ScanRecord) -> dict[str, str]:
-    paths = {kind: getattr(record, kind) for kind in _KINDS}
-    return {kind: scan_sha256(path) for kind, path in paths.items() if path is not None and path.exists()}

@@ -27,10 +27,10 @@ from halebrain.data.slices import SliceStore
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, ModelConfig
-from halebrain.models.masked_encoder import MaskedAutoencoder, MaskedEncoderConfig
+from halebrain.models.masked_encoder import MaskedAutoencoder
 from halebrain.models.reconstruction import Reconstructor, ReconstructorSpec, build_reconstructor
 from halebrain.models.segmentation import Segmenter, SegmenterConfig
-from halebrain.training.encoder import EncoderStage, EncoderTraining
+from halebrain.training.encoder import EncoderStage
 from halebrain.training.joint import JointNetwork, JointStage, JointTraining
 from halebrain.training.loop import Stage
 from halebrain.training.loop_config import LoopConfig
@@ -252,20 +252,10 @@ def _pretraining_flop(cell: Cell, config: MatrixConfig) -> float:
     own = parse_config(ReconstructorTraining, cell.settings, where=cell.key)
     assert own.pretraining is not None
     built: Any = _reconstructor(own.reconstructor).settings
-    masked = MaskedEncoderConfig(
-        encoder=built.encoder,
-        mask_ratio=own.pretraining.mask_ratio,
-        cell=own.pretraining.cell,
-        decoder_width=own.pretraining.decoder_width,
-    )
-    loop = own.pretraining.loop
-    small = loop.model_copy(update={"batch_size": _SLICES})
+    training, loop = own.pretraining.training(built.encoder, own.data, own.seed), own.pretraining.loop
+    small = training.model_copy(update={"loop": loop.model_copy(update={"batch_size": _SLICES})})
     slices = _made_up(config.preprocessing.shape[:2])
-    stage = EncoderStage(
-        MaskedAutoencoder(masked),
-        {"train": slices, "val": slices},
-        EncoderTraining(masked=masked, augmentation=own.pretraining.augmentation, loop=small),
-    )
+    stage = EncoderStage(MaskedAutoencoder(training.masked), {"train": slices, "val": slices}, small)
     step = flop_of(lambda: stage("train", 0).backward()) / _SLICES
     with torch.no_grad():
         check = flop_of(lambda: stage("val", 0)) / _SLICES

@@ -11,14 +11,13 @@ from halebrain.core.errors import CannotWriteError
 from halebrain.core.leftovers import sweep
 from halebrain.core.progress import Stopwatch
 from halebrain.io.checksum import scan_sha256
-from halebrain.io.manifest import ScanRecord
+from halebrain.io.manifest import PATHS, ScanRecord
 from halebrain.io.volume import read_healthy, read_mask, read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar, update_sidecar, write_prepared
 from halebrain.preprocessing.quality.assess import assess
 from halebrain.preprocessing.quality.rules import check_contrast_label
 
-_INPUTS = ("image", "brain_mask", "lesion", "healthy")
 _KEPT_FIELDS = ("subject", "session", "entities", "modality", "split", "pathology", "site", "age", "sex", "space")
 
 
@@ -92,7 +91,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
 def describe(record: ScanRecord) -> dict[str, Any]:
     """Return what is known of a scan beside its files: who, what and in which split; JSON-able."""
     return {name: getattr(record, name) for name in _KEPT_FIELDS} | {
-        name: None if getattr(record, name) is None else str(getattr(record, name).absolute()) for name in _INPUTS
+        name: None if getattr(record, name) is None else str(getattr(record, name).absolute()) for name in PATHS
     }
 
 
@@ -112,7 +111,7 @@ def _identity(task: PrepareTask) -> dict[str, Any]:
     """Return what a prepared scan depends on: the content of its inputs and the settings."""
     hashes = {
         f"{name}_sha256": None if getattr(task.record, name) is None else scan_sha256(getattr(task.record, name))
-        for name in _INPUTS
+        for name in PATHS
     }
     for name in ("template", "template_mask"):
         path = getattr(task.config, name)

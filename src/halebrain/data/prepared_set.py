@@ -13,14 +13,13 @@ from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.io.bids_derivative import DESCRIPTION, PREPARED, describe
 from halebrain.io.failed_table import read_failed
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import PATHS, Manifest, ScanRecord
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
 from halebrain.io.tables import MISSING
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
 from halebrain.preprocessing.quality.assess import GRID_DICE, OUTSIDE_GRID, group_distances, outliers
 from halebrain.preprocessing.template import Template, find_template
 
-_PATHS = ("image", "brain_mask", "lesion", "healthy")
 _OF_THE_FILE = ("distinct_values", "highest_intensity")
 """Figures of intensity storage, which differ between scanners: they never make a scan an outlier."""
 _FAILURES = re.compile(r"failed(?:-\d+of(?P<parts>\d+))?\.tsv")
@@ -79,7 +78,7 @@ def read_entries(dataset: Path) -> list[PreparedEntry]:
             if sidecar is None:
                 continue
             said = sidecar["record"]
-            paths = {name: None if said.get(name) is None else Path(said[name]) for name in _PATHS}
+            paths = {name: None if said.get(name) is None else Path(said[name]) for name in PATHS}
             raw = ScanRecord(**{**said, **paths})
             files = prepared_files(dataset, raw, sidecar["SpatialReference"])
             if files.image != image:

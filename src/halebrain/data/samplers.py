@@ -4,6 +4,7 @@ A batch is a function of (seed, stream, step) alone, and the steps before it nee
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -36,6 +37,14 @@ def build_sampler(sampling: Sampling, store: SliceStore, batch_size: int, seed: 
     return kinds[sampling](store, batch_size, seed, stream)
 
 
+def choose_slice(draw: Sequence[float], with_lesion: npt.NDArray[np.int64], count: int, lesion_fraction: float) -> int:
+    """Return one of a scan's `count` slices by two draws from [0, 1): whether it must show lesion, and which it is."""
+    kind, place = draw
+    if kind < lesion_fraction and len(with_lesion):
+        return int(with_lesion[int(place * len(with_lesion))])
+    return int(place * count)
+
+
 @dataclass(frozen=True)
 class SliceSampler(Sampler):
     """Draws a scan uniformly, then one of its slices; `lesion_fraction` of the draws only slices with lesion."""
@@ -47,14 +56,12 @@ class SliceSampler(Sampler):
         generator = make_generator(self.seed, self.stream, "slices", step)
         scans = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
         draws = torch.rand(self.batch_size, 2, generator=generator).tolist()
-        positions = []
-        for scan, (kind, place) in zip(scans, draws, strict=True):
-            candidates = self.store.lesion_slices[scan]
-            if kind >= self.lesion_fraction or len(candidates) == 0:
-                positions.append(int(place * len(self.store.images[scan])))
-            else:
-                positions.append(int(candidates[int(place * len(candidates))]))
-        return self.store.read(scans, positions)
+        store, fraction = self.store, self.lesion_fraction
+        positions = [
+            choose_slice(own, store.lesion_slices[scan], len(store.images[scan]), fraction)
+            for scan, own in zip(scans, draws, strict=True)
+        ]
+        return store.read(scans, positions)
 
 
 @dataclass(frozen=True)

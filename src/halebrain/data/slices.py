@@ -7,6 +7,7 @@ that it would have seen.
 import hashlib
 import json
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -137,6 +138,11 @@ class SliceStore:
             digest.update(place.name.encode() if isinstance(place, Path) else array.tobytes())
         return digest.hexdigest()
 
+    def of(self, places: Sequence[int]) -> "SliceStore":
+        """Return the store of the scans at some places, each as often as it is named."""
+        names = ("images", "labels", "records", "levels")
+        return replace(self, **{name: tuple(own[n] for n in places) for name in names if (own := getattr(self, name))})
+
     def read(self, scan: list[int], position: list[int]) -> SliceBatch:
         """Return the slices at `position` of the scans at `scan`, each with its neighbours."""
         places = list(zip(scan, position, strict=True))
@@ -212,14 +218,7 @@ def weigh(store: SliceStore, data: DataConfig) -> SliceStore:
     weights = scan_weights(data)
     if not weights:
         return store
-    order = [n for n, record in enumerate(store.records) for _ in range(weights.get(record.scan_id, 1))]
-    return replace(
-        store,
-        images=tuple(store.images[n] for n in order),
-        labels=tuple(store.labels[n] for n in order),
-        records=tuple(store.records[n] for n in order),
-        levels=tuple(store.levels[n] for n in order) if store.levels else (),
-    )
+    return store.of([n for n, record in enumerate(store.records) for _ in range(weights.get(record.scan_id, 1))])
 
 
 def _place_of(array: npt.NDArray[Any]) -> Path | npt.NDArray[Any]:

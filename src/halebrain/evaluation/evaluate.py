@@ -348,9 +348,9 @@ def groups_of(row: Row) -> list[str]:
 
 def size_bin(lesion_ml: float) -> str:
     """Return the bin of a scan's total lesion volume."""
-    for low, high in SIZE_BINS_ML:
+    for name, (low, high) in SIZE_BINS_ML.items():
         if low <= lesion_ml < high:
-            return f"{low:g}-{high:g}ml" if high < float("inf") else f"{low:g}ml-"
+            return name
     raise ValueError(f"a volume cannot be negative, got {lesion_ml}")
 
 

@@ -89,9 +89,7 @@ class MatrixRow:
     false_positive_rate: Interval | None = None
 
 
-def build_matrix(
-    runs: Iterable[MethodRun], columns: Sequence[str], *, reference: str, seed: int = 0
-) -> list[MatrixRow]:
+def build_matrix(runs: Iterable[MethodRun], columns: Sequence[str], *, reference: str) -> list[MatrixRow]:
     """Return the table's rows, in the order in which their first runs come; all are tested against `reference`."""
     by_title: dict[str, list[MethodRun]] = {}
     for run in runs:
@@ -100,7 +98,7 @@ def build_matrix(
     table = []
     for title, own in by_title.items():
         entries = {
-            column: _entry(own, column, tests[column].get(title, (float("nan"), float("nan"))), seed)
+            column: _entry(own, column, tests[column].get(title, (float("nan"), float("nan"))))
             for column in columns
             if any(column in run.pooled for run in own)
         }
@@ -109,20 +107,20 @@ def build_matrix(
         rate = None
         if specificity:
             rates = [1 - value for value in specificity.values()]
-            rate = bootstrap_mean(rates, [subject for _, subject in specificity], seed=seed, bounds=SHARE)
+            rate = bootstrap_mean(rates, [subject for _, subject in specificity], seed=0, bounds=SHARE)
         table.append(
             MatrixRow(title, first.block, first.trained_on, first.n_annotated, len(own), entries, rate),
         )
     return table
 
 
-def _entry(own: list[MethodRun], column: str, test: tuple[float, float], seed: int) -> MatrixEntry:
+def _entry(own: list[MethodRun], column: str, test: tuple[float, float]) -> MatrixEntry:
     pooled = [run.pooled[column] for run in own if column in run.pooled]
     means = []
     for metric in ("auprc", "dice"):
         values = _per_scan(own, metric, column)
         subjects = [subject for _, subject in values]
-        means.append(bootstrap_mean(list(values.values()), subjects, seed=seed, bounds=METRICS.get(metric).bounds))
+        means.append(bootstrap_mean(list(values.values()), subjects, seed=0, bounds=METRICS.get(metric).bounds))
     return MatrixEntry(
         best_dice=_spread(_run_means(own, "dice_oracle_per_scan", column)),
         run_auprc=_spread(_run_means(own, "auprc", column)),

@@ -12,6 +12,8 @@ from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
 from halebrain.io.tables import MISSING, tsv_text
 
+COMPARISON = ("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)")
+"""Header of what `comparison_cells` returns."""
 HEADLINE = ("dice", "auprc", "auroc", "lesion_f1", "false_positive_volume", "hd95")
 _LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
     "\\": r"\textbackslash{}",
@@ -45,16 +47,15 @@ def markdown(evaluation: Evaluation) -> str:
     labels = evaluation.labels
     values = [(labels[v.method], v.metric, f"{v.value:.3f}", v.says) for v in evaluation.set_values]
     means = [
-        (s.group, s.method, s.metric, with_interval(s.interval, s.unit), _count(s.interval))
+        (s.group, s.method, s.metric, with_interval(s.interval, s.unit), scan_counts(s.interval))
         for s in evaluation.summaries
     ]
     parts = ["## Values over the whole set\n", to_markdown(("method", "metric", "value", "definition"), values)]
     parts += ["## Means over scans (macro) with 95 % intervals\n", f"Intervals: {INTERVAL}.\n"]
     parts.append(to_markdown(("group", "method", "metric", "mean [interval]", "scans (undefined)"), means))
     if evaluation.comparisons:
-        header = ("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)")
         parts.append("## Methods compared (Wilcoxon signed-rank over subjects, Holm)\n")
-        parts.append(to_markdown(header, map(comparison_cells, evaluation.comparisons)))
+        parts.append(to_markdown(COMPARISON, map(comparison_cells, evaluation.comparisons)))
     return "\n".join(parts)
 
 
@@ -119,7 +120,8 @@ def with_interval(interval: Interval, unit: str = "", *, digits: int = 3) -> str
     return f"{interval.mean:.{digits}f}{bounds}" + (f" {unit}" if unit else "")
 
 
-def _count(interval: Interval) -> str:
+def scan_counts(interval: Interval) -> str:
+    """Return "12 (1)": scans that define the metric, and those left out."""
     return f"{interval.n_scans} ({interval.n_undefined})"
 
 

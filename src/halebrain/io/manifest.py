@@ -96,6 +96,11 @@ class ScanRecord:
         return f"sub-{self.subject}_ses-{self.session}" if self.session else f"sub-{self.subject}"
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Its image and the masks that there are, by column."""
+        return {name: path for name in PATHS if (path := getattr(self, name)) is not None}
+
+    @property
     def contrast(self) -> str:
         """BIDS suffix of its modality ("T1w" for "t1" or "mprage"), or the word itself where none is known for it."""
         return standard_modality(self.modality)
@@ -118,7 +123,8 @@ class ScanRecord:
 
 COLUMNS = tuple(field.name for field in fields(ScanRecord))
 _REQUIRED = ("subject", "image", "modality")
-_PATHS = ("image", "brain_mask", "lesion", "healthy")
+PATHS = ("image", "brain_mask", "lesion", "healthy")
+"""Columns that name a file."""
 _PREFIXES = {"subject": "sub-", "session": "ses-"}
 """What BIDS writes before a label, which a cell may state, too."""
 
@@ -294,7 +300,7 @@ def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
         cell = row.get(name, "")
         text = cell.strip()
         # A file's own name may begin or end with a space.
-        if name in _PATHS and cell != text and (path.parent / cell).exists():
+        if name in PATHS and cell != text and (path.parent / cell).exists():
             text = cell
         if text in ("", MISSING):
             if name in _REQUIRED:
@@ -305,7 +311,7 @@ def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
 
 
 def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
-    if name in _PATHS:
+    if name in PATHS:
         file = folder / text
         # A link to a file that is not fetched is read, and fails, alone.
         place = split_selection(file)[0]

@@ -125,10 +125,6 @@ def parse_number(text: str) -> float:
     Example:
         >>> parse_number("40,5"), parse_number(" 7 ")
         (40.5, 7.0)
-
-    Example:
-        >>> parse_number("40,5"), parse_number(" 7 ")
-        (40.5, 7.0)
     """
     number = float(text.replace(",", ".").replace("_", "?"))
     if not math.isfinite(number):

@@ -111,6 +111,11 @@ class Bundle:
         return name_of(self.path)
 
     @property
+    def where(self) -> Path | str:
+        """Its place in a message, or "model" for one in memory."""
+        return self.path or "model"
+
+    @property
     def limits(self) -> dict[str, str]:
         """Known limits of the model by modality, in words."""
         return {} if self.about is None else self.about.limits

@@ -40,7 +40,7 @@ def join_models(bundles: Sequence[Bundle], *, by_contrast: bool = False, rest: i
     """
     first, *others = bundles
     if not others:
-        raise DataError("joining takes several models", received="one", where=_where(first), remedy="name another")
+        raise DataError("joining takes several models", received="one", where=first.where, remedy="name another")
     for bundle in bundles:
         _check(first, bundle)
     segmenters = [bundle.segmenter for bundle in bundles if isinstance(bundle.segmenter, Segmenter)]
@@ -76,7 +76,7 @@ def _shared_map(bundles: Sequence[Bundle]) -> HealthyResiduals | None:
             raise DataError(
                 "joined models must have the same healthy map, or none",
                 received="another one",
-                where=_where(bundle),
+                where=bundle.where,
                 remedy="join models from before halebrain calibrate --healthy-map, then calibrate the joined one",
             )
     return having[0].healthy_map if having else None
@@ -100,7 +100,7 @@ def _learned(bundle: Bundle) -> tuple[str, ...]:
         raise DataError(
             "a segmenter that is used by contrast must state its training contrasts",
             received="no contrast in its training summary",
-            where=_where(bundle),
+            where=bundle.where,
             remedy="train it with this version, or join without --by-contrast",
         )
     return tuple(sorted({standard_modality(name) for name in said}))
@@ -121,7 +121,7 @@ def _check(first: Bundle, bundle: Bundle) -> None:
         raise DataError(
             "joined models must be detectors on one reconstructor, each with one segmenter",
             received=wrong,
-            where=_where(bundle),
+            where=bundle.where,
             remedy="train the segmenters on the same stage 1, and join them all at once",
         )
 
@@ -129,10 +129,6 @@ def _check(first: Bundle, bundle: Bundle) -> None:
 def _same_weights(first: Bundle, second: Bundle) -> bool:
     one, other = first.reconstructor.state_dict(), second.reconstructor.state_dict()
     return one.keys() == other.keys() and all(torch.equal(weight, other[name]) for name, weight in one.items())
-
-
-def _where(bundle: Bundle) -> object:
-    return bundle.path or "model"
 
 
 def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
@@ -152,7 +148,7 @@ def part_for(bundle: Bundle, modalities: Sequence[str]) -> Bundle:
         raise ConfigError(
             "one network of a joined model must cover all contrasts",
             received=f"{', '.join(modalities) or 'every contrast'}, which have their own networks",
-            where=bundle.path or "model",
+            where=bundle.where,
             remedy=f"name one contrast, as in data.modalities=[{names[0] if names else one}]",
         )
     return _part(bundle, segmenter, min(common))

@@ -19,6 +19,7 @@ NoiseSource = Callable[[torch.Tensor, int, int, torch.device], torch.Tensor]
 
 NOISES: Registry[NoiseSource] = Registry("noise")
 
+_OCTAVES, _PERSISTENCE, _WAVELENGTH = 6, 0.8, 64.0
 _SKEW = (math.sqrt(3) - 1) / 2
 _UNSKEW = (3 - math.sqrt(3)) / 6
 _BITS = 62
@@ -69,21 +70,14 @@ class _Basis(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _simplex_basis(
-    height: int,
-    width: int,
-    device: torch.device,
-    octaves: int = 6,
-    persistence: float = 0.8,
-    wavelength: float = 64.0,
-) -> _Basis:
+def _simplex_basis(height: int, width: int, device: torch.device) -> _Basis:
     """Return the sparse map from lattice gradients (x and y components) to pixels, rows of unit norm."""
     rows, columns, values, n_columns = [], [], [], 0
-    for octave in range(octaves):
-        row, point, offsets = _octave_corners(height, width, wavelength / 2**octave, octave)
+    for octave in range(_OCTAVES):
+        row, point, offsets = _octave_corners(height, width, _WAVELENGTH / 2**octave, octave)
         unique, index = torch.unique(point, dim=0, return_inverse=True)
         kernel = (0.5 - offsets.square().sum(dim=1)).clamp_min(0) ** 4
-        contribution = persistence**octave * kernel[:, None] * offsets
+        contribution = _PERSISTENCE**octave * kernel[:, None] * offsets
         for axis in range(2):
             rows.append(row)
             columns.append(n_columns + 2 * index + axis)

@@ -26,7 +26,7 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     """
     filler = _inpainter_of(inpainter)
     finder = detector.reconstructor
-    wrong, where = "", detector
+    wrong, where = "", detector.where
     if detector.segmenter is None:
         wrong = "a reconstructor without a segmenter"
     elif isinstance(finder, SecondLook):
@@ -34,12 +34,12 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     elif not finder.gives_image:
         wrong = f"{detector.config.reconstructor.name}, which gives no reconstruction"
     elif filler is None:
-        wrong, where = f"an inpainter that is {inpainter.config.reconstructor.name}", inpainter
+        wrong, where = f"an inpainter that is {inpainter.config.reconstructor.name}", inpainter.where
     if wrong or filler is None:
         raise DataError(
             "a second look takes a detector with a reconstruction, and an inpainter",
             received=wrong,
-            where=where.path or "model",
+            where=where,
             remedy="train an inpainter: halebrain train reconstructor -c inpainting",
         )
     settings = SecondLookSettings(

@@ -9,7 +9,7 @@ from halebrain.evaluation.evaluate import Evaluation, Row, Summary
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.reconstruction_quality import summarise_levels
 from halebrain.evaluation.statistics import INTERVAL, SUBJECT_INTERVAL
-from halebrain.evaluation.tables import HEADLINE, comparison_cells, with_interval
+from halebrain.evaluation.tables import COMPARISON, HEADLINE, comparison_cells, scan_counts, with_interval
 from halebrain.report.evaluation_figures import (
     dice_by_size_figure,
     froc_figure,
@@ -112,7 +112,7 @@ def _means(evaluation: Evaluation) -> Section:
         ],
         header=(
             "metric",
-            *_labelled(evaluation, methods),
+            *(evaluation.labels[method] for method in methods),
             "scans (undefined)",
             *(["definition"] if len(methods) == 1 else []),
         ),
@@ -120,17 +120,12 @@ def _means(evaluation: Evaluation) -> Section:
             [
                 name,
                 *(_cell(cells[name, m]) for m in methods),
-                _count(cells[name, methods[0]]),
+                scan_counts(cells[name, methods[0]].interval),
                 *([METRICS.get(name).says] if len(methods) == 1 else []),
             ]
             for name in names
         ],
     )
-
-
-def _labelled(evaluation: Evaluation, methods: Sequence[str]) -> list[str]:
-    labels = evaluation.labels
-    return [labels[method] for method in methods]
 
 
 def _own(evaluation: Evaluation, method: str) -> Section:
@@ -142,7 +137,7 @@ def _own(evaluation: Evaluation, method: str) -> Section:
         f"At the frozen threshold: {method}",
         header=("metric", "mean [95 % interval]", "scans (undefined)", "definition"),
         rows=[
-            [s.metric, _cell(s), _count(s), METRICS.get(s.metric).says]
+            [s.metric, _cell(s), scan_counts(s.interval), METRICS.get(s.metric).says]
             for s in chosen
             if several and s.method == method and s.metric not in shared
         ],
@@ -161,7 +156,7 @@ def _whole_set(evaluation: Evaluation) -> Section:
     return Section(
         "Values over the whole set",
         text=[_CONFOUNDED] if any(name.startswith("scan_") for name in names) else [],
-        header=("metric", *_labelled(evaluation, methods), "definition"),
+        header=("metric", *(evaluation.labels[method] for method in methods), "definition"),
         rows=rows,
     )
 
@@ -198,7 +193,7 @@ def _strata(evaluation: Evaluation, method: str) -> Section:
         rows=[
             [
                 group,
-                str(max(_all_scans(cells[k]) for k in cells if k[0] == group)),
+                str(max(s.interval.n_scans + s.interval.n_undefined for s in chosen if s.group == group)),
                 *(_cell(cells.get((group, m))) for m in shown),
             ]
             for group in groups
@@ -210,7 +205,7 @@ def _comparisons(evaluation: Evaluation) -> Section:
     return Section(
         "Methods compared",
         text=["Wilcoxon signed-rank tests over subjects, corrected for their number (Holm)."],
-        header=("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)"),
+        header=COMPARISON,
         rows=[comparison_cells(c) for c in evaluation.comparisons],
     )
 
@@ -218,11 +213,3 @@ def _comparisons(evaluation: Evaluation) -> Section:
 def _cell(summary: Summary | None) -> str:
     # Non-breaking spaces keep an interval on one line.
     return "" if summary is None else with_interval(summary.interval, summary.unit).replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _count(summary: Summary) -> str:
-    return f"{summary.interval.n_scans} ({summary.interval.n_undefined})"
-
-
-def _all_scans(summary: Summary) -> int:
-    return summary.interval.n_scans + summary.interval.n_undefined

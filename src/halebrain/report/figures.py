@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.generic]
-DISCLAIMER = NOTICE
 _GAP = 0.02
 """Between the cells of a mosaic, of the width of one."""
 INK, _PAPER, _LESION = "#e8eaed", "#111418", "#ff4d4d"
@@ -92,7 +91,7 @@ def mosaic_of_rows(rows: Sequence[MosaicRow], *, title: str = "", note: str = ""
         if row.label:
             axes.text(-0.05, line + 0.5, row.label, color=INK, fontsize=10, ha="right", va="center", rotation=90)
     figure.suptitle(_drawable(title), color=INK, fontsize=11, y=1 - 0.12 / height)
-    figure.text(0.5, 0.10 / height, f"{note}  {DISCLAIMER}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
+    figure.text(0.5, 0.10 / height, f"{note}  {NOTICE}".strip(), color=INK, fontsize=7.5, ha="center", alpha=0.8)
     return figure
 
 

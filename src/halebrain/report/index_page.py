@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from halebrain.core.about import NOTICE
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
@@ -15,7 +16,6 @@ from halebrain.core.provenance import ENDING as SCAN_ENDING
 from halebrain.core.provenance import read_provenance
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
-from halebrain.report.figures import DISCLAIMER
 from halebrain.report.page import page_template, script_json
 from halebrain.report.verdict import HealthyReference, out_of_distribution
 
@@ -144,7 +144,7 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         strips=[strip for strip in _plots(rows) if strip["dots"] or strip["bars"]],
-        disclaimer=DISCLAIMER,
+        disclaimer=NOTICE,
         counted=counted,
     )
     write_text(path, html)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from halebrain.core.about import NOTICE
 from halebrain.core.files import write_text
-from halebrain.report.figures import DISCLAIMER, figure_png
+from halebrain.report.figures import figure_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +90,7 @@ def write_page(page: Page, path: Path, *, dpi: int = 110) -> list[bytes]:
         page=page,
         figures=[base64.b64encode(picture).decode("ascii") for picture in pictures],
         provenance=json.dumps(page.provenance, indent=2),
-        disclaimer=DISCLAIMER,
+        disclaimer=NOTICE,
     )
     write_text(path, html)
     return pictures

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from matplotlib import image as writer
 from scipy import ndimage
 
+from halebrain.core.about import NOTICE
 from halebrain.core.files import write_text
 from halebrain.core.wording import counted
 from halebrain.report.dot_plot import Dot, dot_plot
-from halebrain.report.figures import DISCLAIMER, radiological
+from halebrain.report.figures import radiological
 from halebrain.report.page import page_template
 
 _TEMPLATE = (255, 180, 84)
@@ -96,7 +97,7 @@ def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], 
         failures=sorted(failures.items()),
         header=["scan", "modality", *(name.replace("_", " ") for name in names), "flags"],
         strips=[strip for strip in strips if strip["dots"] or strip["bars"]],
-        disclaimer=DISCLAIMER,
+        disclaimer=NOTICE,
         counted=counted,
     )
     write_text(path, html)

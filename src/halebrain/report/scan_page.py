@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from halebrain.core.about import NOTICE
 from halebrain.core.exam_provenance import ExamProvenance
 from halebrain.core.provenance import ChosenThreshold, Provenance, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Affine, Lesion
 from halebrain.report.display import DisplayGrid
 from halebrain.report.embedding import FORMAT, ShownVolume, threshold_level
-from halebrain.report.figures import DISCLAIMER
 from halebrain.report.methods_text import methods_text
 from halebrain.report.page import page_template, script_json
 from halebrain.report.verdict import HealthyReference, verdict_of
@@ -99,7 +99,7 @@ def scan_html(page: ScanPage) -> str:
         title=page.title,
         lead=marking_text(page.threshold) if exam is None else exam.lead,
         exam=exam,
-        disclaimer=DISCLAIMER,
+        disclaimer=NOTICE,
         kind=kind,
         verdict=verdict_of(page.provenance, page.findings, kind=kind),
         healthy=HealthyReference.of(page.provenance, kind=kind),

@@ -61,6 +61,12 @@ class PretrainingConfig(Config):
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
 
+    def training(self, encoder: EncoderConfig, data: DataConfig, seed: int) -> EncoderTraining:
+        """Return the whole configuration of the pretraining of an encoder."""
+        own = self.model_dump(include={"mask_ratio", "cell", "decoder_width"})
+        masked = MaskedEncoderConfig(encoder=encoder, **own)
+        return EncoderTraining(data=data, masked=masked, augmentation=self.augmentation, loop=self.loop, seed=seed)
+
 
 class EncoderStage(Stage):
     """Healthy slices with hidden cells in, error of the predicted cells out."""
@@ -127,15 +133,7 @@ def pretrain(
     It lies in the cache of the data, so that runs with the same encoder, data and seed pretrain it once; without a
     cache in `folder`. What is there of an earlier attempt is resumed.
     """
-    own = EncoderTraining(
-        data=data,
-        masked=MaskedEncoderConfig(
-            encoder=encoder, mask_ratio=config.mask_ratio, cell=config.cell, decoder_width=config.decoder_width
-        ),
-        augmentation=config.augmentation,
-        loop=config.loop,
-        seed=seed,
-    )
+    own = config.training(encoder, data, seed)
     manifest = read_training_manifest(data).select(lambda record: record.is_healthy)
     identity = run_identity(own, manifest)
     content = content_of(manifest, data)

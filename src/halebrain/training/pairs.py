@@ -24,6 +24,7 @@ from halebrain.core.random import draw_seeds, make_generator
 from halebrain.data import through_plane
 from halebrain.data.anomalies import AnomalyGenerator, build_anomaly
 from halebrain.data.augment import PairAugmentationConfig, augment, flip, shift, warp
+from halebrain.data.samplers import choose_slice
 from halebrain.data.slices import SliceBatch, SliceStore
 from halebrain.data.through_plane import apply_with_neighbours
 from halebrain.io.checksum import json_sha256
@@ -78,14 +79,11 @@ class PairMaker:
         Another copy has other ones.
         """
         name, found = _name(store, scan, copy), []
-        everywhere, with_lesion = np.arange(len(store.images[scan])), store.lesion_slices[scan]
+        total, with_lesion = len(store.images[scan]), store.lesion_slices[scan]
         for start in range(0, count, _AT_ONCE):
             size, generator = min(_AT_ONCE, count - start), make_generator(self.seed, "drawn", name, start)
             draws = torch.rand(size, 2, generator=generator).tolist()
-            chosen = []
-            for kind, place in draws:
-                wanted = with_lesion if kind < lesion_fraction and len(with_lesion) else everywhere
-                chosen.append(int(wanted[int(place * len(wanted))]))
+            chosen = [choose_slice(own, with_lesion, total, lesion_fraction) for own in draws]
             # Sample 0 is that of the unchanged slices, which `annotated` makes.
             slices, draw = store.read([scan] * size, chosen), 1 + start // _AT_ONCE
             found.append(self._pairs(slices, name, draw, is_augmented=True))
@@ -177,12 +175,11 @@ class PairStore:
         A share `lesion_fraction` of the draws is restricted to pairs with lesion.
         """
         scans = torch.randint(len(self.pairs), (count,), generator=generator).tolist()
-        drawn, found = torch.rand(count, 2, generator=generator).tolist(), []
-        for scan, (kind, place) in zip(scans, drawn, strict=True):
-            wanted = self.with_lesion[scan]
-            if kind >= lesion_fraction or len(wanted) == 0:
-                wanted = np.arange(len(self.pairs[scan]))
-            found.append(self.pairs[scan][wanted[int(place * len(wanted))]])
+        draws = torch.rand(count, 2, generator=generator).tolist()
+        found = [
+            self.pairs[scan][choose_slice(own, self.with_lesion[scan], len(self.pairs[scan]), lesion_fraction)]
+            for scan, own in zip(scans, draws, strict=True)
+        ]
         contrasts = [self.modalities[scan] if self.modalities else None for scan in scans]
         return torch.from_numpy(np.stack(found).astype(np.float32)), contrasts
 

@@ -86,7 +86,7 @@ def prepare_adaptation(
     if (output / "model").exists():
         _refuse_another(output, adaptation_identity(bundle, scans, inherit_settings(config, bundle)))
     work = output / "work"
-    preprocessing = parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.path or "model")
+    preprocessing = parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.where)
     failures, folder = Failures(work, settings.notify), work / "scans"
     records = [*scans.annotated, *scans.healthy, *scans.held_out]
     own = part.own(records)

@@ -235,7 +235,7 @@ def _with_residual(
 
 def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
     """Warn where thresholds are chosen on scans that are in the healthy map, which makes them too low."""
-    post = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=bundle.path or "model")
+    post = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=bundle.where)
     if not post.needs_healthy_map or bundle.healthy_map is None:
         return
     inside = set(bundle.healthy_map.subjects()) & set(rows.subjects())
@@ -257,7 +257,7 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
         raise MissingInputError(
             "exams are calibrated on a model that is calibrated on scans",
             received="thresholds of named data sets alone, which exams do not use" if before is not None else "",
-            where=bundle.path or "model",
+            where=bundle.where,
             remedy="run halebrain calibrate without --exams and --name first",
         )
     given: dict[str, object] = {"--name": settings.name, "--add": settings.add, "--default": settings.default}

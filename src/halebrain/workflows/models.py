@@ -170,7 +170,7 @@ def add_second_look(model: Path, output: Path, settings: SecondLookOptions) -> B
     """
     detector, inpainter = (load_bundle(find_model(place)) for place in (model, settings.filler))
     one, other = (
-        parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.path or "model")
+        parse_config(PreprocessingConfig, bundle.config.preprocessing, where=bundle.where)
         for bundle in (detector, inpainter)
     )
     if one != other:

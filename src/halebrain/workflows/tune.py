@@ -85,7 +85,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
     if bundle.segmenter is None:
         raise DataError(
             "tuning needs a model with a segmenter",
-            where=bundle.path or "model",
+            where=bundle.where,
             remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")

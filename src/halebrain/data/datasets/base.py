@@ -98,7 +98,7 @@ class Source(ABC):
         records, problems = draft.records(), tuple(draft.problems)
         left_out = self._left_out(tree, draft, records)
         broken = {tree.root / name: error for name, error in tree.broken.items()}
-        failed = {printable(r.scan_id): broken[path] for r in records for path in files_of(r) if path in broken}
+        failed = {printable(r.scan_id): broken[path] for r in records for path in r.files.values() if path in broken}
         records = tuple(record for record in records if printable(record.scan_id) not in failed)
         if not records:
             said = [f"{len(problems)} problems, first {problems[0]}"] if problems else []
@@ -129,15 +129,10 @@ class Source(ABC):
         """Return every image of the folder that no scan is made of."""
         name = next(name for name in SOURCES if SOURCES.get(name) is type(self))
         usual = f"not a scan of the source '{name}' reads"
-        used = {path for record in records for path in files_of(record)}
+        used = {path for record in records for path in record.files.values()}
         images = [name for name in tree.images() if tree.root / name not in used]
         always = [one for one in tree.left_out if tree.root / one.name not in used]
         return (*always, *(LeftOut(name, draft.reasons.get(tree.root / name, usual)) for name in images))
-
-
-def files_of(record: ScanRecord) -> list[Path]:
-    """Return the files that a scan is made of: the image and its masks."""
-    return [path for path in (record.image, record.brain_mask, record.lesion, record.healthy) if path is not None]
 
 
 SOURCES: Registry[type[Source]] = Registry("data set")

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from halebrain.core.types import MaskArray
 from halebrain.evaluation.case import Case, bounding_box, components, surface_distances_mm
-from halebrain.evaluation.metrics.base import EmptyPolicy, define
+from halebrain.evaluation.metrics.base import ALWAYS, define
 
 _DILATIONS, _SMALLEST_MM3, _PENALTY_MM = 3, 50.0, 374.0
 _EDGES = ndimage.generate_binary_structure(3, 2)
@@ -65,15 +65,14 @@ def _lesion_hd95(case: Case) -> float:
     return (sum(hd for _, hd in scores) + false * _PENALTY_MM) / total if total else 0.0
 
 
-# As in the challenge, a scan without lesion and without prediction is perfect, not undefined.
-_BRATS = EmptyPolicy(no_reference=None, no_prediction=None, neither=None)
 _SMALL = "lesions up to 50 mm³ do not count there, so that a scan with no other, all missed, scores"
+# As in the challenge, a scan without lesion and without prediction is perfect, not undefined.
 define(
     "brats2023_lesion_dice",
     f"lesion-wise Dice of BraTS 2023; {_SMALL} 1",
     _lesion_dice,
     needs="mask",
-    on_empty=_BRATS,
+    on_empty=ALWAYS,
 )
 define(
     "brats2023_lesion_hd95",
@@ -82,5 +81,5 @@ define(
     needs="mask",
     unit="mm",
     better="lower",
-    on_empty=_BRATS,
+    on_empty=ALWAYS,
 )

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.metrics.base import ALWAYS, UNDEFINED, EmptyPolicy, define
 
-SIZE_BINS_ML = ((0.0, 0.1), (0.1, 1.0), (1.0, 10.0), (10.0, float("inf")))
-"""Sizes of true lesions, from low (included) to high."""
+SIZE_BINS_ML = {"0-0.1ml": (0.0, 0.1), "0.1-1ml": (0.1, 1.0), "1-10ml": (1.0, 10.0), "10ml-": (10.0, float("inf"))}
+"""Sizes of true lesions by their names in tables, from low (included) to high."""
 
 
 def found_lesions(case: Case) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -61,8 +61,7 @@ define(
     on_empty=ALWAYS,
 )
 _BY_SIZE = EmptyPolicy(no_reference=UNDEFINED, no_prediction=None, neither=UNDEFINED)
-for _low, _high in SIZE_BINS_ML:
-    _name = f"{_low:g}-{_high:g}ml" if np.isfinite(_high) else f"{_low:g}ml-"
+for _name, (_low, _high) in SIZE_BINS_ML.items():
     define(
         f"lesion_sensitivity_{_name}",
         f"fraction of true lesions of {_name} that were found",

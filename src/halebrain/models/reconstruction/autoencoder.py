@@ -45,6 +45,7 @@ class AE(OneLevelReconstructor):
         "in brain MR images: a comparative study. Med Image Anal 2021;69:101952."
     )
     Settings = AESettings
+    settings: AESettings
     outputs_per_latent = 1
 
     def __init__(self, settings: AESettings) -> None:
@@ -120,11 +121,8 @@ class VAE(AE):
     """
 
     Settings = VAESettings
+    settings: VAESettings
     outputs_per_latent = 2
-
-    def __init__(self, settings: VAESettings) -> None:
-        super().__init__(settings)
-        self.kl_weight = settings.kl_weight
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
@@ -134,7 +132,7 @@ class VAE(AE):
         noise = seeded_normal(draw_seeds(len(mean), generator), mean.shape[1])
         vector = mean + (log_variance / 2).exp() * noise.to(mean.device)
         error = (self._decoded(vector, image) - image).abs().mean()
-        return error + self.kl_weight * kl_divergence(mean, log_variance)
+        return error + self.settings.kl_weight * kl_divergence(mean, log_variance)
 
 
 def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:

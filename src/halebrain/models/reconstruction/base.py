@@ -67,6 +67,14 @@ class Reconstructor(nn.Module, ABC):
         """
         return ""
 
+    def _given(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
+        """Return what the network sees of healthy slices in training: with anomalies where `needs_corruption`."""
+        if not self.needs_corruption:
+            return image
+        if corrupt is None:
+            raise ValueError(f"{type(self).__name__.lower()} needs corrupted slices for training: give corrupt")
+        return corrupt(image, generator)
+
     @abstractmethod
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None

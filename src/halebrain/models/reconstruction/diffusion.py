@@ -81,6 +81,7 @@ class DiffusionReconstructor(Reconstructor):
     """
 
     Settings = DiffusionSettings
+    settings: DiffusionSettings
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
@@ -128,14 +129,6 @@ class DiffusionReconstructor(Reconstructor):
 
     def _in_range(self, image: torch.Tensor) -> torch.Tensor:
         return image.clamp(0, 1) if self.settings.clip else image
-
-    def _given(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
-        """Return what the network sees of healthy slices before noise, with anomalies if it is trained with them."""
-        if not self.needs_corruption:
-            return image
-        if corrupt is None:
-            raise ValueError("train_with_anomalies needs corrupted slices for training: give corrupt")
-        return corrupt(image, generator)
 
     def _error(
         self,
@@ -280,10 +273,7 @@ class PDDPM(DiffusionReconstructor):
         "anomaly detection in brain MRI. MIDL 2023, PMLR 227:1019–1032."
     )
     Settings = PDDPMSettings
-
-    def __init__(self, settings: PDDPMSettings) -> None:
-        super().__init__(settings)
-        self.patch_size, self.stride = settings.patch_size, settings.stride
+    settings: PDDPMSettings
 
     def loss(
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
@@ -314,12 +304,12 @@ class PDDPM(DiffusionReconstructor):
 
     def _extent(self, size: int, place: float) -> slice:
         """Return the patch at `place` in [0, 1) along an axis of `size` pixels."""
-        start = int(place * max(size - self.patch_size + 1, 1))
-        return slice(start, start + self.patch_size)
+        start = int(place * max(size - self.settings.patch_size + 1, 1))
+        return slice(start, start + self.settings.patch_size)
 
     def _cover(self, size: int) -> list[slice]:
         """Return patches that cover an axis of `size` pixels, at most `stride` apart and evenly spread."""
-        room = max(size - self.patch_size, 0)
-        count = math.ceil(room / self.stride) + 1
+        room = max(size - self.settings.patch_size, 0)
+        count = math.ceil(room / self.settings.stride) + 1
         starts = [round(n * room / max(count - 1, 1)) for n in range(count)]
-        return [slice(start, start + self.patch_size) for start in starts]
+        return [slice(start, start + self.settings.patch_size) for start in starts]

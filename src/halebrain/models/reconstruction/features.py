@@ -144,10 +144,10 @@ class RD(FeatureReconstructor):
         "Deng H, Li X. Anomaly detection via reverse distillation from one-class embedding. CVPR 2022:9737–9746."
     )
     Settings = RDSettings
+    settings: RDSettings
 
     def __init__(self, settings: RDSettings) -> None:
         super().__init__(settings)
-        self.whole_maps = settings.whole_maps
         first, second, third = self.backbone.widths
         narrow = third * 2
         self.fold1 = nn.Sequential(_down(first, second), _down(second, third))
@@ -160,7 +160,7 @@ class RD(FeatureReconstructor):
     ) -> torch.Tensor:
         """Return the distance of student and teacher, mean over places (or over slices), summed over stages."""
         pairs = self._pairs(image)
-        if self.whole_maps:
+        if self.settings.whole_maps:
             pairs = [(a.flatten(1), b.flatten(1)) for a, b in pairs]
         return torch.stack([_distance(a, b).mean() for a, b in pairs]).sum()
 

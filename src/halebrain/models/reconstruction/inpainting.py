@@ -78,9 +78,7 @@ class Inpainter(Reconstructor):
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return the mean error of what fills the holes, intensities in [−1, 1]."""
-        if corrupt is None:
-            raise ValueError("inpainting needs corrupted slices for training: give corrupt")
-        given = corrupt(image, generator)
+        given = self._given(image, generator, corrupt)
         hole = self._holes(given, (given - image).abs() > VISIBLE_CHANGE, generator)
         judged = hole & (image > 0)
         error = 2 * (self._filling(given, hole) - image).abs()

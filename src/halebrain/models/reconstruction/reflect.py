@@ -51,9 +51,7 @@ class Reflect(OneLevelReconstructor):
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return the mean squared error of the velocity, intensities in [−1, 1]."""
-        if corrupt is None:
-            raise ValueError("reflect needs corrupted slices for training: give corrupt")
-        start, end = corrupt(image, generator) * 2 - 1, image * 2 - 1
+        start, end = self._given(image, generator, corrupt) * 2 - 1, image * 2 - 1
         time = torch.rand(len(image), generator=generator).to(image.device)
         between = torch.lerp(start, end, time[:, None, None, None])
         return (self._velocity(between, time) - (end - start)).square().mean()

@@ -36,11 +36,6 @@ class _OneUNet(Reconstructor):
         predicted: torch.Tensor = self.unet(image, level, None)
         return predicted.float()
 
-    def _corrupted(self, image: torch.Tensor, generator: torch.Generator, corrupt: Corruption | None) -> torch.Tensor:
-        if corrupt is None:
-            raise ValueError(f"{type(self).__name__.lower()} needs corrupted slices for training: give corrupt")
-        return corrupt(image, generator)
-
 
 class DAESettings(GrowingConfig):
     """Settings of the denoising autoencoder.
@@ -162,7 +157,7 @@ class Restoration(_OneUNet, OneLevelReconstructor):
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return how far the restored slices are from the healthy ones."""
-        restored = self._restore(self._corrupted(image, generator, corrupt))
+        restored = self._restore(self._given(image, generator, corrupt))
         loss = (restored - image).square().mean()
         return loss + self.settings.ssim_weight * (1 - ssim_map(restored, image)).mean()
 
@@ -233,7 +228,7 @@ class Disyre(_OneUNet):
         """Return the distance of the restored slices to the healthy ones, both in [−1, 1]."""
         level = torch.randint(1, self.settings.n_levels + 1, (len(image),), generator=generator).to(image.device)
         share = (level / self.settings.n_levels)[:, None, None, None]
-        partly = torch.lerp(image, self._corrupted(image, generator, corrupt), share)
+        partly = torch.lerp(image, self._given(image, generator, corrupt), share)
         return (self._healthy(partly * 2 - 1, level) - (image * 2 - 1)).abs().mean()
 
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
@@ -314,7 +309,7 @@ class Restorer(_OneUNet):
         self, image: torch.Tensor, *, generator: torch.Generator, corrupt: Corruption | None = None
     ) -> torch.Tensor:
         """Return the error of the restored slices, intensities in [−1, 1]."""
-        given, level, seeds = self._corrupted(image, generator, corrupt), None, None
+        given, level, seeds = self._given(image, generator, corrupt), None, None
         if self.settings.noise_levels:
             level = torch.tensor([self.random_level(generator) for _ in image])
             seeds = draw_seeds(len(image), generator)
