@@ -230,7 +230,11 @@ def empty(path):
     [
         ([("h", "FLAIR", "train", "healthy")], (), "healthy scans only"),
         ([("t", "FLAIR", "test", "wmh")], (), "no scan with a lesion mask for training"),
-        ([("a", "FLAIR", "train", "wmh")], ("--pathology", "tumour"), "no scan with a lesion mask"),
+        (
+            [("a", "FLAIR", "train", "wmh"), ("t", "FLAIR", "test", "tumour")],
+            ("--pathology", "tumour"),
+            "no scan with a lesion mask",
+        ),
     ],
 )
 def test_without_annotated_scans_it_says_what_is_lacking(adapt, small_cohort, tmp_path, rows, more, said):

@@ -45,7 +45,8 @@ def test_a_residual_that_needs_a_placement_is_flagged_where_there_is_none():
     flags = {}
     for needs in (False, True):
         postprocessing = SimpleNamespace(needs_healthy_map=needs)
-        predictor = SimpleNamespace(bundle=SimpleNamespace(limits={}), postprocessing=postprocessing)
+        bundle = SimpleNamespace(limits={})
+        predictor = SimpleNamespace(bundle=bundle, postprocessing=postprocessing, has_evidence=lambda _: True)
         contrast = find_contrast("T1w", None, "", None)
         flags[needs] = judge_quality(predictor, QualityReport(registration_failed=True), ["a note"], contrast).flags
     assert flags[False] == ("a note",)
