@@ -59,10 +59,11 @@ def test_evaluate_needs_no_model_either(command, bundled, small_cohort, tmp_path
 
 
 def test_tune_and_adapt_take_it_too(command, bundled, small_cohort, tmp_path):
-    manifest = small_cohort([("v", "FLAIR", "val", "ms"), ("h", "FLAIR", "train", "healthy")])
+    people = [("v", "FLAIR", "val", "ms"), ("h", "FLAIR", "train", "healthy"), ("t", "FLAIR", "test", "tumour")]
+    manifest = small_cohort(people)
     code, said = command("tune", "--manifest", manifest, "-o", tmp_path / "tuned", "--no-progress")
     assert code == 0, said.err
-    code, said = command("adapt", "--manifest", manifest, "--pathology", "ms", "-o", tmp_path / "adapted")
+    code, said = command("adapt", "--manifest", manifest, "--pathology", "tumour", "-o", tmp_path / "adapted")
     assert code == 66
     assert "no scan with a lesion mask" in said.err
 
