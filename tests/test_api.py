@@ -15,7 +15,7 @@ import pytest
 
 import halebrain
 from halebrain import api
-from halebrain.core.errors import CannotWriteError, DataError, UnavailableError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.messages import log_message
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
@@ -142,6 +142,17 @@ def test_a_saved_prediction_takes_no_place_among_results_of_the_other_kind(bundl
     with pytest.raises(CannotWriteError, match="a folder with results of scans alone holds no others"):
         exam.save(tmp_path / "alone", name="sub-p")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_missing_scan_of_an_exam_is_not_used_whatever_the_others_are_given_as(bundled, scan, tmp_path):
+    for other in (scan, nibabel.load(scan)):
+        found = halebrain.detect_exam({"FLAIR": other, "T1w": tmp_path / "missing.nii.gz"}, **HOW)
+        assert [one.contrast for one in found.scans] == ["FLAIR"]
+        (reason,) = found.not_used.values()
+        assert "missing.nii.gz" in reason
+    with pytest.raises(MissingInputError):
+        halebrain.detect_exam([tmp_path / "missing.nii.gz"], **HOW)
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def test_a_residual_that_is_evidence_is_said_as_a_formula() -> None:
     method = {"residual": "normalised_leaning", "residual_weight": 0.4, "fusion": "log_odds"}
     text, _ = said(FULL | {"method": {**FULL["method"], **method}})
     assert "The anomaly score is σ(logit(probability) + 0.4 × z), with z the residual in standard deviations of" in text
+    assert "half, where its sign is the one that lesions seldom have" in text
     assert "× probability" not in text
 
 

@@ -47,6 +47,7 @@ CITED = {
 }
 """References by the names in braces."""
 _BESIDE = " with the neighbouring slices of the scan"
+_LEANING = "normalised_leaning"
 _FOR_OTHERS = "The segmentation network for all other contrasts"
 _BRAIN = {
     "given": "The brain mask was provided by the user.",
@@ -150,9 +151,10 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
 
 def _fused(method: ScoringMethod, weight: float, first: str) -> str:
     if method.fusion == "log_odds":
+        sign = "; half, where its sign is the one that lesions seldom have" if method.residual == _LEANING else ""
         return (
             f"σ(logit(probability) + {weight:g} × z), with z the residual{first} in standard deviations of healthy "
-            f"scans at the same place ({method.residual}; at most 6)"
+            f"scans at the same place ({method.residual}; at most 6{sign})"
         )
     return f"{weight:g} × residual{first} ({method.residual}) + {1 - weight:g} × probability"
 

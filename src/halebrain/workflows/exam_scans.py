@@ -32,16 +32,15 @@ class DescribedScans:
 def read_described(detector: Detector, exam: Exam) -> DescribedScans:
     """Return what is known of the scans of an exam before they are opened; their files are hashed.
 
-    The error of the only file is raised.
+    The error of the only scan is raised.
     """
     requested, failed = {}, {}
-    is_only = sum(scan.memory is None for scan in exam.scans) == 1
     for scan in exam.scans:
         try:
             scan.check()
             requested[scan.name] = describe_scan(detector, scan)
         except HalebrainError as error:
-            if is_only:
+            if exam.is_alone:
                 raise
             failed[scan.name] = str(error)
     return DescribedScans(requested, failed)
