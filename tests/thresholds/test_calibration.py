@@ -7,6 +7,7 @@ from halebrain.core.errors import DataError, UsageError
 from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.thresholds.fit import fit_best_dice, fit_false_positive_rate
+from halebrain.thresholds.scored_map import LOWEST_THRESHOLD
 
 
 def select_threshold(calibration, wanted, *, modality=None):
@@ -46,8 +47,14 @@ def test_false_positive_rate_is_kept_by_the_lowest_threshold(rate: float, levels
     together = np.concatenate(scores)
     assert share == pytest.approx((together >= value).mean())
     assert share <= rate
-    lower = np.nextafter(np.float32(value), np.float32(-np.inf))
+    # A written map holds no score between 0 and the lowest threshold.
+    lower = 0 if value == LOWEST_THRESHOLD else np.nextafter(np.float32(value), np.float32(-np.inf))
     assert (together >= lower).mean() > rate
+
+
+def test_a_rate_that_score_0_alone_keeps_gives_a_threshold_that_a_written_map_can_hold() -> None:
+    scores = np.array([0] * 95 + [1e-7, 0.2, 0.3, 0.4, 0.5], dtype=np.float32)
+    assert fit_false_positive_rate([scores], 0.1) == (LOWEST_THRESHOLD, 0.04)
 
 
 def test_false_positive_rate_by_hand() -> None:

@@ -20,7 +20,7 @@ from halebrain.thresholds.false_positive_volume import (
     reached_confidence,
 )
 from halebrain.thresholds.growth import ChosenGrowth, choose_growth
-from halebrain.thresholds.scored_map import ScoredMap
+from halebrain.thresholds.scored_map import LOWEST_THRESHOLD, ScoredMap
 from halebrain.thresholds.volume import fit_volume
 
 Scores = npt.NDArray[np.float32]
@@ -165,5 +165,6 @@ def fit_false_positive_rate(scores: Sequence[Scores], rate: float) -> tuple[floa
     allowed = math.floor(rate * len(ordered) + 1e-9)
     if allowed >= len(ordered):
         return float(ordered[0]), 1.0
-    value = float(np.nextafter(ordered[len(ordered) - allowed - 1], np.float32(np.inf)))
+    above = float(np.nextafter(ordered[len(ordered) - allowed - 1], np.float32(np.inf)))
+    value = max(above, LOWEST_THRESHOLD)  # where most voxels score 0
     return value, float((ordered >= value).mean())
