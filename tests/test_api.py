@@ -17,10 +17,12 @@ import halebrain
 from halebrain import api
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UnavailableError, UsageError
 from halebrain.core.messages import log_message
+from halebrain.inference.scans import given_scan
 from halebrain.io.manifest import Manifest
 from halebrain.models.bundle import load_bundle
 from halebrain.workflows import detect as workflow
 from halebrain.workflows import settings
+from halebrain.workflows.detector import load_detector
 
 STORED = Path(__file__).with_name("api_signatures.json")
 CHANGED = (
@@ -343,6 +345,16 @@ def test_a_function_refuses_what_its_command_would_not_take(called, said):
 def test_brain_masks_of_no_scan_are_refused(scans):
     with pytest.raises(UsageError, match="brain_masks take the words of scans, got T1w"):
         halebrain.detect_exam(scans, brain_masks={"T1w": "mask.nii.gz"})
+    with pytest.raises(UsageError, match="brain_masks take the words of scans, got 1"):
+        halebrain.detect_exam(scans, brain_masks={1: "mask.nii.gz"})
+
+
+def test_a_mask_in_memory_is_stated_by_what_it_holds(small_model, scan):
+    detector = load_detector(settings.DetectSettings(model=small_model, device="cpu", threshold="0.5"))
+    masks = [nibabel.Nifti1Image(np.full((4, 4, 4), value, np.uint8), np.eye(4)) for value in (0, 1, 1)]
+    stated = [workflow.describe_scan(detector, given_scan(scan, brain_mask=mask)).brain_mask_sha256 for mask in masks]
+    assert None not in stated
+    assert stated[0] != stated[1] == stated[2]
 
 
 def test_folds_are_those_of_the_command(command, small_cohort, tmp_path):

@@ -89,7 +89,8 @@ class Prediction:
         reconstruction: Pseudo-healthy scan in the intensity units of the scan, float32.
         residual: Scan minus reconstruction in normalised units, signed, float32.
         probability: The segmenter's probability in [0, 1], float32.
-        uncertainty: Standard deviation of the score over levels and draws, float32.
+        uncertainty: Standard deviation of the score over levels and draws, float32; of the probability where the
+            residual is evidence.
         brain_mask: 1 where the score is defined, uint8.
         lesions: The connected components of the mask, largest first.
         qc: Quality-control figures; "flags" lists the quality flags.

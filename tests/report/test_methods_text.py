@@ -52,8 +52,11 @@ def test_the_name_of_another_scan_names_no_engine(method: str, words: str) -> No
 
 
 def test_a_residual_that_is_evidence_is_said_as_a_formula() -> None:
-    method = {"residual": "normalised_leaning", "residual_weight": 0.4, "fusion": "log_odds"}
-    text, _ = said(FULL | {"method": {**FULL["method"], **method}})
+    method = {"residual": "normalised_leaning", "residual_weight": 0.4, "fusion": "log_odds", "evidence": ["FLAIR"]}
+    made = provenance(**FULL | {"method": {**FULL["method"], **method}})
+    text, _ = methods_text(made, contrast="FLAIR")
+    for other in ("T1ce", None):
+        assert "The anomaly score is the probability" in methods_text(made, contrast=other)[0]
     assert "The anomaly score is σ(logit(probability) + 0.4 × z), with z the residual in standard deviations of" in text
     assert "half, where its sign is the one that lesions seldom have" in text
     assert "× probability" not in text

@@ -11,7 +11,7 @@ from halebrain.core.failures import Failures
 from halebrain.core.modality import ScanContrast
 from halebrain.inference.predictor import Predictor
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import Bundle, load_bundle
+from halebrain.models.bundle import Bundle, load_bundle, save_bundle
 from halebrain.models.bundle_files import CARD, About, checked_files, store_about
 from halebrain.models.healthy_map import SIGMA_VOXELS, STRIDE_VOXELS
 from halebrain.preprocessing.prepared import open_record
@@ -184,7 +184,8 @@ def test_a_contrast_without_a_healthy_map_is_scored_by_the_segmenter_alone_and_f
             found.score, np.where(predictor.scored_region(scan), found.probability, 0), atol=2e-5
         )
         flags = judge_quality(predictor, scan.qc, [], ScanContrast(contrast, None)).flags
-        assert f"the segmenter alone scored this scan: the model has no healthy map of {named}" in flags
+        (said,) = (flag for flag in flags if flag.startswith("the segmenter alone scored this scan"))
+        assert f"the model has no healthy map of {named}; the threshold was chosen on scores with the residual" in said
     flags = judge_quality(predictor, scan.qc, [], ScanContrast("FLAIR", None)).flags
     assert not any("segmenter alone" in flag for flag in flags)
 
@@ -204,7 +205,22 @@ def test_a_map_is_fitted_for_evidence_in_one_call(small_model, rows) -> None:
     run_calibration(small_model, rows, settings, failures=Failures(None))
     post = load_bundle(small_model).config.postprocessing
     assert (post["residual"], post["fusion"], post["residual_weight"]) == ("normalised_leaning", "log_odds", 0.25)
-    assert Predictor(load_bundle(small_model)).method().fusion == "log_odds"
+    method = Predictor(load_bundle(small_model)).method()
+    assert (method.fusion, method.evidence) == ("log_odds", ("FLAIR",))
+
+
+def test_a_plain_residual_ends_the_evidence_and_a_model_without_a_segmenter_has_none(small_model, rows) -> None:
+    run_calibration(small_model, rows, replace(NORMALISED, evidence=0.25), failures=Failures(None))
+    plain = CalibrateSettings(device="cpu", residual="absolute")
+    run_calibration(small_model, rows, plain, failures=Failures(None))
+    post = load_bundle(small_model).config.postprocessing
+    assert (post["residual"], post["fusion"]) == ("absolute", "weighted_sum")
+    whole = load_bundle(small_model)
+    config = whole.config.model_copy(update={"kind": "reconstructor", "segmenter": None})
+    alone = replace(whole, config=config, segmenter=None, calibration={})
+    save_bundle(alone, small_model, card="alone", overwrite=True)
+    with pytest.raises(UsageError, match="--evidence needs a model with a segmenter"):
+        run_calibration(small_model, rows, replace(NORMALISED, evidence=0.25), failures=Failures(None))
 
 
 def test_a_model_with_other_scores_keeps_no_figures_and_its_card_says_what_changed(small_model, rows) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @from_settings()
 def tune(manifest: ManifestPath, output: Output, settings: TuneSettings, console: Console) -> None:
-    """Score the split "val" with β·residual + (1 − β)·probability for β = 0, 0.1 … 1 (appendix D of the paper)."""
+    """Score the split "val" with residual weights 0, 0.1 … 1, fused as the model has it (appendix D of the paper)."""
     results = console.begin("tune")
     from halebrain.workflows.tune import best_points, tune_model
 

@@ -236,6 +236,7 @@ class ScoringMethod(Document):
         residual: Name of the residual map.
         residual_weight: Weight of the residual in the score.
         fusion: How residual and probability become the score.
+        evidence: Contrasts whose residual is evidence beside the segmenter; the score of others is the probability.
         through_plane_mm: Standard deviation of the smoothing across slices.
         around_mm: That of the wider Gaussian.
         through_plane_by_contrast: Both by contrast, where they differ.
@@ -254,6 +255,7 @@ class ScoringMethod(Document):
     residual: str | None = None
     residual_weight: float | None = None
     fusion: str = "weighted_sum"
+    evidence: tuple[str, ...] = ()
     through_plane_mm: float = 0.0
     around_mm: float = 0.0
     through_plane_by_contrast: Mapping[str, tuple[float, ...]] | None = None

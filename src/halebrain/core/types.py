@@ -103,7 +103,8 @@ class ScanResult:
         probability: The segmenter's probability in [0, 1], mean over levels.
         reconstruction: Pseudo-healthy scan in the intensity units of the input.
         residual: Input minus reconstruction, in the normalised units of the working grid (signed).
-        uncertainty: Standard deviation of the score over levels and draws.
+        uncertainty: Standard deviation of the score over levels and draws; of the probability where the residual is
+            evidence.
         brain_mask: Where the score is defined.
         affine: Voxel-to-world matrix of the native grid.
         placement: How the scan's NIfTI header places it; its maps repeat that. `None` for other formats.

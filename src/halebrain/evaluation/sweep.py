@@ -20,7 +20,7 @@ class SweepPoint:
 
     Args:
         group: "seen" or "unseen": whether the segmenter learned from annotations of the pathology.
-        weight: β of β·residual + (1 − β)·probability.
+        weight: β of the residual, in the fusion of the model: β·residual + (1 − β)·probability, or log-odds.
         auprc: Average precision over the voxels of all scans together, in (0, 1]; higher = better.
         best_dice: Dice over the same voxels at the threshold that is best for them.
         n_scans: Scans in the group.

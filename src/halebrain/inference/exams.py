@@ -298,14 +298,14 @@ def given_exam(
     if not scans:
         raise UsageError("an exam needs one scan at least", received="none", remedy="give its scans")
     named = dict(scans) if isinstance(scans, Mapping) else dict(enumerate(scans, start=1))
-    masks = brain_masks or {}
-    if lost := sorted(masks.keys() - named.keys()):
+    words = {str(key) for key in named if isinstance(key, str)}
+    if lost := sorted({str(key) for key in brain_masks or ()} - words):
         raise UsageError(
             "brain_masks take the words of scans",
             received=", ".join(lost),
             remedy="give scans and brain_masks as mappings with the same contrasts",
         )
-    found: list[ScanInput] = []
+    masks, found = brain_masks or {}, list[ScanInput]()
     for key, image in named.items():
         contrast = key if isinstance(key, str) else None
         mask = None if contrast is None else masks.get(contrast)

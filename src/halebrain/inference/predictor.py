@@ -161,6 +161,7 @@ class Predictor(SliceNetworks):
         """Return how scores are made."""
         post, segmenter, reconstructor = self.postprocessing, self.bundle.segmenter, self.bundle.reconstructor
         name, reference, second = self.bundle.config.reconstructor.name, reconstructor.reference, None
+        mapped = () if self.healthy_map is None else tuple(sorted(self.healthy_map.contrasts))
         if isinstance(reconstructor, SecondLook) and reconstructor.doubter is None:
             own = reconstructor.settings
             second = SecondPass(doubt=own.doubt, grow=own.grow, reference=reconstructor.reference)
@@ -173,6 +174,7 @@ class Predictor(SliceNetworks):
             residual=post.residual,
             residual_weight=post.residual_weight,
             fusion=post.fusion,
+            evidence=() if post.fusion == "weighted_sum" else mapped,
             through_plane_mm=post.through_plane_mm,
             around_mm=post.through_plane_sigma_wide_mm,
             through_plane_by_contrast=post.through_plane_by_contrast,

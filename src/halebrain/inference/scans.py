@@ -277,17 +277,18 @@ def _listed(source: Path) -> list[Path]:
 
 
 def check_names(scans: Iterable[ScanInput], source: Path) -> None:
-    """Refuse scans of an input that share a name, as one would take the place of the other's results."""
-    seen: dict[str, Path] = {}
+    """Refuse scans of an input that share a name and folder, as one would take the place of the other's results."""
+    seen: dict[tuple[Path, str], Path] = {}
     for scan in scans:
-        if scan.name in seen:
+        key = scan.folder, scan.name
+        if key in seen:
             raise UsageError(
                 "scans need different names",
-                received=f"{scan.name} for '{seen[scan.name].name}' and '{scan.image.name}'",
+                received=f"{scan.name} for '{seen[key].name}' and '{scan.image.name}'",
                 where=source,
                 remedy="rename one, or use a manifest",
             )
-        seen[scan.name] = scan.image
+        seen[key] = scan.image
 
 
 def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:

@@ -159,7 +159,7 @@ def sweep_figure(points: Sequence[SweepPoint]) -> Figure:
         best = best_point(points, group)
         if best is not None:
             axes.axvline(best.weight, color=colour, linewidth=0.8, linestyle=":")
-    _finish(figure, axes, "β: 0 = segmenter alone, 1 = residual alone", "AUPRC over all voxels")
+    _finish(figure, axes, "β: 0 = segmenter alone", "AUPRC over all voxels")
     return figure
 
 

@@ -139,7 +139,7 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
     if (weight := method.residual_weight) is not None:
         first = "" if method.second_pass is None else " of the first reconstruction"
         averaged = ", averaged over levels" if len(levels) > 1 else ""
-        found.append(f"The anomaly score is {_fused(method, weight, first)}{averaged}.")
+        found.append(f"The anomaly score is {_fused(method, weight, first, contrast)}{averaged}.")
     own = (method.through_plane_by_contrast or {}).get(contrast or "")
     narrow, wide = own or (method.through_plane_mm, method.around_mm)
     if how := _across_slices(narrow, wide):
@@ -149,7 +149,9 @@ def _networks(provenance: Provenance, contrast: str | None) -> list[str]:
     return found
 
 
-def _fused(method: ScoringMethod, weight: float, first: str) -> str:
+def _fused(method: ScoringMethod, weight: float, first: str, contrast: str | None) -> str:
+    if method.fusion == "log_odds" and contrast not in method.evidence:
+        return "the probability"
     if method.fusion == "log_odds":
         sign = "; half, where its sign is the one that lesions seldom have" if method.residual == _LEANING else ""
         return (

@@ -12,7 +12,7 @@ from halebrain.core.errors import CannotWriteError, MissingInputError, UsageErro
 from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify
 from halebrain.core.wording import counted, whole_percent
-from halebrain.inference.anomaly_map import PostprocessingConfig
+from halebrain.inference.anomaly_map import NORMALISED, PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -214,7 +214,16 @@ def _with_residual(
     post = bundle.config.postprocessing
     if settings.residual is not None:
         post = {**post, "residual": settings.residual}
+        if settings.residual not in NORMALISED:
+            post["fusion"] = PostprocessingConfig().fusion  # only a normalised residual can be evidence
     if settings.evidence is not None:
+        if bundle.segmenter is None:
+            raise UsageError(
+                "--evidence needs a model with a segmenter",
+                received="a reconstructor alone",
+                where=bundle.where,
+                remedy="calibrate without --evidence",
+            )
         post = {**post, "fusion": "log_odds", "residual_weight": settings.evidence}
     where = "--residual" if settings.evidence is None else "--evidence"
     needs_map = parse_config(PostprocessingConfig, post, where=where).needs_healthy_map
@@ -262,7 +271,7 @@ def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *
         )
     given: dict[str, object] = {"--name": settings.name, "--add": settings.add, "--default": settings.default}
     given |= {"--healthy-map": settings.healthy_map, "--residual": settings.residual, "--evidence": settings.evidence}
-    if wrong := [name for name, value in given.items() if value not in (None, False)]:
+    if wrong := [name for name, value in given.items() if value is not None and value is not False]:
         raise UsageError(
             f"{wrong[0]} goes with the thresholds of scans", received="--exams", remedy=f"remove {wrong[0]}"
         )

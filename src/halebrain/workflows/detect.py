@@ -1,10 +1,12 @@
 """Detection with files: one scan, and many scans in a folder."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from halebrain.core.errors import DataError, UsageError
@@ -185,8 +187,10 @@ def describe_scan(detector: Detector, scan: ScanInput) -> Provenance:
 
 
 def _sha256(mask: "Path | SpatialImage | None") -> str | None:
-    """Return the hash of the file of a mask; `None` where there is none."""
-    return scan_sha256(mask) if isinstance(mask, Path) else None
+    """Return the hash of the file of a mask, or of voxels and affine of one in memory; `None` = there is none."""
+    if mask is None or isinstance(mask, Path):
+        return None if mask is None else scan_sha256(mask)
+    return hashlib.sha256(np.asarray(mask.dataobj).tobytes() + np.asarray(mask.affine).tobytes()).hexdigest()
 
 
 def _finished(names: OutputNames, requested: Provenance, detector: Detector, scan: ScanInput) -> Provenance | None:

@@ -223,7 +223,10 @@ def judge_quality(
     report = report.flagged(known_limit(predictor.bundle.limits, contrast))
     if not predictor.has_evidence(contrast.name):
         named = contrast.name or "scans of unknown contrast"
-        report = report.flagged(f"the segmenter alone scored this scan: the model has no healthy map of {named}")
+        report = report.flagged(
+            f"the segmenter alone scored this scan: the model has no healthy map of {named}; the threshold was chosen "
+            "on scores with the residual, and marks less here"
+        )
     elif predictor.postprocessing.needs_healthy_map and report.registration_failed:
         report = report.flagged("the residual is compared with healthy scans at wrong places: registration failed")
     return report
