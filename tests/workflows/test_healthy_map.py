@@ -224,14 +224,7 @@ def test_a_plain_residual_ends_the_evidence_and_a_model_without_a_segmenter_has_
 
 
 def test_a_model_with_other_scores_keeps_no_figures_and_its_card_says_what_changed(small_model, rows) -> None:
-    about = About(
-        licence="CC0-1.0",
-        citation="A model.",
-        authors=("Ada",),
-        data="none",
-        figures=("AUPRC 0.9",),
-        limits={"T1w": "x"},
-    )
+    about = About(licence="CC0-1.0", citation="A.", authors=("Ada",), data="none", figures=("AUPRC 0.9",))
     store_about(small_model, about, card="of before")
     run_calibration(small_model, rows, CalibrateSettings(device="cpu", healthy_map=True), failures=Failures(None))
     assert load_bundle(small_model).about == about  # the residual, and so each score, is as before

@@ -243,9 +243,14 @@ class PostprocessingConfig(GrowingConfig):
 
     @model_validator(mode="after")
     def _is_evidence(self) -> "PostprocessingConfig":
-        if self.fusion == "log_odds" and self.residual not in NORMALISED:
-            raise ValueError(f"the fusion log_odds needs a normalised residual ({', '.join(NORMALISED)})")
+        if self.residual_is_evidence and self.residual not in NORMALISED:
+            raise ValueError(f"the fusion {self.fusion} needs a normalised residual ({', '.join(NORMALISED)})")
         return self
+
+    @property
+    def residual_is_evidence(self) -> bool:
+        """Whether the residual adds to the log-odds of the segmenter, instead of being part of a weighted sum."""
+        return self.fusion == "log_odds"
 
     @property
     def needs_healthy_map(self) -> bool:

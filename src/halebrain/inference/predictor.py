@@ -120,7 +120,7 @@ class Predictor(SliceNetworks):
 
     def _check_healthy_map(self) -> None:
         post, where = self.postprocessing, self.bundle.path or "model"
-        if post.fusion != "weighted_sum" and self.bundle.segmenter is None:
+        if post.residual_is_evidence and self.bundle.segmenter is None:
             raise ConfigError(
                 f"the fusion {post.fusion} needs a segmenter",
                 received="a model without one",
@@ -174,7 +174,7 @@ class Predictor(SliceNetworks):
             residual=post.residual,
             residual_weight=post.residual_weight,
             fusion=post.fusion,
-            evidence=() if post.fusion == "weighted_sum" else mapped,
+            evidence=mapped if post.residual_is_evidence else (),
             through_plane_mm=post.through_plane_mm,
             around_mm=post.through_plane_sigma_wide_mm,
             through_plane_by_contrast=post.through_plane_by_contrast,
@@ -228,7 +228,7 @@ class Predictor(SliceNetworks):
         if kind in NORMALISED and self.has_evidence(contrast):
             self._healthy_residual(scan, contrast, kind)  # what is missing is said before the networks run
         sums = torch.zeros(6, len(used), 1, *image.shape[-2:])
-        beta = self.postprocessing.residual_weight if self.postprocessing.fusion == "weighted_sum" else 0.0
+        beta = 0.0 if self.postprocessing.residual_is_evidence else self.postprocessing.residual_weight
         samples: list[torch.Tensor] = []  # kept for the residuals that need each reconstruction alone
         for level in self.levels:
             for draw in range(self.draws):
@@ -271,7 +271,7 @@ class Predictor(SliceNetworks):
         Beside a segmenter, the residual of a contrast that the healthy map lacks is no evidence, and its map is 0.
         Where the residual is part of a weighted sum, such a scan is an error.
         """
-        if self.postprocessing.fusion == "weighted_sum" or self.healthy_map is None:
+        if not self.postprocessing.residual_is_evidence or self.healthy_map is None:
             return True
         return contrast is not None and contrast in self.healthy_map.contrasts
 

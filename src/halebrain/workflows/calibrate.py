@@ -168,22 +168,27 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         calibration = _without_outdated_exams(calibration, before, settings.notify)
     if output is not None:
         copy_bundle(source, output)
-    target, stored = output or source, calibration.model_dump(mode="json")
+    stored = calibration.model_dump(mode="json")
     if changes_scores:
-        healthy = bundle.healthy_map
-        raw, about = (b"", {}) if healthy is None else (healthy.to_bytes(), healthy.about())
-        store_scoring(
-            target,
-            stored,
-            config=dump_yaml(bundle.config).encode(),
-            healthy_map=raw,
-            fitted_on=about,
-            about=bundle.about,
-            card=model_card(bundle),
-        )
+        _store_scoring(output or source, bundle, stored)
     else:
-        store_calibration(target, stored)
+        store_calibration(output or source, stored)
     return calibration
+
+
+def _store_scoring(target: Path, bundle: Bundle, calibration: dict[str, Any]) -> None:
+    """Store how a model scores from now on, its thresholds, and the card that says so."""
+    healthy = bundle.healthy_map
+    raw, fitted_on = (b"", {}) if healthy is None else (healthy.to_bytes(), healthy.about())
+    store_scoring(
+        target,
+        calibration,
+        config=dump_yaml(bundle.config).encode(),
+        healthy_map=raw,
+        fitted_on=fitted_on,
+        about=bundle.about,
+        card=model_card(bundle),
+    )
 
 
 def _tell_replaced(bundle: Bundle, settings: CalibrateSettings) -> None:
