@@ -232,15 +232,15 @@ def test_people_and_sessions_without_a_scan_are_named(app, dataset, tmp_path):
     assert said.err.strip().endswith("looked for FLAIR; --modality T1w takes what is there")
 
 
-@pytest.mark.parametrize("kind", ["--each-scan", "--overwrite"])
-def test_two_scans_of_one_name_are_refused_before_any_work(command, small_model, dataset, tmp_path, kind):
+def test_two_scans_of_one_name_fail_and_stop_no_other(app, dataset, tmp_path):
     scan = dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
     nibabel.save(nibabel.load(scan), scan.with_name("sub-01_FLAIR.nii"))
-    how = ("-m", small_model, "--threshold", 0.1, "--no-progress", "--skip-bids-validation", kind)
-    code, said = command("bids", dataset, tmp_path / "out", "participant", *how)
-    assert code == 2
+    code, said = app(tmp_path / "out", "--skip-bids-validation")
+    assert code == 3
     assert "scans need different names, got sub-01_FLAIR for 'sub-01_FLAIR.nii' and 'sub-01_FLAIR.nii.gz'" in said.err
-    assert results(tmp_path / "out") == []
+    assert results(tmp_path / "out") == [SECOND, THIRD]
+    (failed,) = read_failed(tmp_path / "out" / FAILED).values()
+    assert "need different names" in failed
 
 
 @pytest.mark.slow

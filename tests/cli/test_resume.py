@@ -94,6 +94,20 @@ def test_a_finished_scan_whose_file_changed_is_not_taken_for_done(look):
 
 
 @pytest.mark.slow
+def test_a_scan_that_was_looked_at_alone_is_not_done_again_with_its_folder(look, command, small_model):
+    scans, output, again = look("detect")
+    how = ("-m", small_model, "--threshold", "0.05", "--no-progress")
+    assert command("detect", "-i", scans[0], "-o", output, *how)[0] == 0
+    alone = listing(output)
+    code, said = again()
+    assert code == 0, said.err
+    made = listing(output)
+    assert {path: made[path] for path in alone} == alone
+    assert {path.parent for path in made} == {output, output / scans[1].name.removesuffix(".nii.gz")}
+    assert (output / "index.html").read_text(encoding="utf-8").count("_report.html") == 2
+
+
+@pytest.mark.slow
 def test_a_scan_whose_space_was_corrected_is_not_taken_for_done(command, small_model, small_cohort, tmp_path):
     table = small_cohort(ROWS)
     how = ("-m", small_model, "--threshold", "0.05", "--no-progress", "-o", tmp_path / "out")

@@ -189,10 +189,12 @@ def test_links_inside_the_folder_are_scans_and_others_concern_nobody(tmp_path):
     assert names(tmp_path / "direct.nii") == ["direct"]
 
 
-def test_two_scans_of_one_name_are_both_named(tmp_path):
-    touch(tmp_path, "a.mgz", "a.hdr", "a.img")
-    with pytest.raises(UsageError, match=r"different names, got a for 'a\.hdr' and 'a\.mgz'"):
-        find_scans(tmp_path)
+def test_two_files_of_one_name_are_one_scan_that_fails(tmp_path):
+    touch(tmp_path, "a.mgz", "a.hdr", "a.img", "b.nii")
+    twins, other = find_scans(tmp_path)
+    other.check()
+    with pytest.raises(UsageError, match=r"different names, got a for 'a\.hdr' and 'a\.mgz'.*remove or rename one"):
+        twins.check()
 
 
 def every_byte(folder):

@@ -65,7 +65,8 @@ def test_one_mask_for_many_scans_is_refused(tmp_path: Path) -> None:
         find_scans(tmp_path, brain_mask=tmp_path / "a.nii")
 
 
-def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "a.nii", "a.nii.gz", "b.nii")
-    with pytest.raises(UsageError, match="different names, got a "):
-        find_scans(tmp_path)
+def test_scans_of_a_list_with_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.nii", "two/a.nii.gz", "b.nii")
+    (tmp_path / "list.txt").write_text("one/a.nii\ntwo/a.nii.gz\nb.nii\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"different names, got a for 'a\.nii' and 'a\.nii\.gz'"):
+        find_scans(tmp_path / "list.txt")

@@ -55,6 +55,7 @@ class ScanInput:
         root: The folder that it was found in, which no link may lead out of; `None` where it was named itself.
         fill_mask: Mask on its grid that is filled, as `brain_mask`; `None` = what is found.
         memory: The image that it was given as; `None` = it is read from `image`.
+        twin: Another file of the same name and folder, of which only one could have results; `None` = there is none.
     """
 
     image: Path
@@ -66,6 +67,7 @@ class ScanInput:
     root: Path | None = None
     fill_mask: "Path | SpatialImage | None" = None
     memory: ImageInMemory | None = None
+    twin: Path | None = None
 
     @property
     def file(self) -> Path | None:
@@ -92,9 +94,14 @@ class ScanInput:
         return own if self.name.endswith(f"_{own}") and modality_of_scan(self.name) is None else self.name
 
     def check(self) -> None:
-        """Refuse a file that must not or cannot be read: name no UTF-8, or a link out of its folder or to nothing."""
+        """Refuse a file that must not or cannot be read, or whose results would be another's.
+
+        That is a name no UTF-8, a link out of its folder or to nothing, or a second file of the same name.
+        """
         if self.memory is not None:
             return
+        if self.twin is not None:
+            raise _same_name(self.image, self.twin, where=self.image.parent)
         check_name(self.image)
         if self.root is not None and self.image.is_symlink():
             check_link(self.image, self.root)
@@ -199,7 +206,8 @@ def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path 
     Raises:
         MissingInputError: There is nothing, or no scan in it.
         DataError: A manifest or a list is no text, or all there is is one DICOM series in two folders.
-        UsageError: A mask is given for several scans, or two scans would share a name.
+        UsageError: A mask is given for several scans, or two scans of a list or a manifest would share a name. In a
+            folder, files of one name are one scan that fails.
     """
     place, series = split_selection(source)
     if not place.exists():
@@ -209,9 +217,9 @@ def find_scans(source: Path, *, brain_mask: Path | None = None, fill_mask: Path 
         found = scans_in(source)
         left_out = found.left_out
         if is_bids(place):
-            scans = [bids_scan(path, source) for path in found]
+            scans = bids_scans(found, source)
         else:
-            scans = [ScanInput(path, name, root=source) for path, name in _named(found, source)]
+            scans = _joined(ScanInput(path, name, root=source) for path, name in _named(found, source))
     elif series is None and is_table(source):
         scans = [scan_of_record(record) for record in Manifest.read(source)]
     elif series is None and is_list(source):
@@ -256,9 +264,12 @@ def scan_of_record(record: ScanRecord) -> ScanInput:
     return ScanInput(record.image, record.scan_id, record.brain_mask, record.space, record.modality)
 
 
-def bids_scan(image: Path, dataset: Path) -> ScanInput:
-    """Return a scan of a BIDS data set."""
-    return ScanInput(image, printable(stem_of(image)), in_dataset=image.relative_to(dataset), root=dataset)
+def bids_scans(images: Iterable[Path], dataset: Path) -> list[ScanInput]:
+    """Return scans of a BIDS data set; files of one name are one scan that fails."""
+    return _joined(
+        ScanInput(image, printable(stem_of(image)), in_dataset=image.relative_to(dataset), root=dataset)
+        for image in images
+    )
 
 
 def _named(images: Iterable[Path], folder: Path) -> list[tuple[Path, str]]:
@@ -277,18 +288,32 @@ def _listed(source: Path) -> list[Path]:
 
 
 def check_names(scans: Iterable[ScanInput], source: Path) -> None:
-    """Refuse scans of an input that share a name and folder, as one would take the place of the other's results."""
+    """Refuse scans of a list or a manifest that share a name, as one would take the place of the other's results."""
     seen: dict[tuple[Path, str], Path] = {}
     for scan in scans:
         key = scan.folder, scan.name
         if key in seen:
-            raise UsageError(
-                "scans need different names",
-                received=f"{scan.name} for '{seen[key].name}' and '{scan.image.name}'",
-                where=source,
-                remedy="rename one, or use a manifest",
-            )
+            raise _same_name(seen[key], scan.image, where=source)
         seen[key] = scan.image
+
+
+def _joined(scans: Iterable[ScanInput]) -> list[ScanInput]:
+    """Return scans of a folder, those that share name and folder of results as one that fails: neither is preferred."""
+    joined: dict[tuple[Path, str], ScanInput] = {}
+    for scan in scans:
+        key = scan.folder, scan.name
+        first = joined.get(key)
+        joined[key] = scan if first is None else replace(first, twin=scan.image)
+    return list(joined.values())
+
+
+def _same_name(one: Path, other: Path, *, where: Path) -> UsageError:
+    return UsageError(
+        "scans need different names",
+        received=f"{printable(stem_of(one))} for '{one.name}' and '{other.name}'",
+        where=where,
+        remedy="remove or rename one, or use a manifest",
+    )
 
 
 def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:

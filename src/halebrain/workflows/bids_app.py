@@ -120,16 +120,14 @@ def run_exam_participants(
 
 def _selected(dataset: Path, output: Path, settings: BidsSettings, detect: DetectSettings) -> "Found[ScanInput]":
     """Return the scans of a data set that are asked for."""
-    from halebrain.inference.scans import bids_scan, check_names
+    from halebrain.inference.scans import bids_scans
 
     check_place(output, dataset)
     _check_dataset(dataset, validate=not settings.skip_bids_validation, notify=detect.notify)
     query = _query(settings, detect.notify)
     images = _select(dataset, query, detect.model)
     _tell_absent(query, images, detect.notify)
-    scans = [bids_scan(image, dataset) for image in images]
-    check_names(scans, dataset)
-    return Found(scans, images.left_out)
+    return Found(bids_scans(images, dataset), images.left_out)
 
 
 def _run(

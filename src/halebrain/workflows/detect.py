@@ -296,7 +296,8 @@ def run_scans(
 def _detect_one(place: Place, scan: ScanInput) -> DetectedScan:
     """Process one scan in its folder below that of the run."""
     steps = begin_scan(place.bar, scan, place.detector.predictor, named=place.named)
-    return detect_scan(place.detector, scan, place.folder(scan.folder), steps=steps)
+    folder = place.folder(scan.folder, OutputNames(place.output, scan.name).provenance)
+    return detect_scan(place.detector, scan, folder, steps=steps)
 
 
 def _check_filling(settings: DetectSettings, fill_mask: Path | None) -> None:

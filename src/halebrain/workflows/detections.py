@@ -112,9 +112,13 @@ class Place:
         """The model with its options."""
         return self.model.detector()
 
-    def folder(self, below: Path | str) -> Path:
-        """Return the folder of an item, which has a place `below` the output where there are several."""
-        return self.output if self.single else self.output / below
+    def folder(self, below: Path | str, made: Path | None = None) -> Path:
+        """Return the folder of an item, which has a place `below` the output where there are several.
+
+        `made` is what an earlier run of this item alone has written into `output` itself: where it is there, that item
+        stays there, so that it does not count twice.
+        """
+        return self.output if self.single or (made is not None and made.exists()) else self.output / below
 
 
 def run_items(

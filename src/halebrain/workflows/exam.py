@@ -100,7 +100,8 @@ def run_exams(
 def _detect_one(fusion: str, place: Place, exam: Exam) -> DetectedExam:
     """Process one exam in its folder below that of the run."""
     steps = begin_exam(place.bar, exam, place.detector.predictor, named=place.named)
-    return detect_exam(place.detector, exam, place.folder(exam.folder), fusion=fusion, steps=steps)
+    folder = place.folder(exam.folder, ExamNames(place.output, exam.name).provenance)
+    return detect_exam(place.detector, exam, folder, fusion=fusion, steps=steps)
 
 
 def report_alone(exams: Found[Exam], settings: DetectSettings) -> None:
