@@ -18,6 +18,7 @@ from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.detector import judge_quality
+from halebrain.workflows.evaluate import tell_without_evidence
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.settings import CalibrateSettings
 
@@ -188,6 +189,19 @@ def test_a_contrast_without_a_healthy_map_is_scored_by_the_segmenter_alone_and_f
         assert f"the model has no healthy map of {named}; the threshold was chosen on scores with the residual" in said
     flags = judge_quality(predictor, scan.qc, [], ScanContrast("FLAIR", None)).flags
     assert not any("segmenter alone" in flag for flag in flags)
+
+
+def test_an_evaluation_says_which_scans_the_segmenter_scores_alone(small_model, rows) -> None:
+    bundle, healthy_map = load_bundle(small_model), fit_on(small_model, rows).fitted
+    fused = with_residual(bundle, "normalised_bright", fusion="log_odds", residual_weight=0.4)
+    predictor = Predictor(replace(fused, healthy_map=healthy_map))
+    said: list[str] = []
+    tell_without_evidence(rows, predictor, said.append)
+    assert said == []
+    mixed = replace(rows, records=(replace(rows.records[0], modality="PDw"), *rows.records[1:]))
+    tell_without_evidence(mixed, predictor, said.append)
+    (line,) = said
+    assert line.startswith("warning: the segmenter alone scores 1 scan, as the model has no healthy map of PDw;")
 
 
 def test_evidence_needs_a_normalised_residual_and_a_segmenter(small_model, rows) -> None:

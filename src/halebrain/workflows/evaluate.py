@@ -17,7 +17,7 @@ from halebrain.core.modality import lesions_are_dark
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.core.wording import first_of
+from halebrain.core.wording import counted, first_of
 from halebrain.data.folds import unused_notes
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
@@ -175,6 +175,7 @@ def _evaluate_exams(
     )
     with worker_model(_detection(settings), scores.schedule) as model:
         rows = _unseen(rows, model.detector().predictor)
+        tell_without_evidence(rows, model.detector().predictor, settings.notify)
         depends = _depends(model.detector())
         found = evaluate_exams(model, rows, fusion=settings.fusion, scoring=scores, depends=depends)
     if isinstance(found, ScansLeft):
@@ -283,6 +284,7 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
             remedy="remove the option",
         )
     rows = _unseen(rows.select(_is_scored), predictor)
+    tell_without_evidence(rows, predictor, detector.settings.notify)
     evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
 
     def keep(_: ScanRecord, found: Contribution) -> None:
@@ -347,6 +349,17 @@ def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
     refuse_seen(rows, seen, "evaluated")
     return rows
+
+
+def tell_without_evidence(rows: Manifest, predictor: Predictor, notify: Notify) -> None:
+    """Warn where scans are of a contrast that the healthy map lacks, so that the segmenter alone scores them."""
+    alone = rows.select(lambda record: not predictor.has_evidence(record.contrast))
+    if len(alone):
+        contrasts = ", ".join(sorted({record.modality for record in alone}))
+        said = (
+            f"the segmenter alone scores {counted(len(alone), 'scan')}, as the model has no healthy map of {contrasts}"
+        )
+        notify(f"warning: {said}; the threshold was chosen on scores with the residual, and marks less there")
 
 
 def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:

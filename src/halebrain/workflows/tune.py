@@ -22,7 +22,7 @@ from halebrain.models.card import model_card
 from halebrain.models.store import load_model
 from halebrain.report.evaluation_figures import sweep_figure
 from halebrain.report.figures import save_figure
-from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.evaluate import refuse_seen, tell_without_evidence
 from halebrain.workflows.selection import chosen_scans
 from halebrain.workflows.settings import TuneSettings
 
@@ -59,6 +59,7 @@ def tune_model(
     bundle = load_model(settings.model)
     failures = Failures(output, settings.notify)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
+    tell_without_evidence(rows, predictor, settings.notify)
     points, rows = _run_sweep(predictor, rows, failures)
     files = _write(points, rows, bundle, output, settings.seed)
     scored(points)
