@@ -12,7 +12,8 @@ from halebrain.core.errors import DataError
 from halebrain.core.mask import Cut
 from halebrain.core.progress import track
 from halebrain.core.random import make_generator
-from halebrain.core.types import SLICE_AXIS, FloatArray
+from halebrain.core.slicing import slices_of, volume_of
+from halebrain.core.types import FloatArray
 from halebrain.data.anomalies import AnomalyGenerator
 from halebrain.evaluation.baselines import AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
@@ -53,17 +54,13 @@ def prepare(manifest: Manifest, preprocessor: Preprocessor, *, description: str)
 def with_anomalies(prepared: AnnotatedScan, anomaly: AnomalyGenerator, *, pathology: str) -> AnnotatedScan:
     """Return a healthy scan with synthetic anomalies in its slices, the same ones each time."""
     scan = prepared.scan
-    image, brain_mask = (
-        torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, SLICE_AXIS, 0)))[:, None]
-        for array in (scan.image, scan.brain_mask)
-    )
+    image, brain_mask = slices_of(scan.image), slices_of(scan.brain_mask)
     generator = make_generator("synthetic column", prepared.record.scan_id)
     altered, lesion = anomaly.apply(image, brain_mask, anomaly.sample_params(len(image), generator=generator))
-    volumes = [np.ascontiguousarray(np.moveaxis(x[:, 0].numpy(), 0, SLICE_AXIS)) for x in (altered, lesion)]
     record = replace(prepared.record, pathology=pathology)
     # Noise seeds depend on the content, and this is no longer the healthy scan.
-    changed = replace(scan, image=volumes[0].astype(np.float32), content=scan.content + pathology.encode())
-    return AnnotatedScan(record, changed, volumes[1])
+    changed = replace(scan, image=volume_of(altered).astype(np.float32), content=scan.content + pathology.encode())
+    return AnnotatedScan(record, changed, volume_of(lesion))
 
 
 @dataclass(frozen=True)

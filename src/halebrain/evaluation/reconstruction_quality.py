@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from halebrain.core.similarity import ssim_map
-from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray
+from halebrain.core.slicing import slices_of, volume_of
+from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.statistics import SHARE, UNBOUNDED, Interval, bootstrap_mean
 
 _NOT_KNOWN = math.nan
@@ -112,6 +112,4 @@ def _psnr(difference: npt.NDArray[np.floating]) -> float:
 
 
 def _ssim(one: FloatArray, other: FloatArray) -> FloatArray:
-    slices = [torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, SLICE_AXIS, 0)))[:, None] for a in (one, other)]
-    similarity: FloatArray = np.moveaxis(ssim_map(*slices)[:, 0].numpy(), 0, SLICE_AXIS)
-    return similarity
+    return volume_of(ssim_map(slices_of(one), slices_of(other)))

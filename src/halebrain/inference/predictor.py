@@ -12,6 +12,7 @@ from halebrain.core.about import versions
 from halebrain.core.config import parse_config
 from halebrain.core.errors import ConfigError
 from halebrain.core.provenance import Provenance, ScoringMethod, SecondPass
+from halebrain.core.slicing import slices_of, volume_of
 from halebrain.core.types import SLICE_AXIS, FloatArray, MaskArray, ScanResult, Volume
 from halebrain.inference.anomaly_map import (
     NORMALISED,
@@ -289,7 +290,7 @@ class Predictor(SliceNetworks):
         if self.bundle.segmenter is None:
             return None
         image, mask, used = brain_slices(scan)
-        found = torch.from_numpy(np.ascontiguousarray(np.moveaxis(probability, SLICE_AXIS, 0)))[:, None]
+        found = slices_of(probability)
         reconstructor = self.bundle.reconstructor
 
         def run(x: torch.Tensor, inside: torch.Tensor, doubt: torch.Tensor) -> torch.Tensor:
@@ -318,7 +319,7 @@ class Predictor(SliceNetworks):
             ConfigError: The model has no healthy map.
         """
         image, mask, used = brain_slices(scan)
-        mean = torch.from_numpy(np.ascontiguousarray(np.moveaxis(reconstruction, SLICE_AXIS, 0)))[:, None]
+        mean = slices_of(reconstruction)
         if kind in NORMALISED:
             found = volume_of_slices((image - mean)[used], used, scan.image.shape)
             found = self._normalised(scan, found, contrast, kind)
@@ -339,9 +340,7 @@ class Predictor(SliceNetworks):
         shown[used] = mask[used]
         whole = torch.zeros(len(samples), *image.shape)
         whole[:, used] = samples
-        found = SCAN_RESIDUALS.get(kind)(image * shown, whole, shown)
-        array: FloatArray = np.ascontiguousarray(np.moveaxis(found[:, 0].numpy(), 0, SLICE_AXIS))
-        return array
+        return volume_of(SCAN_RESIDUALS.get(kind)(image * shown, whole, shown))
 
     def scored(self, scan: WorkingScan) -> MaskArray:
         """Return the brain without slices that show too little of it, bool `(i, j, k)`: what has a reconstruction."""
@@ -410,7 +409,7 @@ class Predictor(SliceNetworks):
         if not isinstance(reconstructor, HoleFiller):
             return None
         image, mask, used = brain_slices(scan)
-        holes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(hole, SLICE_AXIS, 0)))[:, None]
+        holes = slices_of(hole)
 
         def run(x: torch.Tensor, inside: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
             return reconstructor.fill(x, own & inside).float() * inside

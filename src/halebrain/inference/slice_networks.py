@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
-import numpy as np
 import torch
 
 from halebrain.core.errors import DataError
 from halebrain.core.random import derive_seed
+from halebrain.core.slicing import slices_of, volume_of
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS, FloatArray
 from halebrain.inference.anomaly_map import PostprocessingConfig
 from halebrain.models.bundle import Bundle
@@ -161,8 +161,7 @@ def _moved(slices: torch.Tensor, by: int) -> torch.Tensor:
 
 def brain_slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return axial slices and their brain masks `(n, 1, h, w)`, and the indices of those that show enough brain."""
-    image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.image, SLICE_AXIS, 0)))[:, None]
-    mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scan.brain_mask, SLICE_AXIS, 0)))[:, None]
+    image, mask = slices_of(scan.image), slices_of(scan.brain_mask)
     used = (mask.sum(dim=(1, 2, 3)) >= _SCORED_BRAIN_PIXELS).nonzero().flatten()
     if len(used) == 0:
         raise DataError("a scan must show brain on the working grid", remedy="check its header and its mask")
@@ -171,7 +170,6 @@ def brain_slices(scan: WorkingScan) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 def volume_of_slices(slices: torch.Tensor, used: torch.Tensor, shape: tuple[int, ...]) -> FloatArray:
     """Return axial slices `(n, 1, h, w)` at the indices `used` of a volume `(i, j, k)` that is 0 elsewhere."""
-    volume = torch.zeros(shape[SLICE_AXIS], *slices.shape[-2:])
-    volume[used] = slices[:, 0]
-    array: FloatArray = np.ascontiguousarray(np.moveaxis(volume.numpy(), 0, SLICE_AXIS))
-    return array
+    every = torch.zeros(shape[SLICE_AXIS], *slices.shape[1:])
+    every[used] = slices
+    return volume_of(every)
