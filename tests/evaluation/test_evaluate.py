@@ -18,7 +18,7 @@ from halebrain.evaluation.tables import headline, latex, write_evaluation
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle
 from halebrain.report.evaluation_page import write_evaluation_page
-from halebrain.workflows.evaluate import refuse_seen
+from halebrain.workflows.selection import refuse_seen
 
 SCORE = np.array([0.9, 0.8, 0.3, 0.1], dtype=np.float32)
 

@@ -18,8 +18,8 @@ from halebrain.preprocessing.prepared import open_record
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.workflows.calibrate import run_calibration
 from halebrain.workflows.detector import judge_quality
-from halebrain.workflows.evaluate import tell_without_evidence
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
+from halebrain.workflows.selection import tell_without_evidence
 from halebrain.workflows.settings import CalibrateSettings
 
 HEALTHY = [(f"h{n}", "FLAIR", "val", "healthy") for n in range(6)]

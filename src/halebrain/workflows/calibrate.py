@@ -35,10 +35,9 @@ from halebrain.thresholds.growth import MIN_PATIENTS
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import load_detector
-from halebrain.workflows.evaluate import refuse_seen
 from halebrain.workflows.evaluate_exams import fit_exam_calibration, of_exams, with_exam_pathologies
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
-from halebrain.workflows.selection import check_words
+from halebrain.workflows.selection import check_words, refuse_seen
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
 _PLAIN = {"residual": "absolute", "fusion": "weighted_sum"}

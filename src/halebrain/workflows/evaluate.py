@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from halebrain.core.about import versions
-from halebrain.core.errors import DataError, MissingInputError, UnavailableError, UsageError
+from halebrain.core.errors import MissingInputError, UnavailableError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.mask import Cut
 from halebrain.core.messages import Notify, log_message
@@ -17,7 +17,6 @@ from halebrain.core.modality import lesions_are_dark
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.core.wording import counted, first_of
 from halebrain.data.folds import unused_notes
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
@@ -41,7 +40,7 @@ from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams, of_exams, with_exam_pathologies
-from halebrain.workflows.selection import chosen_scans
+from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_without_evidence
 from halebrain.workflows.settings import WHOLE, DetectSettings, EvaluateSettings, PartSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
@@ -349,32 +348,6 @@ def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
     seen = predictor.bundle.seen_subjects("train_subjects", "val_subjects") | predictor.bundle.calibration_subjects()
     refuse_seen(rows, seen, "evaluated")
     return rows
-
-
-def tell_without_evidence(rows: Manifest, predictor: Predictor, notify: Notify) -> None:
-    """Warn where scans are of a contrast that the healthy map lacks, so that the segmenter alone scores them."""
-    alone = rows.select(lambda record: not predictor.has_evidence(record.contrast))
-    if len(alone):
-        contrasts = ", ".join(sorted({record.modality for record in alone}))
-        said = (
-            f"the segmenter alone scores {counted(len(alone), 'scan')}, as the model has no healthy map of {contrasts}"
-        )
-        notify(f"warning: {said}; the threshold was chosen on scores with the residual, and marks less there")
-
-
-def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
-    """Stop if a subject was used to train or calibrate the model: its score would be too good.
-
-    `seen` is subject → in what it took part, `purpose` what must not happen to them ("evaluated").
-    """
-    taken = [subject for subject in rows.subjects() if subject in seen]
-    if taken:
-        raise DataError(
-            f"a scan used in training or calibration must not be {purpose}",
-            received=first_of([f"{s} ({seen[s]})" for s in taken]),
-            where=rows.where,
-            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
-        )
 
 
 def _stated(selector: ThresholdSelector, modalities: set[str]) -> dict[str, Any]:

@@ -1,11 +1,20 @@
-"""Which scans of a manifest a command is asked for; a word that no scan has is refused, not passed over."""
+"""Which scans of a manifest a command takes: those asked for, none that the model knows, and how others are scored.
+
+A word that no scan has is refused, not passed over.
+"""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from halebrain.core.errors import UsageError
+from halebrain.core.errors import DataError, UsageError
+from halebrain.core.messages import Notify
 from halebrain.core.modality import standard_modality
 from halebrain.core.registry import suggestion
+from halebrain.core.wording import counted, first_of
 from halebrain.io.manifest import Manifest, standard_pathology
+
+if TYPE_CHECKING:
+    from halebrain.inference.predictor import Predictor
 
 
 def chosen_scans(rows: Manifest, *, table: Manifest, modalities: Sequence[str], pathologies: Sequence[str]) -> Manifest:
@@ -40,3 +49,29 @@ def check_words(table: Manifest, modalities: Sequence[str], pathologies: Sequenc
                 where=table.where,
                 remedy=suggestion(wrong[0], sorted(known)),
             )
+
+
+def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
+    """Stop if a subject was used to train or calibrate the model: its score would be too good.
+
+    `seen` is subject → in what it took part, `purpose` what must not happen to them ("evaluated").
+    """
+    taken = [subject for subject in rows.subjects() if subject in seen]
+    if taken:
+        raise DataError(
+            f"a scan used in training or calibration must not be {purpose}",
+            received=first_of([f"{s} ({seen[s]})" for s in taken]),
+            where=rows.where,
+            remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
+        )
+
+
+def tell_without_evidence(rows: Manifest, predictor: "Predictor", notify: Notify) -> None:
+    """Warn where scans are of a contrast that the healthy map lacks, so that the segmenter alone scores them."""
+    alone = rows.select(lambda record: not predictor.has_evidence(record.contrast))
+    if len(alone):
+        contrasts = ", ".join(sorted({record.modality for record in alone}))
+        said = (
+            f"the segmenter alone scores {counted(len(alone), 'scan')}, as the model has no healthy map of {contrasts}"
+        )
+        notify(f"warning: {said}; the threshold was chosen on scores with the residual, and marks less there")

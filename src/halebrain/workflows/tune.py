@@ -22,8 +22,7 @@ from halebrain.models.card import model_card
 from halebrain.models.store import load_model
 from halebrain.report.evaluation_figures import sweep_figure
 from halebrain.report.figures import save_figure
-from halebrain.workflows.evaluate import refuse_seen, tell_without_evidence
-from halebrain.workflows.selection import chosen_scans
+from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_without_evidence
 from halebrain.workflows.settings import TuneSettings
 
 
