@@ -9,7 +9,8 @@ from halebrain.core.provenance import UNKNOWN, QualityReport
 from halebrain.core.types import TEMPLATE_SPACE, Volume
 from halebrain.io.volume import read_volume
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
-from halebrain.preprocessing.quality.rules import RULES, apply_quality_rules, check_contrast_label
+from halebrain.preprocessing.quality.rules import RULES, WIDE_VENTRICLES, apply_quality_rules, check_contrast_label
+from halebrain.simulation.anatomy import TISSUES
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.subject import render_subject, sample_subject
 
@@ -62,6 +63,10 @@ def judged(images):
     return {name: check_contrast_label(qc, name) for name, qc in qcs.items()}
 
 
+def true_ventricles_ml(images):
+    return float(images.anatomy.tissues[TISSUES.index("ventricle")].sum()) * 8 / 1000
+
+
 def check_clean(images):
     for modality, qc in judged(images).items():
         assert qc.flags == (), (modality, qc)
@@ -78,10 +83,18 @@ def test_healthy_scans_and_those_of_patients_are_not_flagged(healthy):
 @pytest.mark.sweep
 @pytest.mark.parametrize("seed", [20, 21, 22, 23])
 def test_hardly_any_false_flags_over_many_people(seed):
-    """A FLAIR of little contrast with dark nuclei has the tissues of a T1w: then the contrast is to be checked."""
+    """A FLAIR of little contrast with dark nuclei has the tissues of a T1w: then the contrast is to be checked.
+
+    That ventricles are wide is true or false of a person, whatever the scan.
+    """
     people = [subject(seed, pathology) for pathology in ("healthy", "tumour", "stroke", "ms", "wmh")]
     reports = [(name, qc) for images in people for name, qc in judged(images).items()]
-    flags = [flag for _, qc in reports for flag in qc.flags]
+    wide = [true_ventricles_ml(images) for images in people for _ in images.scans]
+    for (_, qc), size_ml in zip(reports, wide, strict=True):
+        flagged = any(flag.startswith(WIDE_VENTRICLES) for flag in qc.flags)
+        assert flagged or size_ml < 70
+        assert not flagged or size_ml > 45
+    flags = [flag for _, qc in reports for flag in qc.flags if not flag.startswith(WIDE_VENTRICLES)]
     assert set(flags) <= {"its name says FLAIR, but the image looks like T1w: check the contrast"}
     assert len(flags) <= len(reports) / 5
     assert not any(qc.out_of_distribution for _, qc in reports)
@@ -180,6 +193,7 @@ GOOD = {
     "tissue_levels": {"white": 0.9, "cortex": 0.7, "deep": 0.7, "fluid": 0.1},
     "smoothness": 0.84,
     "brain_volume_ml": 1069.0,
+    "ventricles_ml": 50.0,
     "saturated_share": 0.01,
     "distance_to_uniform": 0.04,
     "grey_levels": 438,
@@ -199,6 +213,7 @@ BAD = {
     "smoothness": ({"smoothness": 0.9}, "0.90"),
     "child": ({"brain_volume_ml": 900.0}, "900 ml"),
     "small brain": ({"brain_volume_ml": 1000.0}, "1000 ml"),
+    "wide ventricles": ({"ventricles_ml": 84.4}, "about 84 ml"),
     "saturation": ({"saturated_share": 0.07}, "7 %"),
     "equalisation": ({"distance_to_uniform": 0.01}, "0.010"),
     "8 bit": ({"grey_levels": 255, "highest_intensity": 255.0}, "255"),
@@ -248,6 +263,8 @@ def test_few_voxels_and_a_misplaced_unknown():
     qc = apply_quality_rules(QualityReport(**{**GOOD, "orientation_ratio": 0.5, "contrast": "unknown"}))
     assert len(qc.flags) == 1
     assert "upside down" in qc.flags[0]
+    qc = apply_quality_rules(QualityReport(**{**GOOD, "registration_failed": True, "ventricles_ml": 90.0}))
+    assert len(qc.flags) == 1
 
 
 def test_a_name_that_says_another_contrast():

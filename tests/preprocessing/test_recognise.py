@@ -25,6 +25,7 @@ def levels(white, cortex, deep, fluid, spread=0.02):
         (levels(0.2, 0.3, 0.3, 0.95), "T2w"),
         (levels(0.65, 0.8, 0.75, 0.1), "FLAIR"),
         (levels(0.3, 0.6, 0.5, 0.8), "unknown"),  # proton density
+        (levels(0.05, 0.24, 0.52, 1.0), "T2w"),  # ventricles so wide that they lie where the nuclei do in others
         (levels(0.3, 0.9, 0.9, 0.1), "unknown"),  # FDG-PET
         (levels(0.5, 0.52, 0.4, 0.6), "unknown"),  # susceptibility
         (levels(0.7, 0.2, 0.25, 0.1), "unknown"),  # fractional anisotropy

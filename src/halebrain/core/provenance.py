@@ -59,6 +59,7 @@ class QualityReport(Document):
         contrast: Inferred contrast: T1w, T2w, FLAIR or "unknown"; `None` = not measured.
         contrast_sure: Whether T1 with contrast agent and FLAIR can be told apart.
         tissue_levels: Brightness of the tissues by name.
+        ventricles_ml: About the volume of lateral and third ventricles; `None` = not measured.
         orientation_ratio: Fit upright, relative to inverted.
         out_of_distribution: Whether the maps should not be used.
         out_of_distribution_reasons: The flags that say why.
@@ -90,6 +91,7 @@ class QualityReport(Document):
     contrast: str | None = None
     contrast_sure: bool = False
     tissue_levels: Mapping[str, float] | None = None
+    ventricles_ml: float | None = None
     orientation_ratio: float | None = None
     out_of_distribution: bool = False
     out_of_distribution_reasons: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from halebrain.io.volume import stem_of
 from halebrain.preprocessing.brain import BRAIN_EXTRACTORS, BrainMask, from_given_mask
 from halebrain.preprocessing.geometry import Grid, apply_affine, resample, resample_all, working_grid
 from halebrain.preprocessing.intensity import IntensityRange, curvature_flow, n4_log_bias, scale_intensity
-from halebrain.preprocessing.quality.contrast import is_sure, measure_levels, recognise_contrast
+from halebrain.preprocessing.quality.contrast import TissueLevels, is_sure, measure_levels, recognise_contrast
 from halebrain.preprocessing.quality.measurements import (
     cut_off,
     measure_geometry,
@@ -32,6 +32,7 @@ from halebrain.preprocessing.quality.measurements import (
     smoothness,
 )
 from halebrain.preprocessing.quality.rules import apply_quality_rules, refuse_ct, refuse_without_structure
+from halebrain.preprocessing.quality.ventricles import ventricles_ml
 from halebrain.preprocessing.registration import (
     Brain,
     EngineName,
@@ -301,6 +302,7 @@ class Preprocessor:
             contrast=None if levels is None else recognise_contrast(levels),
             contrast_sure=levels is not None and is_sure(levels),
             tissue_levels=None if levels is None else levels.rounded(),
+            ventricles_ml=None if levels is None else self._ventricles_ml(image, mask, levels, registration),
         )
         if registration is not None:
             ratio = orientation_ratio(image, mask, template, template_mask)
@@ -314,6 +316,13 @@ class Preprocessor:
                 orientation_ratio=None if ratio is None else round(ratio, 2),
             )
         return apply_quality_rules(report)
+
+    def _ventricles_ml(
+        self, image: FloatArray, mask: MaskArray, levels: TissueLevels, registration: Registration | None
+    ) -> float:
+        """Return the volume of the ventricles in the scan's own space, where its place in the template is known."""
+        scale = 1.0 if registration is None else registration.scale
+        return round(ventricles_ml(image, mask, self.grid, levels) * scale, 1)
 
     def find_brain(self, volume: Volume, brain_mask: MaskArray | BrainMask | None) -> BrainMask:
         """Return the brain of a scan: what is known of it, or what the configured extractor finds."""

@@ -30,6 +30,7 @@ _QUALITY_NAMES = {
     "brain_confidence": "confidence of the brain mask",
     "brain_volume_ml": "brain volume, ml",
     "working_grid_brain_ml": "brain in template space, ml",
+    "ventricles_ml": "ventricles, about, ml",
     "registration_mask_dice": "overlap with the template's brain (Dice)",
     "registration_nmi": "normalised mutual information with the template",
     "registration_margin": "fit, relative to the best rotated template",

@@ -1,4 +1,4 @@
-"""Which scans of a manifest a command takes: those asked for, none that the model knows, and how others are scored.
+"""Which scans of a manifest a command takes: those that are asked for, and none of which the model learned.
 
 A word that no scan has is refused, not passed over.
 """

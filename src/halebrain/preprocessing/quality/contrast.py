@@ -30,8 +30,9 @@ _T1_GREY = (0.48, 0.97)
 """Grey matter between fluid (0) and white matter (1) in T1. Real scans: 0.65 to 0.93, the most with contrast agent."""
 _FLAIR_GREY = (0.97, 1.6)
 """In FLAIR, where it lies beyond white matter. Real scans: 1.03 to 1.24; virtual ones: 0.93 to 1.48."""
-_T2_GREY = (0.75, 1.08)
-"""In T2, where fluid is the brightest. Real scans: 0.82 to 1.00; virtual ones: 0.84 to 0.93; proton density: 0.5."""
+_T2_GREY = (0.62, 1.08)
+"""In T2, where fluid is the brightest. Real scans: 0.82 to 1.00; virtual ones: 0.84 to 0.93; with ventricles
+so wide that they lie where the nuclei do in others, from 0.65; proton density: 0.5."""
 _UNSURE = 0.05
 """Between these values, T1 with contrast agent and low-contrast FLAIR cannot be told apart by intensity."""
 _FOREIGN = ("PDw", "PET", "SWI", "T2starw", "dwi", "ADC", "FA", "bold", "asl", "CT")

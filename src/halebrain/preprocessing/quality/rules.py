@@ -31,6 +31,10 @@ _CUT_OFF = 0.02
 """Share of the template's brain that may lie outside the field of view."""
 _THICK_MM, _COARSE_MM, _FEW_VOXELS = 4.0, 6.0, 12
 """Virtual patients were scanned with slices of up to 6 mm; a brain is at least 12 of them high."""
+WIDE_VENTRICLES = "wide ventricles"
+"""Rule that flags them, and how the flag begins."""
+_WIDE_ML = 50.0
+"""Real T1w of young adults: up to 41 ml; virtual people with more than 60 ml measure 47 ml and more."""
 _LOW_CONFIDENCE = 0.9
 _SMOOTH = 0.89
 """Correlation of neighbours. Real scans: 0.53 to 0.84; T1 blurred to a resolution of 5 mm: 0.88 to 0.89, 6 mm: 0.90."""
@@ -173,6 +177,16 @@ def _uncut_ml(qc: QualityReport) -> float | None:
     return None if (qc.cut_face or 0.0) > _CUT_FACE else qc.brain_volume_ml
 
 
+def _wide_ventricles(qc: QualityReport) -> str | None:
+    size = qc.ventricles_ml
+    if size is None or size <= _WIDE_ML or qc.contrast == UNKNOWN or _is_misplaced(qc):
+        return None
+    return (
+        f"{WIDE_VENTRICLES} (about {size:.0f} ml): more is marked by mistake in such brains; check each finding, or "
+        "calibrate on people of that age"
+    )
+
+
 def _cut(qc: QualityReport) -> str | None:
     face, outside = qc.cut_face or 0.0, qc.cut_off or 0.0
     if outside > _CUT_OFF:
@@ -238,6 +252,7 @@ RULES: tuple[Rule, ...] = (
     Rule("smoothness", _smooth),
     Rule("child", _child),
     Rule("small brain", _small, withholds=False),
+    Rule(WIDE_VENTRICLES, _wide_ventricles, withholds=False),
     Rule("saturation", _saturated),
     Rule("equalisation", _equalised),
     Rule("8 bit", _eight_bit, withholds=False),
