@@ -26,6 +26,7 @@ RAW = {
 }
 
 
+OTHER = {"reconstructor": "ddpm", "rows": {"segmenter": "other"}, "block": "II", "trained_on": "DRAEM"}
 CONTRAST = {"name": "fused − others", "first": "SADM_res", "second": ["AE", "DDPM"], "columns": "unseen"}
 
 
@@ -123,6 +124,12 @@ def test_the_reference_is_found_by_name_or_title():
         ({"segmenters": {"pair": {"settings": {"regimes": "weak"}}}}, "regime"),
         ({"reconstructors": {"ae": {"settings": {"reconstructor": {"nam": "ae"}}}}}, "name"),
         ({"reconstructors": {"ae": {"row": "DDPM"}}}, "unique title"),
+        # Each would share its row with a baseline, with another one that is trained once, or with its own other score.
+        ({"reconstructors": {"ae": {"row": "intensity rank", "once": True}}}, "unique title, got intensity rank"),
+        ({"segmenters": {n: DRAEM | {"once": True} for n in ("draem", "draem2")}}, "unique title, got DRAEM-Net"),
+        ({"segmenters": {"draem": {"rows": {"fused": "DRAEM-Net"}, "once": True}}}, "unique title, got DRAEM-Net"),
+        ({"segmenters": {"ddpm": OTHER}}, "unique name, got fold0/seed0/ddpm twice"),
+        ({"segmenters": {"pair-stroke": OTHER}}, "unique name, got fold0/seed0/pair-stroke twice"),
         ({"seeds": [1, 1]}, "seeds"),
         ({"contrasts": [{**CONTRAST, "second": "DPM"}]}, "contrast must name rows.*did you mean 'DDPM'"),
         ({"contrasts": [{**CONTRAST, "first": "SADM_res (stroke)"}]}, "without what they learned from"),

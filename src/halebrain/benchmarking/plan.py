@@ -86,8 +86,8 @@ def plan(config: MatrixConfig) -> list[Cell]:
     cells: list[Cell] = []
     for fold in range(max(1, len(config.folds))):
         cells += _of_fold(config, fold)
-    titles = [row.title for cell in cells for row in cell.rows.values()]
-    names = {row.name for cell in cells for row in cell.rows.values()} | set(titles)
+    _check_unique(cells)
+    names = {name for cell in cells for row in cell.rows.values() for name in (row.name, row.title)}
     if config.reference not in names:
         raise ConfigError(
             "the reference must be a row of the table",
@@ -111,14 +111,30 @@ def plan(config: MatrixConfig) -> list[Cell]:
                 where=f"contrasts, {entry.name}",
                 remedy="name rows that learn from pathologies of the benchmark, or other columns",
             )
-    once = [t for t in set(titles) if titles.count(t) > max(1, len(config.folds)) * len(config.seeds)]
-    if once:
+    return cells
+
+
+def _check_unique(cells: Iterable[Cell]) -> None:
+    """Refuse two cells of one key, and two methods of one row: the table would show them as runs of one method."""
+    keys, sources = set[str](), dict[str, set[tuple[str, str]]]()
+    for cell in cells:
+        if cell.key in keys:
+            raise ConfigError(
+                "every training needs a unique name",
+                received=f"{cell.key} twice",
+                remedy="rename one under reconstructors or segmenters; of each_pathology the name ends in the disease",
+            )
+        keys.add(cell.key)
+        # What is trained once, and a baseline, have fewer runs than the others, so runs cannot be counted.
+        name = cell.key.removeprefix(f"fold{cell.fold}/").replace(f"seed{cell.seed}/", "", 1)
+        for way, row in cell.rows.items():
+            sources.setdefault(row.title, set()).add((name, way))
+    if twice := sorted(title for title, own in sources.items() if len(own) > 1):
         raise ConfigError(
             "every row needs a unique title",
-            received=sorted(once)[0],
+            received=twice[0],
             remedy="rename it under row, or under rows of the segmenters",
         )
-    return cells
 
 
 def planned_runs(cells: Iterable[Cell]) -> set[Planned]:
