@@ -27,6 +27,8 @@ RAW = {
 
 
 OTHER = {"reconstructor": "ddpm", "rows": {"segmenter": "other"}, "block": "II", "trained_on": "DRAEM"}
+ALL = {"reconstructor": "ddpm", "settings": {"regime": "weak"}, "rows": {"segmenter": "all"}, "block": "V"}
+TWO = {"regime": "both", "data": {"pathologies": ["ms", "stroke"]}}
 CONTRAST = {"name": "fused − others", "first": "SADM_res", "second": ["AE", "DDPM"], "columns": "unseen"}
 
 
@@ -59,6 +61,12 @@ def test_a_part_of_the_cells_comes_with_what_it_needs():
     ]
     with pytest.raises(UsageError, match=r"must match the key of a cell.*fold0/seed0/dpm.*fold0/seed0/ddpm"):
         chosen_cells(cells, ("fold0/seed0/dpm",))
+
+
+def test_one_training_on_several_diseases_states_them():
+    more = {"all": ALL | {"trained_on": "ms + stroke", "settings": TWO}, "any": ALL | {"trained_on": "every disease"}}
+    titles = {row.title for cell in plan(config(segmenters=more)) for row in cell.rows.values()}
+    assert {"all (ms + stroke)", "all (every disease)"} <= titles
 
 
 def test_folds_multiply_everything(tmp_path):
@@ -130,6 +138,12 @@ def test_the_reference_is_found_by_name_or_title():
         ({"segmenters": {"draem": {"rows": {"fused": "DRAEM-Net"}, "once": True}}}, "unique title, got DRAEM-Net"),
         ({"segmenters": {"ddpm": OTHER}}, "unique name, got fold0/seed0/ddpm twice"),
         ({"segmenters": {"pair-stroke": OTHER}}, "unique name, got fold0/seed0/pair-stroke twice"),
+        # Diseases that no row states would count as unseen.
+        ({"segmenters": {"all": ALL}}, "must state their diseases.*without every annotated disease"),
+        (
+            {"segmenters": {"all": ALL | {"trained_on": "ms", "settings": TWO}}},
+            r"must state their diseases, got trained_on: ms, without stroke",
+        ),
         ({"seeds": [1, 1]}, "seeds"),
         ({"contrasts": [{**CONTRAST, "second": "DPM"}]}, "contrast must name rows.*did you mean 'DDPM'"),
         ({"contrasts": [{**CONTRAST, "first": "SADM_res (stroke)"}]}, "without what they learned from"),

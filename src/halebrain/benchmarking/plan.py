@@ -246,7 +246,9 @@ def _segmenters(
                 own["data"]["pathologies"] = [pathology]
             of_set = entry.settings_by_pathology.get(pathology or "", {})
             settings = merged(config.segmenter_defaults, entry.settings, of_set, own)
-            parse_config(SegmenterTraining, settings, where=f"segmenters.{name}")
+            training = parse_config(SegmenterTraining, settings, where=f"segmenters.{name}")
+            if pathology is None:
+                _check_stated(name, entry, training)
             trained_on = " + ".join(part for part in (entry.trained_on, pathology) if part) or "–"
             tag = "".join(f"-{part}" for part in (pathology, count and f"n{count}") if part)
             rows: dict[str, RowLabel] = {
@@ -255,3 +257,19 @@ def _segmenters(
             needs = f"{place}/{entry.reconstructor}"
             cells.append(Cell(f"{place}/{name}{tag}", "segmenter", seed, fold, settings, rows, needs))
     return cells
+
+
+def _check_stated(name: str, entry: SegmenterEntry, training: SegmenterTraining) -> None:
+    """Refuse a segmenter that learns from diseases which its rows do not state: they would count as unseen."""
+    if training.regime == "synthetic":
+        return
+    stated = set(entry.trained_on.split(" + ")) - {""}
+    learned = training.data.pathologies
+    lost = sorted(set(learned) - stated) if learned is not None else ["every annotated disease"] * (not stated)
+    if lost:
+        raise ConfigError(
+            "a segmenter that learns from annotated scans must state their diseases",
+            received=f"trained_on: {entry.trained_on or '–'}, without {', '.join(lost)}",
+            where=f"segmenters.{name}",
+            remedy="write them under each_pathology, or all in one training as trained_on: tumour + stroke",
+        )
