@@ -1,6 +1,7 @@
 """Results are those of the scans that made them: a file that holds something else later is refused."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,28 @@ def test_a_moved_data_set_is_the_same_and_a_file_that_comes_back_is_compared(tmp
     check_contents(tmp_path, 0, rows)
     lost = tmp_path / "lost"
     shutil.move(ill.lesion, lost)
+    check_contents(tmp_path, 0, rows)
+    shutil.copyfile(ill.image, ill.lesion)
+    with pytest.raises(DataError, match="the first the lesion"):
+        check_contents(tmp_path, 0, rows)
+
+
+@pytest.mark.parametrize("is_added", [True, False])
+def test_a_mask_that_the_table_did_not_name_before_or_names_no_more_is_noticed(tmp_path, rows, is_added):
+    without = replace(rows, records=tuple(replace(row, lesion=None) for row in rows))
+    first, second = (without, rows) if is_added else (rows, without)
+    assert first.fingerprint() == second.fingerprint(), "results of cells would be kept"
+    check_contents(tmp_path, 0, first)
+    with pytest.raises(DataError, match=r"must not change, got \d changed, the first the lesion of sub-"):
+        check_contents(tmp_path, 0, second)
+    check_contents(tmp_path, 0, first)
+
+
+def test_a_file_that_is_not_there_yet_may_come(tmp_path, rows):
+    ill = next(row for row in rows if row.is_annotated)
+    away = shutil.move(ill.lesion, tmp_path / "away")
+    check_contents(tmp_path, 0, rows)
+    shutil.move(away, ill.lesion)
     check_contents(tmp_path, 0, rows)
     shutil.copyfile(ill.image, ill.lesion)
     with pytest.raises(DataError, match="the first the lesion"):

@@ -14,20 +14,21 @@ from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest
 
 CONTENTS = "contents"
-"""Folder with one file for each fold: name of a scan → kind of file → its sha256."""
-_Hashes = dict[str, dict[str, str]]
+"""Folder with one file for each fold: name of a scan → kind of file → its sha256, null where it was not there."""
+_Hashes = dict[str, dict[str, str | None]]
 
 
 def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
     """Remember what the files of a fold's scans hold; files that are not there are left to the cells that need them.
 
     Raises:
-        DataError: A file of a scan that an earlier run knew holds something else now.
+        DataError: A file of a scan that an earlier run knew holds something else now, or the table names a mask that it
+            did not name before, or names one no more.
     """
     path = output / CONTENTS / f"fold{fold}.json"
     records = track(manifest.records, description=f"Checking scans of fold {fold}", total=len(manifest.records))
-    now = {
-        record.scan_id: {kind: scan_sha256(path) for kind, path in record.files.items() if path.exists()}
+    now: _Hashes = {
+        record.scan_id: {kind: scan_sha256(path) if path.exists() else None for kind, path in record.files.items()}
         for record in records
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,17 +38,27 @@ def check_contents(output: Path, fold: int, manifest: Manifest) -> None:
         changed = [
             (by_name[name], kind)
             for name in sorted(now.keys() & before.keys())
-            for kind, sha256 in now[name].items()
-            if sha256 != before[name].get(kind, sha256)
+            for kind in sorted(now[name].keys() | before[name].keys())
+            if _is_changed(kind, before[name], now[name])
         ]
         if changed:
             record, kind = changed[0]
             raise DataError(
                 "the scans of a benchmark must not change",
                 received=f"{len(changed)} changed, the first the {kind.replace('_', ' ')} of {record.scan_id}",
-                where=getattr(record, kind),
+                where=getattr(record, kind) or manifest.where,
                 remedy="begin the benchmark again with another --output, or bring the former files back",
             )
-        known = {name: before.get(name, {}) | own for name, own in now.items()}
+        known = {
+            name: {kind: sha256 or before.get(name, {}).get(kind) for kind, sha256 in own.items()}
+            for name, own in now.items()
+        }
         if before | known != before:
             write_text(path, json.dumps(before | known, indent=1, sort_keys=True) + "\n")
+
+
+def _is_changed(kind: str, before: dict[str, str | None], now: dict[str, str | None]) -> bool:
+    """Return whether a file of a scan holds something else, or is named in one of the tables only."""
+    if kind in before and kind in now:  # a file that is not there is named all the same
+        return None not in (before[kind], now[kind]) and before[kind] != now[kind]
+    return (before if kind in before else now)[kind] is not None
