@@ -215,3 +215,12 @@ def test_exams_from_end_to_end_and_again(small_cohort, command, tmp_path):
     after = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/result.json")}
     assert {p for p in before if after[p] != before[p]} == set(), "another fusion has folders of its own"
     assert {p.relative_to(out / "cells" / "fold0").parts[0] for p in set(after) - set(before)} == {"exam"}
+
+    # Pictures show the first contrast; where that was another one, the cells of this one have none yet.
+    path.write_text(yaml.safe_dump(RAW | {"manifest": str(manifest), "modalities": ["FLAIR", "T1w"]}))
+    models = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/model.safetensors")}
+    (out / "figures" / "example_ms.png").unlink()
+    code, said = command(*arguments)
+    assert code == 0, said.err
+    assert (out / "figures" / "example_ms.png").stat().st_size > 1000
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cells/**/model.safetensors")} == models

@@ -160,7 +160,7 @@ class _FoldRun:
         trained = training_identity(cell, _scans_of(cell, self.manifest), below)
         # A model is trained once: with another anomaly map it is only evaluated again.
         folder, judged_as = _folder(self.output, cell, trained), _judged_as(self.config, cell, trained)
-        result = _read(folder, judged_as)
+        result = _read(self.config, cell, folder, judged_as)
         if result is None:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with lock_if_free(folder) as is_ours:
@@ -171,7 +171,7 @@ class _FoldRun:
                 try:
                     with unexpected_as_error():
                         # Another process may have finished it just before.
-                        result = _read(folder, judged_as)
+                        result = _read(self.config, cell, folder, judged_as)
                         if result is None and cell.kind == EXAM:
                             result = self._run_exams(cell, folds, folder, judged_as)
                         result = result or _run_cell(
@@ -231,7 +231,7 @@ def finished_cells(config: MatrixConfig, cells: list[Cell], output: Path, tables
             below = "+".join(trained[key] for key in cell.required)
             trained[cell.key] = training_identity(cell, _scans_of(cell, tables[cell.fold]), below)
             judged_as = _judged_as(config, cell, trained[cell.key])
-            if _read(_folder(output, cell, trained[cell.key]), judged_as) is not None:
+            if _read(config, cell, _folder(output, cell, trained[cell.key]), judged_as) is not None:
                 found.add(cell.key)
     return found
 
@@ -277,7 +277,7 @@ def _run_cell(
         "manifest_sha256": fold.manifest.fingerprint(),
     }
     result = replace(result, provenance=provenance)
-    if cell.modality == config.every_modality[0]:  # a figure shows the scan of one contrast
+    if _has_pictures(config, cell):
         folder.mkdir(parents=True, exist_ok=True)
         _write_pictures(maps, fold, folder / PICTURES)
     return _write_result(result, folder)
@@ -391,8 +391,18 @@ def _atlas(cell: Cell, config: MatrixConfig, fold: _Fold) -> AtlasModel | None:
     return AtlasModel.fit((s.scan.image, s.scan.brain_mask) for s in scans)
 
 
-def _read(folder: Path, judged_as: str) -> CellResult | None:
-    if not (folder / _RESULT).is_file():
+def _has_pictures(config: MatrixConfig, cell: Cell) -> bool:
+    """Return whether a cell keeps pictures: a figure shows the scan of one contrast, the first."""
+    return cell.modality == config.every_modality[0]
+
+
+def _read(config: MatrixConfig, cell: Cell, folder: Path, judged_as: str) -> CellResult | None:
+    """Return the result of a cell; `None` where it must be evaluated, also where its pictures are not there.
+
+    They are not there where another contrast was the first one by then.
+    """
+    needed = [_RESULT, PICTURES] if _has_pictures(config, cell) else [_RESULT]
+    if not all((folder / name).is_file() for name in needed):
         return None
     result = CellResult.from_json(json.loads((folder / _RESULT).read_text(encoding="utf-8")))
     return result if result.provenance.get("identity") == judged_as else None
@@ -470,7 +480,7 @@ def collect_pictures(config: MatrixConfig, outcome: Outcome, output: Path) -> di
         if cell.fold > 0 or cell.seed not in (config.seeds[0], 0):
             continue
         path = (output / "cells" / cell.key).with_name(result.provenance["folder"]) / PICTURES
-        if cell.modality != config.every_modality[0]:
+        if not _has_pictures(config, cell):
             continue
         with np.load(path) as stored:
             found |= {name: stored[name] for name in stored.files if name not in found}
