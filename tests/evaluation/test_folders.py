@@ -230,6 +230,17 @@ def test_scores_that_are_no_probabilities_are_said(folders):
     assert "micro_auprc" in {v.metric for v in found.set_values}
 
 
+def test_one_scan_outside_of_0_to_1_leaves_the_calibration_error_out(folders):
+    path = sorted((folders / "maps").iterdir())[0]
+    write(path, 3 * np.asarray(nibabel.load(path).dataobj))
+    found, notes = evaluate_files(
+        pairs_of(folders), FolderOptions(), method="mine", seed=0, scoring=Scoring(Failures(None))
+    )
+    assert len([note for note in notes if "calibration error left out" in note]) == 1
+    assert not found.reliability
+    assert "expected_calibration_error" not in {value.metric for value in found.set_values}
+
+
 def test_maps_and_masks_are_told_apart_for_the_whole_folder(folders):
     assert look_at_files(pairs_of(folders), FolderOptions())[0].graded
     found, _ = evaluate_files(

@@ -205,7 +205,7 @@ class Evaluator:
         for method, level in self._sets.items():
             if level.pooled.has_lesion:
                 curves[method] = level.pooled.finish()
-            if level.reliability.count.any():
+            if level.has_reliability:
                 reliability[method] = level.reliability
             values += level.values(method, curves.get(method))
             own = [row for row in self._rows if row.method == method]
@@ -229,6 +229,7 @@ class _SetLevel:
 
     pooled: PooledCurve = field(default_factory=PooledCurve)
     reliability: Reliability = field(default_factory=Reliability)
+    are_probabilities: bool = True
     images: ImageLevel = field(default_factory=ImageLevel)
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
     masks: int = 0
@@ -241,11 +242,18 @@ class _SetLevel:
             self.images.take(found.images)
         if found.reliability is not None:
             self.reliability.take(found.reliability)
+        elif found.voxels is not None:
+            self.are_probabilities = False
         if found.counts is not None:
             self.counts += np.array(found.counts)
             self.masks += 1
         if found.froc is not None:
             self.froc.take(found.froc)
+
+    @property
+    def has_reliability(self) -> bool:
+        """Whether all scores are probabilities: those of the scans that stay in [0, 1] by chance say nothing."""
+        return self.are_probabilities and bool(self.reliability.count.any())
 
     def values(self, method: str, curve: Curve | None) -> list[SetValue]:
         found: dict[str, tuple[float, str]] = {}
@@ -261,7 +269,7 @@ class _SetLevel:
             if true + missed:
                 says = "over all voxels, at the frozen threshold"
                 found["micro_dice"] = (2 * true / (2 * true + false + missed), says)
-        if self.reliability.count.any():
+        if self.has_reliability:
             found["expected_calibration_error"] = (self.reliability.expected_error, "15 equal bins of the score")
         if self.froc.found:
             for rate in FROC_RATES:
