@@ -76,6 +76,35 @@ def test_the_level_is_kept_where_subjects_and_seeds_are_random():
     assert wrong / 400 < 0.07
 
 
+def test_mean_squares_below_the_rest_count_as_the_rest():
+    mean, error, freedom = mean_over_both([np.array([[1.0, 2.0], [2.0, 1.0]])])
+    # Means of subjects and of runs are all 1.5, so their mean squares are 0; that of the rest is 1.
+    assert (mean, error) == (1.5, math.sqrt(1 / 4))
+    assert freedom == pytest.approx(1 / 3)
+
+
+def test_one_run_has_the_p_of_a_one_sided_paired_t_test_and_says_so():
+    first, second = np.array([0.5, 0.62, 0.48, 0.7, 0.66]), np.array([0.4, 0.6, 0.5, 0.5, 0.6])
+    both = [run("A", {"ms": first}), run("B", {"ms": second})]
+    (found,) = assess_contrasts(both, [Contrast("c", "A", ("B",), "all")], DISEASES)
+    expected = stats.ttest_1samp(first - second, 0, alternative="greater")
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.note == "one run: says nothing of other seeds"
+
+
+def test_a_scan_without_a_lesion_takes_no_part():
+    both = [run("A", {"ms": [0.5, 0.7, math.nan]}), run("B", {"ms": [0.4, 0.5, math.nan]})]
+    (found,) = assess_contrasts(both, [Contrast("c", "A", ("B",), "all")], DISEASES)
+    assert (found.n_subjects, found.difference) == (2, pytest.approx(0.15))
+
+
+def test_rows_that_are_equal_are_not_better():
+    both = [run(name, {"ms": [0.5, 0.7]}, seed=seed) for name in "AB" for seed in (0, 1)]
+    better, as_good = Contrast("c", "A", ("B",), "all"), Contrast("d", "A", ("B",), "all", 0.1)
+    found = assess_contrasts(both, [better, as_good], DISEASES)
+    assert [(one.p, one.low, one.high, one.holds) for one in found] == [(1, 0, 0, False), (0, 0, 0, True)]
+
+
 def runs_of_two():
     """Pairs and images trained on tumour and on stroke; pairs are 0.1 better on the disease, 0.05 worse on others."""
     found = []
@@ -219,6 +248,22 @@ def test_no_other_training_stands_for_one_that_is_not_finished():
     assert found.note == "without unfinished runs of: Unet_res (stroke)"
     (whole,) = assess_contrasts(runs, stated, DISEASES, planned)
     assert (whole.n_subjects, whole.note) == (10, "")
+
+
+def test_no_other_seed_stands_for_one_that_is_not_finished():
+    stated = Contrast("pair − alone", "pair", ("alone",), "all")
+    pairs = [run("pair", {"ms": [0.5, 0.6, 0.8]}, trained_on="ms", seed=seed) for seed in (0, 1)]
+    alone = [run("alone", {"ms": [0.4, 0.6, 0.5]}, seed=seed) for seed in (0, 1)]
+    planned = {(method_name(one), one.trained_on, one.run) for one in (*pairs, *alone)}
+    (whole,) = assess_contrasts([*pairs, *alone], [stated], DISEASES, planned)
+    assert (whole.n_runs, whole.note) == (2, "")
+    (part,) = assess_contrasts([*pairs, alone[0]], [stated], DISEASES, planned)
+    assert part.n_runs == 1
+    assert part.note == "one run: says nothing of other seeds; without unfinished runs of: alone"
+    # What is not trained has one run, which stands beside each seed.
+    planned -= {("alone", "–", "fold0 seed1")}
+    (once,) = assess_contrasts([*pairs, alone[0]], [stated], DISEASES, planned)
+    assert (once.n_runs, once.note) == (2, "")
 
 
 def test_a_row_trained_in_one_way_only_stands_beside_every_training():

@@ -265,8 +265,9 @@ def _paired(
         wanted = trained_on if trained_on in others or len(others) != 1 else next(iter(others))
         here = {run.run: run for run in runs if method_name(run) == first and run.trained_on == trained_on}
         there = {run.run: run for run in runs if method_name(run) == second and run.trained_on == wanted}
+        planned = {run for *row, run in plan if row == [second, wanted]}
         for name, run in here.items():
-            other = there.get(name) or _of_every_seed(there, name)
+            other = there.get(name) or _of_every_seed(there, name, planned)
             if other is None:
                 continue
             for values, one in ((ours, run), (theirs, other)):
@@ -277,11 +278,12 @@ def _paired(
     return _by_run(ours), _by_run(theirs)
 
 
-def _of_every_seed(there: Mapping[str, MethodRun], name: str) -> MethodRun | None:
-    """Return the run that stands for every seed of a fold: of a row that is not trained there is one."""
+def _of_every_seed(there: Mapping[str, MethodRun], name: str, planned: Collection[str]) -> MethodRun | None:
+    """Return the run that stands for every seed of a fold: of a row that is not trained one is planned."""
     fold = name.split(" ")[0]
     same = [run for other, run in there.items() if other.split(" ")[0] == fold]
-    return same[0] if len(same) == 1 and same[0].trained_on == _ALONE else None
+    is_alone = sum(other.split(" ")[0] == fold for other in planned) <= 1
+    return same[0] if is_alone and len(same) == 1 and same[0].trained_on == _ALONE else None
 
 
 def method_name(run: MethodRun) -> str:
