@@ -4,10 +4,15 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
-from halebrain.benchmarking.contents import check_contents
+from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.contents import check_contents, check_weights
+from halebrain.benchmarking.run import run_benchmark
+from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import DataError
 from halebrain.io.manifest import Manifest
+from small_matrix import AE, MATRIX
 
 
 @pytest.fixture
@@ -66,4 +71,41 @@ def test_folds_and_further_scans_are_apart(tmp_path, rows):
     check_contents(tmp_path, 0, rows.select(lambda row: row.is_healthy))
     check_contents(tmp_path, 1, rows)
     check_contents(tmp_path, 0, rows)
+    ill = next(row for row in rows if row.is_annotated)
+    shutil.copyfile(ill.image, ill.lesion)
+    with pytest.raises(DataError, match="the first the lesion"):  # of a further scan
+        check_contents(tmp_path, 0, rows)
     assert {path.name for path in (tmp_path / "contents").glob("*.json")} == {"fold0.json", "fold1.json"}
+
+
+def test_weights_that_a_training_starts_from_are_noticed(tmp_path):
+    file, model = tmp_path / "encoder.safetensors", tmp_path / "model"
+    model.mkdir()
+    for path in (file, model / "config.json"):
+        path.write_text("before")
+    check_weights(tmp_path / "out", [file, model, tmp_path / "not there"])
+    check_weights(tmp_path / "out", [file, model])
+    for path, named in ((file, file), (model / "config.json", model)):
+        path.write_text("after")
+        with pytest.raises(DataError, match=f"must not change.*{named.name}"):
+            check_weights(tmp_path / "out", [file, model])
+        path.write_text("before")
+    check_weights(tmp_path / "out", [file, model])
+
+
+def test_a_benchmark_that_starts_from_other_weights_trains_nothing(tmp_path, small_cohort):
+    table = small_cohort([(f"h{n}", "FLAIR", split, "healthy") for n, split in enumerate(("train", "val", "test"))])
+    file = tmp_path / "encoder.safetensors"
+    file.write_text("before")
+    check_weights(tmp_path / "out", [file])
+    file.write_text("after")
+    started = {"ae": merged(AE, {"settings": {"encoder_weights": str(file)}})}
+    raw = MATRIX | {"manifest": str(table), "reconstructors": started, "segmenters": {}}
+    with pytest.raises(DataError, match="the weights that a benchmark starts from must not change"):
+        run_benchmark(parse_config(MatrixConfig, raw), tmp_path / "out", device=torch.device("cpu"))
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_a_benchmark_without_such_weights_keeps_no_list(tmp_path):
+    check_weights(tmp_path / "out", [])
+    assert not (tmp_path / "out").exists()

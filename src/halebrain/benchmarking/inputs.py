@@ -154,7 +154,7 @@ def _has(rows: Manifest, wanted: _Set) -> bool:
 
 def _files_missing(cell: Cell) -> Iterator[str]:
     name = cell.key.rpartition("/")[2]
-    for key, path in _files(cell.settings):
+    for key, path in named_files(cell.settings):
         if not path.exists() and (key in ("encoder_weights", "weights") or path.suffix or len(path.parts) > 1):
             yield f"{name}: the file of {key} does not exist: {path}"
     spec = cell.settings.get("reconstructor", {})
@@ -165,10 +165,11 @@ def _files_missing(cell: Cell) -> Iterator[str]:
         yield f"{name}: pretrained weights of {backbone}, give --set {key}=FILE"
 
 
-def _files(settings: Any) -> Iterator[tuple[str, Path]]:
+def named_files(settings: Any) -> Iterator[tuple[str, Path]]:
+    """Yield every file that the settings of a training name, with its key."""
     if isinstance(settings, dict):
         for key, value in settings.items():
             if key in _FILES and isinstance(value, str | Path):
                 yield key, Path(value)
             else:
-                yield from _files(value)
+                yield from named_files(value)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from halebrain.benchmarking.config import EXAM, SYNTHETIC, MatrixConfig
-from halebrain.benchmarking.contents import check_contents
+from halebrain.benchmarking.contents import check_contents, check_weights
 from halebrain.benchmarking.exams import exam_scores, exams_of, healthy_zeros
-from halebrain.benchmarking.inputs import read_fold, whole_exams
+from halebrain.benchmarking.inputs import named_files, read_fold, whole_exams
 from halebrain.benchmarking.judge import (
     CellResult,
     Scorer,
@@ -100,7 +100,7 @@ def run_benchmark(
 
     Raises:
         ConfigError: A setting of any cell is wrong; nothing has been trained by then.
-        DataError: A scan is no more what it was when the benchmark began.
+        DataError: A scan, or a file of weights, is no more what it was when the benchmark began.
     """
     cells, outcome, failures = chosen_cells(plan(config), only), Outcome(), Failures(output, notify)
     # What is wrong with the last table is said before the first is learned from.
@@ -108,6 +108,7 @@ def run_benchmark(
     for number, (_, manifest) in enumerate(tables):
         if any(cell.fold == number for cell in cells):
             check_contents(output, number, manifest)
+    check_weights(output, (path for cell in cells for _, path in named_files(cell.settings)))
     for number, (path, manifest) in enumerate(tables):
         unused = unused_notes(len(manifest) - len(usable(manifest)))
         outcome.empty += [f"fold {number}: {note}" for note in unused]
