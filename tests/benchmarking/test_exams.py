@@ -157,6 +157,21 @@ def test_an_exam_is_fused_on_the_scale_of_the_healthy_scans(scans):
     assert not np.allclose(found, exam_scores([score, score], zeros, "mean")(exam)["row"])
 
 
+def test_the_zero_of_a_contrast_lies_within_0_and_1_and_small_components_do_not_count(scans):
+    own = scans["FLAIR"]
+    brain = next(scan for scan in own if scan.record.is_healthy).scan.brain_mask
+
+    def specks(scan):
+        score = np.zeros_like(scan.scan.image)
+        score[::3, ::3, ::3] = 0.9 * brain[::3, ::3, ::3]
+        return {"none": np.zeros_like(score), "specks": score}
+
+    assert brain[::3, ::3, ::3].sum() * 6**3 > 2000, "more than 1 ml, in components of one voxel each"
+    every, large = healthy_zeros(specks, own, 0.0), healthy_zeros(specks, own, 2 * 6**3)
+    assert every["specks"] > 0.9 > large["specks"]
+    assert every["none"] == large["none"] == large["specks"] == 1e-4
+
+
 def test_an_exam_has_the_brain_of_all_its_scans_and_the_lesion_that_is_annotated(scans):
     t1, flair = scans["T1w"][0], scans["FLAIR"][0]
     half = np.zeros_like(t1.scan.brain_mask)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from halebrain.core.errors import DataError
 from halebrain.evaluation.case import Case
@@ -94,6 +95,15 @@ def test_the_set_as_a_whole_by_hand(evaluation):
     assert of_set["model", "scan_auroc"] == pytest.approx((1 + 3 / 2) / 4)
     assert of_set["other", "dice_oracle_set"] == pytest.approx(2 * 8 / (15 + 8))
     assert ("other", "micro_dice") not in of_set
+
+
+def test_volumes_are_ranked_by_what_was_predicted(scan):
+    evaluator = Evaluator(seed=0)
+    # A prediction of 2, 0 and 1 voxels beside a lesion of 2, 2 and 0.
+    for subject, pathology, threshold in (("a", "ms", 0.5), ("b", "ms", 2.0), ("c", "healthy", 0.85)):
+        evaluator.add("model", scan(subject, pathology=pathology, threshold=threshold))
+    found = {v.metric: v.value for v in evaluator.finish(EvaluationProvenance(grid=WORKING_GRID, seed=0)).set_values}
+    assert found["volume_correlation"] == pytest.approx(stats.spearmanr([2, 2, 0], [2, 0, 1]).statistic)
 
 
 def test_figures_of_the_paper_are_means_over_scans_and_pooled_ones_have_their_own_names(evaluation):

@@ -112,6 +112,7 @@ def test_a_scan_without_a_lesion_takes_no_subject_out_of_the_test() -> None:
             run.rows.append(replace(row, scan_id=f"{row.scan_id}_ses-2", value=math.nan))
     ms = build_matrix(runs, ["ms"], reference="alone")[1].entries["ms"]
     assert (ms.auprc.n_scans, ms.auprc.n_undefined) == (N, N)
+    assert (ms.run_auprc.mean, ms.run_auprc.n) == (pytest.approx(ms.auprc.mean), 1)
     assert ms.difference == pytest.approx(0.3)
     assert ms.p_holm == pytest.approx(2 / 2**N)
 

@@ -1,11 +1,12 @@
 """Reconstruction quality by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from halebrain.evaluation.reconstruction_quality import reconstruction_quality
+from halebrain.evaluation.reconstruction_quality import LevelQuality, reconstruction_quality, summarise_levels
 
 SHAPE = (12, 12, 3)
 LESION, BRAIN = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
@@ -54,3 +55,22 @@ def test_a_lesion_is_needed():
     ones, none = np.ones(SHAPE, dtype=np.float32), np.zeros(SHAPE, dtype=bool)
     with pytest.raises(ValueError, match="needs a lesion"):
         reconstruction_quality(ones, ones, none, ~none)
+
+
+def test_the_contrast_is_relative_to_the_95th_percentile_of_the_rest():
+    image, reconstruction = np.full(SHAPE, 0.4, np.float32), np.full(SHAPE, 0.4, np.float32)
+    image[LESION] = 0.9
+    outside = BRAIN & ~LESION
+    steps = np.linspace(0, 0.1, int(outside.sum()), dtype=np.float32)
+    reconstruction[outside] += steps
+    quality = reconstruction_quality(image, reconstruction, LESION, BRAIN)
+    assert quality.residual_contrast == pytest.approx(0.5 / np.percentile(steps, 95), rel=1e-4)
+
+
+def test_a_perfect_scan_takes_no_part_in_the_mean_of_decibels():
+    own = [measure(0.5), measure(0.6), measure(0.4 + 1e-9)]
+    own[2] = replace(own[2], psnr_inside=math.inf)
+    found = summarise_levels([LevelQuality(f"s{n}", f"s{n}", "300", one) for n, one in enumerate(own)], seed=0)
+    interval = found["300", "psnr_inside"]
+    assert (interval.n_scans, interval.n_undefined) == (2, 1)
+    assert interval.mean == pytest.approx((own[0].psnr_inside + own[1].psnr_inside) / 2)
