@@ -105,6 +105,49 @@ def test_rows_that_are_equal_are_not_better():
     assert [(one.p, one.low, one.high, one.holds) for one in found] == [(1, 0, 0, False), (0, 0, 0, True)]
 
 
+def in_folds(effects, held_out, seeds, rng):
+    """Return a table for each fold, in which all people but the `held_out` of that fold are tested, and their names."""
+    tables, names = [], []
+    for out in held_out:
+        tested = [n for n in range(len(effects)) if n not in out]
+        noise = rng.normal(0, 0.03, (1, seeds)) + rng.normal(0, 0.05, (len(tested), seeds))
+        tables.append(effects[tested][:, None] + noise)
+        names.append([("ms", str(n)) for n in tested])
+    return tables, names
+
+
+def test_the_level_is_kept_where_folds_test_most_people_again():
+    rng, wrong = np.random.default_rng(2), 0
+    for _ in range(300):
+        folds = [range(3 * fold, 3 * fold + 3) for fold in range(5)]
+        mean, error, freedom = mean_over_both(*in_folds(rng.normal(0, 0.2, 40), folds, 3, rng))
+        wrong += stats.t.sf(mean / error, freedom) < 0.05
+    # As if each fold had people of its own, it would be wrong in 0.2 of the cases.
+    assert 0.02 < wrong / 300 < 0.08
+
+
+def test_sets_without_a_common_subject_are_independent_and_one_subject_of_both_is_not():
+    first, second = np.array([[1.0], [3.0], [2.0]]), np.array([[6.0], [7.0], [9.0]])
+    apart = mean_over_both([first, second])
+    names = [[("ms", "a"), ("ms", "b"), ("ms", "c")], [("ms", "d"), ("ms", "e"), ("ms", "f")]]
+    assert mean_over_both([first, second], names) == apart
+    names[1][0] = ("ms", "a")
+    mean, error, freedom = mean_over_both([first, second], names)
+    assert (mean, freedom) == (apart[0], 2)
+    at_most = 2 * np.std(first, ddof=1) * np.std(second, ddof=1) / 6**2
+    assert error == pytest.approx(math.sqrt(apart[1] ** 2 + at_most))
+
+
+def test_a_subject_of_several_folds_is_counted_once():
+    both = [
+        run(name, {"ms": [value + 0.01 * n for n in range(number)]}, fold=fold)
+        for name, value in (("A", 0.6), ("B", 0.5))
+        for fold, number in ((0, 4), (1, 5))
+    ]
+    (found,) = assess_contrasts(both, [Contrast("c", "A", ("B",), "all")], DISEASES)
+    assert found.n_subjects == 5
+
+
 def runs_of_two():
     """Pairs and images trained on tumour and on stroke; pairs are 0.1 better on the disease, 0.05 worse on others."""
     found = []

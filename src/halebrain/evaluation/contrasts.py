@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -154,10 +155,11 @@ def _assess(
     if not common:
         return ContrastResult(contrast, note=f"no subject in a run that all have: {', '.join(e[0] for e in complete)}")
     second, first, other = max(complete, key=lambda entry: _mean_at(entry[2], common))
-    tables = _tables(first, other)
-    if not tables:
+    sets = _tables(first, other)
+    if not sets:
         return ContrastResult(contrast, second, note="no subject with a value in all runs")
-    mean, error, freedom = mean_over_both(tables)
+    tables = list(sets.values())
+    mean, error, freedom = mean_over_both(tables, list(sets))
     n_runs = max(table.shape[1] for table in tables)
     note = "" if n_runs > 1 else "one run: says nothing of other seeds"
     lacking = sorted(set(contrast.second) - {name for name, *_ in complete})
@@ -178,7 +180,7 @@ def _assess(
         low=mean - width,
         high=mean + width,
         p=_one_sided(mean + contrast.margin, error, freedom),
-        n_subjects=sum(table.shape[0] for table in tables),
+        n_subjects=len(set[Subject]().union(*sets)),
         n_runs=n_runs,
         note=note,
     )
@@ -190,12 +192,15 @@ def _one_sided(distance: float, error: float, freedom: float) -> float:
     return float(stats.t.sf(distance / error, freedom))
 
 
-def mean_over_both(tables: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float, float]:
+def mean_over_both(
+    tables: Sequence[npt.NDArray[np.float64]], subjects: Sequence[Sequence[Subject]] = ()
+) -> tuple[float, float, float]:
     """Return mean, standard error and degrees of freedom of differences, subjects and runs both drawn at random.
 
     Args:
         tables: `(subjects, runs)` for each set of test subjects; of several sets each weighs by its subjects. With one
             run the error is that over subjects alone; NaN with one subject.
+        subjects: The subjects of each set, in their order: folds may test the same ones; empty = all are different.
 
     Returns:
         Mean; standard error; Satterthwaite's degrees of freedom.
@@ -208,7 +213,25 @@ def mean_over_both(tables: Sequence[npt.NDArray[np.float64]]) -> tuple[float, fl
         share = own * (len(table) / total) ** 2
         variance += share
         squares += share**2 / freedom
-    return mean, math.sqrt(variance), variance**2 / squares if squares else math.inf
+    freedom = variance**2 / squares if squares else math.inf
+    shared = [_shared_covariance(*pair) for pair in combinations(zip(tables, subjects, strict=False), 2)]
+    if any(shared):  # the same subjects in two sets count as one draw of them
+        variance += 2 * sum(shared) / total**2
+        freedom = min(freedom, *(_variance_of_mean(table)[1] for table in tables))
+    return mean, math.sqrt(variance), freedom
+
+
+_Set = tuple[npt.NDArray[np.float64], Sequence[Subject]]
+
+
+def _shared_covariance(one: _Set, other: _Set) -> float:
+    """Return the covariance of the sums of two sets over subjects, by those that are in both; 0 where none is."""
+    means = [dict(zip(subjects, table.mean(axis=1), strict=True)) for table, subjects in (one, other)]
+    both = [subject for subject in means[0] if subject in means[1]]
+    if len(both) > 1:
+        return len(both) * max(float(np.cov([[own[subject] for subject in both] for own in means])[0, 1]), 0.0)
+    spread = [float(np.std(list(own.values()), ddof=1)) if len(own) > 1 else math.nan for own in means]
+    return spread[0] * spread[1] if both else 0.0  # one subject has no covariance: at most that
 
 
 def _variance_of_mean(table: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -310,16 +333,18 @@ def _mean_at(values: Values, places: Iterable[tuple[str, Subject]]) -> float:
     return float(np.mean([values[run][subject] for run, subject in sorted(places)]))
 
 
-def _tables(first: Values, second: Values) -> list[npt.NDArray[np.float64]]:
+def _tables(first: Values, second: Values) -> dict[tuple[Subject, ...], npt.NDArray[np.float64]]:
     """Return the differences as subjects × runs, one table for each set of test subjects."""
     groups: dict[frozenset[Subject], list[str]] = defaultdict(list)
     for run, own in first.items():
         groups[frozenset(set(own) & set(second.get(run, {})))].append(run)
-    return [
-        np.array([[first[run][subject] - second[run][subject] for run in names] for subject in sorted(subjects)])
+    return {
+        tuple(sorted(subjects)): np.array(
+            [[first[run][subject] - second[run][subject] for run in names] for subject in sorted(subjects)]
+        )
         for subjects, names in groups.items()
         if subjects
-    ]
+    }
 
 
 def contrast_rows(results: Sequence[ContrastResult]) -> tuple[list[str], list[list[str]]]:
