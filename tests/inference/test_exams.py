@@ -15,6 +15,7 @@ from halebrain.inference.exams import (
     contrast_by_name,
     exams_of_manifest,
     find_exams,
+    given_exam,
     is_known_contrast,
 )
 from halebrain.io.manifest import Manifest, ScanRecord
@@ -38,6 +39,12 @@ def files(tmp_path, rng):
 def found_in(*sources):
     """Return exam → names of its scans."""
     return {exam.name: sorted(scan.name for scan in exam.scans) for exam in find_exams(sources)}
+
+
+def test_scans_that_are_given_in_python_never_share_a_name(files):
+    root = files("T1_3.nii.gz", "a/T1.nii.gz", "b/T1.nii.gz")
+    names = [scan.name for scan in given_exam([root / "T1_3.nii.gz", root / "a/T1.nii.gz", root / "b/T1.nii.gz"]).scans]
+    assert names == ["T1_3", "T1", "T1_3_3"]
 
 
 def test_a_list_of_scans_elsewhere_names_exams_by_what_tells_them_apart(tmp_path):

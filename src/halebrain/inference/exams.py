@@ -311,7 +311,8 @@ def given_exam(
         mask = None if contrast is None else masks.get(contrast)
         scan = given_scan(image, brain_mask=mask, modality=contrast)
         name = scan.name if scan.memory is None else contrast or f"image{key}"
-        if any(name == other.name for other in found):
+        taken = {other.name for other in found}
+        while name in taken:  # another scan may have the first free one
             name = f"{name}_{key}"
         found.append(replace(scan, name=name))
     return Exam("exam", tuple(found), _TOGETHER)
