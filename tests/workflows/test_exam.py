@@ -9,24 +9,29 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import halebrain
 from halebrain.cli.detect import exams_summed_up
 from halebrain.core.errors import CannotWriteError, DataError, HalebrainError, UsageError
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.progress import ProgressBar
-from halebrain.inference.exam_outputs import OwnScore, exam_findings
+from halebrain.inference.exam_outputs import ExamNames, OwnScore, exam_findings, read_findings
 from halebrain.inference.exams import find_exams
 from halebrain.inference.fusion import DEFAULT
 from halebrain.inference.lesions import lesion_table
 from halebrain.io.manifest import Manifest
 from halebrain.io.tables import read_table
+from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.thresholds.calibration import Calibration, Threshold
 from halebrain.workflows.detect import detect_scans
 from halebrain.workflows.detector import load_detector
-from halebrain.workflows.exam import detect_exams
+from halebrain.workflows.exam import detect_exam, detect_exams
 from halebrain.workflows.exam_detector import find_exam
+from halebrain.workflows.exam_page import ShownExam
 from halebrain.workflows.fill import fill_exam, fill_exams, fill_scan
+from halebrain.workflows.remake_exam import remake_locked_exam
+from halebrain.workflows.remake_settings import RemakeSettings
 from halebrain.workflows.settings import DetectSettings
 
 ROWS = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("q", "T2w", "test", "ms")]
@@ -85,6 +90,9 @@ def test_the_share_of_a_contrast_is_one_of_what_it_shows_and_is_described_so(exa
     lesions = lesion_table(mask, own.score, np.eye(4), np.eye(4))
     ((support,),) = (finding.support for finding in exam_findings(mask, lesions, [own]))
     assert (support.seen, support.share, support.peak_score) == (0.25, 1.0, 0.6)
+    at = replace(own, threshold=float(np.float32(0.6)))
+    ((support,),) = (finding.support for finding in exam_findings(mask, lesions, [at]))
+    assert support.share == 1.0, "as a mask, which holds what reaches its threshold"
     (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     columns = json.loads(found.findings.with_suffix(".json").read_text())
     assert "Share of what FLAIR shows of the finding" in columns["share_FLAIR"]["Description"]
@@ -299,14 +307,71 @@ def test_the_filled_scan_of_an_exam_is_not_taken_for_that_of_the_scan_alone(exam
         fill_scan(detector, person.scans[0], tmp_path / "out")
 
 
+def calibrated(detector, value):
+    """Return a detector whose model stores one threshold."""
+    about = {"method": "", "split": "val", "manifest_sha256": "", "n_scans": 1, "achieved": 1.0}
+    stored = Calibration(default="ml:1", thresholds={"ml:1": Threshold(value=value, **about)}, subjects=())
+    return replace(detector, selector=replace(detector.selector, calibration=stored))
+
+
+def test_results_of_an_exam_depend_on_the_scale_of_its_scores_at_a_number_too(exam, settings, tmp_path):
+    detector, person = load_detector(settings[0]), next(iter(find_exams([exam])))
+    first = detect_exam(calibrated(detector, 0.3), person, tmp_path / "out")
+    assert detect_exam(calibrated(detector, 0.3), person, tmp_path / "out") == first
+    with pytest.raises(CannotWriteError, match="another calibration"):
+        detect_exam(calibrated(detector, 0.4), person, tmp_path / "out")
+
+
+def test_the_page_at_another_threshold_states_no_filled_scan(exam, settings, tmp_path):
+    said = settings[1]
+    (found,) = detect_exams([exam], tmp_path / "out", replace(settings[0], also_fill=True)).results
+    assert all(path.is_file() for path in found.filled.values())
+    remake_locked_exam(found.provenance, RemakeSettings(threshold=0.5, notify=said.append))
+    assert any("the lesion-filled scans of the old mask were removed" in line for line in said)
+    assert not any(path.exists() for path in found.filled.values())
+    for scan in read_exam_provenance(found.provenance).scans:
+        own = scan.provenance
+        assert (own.fill_margin_mm, own.fill_mask_sha256, own.filled_ml) == (None, None, None)
+
+
+def test_support_at_another_threshold_is_read_where_the_template_places_it(exam, settings, tmp_path):
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    # The scans lie in template space; here the template lies 12 mm beside them.
+    raw = json.loads(found.provenance.read_text())
+    for scan in raw["scans"]:
+        scan["provenance"]["template_to_native"][0][3] += 12.0
+    found.provenance.write_text(json.dumps(raw))
+    remake_locked_exam(found.provenance, RemakeSettings(threshold=0.35, notify=settings[1].append))
+    made = read_exam_provenance(found.provenance)
+    names = ExamNames(found.folder, found.exam)
+    shown = ShownExam.of_file(names.display, scans=2)
+    image = nibabel.load(names.mask("sub-p_T1w"))
+    mask, target = image.get_fdata() > 0, Grid(image.shape, image.affine)
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    back = np.linalg.inv(np.array(made.scans[0].provenance.template_to_native))
+    source = Grid(shown.scores[1].shape, shown.affine)
+    score, inside = (
+        resample(data.astype(np.float32), source, target, target_to_source=back)
+        for data in (shown.scores[1], shown.brains[1])
+    )
+    table, seen = read_findings(names.findings, made), 0
+    for finding in table:
+        here = (labels == labels[finding.lesion.peak]) & (inside > 0.5)
+        support = finding.support[1]
+        assert (support.share is None) == (not here.any())
+        if here.any():
+            seen += 1
+            assert support.peak_score == pytest.approx(float(score[here].max()), abs=2e-4)
+            share = float((score[here] >= made.scans[1].threshold).mean())
+            assert support.share == pytest.approx(share, abs=2e-3)
+    assert seen > 0
+
+
 def test_the_filled_scans_of_an_exam_depend_on_the_scale_of_its_scores_at_a_number_too(exam, settings, tmp_path):
     detector, person = filling(exam, settings)
-    about = {"method": "", "split": "val", "manifest_sha256": "", "n_scans": 1, "achieved": 1.0}
 
     def fill(value):
-        stored = Calibration(default="ml:1", thresholds={"ml:1": Threshold(value=value, **about)}, subjects=())
-        calibrated = replace(detector, selector=replace(detector.selector, calibration=stored))
-        fill_exam(calibrated, person, tmp_path / "out", fusion=DEFAULT)
+        fill_exam(calibrated(detector, value), person, tmp_path / "out", fusion=DEFAULT)
 
     fill(0.3)
     fill(0.3)
