@@ -145,6 +145,7 @@ def test_the_reference_is_found_by_name_or_title():
             r"must state their diseases, got trained_on: ms, without stroke",
         ),
         ({"seeds": [1, 1]}, "seeds"),
+        ({"folds": ["a.tsv", "b.tsv", "a.tsv"]}, "folds must be different tables"),
         ({"contrasts": [{**CONTRAST, "second": "DPM"}]}, "contrast must name rows.*did you mean 'DDPM'"),
         ({"contrasts": [{**CONTRAST, "first": "SADM_res (stroke)"}]}, "without what they learned from"),
         ({"contrasts": [CONTRAST, CONTRAST]}, "unique name"),

@@ -162,8 +162,14 @@ class MatrixConfig(Config):
         named = [entry.name for entry in self.contrasts]
         if len(set(named)) < len(named):
             raise ValueError("every contrast needs a unique name")
+        self._check_tables()
+
+    def _check_tables(self) -> None:
+        """Check where scans come from."""
         if self.manifest is not None and self.folds:
             raise ValueError("give a manifest or folds, not both")
+        if len(set(self.folds)) < len(self.folds):
+            raise ValueError("folds must be different tables: one given twice would count as further runs")
         if self.cohort.modalities not in (self.every_modality, CohortConfig().modalities):
             raise ValueError("the cohort is scanned with modality or modalities of the benchmark: remove its own")
 
