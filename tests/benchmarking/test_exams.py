@@ -12,7 +12,7 @@ import yaml
 from halebrain.benchmarking.config import MatrixConfig
 from halebrain.benchmarking.exams import exam_scores, exams_of, healthy_zeros
 from halebrain.benchmarking.inputs import read_fold
-from halebrain.benchmarking.judge import prepare
+from halebrain.benchmarking.judge import prepare, score_cell
 from halebrain.benchmarking.plan import chosen_cells, plan
 from halebrain.benchmarking.run import training_identity
 from halebrain.core.config import merged, parse_config
@@ -170,6 +170,24 @@ def test_the_zero_of_a_contrast_lies_within_0_and_1_and_small_components_do_not_
     every, large = healthy_zeros(specks, own, 0.0), healthy_zeros(specks, own, 2 * 6**3)
     assert every["specks"] > 0.9 > large["specks"]
     assert every["none"] == large["none"] == large["specks"] == 1e-4
+
+
+def test_masks_of_a_cell_have_no_component_below_the_smallest_size(scans):
+    def score(scan):
+        values = np.zeros_like(scan.scan.image)
+        values[::3, ::3, ::3] = scan.scan.brain_mask[::3, ::3, ::3]
+        return {"row": np.where(scan.lesion, 1, values).astype(np.float32)}
+
+    own = scans["T1w"]
+    assert any(scan.lesion.sum() > 1 for scan in own)
+    false = {}
+    for smallest in (0.0, 2 * 6**3):
+        result, _ = score_cell(score, own, own, name="cell", min_lesion_mm3=smallest)
+        rows = [row for row in result.rows if row.metric == "false_positive_volume"]
+        assert len(rows) == len(own)
+        false[smallest] = sum(row.value for row in rows)
+    assert false[0.0] > 1
+    assert false[2 * 6**3] < false[0.0] / 2
 
 
 def test_an_exam_has_the_brain_of_all_its_scans_and_the_lesion_that_is_annotated(scans):

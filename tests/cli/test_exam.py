@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -11,13 +12,14 @@ import pytest
 
 from halebrain.cli.view import open_server
 from halebrain.core.exam_provenance import read_exam_provenance
+from halebrain.core.types import Volume
 from halebrain.io.bids_validator import refuse_invalid
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import read_table
 from halebrain.models.bundle import load_bundle
 from halebrain.view.messages import Decide, Save
 from halebrain.view.scan import ViewedScan
-from halebrain.workflows.evaluate_exams import of_exams, with_exam_pathologies
+from halebrain.workflows.evaluate_exams import _moved, of_exams, with_exam_pathologies
 
 PERSON = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("h", "T1w", "test", "healthy")]
 PERSON += [("h", "FLAIR", "test", "healthy")]
@@ -240,6 +242,20 @@ def test_a_mask_on_one_contrast_is_that_of_the_whole_exam(person, small_model, c
         tables.append(read_table(tmp_path / f"{number}" / "scans.tsv", what="a table").rows)
     assert {row["scan_id"] for row in tables[1]} == {"sub-p_FLAIR+T1w"}
     assert tables[0] == tables[1], "as with a mask on each contrast"
+
+
+def test_a_mask_moves_with_the_scan_that_it_was_drawn_on():
+    # A scan of voxels of 2 mm, which a shift of 6 mm brings to the reference of 1 mm.
+    own = SimpleNamespace(
+        volume=Volume(np.zeros((8, 8, 8), np.float32), np.diag([2.0, 2, 2, 1])), to_reference=np.eye(4)
+    )
+    own.to_reference[0, 3] = 6.0
+    reference = SimpleNamespace(volume=Volume(np.zeros((24, 16, 16), np.float32), np.eye(4)), to_reference=np.eye(4))
+    lesion = np.zeros((8, 8, 8), bool)
+    lesion[3, 4, 4] = True  # at 6, 8, 8 mm
+    moved = _moved(lesion, own, reference)
+    assert np.argwhere(moved).tolist() == [[12, 8, 8]]
+    assert _moved(lesion, own, own) is lesion
 
 
 def test_an_exam_whose_annotated_scan_cannot_be_used_fails(person, small_model, command, tmp_path):
