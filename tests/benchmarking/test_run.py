@@ -202,6 +202,7 @@ def test_processes_share_the_cells_out_and_each_has_all_results(matrix, monkeypa
             raise ConfigError("a rule", remedy="do that")
         result = CellResult([], {}, {}, {"identity": judged_as, "folder": folder.name})
         folder.mkdir(parents=True)
+        (folder / run_module.PICTURES).touch()
         write_text(folder / "result.json", json.dumps(asdict(result)))
         return result
 
