@@ -14,7 +14,7 @@ from halebrain.benchmarking.exams import exam_scores, exams_of, healthy_zeros
 from halebrain.benchmarking.inputs import read_fold
 from halebrain.benchmarking.judge import prepare, score_cell
 from halebrain.benchmarking.plan import chosen_cells, plan
-from halebrain.benchmarking.run import training_identity
+from halebrain.benchmarking.run import _judged_as, training_identity
 from halebrain.core.config import merged, parse_config
 from halebrain.core.errors import ConfigError, MissingInputError
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
@@ -40,6 +40,20 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
 
 def config(**changes):
     return parse_config(MatrixConfig, merged(RAW, changes))
+
+
+def test_a_result_is_another_one_with_another_model_below_or_other_preprocessing():
+    settings = config()
+    cells = {cell.key: cell for cell in plan(settings)}
+    scans = Manifest((ScanRecord("h0", Path("a.nii.gz"), "T1w"),))
+    pair = cells["fold0/T1w/seed0/pair-ms"]
+    assert training_identity(pair, scans, "one") != training_identity(pair, scans, "other")
+    baselines = cells["fold0/T1w/baselines"]
+    finer = settings.model_copy(
+        update={"preprocessing": settings.preprocessing.model_copy(update={"high_percentile": 98.0})}
+    )
+    assert _judged_as(settings, baselines, "x") == _judged_as(config(), baselines, "x")
+    assert _judged_as(settings, baselines, "x") != _judged_as(finer, baselines, "x")
 
 
 def test_every_contrast_has_its_cells_and_exams_fuse_those_with_rows():

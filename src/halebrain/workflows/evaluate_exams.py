@@ -240,20 +240,9 @@ def fit_exam_calibration(
         scored = score_exam(detector, exam, [by_name[scan.name] for scan in exam.scans], fusion=fusion)
         for name, reason in scored.found.made.not_used.items():
             failures.note(exam.name, f"{name} is not used: {reason}")
-        for key, reference, fused, brain in _subsets(detector, scored.found, fusion):
-            is_ill = bool(scored.lesion.any())
-            if not (is_ill or scored.record.is_healthy):
-                continue
-            native = np.clip(reference.scan.to_native(fused), 0, 1).astype(np.float32)
-            kept = ScoredMap.of(
-                replace(reference.own, score=native),
-                min_lesion_mm3=detector.min_lesion_mm3,
-                modality=key,
-                scan_score=working_scan_score(fused, brain, reference.scan.grid.spacing_mm),
-                lesion=_moved(scored.lesion, scored.found.reference, reference) if is_ill else None,
-                subject=scored.record.subject,
-            )
-            (ill if is_ill else healthy).setdefault(key, []).append(kept)
+        if scored.lesion.any() or scored.record.is_healthy:
+            for key, kept in _scored_subsets(detector, scored, fusion):
+                (ill if scored.lesion.any() else healthy).setdefault(key, []).append(kept)
 
     done = failures.each(score, exams_of_manifest(rows), name=lambda exam: exam.name, description="Calibrating")
     kept = {scan.name for exam in done for scan in exam.scans}
@@ -287,6 +276,23 @@ def fit_exam_calibration(
             "fusion": fusion,
         }
     )
+
+
+def _scored_subsets(detector: Detector, scored: ScoredExam, fusion: str) -> Iterator[tuple[str, ScoredMap]]:
+    """Yield what a calibration keeps of an exam: every set of its contrasts, on the grid of the best scan of each."""
+    for key, reference, fused, brain in _subsets(detector, scored.found, fusion):
+        native = np.clip(reference.scan.to_native(fused), 0, 1).astype(np.float32)
+        yield (
+            key,
+            ScoredMap.of(
+                replace(reference.own, score=native),
+                min_lesion_mm3=detector.min_lesion_mm3,
+                modality=key,
+                scan_score=working_scan_score(fused, brain, reference.scan.grid.spacing_mm),
+                lesion=_moved(scored.lesion, scored.found.reference, reference) if scored.lesion.any() else None,
+                subject=scored.record.subject,
+            ),
+        )
 
 
 def _of_scans(entries: dict[str, Any]) -> dict[str, Any]:
