@@ -93,11 +93,20 @@ def test_the_contrasts_of_each_run_are_those_of_its_table():
             assert line.strip("| ").split(" | ")[column].startswith(f"{float(row['difference']):+.3f} ")
 
 
-def test_the_page_states_each_run_of_t1w():
+@pytest.mark.parametrize(
+    ("modality", "further", "runs"),
+    [
+        ("", (), [f"fold{cohort} seed{seed}" for cohort in (0, 1) for seed in (0, 1, 2)]),
+        # The second seed of one cohort is not pooled with the others.
+        ("_flair", ("_flair_seed1",), ["fold0 seed0", "fold0 seed1", "fold1 seed0"]),
+    ],
+)
+def test_the_page_states_each_run(modality, further, runs):
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
-    config = read_matrix(BenchmarkSettings(config=Path("cpu2")))
-    heading, _, *lines = of_each_run(read_runs(tables("")), config)
-    assert heading.endswith("| fold1 seed2 |")
+    config = read_matrix(BenchmarkSettings(config=Path(f"cpu2{modality}")))
+    alone = [ALL_RESULTS / f"matrix_cpu2{part}" / "results.tsv.xz" for part in further]
+    heading, _, *lines = of_each_run(read_runs([*tables(modality), *alone]), config)
+    assert heading.strip("| ").split(" | ")[1:] == runs
     for line in lines:
         assert line.split(" | ", 1)[1].replace("-", "−") in page
 
