@@ -32,7 +32,6 @@ from halebrain.inference.scans import ScanInput
 from halebrain.preprocessing.exam import (
     COMPARISON,
     READING,
-    AlignedExam,
     AlignedScan,
     Tell,
     align_exam,
@@ -137,6 +136,26 @@ def find_exam(
         DataError: No scan can be used, or they are of two people.
     """
     start, read = time.perf_counter(), described or read_described(detector, exam)
+    opened, notes, failed = _open(exam, read, tell)
+    aligned = align_exam(detector.predictor.preprocessor, opened, threads=scans_at_once(), tell=tell)
+    chosen, not_used = choose_scans(detector, exam, aligned, notes)
+    chosen, maps = _score(detector, chosen, tell)
+    flags = [*aligned.notes, *scan_flags(aligned, chosen, not_used)]
+    flags += [f"{name} is not used: {reason}" for name, reason in failed.items()]
+    left_out = {**failed, **aligned.failed, **not_used}
+    found = _fuse(detector, _ToFuse(exam, read, aligned.reason, chosen, maps, left_out, flags), fusion, tell)
+    if detector.settings.fills:
+        found = _with_filling(detector, exam, found)
+    return replace(found, made=replace(found.made, seconds=round(time.perf_counter() - start, 2)))
+
+
+def _open(
+    exam: Exam, read: DescribedScans, tell: Tell
+) -> tuple[list[ExamScan], dict[str, tuple[str, ...]], dict[str, str]]:
+    """Return the scans of an exam that can be read, what was assumed on reading each, and why others cannot be.
+
+    The error of the only scan is raised.
+    """
     failed, opened, notes = dict(read.failed), list[ExamScan](), dict[str, tuple[str, ...]]()
 
     def open_one(scan: ScanInput) -> tuple[ExamScan, tuple[str, ...]] | HalebrainError:
@@ -163,17 +182,7 @@ def find_exam(
             where=exam.name,
             remedy="fix the reason of each",
         )
-    aligned = align_exam(detector.predictor.preprocessor, opened, threads=scans_at_once(), tell=tell)
-    chosen, not_used = choose_scans(detector, exam, aligned, notes)
-    chosen, maps = _score(detector, chosen, tell)
-    flags = [*aligned.notes, *scan_flags(aligned, chosen, not_used)]
-    for name, reason in failed.items():
-        flags.append(f"{name} is not used: {reason}")
-    left_out = {**failed, **aligned.failed, **not_used}
-    found = _fuse(detector, exam, aligned, chosen, maps, left_out, flags, read, fusion, tell)
-    if detector.settings.fills:
-        found = _with_filling(detector, exam, found)
-    return replace(found, made=replace(found.made, seconds=round(time.perf_counter() - start, 2)))
+    return opened, notes, failed
 
 
 def _with_filling(detector: Detector, exam: Exam, found: FoundExam) -> FoundExam:
@@ -236,19 +245,32 @@ def threshold_of(
     return replace(found, min_lesion_mm3=detector.min_lesion_mm3, modality_known_from=known_from)
 
 
-def _fuse(
-    detector: Detector,
-    exam: Exam,
-    aligned: AlignedExam,
-    chosen: Sequence[ChosenScan],
-    maps: Sequence[WorkingMaps],
-    not_used: Mapping[str, str],
-    flags: Sequence[str],
-    read: DescribedScans,
-    fusion: str,
-    tell: Tell,
-) -> FoundExam:
+@dataclass(frozen=True)
+class _ToFuse:
+    """The scans of an exam that are fused, with their maps, and what is stated of it.
+
+    Args:
+        exam: The exam.
+        read: What was known of its scans before they were opened.
+        reference_reason: Why the first of `chosen` is the reference.
+        chosen: The scans that are fused.
+        maps: The maps of each.
+        not_used: Other scans, and why they are not.
+        flags: What a user should check.
+    """
+
+    exam: Exam
+    read: DescribedScans
+    reference_reason: str
+    chosen: Sequence[ChosenScan]
+    maps: Sequence[WorkingMaps]
+    not_used: Mapping[str, str]
+    flags: Sequence[str]
+
+
+def _fuse(detector: Detector, scans: _ToFuse, fusion: str, tell: Tell) -> FoundExam:
     """Fuse the scores of the scans, mark on the grid of each, and describe it."""
+    exam, read, chosen, maps = scans.exam, scans.read, scans.chosen, scans.maps
     predictor, calibration = detector.predictor, detector.selector.calibration
     contrasts = [one.contrast.name for one in chosen]
     scores = [
@@ -276,15 +298,15 @@ def _fuse(
         subject=exam.subject,
         session=exam.session,
         reference=first.name,
-        reference_reason=aligned.reason,
+        reference_reason=scans.reference_reason,
         fusion=fusion,
         scans=tuple(_stated(detector, exam, part, score, read) for part, score in zip(parts, scores, strict=True)),
-        not_used=dict(not_used),
-        not_used_sha256=read.sha256_of(not_used),
+        not_used=dict(scans.not_used),
+        not_used_sha256=read.sha256_of(scans.not_used),
         threshold=threshold,
         n_findings=len(findings),
         findings_ml=total_ml(lesions),
-        flags=tuple(dict.fromkeys(flags)),
+        flags=tuple(dict.fromkeys(scans.flags)),
         model=predictor.bundle.name,
         model_sha256=predictor.bundle.sha256,
         notice=NOTICE,
