@@ -541,6 +541,7 @@ def make_cohort(
     dask_address: str | None = None,
     dask_scheduler_file: PathLike | None = None,
     slurm: Sequence[str] = (),
+    split: str | None = None,
 ) -> VirtualCohort:
     """Make virtual healthy brains and patients with exact ground truth, as `halebrain cohort`.
 
@@ -563,6 +564,7 @@ def make_cohort(
         dask_address: Address of the Dask scheduler.
         dask_scheduler_file: The file that the Dask scheduler wrote, instead of its address.
         slurm: "key=value" of sbatch for SLURM jobs.
+        split: Fractions of subjects in train, val and test: "0,0.5,0.5"; `None` = "0.7,0.15,0.15".
 
     Returns:
         The manifest, its path, and a picture of the cohort.

@@ -175,6 +175,16 @@ def test_old_people_have_caps_and_bands_beside_the_ventricles_and_young_ones_do_
     assert beside > 0
 
 
+def test_people_are_split_as_asked_for(tmp_path):
+    settings = CohortSettings(subjects=4, patients=0, modalities=("T1w",), spacing_mm=4.0, split="0,0.25,0.75")
+    made = make_cohort(tmp_path / "a", settings)
+    assert sorted(record.split for record in made.manifest) == ["test", "test", "test", "val"]
+    for wrong, error in (("0.5,0.5", UsageError), ("some,of,them", UsageError), ("0.5,0.2,0.2", ConfigError)):
+        with pytest.raises(error):
+            make_cohort(tmp_path / "b", replace(settings, split=wrong))
+    assert not (tmp_path / "b").exists()
+
+
 def test_ages_are_drawn_from_the_range_that_is_asked_for():
     config = SMALL.model_copy(update={"ages": (66.0, 69.0)})
     for pathology in ("healthy", "ms"):

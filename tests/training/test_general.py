@@ -33,7 +33,7 @@ SMALLER = {
     "data.workers=2": "data.workers=0",
     "--subjects 120 --patients 50": "--subjects 4 --patients 3",
     "--subjects 10 --patients 140": "--subjects 2 --patients 1",
-    "--subjects 160 --patients 0": "--subjects 34 --patients 0",
+    "--subjects 24 --split": "--subjects 6 --split",
     "-o general/stage1": f"-o general/stage1 {LOOP} {GRID} --set 'reconstructor.settings.unet={{{SIZES}}}'",
     "-o general/inpainter": f"-o general/inpainter {LOOP} {GRID} --set 'reconstructor.settings.unet={{{SIZES}}}'",
     "-o general/stage2": f"-o general/stage2 {LOOP} {SEGMENTER}",

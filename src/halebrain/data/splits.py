@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from halebrain.core.errors import ConfigError, DataError
+from halebrain.core.errors import ConfigError, DataError, UsageError
 from halebrain.core.registry import suggestion
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 
@@ -119,6 +119,25 @@ def _dealt(subjects: Sequence[_Subject], *, seed: int, block: int) -> list[str]:
 
 def _draw(seed: int, *names: str) -> bytes:
     return hashlib.sha256("\t".join((str(seed), *names)).encode()).digest()
+
+
+def read_fractions(text: str) -> dict[str, float]:
+    """Return the shares of train, val and test of "0.7,0.1,0.2".
+
+    Raises:
+        UsageError: They are not three numbers.
+        ConfigError: They are no shares that add up to 1.
+    """
+    example = "for example 0.7,0.1,0.2"
+    try:
+        shares = [float(share) for share in text.split(",")]
+    except ValueError as error:
+        raise UsageError("--split takes numbers", received=repr(text), remedy=example) from error
+    if len(shares) != len(SPLITS):
+        raise UsageError("--split takes three fractions: train,val,test", received=repr(text), remedy=example)
+    fractions = dict(zip(SPLITS, shares, strict=True))
+    _check_fractions(fractions)
+    return fractions
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from halebrain.core.errors import UsageError
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.data.datasets import bids_manifest
+from halebrain.data.splits import read_fractions
 from halebrain.io.discovery import is_bids
 from halebrain.io.manifest import Manifest
 from halebrain.report.figures import cohort_montage, save_figure
@@ -49,6 +50,9 @@ def make_cohort(
             )
         clear_cohort(output)
     check_place(output)
+    default = CohortConfig()
+    split = default.split_fractions if settings.split is None else _read_split(settings.split)
+    ages = None if settings.ages is None else _read_ages(settings.ages)
     spacing_mm, anatomies = settings.spacing_mm, tuple[str, ...]()
     for kind in ANATOMY_SOURCES:
         place: Path | None = getattr(settings, kind)
@@ -58,7 +62,6 @@ def make_cohort(
             anatomies += gather_anatomies(
                 kind, scans, folder, shape=shape, spacing_mm=spacing_mm, notify=settings.notify
             )
-    default = CohortConfig()
     config = CohortConfig(
         healthy=settings.subjects,
         patients=settings.patients,
@@ -66,16 +69,23 @@ def make_cohort(
         pathologies=settings.pathologies or default.pathologies,
         seed=settings.seed,
         spacing_mm=spacing_mm,
+        split_fractions=split,
         anatomies=anatomies,
         variety=settings.variety,
         prefix=settings.prefix,
-        ages=None if settings.ages is None else _read_ages(settings.ages),
+        ages=ages,
     )
     made = generate_part(output, config, schedule, part=(part.part_id, part.num_parts), notify=settings.notify)
     montage = output / "montage.png"
     if not made.left:
         save_figure(cohort_montage(made.manifest), montage)
     return VirtualCohort(made.manifest, output / "manifest.tsv", montage, made.left)
+
+
+def _read_split(text: str) -> tuple[float, float, float]:
+    """Return the shares of train, val and test of "0.7,0.15,0.15"."""
+    train, val, test = read_fractions(text).values()
+    return train, val, test
 
 
 def _read_ages(text: str) -> tuple[float, float]:

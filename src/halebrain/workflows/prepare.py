@@ -30,10 +30,10 @@ from halebrain.data.prepared_set import (
     write_manifests,
     write_quality_table,
 )
-from halebrain.data.splits import assign_splits
+from halebrain.data.splits import assign_splits, read_fractions
 from halebrain.inference.scans import find_scans
 from halebrain.io.failed_table import write_failed
-from halebrain.io.manifest import SPLITS, Manifest, standard_pathology
+from halebrain.io.manifest import Manifest, standard_pathology
 from halebrain.io.manifest_sidecar import Origin
 from halebrain.io.tables import is_table
 from halebrain.io.tree import LeftOut, summed_left_out
@@ -299,15 +299,7 @@ def split_subjects(
     Raises:
         UsageError: `text` is not three fractions.
     """
-    try:
-        shares = [float(share) for share in text.split(",")]
-    except ValueError as error:
-        raise UsageError("--split takes numbers", received=repr(text), remedy="for example 0.7,0.1,0.2") from error
-    if len(shares) != len(SPLITS):
-        raise UsageError(
-            "--split takes three fractions: train,val,test", received=repr(text), remedy="for example 0.7,0.1,0.2"
-        )
-    fractions = dict(zip(SPLITS, shares, strict=True))
+    fractions = read_fractions(text)
     if any(record.split is not None for record in manifest):
         notify("warning: --split replaces the splits of the input")
     return assign_splits(manifest, fractions, seed), origin.model_copy(

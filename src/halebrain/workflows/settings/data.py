@@ -97,6 +97,7 @@ class CohortSettings:
     ages: Annotated[
         str | None, Option("Youngest and oldest person in years: 65,90. Default: 20 to 85, patients by disease.")
     ] = None
+    split: Annotated[str | None, Option("Fractions of subjects in train,val,test. Default: 0.7,0.15,0.15.")] = None
     overwrite: Overwrite = False
     notify: Notify = log_message
 
