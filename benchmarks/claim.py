@@ -15,6 +15,10 @@ others, tested as contrasts are, and not corrected:
 
     python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --rows SADM_res cDDPM
 
+With `--mean ROW` (repeatable) the mean AUPRC of a row on what it learned from and on other diseases:
+
+    python benchmarks/claim.py results.tsv --mean "Unet_res (tumour, 5)" --mean "Unet_res (tumour)"
+
 With `--contrasts CONFIG` the contrasts that a benchmark's configuration states, tested as the benchmark itself does.
 
     python benchmarks/claim.py fold0/results.tsv fold1/results.tsv --contrasts cpu2
@@ -41,7 +45,7 @@ from halebrain.benchmarking.plan import plan, planned_runs
 from halebrain.evaluation.contrasts import Contrast, assess_contrasts, contrasts_tsv
 from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.matrix import MethodRun
-from halebrain.evaluation.statistics import SHARE_DIFFERENCE, bootstrap_mean
+from halebrain.evaluation.statistics import SHARE, SHARE_DIFFERENCE, bootstrap_mean
 from halebrain.io.tables import MISSING
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
@@ -136,8 +140,7 @@ def differences(table: dict[str, dict[str, dict[str, float]]], first: str, secon
     """Return the mean difference of two rows on the disease that the first learned from, and on the others together."""
     if unknown := [row for row in (first, second) if row not in table]:
         raise SystemExit(f"no row {unknown[0]!r}; there are {', '.join(sorted(table))}")
-    learned = first.rpartition("(")[2].removesuffix(")").split(" + ")
-    cells = []
+    learned, cells = _learned(first), []
     for seen in (True, False):
         diseases = [d for d in table[first] if d != SYNTHETIC and (d in learned) == seen]
         pairs = [(d, s) for d in diseases for s in sorted(table[first][d])]
@@ -150,6 +153,46 @@ def differences(table: dict[str, dict[str, dict[str, float]]], first: str, secon
     return cells
 
 
+def _learned(title: str) -> list[str]:
+    """Return what the row `Unet_res (DAG + tumour, 5)` learned from."""
+    return title.rpartition("(")[2].removesuffix(")").split(", ")[0].split(" + ")
+
+
+def means(runs: Sequence[MethodRun], title: str) -> list[str]:
+    """Return the mean AUPRC of a row on what it learned from and on other diseases, with intervals over subjects."""
+    own = [replace(run, n_annotated=None) for run in runs if run.title == title]
+    if not own:
+        raise SystemExit(f"no row {title!r}; there are {', '.join(sorted({run.title for run in runs}))}")
+    table, cells = read_auprc(own)[title], []
+    for seen in (True, False):
+        diseases = [disease for disease in table if disease != SYNTHETIC and (disease in _learned(title)) == seen]
+        values = {subject: value for disease in diseases for subject, value in table[disease].items()}
+        interval = bootstrap_mean(list(values.values()), list(values), seed=0, bounds=SHARE)
+        cells.append(f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({len(values)})")
+    return cells
+
+
+def gains(table: dict[str, dict[str, dict[str, float]]], reference: str) -> list[str]:
+    """Return lines of a Markdown table: each segmenter of one disease minus the reference, on each disease."""
+    diseases = list(table[reference])
+    lines = [f"| learned from | method | {' | '.join(diseases)} |", f"|{'---|' * (len(diseases) + 2)}"]
+    for learned in diseases:
+        for method in _ROWS:
+            row = table.get(f"{method} ({learned})")
+            if row is None:
+                continue
+            cells = []
+            for disease in diseases:
+                subjects = sorted(row[disease])
+                gain = [row[disease][s] - table[reference][disease][s] for s in subjects]
+                interval = bootstrap_mean(gain, subjects, seed=0, bounds=SHARE_DIFFERENCE)
+                p = stats.wilcoxon(gain).pvalue
+                star = " ★" if disease == learned else ""
+                cells.append(f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] p {p:.3f}{star}")
+            lines.append(f"| {learned} | {method} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +200,7 @@ def main() -> None:
     parser.add_argument("--reference", default="cDDPM")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
     parser.add_argument("--rows", nargs=2, action="append", metavar=("FIRST", "SECOND"), default=[])
+    parser.add_argument("--mean", action="append", metavar="ROW", default=[])
     parser.add_argument("--contrasts", metavar="CONFIG", type=Path, help="a file, or the name of a shipped one: cpu2")
     parser.add_argument("--each-run", action="store_true", help="the contrasts in each run alone")
     options = parser.parse_args()
@@ -170,28 +214,18 @@ def main() -> None:
     if options.rows:
         print("\n".join(of_rows(runs, options.rows)))
         return
+    if options.mean:
+        print("| row | learned from | others |\n|---|---|---|")
+        for title in options.mean:
+            print(f"| {title} | {' | '.join(means(runs, title))} |")
+        return
     table = read_auprc(runs)
     if options.pair:
         print("| difference | learned from | others |\n|---|---|---|")
         for first, second in options.pair:
             print(f"| {first} − {second} | {' | '.join(differences(table, first, second))} |")
         return
-    diseases = list(table[options.reference])
-    print(f"| learned from | method | {' | '.join(diseases)} |\n|{'---|' * (len(diseases) + 2)}")
-    for learned in diseases:
-        for method in _ROWS:
-            row = table.get(f"{method} ({learned})")
-            if row is None:
-                continue
-            cells = []
-            for disease in diseases:
-                subjects = sorted(row[disease])
-                gain = [row[disease][s] - table[options.reference][disease][s] for s in subjects]
-                interval = bootstrap_mean(gain, subjects, seed=0, bounds=SHARE_DIFFERENCE)
-                p = stats.wilcoxon(gain).pvalue
-                star = " ★" if disease == learned else ""
-                cells.append(f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] p {p:.3f}{star}")
-            print(f"| {learned} | {method} | {' | '.join(cells)} |")
+    print("\n".join(gains(table, options.reference)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.claim import contrasts, differences, of_each_run, of_rows, read_auprc, read_runs
+from benchmarks.claim import contrasts, differences, means, of_each_run, of_rows, read_auprc, read_runs
 
 from halebrain.workflows.benchmark import read_matrix
 from halebrain.workflows.settings import BenchmarkSettings
@@ -134,3 +134,19 @@ def test_a_scan_without_a_lesion_takes_no_subject_out():
     row = next(row for row in run.rows if not math.isnan(row.value))
     more = replace(run, rows=[*run.rows, replace(row, scan_id="later", value=math.nan)])
     assert read_auprc([more]) == whole
+
+
+def test_the_mean_of_a_row_is_that_of_its_subjects_by_what_it_learned_from():
+    runs = read_runs([ALL_RESULTS / "matrix_cpu" / "results.tsv.xz"])
+    for title in ("Unet_res (tumour, 5)", "Unet_res (DAG + tumour)"):
+        values: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
+        for run in runs:
+            for row in run.rows if run.title == title else ():
+                if not math.isnan(row.value) and row.pathology != "synthetic":
+                    values[row.pathology == "tumour"].setdefault(row.subject, []).append(row.value)
+        for cell, own in zip(means(runs, title), (values[True], values[False]), strict=True):
+            mean = sum(sum(found) / len(found) for found in own.values()) / len(own)
+            assert cell.startswith(f"{mean:.3f} [")
+            assert cell.endswith(f" ({len(own)})")
+    with pytest.raises(SystemExit, match="no row 'Unet_nothing'"):
+        means(runs, "Unet_nothing")
