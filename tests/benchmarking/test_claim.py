@@ -150,3 +150,14 @@ def test_the_mean_of_a_row_is_that_of_its_subjects_by_what_it_learned_from():
             assert cell.endswith(f" ({len(own)})")
     with pytest.raises(SystemExit, match="no row 'Unet_nothing'"):
         means(runs, "Unet_nothing")
+
+
+def test_the_page_states_what_few_annotated_scans_give():
+    page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
+    few = read_runs([ALL_RESULTS / "matrix_cpu2_few" / "results.tsv.xz"])
+    every = read_runs([RESULTS / "results.tsv.xz"])
+    for runs, learned in [(few, f"tumour, {n}") for n in (1, 5, 20)] + [(every, "tumour"), (few, "DAG + tumour")]:
+        pair, fused = (means(runs, f"{name} ({learned})") for name in ("Unet_res", "SADM_res"))
+        for cells in zip(pair, fused, strict=True):
+            pair_cell, fused_cell = (cell.rpartition(" (")[0].replace("**", "") for cell in cells)
+            assert f"{pair_cell} | {fused_cell}" in page.replace("**", ""), (learned, cells)
