@@ -1,8 +1,9 @@
 """The figures of the demo with the bundled model: a change of the code that is no change of the method leaves them.
 
 Another processor adds in another order, and a registration ends a fraction of a voxel elsewhere, which moves every
-figure: so the placements are stored beside the figures, and taken instead of being sought. What rounding still moves,
-a region that the second look just takes in or leaves out, has the tolerance that one thread and two needed.
+figure: so the placements are stored beside the figures, and taken instead of being sought. The noise of a scan depends
+on its content to the bit, and a virtual patient made on another processor differs in a few voxels by a rounding: the
+tolerances are half again to three times what two processors were apart.
 
 A new model, or a new virtual patient, changes them for a reason: `python tests/workflows/test_figures.py` writes them
 again.
@@ -90,17 +91,18 @@ def figures(folder: Path, placements: Placements) -> dict[str, dict[str, float]]
 
 
 FAR = {
-    "auprc": 0.005,
-    "dice": 0.01,
-    "found_volume_ml": 0.02,
-    "false_positive_volume": 0.03,
+    "auprc": 0.02,
+    "dice": 0.05,
+    "found_volume_ml": 0.15,
+    "false_positive_volume": 0.3,
+    "pseudohealthy": 0.01,
     "residual": 0.15,
-    "uncertainty": 0.1,
-    "segmenter_probseg": 0.01,
-    "anomaly_probseg": 0.01,
-    "anomaly_mask": 0.02,
+    "uncertainty": 0.5,
+    "segmenter_probseg": 0.1,
+    "anomaly_probseg": 0.1,
+    "anomaly_mask": 0.15,
 }
-"""Figure, or map → the relative tolerance of what rounding moves."""
+"""Figure, or map → the relative tolerance of what another noise moves."""
 
 
 def tolerance(key: str) -> float:
