@@ -85,6 +85,34 @@ def test_the_contrast_may_be_the_name_of_a_folder(files, names):
     assert all(len(exam.scans) == 2 for exam in exams)
 
 
+@pytest.mark.parametrize(
+    ("names", "exams"),
+    [
+        (("a/s1_2_T1", "a/s1_2_T2", "a/s1-2_T1", "a/s1-2_T2"), [{"s1_2_T1", "s1_2_T2"}, {"s1-2_T1", "s1-2_T2"}]),
+        (("s1-T1", "S1_T2"), [{"s1-T1", "S1_T2"}]),
+        (("s1-T1-a", "s1_T2_a"), [{"s1-T1-a", "s1_T2_a"}]),
+        (("s1_T1", "s1__T1", "s1_T2"), [{"s1_T1", "s1__T1", "s1_T2"}]),
+        (("sub-1_run-1_T1w", "sub-1_run-2_T1w"), [{"sub-1_run-1_T1w", "sub-1_run-2_T1w"}]),
+    ],
+)
+def test_separators_tell_people_apart_only_where_a_contrast_is_there_twice(files, names, exams):
+    found = find_exams([files(*(f"{name}.nii.gz" for name in names))])
+    sets = [{scan.name.rpartition("/")[2] for scan in exam.scans} for exam in found]
+    assert sorted(map(sorted, sets)) == sorted(map(sorted, exams))
+    assert len({exam.name for exam in found}) == len(exams)
+
+
+def test_capitals_tell_people_apart_where_a_contrast_is_there_twice(files):
+    root = files("annA_T1.nii.gz", "annA_T2.nii.gz", "anna_T1.nii.gz", "anna_T2.nii.gz")
+    if len(list(root.iterdir())) < 4:
+        pytest.skip("names that differ in capitals are one file here")
+    found = find_exams([root])
+    assert sorted(sorted(scan.name for scan in exam.scans) for exam in found) == [
+        ["annA_T1", "annA_T2"],
+        ["anna_T1", "anna_T2"],
+    ]
+
+
 def test_people_of_one_contrast_each_are_not_mixed(files):
     root = files("ann_T1.nii.gz", "bob_FLAIR.nii.gz")
     assert found_in(root) == {"ann_T1": ["ann_T1"], "bob_FLAIR": ["bob_FLAIR"]}

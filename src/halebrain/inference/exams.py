@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 _SEPARATORS = re.compile(r"[\W_]+")
+_SEVERAL_SEPARATORS = re.compile(r"[\W_]{2,}")
+_EDGES = "_-. "
 Item = TypeVar("Item")
 _FOLDER_END = "//"
 """Between the folder of scans with names as in BIDS and their labels; no path holds it."""
@@ -161,13 +163,15 @@ def _of_session(subject: str, session: str | None, where: str) -> str:
 def _by_names(scans: Sequence[ScanInput], root: Path) -> list[Exam]:
     """Return the exams of files: those of one folder whose names differ in the word for the contrast alone.
 
-    Names as in BIDS: those of one subject and session in one folder.
+    Names as in BIDS: those of one subject and session in one folder. Capitals and separators count where a contrast is
+    there twice without them.
     """
     paths = {scan.image: scan.image for scan in scans}
     if not all(path.is_relative_to(root) for path in paths):  # a list may name scans of other folders
         paths = {path: path.absolute() for path in paths}
         root = Path(os.path.commonpath([path.parent for path in paths.values()]))
-    grouped = _grouped(scans, lambda scan: _without_contrast(paths[scan.image], root))
+    alike = _grouped(scans, lambda scan: _without_contrast(paths[scan.image], root))
+    grouped = [(key, own) for key, those in alike for own in _told_apart(those, paths)]
     labels = Counter(key.rpartition(_FOLDER_END)[2] for key, _ in grouped)
     exams = []
     for key, own in grouped:
@@ -186,7 +190,7 @@ def _without_contrast(image: Path, root: Path) -> str:
     """Return what the path of a scan shares with the others of its exam; its whole path where it states no contrast."""
     path = image.relative_to(root) if image.is_relative_to(root) else image
     read = read_name(stem_of(path))
-    if read is not None and "sub" in read.entities and split_name(read.suffix)[0]:
+    if read is not None and _states_subject(stem_of(path)):
         labels = [f"{key}-{read.entities[key]}" for key in ("sub", "ses") if key in read.entities]
         folder = "/".join(_own_folders(path, read, labels))
         return f"{folder}{_FOLDER_END if folder else ''}{'_'.join(labels)}"
@@ -195,6 +199,30 @@ def _without_contrast(image: Path, root: Path) -> str:
     if contrast is None:
         return stem
     return "/".join(_SEPARATORS.sub("_", part).strip("_").lower() for part in rest.split("/"))
+
+
+def _states_subject(stem: str) -> bool:
+    read = read_name(stem)
+    return read is not None and "sub" in read.entities and split_name(read.suffix)[0] is not None
+
+
+def _told_apart(scans: list[ScanInput], paths: Mapping[Path, Path]) -> list[list[ScanInput]]:
+    """Return scans of one key in groups of one spelling, where one of their contrasts is there twice.
+
+    Capitals and separators may differ between the files of an exam (`Ann-T1`, `ann_FLAIR`); beside a second T1 they
+    tell `annA` from `anna`, and `s1_2` from `s1-2`.
+    """
+    places = [paths[scan.image] for scan in scans]
+    names = {path: split_name((path.parent / stem_of(path)).as_posix()) for path in places}
+    contrasts = [contrast for contrast, _ in names.values()]
+    if len(set(contrasts)) == len(contrasts) or _states_subject(stem_of(scans[0].image)):
+        return [scans]
+
+    def spelling(scan: ScanInput) -> str:
+        parts = names[paths[scan.image]][1].split("/")
+        return "/".join(_SEVERAL_SEPARATORS.sub("_", part).strip(_EDGES) for part in parts)
+
+    return [own for _, own in _grouped(scans, spelling)]
 
 
 def _own_folders(path: Path, read: BidsName, labels: Sequence[str]) -> list[str]:
