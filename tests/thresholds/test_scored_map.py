@@ -5,6 +5,7 @@ import pytest
 
 from halebrain.core.mask import Cut, to_mask
 from halebrain.core.types import ScanResult
+from halebrain.thresholds.fit import by_dice_of
 from halebrain.thresholds.scored_map import LOWEST_THRESHOLD, ScoredMap
 
 
@@ -94,6 +95,22 @@ def test_lesion_outside_the_brain_mask_counts_as_missed():
     for found in (scan.found(0.5), scan.grown(0.2).found(0.5)):
         assert (found.marked_ml, found.overlap_ml, found.lesion_ml) == pytest.approx((0.2, 0.2, 0.4))
         assert found.dice == pytest.approx(2 * 0.2 / 0.6)
+    # Six voxels of brain and lesion, of which two are found and two never can be.
+    (best,) = by_dice_of([scan], split="val", manifest_sha256="").values()
+    assert best.value == pytest.approx(0.9)
+    assert best.achieved == pytest.approx(2 * 2 / (2 + 4))
+
+
+def test_the_best_dice_considers_lesion_that_is_always_missed():
+    # Of the brain alone, 0.9 (Dice 2/3 against 4/7 at 0.1); with 8 voxels outside it, 0.1 (4/15 against 2/11).
+    brain, lesion = (
+        np.array(voxels, bool).reshape(-1, 1, 1) for voxels in ([1] * 5 + [0] * 8, [0, 0, 0, 1, 1] + [1] * 8)
+    )
+    score = np.float32([0.1, 0.1, 0.1, 0.1, 0.9] + [0] * 8).reshape(-1, 1, 1)
+    about = {"voxel_mm3": 100.0, "min_lesion_mm3": 0.0, "modality": "T1w", "scan_score": 0.0}
+    assert by_dice_of([ScoredMap(score, brain, lesion=lesion, **about)], split="val", manifest_sha256="")[
+        "dice"
+    ].value == pytest.approx(0.1)
 
 
 def test_of_takes_the_grid_from_the_result():

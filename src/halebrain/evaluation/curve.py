@@ -62,7 +62,17 @@ class Curve:
     @cached_property
     def best_dice(self) -> tuple[float, float]:
         """The best Dice over all thresholds, and the highest threshold that reaches it."""
-        dices = 2 * self.true / (self.true + self.false + self.true[-1])
+        return self.best_dice_from(-np.inf)
+
+    def best_dice_from(self, lowest: float) -> tuple[float, float]:
+        """Return the best Dice over thresholds of at least `lowest`, and the highest one that reaches it.
+
+        Where no lesion voxel has such a score, that is 0, at `lowest`.
+        """
+        usable = self.thresholds >= lowest
+        if not usable.any():
+            return 0.0, lowest
+        dices = (2 * self.true / (self.true + self.false + self.true[-1]))[usable]
         best = int(np.argmax(dices))
         return float(dices[best]), float(self.thresholds[best])
 

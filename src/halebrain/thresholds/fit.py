@@ -43,12 +43,20 @@ def by_dice(
 ) -> dict[str, Threshold]:
     """Return the threshold of the best pooled Dice on annotated scans; nothing where there are none.
 
-    Scores and references (bool) are those of the voxels of each scan, `(m,)`; `about` are fields of all thresholds.
+    Scores and references (bool) are those of the voxels of brain and lesion of each scan, `(m,)`; `about` are fields of
+    all thresholds.
     """
     if not scores:
         return {}
     value, dice = fit_best_dice(scores, references)
     return {"dice": Threshold(value=value, method="best pooled Dice", achieved=dice, **_scans(contrasts), **about)}
+
+
+def by_dice_of(scans: Sequence[ScoredMap], **about: Any) -> dict[str, Threshold]:
+    """Return `by_dice` of annotated scans."""
+    judged = [scan.judged() for scan in scans]
+    contrasts = [scan.modality for scan in scans]
+    return by_dice([scores for scores, _ in judged], [truth for _, truth in judged], contrasts, **about)
 
 
 def by_rate(scores: Sequence[Scores], contrasts: Sequence[str], **about: Any) -> dict[str, Threshold]:
@@ -139,7 +147,7 @@ def _scans(contrasts: Sequence[str]) -> dict[str, Any]:
 
 
 def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tuple[float, float]:
-    """Return the threshold with the best pooled Dice, and that Dice; exact."""
+    """Return the threshold with the best pooled Dice, and that Dice; exact. A threshold of 0 would mark everything."""
     pooled = PooledCurve()
     for score, reference in zip(scores, references, strict=True):
         pooled.add(score, reference)
@@ -149,7 +157,7 @@ def fit_best_dice(scores: Sequence[Scores], references: Sequence[Labels]) -> tup
             received="none",
             remedy="assign scans with a lesion mask to 'val'",
         )
-    dice, value = pooled.finish().best_dice
+    dice, value = pooled.finish().best_dice_from(LOWEST_THRESHOLD)
     return value, dice
 
 

@@ -51,7 +51,9 @@ class ScoredMap:
         self._brain = brain_mask[tuple(slice(index[0], index[-1] + 1) for index in used)].copy()
         self.scores: FloatArray = score[brain_mask]
         self.lesion: MaskArray = np.zeros(self.scores.shape, dtype=bool) if lesion is None else lesion[brain_mask]
-        self.lesion_ml = 0.0 if lesion is None else float(lesion.sum()) * voxel_mm3 / 1000
+        n_lesion = 0 if lesion is None else int(lesion.sum())
+        self.lesion_ml = n_lesion * voxel_mm3 / 1000
+        self._n_outside = n_lesion - int(self.lesion.sum())
         self._lowest: dict[float, float] = {}
 
     @classmethod
@@ -76,6 +78,14 @@ class ScoredMap:
             lesion=lesion,
             subject=subject,
         )
+
+    def judged(self) -> tuple[FloatArray, MaskArray]:
+        """Return score and truth of the voxels of brain and lesion, `(m,)`, as evaluation judges them.
+
+        Lesion outside the brain mask has score 0: it is missed at every threshold.
+        """
+        outside = np.zeros(self._n_outside, dtype=self.scores.dtype)
+        return np.append(self.scores, outside), np.append(self.lesion, np.ones(self._n_outside, dtype=bool))
 
     def marked_ml(self, threshold: float) -> float:
         """Return the volume marked at a threshold above 0, in ml."""

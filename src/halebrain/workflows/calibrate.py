@@ -30,7 +30,7 @@ from halebrain.thresholds.calibration import (
 )
 from halebrain.thresholds.exam import without_outdated_exams
 from halebrain.thresholds.false_positive_volume import CONFIDENCE, by_person, reached_confidence
-from halebrain.thresholds.fit import by_dice, by_healthy, threshold_names
+from halebrain.thresholds.fit import by_dice_of, by_healthy, threshold_names
 from halebrain.thresholds.growth import MIN_PATIENTS
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
@@ -359,7 +359,7 @@ def fit_calibration(
     rows = replace(rows, records=tuple(done))
     about: dict[str, Any] = {"split": "val", "manifest_sha256": rows.fingerprint()}
     every = [scan for scans in healthy.values() for scan in scans]
-    thresholds = by_dice([s.scores for s in ill], [s.lesion for s in ill], [s.modality for s in ill], **about)
+    thresholds = by_dice_of(ill, **about)
     thresholds |= by_healthy(every, population_fraction, **about)
     if not thresholds:
         raise MissingInputError(

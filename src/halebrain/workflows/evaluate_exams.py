@@ -26,7 +26,7 @@ from halebrain.preprocessing.geometry import Grid, resample
 from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS, Calibration
 from halebrain.thresholds.exam import exam_key, healthy_score
 from halebrain.thresholds.false_positive_volume import by_person
-from halebrain.thresholds.fit import by_dice, by_healthy
+from halebrain.thresholds.fit import by_dice_of, by_healthy
 from halebrain.thresholds.percentile import working_scan_score
 from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import Detector
@@ -266,7 +266,7 @@ def fit_exam_calibration(
             default=before.default,
             grow=grow,
             **about,
-        ) | by_dice([s.scores for s in patients], [s.lesion for s in patients], [key] * len(patients), **about)
+        ) | by_dice_of(patients, **about)
     whole = {key: tuple(sorted(one.scan_score for one in maps)) for key, maps in sorted(healthy.items())}
     return before.model_copy(
         update={
