@@ -73,7 +73,7 @@ def _row(line: dict[str, str]) -> Row:
     names = ("subject", "pathology", "metric", "unit")
     subject, pathology, metric, unit = (line[name] for name in names)
     place = (line["scan"], subject, "", pathology, None, None, None, float("nan"))
-    return Row(*place, line["row"], metric, unit, float(line["value"]))
+    return Row(*place, line["row"], metric, unit, float("nan" if line["value"] == MISSING else line["value"]))
 
 
 def contrasts(runs: Sequence[MethodRun], config: MatrixConfig) -> str:

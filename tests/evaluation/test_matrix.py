@@ -144,3 +144,16 @@ def test_files_are_tidy(table: list[MatrixRow]) -> None:
     lines = [line.split("\t") for line in runs_tsv([run]).splitlines()]
     assert len(lines) == 1 + len(run.rows)
     assert lines[1][:5] == ["seed0", "pair (ms)", "block", "ms", "2"]
+
+
+def test_what_is_not_defined_is_missing_in_the_tables() -> None:
+    run = make_run("pair (ms)", "ms", "seed0", math.nan, 0.2)
+    cells = [line.split("\t") for line in runs_tsv([run]).splitlines()[1:]]
+    assert {cell[-1] for cell in cells if cell[7] == "ms"} == {"n/a"}
+    header, *lines = [
+        line.split("\t") for line in matrix_tsv(build_matrix([run], ["ms", "stroke"], reference="alone")).splitlines()
+    ]
+    found = {line[header.index("column")]: dict(zip(header, line, strict=True)) for line in lines}
+    assert (found["ms"]["auprc"], found["ms"]["dice_low"]) == ("n/a", "n/a")
+    assert float(found["stroke"]["auprc"]) == pytest.approx(0.2045)
+    assert "nan" not in runs_tsv([run]) + matrix_tsv(build_matrix([run], ["ms", "stroke"], reference="alone"))

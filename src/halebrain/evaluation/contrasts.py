@@ -19,7 +19,7 @@ from scipy import stats
 
 from halebrain.evaluation.matrix import MethodRun
 from halebrain.evaluation.statistics import holm, means_by_key
-from halebrain.io.tables import MISSING, tsv_text
+from halebrain.io.tables import MISSING, number_cell, tsv_text
 
 Relation = Literal["seen", "unseen", "all"]
 LEVEL = 0.025
@@ -375,5 +375,5 @@ def contrasts_tsv(results: Sequence[ContrastResult]) -> str:
         figures = (stated.margin, result.difference, result.low, result.high, result.p, result.p_holm)
         about = (stated.name, stated.first, result.second or MISSING, ", ".join(stated.second), stated.columns)
         rest = ("yes" if result.holds else "no", str(result.n_subjects), str(result.n_runs), result.note or MISSING)
-        lines.append((*about, *(MISSING if math.isnan(x) else f"{x:.6g}" for x in figures), *rest))
+        lines.append((*about, *map(number_cell, figures), *rest))
     return tsv_text(lines)

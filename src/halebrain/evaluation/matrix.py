@@ -9,7 +9,7 @@ from halebrain.evaluation.evaluate import Row
 from halebrain.evaluation.metrics import METRICS
 from halebrain.evaluation.statistics import SHARE, Interval, bootstrap_mean, holm, means_by_key, paired_test
 from halebrain.evaluation.tables import with_interval
-from halebrain.io.tables import MISSING, tsv_text
+from halebrain.io.tables import MISSING, number_cell, tsv_text
 
 HEALTHY = "healthy"
 Published = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -184,7 +184,8 @@ def runs_tsv(runs: Iterable[MethodRun]) -> str:
         count = MISSING if run.n_annotated is None else str(run.n_annotated)
         about = (run.run, run.title, run.block, run.trained_on, count)
         for row in run.rows:
-            lines.append((*about, row.scan_id, row.subject, row.pathology, row.metric, row.unit, f"{row.value:.6g}"))
+            value = number_cell(row.value)
+            lines.append((*about, row.scan_id, row.subject, row.pathology, row.metric, row.unit, value))
     return tsv_text(lines)
 
 
@@ -200,7 +201,7 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
         )
     ]
     for row in table:
-        rate = MISSING if row.false_positive_rate is None else f"{row.false_positive_rate.mean:.6g}"
+        rate = number_cell(None if row.false_positive_rate is None else row.false_positive_rate.mean)
         count = MISSING if row.n_annotated is None else str(row.n_annotated)
         for column, e in row.entries.items():
             numbers = (
@@ -210,7 +211,7 @@ def matrix_tsv(table: Sequence[MatrixRow]) -> str:
                 *(e.difference, e.p_holm),
             )
             about = (row.title, row.block, row.trained_on, count, str(row.n_runs), column, "yes" if e.seen else "no")
-            lines.append((*about, *(f"{value:.6g}" for value in numbers), rate))
+            lines.append((*about, *map(number_cell, numbers), rate))
     return tsv_text(lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from halebrain.evaluation.curve import Labels, PooledCurve, Scores
-from halebrain.io.tables import tsv_text
+from halebrain.io.tables import number_cell, tsv_text
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 """β from 0 (segmenter alone) to 1 (residual alone)."""
@@ -68,5 +68,5 @@ def best_point(points: Sequence[SweepPoint], group: str) -> SweepPoint | None:
 
 def sweep_tsv(points: Sequence[SweepPoint]) -> str:
     """Return the sweep as a table, one row a group and weight."""
-    cells = [[f"{v:.6g}" if isinstance(v, float) else v for v in vars(point).values()] for point in points]
+    cells = [[number_cell(v) if isinstance(v, float) else v for v in vars(point).values()] for point in points]
     return tsv_text([[field.name for field in fields(SweepPoint)], *cells])

@@ -10,7 +10,7 @@ from halebrain.core.files import write_text
 from halebrain.evaluation.evaluate import Evaluation, Row, SetValue, Summary
 from halebrain.evaluation.reconstruction_quality import ReconstructionQuality
 from halebrain.evaluation.statistics import INTERVAL, Comparison, Interval
-from halebrain.io.tables import MISSING, tsv_text
+from halebrain.io.tables import MISSING, number_cell, tsv_text
 
 COMPARISON = ("metric", "first", "second", "median difference", "subjects", "p", "p (Holm)")
 """Header of what `comparison_cells` returns."""
@@ -140,9 +140,7 @@ def _levels_tsv(evaluation: Evaluation) -> str:
 
 
 def _cell(value: object) -> object:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return MISSING
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return number_cell(value) if value is None or isinstance(value, float) else value
 
 
 def _json(evaluation: Evaluation) -> str:

@@ -189,6 +189,16 @@ def _row(cells: list[str], columns: tuple[str, ...], path: Path, line: int) -> R
     return dict(zip(columns, filled, strict=True))
 
 
+def number_cell(value: float | None) -> str:
+    """Return a number with six digits; n/a where there is none.
+
+    Example:
+        >>> number_cell(0.123456789), number_cell(float("nan")), number_cell(None)
+        ('0.123457', 'n/a', 'n/a')
+    """
+    return MISSING if value is None or math.isnan(value) else f"{value:.6g}"
+
+
 def tsv_text(rows: Iterable[Iterable[object]]) -> str:
     """Return rows, the header first, as TSV text; cells that need it are quoted."""
     buffer = io.StringIO()
