@@ -99,7 +99,7 @@ def test_a_brain_of_a_base_keeps_its_tissues_and_is_another_each_time():
     assert float((one.tissues - other.tissues).abs().mean()) > 0.01
 
 
-def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
+def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path, caplog):
     image = tmp_path / "t1.nii.gz"
     write_volume(image, np.ones((4, 4, 4), np.float32), np.eye(4))
 
@@ -110,15 +110,45 @@ def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path):
     rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"), row("g", lesion=image))
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
-    assert [name for name, _ in found] == ["subaT1w", "subdT1w", "subemprage"]
+    assert [file.name for file in found] == ["subaT1w", "subdT1w", "subemprage"]
+    for line in ('1 in the split "test" (sub-b_T1w)', "1 of patients (sub-c_T1w)", "1 with annotated lesions"):
+        assert line in caplog.text
+    assert "1 of a contrast other than T1w (sub-f_T2w)" in caplog.text
 
 
-def test_a_name_that_states_several_contrasts_is_no_anatomy(tmp_path):
+def test_brain_mask_and_space_of_a_table_of_t1_are_used(tmp_path, monkeypatch):
+    image, mask = tmp_path / "t1.nii.gz", tmp_path / "mask.nii.gz"
+    write_volume(image, np.random.default_rng(0).random((8, 8, 8)).astype(np.float32), np.diag([20.0, 20, 20, 1]))
+    write_volume(mask, np.pad(np.ones((4, 4, 4), np.uint8), 2), np.diag([20.0, 20, 20, 1]))
+    table = tmp_path / "t1.tsv"
+    row = ScanRecord("a", image, "T1w", brain_mask=mask, space="MNI152NLin2009aSym")
+    Manifest((row, replace(row, subject="b", brain_mask=None, space="native"))).write(table)
+    given = []
+
+    def run(self, volume, *, brain_mask=None, space="native"):
+        given.append((None if brain_mask is None else int(brain_mask.sum()), space))
+        raise DataError("seen")
+
+    monkeypatch.setattr("halebrain.simulation.anatomy_t1.Preprocessor.run", run)
+    source = ANATOMY_SOURCES.get("t1")()
+    with_mask, without = source.files(table)
+    for file in (with_mask, without):
+        with pytest.raises(DataError, match="seen"):
+            source.read(file, shape=SHAPE, spacing_mm=SPACING)
+    assert given == [(64, "MNI152NLin2009aSym"), (None, "native")]
+    # Another mask is another anatomy, as what is kept was made with it.
+    before = with_mask.fingerprint()
+    write_volume(mask, np.ones((8, 8, 8), np.uint8), np.diag([20.0, 20, 20, 1]))
+    assert len({before, with_mask.fingerprint(), without.fingerprint()}) == 3
+
+
+def test_a_name_that_states_several_contrasts_is_no_anatomy(tmp_path, caplog):
     names = ("p1_T1w", "p2", "p3_T1_to_T2", "sub-04_space-T1w_FLAIR", "p5_FLAIR_space-T1w", "p6_T1_FLAIR", "p7_T1_T2")
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path)
-    assert [name for name, _ in found] == ["p1T1w", "p2", "p3T1toT2"]
+    assert [file.name for file in found] == ["p1T1w", "p2", "p3T1toT2"]
+    assert "4 images are left out: of a contrast other than T1w (first p5_FLAIR_space-T1w.nii.gz)" in caplog.text
 
 
 def test_a_dicom_series_is_an_anatomy_like_any_other_scan(tmp_path, monkeypatch):
@@ -137,7 +167,7 @@ def test_a_t1_that_was_not_fetched_and_other_images_are_named(tmp_path, caplog):
     (tmp_path / "sub-2_T1w.nii").symlink_to("../.git/annex/objects/x")
     (tmp_path / "dataset_description.json").write_text("{}")
     source = ANATOMY_SOURCES.get("t1")()
-    assert [name for name, _ in source.files(bids_manifest(tmp_path))] == ["sub1T1w"]
+    assert [file.name for file in source.files(bids_manifest(tmp_path))] == ["sub1T1w"]
     with pytest.raises(UsageError, match="who is healthy"):
         source.files(tmp_path)
     assert "sub-2_T1w: left out" in caplog.text

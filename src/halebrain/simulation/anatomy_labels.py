@@ -3,6 +3,7 @@
 Numbers: FreeSurferColorLUT; those above 500 are SynthSeg's tissues outside the brain (Billot et al. 2023).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from halebrain.core.types import FloatArray, MaskArray, Volume
 from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import Manifest
 from halebrain.io.masks import look_at_values
-from halebrain.io.tree import label
+from halebrain.io.tree import label, summed_left_out
 from halebrain.io.volume import read_array, stem_of
 from halebrain.preprocessing.geometry import Grid, resample, working_grid
 from halebrain.preprocessing.registration import register_to_template
 from halebrain.simulation.anatomy import CSF, DEEP, GM, TISSUES, VENTRICLE, WM
-from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, AnatomySource
+from halebrain.simulation.anatomy_source import ANATOMY_SOURCES, AnatomyFile, AnatomySource
 from halebrain.simulation.fields import Shape
 
+_log = logging.getLogger(__name__)
 LABELS: dict[int, tuple[int, ...]] = {
     # Lesions (25, 57) and hypointensities (77–79) of the white matter count as the white matter that was there.
     WM: (2, 7, 16, 25, 28, 41, 46, 57, 60, 77, 78, 79, 192, *range(250, 256)),
@@ -42,7 +44,7 @@ _CLOSING_MM = 5.0
 class LabelAnatomies(AnatomySource):
     """Reads every label map of a folder."""
 
-    def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
+    def files(self, place: Path | Manifest) -> list[AnatomyFile]:
         """Return every volume of the folder."""
         if isinstance(place, Manifest) or not place.is_dir():
             where = place.source if isinstance(place, Manifest) else place
@@ -54,13 +56,16 @@ class LabelAnatomies(AnatomySource):
                 where=place,
                 remedy="copy the label maps to a folder without other images",
             )
-        found = [(label(stem_of(path)), path) for path in scans_in(place, masks=True)]
+        found = scans_in(place, masks=True)
+        if line := summed_left_out(found.left_out):
+            _log.warning(line)
         if not found:
             raise MissingInputError("the folder must hold a label map", where=place, remedy="NIfTI or .mgz")
-        return found
+        return [AnatomyFile(label(stem_of(path)), path) for path in found]
 
-    def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
+    def read(self, file: AnatomyFile, *, shape: Shape, spacing_mm: float) -> FloatArray:
         """Register the brain of one map to the template and bring its tissues there."""
+        path = file.image
         labels, affine = read_array(path)
         classes = _classes(labels, path)
         brain = _brain(classes, float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3)))

@@ -4,7 +4,9 @@ A source turns files into tissue fractions once; what is made of them is drawn l
 moderate deformations, and needs no invented folds, since real ones are there.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +24,44 @@ from halebrain.simulation.fields import Shape
 _LEAST_BRAIN_ML = 600.0
 
 
+@dataclass(frozen=True)
+class AnatomyFile:
+    """One brain of a source, and what is stated of it.
+
+    Args:
+        name: Its name in messages and in the cohort.
+        image: The scan or the label map.
+        brain_mask: Mask on its grid; `None` where none is stated.
+        space: "native", or the template's name where the image is registered already.
+    """
+
+    name: str
+    image: Path
+    brain_mask: Path | None = None
+    space: str = "native"
+
+    def fingerprint(self) -> str:
+        """Return a hash of the image, and of mask and space where they are stated."""
+        image = scan_sha256(self.image)
+        if self.brain_mask is None and self.space == "native":
+            return image
+        mask = "" if self.brain_mask is None else scan_sha256(self.brain_mask)
+        return hashlib.sha256("\n".join((image, mask, self.space)).encode()).hexdigest()
+
+
 class AnatomySource(ABC):
     """Files to tissues, on a working grid in template space."""
 
     @abstractmethod
-    def files(self, place: Path | Manifest) -> list[tuple[str, Path]]:
-        """Return name and file of each brain of a folder, a table or a manifest in memory, sorted.
+    def files(self, place: Path | Manifest) -> list[AnatomyFile]:
+        """Return each brain of a folder, a table or a manifest in memory, sorted; say which images are left out.
 
         Raises:
             MissingInputError: There is none.
         """
 
     @abstractmethod
-    def read(self, path: Path, *, shape: Shape, spacing_mm: float) -> FloatArray:
+    def read(self, file: AnatomyFile, *, shape: Shape, spacing_mm: float) -> FloatArray:
         """Return the tissue fractions of one brain, `(5, i, j, k)`.
 
         Raises:
@@ -67,21 +94,19 @@ def gather_anatomies(
     source = ANATOMY_SOURCES.get(kind)()
     names: list[str] = []
 
-    def gather(found: tuple[str, Path]) -> None:
-        label, path = found
-        mark = scan_sha256(path)[:8]
-        name = f"{kind}-{label}-{mark}"
+    def gather(found: AnatomyFile) -> None:
+        name = f"{kind}-{found.name}-{found.fingerprint()[:8]}"
         kept = folder / f"{name}.npz"
         # A run that ended early may have left brains of another voxel size.
         if not (kept.exists() and load_base(folder, name).shape[1:] == tuple(shape)):
-            tissues = source.read(path, shape=shape, spacing_mm=spacing_mm)
-            _check(tissues, path, spacing_mm)
+            tissues = source.read(found, shape=shape, spacing_mm=spacing_mm)
+            _check(tissues, found.image, spacing_mm)
             with atomic_path(kept) as temporary:
                 np.savez_compressed(temporary, tissues=tissues.astype(np.float16))
         names.append(name)
 
     files, failures = source.files(place), Failures(folder, notify)
-    failures.each(gather, files, name=lambda found: found[0], description="Anatomies")
+    failures.each(gather, files, name=lambda found: found.name, description="Anatomies")
     failures.refuse(
         "every brain should become an anatomy",
         len(files),
