@@ -96,7 +96,7 @@ def test_a_link_is_listed_where_it_lies(tmp_path):
     assert Manifest.read(tmp_path / "set" / "m.tsv").records[0].image == image, "its sidecar lies beside the link"
 
 
-@pytest.mark.parametrize("word", ["healthy", "Healthy", "HC", "control", "Controls"])
+@pytest.mark.parametrize("word", ["healthy", "Healthy", "HC", "control", "Controls", "Healthy_Controls", "normal control"])
 def test_healthy_people_are_healthy_whatever_the_usual_word(tmp_path, word):
     (tmp_path / "a.nii.gz").touch()
     (tmp_path / "m.csv").write_text(f"subject,image,modality,pathology\n01,a.nii.gz,T1w,{word}\n02,a.nii.gz,T1w,ms\n")
@@ -134,3 +134,20 @@ def test_rows_of_a_contrast_are_found_whatever_the_word_for_it(tmp_path):
     assert [record.modality for record in manifest.of_contrasts(("T1w",))] == ["t1", "mprage", "T1w"]
     assert [record.modality for record in manifest.of_contrasts(("other", "t2"))] == ["T2w", "other"]
     assert manifest.of_contrasts(()) == manifest
+
+
+@pytest.mark.parametrize("age", ["-9", "999"])
+def test_an_age_that_stands_for_none_is_refused(tmp_path, age):
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "m.tsv").write_text(f"subject\timage\tmodality\tage\n1\ta.nii\tT1w\t{age}\n")
+    with pytest.raises(DataError, match=rf"from 0 to 130, got '{age}' in '.*, line 2'"):
+        Manifest.read(tmp_path / "m.tsv")
+
+
+@pytest.mark.parametrize("word", ["N/A", "NA", "nan", "None", "-"])
+def test_words_for_nothing_are_no_disease_site_sex_or_session(tmp_path, word):
+    (tmp_path / "a.nii").touch()
+    header = "subject\timage\tmodality\tpathology\tsite\tsex\tsession\n"
+    (tmp_path / "m.tsv").write_text(f"{header}1\ta.nii\tT1w" + f"\t{word}" * 4 + "\n")
+    (record,) = Manifest.read(tmp_path / "m.tsv")
+    assert (record.pathology, record.site, record.sex, record.session) == (None,) * 4

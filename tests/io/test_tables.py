@@ -113,3 +113,12 @@ def test_a_manifest_in_capitals_is_one_to_detect(tmp_path):
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=r".*"):
         parse_number(text)
+
+
+def test_empty_lines_above_the_header_count_in_line_numbers(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\r\n\r\na,b\r\n1,2\r\n3,4,5\r\n")
+    with pytest.raises(DataError, match="line 5"):
+        read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("sep=;\na;b\n1;2\n3;4;5\n")
+    with pytest.raises(DataError, match="line 4"):
+        read_table(tmp_path / "t.csv")

@@ -7,6 +7,7 @@ BIDS's `n/a` for what is missing, and paths relative to the table's own folder.
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from halebrain.core.modality import standard_modality
 from halebrain.core.registry import suggestion
 from halebrain.core.wording import first_of
 from halebrain.io.files import split_selection
-from halebrain.io.tables import MISSING, parse_number, read_table
+from halebrain.io.tables import MISSING, is_missing, parse_years, read_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -26,19 +27,21 @@ Space = Literal["native", "MNI152NLin2009aSym"]
 SPACES: tuple[str, ...] = get_args(Space)
 HEALTHY = "healthy"
 HEALTHY_WORDS = frozenset(
-    {HEALTHY, "control", "controls", "hc", "con", "ctrl", "cn", "normal", "healthy control", "td"}
+    {HEALTHY, "control", "controls", "hc", "con", "ctrl", "cn", "normal", "td"}
+    | {f"{kind} {who}" for kind in (HEALTHY, "normal") for who in ("control", "controls", "subject", "subjects")}
+    | {"healthy volunteer", "healthy volunteers"}
 )
-"""Words for people without a disease, lower case."""
+"""Words for people without a disease, lower case, with single spaces."""
 
 
 def standard_pathology(word: str) -> str:
     """Return "healthy" for the usual words for it, and another word itself.
 
     Example:
-        >>> standard_pathology("HC"), standard_pathology("ms")
-        ('healthy', 'ms')
+        >>> standard_pathology("HC"), standard_pathology("Healthy_Controls"), standard_pathology("ms")
+        ('healthy', 'healthy', 'ms')
     """
-    return HEALTHY if word.lower() in HEALTHY_WORDS else word
+    return HEALTHY if " ".join(re.split(r"[\s_-]+", word.strip().lower())) in HEALTHY_WORDS else word
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ COLUMNS = tuple(field.name for field in fields(ScanRecord))
 _REQUIRED = ("subject", "image", "modality")
 PATHS = ("image", "brain_mask", "lesion", "healthy")
 """Columns that name a file."""
+_FREE_TEXT = ("session", "pathology", "site", "sex", "entities")
+"""Columns in which every word is a value, but for those that other programs write for none ("NA", "nan")."""
 _PREFIXES = {"subject": "sub-", "session": "ses-"}
 """What BIDS writes before a label, which a cell may state, too."""
 
@@ -306,6 +311,8 @@ def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
             if name in _REQUIRED:
                 raise DataError(f"'{name}' must be given", where=where, remedy="fill it in or remove the row")
             continue
+        if name in _FREE_TEXT and is_missing(text):
+            continue
         values[name] = _parse_value(name, text, path.parent, where)
     return ScanRecord(**values)  # type: ignore[arg-type]
 
@@ -325,10 +332,10 @@ def _parse_value(name: str, text: str, folder: Path, where: str) -> object:
         return file
     if name == "age":
         try:
-            return parse_number(text)
+            return parse_years(text)
         except ValueError as error:
             raise DataError(
-                "'age' must be a number of years",
+                "'age' must be a number of years from 0 to 130",
                 received=repr(text),
                 where=where,
                 remedy="fix the cell, or leave it empty",

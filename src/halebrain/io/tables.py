@@ -15,6 +15,8 @@ from halebrain.io.files import missing_file
 
 MISSING = "n/a"
 """A cell without a value, as in BIDS."""
+_EMPTY = {"", MISSING, "na", "nan", "none", "null", "unknown", "-"}
+_OLDEST = 130
 TABLE_SUFFIXES = (".tsv", ".csv")
 LIST_SUFFIX = ".txt"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -75,18 +77,23 @@ def read_table(path: Path, *, what: str = "a table", quotes: bool = True, remedy
     """
     text = read_text(path, what=what, remedy=remedy)
     stated = _STATED.match(text)
-    text = text[stated.end() :] if stated else text.lstrip("\r\n")
+    begun = text[stated.end() :] if stated else text.lstrip("\r\n")
+    skipped = len(re.findall(r"\r\n|\n|\r", text[: len(text) - len(begun)]))
+    text = begun
     delimiter = stated[1] if stated else _delimiter(text, path, quotes=quotes)
     try:
         reader = _reader(text, delimiter, quotes=quotes)
         columns = _columns(next(reader, []), path, what)
-        found = [(_row(cells, columns, path, reader.line_num), reader.line_num) for cells in reader if _filled(cells)]
+        found = [
+            (_row(cells, columns, path, line), line)
+            for cells in reader
+            if (line := reader.line_num + skipped) and _filled(cells)
+        ]
     except csv.Error as error:
         raise DataError(
             f"{what} must be readable", received=error, where=path, remedy="close the quote that is left open"
         ) from error
-    skipped = 1 if stated else 0
-    return Table(path, columns, tuple(row for row, _ in found), tuple(line + skipped for _, line in found))
+    return Table(path, columns, tuple(row for row, _ in found), tuple(line for _, line in found))
 
 
 def read_lines(path: Path, *, what: str) -> list[str]:
@@ -130,6 +137,29 @@ def parse_number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+def parse_years(text: str) -> float:
+    """Return an age from 0 to 130 years; else a `ValueError`, as for -9 and 999, which stand for none in some tables.
+
+    Example:
+        >>> parse_years("40,5")
+        40.5
+    """
+    age = parse_number(text)
+    if not 0 <= age <= _OLDEST:
+        raise ValueError(text)
+    return age
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether a cell is empty, or holds a word that stands for none ("n/a", "NA", "nan").
+
+    Example:
+        >>> is_missing("NaN"), is_missing("ms")
+        (True, False)
+    """
+    return cell.strip().lower() in _EMPTY
 
 
 def _delimiter(text: str, path: Path, *, quotes: bool) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
-from halebrain.io.manifest import HEALTHY, HEALTHY_WORDS
-from halebrain.io.tables import Row, parse_number, read_table
+from halebrain.io.manifest import HEALTHY, standard_pathology
+from halebrain.io.tables import Row, is_missing, parse_years, read_table
 
-_EMPTY = {"", "n/a", "na", "nan", "none", "null", "unknown", "-"}
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 _SEX_CODES = {"1": "M", "2": "F"}
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -25,6 +24,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "age": ("age",),
     "sex": ("sex", "gender"),
     "split": ("split",),
+    "space": ("space",),
 }
 """The names under which a column is looked for, whatever their case, where the settings name none."""
 
@@ -84,10 +84,9 @@ def parse_age(text: str) -> float | None:
         (89.0, None)
     """
     try:
-        age = parse_number(text.strip().rstrip("+yY"))
+        return parse_years(text.strip().rstrip("+yY"))
     except ValueError:
         return None
-    return age if 0 <= age <= 130 else None
 
 
 def parse_sex(text: str) -> str | None:
@@ -102,7 +101,7 @@ def parse_pathology(text: str, *, healthy: Iterable[str] = ()) -> str | None:
         >>> parse_pathology("HC"), parse_pathology("stroke"), parse_pathology("")
         ('healthy', 'stroke', None)
     """
-    return HEALTHY if text.lower() in HEALTHY_WORDS | {word.lower() for word in healthy} else text or None
+    return HEALTHY if text.lower() in {word.lower() for word in healthy} else standard_pathology(text) or None
 
 
 def age_and_sex(rows: Sequence[Row]) -> dict[str, Any]:
@@ -119,4 +118,4 @@ def age_and_sex(rows: Sequence[Row]) -> dict[str, Any]:
 def clean_cell(value: str) -> str:
     """Return a cell without the spaces around it; "" for missing values."""
     text = value.strip()
-    return "" if text.lower() in _EMPTY else text
+    return "" if is_missing(text) else text
