@@ -112,3 +112,47 @@ def test_settings_say_who_is_healthy_and_what_is_read(tree):
     assert [r.pathology for r in read_source("bids", root, settings).manifest] == ["healthy", "ms"]
     only = read_source("bids", root, settings | {"modalities": ["T2w"]})
     assert [r.modality for r in only.manifest] == ["T2w"]
+
+
+def test_rows_of_one_person_that_differ_are_reported_and_not_guessed(tree):
+    root = people(
+        tree("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz"),
+        *(["sub-01", "31", "F", "HC", "A"], ["sub-01", "32", "F", "ms", "A"], ["sub-02", "40", "F", "HC", "A"]),
+        *(["sub-02", "40", "F", "HC", "A"], ["n/a", "50", "M", "HC", "A"]),
+    )
+    result = read_source("bids", root)
+    one, two = result.manifest
+    assert (one.age, one.sex, one.pathology, one.site) == (None, "F", "HC+ms", "A")
+    assert (two.age, two.pathology) == (40, "healthy")
+    assert result.problems == (
+        "participants.tsv: 1 row without a participant_id left out",
+        "sub-01: 2 rows in participants.tsv differ in age, group; groups are joined, the others are left out",
+    )
+
+
+def test_scans_without_a_row_and_ages_that_are_none_are_reported(tree):
+    root = tree("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
+    result = read_source("bids", people(root, ["sub-01", "-9", "F", "Healthy_Controls", "A"]))
+    assert [record.pathology for record in result.manifest] == ["healthy", None]
+    assert result.problems == (
+        "sub-01: '-9' is not a valid age; it is left out",
+        "sub-02: not in participants.tsv; listed without age, sex, site and group",
+    )
+
+
+def test_a_scan_in_the_folder_of_another_subject_is_reported(tree):
+    root = tree("sub-01/ses-a/anat/sub-02_ses-a_T1w.nii.gz", "sub-03/ses-a/anat/sub-03_ses-b_T1w.nii.gz")
+    result = read_source("bids", people(root, ["sub-02"], ["sub-03"]))
+    assert [record.exam_id for record in result.manifest] == ["sub-02_ses-a", "sub-03_ses-b"]
+    of = "is of another {} than the file name, which is used"
+    assert result.problems == (
+        f"sub-01/ses-a/anat/sub-02_ses-a_T1w.nii.gz: the folder 'sub-01' {of.format('subject')}",
+        f"sub-03/ses-a/anat/sub-03_ses-b_T1w.nii.gz: the folder 'ses-a' {of.format('session')}",
+    )
+
+
+def test_a_brain_tumour_is_a_lesion_and_the_brain_stem_is_no_brain(tree):
+    names = ("sub-01_label-BrainTumor_mask", "sub-01_label-brainstem_mask")
+    root = tree("sub-01/anat/sub-01_T1w.nii.gz", *(f"derivatives/x/sub-01/anat/{name}.nii.gz" for name in names))
+    (record,) = read_source("bids", people(root, ["sub-01"])).manifest
+    assert (record.lesion, record.brain_mask) == (root / f"derivatives/x/sub-01/anat/{names[0]}.nii.gz", None)

@@ -8,6 +8,7 @@ in another case, are read as what they mean.
 """
 
 import logging
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from halebrain.core.config import Config
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import counted
 from halebrain.data.datasets.base import SOURCES, Draft, Source, read_source
 from halebrain.data.datasets.tables import column, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.io.bids import SUFFIXES, read_name
@@ -26,7 +28,9 @@ from halebrain.io.volume import stem_of
 
 _log = logging.getLogger(__name__)
 _LESION_LABEL = "L"
+_KEYS = {"sub": "subject", "ses": "session"}
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
+_GROUPS = ("pathology", "group", "diagnosis", "dx")
 _MASK_SUFFIXES = ("mask", "dseg", "roi")
 Entities = dict[str, str]
 
@@ -85,6 +89,7 @@ class BidsSource(Source):
                     f"sub-{subject}", f"its label equals that of 'sub-{seen[_label(subject)]}'; it is left out"
                 )
                 continue
+            _check_folders(name, scan.entities, draft)
             own = [mask for mask in masks[subject] if _fits(mask.entities, scan.entities, scan.suffix)]
             row = people.get(subject, {})
             session = scan.entities.get("ses")
@@ -107,10 +112,20 @@ class BidsSource(Source):
             )
         for subject in sorted(set(people) - set(seen.values())):
             draft.report(f"sub-{subject}", "in participants.tsv, but without a scan")
+        for subject in sorted(set(seen.values()) - set(people)) if people else ():
+            draft.report(f"sub-{subject}", "not in participants.tsv; listed without age, sex, site and group")
 
     def _pathology(self, row: Row) -> str | None:
-        said = column(row, "pathology", "group", "diagnosis", "dx")
+        said = column(row, *_GROUPS)
         return parse_pathology(said, healthy=self.settings.healthy_groups) or self.settings.pathology
+
+
+def _check_folders(name: str, entities: Entities, draft: Draft) -> None:
+    """Report a scan in the folder of another subject or session than that in its name, which is used."""
+    for folder in name.split("/")[:-1]:
+        key, dash, said = folder.partition("-")
+        if dash and key in _KEYS and said != entities.get(key):
+            draft.report(name, f"the folder '{folder}' is of another {_KEYS[key]} than the file name, which is used")
 
 
 def _find_masks(tree: FileTree) -> dict[str, list[_Mask]]:
@@ -121,7 +136,8 @@ def _find_masks(tree: FileTree) -> dict[str, list[_Mask]]:
         if mask is None or mask.suffix.lower() not in _MASK_SUFFIXES:
             continue
         words = f"{mask.entities.get('desc', '')} {mask.entities.get('label', '')}".lower()
-        is_brain = "brain" in words
+        # "braintumor" is a lesion, and the brain stem is no brain.
+        is_brain = re.search(rf"brain(?!stem|{'|'.join(_LESION_WORDS)})", words) is not None
         is_lesion = mask.entities.get("label") == _LESION_LABEL or any(word in words for word in _LESION_WORDS)
         if is_brain != is_lesion:
             masks[mask.entities["sub"]].append(_Mask(path, mask.entities, is_brain))
@@ -161,7 +177,27 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, Row]:
     if not tree.has(table):
         draft.report("participants.tsv", "is missing; ages, sexes, sites and groups are left out")
         return {}
-    return {column(row, "participant_id").removeprefix("sub-"): row for row in read_rows(table)}
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(table):
+        rows[column(row, "participant_id").removeprefix("sub-")].append(row)
+    if unnamed := rows.pop("", []):
+        draft.report("participants.tsv", f"{counted(len(unnamed), 'row')} without a participant_id left out")
+    return {subject: _agreed(subject, own, draft) for subject, own in rows.items()}
+
+
+def _agreed(subject: str, rows: list[Row], draft: Draft) -> Row:
+    """Return what all rows about a subject agree on; what they contradict each other in is reported."""
+    said = {name: {row[name] for row in rows} - {""} for name in rows[0]}
+    if differing := [name for name, cells in said.items() if len(cells) > 1]:
+        differ = f"{len(rows)} rows in participants.tsv differ in {', '.join(differing)}"
+        draft.report(f"sub-{subject}", f"{differ}; groups are joined, the others are left out")
+    # Who is healthy in one row alone is not healthy.
+    kept = {name for name, cells in said.items() if len(cells) == 1 or name.lower() in _GROUPS}
+    row = {name: "+".join(sorted(cells)) if name in kept else "" for name, cells in said.items()}
+    age = column(row, "age")
+    if age and parse_age(age) is None:
+        draft.report(f"sub-{subject}", f"'{age}' is not a valid age; it is left out")
+    return row
 
 
 def bids_manifest(place: Path) -> Manifest:
