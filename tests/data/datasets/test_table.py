@@ -91,3 +91,22 @@ def test_refuses_what_cannot_be_meant(tree, settings, text, kind, word):
 
 def test_needs_no_settings():
     assert build_source("table").settings.table is None
+
+
+def test_the_space_of_a_row_takes_precedence(tree):
+    text = "id,image,modality,space\n1,a.nii,T1w,mni152nlin2009asym\n2,a.nii,T1w,\n3,a.nii,T1w,MNI\n"
+    result = read_source("table", table(tree("a.nii"), text))
+    assert [record.space for record in result.manifest] == ["MNI152NLin2009aSym", "native", "native"]
+    assert result.problems == ("scans.csv, row 4: 'MNI' is not a valid space; it is left out",)
+
+
+def test_columns_with_files_that_are_not_read_are_reported(tree):
+    root = table(tree("a.nii", "m.nii"), "id,image,modality,mask,note\n1,a.nii,T1w,m.nii,good\n")
+    (problem,) = read_source("table", root).problems
+    assert problem.startswith("scans.csv: the column 'mask' names files ('m.nii') and is not read")
+
+
+def test_a_row_without_any_image_is_reported(tree):
+    root = table(tree("a.nii"), "id,t1,fl\n1,a.nii,\n2,,\n")
+    result = read_source("table", root, {"images": {"t1": "T1w", "fl": "FLAIR"}})
+    assert result.problems == ("scans.csv, row 3: no file in t1, fl; it is left out",)

@@ -21,8 +21,8 @@ from halebrain.data.datasets.tables import (
     parse_sex,
 )
 from halebrain.io.files import split_selection
-from halebrain.io.manifest import ScanRecord, Space
-from halebrain.io.tables import Row, is_table, read_table
+from halebrain.io.manifest import SPACES, ScanRecord, Space
+from halebrain.io.tables import Row, Table, is_table, read_table
 from halebrain.io.tree import FileTree, label
 
 _SPLITS = {
@@ -30,6 +30,7 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_SPACES = {space.lower(): space for space in SPACES}
 
 
 class TableSettings(Config):
@@ -43,7 +44,7 @@ class TableSettings(Config):
         modality: Contrast of every scan, where no column says it.
         pathology: Of scans without one in their row; `None` = unknown.
         site: The same for the site.
-        space: "native", or the template's name where all scans are registered to it.
+        space: "native", or the template's name where all scans are registered to it; of scans without one in their row.
     """
 
     table: str | None = None
@@ -88,6 +89,7 @@ class TableSource(Source):
             raise DataError("a table must hold at least one scan", received="no row", where=table, remedy="add rows")
         names, images = self._columns(read.columns, table)
         people: dict[str, str] = {}
+        _report_unread(read, {*names.values(), *images}, draft)
         for line, cells in zip(read.lines, read.rows, strict=True):
             where, row = f"{table.name}, row {line}", {name: clean_cell(cell) for name, cell in cells.items()}
             said = {ours: row.get(theirs, "") for ours, theirs in names.items()}
@@ -96,6 +98,8 @@ class TableSource(Source):
                 other = f", its label equals that of '{people[subject]}'" if subject else ""
                 draft.report(where, f"the subject '{said['subject']}' has no unique label{other}; it is left out")
                 continue
+            if images and not any(row.get(column) for column in images):
+                draft.report(where, f"no file in {', '.join(images)}; it is left out")
             for column, modality in (images or {names.get("image", ""): said.get("modality", "")}).items():
                 if row.get(column):
                     self._add(draft, where, said | {"image": row[column], "modality": modality}, subject, tree.root)
@@ -137,8 +141,12 @@ class TableSource(Source):
             files[kind] = _resolve(folder, said.get(kind, ""))
             if said.get(kind) and files[kind] is None:
                 draft.report(where, f"no file '{said[kind]}'; its scan is listed without a {kind.replace('_', ' ')}")
-        age, split = said.get("age", ""), said.get("split", "")
-        for what, cell, value in (("age", age, parse_age(age)), ("split", split, _SPLITS.get(split.lower()))):
+        age, split, space = said.get("age", ""), said.get("split", ""), said.get("space", "")
+        for what, cell, value in (
+            ("age", age, parse_age(age)),
+            ("split", split, _SPLITS.get(split.lower())),
+            ("space", space, _SPACES.get(space.lower())),
+        ):
             if cell and value is None:
                 draft.report(where, f"'{cell}' is not a valid {what}; it is left out")
         draft.add(
@@ -149,7 +157,7 @@ class TableSource(Source):
                 session=label(said.get("session", "").removeprefix("ses-")) or None,
                 brain_mask=files["brain_mask"],
                 lesion=files["lesion"],
-                space=self.settings.space,
+                space=_SPACES.get(space.lower(), self.settings.space),
                 split=_SPLITS.get(split.lower()),
                 pathology=parse_pathology(said.get("pathology", "")) or self.settings.pathology,
                 site=said.get("site") or self.settings.site,
@@ -157,6 +165,16 @@ class TableSource(Source):
                 sex=parse_sex(said.get("sex", "")),
             )
         )
+
+
+def _report_unread(table: Table, read: set[str], draft: Draft) -> None:
+    """Report every column that names files and is not read, as one with masks under an unknown name."""
+    for column in table.columns:
+        cells = [cell for row in table.rows if (cell := clean_cell(row[column]))]
+        named = [cell for cell in cells if (place := _resolve(table.path.parent, cell)) and place.is_file()]
+        if column not in read and named:
+            what = f"the column '{column}' names files ('{named[0]}') and is not read"
+            draft.report(table.path.name, f"{what}; if they are lesions, state it: columns={{lesion: {column}}}")
 
 
 def _resolve(folder: Path, cell: str) -> Path | None:
