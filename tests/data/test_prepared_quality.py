@@ -1,5 +1,6 @@
 """The quality table: one line a scan, whichever version prepared it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from halebrain.data.prepared_set import PreparedEntry, lesion_lost, quality_entries, write_quality_table
@@ -33,3 +34,23 @@ def test_a_scan_prepared_before_a_figure_existed_lacks_it_alone(tmp_path):
         header, *lines = [line.split("\t") for line in (tmp_path / "qc.tsv").read_text().splitlines()]
         assert [dict(zip(header, line, strict=True))["lesion_outside_grid"] for line in lines] == ["0.25", "n/a"]
         assert lesion_lost(quality) == (4.0, 1.0, 1)
+
+
+def test_words_for_one_contrast_are_compared_together():
+    entries = [entry(f"s{n}", "working_grid_mask_dice", 0.9 + 0.001 * n) for n in range(10)]
+    entries.append(entry("odd", "working_grid_mask_dice", 0.2))
+    entries[-1] = replace(entries[-1], raw=replace(entries[-1].raw, modality="flair"))
+    flagged = [quality for quality in quality_entries(entries) if quality.flags]
+    assert [quality.entry.raw.subject for quality in flagged] == ["odd"]
+
+
+def test_an_image_under_two_names_is_flagged_in_both():
+    one, two, other = (entry(name, "working_grid_mask_dice", 0.9) for name in ("one", "two", "other"))
+    for each, content in ((one, "a"), (two, "a"), (other, "b")):
+        each.sidecar["identity"] = {"image_sha256": content}
+    flags = {quality.entry.raw.subject: quality.flags for quality in quality_entries([one, two, other])}
+    assert flags == {
+        "one": ("the same image as sub-two_FLAIR: check which is meant",),
+        "two": ("the same image as sub-one_FLAIR: check which is meant",),
+        "other": (),
+    }

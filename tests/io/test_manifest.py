@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from halebrain.core.errors import DataError, MissingInputError
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import Manifest, ScanRecord, splits_by_subject
 
 
 @pytest.fixture
@@ -96,7 +96,9 @@ def test_a_link_is_listed_where_it_lies(tmp_path):
     assert Manifest.read(tmp_path / "set" / "m.tsv").records[0].image == image, "its sidecar lies beside the link"
 
 
-@pytest.mark.parametrize("word", ["healthy", "Healthy", "HC", "control", "Controls", "Healthy_Controls", "normal control"])
+@pytest.mark.parametrize(
+    "word", ["healthy", "Healthy", "HC", "control", "Controls", "Healthy_Controls", "normal control"]
+)
 def test_healthy_people_are_healthy_whatever_the_usual_word(tmp_path, word):
     (tmp_path / "a.nii.gz").touch()
     (tmp_path / "m.csv").write_text(f"subject,image,modality,pathology\n01,a.nii.gz,T1w,{word}\n02,a.nii.gz,T1w,ms\n")
@@ -151,3 +153,9 @@ def test_words_for_nothing_are_no_disease_site_sex_or_session(tmp_path, word):
     (tmp_path / "m.tsv").write_text(f"{header}1\ta.nii\tT1w" + f"\t{word}" * 4 + "\n")
     (record,) = Manifest.read(tmp_path / "m.tsv")
     assert (record.pathology, record.site, record.sex, record.session) == (None,) * 4
+
+
+def test_a_subject_has_the_split_of_any_of_its_rows(tmp_path):
+    rows = [ScanRecord("1", tmp_path, modality, split=split) for modality, split in (("T1w", "train"), ("T2w", None))]
+    for order in (rows, rows[::-1]):
+        assert splits_by_subject(Manifest((*order, ScanRecord("2", tmp_path, "T1w")))) == {"1": "train", "2": None}

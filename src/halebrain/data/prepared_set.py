@@ -11,9 +11,10 @@ from typing import Any
 from halebrain.core.errors import DataError
 from halebrain.core.files import write_text
 from halebrain.core.types import TEMPLATE_SPACE
+from halebrain.core.wording import first_of
 from halebrain.io.bids_derivative import DESCRIPTION, PREPARED, describe
 from halebrain.io.failed_table import read_failed
-from halebrain.io.manifest import PATHS, Manifest, ScanRecord
+from halebrain.io.manifest import PATHS, Manifest, ScanRecord, splits_by_subject
 from halebrain.io.manifest_sidecar import Origin, write_sidecar
 from halebrain.io.tables import MISSING
 from halebrain.preprocessing.prepared import PreparedFiles, prepared_files, read_sidecar
@@ -113,9 +114,9 @@ def read_failures(dataset: Path) -> dict[str, str]:
 def write_manifests(dataset: Path, entries: list[PreparedEntry], manifest: Manifest, origin: Origin) -> list[Path]:
     """Write `manifest.tsv` (prepared scans) and `manifest_native.tsv` (raw ones), and return their paths.
 
-    Splits are those of `manifest`; a scan that is not in it keeps the split that it had.
+    Splits are those of `manifest`, by subject; a scan of nobody in it keeps the split that it had.
     """
-    splits = {record.subject: record.split for record in manifest}
+    splits = splits_by_subject(manifest)
     tables = []
     for name, rows in (
         ("manifest.tsv", [entry.working for entry in entries]),
@@ -156,8 +157,9 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
     """Return the quality of every scan, flagged scans and outliers first."""
     groups: dict[str, list[PreparedEntry]] = defaultdict(list)
     for entry in entries:
-        groups[entry.raw.modality].append(entry)
+        groups[entry.raw.contrast].append(entry)
     found = []
+    copies = _copies(entries)
     # Scans that were prepared before a figure existed lack it.
     names = dict.fromkeys(name for entry in entries for name in _figures(entry))
     for group in groups.values():
@@ -168,9 +170,24 @@ def quality_entries(entries: Sequence[PreparedEntry]) -> list[QualityEntry]:
         ]
         compared = [{name: value for name, value in own.items() if name not in _OF_THE_FILE} for own in figures]
         for entry, own, (far, lines) in zip(group, figures, outliers(compared), strict=True):
-            flags = (*entry.sidecar["quality"]["flags"], *lines)
+            flags = (*entry.sidecar["quality"]["flags"], *copies.get(entry.raw.scan_id, ()), *lines)
             found.append(QualityEntry(entry, own, flags, round(far, 2)))
     return sorted(found, key=lambda quality: (not quality.flags, -quality.outlier, quality.entry.raw.scan_id))
+
+
+def _copies(entries: Sequence[PreparedEntry]) -> dict[str, tuple[str, ...]]:
+    """Return scan → a flag that names the others whose image has the same content, under another name or contrast."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        # Scans of the first versions lack the hash.
+        if (content := entry.sidecar.get("identity", {}).get("image_sha256")) is not None:
+            same[content].append(entry.raw.scan_id)
+    return {
+        name: (f"the same image as {first_of([other for other in names if other != name])}: check which is meant",)
+        for names in same.values()
+        if len(names) > 1
+        for name in names
+    }
 
 
 def _figures(entry: PreparedEntry) -> dict[str, float | None]:

@@ -279,6 +279,14 @@ class Manifest:
             seen.add(record.scan_id)
 
 
+def splits_by_subject(manifest: Manifest) -> dict[str, str | None]:
+    """Return subject → split; that of any of its rows, where others state none, and `None` where none does."""
+    splits: dict[str, str | None] = {}
+    for record in manifest:
+        splits[record.subject] = splits.get(record.subject) or record.split
+    return splits
+
+
 def _check_columns(found: Sequence[str], path: Path) -> None:
     for name in _REQUIRED:
         if name not in map(str.lower, found):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from halebrain.core.config import Config, portable_dump
 from halebrain.core.files import write_text
-from halebrain.io.manifest import SPACES, SPLITS, Manifest
+from halebrain.io.manifest import SPACES, SPLITS, Manifest, splits_by_subject
 from halebrain.io.tables import MISSING
 
 _OWN = "HaleBrain"
@@ -83,7 +83,7 @@ def _counts(manifest: Manifest) -> dict[str, Any]:
         name: dict(sorted(Counter(getattr(record, name) or MISSING for record in manifest).items()))
         for name in ("split", "modality", "pathology", "site")
     }
-    splits = {record.subject: record.split or MISSING for record in manifest}
+    splits = {subject: split or MISSING for subject, split in splits_by_subject(manifest).items()}
     return {
         "scans": len(manifest),
         "subjects": len(splits),
