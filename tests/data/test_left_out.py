@@ -327,3 +327,18 @@ def test_a_manifest_with_a_file_that_was_not_fetched_is_read(tmp_path):
     assert len(Manifest.read(tmp_path / "m.tsv")) == 2
     with pytest.raises(MissingInputError, match="git annex get"):
         find_scans(tmp_path / "m.tsv")[1].check()
+
+
+def test_channels_and_labels_of_nnunet_are_no_people(tmp_path):
+    touch(tmp_path, "imagesTr/P_001_0000.nii.gz", "imagesTr/P_002_0000.nii.gz", "labelsTr/P_001.nii.gz")
+    raw = read_raw(tmp_path, None, [], "FLAIR")
+    assert [record.image.name for record in raw.manifest] == ["P_001_0000.nii.gz", "P_002_0000.nii.gz"]
+    assert raw.left_out == (("labelsTr/P_001.nii.gz", "in a folder that is named as one of masks"),)
+    touch(tmp_path, "imagesTr/P_001_0001.nii.gz")
+    with pytest.raises(UsageError, match=r"each channel .* got P_001_0000.nii.gz, P_001_0001.nii.gz .*modalities="):
+        read_raw(tmp_path, None, [], "FLAIR")
+    people = touch(tmp_path / "numbered", "P_0001.nii.gz", "P_0002.nii.gz")
+    assert len(read_raw(people, None, [], "FLAIR").manifest) == 2
+    settings = ('pattern="imagesTr/{subject}_{modality}.nii.gz"', 'modalities={"0000": T1w, "0001": FLAIR}')
+    raw = read_raw(tmp_path, "folder", settings, None)
+    assert [record.scan_id for record in raw.manifest] == ["sub-P001_FLAIR", "sub-P001_T1w", "sub-P002_T1w"]

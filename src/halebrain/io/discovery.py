@@ -20,6 +20,8 @@ _MASKS = re.compile(
     r"(?:.*[^a-z])?(?:mask|[dp]?seg|probseg|roi|labels?|labelmap|lesions?|segmentation|annotations?)", re.IGNORECASE
 )
 """Names whose last word is that of a mask or a map of labels."""
+_MASK_FOLDERS = re.compile(r"(?:.*/)?(?:labels(?:tr|ts)?|masks?|segmentations?)/.*", re.IGNORECASE | re.DOTALL)
+"""Paths below a folder of masks, whose files may have the names of their scans, as nnU-Net has it."""
 _OWN = (SCAN_ENDING, EXAM_ENDING)
 """Beside each result of ours."""
 _RESULTS = "results of HaleBrain"
@@ -54,7 +56,7 @@ def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
     - With DICOM slices, or with a DICOMDIR, all DICOM below it is one scan (the folder itself).
     - Else: every multi-frame DICOM, and every sub-folder with DICOM below it. A folder that holds one such sub-folder
       and nothing else is itself the scan.
-    - Beside them, every file of a known ending, however deep; one that is named as a mask is left out.
+    - Beside them, every file of a known ending, however deep; one that is named as a mask, or its folder, is left out.
     - Lesion-filled scans of ours beside other scans are left out, as their scans may be among those.
     - Sub-folders that share a DICOM series are left out: each is incomplete, or one is a copy.
 
@@ -166,6 +168,8 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
             left_out.append(LeftOut(name, "not DICOM, despite the name"))
         elif not masks and _MASKS.fullmatch(stem_of(tree.root / name)):
             left_out.append(LeftOut(name, "named as masks"))
+        elif not masks and _MASK_FOLDERS.fullmatch(name):
+            left_out.append(LeftOut(name, "in a folder that is named as one of masks"))
         else:
             images.append(tree.root / name)
     filled = {path for path in images if _is_filled(path)}

@@ -1,6 +1,7 @@
 """Preparation: raw scans to a data set that is preprocessed, checked and split, with its tables and its page."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from halebrain.io.manifest import Manifest, standard_pathology
 from halebrain.io.manifest_sidecar import Origin
 from halebrain.io.tables import is_table
 from halebrain.io.tree import LeftOut, summed_left_out
-from halebrain.io.volume import read_map, read_mask
+from halebrain.io.volume import read_map, read_mask, stem_of
 from halebrain.models.bundle import load_bundle
 from halebrain.models.store import find_model
 from halebrain.preprocessing.geometry import Grid
@@ -48,6 +49,9 @@ from halebrain.workflows.settings import WHOLE, PartSettings, PrepareSettings
 
 ONE_PROCESS = Schedule(workers=1)
 """A crash in a library ends that process, and not the run."""
+_CHANNEL = re.compile(r"(?P<case>.+)_\d{4}")
+"""Names of nnU-Net's images, which end in the number of their channel."""
+_CHANNEL_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 _SAID = 5
 """Problems of a data set that are printed; all of them are written."""
 
@@ -218,8 +222,27 @@ def _from_names(source: Path, modality: str | None) -> RawScans:
             whole.append((scan.image, scan.name))
         except HalebrainError as error:
             failed[scan.name] = error
+    _refuse_channels([image for image, _ in whole], source)
     manifest = Manifest(records_of(whole, modality=modality), source=source)
     return RawScans(manifest, left_out=scans.left_out, failed=failed)
+
+
+def _refuse_channels(images: Sequence[Path], source: Path) -> None:
+    """Refuse cases of several numbered channels, as nnU-Net names them: each would count as another person."""
+    cases: dict[tuple[Path, str], list[str]] = {}
+    for image in images:
+        # Elsewhere a number of four digits may be that of the person.
+        if image.parent.name in _CHANNEL_FOLDERS and (match := _CHANNEL.fullmatch(stem_of(image))):
+            cases.setdefault((image.parent, match["case"]), []).append(image.name)
+    several = next((names for names in cases.values() if len(names) > 1), None)
+    if several is not None:
+        raise UsageError(
+            "the contrast of each channel of a case must be declared",
+            received=", ".join(several[:3]),
+            where=source,
+            remedy="use --source folder --source-set 'pattern=\"imagesTr/{subject}_{modality}.nii.gz\"'"
+            ' --source-set \'modalities={"0000": T1w, "0001": FLAIR}\', with your names',
+        )
 
 
 def _of_contrast(raw: RawScans, modality: str | None, source: Path) -> RawScans:
