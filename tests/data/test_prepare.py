@@ -73,6 +73,36 @@ def in_process(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "subject", "session"),
+    [
+        ("P1_visit1_T1w", "P1", "visit1"),
+        ("P1_T1_visit-02", "P1", "visit02"),
+        ("P1_ses1_FLAIR", "P1", "1"),
+        ("P1-Session 3-T2", "P1", "3"),
+        ("a_tp2_b_T1w", "ab", "tp2"),
+        ("P1_baseline_T1", "P1", "baseline"),
+        ("P1_follow-up2_T1", "P1", "followup2"),
+        ("baseline_T1", "baseline", None),  # nobody's name is left
+        ("visitor12_T1", "visitor12", None),
+        ("Moses1_T1", "Moses1", None),
+        ("P1_T1", "P1", None),
+    ],
+)
+def test_a_visit_in_a_name_is_the_session_of_its_person(name, subject, session):
+    (record,) = records_of([(Path(f"{name}.nii"), name)])
+    assert (record.subject, record.session) == (subject, session)
+
+
+def test_no_split_tears_the_visits_of_a_person_apart():
+    names = [
+        f"P{number}_visit{visit}_{contrast}" for number in (1, 2) for visit in (1, 2) for contrast in ("T1w", "T2w")
+    ]
+    records = records_of([(Path(f"{name}.nii"), name) for name in names])
+    assert {record.subject for record in records} == {"P1", "P2"}
+    assert len({record.scan_id for record in records}) == len(names)
+
+
 def test_a_folder_becomes_a_data_set(raw, tmp_path, monkeypatch, in_process):
     dataset = tmp_path / "set"
     assert run(monkeypatch, "-i", raw, "-o", dataset, *OPTIONS, "--split", "0.6,0.2,0.2") == 0

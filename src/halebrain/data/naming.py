@@ -1,6 +1,7 @@
 """Subject, session and contrast of a scan from its file name."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +13,18 @@ from halebrain.io.manifest import ScanRecord
 from halebrain.io.tree import label
 from halebrain.io.volume import stem_of
 
+_VISIT = re.compile(
+    r"(?<![^\W_])(?:(?:ses(?:sion)?|visit|timepoint|tp)[-_ ]?\d{1,3}|baseline|follow[-_ ]?up[-_ ]?\d{0,3})(?![^\W_])",
+    re.IGNORECASE,
+)
+"""Words for a time in names that are not as in BIDS: "ses1", "visit_02", "tp-3", "baseline"."""
+
 
 def records_of(scans: Sequence[tuple[Path, str]], *, modality: str | None = None) -> tuple[ScanRecord, ...]:
     """Return a row for each scan, from path and name alone; `modality` is that of names that do not say it.
 
-    Scans of one person share the subject, so that no split tears them apart.
+    Scans of one person share the subject, so that no split tears them apart; a visit in the name ("P1_visit2_T1w") is
+    the session.
     """
     records = [_record(path, name, modality) for path, name in scans]
     taken = Counter(record.scan_id for record in records)
@@ -47,8 +55,19 @@ def _person(path: Path, name: str) -> str:
     if match is not None:
         return match["entities"].partition("_")[0].removeprefix("sub-")
     # A file called by its contrast alone is known by its folder.
-    said = split_name(name)[1].strip("_- .")
+    said = _without_visit(split_name(name)[1])[0]
     return said if label(said) else path.absolute().parent.name
+
+
+def _without_visit(name: str) -> tuple[str, str | None]:
+    """Return a name without its contrast as who it is of, and the label of its visit; `None` where it states none."""
+    visit = _VISIT.search(name)
+    if visit is None:
+        return name.strip("_- ."), None
+    person = f"{name[: visit.start()].rstrip('_- .')}_{name[visit.end() :].lstrip('_- .')}".strip("_- .")
+    if not label(person):  # a folder may be called "baseline" and hold everybody
+        return name.strip("_- ."), None
+    return person, label(re.sub(r"^ses(?:sion)?(?=[-_ ]?\d)", "", visit[0], flags=re.IGNORECASE))
 
 
 def _all_entities(name: str) -> str | None:
@@ -71,7 +90,8 @@ def _record(path: Path, name: str, modality: str | None) -> ScanRecord:
             remedy="give --modality T1w (T2w, FLAIR), or a manifest",
         )
     if match is None:
-        return ScanRecord(subject=label(_person(path, name)) or "unnamed", image=path, modality=label(said))
+        subject, session = label(_person(path, name)) or "unnamed", _without_visit(split_name(name)[1])[1]
+        return ScanRecord(subject=subject, image=path, modality=label(said), session=session)
     pairs = dict(pair.split("-", 1) for pair in match["entities"].split("_"))
     subject, session = pairs.pop("sub"), pairs.pop("ses", None)
     rest = "_".join(f"{key}-{value}" for key, value in pairs.items() if key not in ("space", "desc"))
