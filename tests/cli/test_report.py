@@ -265,9 +265,19 @@ def test_detections_in_one_folder_fail_each_by_its_name(small_model, small_cohor
         path.unlink()
     code, printed = command("report", out, "--no-progress", "--json")
     assert code == 3
-    names = [f"sub-{name}_rec-FLAIR_desc-anomaly" for name in "ab"]
+    names = [f"sub-{name}_FLAIR" for name in "ab"]
     assert [one["scan"] for one in json.loads(printed.out)["failed"]] == names
     assert f"got 2 of 2 that failed: {', '.join(names)}" in printed.err
+
+
+def test_the_traceback_of_detect_stays_where_a_page_is_made(detected, command):
+    out, names, _ = detected
+    (out / "logs").mkdir()
+    (out / "logs" / f"{names.stem}.txt").write_text("Traceback of detect")
+    shutil.copytree(out, out / "other")
+    code, printed = command("report", out, "--no-progress")
+    assert code == 0, printed.err
+    assert (out / "logs" / f"{names.stem}.txt").read_text() == "Traceback of detect"
 
 
 def test_a_page_of_the_user_beside_a_single_detection_stays(detected, command):

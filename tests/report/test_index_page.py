@@ -11,7 +11,7 @@ from halebrain.core.about import NOTICE
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.report import index_page
 from halebrain.report.dot_plot import Dot, dot_plot
-from halebrain.report.index_page import index_rows, write_index_page
+from halebrain.report.index_page import find_provenance, index_rows, names_of, write_index_page
 
 EVIL = "<script>alert(1)</script>"
 
@@ -61,6 +61,16 @@ def test_one_scan_is_told_as_one(tmp_path: Path) -> None:
     assert "1 scan, 0 with a flag" in text
     detection(tmp_path / "b", "b")
     assert "<title>2 scans – HaleBrain</title>" in written(tmp_path)
+
+
+def test_a_detection_is_named_by_its_scan(tmp_path: Path) -> None:
+    detection(tmp_path / "sub-01", "sub-01_rec-FLAIR", scan="sub-01_FLAIR")
+    for run in "ab":
+        detection(tmp_path / run, "twice")
+    detection(tmp_path, "damaged")
+    (tmp_path / "damaged_desc-anomaly_provenance.json").write_text("{")
+    found = find_provenance(tmp_path)
+    assert sorted(names_of(found, tmp_path).values()) == ["a/twice", "b/twice", "damaged", "sub-01_FLAIR"]
 
 
 def test_half_written_results_are_not_listed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The page of many scans or exams: a table, outliers first, with small pictures and links, and what failed and why."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from halebrain.core.about import NOTICE
-from halebrain.core.errors import CannotWriteError
+from halebrain.core.errors import CannotWriteError, HalebrainError
 from halebrain.core.exam_provenance import ENDING as EXAM_ENDING
 from halebrain.core.exam_provenance import read_exam_provenance
 from halebrain.core.files import write_text
@@ -99,6 +100,25 @@ def find_provenance(folder: Path) -> list[Path]:
     """Return the provenance of every complete detection below a folder, of scans and of exams, sorted."""
     found = (path for ending in (SCAN_ENDING, EXAM_ENDING) for path in folder.rglob(f"*{ending}"))
     return sorted(path for path in found if MARK not in str(path.relative_to(folder)))
+
+
+def names_of(found: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Return the name of the scan or exam of each provenance below `folder`, with its folder where several share it."""
+    stated = {path: _stated_name(path) for path in found}
+    often = Counter(stated.values())
+    return {
+        path: name if often[name] == 1 else (path.parent.relative_to(folder) / name).as_posix()
+        for path, name in stated.items()
+    }
+
+
+def _stated_name(path: Path) -> str:
+    """Return the name that a provenance states; that of its file where it cannot be read."""
+    try:
+        name = read_exam_provenance(path).exam if is_of_exam(path) else read_provenance(path).scan
+    except (HalebrainError, FileNotFoundError):
+        name = None
+    return name or path.name.removesuffix(EXAM_ENDING).removesuffix(SCAN_ENDING)
 
 
 def is_of_exam(provenance: Path) -> bool:

@@ -1,6 +1,5 @@
 """Pages of detections, made again from their files without networks; with a new threshold also mask and table."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from halebrain.io.checksum import scan_sha256
 from halebrain.io.failed_table import FAILED, read_failed
 from halebrain.io.volume import read_map, read_mask, read_on_grid, read_volume
 from halebrain.report.embedding import ShownVolume, read_page, read_scan_file, scan_file
-from halebrain.report.index_page import INDEX, find_provenance, is_index_page, is_of_exam
+from halebrain.report.index_page import INDEX, find_provenance, is_index_page, is_of_exam, names_of
 from halebrain.thresholds.choose import check_growth
 from halebrain.workflows.pages import render, show_scan, write_index
 from halebrain.workflows.remake_exam import remake_locked_exam
@@ -29,6 +28,12 @@ from halebrain.workflows.remake_settings import RemakeSettings, changed_threshol
 
 _AGAIN = "run halebrain detect --overwrite"
 _NEEDED = ("scan", "threshold", "template_to_native")
+
+
+class PageFailures(Failures):
+    """Pages that fail; the traceback of a scan that `halebrain detect` could not process keeps its own file."""
+
+    ending = "_report.txt"
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,10 @@ def remake_pages(
             where=output,
             remedy="give the folder of that scan",
         )
-    failures, pages = Failures(output, settings.notify), list[Path]()
-    n_beside = Counter(path.parent for path in found)
+    failures, pages = PageFailures(output, settings.notify), list[Path]()
+    names = names_of(found, output)
     for path in track(found, description="Pages", total=len(found)):
-        place = path.relative_to(output)
-        # A folder may hold several detections, as that of a session in a BIDS data set does.
-        alone = n_beside[path.parent] == 1 and path.parent != output
-        name = place.parent.as_posix() if alone else place.as_posix().removesuffix("_provenance.json")
+        name = names[path]
         try:
             with unexpected_as_error():
                 pages.append(remake_page(path, settings))
