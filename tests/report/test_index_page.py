@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from halebrain.core.about import NOTICE
 from halebrain.core.errors import CannotWriteError, DataError
 from halebrain.report import index_page
-from halebrain.report.dot_plot import Dot, dot_plot
+from halebrain.report.dot_plot import Dot, dot_plot, how_drawn
 from halebrain.report.index_page import find_provenance, index_rows, names_of, write_index_page
+from stated import provenance
 
+THRESHOLDS = [{"value": 0.5, "name": "dice", "modality": name} for name in ("FLAIR", "T1w")]
 EVIL = "<script>alert(1)</script>"
 
 
@@ -215,6 +218,45 @@ def test_very_many_dots_become_bars() -> None:
     assert [bar["count"] for bar in flagged] == [1]
     assert flagged[0]["x"] == bars[-1]["x"]
     assert max(float(bar["height"]) for bar in bars) == 16.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((3,), "One dot per exam; flagged ones in red."),
+        ((1100,), "Bars: the square root of the number of exams; flagged ones in red."),
+        (
+            (3, 1100),
+            "One dot per exam; where there are more than 1000, bars: the square root of the number of exams; flagged "
+            "ones in red.",
+        ),
+    ],
+)
+def test_the_caption_states_what_is_drawn(counts: tuple[int, ...], said: str) -> None:
+    strips = [dot_plot("x", [Dot(str(n), n % 100, False) for n in range(count)]) for count in counts]
+    assert how_drawn(strips, "exam") == said
+
+
+def test_bars_of_few_scans_with_a_figure_are_dots_in_the_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halebrain.report.dot_plot._MOST_DOTS", 2)
+    for number in range(3):
+        detection(tmp_path / f"{number}", f"{number}", scan_score=0.1 * number, threshold=THRESHOLDS[number // 2])
+    text = written(tmp_path)
+    assert "<circle" in text
+    assert "<rect" in text
+    assert "One dot per scan; where there are more than 2, bars: the square root" in text
+
+
+def test_a_page_of_exams_speaks_of_exams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_page, "read_exam_provenance", lambda _: SimpleNamespace(as_of_scan=stated))
+    stated = provenance(scan="sub-01", scan_score=0.5, scan_score_percentile=50.0, threshold=THRESHOLDS[0])
+    (tmp_path / "sub-01_desc-exam_provenance.json").write_text("{}")
+    text = written(tmp_path)
+    assert "exam-level score, FLAIR" in text
+    assert "healthy exams with a lower score, %" in text
+    assert "healthy scans" not in text
 
 
 def test_dots_of_one_place_do_not_hide_each_other() -> None:

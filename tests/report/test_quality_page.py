@@ -63,3 +63,12 @@ def test_names_and_reasons_are_escaped(tmp_path):
 def test_a_data_set_without_a_scan_still_has_its_failures(tmp_path):
     write_quality_page([], {"sub-1": "broken"}, tmp_path / "index.html")
     assert "broken" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_bars_are_not_called_dots(tmp_path, monkeypatch):
+    monkeypatch.setattr("halebrain.report.dot_plot._MOST_DOTS", 2)
+    write_quality_page(rows(4), {}, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<circle" not in page
+    assert "Bars: the square root of the number of scans" in page
+    assert "dot" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)

@@ -1,6 +1,6 @@
 """A figure of many scans on a line, to show outliers: dots, or bars of very many; values to compare with lie below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,18 @@ def dot_plot(
         "dots": drawn,
         "bars": bars,
     } | below
+
+
+def how_drawn(strips: Sequence[Mapping[str, Any]], kind: str = "scan") -> str:
+    """Return what the dots and bars of some figures stand for, as drawn; `kind` is "scan" or "exam"."""
+    bars = f"bars: the square root of the number of {kind}s"
+    if not any(strip["bars"] for strip in strips):
+        drawn = f"One dot per {kind}"
+    elif not any(strip["dots"] for strip in strips):
+        drawn = bars.capitalize()
+    else:
+        drawn = f"One dot per {kind}; where there are more than {_MOST_DOTS}, {bars}"
+    return f"{drawn}; flagged ones in red."
 
 
 def _bars(places: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:

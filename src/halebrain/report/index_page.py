@@ -16,7 +16,7 @@ from halebrain.core.leftovers import MARK
 from halebrain.core.provenance import ENDING as SCAN_ENDING
 from halebrain.core.provenance import read_provenance
 from halebrain.core.wording import counted
-from halebrain.report.dot_plot import Dot, dot_plot
+from halebrain.report.dot_plot import Dot, dot_plot, how_drawn
 from halebrain.report.page import page_template, script_json
 from halebrain.report.verdict import HealthyReference, out_of_distribution
 
@@ -155,15 +155,18 @@ def write_index_page(folder: Path, failures: Mapping[str, str]) -> Path:
     # What no scan has is no column.
     columns = [title for key, title, _ in _COLUMNS if any(row.figures[key] is not None for row in rows)]
     paged = len(rows) > _MOST_AT_ONCE
+    kind = "exam" if rows and all(row.is_exam for row in rows) else "scan"
+    strips = [strip for strip in _plots(rows, kind) if strip["dots"] or strip["bars"]]
     html = page_template("index.html.j2").render(
         columns=columns,
         rows=rows[:_PER_PAGE] if paged else rows,
-        kind="exam" if rows and all(row.is_exam for row in rows) else "scan",
+        kind=kind,
         n_rows=len(rows),
         paged=script_json(_packed(rows, columns)) if paged else "",
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
-        strips=[strip for strip in _plots(rows) if strip["dots"] or strip["bars"]],
+        strips=strips,
+        how_drawn=how_drawn(strips, kind),
         disclaimer=NOTICE,
         counted=counted,
     )
@@ -188,7 +191,7 @@ def _link(path: Path, folder: Path) -> str:
     return quote(path.relative_to(folder).as_posix()) if path.is_file() else ""
 
 
-def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
+def _plots(rows: Sequence[IndexRow], kind: str) -> list[dict[str, Any]]:
     """Return the distributions of scores with healthy scores, of percentiles, and of volumes."""
 
     def dots(key: str, some: Sequence[IndexRow] = rows) -> list[Dot]:
@@ -201,12 +204,12 @@ def _plots(rows: Sequence[IndexRow]) -> list[dict[str, Any]]:
             groups.setdefault((row.modality, row.healthy.scores), []).append(row)
     plots = []
     for (modality, healthy), own in sorted(groups.items(), key=lambda item: item[0]):
-        name = f"scan-level score, {modality}" if modality else "scan-level score"
+        name = f"{kind}-level score, {modality}" if modality else f"{kind}-level score"
         says = own[0].healthy.said if healthy else ""
         plots.append(dot_plot(name, dots("scan_score", own), marks=healthy, says=says))
     return [
         *plots,
-        dot_plot("healthy scans with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
+        dot_plot(f"healthy {kind}s with a lower score, %", dots("scan_score_percentile"), limits=(0.0, 100.0)),
         dot_plot("volume of the findings, ml", dots("lesion_volume_ml")),
         dot_plot("number of findings", dots("n_lesions")),
     ]

@@ -14,7 +14,7 @@ from scipy import ndimage
 from halebrain.core.about import NOTICE
 from halebrain.core.files import write_text
 from halebrain.core.wording import counted
-from halebrain.report.dot_plot import Dot, dot_plot
+from halebrain.report.dot_plot import Dot, dot_plot, how_drawn
 from halebrain.report.figures import radiological
 from halebrain.report.page import page_template
 
@@ -89,14 +89,16 @@ class QualityRow:
 def write_quality_page(rows: Sequence[QualityRow], failures: Mapping[str, str], path: Path) -> None:
     """Write one HTML file that needs nothing else; every text is escaped."""
     names = list(rows[0].figures) if rows else []
-    strips = [dot_plot(n, [Dot(row.scan_id, row.figures[n], bool(row.flags)) for row in rows]) for n in names]
+    plots = [dot_plot(n, [Dot(row.scan_id, row.figures[n], bool(row.flags)) for row in rows]) for n in names]
+    strips = [strip for strip in plots if strip["dots"] or strip["bars"]]
     html = page_template("quality.html.j2").render(
         rows=rows,
         names=names,
         n_flagged=sum(bool(row.flags) for row in rows),
         failures=sorted(failures.items()),
         header=["scan", "modality", *(name.replace("_", " ") for name in names), "flags"],
-        strips=[strip for strip in strips if strip["dots"] or strip["bars"]],
+        strips=strips,
+        how_drawn=how_drawn(strips),
         disclaimer=NOTICE,
         counted=counted,
     )
