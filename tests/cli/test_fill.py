@@ -94,6 +94,19 @@ def test_another_calibration_is_not_taken_for_the_former_one(
         fill_scan(calibrated[1], scan, tmp_path)
 
 
+def test_a_detection_in_the_folder_of_a_scan_filled_alone_keeps_it(
+    small_model: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (scan, mask), out = patient, tmp_path / "out"
+    detect = ("detect", "-i", scan, "-o", out, "-m", small_model, *HOW)
+    assert command(*detect, "--fill", "--fill-mask", mask)[0] == 0
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    assert len(files) == 2
+    assert command(*detect)[0] == 0
+    assert command("report", out, "--threshold", "0.2", "--no-progress")[0] == 0
+    assert {path: path.read_bytes() for path in files if path.exists()} == files
+
+
 def test_a_calibration_that_decides_nothing_of_what_is_filled_keeps_it(
     small_model: Path, patient: tuple[Path, Path], tmp_path: Path
 ) -> None:

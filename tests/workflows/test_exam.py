@@ -334,6 +334,28 @@ def test_the_page_at_another_threshold_states_no_filled_scan(exam, settings, tmp
         assert (own.fill_margin_mm, own.fill_mask_sha256, own.filled_ml) == (None, None, None)
 
 
+def test_filled_scans_of_another_command_stay_beside_an_exam(exam, settings, tmp_path):
+    filled = fill_exams([exam], tmp_path / "out", replace(settings[0], fill=True), fusion=DEFAULT).results[0]
+    files = {path: path.read_bytes() for path in filled.folder.iterdir()}
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    assert found.folder == filled.folder
+    remake_locked_exam(found.provenance, RemakeSettings(threshold=0.5, notify=settings[1].append))
+    assert {path: path.read_bytes() for path in files if path.exists()} == files
+
+
+def test_a_contrast_supports_no_finding_outside_of_its_brain_at_another_threshold(exam, settings, tmp_path):
+    (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
+    names = ExamNames(found.folder, found.exam)
+    shown = ShownExam.of_file(names.display, scans=2)
+    unseen = replace(shown, brains=[shown.brains[0], np.zeros_like(shown.brains[1])])
+    names.display.write_bytes(unseen.to_file())
+    remake_locked_exam(found.provenance, RemakeSettings(threshold=0.35, notify=settings[1].append))
+    rows = read_table(names.findings, what="a table").rows
+    assert rows
+    assert {(row["share_FLAIR"], row["peak_FLAIR"]) for row in rows} == {("n/a", "n/a")}
+    assert all(float(row["peak_T1w"]) > 0 for row in rows)
+
+
 def test_support_at_another_threshold_is_read_where_the_template_places_it(exam, settings, tmp_path):
     (found,) = detect_exams([exam], tmp_path / "out", settings[0]).results
     # The scans lie in template space; here the template lies 12 mm beside them.

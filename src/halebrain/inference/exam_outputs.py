@@ -25,6 +25,7 @@ from halebrain.inference.outputs import (
     filled_files,
     model_entries,
     origin_entries,
+    replaced_filled,
     sidecars,
     threshold_entries,
 )
@@ -160,9 +161,8 @@ class ExamNames:
         return self.scan(name).file("exam", "seg", ".dcm")
 
     def optional(self, name: str) -> list[Path]:
-        """Return the files of one of its scans that not every run writes."""
-        own = self.scan(name)
-        return [self.segmentation(name), own.filled, own.filled_sidecar]
+        """Return the files of one of its scans that not every run writes, which another result removes."""
+        return [self.segmentation(name), *replaced_filled(self.scan(name))]
 
     def promised(self, scans: Sequence[str], *, filled: bool = False) -> list[Path]:
         """Return every file of an exam of some scans, without a DICOM-SEG; with the filled scans if asked for."""

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from halebrain.core.about import NOTICE
+from halebrain.core.document import read_object
+from halebrain.core.errors import DataError
 from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
@@ -216,6 +218,22 @@ class OutputNames:
         return files + ([self.filled, self.filled_sidecar] if filled else [])
 
 
+REQUESTED = "Requested"
+"""Key of the sidecar of a scan that was filled alone (`--fill`), for what it was filled with."""
+
+
+def replaced_filled(names: OutputNames) -> list[Path]:
+    """Return the lesion-filled scan and its sidecar, which belong to a detection and go with it.
+
+    There are none where the scan was filled alone (`--fill`): that is a result of its own and stays.
+    """
+    try:
+        is_alone = REQUESTED in read_object(names.filled_sidecar, "the sidecar of a filled scan", "remove it")
+    except (DataError, FileNotFoundError):
+        is_alone = False
+    return [] if is_alone else [names.filled, names.filled_sidecar]
+
+
 def page_of(provenance: Path) -> Path:
     """Return the page beside a provenance; it may not be there."""
     return provenance.with_name(provenance.name.removesuffix("provenance.json") + "report.html")
@@ -252,8 +270,7 @@ def write_detection(
             write_text(staged.file(description, suffix, ".json"), json.dumps(content, indent=2) + "\n")
         write_text(staged.provenance, json.dumps(provenance.to_json(), indent=2) + "\n")
 
-    not_always = (names.segmentation, names.filled, names.filled_sidecar)
-    return write_together(names.provenance, write, earlier=not_always)
+    return write_together(names.provenance, write, earlier=(names.segmentation, *replaced_filled(names)))
 
 
 def _map_writers(

@@ -16,7 +16,7 @@ from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.provenance import Provenance
 from halebrain.inference.exam_outputs import ExamNames, exam_filled_files
 from halebrain.inference.exams import Exam
-from halebrain.inference.outputs import OutputNames, filled_files
+from halebrain.inference.outputs import REQUESTED, OutputNames, filled_files
 from halebrain.inference.scans import ScanInput, find_scans
 from halebrain.io.checksum import json_sha256
 from halebrain.io.discovery import Found
@@ -123,13 +123,13 @@ def fill_scan(detector: Detector, scan: ScanInput, folder: Path, *, steps: ScanS
     asked = _asked(detector, requested)
     if names.filled_sidecar.exists() and not detector.settings.overwrite:
         stated = read_object(names.filled_sidecar, "the sidecar of a filled scan", _AGAIN)
-        refuse_different("filled scans", _differences(stated.get("Requested"), asked), folder)
+        refuse_different("filled scans", _differences(stated.get(REQUESTED), asked), folder)
         if names.filled.exists():
             return _stated(names, stated)
     found = find_anomalies(detector, scan, requested, steps=steps)
     if found.filling is None:
         raise ValueError("the detector must fill")
-    files = filled_files(names, found.made, found.filling, {"Requested": asked})
+    files = filled_files(names, found.made, found.filling, {REQUESTED: asked})
     _write(folder, files, [names.filled_sidecar])
     for flag in found.made.qc.flags:
         detector.settings.notify(f"warning: {scan.name}: {flag}")
@@ -198,7 +198,7 @@ def fill_exam(
     fused = len(exam.scans) > 1
     scans = {name: _asked(detector, read.requested[name], fused=fused) for name in sorted(read.requested)}
     asked: dict[str, Any] = {"fusion": fusion, "scans": scans}
-    about = {"Exam": exam.name, "Requested": asked}
+    about = {"Exam": exam.name, REQUESTED: asked}
     if not detector.settings.overwrite and (kept := _filled_before(names, exam, asked)) is not None:
         return kept
     found = find_exam(detector, exam, fusion=fusion, described=read, tell=steps.tell)
@@ -219,7 +219,7 @@ def _filled_before(names: ExamNames, exam: Exam, asked: Mapping[str, Any]) -> Fi
     sidecars = [path for scan in exam.scans if (path := names.scan(scan.name).filled_sidecar).exists()]
     stated = [read_object(path, "the sidecar of a filled scan", _AGAIN) for path in sidecars]
     for one in stated:
-        refuse_different("filled scans", _exam_differences(one.get("Requested"), asked), names.folder)
+        refuse_different("filled scans", _exam_differences(one.get(REQUESTED), asked), names.folder)
     wanted = [names.scan(str(name)) for one in stated[:1] for name in one["ExamScans"]]
     if not wanted or not all(one.filled.exists() and one.filled_sidecar.exists() for one in wanted):
         return None
