@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 
 from halebrain.cli.view import open_server
+from halebrain.core.errors import MissingInputError
 from halebrain.core.exam_provenance import read_exam_provenance
+from halebrain.core.failures import Failures
 from halebrain.core.types import Volume
 from halebrain.io.bids_validator import refuse_invalid
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tables import read_table
 from halebrain.models.bundle import load_bundle
+from halebrain.thresholds.calibration import MIN_HEALTHY_SCANS
 from halebrain.view.messages import Decide, Save
 from halebrain.view.scan import ViewedScan
+from halebrain.workflows import evaluate_exams
 from halebrain.workflows.evaluate_exams import _moved, of_exams, with_exam_pathologies
 
 PERSON = [("p", "T1w", "test", "ms"), ("p", "FLAIR", "test", "ms"), ("h", "T1w", "test", "healthy")]
@@ -114,7 +118,19 @@ def test_the_page_of_an_exam_is_made_again_with_another_threshold_and_back(detec
     assert findings() != before
     assert command("report", out, "--threshold", 0.3)[0] == 0
     for row, old in zip(findings(), before, strict=True):
-        for column in ("volume_ml", "region", "share_T1w", "share_FLAIR", "peak_T1w", "peak_FLAIR"):
+        for column in (
+            "volume_ml",
+            "peak_score",
+            "mean_score",
+            "i",
+            "j",
+            "k",
+            "region",
+            "share_T1w",
+            "share_FLAIR",
+            "peak_T1w",
+            "peak_FLAIR",
+        ):
             assert row[column] == old[column]
     assert page.read_bytes() != first, "its threshold is one that was set by hand"
     (out / "sub-p_desc-exam_display.npz").write_bytes(b"damaged")
@@ -310,6 +326,32 @@ def test_exams_keep_contrasts_without_a_mask_and_no_second_scan_of_one_with():
     left = [row("p", "FLAIR", entities="run-2"), row("q", "T1w")]
     found = of_exams(Manifest((*kept, *left)), lambda r: r.is_annotated or r.is_healthy)
     assert list(found) == kept
+
+
+def test_an_exam_gets_no_row_whose_disease_or_health_the_selection_left_out():
+    def row(modality, **about):
+        return ScanRecord("p", Path(f"p_{modality}.nii"), modality, **about)
+
+    kept = [row("FLAIR", pathology="ms", lesion=Path("mask.nii")), row("T1w")]
+    left = [row("T2w", pathology="tumour", lesion=Path("other.nii")), row("PDw", pathology="healthy")]
+    assert list(of_exams(Manifest((*kept, *left)), lambda r: r.pathology == "ms")) == kept
+
+
+def test_exams_of_one_person_are_not_enough_people(monkeypatch):
+    exams = [SimpleNamespace(name=f"sub-h_ses-{number}", scans=[]) for number in range(MIN_HEALTHY_SCANS)]
+    scored = SimpleNamespace(
+        lesion=np.zeros(1, bool),
+        record=SimpleNamespace(is_healthy=True),
+        found=SimpleNamespace(made=SimpleNamespace(not_used={})),
+    )
+    monkeypatch.setattr(evaluate_exams, "exams_of_manifest", lambda rows: exams)
+    monkeypatch.setattr(evaluate_exams, "score_exam", lambda *_, **__: scored)
+    kept = [("FLAIR+T1w", SimpleNamespace(subject="h"))]
+    monkeypatch.setattr(evaluate_exams, "_scored_subsets", lambda *_: kept)
+    about = {"fusion": "mean", "population_fraction": 0.5, "failures": Failures(None)}
+    rows = Manifest((ScanRecord("h", Path("h.nii"), "FLAIR"),))
+    with pytest.raises(MissingInputError, match=r"healthy people with the same contrasts, got 1 of FLAIR\+T1w"):
+        evaluate_exams.fit_exam_calibration(None, rows, None, **about)
 
 
 def test_evaluations_and_calibrations_report_the_scans_that_they_leave_out(

@@ -96,7 +96,7 @@ def _marked(
     scores = [
         OwnScore(
             *(scan.scan, scan.contrast, np.where(brain, here, 0).astype(np.float32)),
-            brain if scan is made.scans[0] else brain & (inside > 0.5),
+            brain if scan is made.scans[0] else inside > 0.5,
             1.0 if scan.threshold is None else scan.threshold,
         )
         for scan, here, inside in zip(made.scans, native[::2], native[1::2], strict=True)
