@@ -82,6 +82,15 @@ def test_a_page_is_made_again_from_the_files(detected, command):
     assert len(old) == pytest.approx(len(new), rel=0.01)
 
 
+def test_the_threshold_of_a_detection_gives_its_mask_and_table_again(detected, command):
+    out, names, _ = detected
+    before = {path: path.read_bytes() for path in (names.file("anomaly", "mask"), *out.glob("*_lesions.tsv"))}
+    assert len(before) == 2
+    for threshold in (0.25, 0.3):
+        assert command("report", out, "--threshold", threshold, "--no-progress")[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.slow
 def test_another_threshold_gives_another_mask_and_table(detected, command):
     out, names, _ = detected

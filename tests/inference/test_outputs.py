@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from halebrain.core.errors import CannotWriteError
 from halebrain.core.types import ScanResult
 from halebrain.inference import outputs
 from halebrain.inference.lesions import lesion_table
-from halebrain.inference.outputs import OutputNames, write_detection
+from halebrain.inference.outputs import OutputNames, as_written, write_detection
 from halebrain.io.checksum import file_sha256
-from halebrain.io.volume import stem_of
+from halebrain.io.volume import read_map, stem_of
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -38,6 +39,17 @@ def write(names: OutputNames, threads: int = 1, **provenance: Any) -> list[Path]
     lesions = lesion_table(mask, found.score, AFFINE, np.eye(4))
     made = stated.provenance(**({"seed": 1} | provenance))
     return write_detection(names, found, mask, lesions, made, lambda: {names.mosaic: b"png"}, threads=threads)
+
+
+def test_a_score_as_written_is_what_its_file_gives_back(tmp_path: Path) -> None:
+    found = result()
+    found.score[:, :, 0] = 0
+    score = as_written(found.score)
+    names = OutputNames(tmp_path, "sub-01_FLAIR")
+    for written in (found.score, score):
+        write_detection(names, replace(found, score=written), written > 0.9, [], stated.provenance(seed=1), lambda: {})
+        np.testing.assert_array_equal(read_map(names.file("anomaly", "probseg")).data, score)
+    assert np.abs(score - found.score).max() < 1 / 65535
 
 
 @pytest.mark.parametrize(

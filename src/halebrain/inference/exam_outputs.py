@@ -21,6 +21,7 @@ from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, read_lesions
 from halebrain.inference.outputs import (
     RAW,
+    UNIT,
     OutputNames,
     filled_files,
     model_entries,
@@ -32,7 +33,6 @@ from halebrain.inference.outputs import (
 from halebrain.io.nifti import write_volume
 from halebrain.io.tables import MISSING, read_table, tsv_text
 
-_UNIT = 1 / 65535
 _AGAIN = "run halebrain detect --exam --overwrite"
 
 
@@ -363,8 +363,8 @@ def _write_scan(staged: ExamNames, scan: ExamScanFiles, made: ExamProvenance) ->
 
     write(("exam", "mask"), scan.mask, np.uint8)
     if scan.score is not None and result is not None:
-        write(("exam", "probseg"), scan.score, np.uint16, _UNIT)
-        write(("anomaly", "probseg"), result.score, np.uint16, _UNIT)
+        write(("exam", "probseg"), scan.score, np.uint16, UNIT)
+        write(("anomaly", "probseg"), result.score, np.uint16, UNIT)
         write(("brain", "mask"), result.brain_mask, np.uint8)
         write(("pseudohealthy", ""), result.reconstruction, np.float32)
         write(("residual", ""), result.residual, np.float32)

@@ -17,12 +17,14 @@ from halebrain.core.errors import DataError
 from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
-from halebrain.core.types import Lesion, MaskArray, ScanResult
+from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
 from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
 
+UNIT = 1 / 65535
+"""Of a score in its file: 16 bits over [0, 1]."""
 RAW = "raw"
 """Name of the source data set in the BIDS URIs of a derivative."""
 _MAPS: dict[tuple[str, str], dict[str, Any]] = {
@@ -46,6 +48,17 @@ _MAPS: dict[tuple[str, str], dict[str, Any]] = {
 """Description and suffix of each image; an empty suffix is the scan's own."""
 _BRAIN_ONLY = ("brain", "mask")
 _SUFFIX = re.compile(r"^(?P<base>sub-[a-zA-Z0-9]+.*)_(?P<suffix>[a-zA-Z0-9]+)$")
+
+
+def as_written(score: FloatArray) -> FloatArray:
+    """Return a score in [0, 1] with the values that its file gives back.
+
+    What is marked and measured on them is the same again where a page is made from the file.
+    """
+    written = np.zeros(score.shape, dtype=np.float32)
+    inside = score != 0
+    written[inside] = np.rint(score[inside].astype(np.float64) / UNIT) * float(np.float32(UNIT))  # slope of the header
+    return written
 
 
 def sidecars(provenance: Provenance) -> dict[tuple[str, str], dict[str, Any]]:
@@ -287,12 +300,11 @@ def _map_writers(
     of_mask = writer("anomaly", "mask", mask, np.uint8)
     if only_mask:
         return [of_mask]
-    unit = 1 / 65535  # 16 bits over [0, 1]
     return [
         writer("pseudohealthy", "", result.reconstruction, np.float32),
         writer("uncertainty", "", result.uncertainty, np.float32),
-        writer("anomaly", "probseg", result.score, np.uint16, unit),
-        writer("segmenter", "probseg", result.probability, np.uint16, unit),
+        writer("anomaly", "probseg", result.score, np.uint16, UNIT),
+        writer("segmenter", "probseg", result.probability, np.uint16, UNIT),
         writer("residual", "", result.residual, np.float32),
         writer("brain", "mask", result.brain_mask, np.uint8),
         of_mask,

@@ -14,6 +14,7 @@ from halebrain.core.provenance import FILLING, ChosenThreshold, Provenance, Qual
 from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, ScanResult, Volume
 from halebrain.inference.filling import Filling, fill_mask_in
 from halebrain.inference.lesions import mark_lesions, total_ml
+from halebrain.inference.outputs import as_written
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
@@ -135,6 +136,7 @@ def find_anomalies(
     threshold = detector.threshold(contrast)
     steps.begin(NETWORKS)
     result, maps = predictor.predict_scan(volume, working, contrast.name, progress=steps.one_pass)
+    result = replace(result, score=as_written(result.score))
     regions = regions_are_known(predictor.preprocessor.config.space, working.qc)
     found, lesions = mark_lesions(result, threshold.cut, working.template_to_native, regions=regions)
     score = working_scan_score(maps.score, working.brain_mask, working.grid.spacing_mm)

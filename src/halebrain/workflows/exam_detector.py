@@ -26,6 +26,7 @@ from halebrain.inference.filling import Filling
 from halebrain.inference.fusion import DEFAULT as DEFAULT_FUSION
 from halebrain.inference.fusion import ContrastScore, fuse_contrasts
 from halebrain.inference.lesions import mark_lesions, total_ml
+from halebrain.inference.outputs import as_written
 from halebrain.inference.predictor import WorkingMaps
 from halebrain.inference.regions import regions_are_known
 from halebrain.inference.scans import ScanInput
@@ -320,7 +321,7 @@ def _part(
 ) -> ExamPart:
     scan, volume = one.aligned.scan, one.aligned.volume
     own = detector.predictor.to_native(volume, scan, maps)
-    score = own.score if fused is maps.score else np.clip(scan.to_native(fused), 0, 1).astype(np.float32)
+    score = as_written(own.score if fused is maps.score else np.clip(scan.to_native(fused), 0, 1).astype(np.float32))
     regions = False
     mask, _ = mark_lesions(replace(own, score=score), threshold.cut, scan.template_to_native, regions=regions)
     alone = detector.threshold(one.contrast)
