@@ -1,4 +1,4 @@
-"""A scan whose name is markup: it stands in tables and JSON as it is, and in no page as anything but text."""
+"""Scans whose name is markup, which is text on every page and as it is in tables and JSON; and very long names."""
 
 import csv
 import json
@@ -38,3 +38,20 @@ def test_a_name_that_is_markup_is_text_on_every_page(small_model, small_cohort, 
         assert ")<b>" not in text, page.name
         assert "&lt;script&gt;alert(1)&lt;b&gt;" in text, page.name
     assert "&lt;script&gt;alert(2)&lt;b&gt;" in text
+
+
+def test_a_name_that_leaves_no_room_for_results_is_refused(small_model, small_cohort, command, tmp_path):
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    scan = small_cohort([("a", "FLAIR", "test", "ms")]).parent / "sub-a_FLAIR.nii.gz"
+    longest, longer = f"n{100 * 'ü'}_FLAIR", f"{230 * 'n'}_FLAIR"
+    for name in (longest, longer):
+        shutil.copy(scan, folder / f"{name}.nii.gz")
+    code, said = command("detect", "-i", folder, "-o", out, "-m", small_model, "--threshold", 0.3, "--json")
+    assert code == 3, said.err
+    found = json.loads(said.out)
+    assert [entry["scan"] for entry in found["scans"]] == [longest]
+    (failed,) = found["failed"]
+    assert failed["scan"] == longer
+    assert "may have 207 bytes, as those of its results are longer, got 236 bytes" in failed["error"]
+    assert command("report", out, "--threshold", 0.4, "--no-progress")[0] == 0

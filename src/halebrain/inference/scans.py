@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from halebrain.core.errors import MissingInputError, UsageError
+from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.modality import modality_of_scan
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
 from halebrain.core.wording import printable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 PathLike = str | os.PathLike[str]
+_LONGEST_NAME = 207
+"""Bytes of a name: a file system takes 255, and a result adds up to 48 ("_desc-pseudohealthy_image.nii.gz")."""
 _IN_MEMORY = "image"
 """Name of a scan in memory."""
 
@@ -96,10 +98,17 @@ class ScanInput:
     def check(self) -> None:
         """Refuse a file that must not or cannot be read, or whose results would be another's.
 
-        That is a name no UTF-8, a link out of its folder or to nothing, or a second file of the same name.
+        That is a name no UTF-8 or too long, a link out of its folder or to nothing, or a second file of the same name.
         """
         if self.memory is not None:
             return
+        if (size := len(self.name.encode("utf-8", "surrogateescape"))) > _LONGEST_NAME:
+            raise DataError(
+                f"the name of a scan may have {_LONGEST_NAME} bytes, as those of its results are longer",
+                received=f"{size} bytes",
+                where=self.image,
+                remedy="give the file a shorter name",
+            )
         if self.twin is not None:
             raise _same_name(self.image, self.twin, where=self.image.parent)
         check_name(self.image)
