@@ -172,6 +172,20 @@ def test_a_lost_scan_must_be_given(detected, command, tmp_path):
     assert names.display.read_bytes() == stored
 
 
+def test_files_under_another_name_are_not_taken_for_the_scan_that_they_name(detected, command):
+    out, names, _ = detected
+    for path in list(out.glob("sub-a_*")):
+        shutil.copy(path, out / path.name.replace("sub-a_", "sub-b_"))
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("sub-b_*")}
+    code, said = command("report", out, "--threshold", 0.5, "--no-progress", "--json")
+    assert code == 3, said.err
+    found = json.loads(said.out)
+    assert found["pages"] == [str(names.page)]
+    assert [one["scan"] for one in found["failed"]] == ["sub-b_rec-FLAIR"]
+    assert "a provenance file must name its own scan, got sub-a_FLAIR" in found["failed"][0]["error"]
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
 @pytest.mark.parametrize("key", ["scan", "template_to_native"])
 def test_results_that_say_too_little_are_refused(detected, command, key):
     out, names, _ = detected

@@ -103,8 +103,13 @@ def find_provenance(folder: Path) -> list[Path]:
 
 
 def names_of(found: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """Return the name of the scan or exam of each provenance below `folder`, with its folder where several share it."""
+    """Return the name of the scan or exam of each provenance below `folder`, with its folder where several share it.
+
+    Files of one folder that state the same name have that of the file.
+    """
     stated = {path: _stated_name(path) for path in found}
+    beside = Counter((path.parent, name) for path, name in stated.items())
+    stated = {path: name if beside[path.parent, name] == 1 else _file_name(path) for path, name in stated.items()}
     often = Counter(stated.values())
     return {
         path: name if often[name] == 1 else (path.parent.relative_to(folder) / name).as_posix()
@@ -118,7 +123,11 @@ def _stated_name(path: Path) -> str:
         name = read_exam_provenance(path).exam if is_of_exam(path) else read_provenance(path).scan
     except (HalebrainError, FileNotFoundError):
         name = None
-    return name or path.name.removesuffix(EXAM_ENDING).removesuffix(SCAN_ENDING)
+    return name or _file_name(path)
+
+
+def _file_name(path: Path) -> str:
+    return path.name.removesuffix(EXAM_ENDING).removesuffix(SCAN_ENDING)
 
 
 def is_of_exam(provenance: Path) -> bool:

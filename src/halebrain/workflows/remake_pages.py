@@ -120,6 +120,13 @@ def _remake_locked_scan(path: Path, settings: RemakeSettings) -> Path:
             remedy=_AGAIN,
         )
     names = OutputNames(path.parent, str(made.scan))
+    if names.provenance != path:
+        raise DataError(
+            "a provenance file must name its own scan",
+            received=str(made.scan),
+            where=path,
+            remedy="restore the original file names",
+        )
     maps, mask = _read_maps(names)
     shown = _scan_of(names, maps, made, settings)
     kept: dict[Path, bytes] = {}
