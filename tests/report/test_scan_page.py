@@ -172,6 +172,15 @@ def test_few_healthy_scans_show_their_range_and_no_tail(make_scan: Maker) -> Non
     read(html)
 
 
+def test_sizes_and_places_are_not_rounded_to_others(make_scan: Maker) -> None:
+    page = make_scan().page
+    grid = replace(page.grid, native_mm=(1.25, 1.25, 12.5))
+    findings = [replace(page.findings[0], x_mni_mm=-0.3, y_mni_mm=-7.0, z_mni_mm=3.0), *page.findings[1:]]
+    html = scan_html(replace(page, grid=grid, findings=findings))
+    assert "voxels of 1.25 × 1.25 × 12.5 mm" in html
+    assert ">0, -7, 3</td>" in html, "as the viewer has it, and not -0"
+
+
 def test_jumps_lead_to_the_peak(make_scan: Maker) -> None:
     made = make_scan()
     data = re.search(r'id="page-data">(.*?)</script>', scan_html(made.page), re.DOTALL)

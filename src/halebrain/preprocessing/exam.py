@@ -382,7 +382,7 @@ def _between(rigid: dict[str, Affine], one: str, other: str) -> Affine:
 
 
 def _reason(ranked: Sequence[ExamScan], aligned: Sequence[AlignedScan]) -> str:
-    spacing = " × ".join(f"{mm:.2g}" for mm in aligned[0].volume.spacing_mm)
+    spacing = " × ".join(f"{mm:.3g}" for mm in aligned[0].volume.spacing_mm)
     if len(ranked) == 1:
         return f"it is the only scan ({spacing} mm)"
     others = [max(one.volume.spacing_mm) for one in aligned[1:]]

@@ -177,7 +177,7 @@ def _space(page: ScanPage) -> str:
 
 
 def _shown_how(page: ScanPage) -> str:
-    size = " × ".join(f"{mm:.2g}" for mm in page.grid.spacing_mm(page.grid.fine_mm))
+    size = " × ".join(f"{mm:.3g}" for mm in page.grid.spacing_mm(page.grid.fine_mm))
     exact = page.grid.spacing_mm(page.grid.fine_mm) == page.grid.native_mm
     counts = (
         "Counts at the saved threshold agree with the table up to rounding"

@@ -215,7 +215,7 @@ def _support(finding: ExamFinding) -> list[str]:
 def _scans(made: ExamProvenance) -> list[list[str]]:
     rows = [["scan", "contrast", "voxels, mm", "own threshold", "apart, mm", "use"]]
     for number, scan in enumerate(made.scans):
-        spacing = "–" if scan.spacing_mm is None else " × ".join(f"{mm:.2g}" for mm in scan.spacing_mm)
+        spacing = "–" if scan.spacing_mm is None else " × ".join(f"{mm:.3g}" for mm in scan.spacing_mm)
         threshold = "–" if scan.threshold is None else f"{scan.threshold:.3f}"
         apart = "–" if scan.apart_mm is None else f"{scan.apart_mm:.1f}"
         contrast = f"{scan.contrast or 'not known'} ({scan.contrast_known_from})"

@@ -86,7 +86,7 @@ def choose_scans(
     for each in chosen:
         name = each.contrast.name
         if name is not None and name in kept:
-            spacing = f"{max(each.aligned.volume.spacing_mm):.2g} mm"
+            spacing = f"{max(each.aligned.volume.spacing_mm):.3g} mm"
             not_used[each.aligned.name] = (
                 f"a second {name} ({spacing}); {kept[name]}, which is as good or better, is used"
             )
