@@ -112,3 +112,11 @@ def test_the_neighbourhood_of_the_ventricles_reaches_8_mm_and_no_cortex():
     assert all(at(*place) for place in ((10, 10, 16), (-10, 10, 16), (0, -13, 3), (18, -5, 20)))
     assert not any(at(*place) for place in ((50, 10, 16), (0, 50, 50), (0, -70, -40), (30, 0, 40)))
     np.testing.assert_array_equal(found, found[::-1])  # the template is symmetric
+
+
+def test_a_name_does_not_depend_on_the_order_of_the_axes() -> None:
+    sides = np.linspace(20, 35, 11), np.linspace(-25, -1, 18), np.linspace(30, 45, 11)  # across the central sulcus
+    places = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)
+    orders = [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1), (1, 0, 2), (2, 0, 1)]
+    found = {region_of(places.transpose(*order, 3).reshape(-1, 3)) for order in orders}
+    assert found == {"parietal white matter, right, and further"}
