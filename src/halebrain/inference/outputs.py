@@ -238,7 +238,7 @@ REQUESTED = "Requested"
 def replaced_filled(names: OutputNames) -> list[Path]:
     """Return the lesion-filled scan and its sidecar, which belong to a detection and go with it.
 
-    There are none where the scan was filled alone (`--fill`): that is a result of its own and stays.
+    There are none where the scan was filled alone (`--fill`): no detection made it, so it stays.
     """
     try:
         is_alone = REQUESTED in read_object(names.filled_sidecar, "the sidecar of a filled scan", "remove it")
