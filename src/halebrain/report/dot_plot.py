@@ -68,7 +68,7 @@ def dot_plot(
     } | below
 
 
-def how_drawn(strips: Sequence[Mapping[str, Any]], kind: str = "scan") -> str:
+def how_drawn(strips: Sequence[Mapping[str, object]], kind: str = "scan") -> str:
     """Return what the dots and bars of some figures stand for, as drawn; `kind` is "scan" or "exam"."""
     bars = f"bars: the square root of the number of {kind}s"
     if not any(strip["bars"] for strip in strips):
