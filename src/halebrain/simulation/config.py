@@ -17,7 +17,7 @@ _FIELD_MM = (192, 192, 160)
 
 
 class CohortConfig(GrowingConfig):
-    """What cohort to make; the same settings give the same files.
+    """What cohort to make; the same settings give the same files on one kind of processor.
 
     Args:
         healthy: Number of healthy subjects.
