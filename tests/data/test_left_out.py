@@ -162,6 +162,23 @@ def test_folders_are_searched_however_deep(tmp_path):
     }
 
 
+def test_masks_are_known_by_many_names_and_scans_are_not_taken_for_them(tmp_path):
+    masks = [
+        "P1_T1w_brainmask",
+        "P1_lesionMask",
+        "P1_gt",
+        "P1_ground-truth",
+        "P1_mask_bin",
+        "P1_seg_final",
+        "P1_roi_auto",
+    ]
+    scans = ["P1_T1w", "lesion_01", "masked_T1w", "P1_mask_T1w", "roi2", "gtx", "P1_segmented_T1"]
+    root = touch(tmp_path / "in", *(f"{name}.nii.gz" for name in (*masks, *scans)), "fs/mri/brainmask.mgz")
+    found = find_scans(root)
+    assert {scan.image.name for scan in found} == {*(f"{name}.nii.gz" for name in scans), "brainmask.mgz"}
+    assert dict(found.left_out) == {f"{name}.nii.gz": "named as masks" for name in masks}
+
+
 def test_one_line_counts_by_reason_and_names_the_first():
     images = [
         LeftOut("b\n_mask.nii", "named as masks"),

@@ -17,9 +17,14 @@ from halebrain.io.tree import NIFTI, FileTree, LeftOut
 from halebrain.io.volume import MAP_SUFFIXES, stem_of
 
 _MASKS = re.compile(
-    r"(?:.*[^a-z])?(?:mask|[dp]?seg|probseg|roi|labels?|labelmap|lesions?|segmentation|annotations?)", re.IGNORECASE
+    r"(?:.*[^a-z])?(?:(?:brain|lesion|tumou?r|wmh|stroke|roi|head|skull)?mask|[dp]?seg|probseg|roi|labels?|labelmap|"
+    r"lesions?|segmentation|annotations?|gt|ground[-_ ]?truth)"
+    r"(?:[-_. ](?:bin|binary|binari[sz]ed|final|auto|manual|edited|corrected))*",
+    re.IGNORECASE,
 )
-"""Names whose last word is that of a mask or a map of labels."""
+"""Names whose last word is that of a mask or a map of labels, or such a word and one for its state ("mask_bin")."""
+_FREESURFER_BRAIN = "brainmask.mgz"
+"""An image, despite its name: FreeSurfer's stripped T1."""
 _MASK_FOLDERS = re.compile(r"(?:.*/)?(?:labels(?:tr|ts)?|masks?|segmentations?)/.*", re.IGNORECASE | re.DOTALL)
 """Paths below a folder of masks, whose files may have the names of their scans, as nnU-Net has it."""
 _OWN = (SCAN_ENDING, EXAM_ENDING)
@@ -166,7 +171,7 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
             left_out.append(LeftOut(name, _RESULTS))
         elif name not in tree.broken and name.lower().endswith(_DICOM_SUFFIX):
             left_out.append(LeftOut(name, "not DICOM, despite the name"))
-        elif not masks and _MASKS.fullmatch(stem_of(tree.root / name)):
+        elif not masks and file != _FREESURFER_BRAIN and _MASKS.fullmatch(stem_of(tree.root / name)):
             left_out.append(LeftOut(name, "named as masks"))
         elif not masks and _MASK_FOLDERS.fullmatch(name):
             left_out.append(LeftOut(name, "in a folder that is named as one of masks"))
