@@ -53,6 +53,18 @@ def test_methods_with_fewer_runs_are_not_counted_as_the_others(tmp_path: Path, m
     assert "3 methods on 1 disease, 1 to 5 runs each." in path.read_text(encoding="utf-8")
 
 
+def test_a_reference_that_lacks_a_disease_is_drawn_where_it_was_evaluated(matrix_table: list[MatrixRow]) -> None:
+    alone, *others = matrix_table
+    assert alone.title == "alone"
+    part = replace(alone, entries={name: entry for name, entry in alone.entries.items() if name != "wmh"})
+    whole, partly = (transfer_figure([row, *others], reference="alone").axes[0] for row in (alone, part))
+    assert 0 < len(partly.collections) < len(whole.collections)
+    most = {"ms": 20, "stroke": 20, "wmh": 20}
+    figure = counts_figure([part, *others], most, reference="alone")
+    assert figure is not None
+    assert not [line for line in figure.axes[0].lines if str(line.get_label()).startswith("alone")]
+
+
 def test_counts_are_drawn_in_order_with_the_reference_beside_them(matrix_table: list[MatrixRow]) -> None:
     figure = counts_figure(matrix_table, {"ms": 20, "stroke": 20, "wmh": 20}, reference="alone")
     assert figure is not None

@@ -114,7 +114,7 @@ def transfer_figure(table: Sequence[MatrixRow], *, reference: str) -> Figure:
     """Return a line a method: its mean AUPRC on diseases that it learned from (●) and on the others (□).
 
     Rows that learned from no disease have one mark, over all of them. The AUPRC of the row `reference` on the same
-    diseases stands beside each mark as a tick (|).
+    diseases stands beside each mark as a tick (|), where it was evaluated on all of them.
     """
     rows = [row for row in table if row.n_annotated is None and row.entries]
     alone = next((row for row in rows if row.title == reference), None)
@@ -131,7 +131,7 @@ def transfer_figure(table: Sequence[MatrixRow], *, reference: str) -> Figure:
                 continue
             means.append(_mean(row, columns))
             axes.scatter(means[-1], place, marker=marker, s=34, facecolor=face, edgecolor=edge, zorder=3)
-            if alone is not None and row is not alone:
+            if alone is not None and row is not alone and set(columns) <= alone.entries.keys():
                 axes.scatter(_mean(alone, columns), place, marker="|", s=70, color=edge, alpha=0.7, zorder=2)
         axes.plot(means, [place] * len(means), color="#6c7683", lw=1.0, zorder=1, label=row.title)
     axes.set_yticks(range(len(rows)), [row.title for row in rows])
@@ -150,7 +150,7 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, refere
     """Return AUPRC over the number of annotated subjects, seen and unseen apart; `None` where none was varied.
 
     `most` is disease → subjects that there are for training: where "all" stands on the axis. The row `reference`
-    learned from none: a level line of each kind.
+    learned from none: a level line of each kind, where it was evaluated on every disease that the others were.
     """
     lines = _counts_lines(table, most)
     if not lines:
@@ -164,7 +164,8 @@ def counts_figure(table: Sequence[MatrixRow], most: Mapping[str, int], *, refere
         colour = f"C{number}"
         axes.plot(counts, seen_line, "o-", color=colour, label=f"{name}, trained on {disease}: {disease}")
         axes.plot(counts, unseen_line, "s--", color=colour, label=f"{name}, trained on {disease}: unseen diseases")
-    alone = [row for row in table if row.title == reference]
+    every = {name for row in table for name in row.entries}
+    alone = [row for row in table if row.title == reference and row.entries.keys() == every]
     for row, disease in ((row, disease) for row in alone for disease in dict.fromkeys(key[1] for key in lines)):
         others = float(np.mean([e.auprc.mean for name, e in row.entries.items() if name != disease]))
         axes.axhline(row.entries[disease].auprc.mean, color=INK, lw=0.9, ls="-", label=f"{reference}: {disease}")
