@@ -189,8 +189,7 @@ def _by_names(scans: Sequence[ScanInput], root: Path) -> list[Exam]:
 def _without_contrast(image: Path, root: Path) -> str:
     """Return what the path of a scan shares with the others of its exam; its whole path where it states no contrast."""
     path = image.relative_to(root) if image.is_relative_to(root) else image
-    read = read_name(stem_of(path))
-    if read is not None and _states_subject(stem_of(path)):
+    if (read := _stated(stem_of(path))) is not None:
         labels = [f"{key}-{read.entities[key]}" for key in ("sub", "ses") if key in read.entities]
         folder = "/".join(_own_folders(path, read, labels))
         return f"{folder}{_FOLDER_END if folder else ''}{'_'.join(labels)}"
@@ -201,9 +200,10 @@ def _without_contrast(image: Path, root: Path) -> str:
     return "/".join(_SEPARATORS.sub("_", part).strip("_").lower() for part in rest.split("/"))
 
 
-def _states_subject(stem: str) -> bool:
-    read = read_name(stem)
-    return read is not None and "sub" in read.entities and split_name(read.suffix)[0] is not None
+def _stated(stem: str) -> BidsName | None:
+    """Return a name as in BIDS that states subject and contrast; `None` = another one."""
+    read: BidsName | None = read_name(stem)
+    return read if read is not None and "sub" in read.entities and split_name(read.suffix)[0] else None
 
 
 def _told_apart(scans: list[ScanInput], paths: Mapping[Path, Path]) -> list[list[ScanInput]]:
@@ -215,7 +215,7 @@ def _told_apart(scans: list[ScanInput], paths: Mapping[Path, Path]) -> list[list
     places = [paths[scan.image] for scan in scans]
     names = {path: split_name((path.parent / stem_of(path)).as_posix()) for path in places}
     contrasts = [contrast for contrast, _ in names.values()]
-    if len(set(contrasts)) == len(contrasts) or _states_subject(stem_of(scans[0].image)):
+    if len(set(contrasts)) == len(contrasts) or _stated(stem_of(scans[0].image)) is not None:
         return [scans]
 
     def spelling(scan: ScanInput) -> str:
