@@ -54,6 +54,11 @@ class Found(list[Item], Generic[Item]):
         self.left_out = tuple(left_out)
 
 
+def is_named_as_mask(image: Path) -> bool:
+    """Return whether the name of an image is that of a mask or of a map of labels: "P1_seg", "lesion_mask_bin"."""
+    return image.name != _FREESURFER_BRAIN and _MASKS.fullmatch(stem_of(image)) is not None
+
+
 def scans_in(folder: Path, *, masks: bool = False) -> Found[Path]:
     """Return the scans of a folder, sorted; every other image below it is left out with a reason.
 
@@ -171,7 +176,7 @@ def _images(tree: FileTree, dicom: Collection[str], *, masks: bool) -> tuple[lis
             left_out.append(LeftOut(name, _RESULTS))
         elif name not in tree.broken and name.lower().endswith(_DICOM_SUFFIX):
             left_out.append(LeftOut(name, "not DICOM, despite the name"))
-        elif not masks and file != _FREESURFER_BRAIN and _MASKS.fullmatch(stem_of(tree.root / name)):
+        elif not masks and is_named_as_mask(tree.root / name):
             left_out.append(LeftOut(name, "named as masks"))
         elif not masks and _MASK_FOLDERS.fullmatch(name):
             left_out.append(LeftOut(name, "in a folder that is named as one of masks"))

@@ -29,6 +29,25 @@ def test_masks_follow_the_scans_gaps_and_are_no_scans(tree):
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "given"),
+    [("{subject}_{modality}.nii.gz", {}), ("{subject}.nii.gz", {"modality": "T1w"})],
+)
+def test_a_file_named_as_a_mask_is_no_scan(tree, pattern, given):
+    root = tree("01_T1w.nii.gz", "01_seg.nii.gz", "02_T1w_mask.nii.gz")
+    result = read_source("folder", root, {"pattern": pattern} | given)
+    assert [r.image.name for r in result.manifest] == ["01_T1w.nii.gz"]
+    assert result.left_out == (("01_seg.nii.gz", "named as masks"), ("02_T1w_mask.nii.gz", "named as masks"))
+
+
+def test_names_of_masks_are_scans_where_the_user_says_so(tree):
+    root = tree("01_brain_mask.nii.gz", "02_seg.nii.gz")
+    result = read_source("folder", root, {"pattern": "{subject}_mask.nii.gz", "modality": "T1w"})
+    assert [r.image.name for r in result.manifest] == ["01_brain_mask.nii.gz"]
+    result = read_source("folder", root, {"pattern": "{subject}_{modality}.nii.gz", "modalities": {"seg": "T1w"}})
+    assert [r.image.name for r in result.manifest] == ["02_seg.nii.gz"]
+
+
 def test_two_masks_that_fit_are_none_and_a_problem(tree):
     root = tree("01.nii.gz", "masks/01_a.nii.gz", "masks/01_b.nii.gz")
     settings = {"pattern": "{subject}.nii.gz", "modality": "T1w", "lesion": "masks/{subject}_{any}.nii.gz"}

@@ -1,7 +1,7 @@
 """Any folder whose file names follow a pattern: `{subject}_{modality}.nii.gz`, `{subject}/{session}/{modality}.nii`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from halebrain.core.errors import ConfigError
 from halebrain.core.registry import suggestion
 from halebrain.core.wording import printable
 from halebrain.data.datasets.base import SOURCES, Draft, Source
+from halebrain.io.discovery import is_named_as_mask
 from halebrain.io.manifest import ScanRecord, Space
 from halebrain.io.tree import FileTree, label
 
@@ -115,7 +116,9 @@ class FolderSettings(Config):
 
 @SOURCES.register("folder")
 class FolderSource(Source):
-    """Reads every file that fits the pattern; one that is the mask of another is no scan.
+    """Reads every file that fits the pattern; one that is the mask of another, or is named as a mask, is no scan.
+
+    A pattern whose own text ends as a mask's name does, or a word of `modalities`, says that such files are meant.
 
     Raises:
         ConfigError: A pattern has an unknown placeholder, none for the subject, or the modality is not given once.
@@ -128,6 +131,7 @@ class FolderSource(Source):
         self.settings = settings
         self.layout = f"files named '{settings.pattern}'"
         self._regex = to_regex(settings.pattern)
+        self._means_masks = is_named_as_mask(Path(_GAP.sub("any", settings.pattern)))
         given = set(re.compile(self._regex).groupindex)
         for mask in (settings.lesion, settings.brain_mask):
             fill(mask or "", dict.fromkeys(given, ""))
@@ -154,11 +158,8 @@ class FolderSource(Source):
         names: dict[str, str] = {}
         for path, gaps in found:
             word = gaps.get("modality", "")
-            if path in taken:
-                draft.leave_out(path, "masks of other scans")
-                continue
-            if self.settings.modalities and word not in self.settings.modalities:
-                draft.leave_out(path, "of a contrast that is not in 'modalities'")
+            if (reason := self._no_scan(path, word, taken)) is not None:
+                draft.leave_out(path, reason)
                 continue
             name, subject = printable(tree.relative(path)), label(gaps["subject"].removeprefix("sub-"))
             if not subject or names.setdefault(subject, gaps["subject"]) != gaps["subject"]:
@@ -172,6 +173,14 @@ class FolderSource(Source):
         for name in tree.images():
             if tree.root / name not in fitting:
                 draft.leave_out(tree.root / name, f"not named as '{self.settings.pattern}'")
+
+    def _no_scan(self, path: Path, word: str, taken: Collection[Path]) -> str | None:
+        """Return why a file that fits the pattern is no scan; `word` stands for `{modality}`, `taken` are masks."""
+        if path in taken:
+            return "masks of other scans"
+        if self.settings.modalities:
+            return None if word in self.settings.modalities else "of a contrast that is not in 'modalities'"
+        return "named as masks" if is_named_as_mask(path) and not self._means_masks else None
 
     def _masks(self, tree: FileTree, kind: str, gaps: Gaps, scan: Path) -> list[Path]:
         pieces = fill(getattr(self.settings, kind) or "", gaps)
