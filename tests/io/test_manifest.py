@@ -49,6 +49,7 @@ def test_the_fingerprint_depends_on_splits_and_not_on_order(records):
         ("subject\timage\tmodality\tsplit\n1\ta.nii.gz\tT1w\ttraining\n", DataError, "train, val, test"),
         ("subject\timage\tmodality\nn/a\ta.nii.gz\tT1w\n", DataError, "'subject' must be given"),
         ("subject\timage\tmodality\n", DataError, "no rows"),
+        ("subject\timage\tmodality\tlesion\n1\ta.nii.gz\tT1w\ta.nii.gz\n", DataError, "under 'lesion' and 'image'"),
     ],
 )
 def test_refuses_bad_tables(tmp_path, text, kind, word):

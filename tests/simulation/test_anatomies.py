@@ -100,20 +100,22 @@ def test_a_brain_of_a_base_keeps_its_tissues_and_is_another_each_time():
 
 
 def test_t1_of_patients_and_of_other_splits_are_left_out(tmp_path, caplog):
-    image = tmp_path / "t1.nii.gz"
-    write_volume(image, np.ones((4, 4, 4), np.float32), np.eye(4))
+    image, mask = tmp_path / "t1.nii.gz", tmp_path / "mask.nii.gz"
+    for path in (image, mask):
+        write_volume(path, np.ones((4, 4, 4), np.float32), np.eye(4))
 
     def row(subject, **more):
         return ScanRecord(subject=subject, image=image, modality="T1w", **more)
 
     rows = (row("a"), row("b", split="test"), row("c", pathology="ms"), row("d", split="train", pathology="healthy"))
-    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"), row("g", lesion=image))
+    rows = (*rows, replace(row("e"), modality="mprage"), replace(row("f"), modality="T2w"), row("g", lesion=mask))
     Manifest(rows).write(tmp_path / "t1.tsv")
     found = ANATOMY_SOURCES.get("t1")().files(tmp_path / "t1.tsv")
     assert [file.name for file in found] == ["subaT1w", "subdT1w", "subemprage"]
     for line in ('1 in the split "test" (sub-b_T1w)', "1 of patients (sub-c_T1w)", "1 with annotated lesions"):
         assert line in caplog.text
     assert "1 of a contrast other than T1w (sub-f_T2w)" in caplog.text
+    assert "2 T1 scans without a word on health taken as healthy" in caplog.text
 
 
 def test_brain_mask_and_space_of_a_table_of_t1_are_used(tmp_path, monkeypatch):

@@ -234,7 +234,8 @@ class Manifest:
 
         Raises:
             MissingInputError: The table or a file that it names does not exist.
-            DataError: A column is unknown or missing, a value is impossible, or a subject is in two splits.
+            DataError: A column is unknown or missing, a value is impossible, a lesion mask is also another file of its
+                row, or a subject is in two splits.
         """
         table = read_table(path, what="a manifest")
         _check_columns(table.columns, path)
@@ -322,6 +323,14 @@ def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
         if name in _FREE_TEXT and is_missing(text):
             continue
         values[name] = _parse_value(name, text, path.parent, where)
+    same = [name for name in PATHS if name != "lesion" and values.get(name) == values.get("lesion")]
+    if "lesion" in values and same:
+        raise DataError(
+            "a lesion mask must be a file of its own",
+            received=f"{values['lesion']} under 'lesion' and '{same[0]}'",
+            where=where,
+            remedy="name the mask under 'lesion', or leave it empty",
+        )
     return ScanRecord(**values)  # type: ignore[arg-type]
 
 

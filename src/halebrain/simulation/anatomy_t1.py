@@ -6,6 +6,7 @@ from pathlib import Path
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.modality import guess_modality, modality_of_scan, split_name
 from halebrain.core.types import FloatArray
+from halebrain.core.wording import counted
 from halebrain.io.discovery import is_bids, scans_in
 from halebrain.io.manifest import HEALTHY, Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, label, summed_left_out
@@ -29,12 +30,15 @@ class T1Anatomies(AnatomySource):
         left_out: list[LeftOut] = []
         if isinstance(place, Manifest) or place.is_file():
             table = place if isinstance(place, Manifest) else Manifest.read(place)
-            found = []
+            found, unstated = [], 0
             for row in table:
                 if (reason := _unfit(row)) is not None:
                     left_out.append(LeftOut(row.scan_id, reason))
                 else:
                     found.append(AnatomyFile(label(row.scan_id), row.image, row.brain_mask, row.space))
+                    unstated += row.pathology is None
+            if unstated:
+                _log.warning("%s without a word on health taken as healthy", counted(unstated, "T1 scan"))
         elif is_bids(place):
             raise UsageError(
                 "the T1 scans of a BIDS data set come as a manifest, which says who is healthy",

@@ -2,7 +2,7 @@ import pytest
 
 from halebrain.core.errors import MissingInputError
 from halebrain.core.types import TEMPLATE_SPACE
-from halebrain.data.datasets import read_source
+from halebrain.data.datasets import bids_manifest, read_source
 
 PEOPLE = "participant_id\tage\tsex\tgroup\tsite\n"
 
@@ -128,6 +128,28 @@ def test_rows_of_one_person_that_differ_are_reported_and_not_guessed(tree):
         "participants.tsv: 1 row without a participant_id left out",
         "sub-01: 2 rows in participants.tsv differ in age, group; groups are joined, the others are left out",
     )
+
+
+def test_the_table_of_sessions_speaks_before_that_of_people(tree):
+    sessions = [f"sub-01/ses-{name}/anat/sub-01_ses-{name}_T1w.nii.gz" for name in "abc"]
+    root = people(tree(*sessions, "sub-02/anat/sub-02_T1w.nii.gz"), ["sub-01", "60", "F", "HC", "A"], ["sub-02", "40"])
+    rows = "session_id\tage\tdiagnosis\nses-a\t61.5\tn/a\nses-b\t63\tstroke\nses-b\t64\tstroke\n"
+    (root / "sub-01/sub-01_sessions.tsv").write_text(rows)
+    result = read_source("bids", root)
+    assert [(r.session, r.age, r.pathology, r.sex) for r in result.manifest] == [
+        *(("a", 61.5, "healthy", "F"), ("b", 60, "stroke", "F"), ("c", 60, "healthy", "F"), (None, 40, None, None))
+    ]
+    differ = "2 rows in sub-01_sessions.tsv differ in age; groups are joined, the others are left out"
+    assert result.problems == (f"sub-01_ses-b: {differ}",)
+
+
+def test_what_is_wrong_with_a_data_set_is_told_where_no_file_takes_it(tree, caplog):
+    names = [f"sub-{n:02d}" for n in range(1, 13)]
+    root = people(tree("sub-01/anat/sub-01_T1w.nii.gz"), *([name] for name in names))
+    bids_manifest(root)
+    assert "sub-02: in participants.tsv, but without a scan" in caplog.text
+    assert "1 more problem" in caplog.text
+    assert "sub-12" not in caplog.text
 
 
 def test_scans_without_a_row_and_ages_that_are_none_are_reported(tree):

@@ -1,4 +1,4 @@
-"""Any BIDS data set: anatomical scans, people from `participants.tsv`, masks from `derivatives`.
+"""Any BIDS data set: anatomical scans, people from `participants.tsv` and `sessions.tsv`, masks from `derivatives`.
 
 Layout: BIDS 1.x, `sub-01[/ses-1]/anat/sub-01[_ses-1][_acq-x][_run-1]_T1w.nii.gz`. Masks lie in `derivatives/*/`
 or beside the scan, and carry its entities: `…_desc-brain_mask`, `…_label-L_mask` (the standard's own) or
@@ -7,9 +7,11 @@ say lesion is a map of tissues, and is not taken for one. Labels with other sign
 in another case, are read as what they mean.
 """
 
+import functools
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ _KEYS = {"sub": "subject", "ses": "session"}
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _GROUPS = ("pathology", "group", "diagnosis", "dx")
 _MASK_SUFFIXES = ("mask", "dseg", "roi")
+_SAID = 10
+"""Problems of a data set that are told one by one where no file takes them."""
 Entities = dict[str, str]
 
 
@@ -76,6 +80,7 @@ class BidsSource(Source):
     def collect(self, tree: FileTree, draft: Draft) -> None:
         """Add every scan with the masks that carry its entities; report subjects of the table without one."""
         people = _read_people(tree, draft)
+        sessions = functools.cache(lambda subject: _read_sessions(tree, subject, draft))
         masks = _find_masks(tree)
         seen: dict[str, str] = {}
         found = bids_images(tree, suffixes=self.settings.modalities, derived=self.settings.derived)
@@ -91,8 +96,8 @@ class BidsSource(Source):
                 continue
             _check_folders(name, scan.entities, draft)
             own = [mask for mask in masks[subject] if _fits(mask.entities, scan.entities, scan.suffix)]
-            row = people.get(subject, {})
             session = scan.entities.get("ses")
+            rows = (sessions(subject).get(session or "", {}), people.get(subject, {}))
             rest = "_".join(f"{k}-{_label(value)}" for k, value in scan.entities.items() if k not in ("sub", "ses"))
             draft.add(
                 ScanRecord(
@@ -103,10 +108,10 @@ class BidsSource(Source):
                     brain_mask=_choose([m for m in own if m.is_brain], path.name, "brain", draft),
                     lesion=_choose([m for m in own if not m.is_brain], path.name, "lesion", draft),
                     space=TEMPLATE_SPACE if scan.entities.get("space") == TEMPLATE_SPACE else "native",
-                    pathology=self._pathology(row),
-                    site=column(row, "site", "institution", "scanner", "center") or None,
-                    age=parse_age(column(row, "age")),
-                    sex=parse_sex(column(row, "sex", "gender")),
+                    pathology=self._pathology(rows),
+                    site=_first(rows, "site", "institution", "scanner", "center") or None,
+                    age=parse_age(_first(rows, "age")),
+                    sex=parse_sex(_first(rows, "sex", "gender")),
                     entities=rest or None,
                 )
             )
@@ -115,9 +120,14 @@ class BidsSource(Source):
         for subject in sorted(set(seen.values()) - set(people)) if people else ():
             draft.report(f"sub-{subject}", "not in participants.tsv; listed without age, sex, site and group")
 
-    def _pathology(self, row: Row) -> str | None:
-        said = column(row, *_GROUPS)
+    def _pathology(self, rows: Sequence[Row]) -> str | None:
+        said = _first(rows, *_GROUPS)
         return parse_pathology(said, healthy=self.settings.healthy_groups) or self.settings.pathology
+
+
+def _first(rows: Sequence[Row], *names: str) -> str:
+    """Return what the first row says that says anything in one of the columns: a session speaks before its person."""
+    return next((said for row in rows if (said := column(row, *names))), "")
 
 
 def _check_folders(name: str, entities: Entities, draft: Draft) -> None:
@@ -177,32 +187,51 @@ def _read_people(tree: FileTree, draft: Draft) -> dict[str, Row]:
     if not tree.has(table):
         draft.report("participants.tsv", "is missing; ages, sexes, sites and groups are left out")
         return {}
+    rows = _rows_by(table, "participant_id", "sub-", draft)
+    return {subject: _agreed(f"sub-{subject}", table.name, own, draft) for subject, own in rows.items()}
+
+
+def _read_sessions(tree: FileTree, subject: str, draft: Draft) -> dict[str, Row]:
+    """Return session → what the table of a person's sessions says of it; {} where there is no table."""
+    table = tree.root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
+    if not tree.has(table):
+        return {}
+    rows = _rows_by(table, "session_id", "ses-", draft)
+    return {name: _agreed(f"sub-{subject}_ses-{name}", table.name, own, draft) for name, own in rows.items()}
+
+
+def _rows_by(table: Path, key: str, prefix: str, draft: Draft) -> dict[str, list[Row]]:
+    """Return the rows of a table by the label in the column `key`; report those without one."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in read_rows(table):
-        rows[column(row, "participant_id").removeprefix("sub-")].append(row)
+        rows[column(row, key).removeprefix(prefix)].append(row)
     if unnamed := rows.pop("", []):
-        draft.report("participants.tsv", f"{counted(len(unnamed), 'row')} without a participant_id left out")
-    return {subject: _agreed(subject, own, draft) for subject, own in rows.items()}
+        draft.report(table.name, f"{counted(len(unnamed), 'row')} without a {key} left out")
+    return rows
 
 
-def _agreed(subject: str, rows: list[Row], draft: Draft) -> Row:
-    """Return what all rows about a subject agree on; what they contradict each other in is reported."""
+def _agreed(whom: str, table: str, rows: list[Row], draft: Draft) -> Row:
+    """Return what all rows about a person or session agree on; what they contradict each other in is reported."""
     said = {name: {row[name] for row in rows} - {""} for name in rows[0]}
     if differing := [name for name, cells in said.items() if len(cells) > 1]:
-        differ = f"{len(rows)} rows in participants.tsv differ in {', '.join(differing)}"
-        draft.report(f"sub-{subject}", f"{differ}; groups are joined, the others are left out")
+        differ = f"{len(rows)} rows in {table} differ in {', '.join(differing)}"
+        draft.report(whom, f"{differ}; groups are joined, the others are left out")
     # Who is healthy in one row alone is not healthy.
     kept = {name for name, cells in said.items() if len(cells) == 1 or name.lower() in _GROUPS}
     row = {name: "+".join(sorted(cells)) if name in kept else "" for name, cells in said.items()}
     age = column(row, "age")
     if age and parse_age(age) is None:
-        draft.report(f"sub-{subject}", f"'{age}' is not a valid age; it is left out")
+        draft.report(whom, f"'{age}' is not a valid age; it is left out")
     return row
 
 
 def bids_manifest(place: Path) -> Manifest:
-    """Return the scans of a BIDS data set; those that cannot be read and other images are named in warnings."""
+    """Return the scans of a BIDS data set; what is wrong with it and other images are named in warnings."""
     found = read_source("bids", place, {"derived": True})
+    for problem in found.problems[:_SAID]:
+        _log.warning(problem)
+    if len(found.problems) > _SAID:
+        _log.warning("%s", counted(len(found.problems) - _SAID, "more problem"))
     for name, error in found.failed.items():
         _log.warning("%s: left out, %s", name, error)
     if line := summed_left_out(found.left_out):
