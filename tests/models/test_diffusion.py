@@ -134,6 +134,31 @@ def test_patches_cover_the_slice_and_only_they_are_noised(image):
     assert out.shape == image.shape
 
 
+@pytest.mark.parametrize(("where", "places"), [("grid", 4), ("anywhere", 40)])
+def test_the_patch_of_training_lies_anywhere_or_where_the_test_has_one(image, where, places):
+    wide = torch.rand(100, 1, 32, 32, generator=make_generator(3))
+    built = build_reconstructor(
+        "pddpm", {"unet": UNET, "patch_size": 16, "stride": 16, "train_patches": where, "train_levels": (500, 501)}
+    )
+    seen = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, x, level, condition):
+            seen.append(x)
+            return x
+
+    built.unet = Watch()
+    built.loss(wide, generator=make_generator(0))
+    changed = (seen[0] != wide * 2 - 1)[:, 0].nonzero().tolist()
+    firsts = {n: (row, column) for n, row, column in reversed(changed)}
+    assert len(firsts) == 100
+    assert len(set(firsts.values())) >= places
+    assert where == "anywhere" or set(firsts.values()) == {(0, 0), (0, 16), (16, 0), (16, 16)}
+    assert ("train_patches" in built.settings.model_dump()) == (where == "grid"), (
+        "models of before have no such setting"
+    )
+
+
 def test_the_patch_loss_looks_into_the_patch_alone(image):
     built = build_reconstructor("pddpm", {"unet": UNET, "patch_size": 16, "stride": 8})
     answer = image * 2 - 1

@@ -89,6 +89,14 @@ def test_it_learns_and_every_weight_but_the_last_takes_part(norm):
     assert not built.encoder.project.weight.requires_grad
 
 
+def test_cells_are_predicted_as_they_are_where_they_are_not_scaled(image):
+    built = MaskedAutoencoder(MaskedEncoderConfig(encoder=SMALL, cell=8, decoder_width=16, normalise_cells=False))
+    brain = torch.ones_like(image, dtype=torch.bool)
+    built.paint = lambda image, visible: image + 0.5 * ~visible
+    assert float(built.loss(image, brain, generator=make_generator(2))) == pytest.approx(0.25)
+    assert torch.equal(built.in_contrast_of(image, image * 0.3), image * 0.3)
+
+
 def test_batch_statistics_count_visible_places_alone(image):
     built = network("batch").train()
     visible = built.draw_visible(image, make_generator(1))
@@ -111,6 +119,12 @@ def test_a_file_gives_the_weights_back_and_leaves_the_last_layer(tmp_path):
     start_from(target, SMALL.model_copy(update={"features": 20}), found, where=tmp_path)
     assert torch.equal(target.project.weight, last)
     assert torch.equal(target.stem[0].weight, source.stem[0].weight)
+    further = SMALL.model_copy(update={"head": "mlp"})
+    target = SliceEncoder(further, features=20)
+    assert target(torch.zeros(1, 1, 48, 32)).shape == (1, 20)
+    start_from(target, further, found, where=tmp_path)
+    assert torch.equal(target.stem[0].weight, source.stem[0].weight)
+    assert "head" not in SMALL.model_dump(), "models of before have no such setting"
     wide = SMALL.model_copy(update={"width": 16})
     with pytest.raises(ConfigError, match="width 16 against 8"):
         start_from(SliceEncoder(wide, features=20), wide, found, where=tmp_path)

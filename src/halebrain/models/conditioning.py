@@ -1,12 +1,12 @@
 """The encoder that describes an input slice, on which the diffusion U-Net is conditioned (cDDPM)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 
 Conditioning = Literal["none", "vector", "film", "cross_attention"]
 """How a network is conditioned on the noise-free slice: not at all; by a vector with the time embedding (the paper); by
@@ -15,7 +15,7 @@ its own scale and shift in every block; by attending to the encoder's map of fea
 _GROUPS = 8
 
 
-class EncoderConfig(Config):
+class EncoderConfig(GrowingConfig):
     """Size of a residual bottleneck encoder; the defaults are ResNet-50 (He et al. 2016), 24.6 M parameters.
 
     Args:
@@ -24,13 +24,18 @@ class EncoderConfig(Config):
         features: Length of the vector; `None` = 4 × the U-Net's first width, as published.
         norm: "batch" as in the published ResNet-50, "group" where batches are small.
         patch: Side of the pixels folded into channels at the stem (1 = none).
+        head: "linear" = the vector is a projection of the pooled features; "mlp" = two further layers with SiLU between
+            them follow, as the published U-Net has them.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"head"})
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
     features: int | None = None
     norm: Literal["batch", "group"] = "batch"
     patch: int = 1
+    head: Literal["linear", "mlp"] = "linear"
 
     def model_post_init(self, _: Any, /) -> None:
         """Check that the groups of the norm divide the width."""
@@ -87,7 +92,10 @@ class SliceEncoder(nn.Module):
                 stages.append(Bottleneck(width_in, width, stride, config.norm))
                 width_in = 4 * width
         self.stages = nn.Sequential(*stages)
-        self.project = nn.Linear(width_in, features)
+        self.project: nn.Module = nn.Linear(width_in, features)
+        if config.head == "mlp":
+            further = nn.Linear(features, features), nn.SiLU(), nn.Linear(features, features)
+            self.project = nn.Sequential(self.project, *further)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return one vector a slice `(b, features)`; where `spatial`, one a place `(b, n, features)`."""

@@ -63,12 +63,13 @@ def load_encoder(path: Path) -> PretrainedEncoder:
 
 def start_from(encoder: SliceEncoder, config: EncoderConfig, pretrained: PretrainedEncoder, *, where: Path) -> None:
     """Give `encoder` the pretrained weights, its last layer excepted; encoders of other sizes are refused."""
-    own = config.model_copy(update={"features": None})
-    if own != pretrained.config.model_copy(update={"features": None}):
-        wrong = [k for k, v in own if v != getattr(pretrained.config, k) and k != "features"]
+    # What is not kept may differ.
+    own, other = (one.model_copy(update={"features": None, "head": "linear"}) for one in (config, pretrained.config))
+    if own != other:
+        wrong = [k for k, v in own if v != getattr(other, k)]
         raise ConfigError(
             "a reconstructor's encoder must have the size of the pretrained one",
-            received=", ".join(f"{k} {getattr(own, k)} against {getattr(pretrained.config, k)}" for k in wrong),
+            received=", ".join(f"{k} {getattr(own, k)} against {getattr(other, k)}" for k in wrong),
             where=where,
             remedy="pretrain an encoder of that size, or set the reconstructor's to it",
         )

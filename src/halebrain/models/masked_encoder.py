@@ -5,19 +5,19 @@ would have computed is set to nothing, and norms count visible places alone); a 
 cells from the features of every level.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from halebrain.core.config import Config
+from halebrain.core.config import GrowingConfig
 from halebrain.models.conditioning import Bottleneck, EncoderConfig, SliceEncoder
 from halebrain.models.segmentation import double_conv
 
 
-class MaskedEncoderConfig(Config):
+class MaskedEncoderConfig(GrowingConfig):
     """Settings of the pretraining.
 
     Args:
@@ -25,19 +25,24 @@ class MaskedEncoderConfig(Config):
         mask_ratio: Share of the cells that are hidden (0.65 in the paper of cDDPM).
         cell: Side of a cell in pixels.
         decoder_width: Channels of the decoder.
+        normalise_cells: Whether each cell to predict is scaled to zero mean and unit variance, as in SparK; false =
+            its intensities, as in the published code of cDDPM.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"normalise_cells"})
 
     encoder: EncoderConfig = EncoderConfig()
     mask_ratio: float = Field(default=0.65, gt=0, lt=1)
     cell: int = Field(default=16, ge=1)
     decoder_width: int = Field(default=64, ge=8)
+    normalise_cells: bool = True
 
 
 class MaskedAutoencoder(nn.Module):
     """The encoder with a decoder for its pretraining; the decoder is thrown away afterwards.
 
-    Differs from paper: SparK hides cells as large as the encoder's coarsest pixel, of which a slice of 96 × 96 has
-    nine; here cells are smaller, and a coarse place counts as visible where any pixel below it is.
+    Differs from paper: SparK hides cells as large as the encoder's coarsest pixel (32), of which a slice of 96 × 96 has
+    nine; here cells may be smaller, and a coarse place counts as visible where any pixel below it is.
     """
 
     def __init__(self, config: MaskedEncoderConfig) -> None:
@@ -53,7 +58,7 @@ class MaskedAutoencoder(nn.Module):
         self.head = nn.Conv2d(config.decoder_width, self.shrink**2, 1)
 
     def loss(self, image: torch.Tensor, brain_mask: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
-        """Return the squared error on hidden cells that show brain, each cell scaled to zero mean and unit variance.
+        """Return the squared error on hidden cells that show brain, each cell scaled unless `normalise_cells` is false.
 
         Args:
             image: Slices in [0, 1], `(b, 1, h, w)`; h and w must divide by the cell and by 4 × the encoder's patch.
@@ -63,13 +68,15 @@ class MaskedAutoencoder(nn.Module):
         visible = self.draw_visible(image, generator)
         cells = F.pixel_unshuffle(self.paint(image, visible), self.config.cell)
         wanted, mean, contrast = self._cells(image)
-        wanted = (wanted - mean) / contrast
+        wanted = (wanted - mean) / contrast if self.config.normalise_cells else wanted
         counts = _at(~visible, cells.shape[-2:]) & _at(brain_mask, cells.shape[-2:])
         error = (cells.float() - wanted).square().mean(dim=1, keepdim=True)
         return (error * counts).sum() / counts.sum().clamp_min(1)
 
     def in_contrast_of(self, image: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
-        """Return the predicted image for display, each cell with mean and contrast of the original."""
+        """Return the predicted image for display; scaled cells get mean and contrast of the original."""
+        if not self.config.normalise_cells:
+            return painted
         _, mean, contrast = self._cells(image)
         return F.pixel_shuffle(F.pixel_unshuffle(painted, self.config.cell) * contrast + mean, self.config.cell)
 
@@ -88,7 +95,10 @@ class MaskedAutoencoder(nn.Module):
         return cells.repeat_interleave(self.config.cell, dim=2).repeat_interleave(self.config.cell, dim=3)
 
     def paint(self, image: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """Return the prediction of the decoder at every pixel, `(b, 1, h, w)`, in units of each cell's own contrast."""
+        """Return the prediction of the decoder at every pixel, `(b, 1, h, w)`.
+
+        In units of each cell's own contrast, or intensities without `normalise_cells`.
+        """
         x: torch.Tensor | None = None
         levels = sparse_features(self.encoder, (image * 2 - 1) * visible, visible)
         for level in reversed(range(len(levels))):

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from halebrain.core.config import Config
+from halebrain.core.config import Config, GrowingConfig
 from halebrain.core.random import make_generator
 from halebrain.data.augment import AugmentationConfig
 from halebrain.data.slices import DataConfig, SliceStore
@@ -44,26 +44,30 @@ class EncoderTraining(Config):
     seed: int = 0
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(GrowingConfig):
     """Pretraining of the condition encoder as the first part of a stage-1 run; its size is the reconstructor's.
 
     Args:
         mask_ratio: Share of the cells that are hidden.
         cell: Side of a cell in pixels.
         decoder_width: Channels of the decoder, which is thrown away.
+        normalise_cells: Whether each cell to predict is scaled to zero mean and unit variance.
         augmentation: Intensity augmentation of training slices.
         loop: Settings of the optimisation.
     """
 
+    ADDED_FIELDS: ClassVar[frozenset[str]] = frozenset({"normalise_cells"})
+
     mask_ratio: float = Field(default=0.65, gt=0, lt=1)
     cell: int = Field(default=16, ge=1)
     decoder_width: int = Field(default=64, ge=8)
+    normalise_cells: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: LoopConfig = LoopConfig()
 
     def training(self, encoder: EncoderConfig, data: DataConfig, seed: int) -> EncoderTraining:
         """Return the whole configuration of the pretraining of an encoder."""
-        own = self.model_dump(include={"mask_ratio", "cell", "decoder_width"})
+        own = self.model_dump(include={"mask_ratio", "cell", "decoder_width", "normalise_cells"})
         masked = MaskedEncoderConfig(encoder=encoder, **own)
         return EncoderTraining(data=data, masked=masked, augmentation=self.augmentation, loop=self.loop, seed=seed)
 

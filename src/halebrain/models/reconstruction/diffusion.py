@@ -247,10 +247,15 @@ class PDDPMSettings(DiffusionSettings):
     Args:
         patch_size: Side of the noised patch in pixels.
         stride: Distance of neighbouring patches at test time; where patches overlap they are averaged.
+        train_patches: Where the patch of a training slice lies: "anywhere", or at a place of the test's "grid" as
+            published.
     """
+
+    ADDED_FIELDS: ClassVar[frozenset[str]] = DiffusionSettings.ADDED_FIELDS | {"train_patches"}
 
     patch_size: int = Field(default=48, ge=1)
     stride: int = Field(default=24, ge=1)
+    train_patches: Literal["anywhere", "grid"] = "anywhere"
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse patches that leave pixels between them, which nothing would restore."""
@@ -304,6 +309,9 @@ class PDDPM(DiffusionReconstructor):
 
     def _extent(self, size: int, place: float) -> slice:
         """Return the patch at `place` in [0, 1) along an axis of `size` pixels."""
+        if self.settings.train_patches == "grid":
+            patches = self._cover(size)
+            return patches[int(place * len(patches))]
         start = int(place * max(size - self.settings.patch_size + 1, 1))
         return slice(start, start + self.settings.patch_size)
 
