@@ -1,5 +1,6 @@
 """Thresholds come from scans that the model did not learn from, or not at all."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,44 @@ def test_a_model_in_a_zip_is_calibrated_into_a_folder_and_stays(command, small_m
     code, said = command("calibrate", small_model, *options)
     assert code == 73
     assert "the output must not exist yet" in said.err
+
+
+def blanked(manifest, *columns):
+    """Leave columns of the last row of a table empty."""
+    header, *lines = manifest.read_text().splitlines()
+    cells = lines[-1].split("\t")
+    for column in columns:
+        cells[header.split("\t").index(column)] = "n/a"
+    manifest.write_text("\n".join([header, *lines[:-1], "\t".join(cells)]) + "\n")
+    return manifest
+
+
+def test_scans_that_nobody_annotated_are_left_out_and_told(command, small_model, small_cohort, tmp_path):
+    manifest = blanked(small_cohort([*HEALTHY, ("x", "FLAIR", "val", "ms")]), "pathology", "lesion")
+    options = ("--manifest", manifest, "-o", tmp_path / "own", "--no-progress")
+    code, said = command("calibrate", small_model, *options, "--json")
+    assert code == 0, said.err
+    assert "warning: 1 scan neither healthy nor annotated is left out" in said.err
+    assert "warning: FLAIR: 2 healthy people, 5 are needed for thresholds of its own" in said.err
+    assert json.loads(said.out)["scans"] == 2
+    assert load_bundle(tmp_path / "own").calibration["subjects"] == ["f0", "f1"]
+
+
+def test_only_scans_that_nobody_annotated_are_refused_at_once(command, small_model, small_cohort):
+    manifest = blanked(small_cohort([("x", "FLAIR", "val", "ms")]), "pathology", "lesion")
+    code, said = command("calibrate", small_model, "--manifest", manifest, "--no-progress")
+    assert code == 66
+    assert "calibration needs healthy or annotated scans" in said.err
+
+
+@pytest.mark.parametrize(("split", "blank", "got"), [("test", (), "no such split"), ("val", ("lesion",), "none with")])
+def test_patients_without_effect_are_refused(command, small_model, small_cohort, split, blank, got):
+    patients = blanked(small_cohort([("x", "FLAIR", split, "ms")], "ill"), *blank)
+    options = ("--manifest", small_cohort(HEALTHY), "--patients", patients, "--no-progress")
+    code, said = command("calibrate", small_model, *options)
+    assert code == 66
+    assert "--patients needs annotated scans of the split" in said.err
+    assert got in said.err
 
 
 @pytest.mark.slow

@@ -72,6 +72,27 @@ def test_small_lesions_are_dropped_on_request(evaluated):
 
 
 @pytest.mark.slow
+def test_quality_flags_are_told_and_kept_and_a_healthy_persons_lesion_does_not_count(
+    command, small_model, small_cohort, tmp_path
+):
+    manifest = small_cohort([*PATIENTS, ("r", "FLAIR", "test", "ms")])
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines[:-1], lines[-1].replace("\tms\t", "\thealthy\t")]) + "\n")
+    out = tmp_path / "out"
+    code, said = command(
+        "evaluate", small_model, "--manifest", manifest, "--threshold", 0.05, "-o", out, "--no-progress"
+    )
+    assert code == 0, said.err
+    flagged = json.loads((out / "summary.json").read_text())["provenance"]["flagged"]
+    lesion = "declared healthy, though its lesion mask marks 180 voxels, which do not count"
+    assert lesion in flagged["sub-r_FLAIR"]
+    assert f"warning: {len(flagged)} of 3 scans" in said.err
+    with (out / "scans.tsv").open() as handle:
+        rows = [row for row in csv.DictReader(handle, delimiter="\t") if row["scan"] == "sub-r_FLAIR"]
+    assert "auprc" not in {row["metric"] for row in rows if row["value"] != "n/a"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("exams", [(), ("--exams",)])
 def test_scans_that_nobody_annotated_are_counted(command, small_model, small_cohort, tmp_path, exams):
     manifest = small_cohort([*PATIENTS, ("r", "FLAIR", "test", "ms")])

@@ -8,7 +8,7 @@ import pytest
 
 from halebrain.cli.train import _same_size
 from halebrain.core.errors import DataError
-from halebrain.models.bundle import load_bundle
+from halebrain.models.bundle import load_bundle, save_bundle
 from halebrain.models.bundle_files import About, read_card, store_about
 from halebrain.models.encoder_file import load_encoder
 from halebrain.workflows.settings import TrainSettings
@@ -175,10 +175,17 @@ def test_both_networks_at_once(command, manifest, tmp_path):
     assert bundle.config.postprocessing == {"residual_weight": 0.0}
     assert bundle.seen_subjects("train_subjects") == {"h1": "joint"}
     assert (tmp_path / "j" / "model" / "card.md").read_text().count("Research use only") == 1
-    # A run that was ended before its picture has one when it is asked for again.
+    # A run that was ended before its picture has one when it is asked for again, and a score chosen since stays.
     (tmp_path / "j" / "loss.png").unlink()
+    chosen = bundle.config.model_copy(update={"postprocessing": {"residual_weight": 0.3}})
+    thresholds = {"default": {"ml:1": 0.5}}
+    save_bundle(
+        replace(bundle, config=chosen, calibration=thresholds), tmp_path / "j" / "model", card="", overwrite=True
+    )
     assert train(command, "joint", manifest, tmp_path / "j", "--set", GRID)[0] == 0
     assert (tmp_path / "j" / "loss.png").is_file()
+    kept = load_bundle(tmp_path / "j" / "model")
+    assert (kept.config.postprocessing, kept.calibration) == ({"residual_weight": 0.3}, thresholds)
 
 
 def test_a_joint_training_needs_a_restorer(command, manifest, tmp_path):

@@ -252,6 +252,12 @@ def tensors(store, scan):
     return [torch.from_numpy(s.astype(np.float32)) for s in store.images[scan]]
 
 
+def test_a_healthy_scan_with_lesion_is_refused(manifest, tmp_path):
+    sick, _ = manifest
+    with pytest.raises(DataError, match="lesion mask of a healthy scan must be empty, got 108 voxels"):
+        build_store(Manifest((replace(sick, pathology="healthy"),)), CONFIG, tmp_path / "cache", description="scans")
+
+
 def test_no_scan_and_no_brain_are_refused(manifest, tmp_path):
     with pytest.raises(MissingInputError, match="at least one scan"):
         build_store(Manifest(()), CONFIG, tmp_path / "cache", description="scans")

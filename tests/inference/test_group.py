@@ -7,7 +7,7 @@ import json
 import pytest
 
 from halebrain.core.errors import DataError
-from halebrain.inference.group import COLUMNS, group_rows, group_tsv
+from halebrain.inference.group import COLUMNS, group_rows, group_tsv, recorded_failures
 
 HEADER = "lesion\tvolume_ml\tpeak_score\n"
 
@@ -37,7 +37,7 @@ def test_rows_by_hand(tmp_path):
     )
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "sub-02_FLAIR.json").write_text('{"input_in_dataset": "sub-02/anat/x.nii", "error": "a\\nb"}')
-    # Of a scan with a result an old failure does not count.
+    # A result that a later run should have replaced stays, and says so.
     old = {"input_in_dataset": "sub-01/anat/sub-01_T2w.nii.gz", "error": "once"}
     (tmp_path / "logs" / "sub-01_T2w.json").write_text(json.dumps(old))
     rows = list(csv.reader(io.StringIO(group_tsv(group_rows(tmp_path))), delimiter="\t"))
@@ -48,6 +48,8 @@ def test_rows_by_hand(tmp_path):
         *("1200.5", "0.25", "dice", "2", "look here; and there", "ab"),
     ]
     assert rows[2][3:9] == ["T2w", "done", "n/a", "n/a", "0", "0.0"]
+    assert rows[2][list(COLUMNS).index("notes")] == "the result of an earlier run; the last one failed: once"
+    assert recorded_failures(tmp_path) == {"sub-02_FLAIR": "a\nb", "sub-01_T2w": "once"}
     assert rows[3][2:5] == ["sub-02/anat/x.nii", "n/a", "failed"]
     assert rows[3][list(COLUMNS).index("notes")] == "a b"
     assert len(rows) == 4
@@ -91,7 +93,9 @@ def test_an_exam_with_a_result_is_one_row_whatever_failed_before(tmp_path):
     (tmp_path / "logs").mkdir()
     record = {"input_in_dataset": "sub-01/anat/sub-01", "error": "results made with other settings exist"}
     (tmp_path / "logs" / "sub-01.json").write_text(json.dumps(record))
-    assert [(row["scan"], row["status"]) for row in group_rows(tmp_path)] == [(own["input_in_dataset"], "done")]
+    (row,) = group_rows(tmp_path)
+    assert (row["scan"], row["status"]) == (own["input_in_dataset"], "done")
+    assert row["notes"].endswith("the last one failed: results made with other settings exist")
 
 
 @pytest.mark.parametrize("damage", ["provenance", "no object", "table", "no table"])

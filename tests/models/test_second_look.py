@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from halebrain.core.config import parse_config
+from halebrain.core.errors import DataError
 from halebrain.models.bundle import Bundle, ModelConfig, build_networks, load_bundle, save_bundle
 from halebrain.models.reconstruction import ReconstructorSpec
 from halebrain.models.reconstruction.second_look import SecondLook, SecondLookSettings
@@ -97,6 +98,12 @@ def test_what_an_inpainter_began_with_stays_on_record_but_for_the_detector_itsel
     inpainter = bundle("inpainting", {"stage1": {"train_subjects": ["painted"], "start": start}})
     training = with_second_look(detector, inpainter, doubt=0.1, grow=2).training["filler"]
     assert training == {"train_subjects": ["painted"], "start": {further: {"train_subjects": ["e"]}}}
+
+
+def test_an_inpainter_that_was_not_trained_alone_is_refused():
+    detector = bundle("ddpm", {"stage1": {"train_subjects": ["c"]}, "stage2": {"train_subjects": ["d"]}})
+    with pytest.raises(DataError, match="not trained alone"):
+        with_second_look(detector, bundle("inpainting", {"joint": {"train_subjects": ["a"]}}), doubt=0.1, grow=2)
 
 
 SUMMARY = {"config": {"loop": {"steps": 1, "batch_size": 1}, "seed": 0}, "step": 1, "validation_loss": 0.0}

@@ -15,9 +15,10 @@ from torch import nn
 
 from halebrain.core.errors import ConfigError, DataError, UnavailableError, UsageError
 from halebrain.models.bundle import load_bundle
+from halebrain.models.reconstruction import build_reconstructor
 from halebrain.training.devices import check_one_process, launch
 from halebrain.training.loop_config import LoopConfig
-from halebrain.training.micro_batches import NormStatistics, own_batches
+from halebrain.training.micro_batches import RunningStatistics, own_batches
 from halebrain.training.processes import gather, in_turn, share, taking_part, together
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
@@ -74,7 +75,7 @@ def test_work_is_shared_out_once() -> None:
 def test_batch_norm_statistics_are_the_mean_over_micro_batches() -> None:
     norm, fabric = nn.BatchNorm1d(2, momentum=0.25), Fabric(accelerator="cpu", devices=1)
     frozen = nn.BatchNorm1d(2).eval()
-    statistics = NormStatistics(nn.Sequential(norm, frozen), 2, fabric)
+    statistics = RunningStatistics(nn.Sequential(norm, frozen), 2, fabric)
     batches = torch.randn(2, 5, 2) + 3
     for batch in batches:
         norm(batch)
@@ -85,9 +86,24 @@ def test_batch_norm_statistics_are_the_mean_over_micro_batches() -> None:
     assert torch.equal(frozen.running_var, torch.ones(2))
 
 
+def test_the_bound_of_itermask_is_the_mean_over_micro_batches() -> None:
+    unet = {"channels": [8, 8], "blocks_per_level": 1, "patch": 4, "norm_groups": 4, "attention_head_channels": 0}
+    made = build_reconstructor("itermask", {"unet": unet}).train()
+    made.bound.fill_(3.0)
+    made.batches.fill_(1)
+    statistics = RunningStatistics(made, 2, Fabric(accelerator="cpu", devices=1))
+    for error in (1.0, 5.0):
+        made._follow(torch.full((10,), error))
+        statistics.add()
+        assert (float(made.bound), int(made.batches)) == (3.0, 1)
+    statistics.finish()
+    # The second batch counts half: (3 + 1) / 2 and (3 + 5) / 2 in the mean.
+    assert (float(made.bound), int(made.batches)) == (3.0, 2)
+
+
 def test_one_micro_batch_leaves_batch_norm_alone() -> None:
     norm, alone = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
-    statistics = NormStatistics(norm, 1, Fabric(accelerator="cpu", devices=1))
+    statistics = RunningStatistics(norm, 1, Fabric(accelerator="cpu", devices=1))
     batch = torch.randn(5, 2)
     norm(batch)
     statistics.add()

@@ -254,6 +254,13 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
     labels = scan.brain_mask.astype(np.uint8)
     if record.lesion is not None:
         lesion = read_mask(record.lesion, volume)
+        if record.is_healthy and lesion.any():
+            raise DataError(
+                "the lesion mask of a healthy scan must be empty",
+                received=f"{lesion.sum()} voxels",
+                where=record.lesion,
+                remedy='write the disease under "pathology", or leave "lesion" empty',
+            )
         labels[scan.mask_from_native(lesion) & scan.brain_mask] = 3
     slices = np.moveaxis(scan.image, SLICE_AXIS, 0).astype(np.float16)
     labels = np.moveaxis(labels, SLICE_AXIS, 0)

@@ -31,7 +31,7 @@ class Contribution:
     Args:
         scores: Its figures, by method.
         levels: Quality of its reconstruction, one entry a level.
-        notes: What was done to its files.
+        notes: What was done to its files, or its quality flags.
         thresholds: Set of contrasts → value and name of the threshold of an exam.
     """
 

@@ -33,6 +33,7 @@ class EvaluationProvenance:
         protocol: "behrendt2024", where its figures are stated.
         notes: What was done to bring files together.
         failed: Scan → why it could not be scored.
+        flagged: Scan → its quality flags; its figures count all the same.
         versions: Of HaleBrain and the libraries.
     """
 
@@ -54,6 +55,7 @@ class EvaluationProvenance:
     protocol: str | None = None
     notes: Sequence[str] | None = None
     failed: Mapping[str, str] | None = None
+    flagged: Mapping[str, Sequence[str]] | None = None
     versions: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, object]:

@@ -48,11 +48,16 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "threshold": {"Description": "Threshold of the anomaly score; voxels with at least this score belong to the mask."},
     "threshold_method": {"Description": "Name of the threshold; 'fixed' = set by hand."},
     "n_flags": {"Description": "Number of quality flags."},
-    "notes": {"Description": "The flags, or the error of a scan that failed; separated by '; '."},
+    "notes": {
+        "Description": "The flags, or the error of a scan that failed, first where the result is of an earlier "
+        "run; separated by '; '."
+    },
     "model_sha256": {"Description": "Hash of the model."},
 }
 """What each column means."""
 Row = dict[str, Any]
+EARLIER = "the result of an earlier run; the last one failed"
+"""Begins the notes of a result that a later run should have replaced."""
 _AGAIN = "run the participant level again with --overwrite"
 
 
@@ -88,21 +93,17 @@ class FailureRecords(Failures):
 
 
 def recorded_failures(derivative: Path) -> dict[str, str]:
-    """Return name → reason of every scan or exam with a record of a failure and no result, whichever run it was."""
+    """Return name → reason of every scan or exam whose last run failed, whether or not an earlier one left a result."""
     return {name: record.error for name, record in _failed(derivative)}
 
 
 def _failed(derivative: Path) -> Iterator[tuple[str, FailureRecord]]:
-    """Yield name and record of every scan or exam that failed and has no result."""
+    """Yield name and record of every scan or exam whose last run failed: one that succeeds removes the record."""
     for path in (derivative / LOGS).glob("*.json"):
         try:
-            record = read_failure(path)
+            yield path.stem, read_failure(path)
         except FileNotFoundError:
             continue  # another job has just completed it
-        folder = (derivative / record.input_in_dataset).parent
-        results = OutputNames(folder, path.stem).provenance, ExamNames(folder, path.stem).provenance
-        if not any(result.is_file() for result in results):
-            yield path.stem, record
 
 
 def read_failure(path: Path) -> FailureRecord:
@@ -113,13 +114,24 @@ def read_failure(path: Path) -> FailureRecord:
 
 
 def group_rows(derivative: Path) -> list[Row]:
-    """Return one row for each scan with a result and for each that failed, sorted."""
+    """Return one row for each scan with a result and for each that failed, sorted.
+
+    A result whose scan failed in a later run stays, with a note.
+    """
     found = [path for place in ("sub-*", "sub-*/**/*") for path in derivative.glob(f"{place}_provenance.json")]
     # A run that was killed may leave the files of a result where they were made.
     complete = [path for path in found if MARK not in str(path.relative_to(derivative))]
-    rows = [_exam_row(path) if path.name.endswith(EXAM_ENDING) else _done_row(path) for path in complete]
-    rows += [_failed_row(record) for _, record in _failed(derivative)]
-    return sorted(rows, key=lambda row: str(row["scan"]))
+    rows = {path: _exam_row(path) if path.name.endswith(EXAM_ENDING) else _done_row(path) for path in complete}
+    failed = []
+    for name, record in _failed(derivative):
+        folder = (derivative / record.input_in_dataset).parent
+        results = OutputNames(folder, name).provenance, ExamNames(folder, name).provenance
+        there = [rows[result] for result in results if result in rows]
+        for row in there:
+            notes = [f"{EARLIER}: {record.error}", row["notes"]]
+            row["notes"] = _one_line("; ".join(note for note in notes if note))
+        failed += [] if there else [_failed_row(record)]
+    return sorted([*rows.values(), *failed], key=lambda row: str(row["scan"]))
 
 
 def group_tsv(rows: list[Row]) -> str:

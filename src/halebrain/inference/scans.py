@@ -12,7 +12,7 @@ import numpy as np
 from halebrain.core.errors import DataError, MissingInputError, UsageError
 from halebrain.core.modality import modality_of_scan
 from halebrain.core.types import FloatArray, MaskArray, ScanResult, Volume
-from halebrain.core.wording import printable
+from halebrain.core.wording import counted, printable
 from halebrain.inference.predictor import Predictor, WorkingMaps
 from halebrain.io.bids import SUFFIXES as BIDS_SUFFIXES
 from halebrain.io.discovery import Found, is_bids, scans_in
@@ -24,6 +24,7 @@ from halebrain.io.tree import LeftOut, check_name, summed_left_out
 from halebrain.io.volume import SUFFIXES, read_healthy, read_mask, read_volume, stem_of
 from halebrain.preprocessing.pipeline import Preprocessor, WorkingScan
 from halebrain.preprocessing.prepared import open_record
+from halebrain.preprocessing.quality.rules import check_contrast_label
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 _LONGEST_NAME = 207
 """Bytes of a name: a file system takes 255, and a result adds up to 48 ("_desc-pseudohealthy_image.nii.gz")."""
+_HEALTHY_WITH_LESION = "declared healthy, though its lesion mask marks {}, which do not count"
 _IN_MEMORY = "image"
 """Name of a scan in memory."""
 
@@ -133,6 +135,10 @@ class ScoredScan:
         if self.lesion is None:
             return np.zeros_like(self.scan.brain_mask)
         return self.scan.mask_from_native(self.lesion)
+
+    def quality_flags(self) -> tuple[str, ...]:
+        """Return what detection would flag in the scan itself, whatever the model."""
+        return check_contrast_label(self.scan.qc.noting(self.volume.notes), self.record.contrast).flags
 
     def healthy_working(self) -> FloatArray | None:
         """Return the true healthy image as the networks would see it, in [0, 1]; `None` where it is not known."""
@@ -326,8 +332,12 @@ def _same_name(one: Path, other: Path, *, where: Path) -> UsageError:
 
 
 def score_scan(predictor: Predictor, record: ScanRecord) -> ScoredScan:
-    """Return one scan of a manifest with its maps."""
+    """Return one scan of a manifest with its maps; the mask of a healthy scan does not count."""
     volume, scan = open_record(predictor.preprocessor, record)
     lesion = None if record.lesion is None else read_mask(record.lesion, volume)
+    if record.is_healthy and lesion is not None:
+        if marked := int(lesion.sum()):
+            volume = replace(volume, notes=(*volume.notes, _HEALTHY_WITH_LESION.format(counted(marked, "voxel"))))
+        lesion = None
     result, maps = predictor.predict_scan(volume, scan, record.contrast)
     return ScoredScan(record, volume, lesion, result, scan, maps)

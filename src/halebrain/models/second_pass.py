@@ -26,6 +26,7 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     """
     filler = _inpainter_of(inpainter)
     finder = detector.reconstructor
+    learned = inpainter.training.get(FILLER) or inpainter.training.get("stage1")
     wrong, where = "", detector.where
     if detector.segmenter is None:
         wrong = "a reconstructor without a segmenter"
@@ -35,7 +36,9 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
         wrong = f"{detector.config.reconstructor.name}, which gives no reconstruction"
     elif filler is None:
         wrong, where = f"an inpainter that is {inpainter.config.reconstructor.name}", inpainter.where
-    if wrong or filler is None:
+    elif learned is None:
+        wrong, where = "an inpainter that was not trained alone", inpainter.where
+    if wrong or filler is None or learned is None:
         raise DataError(
             "a second look takes a detector with a reconstruction, and an inpainter",
             received=wrong,
@@ -51,7 +54,7 @@ def with_second_look(detector: Bundle, inpainter: Bundle, *, doubt: float, grow:
     both.eval().requires_grad_(False)
     spec = ReconstructorSpec(name="second_look", settings=settings.model_dump(mode="json"))
     # In a model with a second look from here, stage 1 is the training of its finder.
-    summary = dict(inpainter.training.get(FILLER) or inpainter.training["stage1"])
+    summary = dict(learned)
     start = summary.pop("start", {})
     if start.get("sha256") == detector.sha256:  # what this detector saw is among its own stages
         start = {stage: one for stage, one in start.items() if stage not in ("sha256", *detector.training)}

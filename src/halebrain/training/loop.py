@@ -20,7 +20,7 @@ from halebrain.core.progress import ProgressBar
 from halebrain.models.compiling import compile_networks
 from halebrain.training.loop_config import LoopConfig
 from halebrain.training.loop_state import LOG, Log, Run, SignalWatch, TrainingResult
-from halebrain.training.micro_batches import NormStatistics, own_batches
+from halebrain.training.micro_batches import RunningStatistics, own_batches
 from halebrain.training.prefetch import Draw, Drawn, prefetch, translate_worker_death
 from halebrain.training.processes import gather, together
 
@@ -171,7 +171,7 @@ def _take_step(
     config, fabric = run.config, run.fabric
     _set_lr(run.optimizer, config, run.step)
     count, losses = config.micro_batches // fabric.world_size, list[torch.Tensor]()
-    statistics = NormStatistics(run.trained, config.micro_batches, fabric)
+    statistics = RunningStatistics(run.trained, config.micro_batches, fabric)
     while len(losses) < count:
         number, drawn = next(batches)
         # Gradients add up here; those of all processes are averaged in the backward pass of the last micro-batch.

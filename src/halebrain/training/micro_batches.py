@@ -1,9 +1,10 @@
-"""Micro-batches: which ones of a step a process takes, and batch-norm statistics that do not depend on who takes them.
+"""Micro-batches: which ones of a step a process takes, and running statistics that do not depend on who takes them.
 
 Micro-batch `m` of step `s` is batch `s × micro_batches + m`; with one micro-batch a step, batches are steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -20,8 +21,16 @@ def own_batches(steps: range, micro_batches: int, fabric: Fabric) -> Sequence[in
     return [step * micro_batches + first + part for step in steps for part in range(each)]
 
 
-class NormStatistics:
-    """Running statistics of batch norms over a step: the mean of what each micro-batch alone would have made of them.
+@runtime_checkable
+class HasRunningStatistics(Protocol):
+    """A module that follows its training batches in buffers, as a batch norm does."""
+
+    def running_statistics(self) -> tuple[torch.Tensor, ...]:
+        """Return these buffers; a pass in training mode changes them in place."""
+
+
+class RunningStatistics:
+    """Running statistics of a network over a step: the mean of what each micro-batch alone would have made of them.
 
     So they are the same whether one device takes all micro-batches or each of several takes some, and a step moves them
     as far as a step of one micro-batch does.
@@ -29,9 +38,7 @@ class NormStatistics:
 
     def __init__(self, network: nn.Module, micro_batches: int, fabric: Fabric) -> None:
         self._fabric, self._count = fabric, micro_batches
-        layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.training]
-        found = [(layer.running_mean, layer.running_var) for layer in layers] if micro_batches > 1 else []
-        self._running = [tensor for pair in found for tensor in pair if tensor is not None]
+        self._running = list(_running(network)) if micro_batches > 1 else []
         self._before = [tensor.clone() for tensor in self._running]
         self._sums = [torch.zeros_like(tensor) for tensor in self._running]
 
@@ -47,3 +54,13 @@ class NormStatistics:
         """Set the statistics to the mean over the micro-batches of all processes."""
         for running, total in zip(self._running, self._sums, strict=True):
             running.copy_(self._fabric.all_reduce(total, reduce_op="sum") / self._count)
+
+
+def _running(network: nn.Module) -> Iterator[torch.Tensor]:
+    for module in network.modules():
+        if not module.training:
+            continue
+        if isinstance(module, HasRunningStatistics):
+            yield from module.running_statistics()
+        elif isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+            yield from (module.running_mean, module.running_var)

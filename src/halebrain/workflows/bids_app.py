@@ -15,8 +15,8 @@ from halebrain.core.files import write_text
 from halebrain.core.leftovers import new_scratch_folder
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.parallel import HERE, Schedule
-from halebrain.core.wording import counted
-from halebrain.inference.group import COLUMNS, FailureRecords, Row, group_rows, group_tsv, recorded_failures
+from halebrain.core.wording import counted, first_of
+from halebrain.inference.group import COLUMNS, EARLIER, FailureRecords, Row, group_rows, group_tsv, recorded_failures
 from halebrain.io.bids import read_name
 from halebrain.io.bids_derivative import (
     DESCRIPTION,
@@ -188,6 +188,12 @@ def run_group(derivative: Path, dataset: Path, *, notify: Notify = log_message) 
     if failed := [row["scan"] for row in rows if row["status"] == "failed"]:
         said = f"{counted(len(failed), 'scan')} failed and {'has' if len(failed) == 1 else 'have'} no result"
         notify(f"warning: {said}: {', '.join(failed)}")
+    if earlier := [row["scan"] for row in rows if (row["notes"] or "").startswith(EARLIER)]:
+        notify(
+            f"warning: {counted(len(earlier), 'result')} of an earlier run, as the last one failed: {first_of(earlier)}"
+        )
+    if len(models := {row.get("model_sha256") for row in rows if row["status"] == "done"}) > 1:
+        notify(f"warning: the results are of {len(models)} models (column model_sha256)")
     return GroupResults(rows, path, index)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from halebrain.core.config import dump_yaml, parse_config
 from halebrain.core.device import find_device
-from halebrain.core.errors import CannotWriteError, MissingInputError, UsageError
+from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
-from halebrain.core.messages import Notify
+from halebrain.core.messages import Notify, log_message
 from halebrain.core.wording import counted, whole_percent
+from halebrain.data.folds import unused_notes
 from halebrain.inference.anomaly_map import NORMALISED, PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
@@ -37,7 +38,7 @@ from halebrain.thresholds.scored_map import ScoredMap
 from halebrain.workflows.detector import load_detector
 from halebrain.workflows.evaluate_exams import fit_exam_calibration, of_exams, with_exam_pathologies
 from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
-from halebrain.workflows.selection import check_words, refuse_seen
+from halebrain.workflows.selection import check_words, refuse_seen, tell_flagged
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
 _PLAIN = {"residual": "absolute", "fusion": "weighted_sum"}
@@ -70,12 +71,12 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     """
     rows = _read_val(manifest, settings)
     if settings.patients is not None:
-        patients = _read_val(settings.patients, settings)
-        rows = rows.joined(_annotated(patients, settings))
+        rows = rows.joined(_patients(settings.patients, settings))
     check_words(rows, settings.modalities, settings.pathologies)
     rows = rows.of_contrasts(settings.modalities)
     pathologies = settings.pathologies
     rows = rows.select(lambda r: r.is_healthy or not pathologies or r.pathology in pathologies)
+    rows = rows if settings.exams else _usable(rows, settings.notify)
     failures = Failures(None, settings.notify)  # a model's folder takes no other files
     calibrate = _calibrate_exams if settings.exams else run_calibration
     calibration = calibrate(model, rows, settings, failures=failures)
@@ -93,9 +94,38 @@ def _read_val(path: Path, settings: CalibrateSettings) -> Manifest:
     return with_exam_pathologies(rows) if settings.exams else rows
 
 
-def _annotated(rows: Manifest, settings: CalibrateSettings) -> Manifest:
-    """Return the annotated scans; with exams, the other contrasts of their exams too."""
-    return of_exams(rows, _has_mask) if settings.exams else rows.select(_has_mask)
+def _patients(path: Path, settings: CalibrateSettings) -> Manifest:
+    """Return the annotated scans of `--patients`; with exams, the other contrasts of their exams too."""
+    rows = _read_val(path, settings)
+    found = of_exams(rows, _has_mask) if settings.exams else rows.select(_has_mask)
+    if len(found) == 0:
+        raise MissingInputError(
+            '--patients needs annotated scans of the split "val"',
+            received=f"{counted(len(rows), 'scan')} of that split, none with a mask" if len(rows) else "no such split",
+            where=path,
+            remedy='write val under "split", and the masks under "lesion"',
+        )
+    if left := len(rows) - len(found):
+        settings.notify(f"{counted(left, 'scan')} of --patients without a mask left out")
+    return found
+
+
+def _usable(rows: Manifest, notify: Notify) -> Manifest:
+    """Return the scans that are healthy or annotated; the others give no threshold."""
+    used = rows.select(lambda row: row.is_healthy or row.is_annotated)
+    if len(rows) and len(used) == 0:
+        raise _nothing_usable(rows)
+    for note in unused_notes(len(rows) - len(used)):
+        notify(f"warning: {note}")
+    return used
+
+
+def _nothing_usable(rows: Manifest) -> MissingInputError:
+    return MissingInputError(
+        "calibration needs healthy or annotated scans",
+        where=rows.where,
+        remedy='write healthy under "pathology", or a mask under "lesion"',
+    )
 
 
 def _has_mask(record: ScanRecord) -> bool:
@@ -156,6 +186,7 @@ def run_calibration(model: Path, rows: Manifest, settings: CalibrateSettings, *,
         grow=not settings.no_growth,
         estimate=not settings.plain,
         fit=fit,
+        notify=settings.notify,
     )
     if name is not None:
         calibration = calibration.named(name, beside=None if add else before)
@@ -243,7 +274,9 @@ def _with_residual(
     predictor = Predictor(replace(bundle, config=plain), device=find_device(settings.device), seed=settings.seed)
     fit = fit_healthy_map(predictor, rows, failures=failures, notify=settings.notify)
     rows = rows.select(lambda record: record.scan_id not in failures.reasons)
-    return replace(bundle, config=final, healthy_map=fit.fitted), fit, rows
+    fitted = replace(bundle, config=final, healthy_map=fit.fitted)
+    _warn_of_own_map(fitted, rows.select(lambda record: record.contrast not in fit.contrasts), settings.notify)
+    return fitted, fit, rows
 
 
 def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
@@ -251,7 +284,9 @@ def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
     post = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=bundle.where)
     if not post.needs_healthy_map or bundle.healthy_map is None:
         return
-    inside = set(bundle.healthy_map.subjects()) & set(rows.subjects())
+    known = bundle.healthy_map.contrasts
+    behind = {(name, subject) for name, one in known.items() for subject in one.scans.subjects}
+    inside = {row.subject for row in rows if (row.contrast, row.subject) in behind}
     if inside:
         notify(
             f"warning: {counted(len(inside), 'person', 'people')} of these scans are in the model's healthy map, and "
@@ -320,11 +355,12 @@ def fit_calibration(
     default: str | None = None,
     grow: bool = True,
     estimate: bool = True,
+    notify: Notify = log_message,
 ) -> Calibration:
     """Return every threshold that validation scans allow, over all of them and for each modality.
 
-    Scans that are neither healthy nor annotated take no part; those that fail are collected. With `fit`, the healthy
-    map was fitted on some of these scans: each is scored with the map of all other people.
+    Scans that are neither healthy nor annotated take no part; those that fail, or fail to register, are collected. With
+    `fit`, the healthy map was fitted on some of these scans: each is scored with the map of all other people.
 
     Args:
         predictor: The model.
@@ -335,13 +371,23 @@ def fit_calibration(
         default: Name of the threshold that will be used by default, at which the growth of findings is chosen.
         grow: Whether findings may grow, where annotated scans show that this is better.
         estimate: Whether annotated scans take part at all in thresholds in ml: growth, and estimates of true volumes.
+        notify: Receives what else is to be known of the scans.
     """
     smallest = predictor.postprocessing.min_lesion_mm3
     healthy: dict[str, list[ScoredMap]] = {}
     ill: list[ScoredMap] = []
+    flagged: dict[str, tuple[str, ...]] = {}
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(_without(predictor, fit, record), record)
+        if scored.scan.qc.registration_failed:
+            raise DataError(
+                "a scan must register to the template to set a threshold",
+                where=record.image,
+                remedy="remove it, or look at its orientation and brain mask: halebrain detect -i SCAN",
+            )
+        if flags := scored.quality_flags():
+            flagged[record.scan_id] = flags
         is_ill = record.is_annotated and scored.lesion is not None
         if not (is_ill or record.is_healthy):
             return
@@ -357,16 +403,13 @@ def fit_calibration(
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Calibrating")
     rows = replace(rows, records=tuple(done))
+    tell_flagged(flagged, len(rows), notify)
     about: dict[str, Any] = {"split": "val", "manifest_sha256": rows.fingerprint()}
     every = [scan for scans in healthy.values() for scan in scans]
     thresholds = by_dice_of(ill, **about)
     thresholds |= by_healthy(every, population_fraction, **about)
     if not thresholds:
-        raise MissingInputError(
-            "calibration needs healthy or annotated scans",
-            where=rows.where,
-            remedy='write healthy under "pathology", or a mask under "lesion"',
-        )
+        raise _nothing_usable(rows)
     enough = {
         modality: scans for modality, scans in sorted(healthy.items()) if len(by_person(scans)) >= MIN_HEALTHY_SCANS
     }
@@ -443,7 +486,12 @@ def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> 
     """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
     for modality, count in sorted(_healthy_people(rows).items()):
         sure = reached_confidence(count, population_fraction=population_fraction)
-        if count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
+        if count < MIN_HEALTHY_SCANS:
+            notify(
+                f"warning: {modality}: {counted(count, 'healthy person', 'healthy people')}, {MIN_HEALTHY_SCANS} are "
+                "needed for thresholds of its own; those over all contrasts hold"
+            )
+        elif sure < CONFIDENCE:
             few = f"{count} healthy people are too few for {100 * population_fraction:g} % of people"
             notify(
                 f"warning: {modality}: {few}: all of them must keep the limit, with a confidence of "

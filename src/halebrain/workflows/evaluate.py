@@ -40,7 +40,7 @@ from halebrain.report.evaluation_page import write_evaluation_page
 from halebrain.thresholds.choose import ThresholdSelector
 from halebrain.workflows.detector import Detector
 from halebrain.workflows.evaluate_exams import check_exam_options, evaluate_exams, of_exams, with_exam_pathologies
-from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_without_evidence
+from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_flagged, tell_without_evidence
 from halebrain.workflows.settings import WHOLE, DetectSettings, EvaluateSettings, PartSettings
 from halebrain.workflows.worker_model import WorkerModel, worker_model
 
@@ -266,10 +266,10 @@ class _Wanted:
 
     @property
     def stated(self) -> list[object]:
-        """It as JSON data; of each atlas the number of its scans."""
+        """It as JSON data; of each atlas a hash."""
         atlases = self.atlases
-        counts = None if atlases is None else {name: atlas.n_scans for name, atlas in sorted(atlases.items())}
-        return [self.working, self.reconstruction, counts]
+        hashes = None if atlases is None else {name: atlas.sha256() for name, atlas in sorted(atlases.items())}
+        return [self.working, self.reconstruction, hashes]
 
 
 def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring) -> Evaluation | ScansLeft:
@@ -284,11 +284,13 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
         )
     rows = _unseen(rows.select(_is_scored), predictor)
     tell_without_evidence(rows, predictor, detector.settings.notify)
-    evaluator, levels = Evaluator(seed=predictor.seed), list[LevelQuality]()
+    evaluator, levels, flagged = Evaluator(seed=predictor.seed), list[LevelQuality](), dict[str, tuple[str, ...]]()
 
-    def keep(_: ScanRecord, found: Contribution) -> None:
+    def keep(record: ScanRecord, found: Contribution) -> None:
         evaluator.take(found.scores)
         levels.extend(found.levels)
+        if found.notes:
+            flagged[record.scan_id] = found.notes
 
     done = scores.each(
         partial(_score, model, wanted),
@@ -299,6 +301,7 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
     if isinstance(done, ScansLeft):
         return done
     rows = replace(rows, records=tuple(done))
+    tell_flagged(flagged, len(rows), detector.settings.notify)
     provenance = EvaluationProvenance(
         model_sha256=predictor.bundle.sha256,
         manifest_sha256=rows.fingerprint(),
@@ -309,6 +312,7 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
         grid=WORKING_GRID if wanted.working else NATIVE_GRID,
         atlas_scans={modality: atlas.n_scans for modality, atlas in (atlases or {}).items()},
         failed=dict(scores.failures.reasons),
+        flagged=flagged,
         versions=versions(),
     )
     return replace(evaluator.finish(provenance), reconstruction=levels)
@@ -329,7 +333,8 @@ def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> Contribut
     methods = _methods(scored, cut, working=working, atlases=wanted.atlases, residuals=residuals, space=space)
     found = _levels(predictor, scored) if wanted.reconstruction else []
     image = scored.scan.image if working else scored.volume.data
-    return Contribution(ScanScores.of(methods, image=image, shown="model"), tuple(found))
+    scores = ScanScores.of(methods, image=image, shown="model")
+    return Contribution(scores, tuple(found), scored.quality_flags())
 
 
 def _is_scored(record: ScanRecord) -> bool:

@@ -61,6 +61,11 @@ class HealthyFit:
     sums: Mapping[str, VoxelSums]
     shares: Mapping[str, tuple[_Share, ...]]
 
+    @property
+    def contrasts(self) -> frozenset[str]:
+        """The contrasts that were fitted; those of an earlier map are not."""
+        return frozenset(share.contrast for own in self.shares.values() for share in own)
+
     def without(self, subject: str) -> HealthyResiduals:
         """Return the map of everybody else: a scan is never compared with itself."""
         contrasts = dict(self.fitted.contrasts)

@@ -3,7 +3,7 @@
 A word that no scan has is refused, not passed over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from halebrain.core.errors import DataError, UsageError
@@ -64,6 +64,14 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
             where=rows.where,
             remedy="use scans of another split, or rename subjects that are other people (halebrain cohort --prefix)",
         )
+
+
+def tell_flagged(flagged: Mapping[str, Sequence[str]], total: int, notify: Notify) -> None:
+    """Say how many of the scans that count have quality flags, and those of the first."""
+    if flagged:
+        name, flags = next(iter(flagged.items()))
+        have = f"{len(flagged)} of {counted(total, 'scan')} {'has' if len(flagged) == 1 else 'have'} quality flags"
+        notify(f"warning: {have} and {'counts' if len(flagged) == 1 else 'count'}, first {name}: {'; '.join(flags)}")
 
 
 def tell_without_evidence(rows: Manifest, predictor: "Predictor", notify: Notify) -> None:

@@ -187,8 +187,8 @@ def _prepare_folder(output: Path, *, overwrites: bool) -> None:
 
 def _finish(bundle: Bundle, output: Path, config: Training) -> TrainedModel:
     model, loss = output / "model", output / "loss.png"
-    # A finished run asked for again: its model stays, with the thresholds that it was given.
-    is_new = not (model.exists() and _without_map(load_bundle(model)) == _without_map(bundle))
+    # A finished run asked for again: its model stays, with the thresholds, map and score that it was given.
+    is_new = not (model.exists() and _networks_sha256(load_bundle(model)) == _networks_sha256(bundle))
     if is_new:
         save_bundle(bundle, model, card=model_card(bundle), overwrite=True)
         write_text(output / "model_config.yaml", dump_yaml(bundle.config))
@@ -197,9 +197,10 @@ def _finish(bundle: Bundle, output: Path, config: Training) -> TrainedModel:
     return _trained(model, config)
 
 
-def _without_map(bundle: Bundle) -> str:
-    """Return the hash of a model without its healthy map, which is fitted after the training."""
-    return model_sha256(replace(bundle, healthy_map=None))
+def _networks_sha256(bundle: Bundle) -> str:
+    """Return the hash of a model without what is chosen after the training: its healthy map and its score."""
+    config = bundle.config.model_copy(update={"postprocessing": {}})
+    return model_sha256(replace(bundle, config=config, healthy_map=None))
 
 
 def _trained(path: Path, config: Training) -> TrainedModel:

@@ -94,6 +94,8 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
+        if flags := scored.quality_flags():
+            failures.note(record.scan_id, f"counts, with quality flags: {'; '.join(flags)}")
         # As evaluation counts them: lesion that the brain mask missed is missed.
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion

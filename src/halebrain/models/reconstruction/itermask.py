@@ -84,6 +84,10 @@ class IterMask(OneLevelReconstructor):
             self._follow(error.detach()[mask])
         return error.mean() + (self._output(self.first, fine) - x).square().mean()
 
+    def running_statistics(self) -> tuple[torch.Tensor, ...]:
+        """Return what follows the training batches: the bound and their number."""
+        return self.bound, self.batches
+
     def reconstruct(self, image: torch.Tensor, *, level: Level, seeds: torch.Tensor) -> torch.Tensor:
         """Return what the second network paints in the last round, in [0, 1]."""
         return self.refined(image, seeds)[0]
