@@ -40,6 +40,13 @@ def test_every_network_of_a_joined_model_counts(general: Bundle) -> None:
     assert rehearsed_diseases(replace(general, training={"filler": {"pathologies": ["ms"]}})) == ()
 
 
+def test_what_the_model_that_it_began_with_learned_counts(general: Bundle) -> None:
+    start = {"sha256": "0" * 64, "stage2": {"pathologies": ["ms"]}}
+    began = replace(general, training={"stage2": {"pathologies": ["stroke"], "start": start}})
+    assert rehearsed_diseases(began) == ("ms", "stroke")
+    assert began.learned_diseases == {"ms", "stroke"}
+
+
 @pytest.mark.slow
 def test_they_have_the_diseases_of_the_model_and_the_contrasts_of_the_scans(general: Bundle, tmp_path: Path) -> None:
     found = virtual_patients(knows(general, "stroke", "my_own"), scans("T2w", "PDw"), FEW, tmp_path / "v")

@@ -15,7 +15,7 @@ from halebrain.core.random import derive_seed
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import Bundle
+from halebrain.models.bundle import Bundle, seen_in
 from halebrain.models.joining import stage_of
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.contrast_params import MODALITIES
@@ -54,7 +54,7 @@ def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
         name
         for stage, summary in bundle.training.items()
         if stage_of(stage)[0] in STAGES
-        for name in summary.get("pathologies", ())
+        for name in seen_in(summary, "pathologies")
     }
     return tuple(sorted(said & set(PATHOLOGIES.names())))
 

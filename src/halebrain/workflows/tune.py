@@ -89,7 +89,6 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
             remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
-    learned = {name for summary in bundle.training.values() for name in summary.get("pathologies", ())}
     sweep = FusionSweep()
 
     def score(record: ScanRecord) -> None:
@@ -100,7 +99,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
         fused = _fuser(scored, region, predictor.scored_region(scored.scan), predictor.postprocessing.fusion)
-        sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
+        sweep.add(SEEN if scored.record.condition in bundle.learned_diseases else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
     points = sweep.finish()
