@@ -44,7 +44,7 @@ def test_what_the_model_that_it_began_with_learned_counts(general: Bundle) -> No
     start = {"sha256": "0" * 64, "stage2": {"pathologies": ["ms"]}}
     began = replace(general, training={"stage2": {"pathologies": ["stroke"], "start": start}})
     assert rehearsed_diseases(began) == ("ms", "stroke")
-    assert began.learned_diseases == {"ms", "stroke"}
+    assert began.learned_diseases() == {"ms", "stroke"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from halebrain.core.random import derive_seed
 from halebrain.data.anomalies import build_anomaly
 from halebrain.data.slices import SliceStore
 from halebrain.io.manifest import Manifest
-from halebrain.models.bundle import Bundle, seen_in
+from halebrain.models.bundle import Bundle
 from halebrain.models.joining import stage_of
 from halebrain.simulation.config import CohortConfig
 from halebrain.simulation.contrast_params import MODALITIES
@@ -50,13 +50,8 @@ def open_pairs(kind: str, store: SliceStore, bundle: Bundle, config: AdaptConfig
 
 def rehearsed_diseases(bundle: Bundle) -> tuple[str, ...]:
     """Return the diseases in the model's training data that have virtual patients, sorted."""
-    said = {
-        name
-        for stage, summary in bundle.training.items()
-        if stage_of(stage)[0] in STAGES
-        for name in seen_in(summary, "pathologies")
-    }
-    return tuple(sorted(said & set(PATHOLOGIES.names())))
+    learned = bundle.learned_diseases(stage for stage in bundle.training if stage_of(stage)[0] in STAGES)
+    return tuple(sorted(learned & set(PATHOLOGIES.names())))
 
 
 def virtual_patients(bundle: Bundle, annotated: Manifest, config: AdaptConfig, folder: Path) -> Manifest | None:

@@ -7,7 +7,7 @@ citation if stated), and `healthy_map.safetensors` if a healthy residual map was
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -135,12 +135,15 @@ class Bundle:
 
         `kinds` are "train_subjects", "val_subjects" or both.
         """
-        return {s: stage for stage, summary in self.training.items() for s in seen_in(summary, *kinds)}
+        return {s: stage for stage, summary in self.training.items() for s in _seen(summary, *kinds)}
 
-    @property
-    def learned_diseases(self) -> frozenset[str]:
-        """The diseases of the annotated scans that its stages learned from, or the models that they began with."""
-        return frozenset(name for summary in self.training.values() for name in seen_in(summary, "pathologies"))
+    def learned_diseases(self, stages: Iterable[str] | None = None) -> frozenset[str]:
+        """Return the diseases of the annotated scans that stages, or the models that they began with, learned from.
+
+        `None` = all stages.
+        """
+        chosen = self.training if stages is None else stages
+        return frozenset(name for stage in chosen for name in _seen(self.training[stage], "pathologies"))
 
     def with_other_scores(self) -> "Bundle":
         """Return the model without thresholds and performance figures, which belong to its scores."""
@@ -158,13 +161,13 @@ def _modalities(training: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({name for stage in training.values() for name in stage.get("modalities", ())}))
 
 
-def seen_in(summary: Mapping[str, Any], *kinds: str) -> Iterator[str]:
+def _seen(summary: Mapping[str, Any], *kinds: str) -> Iterator[str]:
     """Yield what a stage, or the model that it began with, saw of some kinds ("train_subjects", "pathologies")."""
     for kind in kinds:
         yield from summary.get(kind, ())
     for before in summary.get("start", {}).values():
         if isinstance(before, Mapping):  # the summary of a stage; beside it stands the model's hash
-            yield from seen_in(before, *kinds)
+            yield from _seen(before, *kinds)
 
 
 def build_networks(config: ModelConfig, *, where: object = "") -> tuple[Reconstructor, AnySegmenter | None]:

@@ -89,7 +89,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
             remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
-    sweep = FusionSweep()
+    sweep, learned = FusionSweep(), bundle.learned_diseases()
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
@@ -99,7 +99,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
         fused = _fuser(scored, region, predictor.scored_region(scored.scan), predictor.postprocessing.fusion)
-        sweep.add(SEEN if scored.record.condition in bundle.learned_diseases else UNSEEN, fused, lesion[region])
+        sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
     points = sweep.finish()
