@@ -16,9 +16,10 @@ import yaml
 import halebrain
 import small_matrix
 from halebrain.benchmarking.config import MatrixConfig
+from halebrain.benchmarking.cost import ScanCounts, cell_costs
 from halebrain.benchmarking.plan import plan
 from halebrain.core.config import load_config
-from halebrain.io.manifest import Manifest
+from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from small_matrix import AE, GRID, PAIR
 
 # Lightning warns about the machine, not about the run.
@@ -139,6 +140,25 @@ def test_the_page_has_six_commands_and_they_name_what_they_are_made_of() -> None
             tables = [word for before, word in pairwise(words) if before == "--manifest"]
             assert {str(Path(table).parent) for table in tables} <= set(outputs)
     assert "in six\ncommands" in PAGE
+
+
+@pytest.mark.sweep  # counts the operations of the published networks: a minute and a half
+def test_it_states_what_the_table_costs() -> None:
+    config = load_config(MatrixConfig, CONFIGS / "matrix_paper.yaml", ["folds=[fold0.tsv]"])
+    cells = plan(config)
+    numbers = {"healthy": (358, 44, 160), "tumour": (90, 10, 1151), "stroke": (169, 6, 480)}
+    rows = [
+        ScanRecord(f"{name}{split}{n}", Path("x.nii"), "T1w", split=split, pathology=name, lesion=Path("y.nii"))
+        for name, counts in numbers.items()
+        for split, count in zip(SPLITS, counts, strict=True)
+        for n in range(count)
+    ]
+    costs = list(cell_costs(config, cells, {0: ScanCounts.of(Manifest(tuple(rows)), config)}))
+    assert not any(cost.unknown for cost in costs)
+    folds, total = 5, sum(cost.flop for cost in costs)
+    assert f"it is {folds * len(cells)} cells and {round(folds * total / 1e15, -2):.0f} PFLOP" in PAGE
+    assert f"{folds * total / 30e12 / 3600:.0f} hours at 30 TFLOP/s" in PAGE.replace("\n", " ")
+    assert f"up to {max(cost.memory_bytes for cost in costs) / 1e9:.0f} GB of its memory" in PAGE.replace("\n", " ")
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[1] == "benchmark"], ids=lambda w: w[3])

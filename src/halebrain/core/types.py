@@ -24,6 +24,8 @@ neighbour of another slice, in training and after."""
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 """BIDS name of the atlas space of the working grid."""
+SCORE_STEP = 1 / 65535
+"""Step of a score in its file, 16 bits over [0, 1]: the smallest above 0."""
 
 
 @dataclass(frozen=True)

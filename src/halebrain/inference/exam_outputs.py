@@ -16,12 +16,11 @@ from halebrain.core.exam_provenance import ExamProvenance, read_exam_provenance
 from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
-from halebrain.core.types import Affine, FloatArray, Lesion, MaskArray, Placement, ScanResult
+from halebrain.core.types import SCORE_STEP, Affine, FloatArray, Lesion, MaskArray, Placement, ScanResult
 from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, read_lesions
 from halebrain.inference.outputs import (
     RAW,
-    UNIT,
     OutputNames,
     filled_files,
     model_entries,
@@ -363,8 +362,8 @@ def _write_scan(staged: ExamNames, scan: ExamScanFiles, made: ExamProvenance) ->
 
     write(("exam", "mask"), scan.mask, np.uint8)
     if scan.score is not None and result is not None:
-        write(("exam", "probseg"), scan.score, np.uint16, UNIT)
-        write(("anomaly", "probseg"), result.score, np.uint16, UNIT)
+        write(("exam", "probseg"), scan.score, np.uint16, SCORE_STEP)
+        write(("anomaly", "probseg"), result.score, np.uint16, SCORE_STEP)
         write(("brain", "mask"), result.brain_mask, np.uint8)
         write(("pseudohealthy", ""), result.reconstruction, np.float32)
         write(("residual", ""), result.residual, np.float32)

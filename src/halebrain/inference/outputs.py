@@ -17,14 +17,12 @@ from halebrain.core.errors import DataError
 from halebrain.core.files import write_text, write_together
 from halebrain.core.parallel import map_threads
 from halebrain.core.provenance import ChosenThreshold, Provenance
-from halebrain.core.types import FloatArray, Lesion, MaskArray, ScanResult
+from halebrain.core.types import SCORE_STEP, FloatArray, Lesion, MaskArray, ScanResult
 from halebrain.inference.filling import Filling
 from halebrain.inference.lesions import COLUMNS, lesions_tsv
 from halebrain.io.bids import parse_name
 from halebrain.io.nifti import write_volume
 
-UNIT = 1 / 65535
-"""Of a score in its file: 16 bits over [0, 1]."""
 RAW = "raw"
 """Name of the source data set in the BIDS URIs of a derivative."""
 _MAPS: dict[tuple[str, str], dict[str, Any]] = {
@@ -57,7 +55,8 @@ def as_written(score: FloatArray) -> FloatArray:
     """
     written = np.zeros(score.shape, dtype=np.float32)
     inside = score != 0
-    written[inside] = np.rint(score[inside].astype(np.float64) / UNIT) * float(np.float32(UNIT))  # slope of the header
+    slope = float(np.float32(SCORE_STEP))  # as the header holds it
+    written[inside] = np.rint(score[inside].astype(np.float64) / SCORE_STEP) * slope
     return written
 
 
@@ -303,8 +302,8 @@ def _map_writers(
     return [
         writer("pseudohealthy", "", result.reconstruction, np.float32),
         writer("uncertainty", "", result.uncertainty, np.float32),
-        writer("anomaly", "probseg", result.score, np.uint16, UNIT),
-        writer("segmenter", "probseg", result.probability, np.uint16, UNIT),
+        writer("anomaly", "probseg", result.score, np.uint16, SCORE_STEP),
+        writer("segmenter", "probseg", result.probability, np.uint16, SCORE_STEP),
         writer("residual", "", result.residual, np.float32),
         writer("brain", "mask", result.brain_mask, np.uint8),
         of_mask,

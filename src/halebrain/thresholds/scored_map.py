@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from halebrain.core.mask import Cut, fewest_voxels, to_mask
-from halebrain.core.types import FloatArray, MaskArray, ScanResult, voxel_mm3_of
+from halebrain.core.types import SCORE_STEP, FloatArray, MaskArray, ScanResult, voxel_mm3_of
 
-LOWEST_THRESHOLD = 1 / 65535
-"""The smallest score above 0 that a written map can hold; no threshold lies below it."""
+LOWEST_THRESHOLD = SCORE_STEP
+"""No threshold lies below the smallest score above 0 that a written map can hold."""
 
 
 class ScoredMap:
