@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from halebrain.adaptation.run import Adapter
 from halebrain.adaptation.scores import BeforeAndAfter, LeftOutScan, calibrate_left_out, dice_threshold
 from halebrain.inference.scans import AnnotatedScan
-from halebrain.io.manifest import ScanRecord
+from halebrain.io.manifest import Manifest, ScanRecord
 
 NAMES = ("adapted", "before")
 
@@ -40,6 +41,17 @@ def test_thresholds_of_healthy_voxels_need_healthy_scans():
     assert found.thresholds["fpr:0.05"].value == pytest.approx(0.94, abs=1e-4)
     assert found.thresholds["fpr:0.05"].achieved == pytest.approx(0.05)
     assert found.default == "dice"
+
+
+def test_contrasts_that_nobody_annotated_lose_their_thresholds_with_a_word():
+    tables = {name: {"ml:1": {}} for name in ("FLAIR", "T1w", "T2w")}
+    before = SimpleNamespace(calibration={"thresholds": {"ml:1": {}}, "modalities": tables})
+    adapter = SimpleNamespace(bundle=before, notes=[])
+    annotated = Manifest((ScanRecord("a", Path("x"), "FLAIR", pathology="ms"),))
+    Adapter._calibration(adapter, [scan("a", [0.1, 0.2, 0.8], [0, 0, 1])], annotated)
+    first, second = adapter.notes
+    assert first.startswith("thresholds ml:1 belonged to the old scores")
+    assert second.startswith("T1w, T2w: the thresholds are removed, too")
 
 
 def test_a_model_that_stays_as_it_was_has_the_same_figures_before_and_after():

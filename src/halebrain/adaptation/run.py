@@ -271,6 +271,12 @@ class Adapter:
             self.notes.append(
                 f"thresholds {', '.join(gone)} belonged to the old scores and were removed: run halebrain calibrate"
             )
+        tables = self.bundle.calibration.get("modalities", {})
+        if others := sorted(set(tables) - {record.contrast for record in annotated}):
+            self.notes.append(
+                f"{', '.join(others)}: the thresholds are removed, too, as the new default, dice, is that of the annotated "
+                "scans: use the model before the adaptation for these contrasts, or run halebrain calibrate"
+            )
         return found.model_dump(mode="json")
 
     def _summary(self, scans: AdaptScans, choice: StepChoice) -> dict[str, Any]:
