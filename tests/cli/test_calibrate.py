@@ -76,7 +76,7 @@ def test_scans_that_nobody_annotated_are_left_out_and_told(command, small_model,
     code, said = command("calibrate", small_model, *options, "--json")
     assert code == 0, said.err
     assert "warning: 1 scan neither healthy nor annotated is left out" in said.err
-    assert "warning: FLAIR: 2 healthy people, 5 are needed for thresholds of its own" in said.err
+    assert "warning: FLAIR: 2 healthy people, 5 are needed for its own thresholds" in said.err
     assert json.loads(said.out)["scans"] == 2
     assert load_bundle(tmp_path / "own").calibration["subjects"] == ["f0", "f1"]
 

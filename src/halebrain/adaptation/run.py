@@ -274,7 +274,7 @@ class Adapter:
         tables = self.bundle.calibration.get("modalities", {})
         if others := sorted(set(tables) - {record.contrast for record in annotated}):
             self.notes.append(
-                f"{', '.join(others)}: the thresholds are removed, too, as the new default, dice, is that of the annotated "
+                f"{', '.join(others)}: the thresholds are removed, too, as the new default is that of the annotated "
                 "scans: use the model before the adaptation for these contrasts, or run halebrain calibrate"
             )
         return found.model_dump(mode="json")

@@ -326,7 +326,7 @@ def _parse(row: Mapping[str, str], path: Path, line: int) -> ScanRecord:
     same = [name for name in PATHS if name != "lesion" and values.get(name) == values.get("lesion")]
     if "lesion" in values and same:
         raise DataError(
-            "a lesion mask must be a file of its own",
+            "a lesion mask must be another file than the others of its row",
             received=f"{values['lesion']} under 'lesion' and '{same[0]}'",
             where=where,
             remedy="name the mask under 'lesion', or leave it empty",

@@ -489,7 +489,7 @@ def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> 
         if count < MIN_HEALTHY_SCANS:
             notify(
                 f"warning: {modality}: {counted(count, 'healthy person', 'healthy people')}, {MIN_HEALTHY_SCANS} are "
-                "needed for thresholds of its own; those over all contrasts hold"
+                "needed for its own thresholds; those over all contrasts hold"
             )
         elif sure < CONFIDENCE:
             few = f"{count} healthy people are too few for {100 * population_fraction:g} % of people"

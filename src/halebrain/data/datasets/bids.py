@@ -35,7 +35,7 @@ _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _GROUPS = ("pathology", "group", "diagnosis", "dx")
 _MASK_SUFFIXES = ("mask", "dseg", "roi")
 _SAID = 10
-"""Problems of a data set that are told one by one where no file takes them."""
+"""Problems of a data set that are reported one by one where no file takes them."""
 Entities = dict[str, str]
 
 
